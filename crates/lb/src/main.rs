@@ -1,0 +1,2 @@
+//! expressgateway
+fn main() {}
