@@ -1,1 +1,16 @@
-//! (room under construction)
+//! The configuration of the gateway: text in, a value that cannot be wrong out, and the difference between two of them.
+//!
+//! Nothing here opens a file or a socket: the caller hands in the text, and a name for messages.
+
+mod config;
+mod error;
+mod plan;
+mod words;
+
+pub use config::{
+    AccessLog, Admin, AltSvc, Backend, BackendProtocol, BackendTls, Config, Dns, Grpc, H2Security, HostPort,
+    HostPortError, Http, Listener, Observability, Passthrough, Pool, Protocol, Quic, RawProxy, Runtime,
+    Security, Tcp, TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+};
+pub use error::{ConfigError, Errors};
+pub use plan::{Change, Plan};

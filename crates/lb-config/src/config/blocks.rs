@@ -1,0 +1,96 @@
+//! The small blocks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[pool]`: idle connections to backends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// Idle connections that a worker keeps for one backend.
+    pub per_peer_max: usize,
+    /// Idle connections that a worker keeps in all.
+    pub total_max: usize,
+    /// How long a connection may be idle.
+    pub idle_timeout: Duration,
+    /// How old a connection may be when it is used again.
+    pub max_age: Duration,
+    /// How long a surplus idle connection waits before it is closed.
+    pub linger: Duration,
+}
+
+/// `[dns]`: name resolution.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// The servers to ask. Empty = the system's.
+    pub servers: Vec<SocketAddr>,
+    /// A shorter TTL is raised to this.
+    pub min_ttl: Duration,
+    /// A longer TTL is lowered to this.
+    pub max_ttl: Duration,
+    /// How long a failure is remembered.
+    pub negative_ttl: Duration,
+    /// How long one look-up may take.
+    pub timeout: Duration,
+}
+
+/// `[observability]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observability {
+    /// Where the admin port listens. None = there is none.
+    pub metrics_bind: Option<SocketAddr>,
+    /// Where access log lines go. None = nowhere.
+    pub access_log: Option<AccessLog>,
+}
+
+/// Where access log lines go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AccessLog {
+    /// To standard output.
+    Stdout,
+    /// To a file, which is appended to.
+    File(PathBuf),
+}
+
+/// `[admin]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// The SHA-256 of the bearer token.
+    pub api_token_hash: Option<[u8; 32]>,
+    /// Whether the admin port may listen on an address that others can reach.
+    pub allow_non_loopback: bool,
+}
+
+/// `[security]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Security {
+    /// Whether `Transfer-Encoding` may be anything but exactly `chunked`.
+    pub strict_te: bool,
+}
+
+/// `[passthrough]`: QUIC forwarded without a handshake of our own (Mode A).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passthrough {
+    /// What to bind.
+    pub bind_addr: SocketAddr,
+    /// Where flows go; never empty.
+    pub backends: Vec<SocketAddr>,
+    /// The 32-byte secret that signs Retry tokens.
+    pub retry_secret_path: PathBuf,
+    /// Connections that are tracked at once.
+    pub max_quic_connections: usize,
+    /// The shortest destination connection id that a client may choose.
+    pub min_client_dcid_len: usize,
+    /// Packets that may wait in one flow.
+    pub per_flow_backlog: usize,
+    /// Whether a flow is bound to the address it began from.
+    pub strict_source_binding: bool,
+    /// How often the same refusal is logged.
+    pub audit_throttle_window: Duration,
+    /// The longest connection id that is looked up.
+    pub max_dcid_len_routed: usize,
+    /// Whether the gateway sends Retry itself.
+    pub mint_retry: bool,
+    /// How long a flow may be silent. None = for ever.
+    pub flow_idle_timeout: Option<Duration>,
+}

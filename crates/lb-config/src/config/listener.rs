@@ -1,0 +1,235 @@
+//! What the gateway binds, and how it treats what arrives there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Backend, HostPort};
+use crate::words::words;
+
+/// One listener.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Listener {
+    /// What to bind; a name may stand for several addresses.
+    pub address: HostPort,
+    /// The address as written: with the transport, the listener's identity in reloads; also its metric label.
+    pub name: String,
+    /// What clients speak.
+    pub protocol: Protocol,
+    /// Certificate and key. Present on `Tls` and `H1s`, and only there.
+    pub tls: Option<TlsFiles>,
+    /// QUIC settings. Present on `Quic`, and only there.
+    pub quic: Option<Quic>,
+    /// What to announce as `Alt-Svc` in responses.
+    pub alt_svc: Option<AltSvc>,
+    /// HTTP timeouts and limits.
+    pub http: Http,
+    /// HTTP/2 limits.
+    pub h2_security: H2Security,
+    /// WebSocket settings. None = an upgrade request is treated as a plain request.
+    pub websocket: Option<WebSocket>,
+    /// gRPC settings.
+    pub grpc: Option<Grpc>,
+    /// Raw forwarding (tcp and tls listeners).
+    pub tcp: Tcp,
+    /// How long running work may take to finish in a drain: the listener's own value, or the runtime's.
+    pub drain_timeout: Duration,
+    /// The spread of the closes in a drain, never above `drain_timeout`.
+    pub drain_jitter: Duration,
+    /// Where traffic goes. May be empty: then the listener does not start (see `Config::warnings`).
+    pub backends: Vec<Backend>,
+}
+
+impl Listener {
+    /// The kind of socket that the listener binds: TCP and UDP may share an address.
+    pub fn transport(&self) -> Transport {
+        self.protocol.transport()
+    }
+}
+
+words! {
+    /// What clients of a listener speak.
+    Protocol {
+        /// Raw bytes.
+        Tcp = "tcp",
+        /// Raw bytes inside TLS.
+        Tls = "tls",
+        /// HTTP/1.1.
+        H1 = "h1",
+        /// HTTP/1.1 and HTTP/2 inside TLS.
+        H1s = "h1s",
+        /// HTTP/3, or raw QUIC.
+        Quic = "quic",
+    }
+}
+
+impl Protocol {
+    /// The kind of socket that carries it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Tcp | Self::Tls | Self::H1 | Self::H1s => Transport::Tcp,
+            Self::Quic => Transport::Udp,
+        }
+    }
+
+    /// Whether the gateway reads HTTP on such a listener.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::H1 | Self::H1s | Self::Quic)
+    }
+}
+
+words! {
+    /// The kind of socket.
+    Transport {
+        /// A TCP socket.
+        Tcp = "tcp",
+        /// A UDP socket.
+        Udp = "udp",
+    }
+}
+
+/// Certificate and key of a TLS listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFiles {
+    /// PEM chain, leaf first.
+    pub cert_path: PathBuf,
+    /// PEM private key.
+    pub key_path: PathBuf,
+    /// How often the session ticket key changes.
+    pub ticket_rotation_interval: Duration,
+    /// How long an old ticket key stays valid.
+    pub ticket_rotation_overlap: Duration,
+}
+
+/// QUIC settings of a listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quic {
+    /// PEM chain, leaf first.
+    pub cert_path: PathBuf,
+    /// PEM private key.
+    pub key_path: PathBuf,
+    /// The 32-byte secret that signs Retry tokens.
+    pub retry_secret_path: PathBuf,
+    /// How long a connection may be silent.
+    pub max_idle_timeout: Duration,
+    /// The largest UDP payload that is accepted.
+    pub max_recv_udp_payload_size: u64,
+    /// Raw relay to one QUIC backend (Mode B) in place of HTTP/3.
+    pub raw_proxy: Option<RawProxy>,
+}
+
+/// Raw QUIC relay (Mode B).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawProxy {
+    /// The backend.
+    pub backend_addr: HostPort,
+    /// The server name sent to the backend and looked for in its certificate.
+    pub sni: String,
+    /// PEM file of the certificate authorities to trust. None = the system's.
+    pub backend_ca_path: Option<PathBuf>,
+    /// How many datagrams may wait in each direction.
+    pub dgram_queue_cap: usize,
+    /// How many streams a connection may have.
+    pub max_relay_streams: usize,
+}
+
+/// The `Alt-Svc` announcement of an HTTP/3 port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AltSvc {
+    /// The UDP port.
+    pub h3_port: u16,
+    /// How long a client may remember it.
+    pub max_age: Duration,
+}
+
+/// HTTP timeouts and limits of a listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// From accept, or from the first byte of a later request, to the end of the request head.
+    pub header_timeout: Duration,
+    /// How long an upload may make no progress.
+    pub body_timeout: Duration,
+    /// From the end of the request head to the end of the response.
+    pub total_timeout: Duration,
+    /// From the end of the upload to the response head.
+    pub head_timeout: Duration,
+    /// How long an idle connection waits for its next request.
+    pub keepalive_timeout: Duration,
+    /// How long a write may make no progress, to a client or to a backend.
+    pub write_timeout: Duration,
+    /// The largest request body. None = no cap.
+    pub max_request_body_bytes: Option<u64>,
+    /// The largest request or response head.
+    pub max_header_bytes: usize,
+    /// How many fields a head may have.
+    pub max_header_count: usize,
+    /// The longest request target.
+    pub max_uri_bytes: usize,
+    /// How many further connections or backends are tried for one request.
+    pub retries: u32,
+}
+
+/// HTTP/2 limits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct H2Security {
+    /// Reset streams that may wait to be accepted.
+    pub max_pending_accept_reset_streams: usize,
+    /// Streams that may be reset for the peer's errors.
+    pub max_local_error_reset_streams: usize,
+    /// Streams that may run at once.
+    pub max_concurrent_streams: u32,
+    /// The largest decoded header list.
+    pub max_header_list_size: u32,
+    /// Unsent bytes that a stream may hold.
+    pub max_send_buf_size: usize,
+    /// How often an idle connection is pinged. None = never.
+    pub keep_alive_interval: Option<Duration>,
+    /// How long a ping may stay unanswered.
+    pub keep_alive_timeout: Duration,
+    /// The first window of a stream.
+    pub initial_stream_window_size: u32,
+    /// The first window of a connection.
+    pub initial_connection_window_size: u32,
+}
+
+/// WebSocket settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebSocket {
+    /// False = as if the block were absent.
+    pub enabled: bool,
+    /// How long both sides may be silent.
+    pub idle_timeout: Duration,
+    /// The largest message, and the largest frame.
+    pub max_message_size_bytes: usize,
+    /// Pings a client may send in a window.
+    pub ping_rate_limit_per_window: u32,
+    /// The length of that window.
+    pub ping_rate_limit_window: Duration,
+    /// How long one frame may take to arrive.
+    pub read_frame_timeout: Duration,
+    /// WebSocket over HTTP/2 (RFC 8441).
+    pub h2_extended_connect: bool,
+    /// WebSocket over HTTP/3 (RFC 9220).
+    pub h3_extended_connect: bool,
+}
+
+/// gRPC settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grpc {
+    /// False = as if the block were absent.
+    pub enabled: bool,
+    /// The longest deadline that is passed on.
+    pub max_deadline: Duration,
+    /// Whether the gateway answers health checks itself.
+    pub health_synthesized: bool,
+}
+
+/// Raw forwarding.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tcp {
+    /// How long both directions may be silent. None = for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Whether bulk data moves with splice(2).
+    pub splice: bool,
+    /// How many backends are tried before the client is closed.
+    pub connect_tries: u32,
+}

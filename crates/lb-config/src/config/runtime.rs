@@ -1,0 +1,89 @@
+//! Settings of the whole process.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::words::words;
+
+/// `[runtime]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Runtime {
+    /// Worker threads. None = one for each core that the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// How long running work may take to finish in a drain.
+    pub drain_timeout: Duration,
+    /// How long `/readyz` says 503 before the listeners stop accepting.
+    pub readiness_settle: Duration,
+    /// The spread of the closes in a drain, never above `drain_timeout`.
+    pub drain_jitter: Duration,
+    /// How long a TLS handshake over TCP may take.
+    pub handshake_timeout: Duration,
+    /// How long a connect to a backend may take.
+    pub connect_timeout: Duration,
+    /// Connections that each listener may hold at once.
+    pub max_inflight_connections: u32,
+    /// Connections that one client address may hold at once.
+    pub per_ip_connection_cap: u32,
+    /// What happens to header names with an underscore.
+    pub header_underscore_policy: UnderscorePolicy,
+    /// Requests on one HTTP/1.1 connection. 0 = no cap.
+    pub max_keepalive_requests: u32,
+    /// Requests on one HTTP/3 connection. 0 = no cap.
+    pub max_requests_per_h3_connection: u32,
+    /// `[runtime.watchdog]`.
+    pub watchdog: Watchdog,
+    /// `[runtime.tls] tls13_only`.
+    pub tls13_only: bool,
+    /// The `xdp_*` keys.
+    pub xdp: Xdp,
+}
+
+/// `[runtime.watchdog]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    /// From the first byte of a request head to its end.
+    pub header_deadline: Duration,
+    /// The lowest average rate of an upload, in bytes a second. 0 = any.
+    pub body_progress_min_bps: u64,
+    /// How often the rate is looked at.
+    pub sweep_interval: Duration,
+}
+
+/// The `xdp_*` keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Xdp {
+    /// Whether the program is attached.
+    pub enabled: bool,
+    /// The interface; always present when enabled.
+    pub interface: Option<String>,
+    /// How it is attached.
+    pub mode: XdpMode,
+    /// New flows a second on one core. 0 = no cap.
+    pub new_flow_cap_per_sec_per_cpu: u32,
+}
+
+words! {
+    /// What happens to a request with an underscore in a header name.
+    UnderscorePolicy {
+        /// It is answered 400.
+        Reject = "reject",
+        /// The header is left out.
+        Drop = "drop",
+        /// The header passes.
+        Allow = "allow",
+    }
+}
+
+words! {
+    /// How the XDP program is attached.
+    XdpMode {
+        /// The best that the driver offers.
+        Auto = "auto",
+        /// In the driver.
+        Native = "native",
+        /// In the generic path of the kernel.
+        Skb = "skb",
+        /// In the network card.
+        Hw = "hw",
+    }
+}
