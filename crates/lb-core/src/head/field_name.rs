@@ -1,0 +1,117 @@
+//! Field names that the gateway treats specially, recognised by length first.
+
+/// What a field name means to a proxy. Everything else is [`FieldName::Other`] and passes untouched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the field of that name")]
+pub enum FieldName {
+    #[default]
+    Other,
+    AltSvc,
+    Connection,
+    ContentLength,
+    Expect,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Te,
+    Traceparent,
+    TransferEncoding,
+    Upgrade,
+    Via,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+}
+
+impl FieldName {
+    /// Recognises `name` in any letter case.
+    #[inline]
+    pub fn of(name: &[u8]) -> Self {
+        let (candidate, text): (Self, &[u8]) = match name.len() {
+            2 => (Self::Te, b"te"),
+            3 => (Self::Via, b"via"),
+            4 => (Self::Host, b"host"),
+            6 => (Self::Expect, b"expect"),
+            7 => match name.first() {
+                Some(b'u' | b'U') => (Self::Upgrade, b"upgrade"),
+                _ => (Self::AltSvc, b"alt-svc"),
+            },
+            10 => match name.first() {
+                Some(b'c' | b'C') => (Self::Connection, b"connection"),
+                _ => (Self::KeepAlive, b"keep-alive"),
+            },
+            11 => (Self::Traceparent, b"traceparent"),
+            14 => match name.first() {
+                Some(b'c' | b'C') => (Self::ContentLength, b"content-length"),
+                _ => (Self::Http2Settings, b"http2-settings"),
+            },
+            15 => (Self::XForwardedFor, b"x-forwarded-for"),
+            16 => match name.first() {
+                Some(b'p' | b'P') => (Self::ProxyConnection, b"proxy-connection"),
+                _ => (Self::XForwardedHost, b"x-forwarded-host"),
+            },
+            17 => match name.first() {
+                Some(b't' | b'T') => (Self::TransferEncoding, b"transfer-encoding"),
+                _ => (Self::XForwardedProto, b"x-forwarded-proto"),
+            },
+            18 => (Self::ProxyAuthenticate, b"proxy-authenticate"),
+            19 => (Self::ProxyAuthorization, b"proxy-authorization"),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(text) { candidate } else { Self::Other }
+    }
+
+    /// Fields that concern one connection only and are never forwarded (RFC 9110 §7.6.1).
+    #[inline]
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::Http2Settings
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+
+    /// Fields that decide framing or authority: a `Connection` option never removes them (attack H1-09).
+    #[inline]
+    pub fn is_protected(self) -> bool {
+        matches!(self, Self::Host | Self::ContentLength | Self::TransferEncoding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_in_any_case_and_near_misses_are_not() {
+        for (text, name) in [
+            ("Host", FieldName::Host),
+            ("HOST", FieldName::Host),
+            ("te", FieldName::Te),
+            ("Alt-Svc", FieldName::AltSvc),
+            ("Upgrade", FieldName::Upgrade),
+            ("Keep-Alive", FieldName::KeepAlive),
+            ("content-Length", FieldName::ContentLength),
+            ("Transfer-Encoding", FieldName::TransferEncoding),
+            ("X-Forwarded-Host", FieldName::XForwardedHost),
+            ("X-Forwarded-Proto", FieldName::XForwardedProto),
+            ("proxy-connection", FieldName::ProxyConnection),
+            ("HTTP2-Settings", FieldName::Http2Settings),
+            ("hosts", FieldName::Other),
+            ("c0ntent-length", FieldName::Other),
+            ("", FieldName::Other),
+        ] {
+            assert_eq!(FieldName::of(text.as_bytes()), name, "{text}");
+        }
+    }
+}

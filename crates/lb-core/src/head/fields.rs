@@ -1,0 +1,235 @@
+//! A block of field lines as spans into one buffer.
+
+use super::FieldName;
+
+/// A range of bytes in the text of a [`Fields`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The span `start..end`. Heads are capped far below 4 GiB, so that saturation never happens in practice
+    /// and yields an empty slice, not a wrong one, if it does.
+    #[inline]
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
+    }
+
+    /// Whether the span holds no byte.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
+/// One field line.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Where the name stands.
+    pub name: Span,
+    /// Where the value stands, without surrounding white space.
+    pub value: Span,
+    /// What the name means to a proxy.
+    pub known: FieldName,
+    /// A dropped field stays in the text and is not forwarded.
+    pub dropped: bool,
+}
+
+/// A field line with its text.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldRef<'a> {
+    /// The name as sent.
+    pub name: &'a [u8],
+    /// The value without surrounding white space; any byte but CR, LF and NUL.
+    pub value: &'a [u8],
+    /// What the name means to a proxy.
+    pub known: FieldName,
+}
+
+/// Field lines in order, over one text buffer that may also hold a start line.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    lines: Vec<Field>,
+}
+
+impl Fields {
+    /// Empties the block and keeps its allocations.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.lines.clear();
+    }
+
+    /// Bytes of memory held by the text, for pools that refuse to keep large ones.
+    pub fn text_capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
+    /// The whole text that spans refer to.
+    #[inline]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Appends raw bytes, such as a head as it stood on the wire, and returns where they begin.
+    pub fn append_text(&mut self, bytes: &[u8]) -> usize {
+        let start = self.text.len();
+        self.text.extend_from_slice(bytes);
+        start
+    }
+
+    /// Adds a field line whose name and value already stand in the text.
+    #[inline]
+    pub fn add_span(&mut self, name: Span, value: Span) -> FieldName {
+        let known = FieldName::of(self.slice(name));
+        self.lines.push(Field { name, value, known, dropped: false });
+        known
+    }
+
+    /// Adds a field line.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.append_text(name);
+        let middle = self.append_text(value);
+        self.add_span(Span::new(start, middle), Span::new(middle, middle.saturating_add(value.len())));
+    }
+
+    /// The bytes of a span; empty when it lies outside.
+    #[inline]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or(&[])
+    }
+
+    /// All lines, dropped ones included.
+    #[inline]
+    pub fn lines(&self) -> &[Field] {
+        &self.lines
+    }
+
+    /// All lines for marking.
+    #[inline]
+    pub fn lines_mut(&mut self) -> &mut [Field] {
+        &mut self.lines
+    }
+
+    /// The lines that are not dropped, with their text.
+    pub fn iter(&self) -> impl Iterator<Item = FieldRef<'_>> {
+        self.lines.iter().filter(|line| !line.dropped).map(|line| FieldRef {
+            name: self.slice(line.name),
+            value: self.slice(line.value),
+            known: line.known,
+        })
+    }
+
+    /// Values of the lines of a known name that are not dropped.
+    pub fn values(&self, known: FieldName) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().filter(move |line| line.known == known && !line.dropped).map(|l| self.slice(l.value))
+    }
+
+    /// The first value of a field by name, in any letter case.
+    pub fn value_of(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Drops every line of a known name.
+    pub fn remove(&mut self, known: FieldName) {
+        for line in self.lines.iter_mut().filter(|line| line.known == known) {
+            line.dropped = true;
+        }
+    }
+
+    /// Whether nothing would be forwarded.
+    pub fn is_empty(&self) -> bool {
+        self.lines.iter().all(|line| line.dropped)
+    }
+
+    /// Drops the fields of one hop: those of RFC 9110 §7.6.1 and those that `Connection` names, except fields that
+    /// decide framing or authority (attack H1-09).
+    pub fn drop_hop_by_hop(&mut self) {
+        let Self { text, lines } = self;
+        let mut named = false;
+        for line in lines.iter_mut() {
+            if line.known.is_hop_by_hop() {
+                line.dropped = true;
+                named |= line.known == FieldName::Connection;
+            }
+        }
+        if named {
+            drop_named(text, lines);
+        }
+    }
+}
+
+/// Drops the fields that a `Connection` field names.
+fn drop_named(text: &[u8], lines: &mut [Field]) {
+    let slice = |span: Span| text.get(span.start as usize..span.end as usize).unwrap_or(&[]);
+    for at in 0..lines.len() {
+        let Some(line) = lines.get(at).filter(|line| line.known == FieldName::Connection) else { continue };
+        for option in slice(line.value).split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            // The two options of every connection never name a field that passes.
+            if option.is_empty()
+                || option.eq_ignore_ascii_case(b"close")
+                || option.eq_ignore_ascii_case(b"keep-alive")
+            {
+                continue;
+            }
+            for other in lines.iter_mut() {
+                if !other.known.is_protected() && slice(other.name).eq_ignore_ascii_case(option) {
+                    other.dropped = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        for (name, value) in lines {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    fn names(fields: &Fields) -> Vec<String> {
+        fields.iter().map(|f| String::from_utf8_lossy(f.name).into_owned()).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_named_by_connection_are_dropped() {
+        let mut fields = block(&[
+            ("Host", "a"),
+            ("Connection", "keep-alive, X-Private"),
+            ("X-Private", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Public", "2"),
+            ("TE", "trailers"),
+            ("Proxy-Authorization", "x"),
+        ]);
+        fields.drop_hop_by_hop();
+        assert_eq!(names(&fields), ["Host", "X-Public"]);
+    }
+
+    #[test]
+    fn h1_09_connection_never_drops_framing_or_authority() {
+        let mut fields = block(&[
+            ("Connection", "host, content-length, cookie"),
+            ("Host", "a"),
+            ("Content-Length", "3"),
+            ("Cookie", "c"),
+        ]);
+        fields.drop_hop_by_hop();
+        assert_eq!(names(&fields), ["Host", "Content-Length"]);
+    }
+
+    #[test]
+    fn spans_outside_the_text_are_empty() {
+        assert_eq!(Fields::default().slice(Span { start: 3, end: 9 }), b"");
+    }
+}
