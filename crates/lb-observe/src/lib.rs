@@ -1,1 +1,6 @@
-//! (room under construction)
+//! What an operator can see of the gateway: metric families, logs, the access log and the admin server.
+//!
+//! Nothing here runs on the path of a request except the counters of [`metrics`], which are plain loads and
+//! stores in memory that one worker owns, and the hand-over of a finished access-log line.
+
+pub mod metrics;

@@ -1,0 +1,329 @@
+//! Metric families: what is counted, who may count it, and how a scrape reads it.
+//!
+//! No lock, no shared reference count and no read-modify-write that cores share stands on the path of a request.
+//! A worker takes its handles once ([`Metrics::worker`], [`Metrics::listener`], [`Metrics::backend`]) and then
+//! bumps plain counters in memory of its own; [`Metrics::encode`] adds the workers up. A sum may therefore be
+//! some nanoseconds older in one worker than in another, but no count is ever lost.
+//!
+//! The families stand in one table, [`FAMILIES`]; METRICS.md is made from it.
+
+mod document;
+mod families;
+mod labels;
+mod process;
+mod scrape;
+mod shards;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+pub use document::render_metrics_md;
+pub use families::{FAMILIES, Family, Kind, LabelNames};
+pub use labels::{
+    AcceptErrorKind, AcceptReject, By, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason,
+    RetryReason, StatusClass, UpstreamReject,
+};
+pub use shards::{BackendMetrics, BackendShard, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics};
+pub use values::{
+    Counter, Gauge, Histogram, MAX_BOUNDS, PerWorker, SharedCounter, SharedCounters, SharedGauge,
+};
+
+use scrape::Scrape;
+use shards::RequestShard;
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    /// `panic_total`.
+    pub panics: SharedCounter,
+    /// `config_reload_succeeded_total`.
+    pub reload_succeeded: SharedCounter,
+    /// `config_reload_failed_total`.
+    pub reload_failed: SharedCounter,
+    /// `config_reload_applied_swappable_total`, by configuration field.
+    pub reload_applied: SharedCounters,
+    /// `config_reload_restart_required_fields_total`, by configuration field.
+    pub reload_restart_required: SharedCounters,
+    /// `config_reload_applied_version`: 1 at boot.
+    pub reload_version: SharedGauge,
+    /// `dns_cache_hits_total`.
+    pub dns_cache_hits: SharedCounter,
+    /// `dns_cache_misses_total`.
+    pub dns_cache_misses: SharedCounter,
+    /// `dns_cache_entries`.
+    pub dns_cache_entries: SharedGauge,
+    /// `dns_failures_total`.
+    pub dns_failures: SharedCounter,
+    /// `shutdown_aborted_connections_total`.
+    pub shutdown_aborted_connections: SharedCounter,
+    /// `shutdown_listener_cancel_timeout_total`.
+    pub shutdown_listener_cancel_timeouts: SharedCounter,
+    /// `shutdown_inflight_drain_timeout_total`.
+    pub shutdown_inflight_drain_timeouts: SharedCounter,
+    /// `access_log_dropped_total`.
+    pub access_log_dropped: SharedCounter,
+    drain: By<DrainPhase, By<DrainOutcome, DrainDuration>>,
+    start: SystemTime,
+    workers: Box<[Arc<WorkerMetrics>]>,
+    listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
+    backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
+}
+
+impl Metrics {
+    /// Metrics of a process that starts now, with this many workers and at least one.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let metrics = Self {
+            panics: SharedCounter::default(),
+            reload_succeeded: SharedCounter::default(),
+            reload_failed: SharedCounter::default(),
+            reload_applied: SharedCounters::default(),
+            reload_restart_required: SharedCounters::default(),
+            reload_version: SharedGauge::default(),
+            dns_cache_hits: SharedCounter::default(),
+            dns_cache_misses: SharedCounter::default(),
+            dns_cache_entries: SharedGauge::default(),
+            dns_failures: SharedCounter::default(),
+            shutdown_aborted_connections: SharedCounter::default(),
+            shutdown_listener_cancel_timeouts: SharedCounter::default(),
+            shutdown_inflight_drain_timeouts: SharedCounter::default(),
+            access_log_dropped: SharedCounter::default(),
+            drain: By::default(),
+            start: SystemTime::now(),
+            workers: std::iter::repeat_with(Arc::default).take(workers.max(1)).collect(),
+            listeners: Mutex::default(),
+            backends: Mutex::default(),
+        };
+        metrics.reload_version.set(1);
+        Arc::new(metrics)
+    }
+
+    /// What the worker with this index counts for the process. Takes the handle once; an index out of range
+    /// gets the first worker's.
+    pub fn worker(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.workers.get(worker).or(self.workers.first()).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// The families of the listener with this name, which begin to exist with the first call.
+    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
+        let mut listeners = lock(&self.listeners);
+        if let Some(listener) = listeners.get(name) {
+            return Arc::clone(listener);
+        }
+        let listener = Arc::new(ListenerMetrics::new(self.workers.len()));
+        listeners.insert(name.to_owned(), Arc::clone(&listener));
+        listener
+    }
+
+    /// The families of a backend behind a listener, which begin to exist with the first call.
+    pub fn backend(&self, listener: &str, backend: &str) -> Arc<BackendMetrics> {
+        let mut backends = lock(&self.backends);
+        let entry = backends.entry((listener.to_owned(), backend.to_owned())).or_insert_with(|| {
+            BackendEntry { metrics: Arc::new(BackendMetrics::new(self.workers.len())), removed: false }
+        });
+        entry.removed = false;
+        Arc::clone(&entry.metrics)
+    }
+
+    /// Forgets every backend except these pairs of listener and backend, each as soon as nobody holds its
+    /// handle any more: what still runs there stays visible until it ends.
+    pub fn retain_backends(&self, kept: &[(&str, &str)]) {
+        for ((listener, backend), entry) in &mut *lock(&self.backends) {
+            entry.removed = !kept.contains(&(listener, backend));
+        }
+    }
+
+    /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
+    pub fn drain_phase(&self, phase: DrainPhase, outcome: DrainOutcome, duration: Duration) {
+        self.drain.of(phase).of(outcome).0.observe(duration);
+    }
+
+    /// All families in the Prometheus text format 0.0.4.
+    pub fn encode(&self) -> String {
+        let mut scrape = Scrape::default();
+        self.scrape_workers(&mut scrape);
+        self.scrape_listeners(&mut scrape);
+        self.scrape_backends(&mut scrape);
+        self.scrape_control(&mut scrape);
+        self.scrape_process(&mut scrape);
+        scrape.into_text()
+    }
+
+    fn scrape_workers(&self, scrape: &mut Scrape) {
+        let sum = |value: fn(&WorkerMetrics) -> &Counter| self.workers.iter().map(|w| value(w).value()).sum();
+        scrape.counter(&families::CONNECTIONS, &[], sum(|w| &w.connections));
+        scrape.counter(&families::BYTES_CLIENT_TO_BACKEND, &[], sum(|w| &w.bytes_client_to_backend));
+        scrape.counter(&families::BYTES_BACKEND_TO_CLIENT, &[], sum(|w| &w.bytes_backend_to_client));
+        scrape.counter(&families::TCP_SPLICE_BYTES, &[], sum(|w| &w.tcp_splice_bytes));
+        scrape.counter(&families::BACKEND_CONNECT_TIMEOUTS, &[], sum(|w| &w.backend_connect_timeouts));
+        scrape.counter(&families::POOL_ACQUIRES, &[], sum(|w| &w.pool_acquires));
+        scrape.counter(&families::POOL_REUSES, &[], sum(|w| &w.pool_reuses));
+        scrape.counter(&families::POOL_PROBE_FAILURES, &[], sum(|w| &w.pool_probe_failures));
+        let idle = self.workers.iter().map(|worker| worker.pool_idle.value()).sum::<i64>();
+        scrape.gauge(&families::POOL_IDLE, &[], idle as f64);
+        self.scrape_reasons(scrape, &families::ACCEPT_ERRORS, |w| &w.accept_errors);
+        self.scrape_reasons(scrape, &families::ACCEPT_REJECTS, |w| &w.accept_rejects);
+        self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
+        self.scrape_reasons(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
+        self.scrape_reasons(scrape, &families::UPSTREAM_REJECTED, |w| &w.upstream_rejected);
+    }
+
+    fn scrape_reasons<L: Label>(
+        &self,
+        scrape: &mut Scrape,
+        family: &Family,
+        counters: fn(&WorkerMetrics) -> &By<L, Counter>,
+    ) {
+        for reason in L::ALL {
+            let sum = self.workers.iter().map(|worker| counters(worker).of(*reason).value()).sum();
+            scrape.counter(family, &[reason.name()], sum);
+        }
+    }
+
+    fn scrape_listeners(&self, scrape: &mut Scrape) {
+        for (name, listener) in &*lock(&self.listeners) {
+            let connections = listener.shards().map(|shard| shard.connections_inflight.value()).sum::<i64>();
+            scrape.gauge(&families::CONNECTIONS_INFLIGHT, &[name], connections as f64);
+            let places = listener.shards().map(|shard| shard.accept_inflight.value()).sum::<i64>();
+            scrape.gauge(&families::ACCEPT_INFLIGHT, &[name], places as f64);
+            let shed = listener.shards().map(|shard| shard.accept_shed.value()).sum();
+            scrape.counter(&families::ACCEPT_SHED, &[name], shed);
+            scrape.gauge(&families::DRAIN_TIMEOUT, &[name], listener.drain_timeout_ms.value() as f64);
+
+            for version in HttpVersion::ALL {
+                let shards =
+                    listener.shards().map(|shard| shard.unrouted.version(*version)).collect::<Vec<_>>();
+                if listener.is_served(*version) || shards.iter().any(|shard| shard.is_used()) {
+                    let labels = [name, UNROUTED, version.name()];
+                    scrape_requests(
+                        scrape,
+                        &shards,
+                        [&families::HTTP_REQUESTS, &families::HTTP_REQUEST_DURATION],
+                        &labels,
+                    );
+                }
+            }
+        }
+    }
+
+    fn scrape_backends(&self, scrape: &mut Scrape) {
+        let mut backends = lock(&self.backends);
+        // New handles are made under this lock only, so a count of one means that nobody can write any more.
+        backends.retain(|_, entry| !entry.removed || Arc::strong_count(&entry.metrics) > 1);
+        let listeners = lock(&self.listeners);
+        for ((listener, backend), BackendEntry { metrics, .. }) in &*backends {
+            let labels = [listener.as_str(), backend];
+            let inflight = metrics.shards().map(|shard| shard.inflight.value()).sum::<i64>();
+            scrape.gauge(&families::BACKEND_INFLIGHT, &labels, inflight as f64);
+            let connections = metrics.shards().map(|shard| shard.connections.value()).sum();
+            scrape.counter(&families::BACKEND_CONNECTIONS, &labels, connections);
+            let failures = metrics.shards().map(|shard| shard.connect_failures.value()).sum();
+            scrape.counter(&families::BACKEND_CONNECT_FAILURES, &labels, failures);
+
+            let shards = metrics.shards().map(|shard| shard.requests()).collect::<Vec<_>>();
+            let serves_http = listeners.get(listener).is_some_and(|listener| listener.serves_http());
+            if serves_http || shards.iter().any(|shard| shard.is_used()) {
+                scrape_requests(
+                    scrape,
+                    &shards,
+                    [&families::BACKEND_REQUESTS, &families::BACKEND_REQUEST_DURATION],
+                    &labels,
+                );
+            }
+        }
+    }
+
+    fn scrape_control(&self, scrape: &mut Scrape) {
+        for (family, counter) in [
+            (&families::DNS_CACHE_HITS, &self.dns_cache_hits),
+            (&families::DNS_CACHE_MISSES, &self.dns_cache_misses),
+            (&families::DNS_FAILURES, &self.dns_failures),
+            (&families::RELOAD_SUCCEEDED, &self.reload_succeeded),
+            (&families::RELOAD_FAILED, &self.reload_failed),
+            (&families::SHUTDOWN_ABORTED, &self.shutdown_aborted_connections),
+            (&families::SHUTDOWN_CANCEL_TIMEOUT, &self.shutdown_listener_cancel_timeouts),
+            (&families::SHUTDOWN_DRAIN_TIMEOUT, &self.shutdown_inflight_drain_timeouts),
+            (&families::PANICS, &self.panics),
+            (&families::ACCESS_LOG_DROPPED, &self.access_log_dropped),
+        ] {
+            scrape.counter(family, &[], counter.value());
+        }
+        scrape.gauge(&families::DNS_CACHE_ENTRIES, &[], self.dns_cache_entries.value() as f64);
+        scrape.gauge(&families::RELOAD_VERSION, &[], self.reload_version.value() as f64);
+        for (family, counters) in [
+            (&families::RELOAD_APPLIED, &self.reload_applied),
+            (&families::RELOAD_RESTART_REQUIRED, &self.reload_restart_required),
+        ] {
+            for (field, count) in counters.values() {
+                scrape.counter(family, &[field], count);
+            }
+        }
+        for phase in DrainPhase::ALL {
+            for outcome in phase.outcomes() {
+                let histogram = &self.drain.of(*phase).of(*outcome).0;
+                scrape.histogram(
+                    &families::DRAIN_DURATION,
+                    &[phase.name(), outcome.name()],
+                    std::iter::once(histogram),
+                );
+            }
+        }
+    }
+
+    fn scrape_process(&self, scrape: &mut Scrape) {
+        scrape.gauge(&families::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        scrape.gauge(&families::WORKERS, &[], self.workers.len() as f64);
+        let start = self.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        scrape.gauge(&families::PROCESS_START, &[], start.as_millis() as f64 / 1e3);
+        if let Some(bytes) = process::resident_memory() {
+            scrape.gauge(&families::PROCESS_MEMORY, &[], bytes as f64);
+        }
+        if let Some(count) = process::open_fds() {
+            scrape.gauge(&families::PROCESS_FDS, &[], count as f64);
+        }
+    }
+}
+
+/// Adds the counter by status class and the histogram that share these labels.
+fn scrape_requests(
+    scrape: &mut Scrape,
+    shards: &[&RequestShard],
+    [requests, duration]: [&Family; 2],
+    labels: &[&str],
+) {
+    for class in StatusClass::ALL {
+        let sum = shards.iter().map(|shard| shard.requests.of(*class).value()).sum();
+        scrape.counter(requests, &[labels, &[class.name()]].concat(), sum);
+    }
+    scrape.histogram(duration, labels, shards.iter().map(|shard| &shard.duration));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each use leaves the map whole at every step, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Listener, then backend.
+type BackendKey = (String, String);
+
+#[derive(Debug)]
+struct BackendEntry {
+    metrics: Arc<BackendMetrics>,
+    removed: bool,
+}
+
+#[derive(Debug)]
+struct DrainDuration(Histogram);
+
+impl Default for DrainDuration {
+    fn default() -> Self {
+        Self(Histogram::new(families::DRAIN_SECONDS))
+    }
+}
+
+/// The `route` of requests that no named route took.
+const UNROUTED: &str = "";
+
+#[cfg(test)]
+mod tests;

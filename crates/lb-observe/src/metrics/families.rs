@@ -1,0 +1,247 @@
+//! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
+
+use super::labels::{
+    AcceptErrorKind, AcceptReject, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason, RetryReason,
+    StatusClass, UpstreamReject,
+};
+
+/// What a scrape says about a metric family, and what METRICS.md says about it.
+#[derive(Debug)]
+pub struct Family {
+    /// The heading under which METRICS.md lists it.
+    pub subject: &'static str,
+    /// The name in the exposition.
+    pub name: &'static str,
+    /// What sort of value its series have.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [LabelNames],
+    /// What is counted or measured.
+    pub unit: &'static str,
+    /// One sentence or two.
+    pub help: &'static str,
+}
+
+/// What sort of value a series has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations by bucket: inclusive upper bounds in nanoseconds, ascending.
+    Histogram(&'static [u64]),
+}
+
+/// A label of a family.
+#[derive(Debug)]
+pub struct LabelNames {
+    /// The label's name.
+    pub name: &'static str,
+    /// The values that it can have, or nothing where they come from the configuration.
+    pub values: &'static [&'static str],
+}
+
+const fn fixed<L: Label>(name: &'static str) -> LabelNames {
+    LabelNames { name, values: L::NAMES }
+}
+
+const fn configured(name: &'static str) -> LabelNames {
+    LabelNames { name, values: &[] }
+}
+
+const LISTENER: LabelNames = configured("listener");
+const BACKEND: LabelNames = configured("backend");
+const ROUTE: LabelNames = configured("route");
+const FIELD: LabelNames = configured("field");
+
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// Buckets of request durations, nanoseconds.
+pub(super) const REQUEST_SECONDS: &[u64] = &[
+    MILLISECOND / 10,
+    MILLISECOND / 2,
+    MILLISECOND,
+    5 * MILLISECOND,
+    10 * MILLISECOND,
+    25 * MILLISECOND,
+    50 * MILLISECOND,
+    100 * MILLISECOND,
+    250 * MILLISECOND,
+    500 * MILLISECOND,
+    SECOND,
+    2_500 * MILLISECOND,
+    5 * SECOND,
+    10 * SECOND,
+];
+
+/// Buckets of drain phases, nanoseconds.
+pub(super) const DRAIN_SECONDS: &[u64] = &[
+    100 * MILLISECOND,
+    500 * MILLISECOND,
+    SECOND,
+    2_500 * MILLISECOND,
+    5 * SECOND,
+    10 * SECOND,
+    30 * SECOND,
+    60 * SECOND,
+    120 * SECOND,
+    300 * SECOND,
+];
+
+macro_rules! families {
+    ($($subject:literal { $($family:ident: $kind:expr, $name:literal, [$($label:expr),*], $unit:literal, $help:literal;)+ })+) => {
+        $($(pub(super) static $family: Family = Family {
+            subject: $subject,
+            name: $name,
+            kind: $kind,
+            labels: &[$($label),*],
+            unit: $unit,
+            help: $help,
+        };)+)+
+
+        /// Every family, in the order in which a scrape and METRICS.md list them.
+        pub static FAMILIES: &[&Family] = &[$($(&$family),+),+];
+    };
+}
+
+families! {
+    "Connections and bytes" {
+        CONNECTIONS: Kind::Counter, "connections_total", [], "connections",
+            "Client connections accepted and kept.";
+        CONNECTIONS_INFLIGHT: Kind::Gauge, "connections_inflight", [LISTENER], "connections",
+            "Client connections open now.";
+        BYTES_CLIENT_TO_BACKEND: Kind::Counter, "bytes_client_to_backend", [], "bytes",
+            "Bytes written to backends, counted while connections live.";
+        BYTES_BACKEND_TO_CLIENT: Kind::Counter, "bytes_backend_to_client", [], "bytes",
+            "Bytes written to clients, counted while connections live.";
+        TCP_SPLICE_BYTES: Kind::Counter, "tcp_splice_bytes_total", [], "bytes",
+            "Bytes of TCP relays, both directions, that the kernel moved without a copy to user space.";
+    }
+    "Accepting" {
+        ACCEPT_INFLIGHT: Kind::Gauge, "accept_inflight", [LISTENER], "connections",
+            "Connections that hold one of the listener's places (`max_inflight_connections`) now.";
+        ACCEPT_SHED: Kind::Counter, "accept_shed_total", [LISTENER], "connections",
+            "Connections closed at once because the listener had no place left.";
+        ACCEPT_ERRORS: Kind::Counter, "accept_errors_total", [fixed::<AcceptErrorKind>("kind")], "errors",
+            "Failed accepts. The listener backs off and goes on.";
+        ACCEPT_REJECTS: Kind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
+            "Connections closed at once by a rule other than the listener's own cap.";
+    }
+    "Requests" {
+        HTTP_REQUESTS: Kind::Counter, "http_requests_total",
+            [LISTENER, ROUTE, fixed::<HttpVersion>("version"), fixed::<StatusClass>("status_class")], "requests",
+            "Finished requests by the status that the client got; `none` if it got none.";
+        HTTP_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "http_request_duration_seconds",
+            [LISTENER, ROUTE, fixed::<HttpVersion>("version")], "seconds",
+            "From the first byte of the request head to the last byte of the response, or to the abort.";
+        REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [fixed::<RejectReason>("reason")], "requests",
+            "Requests that the gateway itself refused or cut.";
+        HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",
+            "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died.";
+    }
+    "Backends" {
+        BACKEND_REQUESTS: Kind::Counter, "backend_requests_total",
+            [LISTENER, BACKEND, fixed::<StatusClass>("status_class")], "requests",
+            "Finished requests by the status that the backend gave; `none` if it gave none.";
+        BACKEND_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "backend_request_duration_seconds",
+            [LISTENER, BACKEND], "seconds",
+            "From the choice of the backend to the last byte of its response, or to the abort.";
+        BACKEND_INFLIGHT: Kind::Gauge, "backend_inflight", [LISTENER, BACKEND], "requests",
+            "Requests, or TCP connections, at the backend now.";
+        BACKEND_CONNECTIONS: Kind::Counter, "backend_connections_total", [LISTENER, BACKEND], "connections",
+            "Connections opened to the backend.";
+        BACKEND_CONNECT_FAILURES: Kind::Counter, "backend_connect_failures_total", [LISTENER, BACKEND],
+            "connections", "Connections to the backend that could not be made, timeouts included.";
+        BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
+            "Connections to any backend that were not made in time.";
+        UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [fixed::<UpstreamReject>("reason")],
+            "responses", "Responses of backends that were refused or cut. The backend connection is closed.";
+    }
+    "Backend connection pool" {
+        POOL_ACQUIRES: Kind::Counter, "pool_acquires_total", [], "connections",
+            "Connections asked of the pool, reused or new.";
+        POOL_REUSES: Kind::Counter, "pool_reuses_total", [], "connections",
+            "The part of `pool_acquires_total` that an idle connection served.";
+        POOL_PROBE_FAILURES: Kind::Counter, "pool_probe_failures_total", [], "connections",
+            "Idle connections found dead before reuse.";
+        POOL_IDLE: Kind::Gauge, "pool_idle_gauge", [], "connections", "Idle backend connections now.";
+    }
+    "Name resolution" {
+        DNS_CACHE_HITS: Kind::Counter, "dns_cache_hits_total", [], "lookups", "Lookups answered from the cache.";
+        DNS_CACHE_MISSES: Kind::Counter, "dns_cache_misses_total", [], "lookups", "Lookups sent to a name server.";
+        DNS_CACHE_ENTRIES: Kind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
+        DNS_FAILURES: Kind::Counter, "dns_failures_total", [], "lookups",
+            "Lookups that failed. The last good answer stays in use.";
+    }
+    "Reload" {
+        RELOAD_SUCCEEDED: Kind::Counter, "config_reload_succeeded_total", [], "reloads",
+            "Reloads that were carried out.";
+        RELOAD_FAILED: Kind::Counter, "config_reload_failed_total", [], "reloads",
+            "Reloads that were refused. The running configuration stays.";
+        RELOAD_APPLIED: Kind::Counter, "config_reload_applied_swappable_total", [FIELD], "changes",
+            "Changes that a reload put in force.";
+        RELOAD_RESTART_REQUIRED: Kind::Counter, "config_reload_restart_required_fields_total", [FIELD], "changes",
+            "Changes that a reload found and that need a restart, counted at every reload that finds them.";
+        RELOAD_VERSION: Kind::Gauge, "config_reload_applied_version", [], "version",
+            "Number of the configuration in force: 1 at boot, one more with each reload that was carried out.";
+    }
+    "Drain" {
+        DRAIN_TIMEOUT: Kind::Gauge, "lb_drain_timeout_ms_listener", [LISTENER], "milliseconds",
+            "How long the listener's connections may take to finish in a drain.";
+        DRAIN_DURATION: Kind::Histogram(DRAIN_SECONDS), "shutdown_drain_seconds_global",
+            [fixed::<DrainPhase>("phase"), fixed::<DrainOutcome>("outcome")], "seconds",
+            "How long each phase of the drain took.";
+        SHUTDOWN_ABORTED: Kind::Counter, "shutdown_aborted_connections_total", [], "connections",
+            "Connections cut at the end of the drain budget.";
+        SHUTDOWN_CANCEL_TIMEOUT: Kind::Counter, "shutdown_listener_cancel_timeout_total", [], "drains",
+            "Drains in which a listener did not stop accepting in time.";
+        SHUTDOWN_DRAIN_TIMEOUT: Kind::Counter, "shutdown_inflight_drain_timeout_total", [], "drains",
+            "Drains in which connections did not finish in time.";
+    }
+    "Process" {
+        BUILD_INFO: Kind::Gauge, "build_info", [configured("version")], "none", "Always 1.";
+        PROCESS_START: Kind::Gauge, "process_start_time_seconds", [], "seconds", "Unix time of the start.";
+        PROCESS_MEMORY: Kind::Gauge, "process_resident_memory_bytes", [], "bytes", "Resident memory.";
+        PROCESS_FDS: Kind::Gauge, "process_open_fds", [], "descriptors", "Open file descriptors.";
+        WORKERS: Kind::Gauge, "workers", [], "threads", "Worker threads.";
+        PANICS: Kind::Counter, "panic_total", [], "panics",
+            "Panics. The release build aborts on the first, so a scrape sees it only if it wins that race.";
+        ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [], "lines",
+            "Access-log lines lost because the writer fell behind or could not write.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::values::MAX_BOUNDS;
+
+    #[test]
+    fn names_are_unique_and_legal() {
+        let mut names = FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+        for name in FAMILIES.iter().flat_map(|family| {
+            std::iter::once(family.name).chain(family.labels.iter().map(|label| label.name))
+        }) {
+            assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+            assert!(name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()), "{name}");
+        }
+    }
+
+    #[test]
+    fn buckets_fit_a_histogram() {
+        for family in FAMILIES {
+            if let Kind::Histogram(bounds) = family.kind {
+                assert!(
+                    !bounds.is_empty() && bounds.len() <= MAX_BOUNDS && bounds.is_sorted(),
+                    "{}",
+                    family.name
+                );
+            }
+        }
+    }
+}

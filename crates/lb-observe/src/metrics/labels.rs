@@ -1,0 +1,267 @@
+//! Label values that are fixed by the program.
+//!
+//! A label whose values a peer could choose would let it grow memory without bound (attack row C-07), so every
+//! reason, class, version and phase is an enum, and a family with such a label is an array over that enum.
+
+use std::fmt;
+
+/// A label with a fixed set of values.
+pub trait Label: Copy + fmt::Debug + Sized + 'static {
+    /// Every value, in order.
+    const ALL: &'static [Self];
+    /// What each value is called in the exposition, in the order of [`ALL`](Self::ALL).
+    const NAMES: &'static [&'static str];
+    /// One `T` for each value.
+    type Array<T: Default + fmt::Debug>: Default + fmt::Debug;
+
+    /// What this value is called in the exposition.
+    fn name(self) -> &'static str;
+
+    /// The element of `array` that belongs to this value.
+    fn select<T: Default + fmt::Debug>(self, array: &Self::Array<T>) -> &T;
+}
+
+/// One `T` for each value of the label `L`.
+#[derive(Debug)]
+pub struct By<L: Label, T: Default + fmt::Debug>(L::Array<T>);
+
+impl<L: Label, T: Default + fmt::Debug> By<L, T> {
+    /// The element of this label value.
+    pub fn of(&self, label: L) -> &T {
+        label.select(&self.0)
+    }
+}
+
+impl<L: Label, T: Default + fmt::Debug> Default for By<L, T> {
+    fn default() -> Self {
+        Self(L::Array::default())
+    }
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $label { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Label for $label {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const NAMES: &'static [&'static str] = &[$($name),+];
+            type Array<T: Default + fmt::Debug> = [T; const { [$($name),+].len() }];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            // Taking the array apart by pattern proves that no value is without an element.
+            #[expect(non_snake_case, reason = "each binding is named after its variant")]
+            fn select<T: Default + fmt::Debug>(self, array: &Self::Array<T>) -> &T {
+                let [$($variant),+] = array;
+                match self { $(Self::$variant => $variant),+ }
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// Why `accept` failed.
+    AcceptErrorKind {
+        /// The process or the machine is out of file descriptors (EMFILE, ENFILE).
+        FdExhausted = "fd_exhausted",
+        /// The peer was gone before the connection was accepted (ECONNABORTED, ECONNRESET, EPROTO).
+        ConnReset = "conn_reset",
+        /// The kernel lacks memory or buffers (ENOMEM, ENOBUFS).
+        NoMemory = "no_memory",
+        /// Anything else.
+        Fatal = "fatal",
+    }
+
+    /// Why a connection was closed right after it was accepted.
+    AcceptReject {
+        /// The process-wide connection cap is reached.
+        OverCap = "over_cap",
+        /// The client's address has as many connections as one address may have.
+        PerIp = "per_ip",
+        /// The listener is draining.
+        Draining = "draining",
+    }
+
+    /// Why a request was sent to a backend once more.
+    RetryReason {
+        /// No connection to the backend chosen first could be made.
+        Connect = "connect",
+        /// A reused connection turned out to be dead before any byte of the response.
+        Stale = "stale",
+    }
+
+    /// The protocol that a client spoke.
+    HttpVersion {
+        /// HTTP/1.0 and HTTP/1.1.
+        H1 = "h1",
+        /// HTTP/2.
+        H2 = "h2",
+        /// HTTP/3.
+        H3 = "h3",
+    }
+
+    /// The first digit of the final status.
+    StatusClass {
+        /// 100 to 199: the connection switched protocols.
+        Informational = "1xx",
+        /// 200 to 299.
+        Success = "2xx",
+        /// 300 to 399.
+        Redirection = "3xx",
+        /// 400 to 499.
+        ClientError = "4xx",
+        /// 500 to 599.
+        ServerError = "5xx",
+        /// The exchange ended without a response.
+        NoResponse = "none",
+    }
+
+    /// Why the gateway itself refused or cut a request.
+    RejectReason {
+        /// Length information that contradicts itself, such as both Content-Length and Transfer-Encoding.
+        Framing = "framing",
+        /// A Content-Length that is no number, or several that differ.
+        ContentLength = "content_length",
+        /// A Transfer-Encoding other than exactly `chunked`.
+        TransferEncoding = "transfer_encoding",
+        /// A line that ends without CR.
+        BareLf = "bare_lf",
+        /// A request line or header field that breaks the grammar.
+        HeaderSyntax = "header_syntax",
+        /// The head is larger, or has more fields, than allowed.
+        HeaderTooLarge = "header_too_large",
+        /// The request target is longer than allowed.
+        UriTooLong = "uri_too_long",
+        /// The Host field is absent, repeated, malformed, or contradicts the target.
+        Host = "host",
+        /// A field name with an underscore, under the policy that rejects it.
+        Underscore = "underscore",
+        /// A method that is not served.
+        Method = "method",
+        /// A version that is not served.
+        Version = "version",
+        /// The body is larger than the operator allows.
+        BodyTooLarge = "body_too_large",
+        /// The head did not arrive in time.
+        HeaderTimeout = "header_timeout",
+        /// The body did not arrive in time.
+        BodyTimeout = "body_timeout",
+        /// The body arrives slower than the least rate allowed.
+        BodyRate = "body_rate",
+        /// The client did not take the response in time.
+        WriteTimeout = "write_timeout",
+        /// Chunked framing that breaks the grammar.
+        ChunkSyntax = "chunk_syntax",
+        /// A trailer section that breaks the grammar or the limits.
+        Trailer = "trailer",
+        /// Tunnel bytes that came before the tunnel was granted.
+        EarlyTunnelData = "early_tunnel_data",
+    }
+
+    /// Why the response of a backend was refused.
+    UpstreamReject {
+        /// Length information that contradicts itself.
+        Framing = "framing",
+        /// The head is larger than allowed.
+        HeadTooLarge = "head_too_large",
+        /// A status line or header field that breaks the grammar.
+        HeadSyntax = "head_syntax",
+        /// More interim (1xx) responses than allowed.
+        InterimFlood = "interim_flood",
+        /// A protocol switch that the request did not ask for.
+        UnaskedSwitch = "unasked_switch",
+        /// Bytes after the end of the response.
+        ExcessBytes = "excess_bytes",
+        /// Chunked framing that breaks the grammar.
+        ChunkSyntax = "chunk_syntax",
+        /// The connection ended before the response did.
+        Truncated = "truncated",
+        /// The backend did not answer in time.
+        Timeout = "timeout",
+        /// The backend reset the connection.
+        Reset = "reset",
+    }
+
+    /// A step of the drain.
+    DrainPhase {
+        /// Readiness flips to `draining`.
+        MarkDraining = "MarkDraining",
+        /// The wait for load balancers in front to notice.
+        ReadinessSettle = "ReadinessSettle",
+        /// The listeners stop accepting.
+        ListenerCancel = "ListenerCancel",
+        /// What runs is given time to finish.
+        InFlightDrain = "InFlightDrain",
+        /// The XDP program is detached.
+        XdpDetach = "XdpDetach",
+        /// The whole drain.
+        Total = "Total",
+    }
+
+    /// How a step of the drain ended.
+    DrainOutcome {
+        /// In time.
+        Clean = "clean",
+        /// At its deadline.
+        TimedOut = "timed_out",
+        /// With an error.
+        Failed = "failed",
+        /// There was nothing to do.
+        NotAttempted = "not_attempted",
+    }
+}
+
+impl StatusClass {
+    /// The class of a status code. A code outside 100..=599 has none.
+    pub fn of(status: u16) -> Self {
+        match status / 100 {
+            1 => Self::Informational,
+            2 => Self::Success,
+            3 => Self::Redirection,
+            4 => Self::ClientError,
+            5 => Self::ServerError,
+            _ => Self::NoResponse,
+        }
+    }
+}
+
+impl DrainPhase {
+    /// How this phase can end.
+    pub fn outcomes(self) -> &'static [DrainOutcome] {
+        match self {
+            Self::XdpDetach => DrainOutcome::ALL,
+            _ => &[DrainOutcome::Clean, DrainOutcome::TimedOut],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Counter;
+
+    #[test]
+    fn each_value_has_its_own_element() {
+        let counters = By::<RejectReason, Counter>::default();
+        for (index, reason) in RejectReason::ALL.iter().enumerate() {
+            counters.of(*reason).add(index as u64);
+        }
+        for (index, reason) in RejectReason::ALL.iter().enumerate() {
+            assert_eq!(counters.of(*reason).value(), index as u64);
+            assert_eq!(reason.name(), RejectReason::NAMES[index]);
+        }
+    }
+
+    #[test]
+    fn status_classes() {
+        for (status, class) in [(101, "1xx"), (204, "2xx"), (304, "3xx"), (499, "4xx"), (599, "5xx")] {
+            assert_eq!(StatusClass::of(status).name(), class);
+        }
+        assert_eq!(StatusClass::of(0), StatusClass::NoResponse);
+        assert_eq!(StatusClass::of(u16::MAX), StatusClass::NoResponse);
+    }
+}

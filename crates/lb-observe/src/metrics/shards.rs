@@ -1,0 +1,190 @@
+//! What one worker counts: for the process, for a listener, for a backend.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::families;
+use super::labels::{
+    AcceptErrorKind, AcceptReject, By, HttpVersion, Label, RejectReason, RetryReason, StatusClass,
+    UpstreamReject,
+};
+use super::values::{Counter, Gauge, Histogram, PerWorker, SharedGauge};
+
+/// What one worker counts for the whole process. Only that worker may write to it.
+// Aligned like a shard of `PerWorker`, since each stands in an allocation of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// `connections_total`: client connections accepted and kept.
+    pub connections: Counter,
+    /// `bytes_client_to_backend`: bytes written to backends.
+    pub bytes_client_to_backend: Counter,
+    /// `bytes_backend_to_client`: bytes written to clients.
+    pub bytes_backend_to_client: Counter,
+    /// `tcp_splice_bytes_total`: the part of both directions that never entered user space.
+    pub tcp_splice_bytes: Counter,
+    /// `accept_errors_total`.
+    pub accept_errors: By<AcceptErrorKind, Counter>,
+    /// `accept_reject_total`.
+    pub accept_rejects: By<AcceptReject, Counter>,
+    /// `backend_connect_timeout_total`.
+    pub backend_connect_timeouts: Counter,
+    /// `pool_acquires_total`: requests for a backend connection, reused or new.
+    pub pool_acquires: Counter,
+    /// `pool_reuses_total`: the acquires that an idle connection served.
+    pub pool_reuses: Counter,
+    /// `pool_probe_failures_total`: idle connections found dead before reuse.
+    pub pool_probe_failures: Counter,
+    /// `pool_idle_gauge`: idle backend connections of this worker now.
+    pub pool_idle: Gauge,
+    /// `http_retries_total`.
+    pub http_retries: By<RetryReason, Counter>,
+    /// `request_rejected_total`.
+    pub request_rejected: By<RejectReason, Counter>,
+    /// `upstream_rejected_total`.
+    pub upstream_rejected: By<UpstreamReject, Counter>,
+}
+
+/// One listener's families. It outlives reloads, so that its counts never go back.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    /// `lb_drain_timeout_ms_listener`: how long its connections may take to finish in a drain, milliseconds.
+    pub drain_timeout_ms: SharedGauge,
+    served: AtomicU8,
+    shards: PerWorker<ListenerShard>,
+}
+
+impl ListenerMetrics {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            drain_timeout_ms: SharedGauge::default(),
+            served: AtomicU8::new(0),
+            shards: PerWorker::new(workers),
+        }
+    }
+
+    /// Says which HTTP versions this listener serves, so that their series exist at zero. A listener that
+    /// serves none, such as a TCP one, has no request families.
+    pub fn serves(&self, versions: &[HttpVersion]) {
+        for version in versions {
+            self.served.fetch_or(1 << *version as u8, Relaxed);
+        }
+    }
+
+    /// What the worker with this index counts.
+    pub fn worker(&self, worker: usize) -> &ListenerShard {
+        self.shards.of(worker)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = &ListenerShard> {
+        self.shards.iter()
+    }
+
+    pub(super) fn is_served(&self, version: HttpVersion) -> bool {
+        self.served.load(Relaxed) & (1 << version as u8) != 0
+    }
+
+    pub(super) fn serves_http(&self) -> bool {
+        self.served.load(Relaxed) != 0
+    }
+}
+
+/// What one worker counts for a listener.
+#[derive(Debug, Default)]
+pub struct ListenerShard {
+    /// `connections_inflight`: client connections open now.
+    pub connections_inflight: Gauge,
+    /// `accept_inflight`: connections that hold one of the listener's places now.
+    pub accept_inflight: Gauge,
+    /// `accept_shed_total`: connections closed because the listener had no place left.
+    pub accept_shed: Counter,
+    /// Requests that no named route took: the series with `route=""`.
+    pub unrouted: RouteShard,
+}
+
+/// What one worker counts for the requests of a route on one listener.
+#[derive(Debug, Default)]
+pub struct RouteShard {
+    versions: By<HttpVersion, RequestShard>,
+}
+
+impl RouteShard {
+    /// Counts a finished request in `http_requests_total` and `http_request_duration_seconds`. `duration` runs
+    /// from the first byte of the request head to the last byte of the response, or to the abort.
+    pub fn record(&self, version: HttpVersion, class: StatusClass, duration: Duration) {
+        self.versions.of(version).record(class, duration);
+    }
+
+    pub(super) fn version(&self, version: HttpVersion) -> &RequestShard {
+        self.versions.of(version)
+    }
+}
+
+/// Requests by status class, and how long they took.
+#[derive(Debug)]
+pub(super) struct RequestShard {
+    pub(super) requests: By<StatusClass, Counter>,
+    pub(super) duration: Histogram,
+}
+
+impl RequestShard {
+    fn record(&self, class: StatusClass, duration: Duration) {
+        self.requests.of(class).inc();
+        self.duration.observe(duration);
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        StatusClass::ALL.iter().any(|class| self.requests.of(*class).value() > 0)
+    }
+}
+
+impl Default for RequestShard {
+    fn default() -> Self {
+        Self { requests: By::default(), duration: Histogram::new(families::REQUEST_SECONDS) }
+    }
+}
+
+/// The families of one backend behind one listener.
+#[derive(Debug)]
+pub struct BackendMetrics {
+    shards: PerWorker<BackendShard>,
+}
+
+impl BackendMetrics {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { shards: PerWorker::new(workers) }
+    }
+
+    /// What the worker with this index counts.
+    pub fn worker(&self, worker: usize) -> &BackendShard {
+        self.shards.of(worker)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = &BackendShard> {
+        self.shards.iter()
+    }
+}
+
+/// What one worker counts for a backend behind one listener.
+#[derive(Debug, Default)]
+pub struct BackendShard {
+    /// `backend_connections_total`: connections opened to the backend.
+    pub connections: Counter,
+    /// `backend_connect_failures_total`: connections to the backend that could not be made, timeouts included.
+    pub connect_failures: Counter,
+    /// `backend_inflight`: requests, or TCP connections, at the backend now.
+    pub inflight: Gauge,
+    requests: RequestShard,
+}
+
+impl BackendShard {
+    /// Counts a finished request in `backend_requests_total` and `backend_request_duration_seconds`. `duration`
+    /// runs from the moment when the backend was chosen to the last byte of its response, or to the abort.
+    pub fn record(&self, class: StatusClass, duration: Duration) {
+        self.requests.record(class, duration);
+    }
+
+    pub(super) fn requests(&self) -> &RequestShard {
+        &self.requests
+    }
+}
