@@ -1,1 +1,63 @@
-//! Test peers.
+//! Test peers that can lie, and a driver for the real binary.
+//!
+//! The end-to-end tests under `tests/` know the gateway only from outside: a configuration file, sockets, signals, logs
+//! and metrics. This crate holds the other half of each conversation. It has its own HTTP/1.1 reader, stricter than
+//! any real peer and sharing no code with the gateway, so that a mistake in one cannot hide the same mistake in the other.
+//!
+//! Everything is plain threads and blocking sockets: a test reads from top to bottom in the order in which things happen.
+
+pub mod backend;
+pub mod client;
+pub mod config;
+pub mod dns;
+pub mod gateway;
+pub mod harness;
+pub mod load;
+pub mod logs;
+pub mod metrics;
+pub mod pattern;
+pub mod ports;
+pub mod process;
+pub mod standard;
+pub mod tools;
+pub mod wire;
+
+pub use backend::Backend;
+pub use client::{Client, Response, request};
+pub use config::{Config, Listener};
+pub use gateway::Gateway;
+pub use wire::{Fault, Headers};
+
+use std::time::{Duration, Instant};
+
+/// Milliseconds, spelled short because the tests are full of them.
+pub const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Seconds.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Looks again every 10 ms until `probe` gives a value, at most for `limit`.
+pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        if start.elapsed() > limit {
+            return None;
+        }
+        std::thread::sleep(ms(10));
+    }
+}
+
+/// Waits until `condition` holds; panics with `what` when it does not within `limit`.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    if poll(limit, || condition().then_some(())).is_none() {
+        panic!("not within {limit:?}: {what}");
+    }
+}

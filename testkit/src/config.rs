@@ -1,0 +1,212 @@
+//! A gateway's configuration file, put together from what a test cares about.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// A value as TOML writes it.
+pub trait Toml {
+    /// The text of the value.
+    fn toml(&self) -> String;
+}
+
+macro_rules! plain {
+    ($($kind:ty),*) => {$(impl Toml for $kind { fn toml(&self) -> String { self.to_string() } })*};
+}
+plain!(i32, i64, u16, u32, u64, usize, bool);
+
+impl Toml for &str {
+    fn toml(&self) -> String {
+        format!("{:?}", self)
+    }
+}
+
+impl Toml for String {
+    fn toml(&self) -> String {
+        self.as_str().toml()
+    }
+}
+
+impl Toml for Vec<String> {
+    fn toml(&self) -> String {
+        let items: Vec<_> = self.iter().map(Toml::toml).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+type Keys = BTreeMap<String, String>;
+
+fn write_keys(out: &mut String, keys: &Keys) {
+    for (key, value) in keys {
+        writeln!(out, "{key} = {value}").unwrap();
+    }
+}
+
+/// One `[[listeners]]` block.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    keys: Keys,
+    blocks: BTreeMap<&'static str, Keys>,
+    backends: Vec<Keys>,
+}
+
+impl Listener {
+    fn new(protocol: &str) -> Self {
+        let address = crate::ports::reserve();
+        let keys = Keys::from([
+            ("address".to_owned(), address.to_string().toml()),
+            ("protocol".to_owned(), protocol.toml()),
+        ]);
+        Listener { address, keys, blocks: BTreeMap::new(), backends: Vec::new() }
+    }
+
+    /// An HTTP/1.1 listener on a free port.
+    pub fn h1() -> Self {
+        Listener::new("h1")
+    }
+
+    /// A TCP listener on a free port.
+    pub fn tcp() -> Self {
+        Listener::new("tcp")
+    }
+
+    /// The same listener elsewhere.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self.key("address", address.to_string())
+    }
+
+    /// Sets a key of the listener itself.
+    pub fn key(mut self, key: &str, value: impl Toml) -> Self {
+        self.keys.insert(key.to_owned(), value.toml());
+        self
+    }
+
+    /// Sets a key of a sub-block such as `http`; an empty key only makes the block appear.
+    pub fn block(mut self, block: &'static str, key: &str, value: impl Toml) -> Self {
+        let keys = self.blocks.entry(block).or_default();
+        if !key.is_empty() {
+            keys.insert(key.to_owned(), value.toml());
+        }
+        self
+    }
+
+    /// Sets a key of `[listeners.http]`.
+    pub fn http(self, key: &str, value: impl Toml) -> Self {
+        self.block("http", key, value)
+    }
+
+    /// Allows WebSocket upgrades.
+    pub fn websocket(self) -> Self {
+        self.block("websocket", "", true)
+    }
+
+    /// Adds a backend.
+    pub fn backend(self, address: impl ToString) -> Self {
+        self.backend_with(address, &[])
+    }
+
+    /// Adds a backend with a weight.
+    pub fn weighted(self, address: impl ToString, weight: u32) -> Self {
+        self.backend_with(address, &[("weight", weight.toml())])
+    }
+
+    fn backend_with(mut self, address: impl ToString, extra: &[(&str, String)]) -> Self {
+        let mut keys = Keys::from([("address".to_owned(), address.to_string().toml())]);
+        if self.keys["protocol"] == "\"h1\"" {
+            keys.insert("protocol".to_owned(), "h1".toml());
+        }
+        keys.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        self.backends.push(keys);
+        self
+    }
+
+    /// Takes all backends away.
+    pub fn without_backends(mut self) -> Self {
+        self.backends.clear();
+        self
+    }
+
+    fn render(&self, out: &mut String) {
+        out.push_str("\n[[listeners]]\n");
+        write_keys(out, &self.keys);
+        for (name, keys) in &self.blocks {
+            writeln!(out, "[listeners.{name}]").unwrap();
+            write_keys(out, keys);
+        }
+        for backend in &self.backends {
+            out.push_str("[[listeners.backends]]\n");
+            write_keys(out, backend);
+        }
+    }
+}
+
+/// A whole file. Starts with a short drain, no settling and an admin port, which nearly every test wants.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The admin address.
+    pub admin: SocketAddr,
+    blocks: BTreeMap<String, Keys>,
+    listeners: Vec<Listener>,
+}
+
+impl Config {
+    /// A file without listeners.
+    pub fn new() -> Self {
+        let admin = crate::ports::reserve();
+        Config { admin, blocks: BTreeMap::new(), listeners: Vec::new() }
+            .block("observability", "metrics_bind", admin.to_string())
+            .runtime("drain_timeout_ms", 500)
+            .runtime("readiness_settle_ms", 0)
+            .runtime("drain_jitter_ms", 0)
+    }
+
+    /// Adds a listener.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// The same file with other listeners.
+    pub fn with_listener(mut self, listener: Listener) -> Self {
+        self.listeners = vec![listener];
+        self
+    }
+
+    /// Sets a key of a top-level block such as `runtime.watchdog`.
+    pub fn block(mut self, block: &str, key: &str, value: impl Toml) -> Self {
+        self.blocks.entry(block.to_owned()).or_default().insert(key.to_owned(), value.toml());
+        self
+    }
+
+    /// Sets a key of `[runtime]`.
+    pub fn runtime(self, key: &str, value: impl Toml) -> Self {
+        self.block("runtime", key, value)
+    }
+
+    /// Where the first listener listens.
+    pub fn front(&self) -> SocketAddr {
+        self.listeners[0].address
+    }
+
+    /// The text of the file.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for (name, keys) in &self.blocks {
+            writeln!(out, "[{name}]").unwrap();
+            write_keys(&mut out, keys);
+        }
+        for listener in &self.listeners {
+            listener.render(&mut out);
+        }
+        out
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::new()
+    }
+}

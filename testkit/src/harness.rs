@@ -1,0 +1,117 @@
+//! Runs the end-to-end tests: several at a time, the heavy ones alone, none for ever.
+//!
+//! A test that needs a program which this machine lacks is reported as ignored, with the reason on stderr, never as passed.
+
+use crate::tools::Tool;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::RwLock;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// Held for reading by each test, for writing by one that must be alone.
+static ALONE: RwLock<()> = RwLock::new(());
+
+/// How long a test may take unless it says otherwise.
+const GUARD: Duration = Duration::from_secs(60);
+
+/// A test.
+pub struct Case {
+    name: &'static str,
+    run: fn(),
+    needs: &'static [Tool],
+    alone: bool,
+    guard: Duration,
+}
+
+impl Case {
+    /// A test that fails by panicking.
+    pub fn new(name: &'static str, run: fn()) -> Case {
+        Case { name, run, needs: &[], alone: false, guard: GUARD }
+    }
+
+    /// Names the programs that it needs.
+    pub fn needs(mut self, tools: &'static [Tool]) -> Case {
+        self.needs = tools;
+        self
+    }
+
+    /// Has it run while no other test runs: for measures of memory, and for loads that would disturb others' timeouts.
+    pub fn alone(mut self) -> Case {
+        self.alone = true;
+        self
+    }
+
+    /// Sets how long it may take.
+    pub fn guard(mut self, limit: Duration) -> Case {
+        self.guard = limit;
+        self
+    }
+
+    fn into_trial(self) -> Trial {
+        let missing: Vec<_> = self.needs.iter().filter(|t| t.path().is_none()).map(|t| t.name()).collect();
+        if !missing.is_empty() {
+            eprintln!("{}: ignored, because this machine has no {}", self.name, missing.join(", "));
+        }
+        let Case { name, run, alone, guard, .. } = self;
+        Trial::test(name, move || guarded(name, run, alone, guard)).with_ignored_flag(!missing.is_empty())
+    }
+}
+
+/// A list of cases named as their functions are.
+#[macro_export]
+macro_rules! cases {
+    ($($function:path),* $(,)?) => {
+        vec![$($crate::harness::Case::new($crate::harness::last_segment(stringify!($function)), $function)),*]
+    };
+}
+
+/// The name of a function without its path.
+pub fn last_segment(path: &'static str) -> &'static str {
+    path.rsplit("::").next().unwrap_or(path).trim()
+}
+
+fn guarded(name: &str, run: fn(), alone: bool, guard: Duration) -> Result<(), Failed> {
+    let _shared = (!alone).then(|| ALONE.read().unwrap_or_else(|e| e.into_inner()));
+    let _exclusive = alone.then(|| ALONE.write().unwrap_or_else(|e| e.into_inner()));
+    let (done, outcome) = channel();
+    let body = move || {
+        let caught = std::panic::catch_unwind(run);
+        done.send(caught).ok();
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body).unwrap();
+    match outcome.recv_timeout(guard) {
+        Ok(Ok(())) => {
+            thread.join().ok();
+            Ok(())
+        }
+        Ok(Err(payload)) => {
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Err(text.unwrap_or_else(|| "panicked".to_owned()).into())
+        }
+        Err(RecvTimeoutError::Timeout) => Err(format!("still running after {guard:?}").into()),
+        Err(RecvTimeoutError::Disconnected) => Err("the test's thread vanished".into()),
+    }
+}
+
+/// Runs the cases as `cargo test` expects, and ends the process.
+pub fn main(binary: &str, cases: Vec<Case>) -> ! {
+    crate::gateway::set_binary(binary);
+    raise_descriptor_limit();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    let trials = cases.into_iter().map(Case::into_trial).collect();
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+/// A thousand clients and their backends need more than the usual 1024.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid, exclusively borrowed rlimit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}

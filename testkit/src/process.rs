@@ -1,0 +1,166 @@
+//! A child process: its logs, signals, exit, memory and descriptors.
+
+use crate::logs::Logs;
+use std::ffi::OsStr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+type Job = (Command, Sender<std::io::Result<Child>>);
+
+/// Starts `command` so that the kernel kills it when this test process dies, in whatever way.
+///
+/// The kernel ties that promise to the *thread* that forks, so one thread that never ends does all the forking.
+pub fn spawn_tied(mut command: Command) -> std::io::Result<Child> {
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    // SAFETY: prctl is a bare system call, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    let jobs = SPAWNER.get_or_init(|| {
+        let (sender, receiver) = channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in receiver {
+                reply.send(command.spawn()).ok();
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, answer) = channel();
+    jobs.lock().unwrap().send((command, reply)).unwrap();
+    answer.recv().unwrap()
+}
+
+/// A running child, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    exit: Option<ExitStatus>,
+    /// What it wrote to stderr.
+    pub stderr: Arc<Logs>,
+    /// What it wrote to stdout.
+    pub stdout: Arc<Logs>,
+}
+
+impl Process {
+    /// Starts `command` with both outputs collected.
+    pub fn spawn(mut command: Command) -> Process {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let shown = format!("{command:?}");
+        let mut child = spawn_tied(command).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let stderr = Logs::collect(child.stderr.take().unwrap());
+        let stdout = Logs::collect(child.stdout.take().unwrap());
+        Process { child, exit: None, stderr, stdout }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        if self.exit.is_none() {
+            // SAFETY: the child was not waited for, so its id still names it and nobody else.
+            unsafe { libc::kill(self.child.id() as i32, signal) };
+        }
+    }
+
+    /// The exit status, if it has ended.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().unwrap();
+        }
+        self.exit
+    }
+
+    /// Waits for the end; the exit code, or minus the signal that ended it.
+    pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
+        let status = crate::poll(limit, || self.exit())?;
+        // The readers may still be at the last lines.
+        std::thread::sleep(crate::ms(30));
+        Some(status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
+    }
+
+    /// Resident memory.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or("");
+        line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// Processor time used so far, in clock ticks.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(self.proc("stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|v| v.parse::<u64>().ok());
+        field(11).unwrap_or(0) + field(12).unwrap_or(0)
+    }
+
+    /// How many descriptors it holds.
+    pub fn open_fds(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).map_or(0, |dir| dir.count())
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
+    }
+
+    /// The last lines of both outputs.
+    pub fn tail(&self, count: usize) -> String {
+        let stderr = self.stderr.lines();
+        let stdout = self.stdout.lines();
+        let last = |lines: &[String]| lines[lines.len().saturating_sub(count)..].join("\n");
+        format!("--- stderr\n{}\n--- stdout\n{}", last(&stderr), last(&stdout))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.exit().is_none() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// What a command that ran to its end left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code, or minus the signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a program to its end, at most for `limit`.
+pub fn run(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    limit: Duration,
+) -> Finished {
+    let mut command = Command::new(program);
+    command.args(args);
+    run_command(command, limit)
+}
+
+/// Runs a prepared command to its end, at most for `limit`.
+pub fn run_command(command: Command, limit: Duration) -> Finished {
+    let shown = format!("{command:?}");
+    let mut process = Process::spawn(command);
+    let code = process.wait_exit(limit);
+    let text = |logs: &Logs| logs.lines().join("\n");
+    let (stdout, stderr) = (text(&process.stdout), text(&process.stderr));
+    match code {
+        Some(code) => Finished { code, stdout, stderr },
+        None => panic!("{shown} did not end within {limit:?}\n{stdout}\n{stderr}"),
+    }
+}

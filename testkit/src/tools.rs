@@ -1,0 +1,99 @@
+//! Programs from outside that tests talk to: nginx as a real server, curl as a real client.
+
+use crate::process::{Finished, Process, run};
+use crate::{poll, seconds};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A program that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// The web server.
+    Nginx,
+    /// The client.
+    Curl,
+}
+
+impl Tool {
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Nginx => "nginx",
+            Tool::Curl => "curl",
+        }
+    }
+
+    /// Where it is installed, if it is.
+    pub fn path(self) -> Option<PathBuf> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let directories = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
+        directories.map(|dir| Path::new(dir).join(self.name())).find(|file| file.is_file())
+    }
+}
+
+/// A running nginx, killed when dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The directory that it serves.
+    pub root: PathBuf,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl Nginx {
+    /// Serves files from `root`, which the test fills.
+    pub fn files() -> Nginx {
+        Nginx::start("location / { }")
+    }
+
+    /// Passes everything on to `backend` over HTTP/1.1, streaming.
+    pub fn proxy(backend: SocketAddr) -> Nginx {
+        Nginx::start(&format!(
+            "location / {{ proxy_pass http://{backend}; proxy_http_version 1.1; proxy_buffering off;
+               proxy_request_buffering off; proxy_set_header Connection ''; client_max_body_size 0; }}"
+        ))
+    }
+
+    /// Starts with these directives in the server block.
+    pub fn start(server: &str) -> Nginx {
+        let address = crate::ports::reserve();
+        let dir = tempfile::Builder::new().prefix("testkit-nginx-").tempdir().unwrap();
+        let base = dir.path().display();
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let user = if std::fs::metadata("/root").is_ok_and(|_| is_root()) { "user root;" } else { "" };
+        let config = format!(
+            "{user} daemon off; worker_processes 1; pid {base}/pid; error_log {base}/error.log;
+             events {{ worker_connections 4096; }}
+             http {{
+               access_log off; keepalive_requests 100000;
+               client_body_temp_path {base}/body; proxy_temp_path {base}/proxy;
+               fastcgi_temp_path {base}/fastcgi; uwsgi_temp_path {base}/uwsgi; scgi_temp_path {base}/scgi;
+               server {{ listen {address}; root {base}/root; {server} }}
+             }}"
+        );
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(Tool::Nginx.path().expect("nginx"));
+        command.arg("-c").arg(&file).arg("-e").arg(dir.path().join("error.log"));
+        let process = Process::spawn(command);
+        let up = poll(seconds(10), || TcpStream::connect(address).ok());
+        assert!(up.is_some(), "nginx does not start: {}", process.tail(20));
+        Nginx { address, root, _process: process, _dir: dir }
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs curl, silent but for errors, without any configuration file.
+pub fn curl(args: &[&str]) -> Finished {
+    let all = ["-q", "-sS", "--max-time", "60"].iter().chain(args);
+    run(Tool::Curl.path().expect("curl"), all, seconds(70))
+}
