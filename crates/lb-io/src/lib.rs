@@ -1,1 +1,22 @@
-//! (room under construction)
+//! Everything that touches a socket, and nothing that decides.
+//!
+//! A [`Runtime`] starts workers: one thread each, with its own event loop. A worker owns its listeners, connections and
+//! buffers; nothing of them is shared with another thread. [`TcpStream`] is the gateway's own stream type, so that another
+//! driver can stand behind it without the protocols knowing.
+
+pub mod buffer;
+pub mod connections;
+pub mod deadline;
+pub mod gate;
+pub mod listener;
+pub mod pipe;
+pub mod resolver;
+mod runtime;
+pub mod sockopts;
+mod stream;
+
+pub use buffer::{BufferPool, Scratch};
+pub use connections::{ConnectionGuard, Connections, Phase};
+pub use deadline::Deadline;
+pub use runtime::{IoBackend, Runtime, default_workers};
+pub use stream::{TcpStream, connect};

@@ -1,0 +1,143 @@
+//! Listening sockets, and what to make of a failed accept(2).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lb_core::rng::SplitMix64;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::TcpStream;
+use crate::sockopts;
+
+/// Binds a listening socket for one worker. Every worker binds its own to the same address.
+///
+/// # Errors
+/// When the address cannot be had; the caller names it.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    sockopts::apply_listener(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(sockopts::BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A listening socket on a worker's event loop.
+#[derive(Debug)]
+pub struct TcpListener {
+    inner: tokio::net::TcpListener,
+}
+
+impl TcpListener {
+    /// Registers a bound socket with the event loop of this thread.
+    ///
+    /// # Errors
+    /// When the event loop does not take it.
+    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self { inner: tokio::net::TcpListener::from_std(listener)? })
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// Those of accept(2); see [`AcceptError`].
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.inner.accept().await?;
+        Ok((TcpStream::new(stream), peer))
+    }
+}
+
+/// What a failed accept(2) means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The process or the machine is out of descriptors (`EMFILE`, `ENFILE`).
+    Descriptors,
+    /// The machine is out of memory for sockets (`ENOBUFS`, `ENOMEM`).
+    Memory,
+    /// The connection was gone before it was taken; the next one is not affected.
+    Connection,
+    /// The listening socket itself is unusable.
+    Fatal,
+}
+
+impl AcceptError {
+    /// Sorts an error of accept(2). Errors of the network that accept(2) passes on concern one connection.
+    pub fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors,
+            Some(libc::ENOBUFS | libc::ENOMEM) => Self::Memory,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => Self::Fatal,
+            _ => Self::Connection,
+        }
+    }
+}
+
+/// Waits that grow while accepting keeps failing for want of resources: 10 ms doubling to 1 s, ± 25 %.
+#[derive(Debug)]
+pub struct AcceptBackoff {
+    next: Duration,
+    rng: SplitMix64,
+}
+
+impl AcceptBackoff {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LAST: Duration = Duration::from_secs(1);
+
+    /// A fresh series; `seed` spreads the waits of workers.
+    pub fn new(seed: u64) -> Self {
+        Self { next: Self::FIRST, rng: SplitMix64::new(seed) }
+    }
+
+    /// The wait before the next try.
+    pub fn wait(&mut self) -> Duration {
+        let base = self.next;
+        self.next = base.saturating_mul(2).min(Self::LAST);
+        let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
+        let quarter = micros / 4;
+        let spread = self.rng.below(quarter.saturating_mul(2).saturating_add(1));
+        Duration::from_micros(micros.saturating_sub(quarter).saturating_add(spread))
+    }
+
+    /// A connection was accepted: the series starts anew.
+    pub fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_second_within_a_quarter() {
+        let mut backoff = AcceptBackoff::new(1);
+        let mut expected = 10_000u128;
+        for _ in 0..12 {
+            let wait = backoff.wait().as_micros();
+            assert!(wait >= expected * 3 / 4 && wait <= expected * 5 / 4, "{wait} for {expected}");
+            expected = (expected * 2).min(1_000_000);
+        }
+        backoff.reset();
+        assert!(backoff.wait() <= Duration::from_micros(12_500));
+    }
+
+    #[test]
+    fn errors_of_one_connection_are_told_from_those_of_the_socket() {
+        let of = |code| AcceptError::of(&io::Error::from_raw_os_error(code));
+        assert_eq!(of(libc::EMFILE), AcceptError::Descriptors);
+        assert_eq!(of(libc::ENOMEM), AcceptError::Memory);
+        assert_eq!(of(libc::ECONNABORTED), AcceptError::Connection);
+        assert_eq!(of(libc::EPROTO), AcceptError::Connection);
+        assert_eq!(of(libc::EBADF), AcceptError::Fatal);
+    }
+
+    #[test]
+    fn two_sockets_share_an_address() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(bind(first.local_addr().unwrap()).is_ok());
+    }
+}

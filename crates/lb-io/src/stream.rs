@@ -1,0 +1,169 @@
+//! The gateway's TCP stream.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+use crate::pipe::Pipe;
+use crate::sockopts;
+
+/// A connected TCP socket on a worker's event loop.
+///
+/// Protocols that move bytes themselves use the `poll_*` methods; libraries use it as [`AsyncRead`] and [`AsyncWrite`].
+#[derive(Debug)]
+pub struct TcpStream {
+    inner: tokio::net::TcpStream,
+}
+
+/// Connects to `address` within `timeout`, with the socket options of backends.
+///
+/// # Errors
+/// Those of connect(2), and [`io::ErrorKind::TimedOut`].
+pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    sockopts::apply_backend(SockRef::from(&socket))?;
+    match tokio::time::timeout(timeout, socket.connect(address)).await {
+        Ok(stream) => Ok(TcpStream::new(stream?)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+impl TcpStream {
+    pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
+        Self { inner }
+    }
+
+    /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
+    /// does not fill the buffer has drained the socket, and the next call knows so without asking the kernel.
+    #[inline]
+    pub fn poll_recv<'b>(&mut self, cx: &mut Context<'_>, buffer: &'b mut [u8]) -> Poll<io::Result<&'b [u8]>> {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
+        let n = read.filled().len();
+        Poll::Ready(Ok(buffer.get(..n).unwrap_or(&[])))
+    }
+
+    /// Writes some of `bytes`.
+    #[inline]
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    /// Writes some of several slices in one call to the kernel.
+    #[inline]
+    pub fn poll_send_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    /// Tells the peer that no more bytes follow; its own may still come.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        SockRef::from(&self.inner).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Makes closing discard what is unsent and reset the connection, so that the peer cannot take a cut message for a whole one.
+    pub fn reset_on_close(&mut self) {
+        // Fails only on a socket that is gone already.
+        let _ = SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
+    /// received; asks the kernel nothing.
+    pub fn is_quiet(&self) -> bool {
+        self.inner.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
+    #[inline]
+    pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        use std::future::Future;
+        match self.inner.poll_read_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) => {
+                // Readable: the flags tell whether it is bytes or the end. `ready` answers at once.
+                let ready = std::pin::pin!(self.inner.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
+                match ready {
+                    Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => Poll::Pending,
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(_) => Poll::Ready(()),
+                }
+            }
+        }
+    }
+
+    /// Moves up to `limit` arrived bytes into an empty `pipe` without copying them (splice(2)); 0 means that the peer will send
+    /// no more.
+    pub fn poll_splice_in(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.inner.poll_read_ready(cx))?;
+            match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Moves bytes out of `pipe` to the peer.
+    pub fn poll_splice_out(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.inner.poll_write_ready(cx))?;
+            match self.inner.try_io(Interest::WRITABLE, || pipe.drain_to(&self.inner)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Address of the peer.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.peer_addr()
+    }
+
+    /// Address of this end.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
