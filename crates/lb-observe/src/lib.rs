@@ -1,6 +1,10 @@
 //! What an operator can see of the gateway: metric families, logs, the access log and the admin server.
 //!
 //! Nothing here runs on the path of a request except the counters of [`metrics`], which are plain loads and
-//! stores in memory that one worker owns, and the hand-over of a finished access-log line.
+//! stores in memory that one worker owns, and the hand-over of a finished line of the [`access_log`].
 
+pub mod access_log;
+pub mod admin;
+mod escape;
+pub mod logs;
 pub mod metrics;

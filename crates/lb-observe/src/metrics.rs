@@ -66,7 +66,7 @@ pub struct Metrics {
     pub access_log_dropped: SharedCounter,
     drain: By<DrainPhase, By<DrainOutcome, DrainDuration>>,
     start: SystemTime,
-    workers: Box<[Arc<WorkerMetrics>]>,
+    workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
     backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
 }
@@ -91,7 +91,7 @@ impl Metrics {
             access_log_dropped: SharedCounter::default(),
             drain: By::default(),
             start: SystemTime::now(),
-            workers: std::iter::repeat_with(Arc::default).take(workers.max(1)).collect(),
+            workers: PerWorker::new(workers),
             listeners: Mutex::default(),
             backends: Mutex::default(),
         };
@@ -99,10 +99,10 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// What the worker with this index counts for the process. Takes the handle once; an index out of range
+    /// What the worker with this index counts for the process. To be taken once; an index out of range
     /// gets the first worker's.
     pub fn worker(&self, worker: usize) -> Arc<WorkerMetrics> {
-        self.workers.get(worker).or(self.workers.first()).map(Arc::clone).unwrap_or_default()
+        Arc::clone(self.workers.of(worker))
     }
 
     /// The families of the listener with this name, which begin to exist with the first call.
@@ -111,7 +111,7 @@ impl Metrics {
         if let Some(listener) = listeners.get(name) {
             return Arc::clone(listener);
         }
-        let listener = Arc::new(ListenerMetrics::new(self.workers.len()));
+        let listener = Arc::new(ListenerMetrics::new(self.worker_count()));
         listeners.insert(name.to_owned(), Arc::clone(&listener));
         listener
     }
@@ -120,7 +120,7 @@ impl Metrics {
     pub fn backend(&self, listener: &str, backend: &str) -> Arc<BackendMetrics> {
         let mut backends = lock(&self.backends);
         let entry = backends.entry((listener.to_owned(), backend.to_owned())).or_insert_with(|| {
-            BackendEntry { metrics: Arc::new(BackendMetrics::new(self.workers.len())), removed: false }
+            BackendEntry { metrics: Arc::new(BackendMetrics::new(self.worker_count())), removed: false }
         });
         entry.removed = false;
         Arc::clone(&entry.metrics)
@@ -148,6 +148,10 @@ impl Metrics {
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()
+    }
+
+    fn worker_count(&self) -> usize {
+        self.workers.iter().count()
     }
 
     fn scrape_workers(&self, scrape: &mut Scrape) {
@@ -273,7 +277,7 @@ impl Metrics {
 
     fn scrape_process(&self, scrape: &mut Scrape) {
         scrape.gauge(&families::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
-        scrape.gauge(&families::WORKERS, &[], self.workers.len() as f64);
+        scrape.gauge(&families::WORKERS, &[], self.worker_count() as f64);
         let start = self.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         scrape.gauge(&families::PROCESS_START, &[], start.as_millis() as f64 / 1e3);
         if let Some(bytes) = process::resident_memory() {

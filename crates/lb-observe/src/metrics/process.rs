@@ -29,9 +29,8 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_descriptors() {
         assert!(resident_memory().is_some_and(|bytes| bytes > 100_000));
-        let before = open_fds().unwrap();
         let files = (0..50).map(|_| fs::File::open("/proc/self/status").unwrap()).collect::<Vec<_>>();
-        assert!(open_fds().unwrap() >= before + 25, "{} files", files.len());
+        assert!(open_fds().unwrap() >= files.len() as u64);
     }
 
     #[test]

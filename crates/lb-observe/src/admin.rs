@@ -1,0 +1,80 @@
+//! The admin server: metrics and probes over plain HTTP/1.1.
+//!
+//! It lives until the process is about to end, so that a drain can be watched: `/readyz` answers 503 and the
+//! shutdown families can be scraped while connections finish. It changes nothing: there is no method but GET.
+
+mod answer;
+mod host;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+pub use server::serve;
+
+use crate::metrics::Metrics;
+
+/// What the admin server shows, and to whom.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// What the probes show.
+    pub readiness: Arc<Readiness>,
+    /// SHA-256 of the bearer token without which only probes are answered. Without a hash nobody needs a token.
+    pub token_hash: Option<[u8; 32]>,
+    /// Whether a request must name an IP address or `localhost` as its host, against web pages that reach the
+    /// port through a name of theirs (attack row C-08). To be switched off where other machines may ask, since
+    /// they use names, and a token protects that port.
+    pub check_host: bool,
+}
+
+/// Whether the gateway takes traffic; shared by who decides it and who answers probes.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicU8);
+
+impl Readiness {
+    /// Starts as [`State::Booting`].
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The state now.
+    pub fn state(&self) -> State {
+        match self.0.load(Ordering::Acquire) {
+            0 => State::Booting,
+            1 => State::Ok,
+            _ => State::Draining,
+        }
+    }
+
+    /// Goes on to `state`. There is no way back: a boot that ends during a drain does not end the drain.
+    pub fn advance(&self, state: State) {
+        self.0.fetch_max(state as u8, Ordering::AcqRel);
+    }
+}
+
+/// A state of the gateway's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Not every listener is bound yet.
+    Booting = 0,
+    /// Every listener takes connections.
+    Ok = 1,
+    /// New connections should go elsewhere.
+    Draining = 2,
+}
+
+impl State {
+    /// What the probes call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Ok => "ok",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
