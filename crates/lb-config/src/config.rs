@@ -14,7 +14,9 @@ pub use listener::{
 };
 pub use runtime::{Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 
+use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
+use crate::read;
 
 /// One whole, valid configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,8 +50,9 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the text, up to a bound, each with its line.
     pub fn parse(text: &str, file: &str) -> Result<Self, Errors> {
-        let _ = text;
-        Err(Errors::from(ConfigError::whole_file(file, "the parser is not written yet")))
+        let source = Source::new(text, file);
+        let document = document::parse(&source)?;
+        read::config(View::root(&document), &source)
     }
 
     /// The settings that are valid but that this build cannot honour. Both `check` and a start refuse them, because a

@@ -5,18 +5,14 @@ use std::fmt;
 /// One thing that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
-    file: String,
-    line: Option<usize>,
-    path: Option<String>,
-    value: Option<String>,
-    problem: String,
+    pub(crate) file: String,
+    pub(crate) line: Option<usize>,
+    pub(crate) path: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) problem: String,
 }
 
 impl ConfigError {
-    pub(crate) fn whole_file(file: &str, problem: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: None, path: None, value: None, problem: problem.into() }
-    }
-
     /// The line in the file, counted from 1; none when the file as a whole is meant.
     pub fn line(&self) -> Option<usize> {
         self.line
@@ -51,27 +47,37 @@ impl std::error::Error for ConfigError {}
 /// All that is wrong, in the order of the file. Never empty; displays as one line each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Errors {
-    first: ConfigError,
-    others: Vec<ConfigError>,
+    shown: Vec<ConfigError>,
+    omitted: usize,
 }
 
 impl Errors {
+    /// How many are shown at most: a wrong file can be wrong in every line.
+    pub const MOST: usize = 20;
+
+    pub(crate) fn new(mut all: Vec<ConfigError>) -> Self {
+        all.sort_by_key(|error| error.line);
+        let omitted = all.len().saturating_sub(Self::MOST);
+        all.truncate(Self::MOST);
+        Self { shown: all, omitted }
+    }
+
     /// The errors one by one.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        std::iter::once(&self.first).chain(&self.others)
-    }
-}
-
-impl From<ConfigError> for Errors {
-    fn from(first: ConfigError) -> Self {
-        Self { first, others: Vec::new() }
+        self.shown.iter()
     }
 }
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.first)?;
-        self.others.iter().try_for_each(|error| write!(f, "\n{error}"))
+        for (index, error) in self.shown.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        match self.omitted {
+            0 => Ok(()),
+            omitted => write!(f, "\n(and {omitted} more)"),
+        }
     }
 }
 

@@ -3,8 +3,15 @@
 //! Nothing here opens a file or a socket: the caller hands in the text, and a name for messages.
 
 mod config;
+mod document;
 mod error;
+mod not_built;
 mod plan;
+mod read;
+mod render;
+mod schema;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use config::{
@@ -14,3 +21,4 @@ pub use config::{
 };
 pub use error::{ConfigError, Errors};
 pub use plan::{Change, Plan};
+pub use render::render_config_md;

@@ -1,30 +1,52 @@
 //! The difference between the running configuration and a new one: what applies at once, and what needs a restart.
 
-use crate::config::Config;
+mod describe;
+mod field;
+
+use std::collections::HashMap;
+
+use crate::config::{Config, Listener, Transport};
+use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS};
 
 /// What a reload would do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
     /// Changes that apply while running.
     pub live: Vec<Change>,
-    /// Changes that need a restart; they are reported by every reload until then.
+    /// Changes that need a restart; every reload reports them until then.
     pub restart: Vec<Change>,
 }
 
 /// One changed setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// Where and what, for people: `listener 0.0.0.0:80 backends: 2 -> 3`.
+    /// Where and what, for people: `listener 0.0.0.0:80 backends: added 10.0.0.3:80`.
     pub scope: String,
     /// A metric label out of a fixed set.
     pub field: &'static str,
 }
 
 impl Plan {
-    /// Compares two configurations; listeners are the same when address (as written) and transport are.
+    /// Compares two configurations. Listeners are the same when address (as written) and transport are; a listener that
+    /// has nothing behind it is not started, and counts as absent.
     pub fn between(running: &Config, new: &Config) -> Self {
-        let _ = (running, new);
-        Self::default()
+        let mut plan = Self::default();
+        for field in CONFIG_FIELDS {
+            plan.compare(field, "", running, new);
+        }
+        let (before, after) = (started(running), started(new));
+        for old in running.listeners.iter().filter(|listener| listener.starts()) {
+            match after.get(&identity(old)) {
+                Some(new) => plan.compare_listeners(old, new),
+                None => plan.restart.push(listener_change(old, "listener.removed", "removed")),
+            }
+        }
+        for new in new.listeners.iter().filter(|listener| listener.starts()) {
+            if !before.contains_key(&identity(new)) {
+                plan.restart.push(listener_change(new, "listener.added", "added"));
+            }
+        }
+        plan
     }
 
     /// Whether nothing differs.
@@ -35,7 +57,65 @@ impl Plan {
     /// The configuration to run after the reload: what is live comes from `new`, all else stays as it runs, so that
     /// the next reload reports the same restart-required drift again.
     pub fn apply(running: &Config, new: Config) -> Config {
-        let _ = running;
-        new
+        let listeners = {
+            let after = started(&new);
+            running.listeners.iter().map(|old| merged(old, after.get(&identity(old)).copied())).collect()
+        };
+        let mut next = new;
+        for keep in CONFIG_FIELDS.iter().filter_map(|field| field.keep) {
+            keep(&mut next, running);
+        }
+        next.listeners = listeners;
+        next
+    }
+
+    fn compare_listeners(&mut self, running: &Listener, new: &Listener) {
+        if running.protocol != new.protocol {
+            let what = format!("protocol: {} -> {}", running.protocol, new.protocol);
+            self.restart.push(listener_change(running, "listener.protocol", &what));
+            return;
+        }
+        let scope = format!("listener {} ", running.name);
+        for field in LISTENER_FIELDS {
+            self.compare(field, &scope, running, new);
+        }
+    }
+
+    fn compare<T>(&mut self, field: &Field<T>, scope: &str, running: &T, new: &T) {
+        if let Some(difference) = (field.difference)(running, new) {
+            let change = Change { scope: format!("{scope}{}: {difference}", field.what), field: field.label };
+            match field.keep {
+                Some(_) => self.restart.push(change),
+                None => self.live.push(change),
+            }
+        }
+    }
+}
+
+/// What tells one listener from another.
+fn identity(listener: &Listener) -> (&str, Transport) {
+    (&listener.name, listener.transport())
+}
+
+fn started(config: &Config) -> HashMap<(&str, Transport), &Listener> {
+    let started = config.listeners.iter().filter(|listener| listener.starts());
+    started.map(|listener| (identity(listener), listener)).collect()
+}
+
+fn listener_change(listener: &Listener, field: &'static str, what: &str) -> Change {
+    Change { scope: format!("listener {} {what}", listener.name), field }
+}
+
+/// The running listener with what is live in the new one.
+fn merged(running: &Listener, new: Option<&Listener>) -> Listener {
+    match new {
+        Some(new) if running.starts() && new.protocol == running.protocol => {
+            let mut next = new.clone();
+            for keep in LISTENER_FIELDS.iter().filter_map(|field| field.keep) {
+                keep(&mut next, running);
+            }
+            next
+        }
+        _ => running.clone(),
     }
 }

@@ -22,6 +22,9 @@ impl HostPort {
     /// # Errors
     /// Says in a few words what is missing or malformed.
     pub fn parse(text: &str) -> Result<Self, HostPortError> {
+        if text.contains("//") {
+            return Err(HostPortError("a URL is not an address"));
+        }
         let (host, port) = text.rsplit_once(':').ok_or(HostPortError("the port is missing"))?;
         if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(HostPortError("the port is not a number"));

@@ -35,7 +35,7 @@ pub struct Listener {
     pub drain_timeout: Duration,
     /// The spread of the closes in a drain, never above `drain_timeout`.
     pub drain_jitter: Duration,
-    /// Where traffic goes. May be empty: then the listener does not start (see `Config::warnings`).
+    /// Where traffic goes. May be empty: see [`Self::starts`].
     pub backends: Vec<Backend>,
 }
 
@@ -43,6 +43,11 @@ impl Listener {
     /// The kind of socket that the listener binds: TCP and UDP may share an address.
     pub fn transport(&self) -> Transport {
         self.protocol.transport()
+    }
+
+    /// Whether there is anything behind it. A listener with nothing behind it is not started.
+    pub fn starts(&self) -> bool {
+        !self.backends.is_empty() || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
     }
 }
 
@@ -148,7 +153,7 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long an upload may make no progress.
     pub body_timeout: Duration,
-    /// From the end of the request head to the end of the response.
+    /// One whole request, from its head to the end of its response.
     pub total_timeout: Duration,
     /// From the end of the upload to the response head.
     pub head_timeout: Duration,

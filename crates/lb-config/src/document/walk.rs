@@ -1,0 +1,171 @@
+//! TOML text against the schema, collecting everything that is wrong.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::source::{join, shorten};
+use super::typo::unknown_key;
+use super::{Entry, Node, Source, Value, Written};
+use crate::error::{ConfigError, Errors};
+use crate::schema::{Block, Default, Key, Kind, ROOT, Text};
+
+/// Reads the text, and checks every key and value by itself.
+pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
+    if source.text.len() > LARGEST {
+        let problem = format!("{} bytes long: must be at most {LARGEST} bytes", source.text.len());
+        return Err(Errors::new(vec![source.file_error(None, problem)]));
+    }
+    let table = DeTable::parse(source.text).map_err(|error| {
+        let at = error.span().map(|span| span.start);
+        Errors::new(vec![source.file_error(at, format!("not TOML: {}", shorten(error.message())))])
+    })?;
+    let mut walk = Walk { source, errors: Vec::new() };
+    let node = walk.block(&ROOT, table.get_ref(), String::new(), 0);
+    if walk.errors.is_empty() { Ok(node) } else { Err(Errors::new(walk.errors)) }
+}
+
+/// Far above any file that people or their tools write, far below what could hurt.
+const LARGEST: usize = 4 << 20;
+
+struct Walk<'a> {
+    source: &'a Source<'a>,
+    errors: Vec<ConfigError>,
+}
+
+impl Walk<'_> {
+    fn block(&mut self, block: &'static Block, table: &DeTable<'_>, path: String, at: usize) -> Node {
+        let mut entries = BTreeMap::new();
+        for (name, value) in table {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            match block.key(name) {
+                Some(key) => {
+                    if let Some(value_checked) = self.value(key, value, &join(&path, key.name), at) {
+                        entries.insert(
+                            key.name,
+                            Entry { at, written: written(key, value), value: value_checked },
+                        );
+                    }
+                }
+                None => {
+                    let path = join(&path, &spell(name));
+                    let problem = unknown_key(block, name);
+                    self.errors.push(self.source.error(at, path, Some(&any_written(value)), problem));
+                }
+            }
+        }
+        for key in block.keys.iter().filter(|key| key.default == Default::Required) {
+            if !table.contains_key(key.name) {
+                let problem = format!("missing: must be {}", key.kind.expected());
+                self.errors.push(self.source.error(at, join(&path, key.name), None, problem));
+            }
+        }
+        Node { block, path, at, entries }
+    }
+
+    /// The value if it is right; what is wrong with it is noted otherwise.
+    fn value(
+        &mut self,
+        key: &'static Key,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        at: usize,
+    ) -> Option<Value> {
+        let checked = match (&key.kind, value.get_ref()) {
+            (Kind::Block(block), DeValue::Table(table)) => {
+                return Some(Value::Block(self.block(block, table, path.to_owned(), value.span().start)));
+            }
+            (Kind::Blocks(block), DeValue::Array(array)) => return self.blocks(block, array, path),
+            (Kind::Texts(text), DeValue::Array(array)) => return self.texts(key, *text, array, path),
+            (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
+            (Kind::Integer { min, max, zero, .. }, DeValue::Integer(integer)) => read_integer(integer)
+                .filter(|number| (*min..=*max).contains(number) || *zero && *number == 0)
+                .map(Value::Integer)
+                .ok_or_else(String::new),
+            (Kind::Word { words, hints }, DeValue::String(word)) => {
+                let word = word.trim();
+                let hint = hints.iter().find(|(tried, _)| *tried == word).map_or("", |(_, hint)| hint);
+                words
+                    .iter()
+                    .find(|known| **known == word)
+                    .map(|known| Value::Word(known))
+                    .ok_or(hint.to_owned())
+            }
+            (Kind::Text(text), DeValue::String(string)) => text.read(string.trim()),
+            _ => Err(String::new()),
+        };
+        checked
+            .map_err(|detail| {
+                let problem = must_be(&key.kind.expected(), &detail);
+                self.errors.push(self.source.error(at, path.to_owned(), Some(&written(key, value)), problem));
+            })
+            .ok()
+    }
+
+    fn blocks(&mut self, block: &'static Block, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
+        let mut nodes = Vec::with_capacity(array.len());
+        for (index, element) in array.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let at = element.span().start;
+            match element.get_ref() {
+                DeValue::Table(table) => nodes.push(self.block(block, table, path, at)),
+                _ => {
+                    let problem = must_be(&format!("a table, opened by {}", block.header()), "");
+                    self.errors.push(self.source.error(at, path, Some(&any_written(element)), problem));
+                }
+            }
+        }
+        (nodes.len() == array.len()).then_some(Value::Blocks(nodes))
+    }
+
+    fn texts(&mut self, key: &Key, text: Text, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
+        let mut values = Vec::with_capacity(array.len());
+        for (index, element) in array.iter().enumerate() {
+            let read = match element.get_ref() {
+                DeValue::String(string) => text.read(string.trim()),
+                _ => Err(String::new()),
+            };
+            match read {
+                Ok(value) => values.push(value),
+                Err(detail) => self.errors.push(self.source.error(
+                    element.span().start,
+                    format!("{path}[{index}]"),
+                    Some(&written(key, element)),
+                    must_be(text.expected(), &detail),
+                )),
+            }
+        }
+        (values.len() == array.len()).then_some(Value::List(values))
+    }
+}
+
+fn read_integer(integer: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn must_be(expected: &str, detail: &str) -> String {
+    if detail.is_empty() { format!("must be {expected}") } else { format!("must be {expected}; {detail}") }
+}
+
+/// A key as TOML would have it written, so that an odd one cannot pass for a path or break the line.
+fn spell(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !name.is_empty() && name.bytes().all(bare) { shorten(name) } else { format!("\"{}\"", shorten(name)) }
+}
+
+fn written(key: &Key, value: &Spanned<DeValue<'_>>) -> Written {
+    match (&key.kind, value.get_ref()) {
+        (Kind::Text(text) | Kind::Texts(text), _) if text.is_secret() => Written::As("(not shown)"),
+        _ => any_written(value),
+    }
+}
+
+fn any_written(value: &Spanned<DeValue<'_>>) -> Written {
+    match value.get_ref() {
+        DeValue::Table(_) => Written::As("{…}"),
+        DeValue::Array(_) => Written::As("[…]"),
+        _ => Written::Span(value.span()),
+    }
+}

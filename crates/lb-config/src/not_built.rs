@@ -1,0 +1,119 @@
+//! Settings that are valid but that this build cannot honour yet.
+//!
+//! They are refused rather than ignored. Whoever builds a feature deletes its entry.
+
+use crate::config::Protocol;
+use crate::document::{Source, Value, View};
+use crate::error::ConfigError;
+
+/// A setting that is refused.
+struct Missing {
+    block: &'static str,
+    key: &'static str,
+    when: When,
+    what: &'static str,
+}
+
+/// Which uses of a key are refused.
+enum When {
+    /// Any, even with the default's value: to write it is to rely on it.
+    Set,
+    /// Only `true`.
+    True,
+    /// Only this word.
+    Is(&'static str),
+    /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
+    HttpIs(&'static str),
+}
+
+const NOT_BUILT: &[Missing] = &[
+    missing("listeners", "protocol", When::Is("tls"), "TLS listeners"),
+    missing("listeners", "protocol", When::Is("h1s"), "TLS listeners"),
+    missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
+    missing("listeners", "h2_security", When::Set, "HTTP/2"),
+    missing("listeners", "grpc", When::Set, "gRPC"),
+    missing("listeners.backends", "protocol", When::HttpIs("h2"), "HTTP/2 to backends"),
+    missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
+    missing("listeners.backends", "tls_ca_path", When::Set, "TLS to backends"),
+    missing("listeners.backends", "tls_verify_hostname", When::Set, "TLS to backends"),
+    missing("listeners.backends", "tls_verify_peer", When::Set, "TLS to backends"),
+    missing("listeners.websocket", "max_message_size_bytes", When::Set, WEBSOCKET_FRAMES),
+    missing("listeners.websocket", "ping_rate_limit_per_window", When::Set, WEBSOCKET_FRAMES),
+    missing("listeners.websocket", "ping_rate_limit_window_seconds", When::Set, WEBSOCKET_FRAMES),
+    missing("listeners.websocket", "read_frame_timeout_seconds", When::Set, WEBSOCKET_FRAMES),
+    missing("listeners.websocket", "h2_extended_connect", When::True, "WebSocket over HTTP/2"),
+    missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
+    missing("runtime", "xdp_enabled", When::True, "XDP"),
+    missing("runtime", "xdp_interface", When::Set, "XDP"),
+    missing("runtime", "xdp_mode", When::Set, "XDP"),
+    missing("runtime", "xdp_new_flow_cap_per_sec_per_cpu", When::Set, "XDP"),
+    missing("runtime", "tls", When::Set, "TLS listeners"),
+    missing("", "passthrough", When::Set, "QUIC passthrough"),
+    // runtime.handshake_timeout_ms and runtime.max_requests_per_h3_connection are not here: they apply to listeners
+    // that are refused above, so that no listener is left on which they could be ignored.
+];
+
+const WEBSOCKET_FRAMES: &str = "looking into WebSocket frames";
+
+const fn missing(block: &'static str, key: &'static str, when: When, what: &'static str) -> Missing {
+    Missing { block, key, when, what }
+}
+
+/// Everything in the file that is refused, in the order of the file.
+pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    visit(root, None, &mut |view, protocol| {
+        for missing in NOT_BUILT.iter().filter(|missing| missing.block == view.block.path) {
+            if missing.when.applies(view, missing.key, protocol) {
+                let problem = format!("not built yet: {}", missing.what);
+                found.push(source.error_about(view, missing.key, problem));
+            }
+        }
+    });
+    found.sort_by_key(ConfigError::line);
+    found
+}
+
+/// One line for each entry, for CONFIG.md.
+pub(crate) fn lines() -> impl Iterator<Item = String> {
+    NOT_BUILT.iter().map(|Missing { block, key, when, what }| {
+        let path = if block.is_empty() { (*key).to_owned() } else { format!("{block}.{key}") };
+        match when {
+            When::Set => format!("`{path}`: {what}"),
+            When::True => format!("`{path} = true`: {what}"),
+            When::Is(word) => format!("`{path} = \"{word}\"`: {what}"),
+            When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
+        }
+    })
+}
+
+impl When {
+    fn applies(&self, view: View<'_>, key: &str, protocol: Option<Protocol>) -> bool {
+        if view.entry(key).is_none() {
+            return false;
+        }
+        match self {
+            Self::Set => true,
+            Self::True => view.flag(key),
+            Self::Is(word) => view.word(key) == Some(word),
+            Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
+        }
+    }
+}
+
+/// Calls `act` on every block that is there, with the protocol of the listener it belongs to.
+fn visit<'a>(view: View<'a>, protocol: Option<Protocol>, act: &mut impl FnMut(View<'a>, Option<Protocol>)) {
+    act(view, protocol);
+    let Some(node) = view.node else { return };
+    let protocol = match view.block.path {
+        "listeners" => view.word("protocol").and_then(Protocol::from_word),
+        _ => protocol,
+    };
+    for entry in node.entries.values() {
+        match &entry.value {
+            Value::Block(inner) => visit(View::root(inner), protocol, act),
+            Value::Blocks(inner) => inner.iter().for_each(|inner| visit(View::root(inner), protocol, act)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The settings that a plan compares, each with what a reload does with it.
+
+use super::describe::{backends, difference, hidden};
+use crate::config::{Config, Listener};
+
+/// One setting of a `T`.
+pub(super) struct Field<T> {
+    /// The metric label.
+    pub(super) label: &'static str,
+    /// The name in messages.
+    pub(super) what: &'static str,
+    /// What differs, if anything does.
+    pub(super) difference: fn(&T, &T) -> Option<String>,
+    /// How to carry the running value over into the new one. Present on settings that need a restart.
+    pub(super) keep: Option<fn(&mut T, &T)>,
+}
+
+macro_rules! live {
+    ($label:literal, $what:literal, $($place:ident).+) => { live!($label, $what, $($place).+, difference) };
+    ($label:literal, $what:literal, $($place:ident).+, $describe:ident) => {
+        Field { label: $label, what: $what, difference: |a, b| $describe(&a.$($place).+, &b.$($place).+), keep: None }
+    };
+}
+
+macro_rules! restart {
+    ($label:literal, $what:literal, $($place:ident).+) => { restart!($label, $what, $($place).+, difference) };
+    ($label:literal, $what:literal, $($place:ident).+, $describe:ident) => {
+        Field {
+            label: $label,
+            what: $what,
+            difference: |a, b| $describe(&a.$($place).+, &b.$($place).+),
+            keep: Some(|next, running| next.$($place).+.clone_from(&running.$($place).+)),
+        }
+    };
+}
+
+pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
+    live!("listener.backends", "backends", backends, backends),
+    live!("listener.l7", "http", http),
+    live!("listener.l7", "h2_security", h2_security),
+    live!("listener.l7", "websocket", websocket),
+    live!("listener.l7", "alt_svc", alt_svc),
+    live!("listener.l7", "grpc", grpc),
+    live!("listener.tcp", "tcp", tcp),
+    live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout),
+    live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter),
+    restart!("tls", "tls", tls),
+    restart!("quic", "quic", quic),
+];
+
+pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
+    restart!("workers", "runtime.workers", runtime.workers),
+    live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout),
+    live!("readiness_settle_ms", "runtime.readiness_settle_ms", runtime.readiness_settle),
+    live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter),
+    restart!("handshake_timeout_ms", "runtime.handshake_timeout_ms", runtime.handshake_timeout),
+    live!("connect_timeout_ms", "runtime.connect_timeout_ms", runtime.connect_timeout),
+    live!("max_inflight_connections", "runtime.max_inflight_connections", runtime.max_inflight_connections),
+    live!("per_ip_connection_cap", "runtime.per_ip_connection_cap", runtime.per_ip_connection_cap),
+    live!("header_underscore_policy", "runtime.header_underscore_policy", runtime.header_underscore_policy),
+    live!("max_keepalive_requests", "runtime.max_keepalive_requests", runtime.max_keepalive_requests),
+    restart!(
+        "max_requests_per_h3_connection",
+        "runtime.max_requests_per_h3_connection",
+        runtime.max_requests_per_h3_connection
+    ),
+    live!("watchdog", "runtime.watchdog", runtime.watchdog),
+    restart!("runtime.tls", "runtime.tls.tls13_only", runtime.tls13_only),
+    restart!("xdp_enabled", "runtime.xdp_enabled", runtime.xdp.enabled),
+    restart!("xdp_interface", "runtime.xdp_interface", runtime.xdp.interface),
+    restart!("xdp_mode", "runtime.xdp_mode", runtime.xdp.mode),
+    restart!(
+        "xdp_new_flow_cap_per_sec_per_cpu",
+        "runtime.xdp_new_flow_cap_per_sec_per_cpu",
+        runtime.xdp.new_flow_cap_per_sec_per_cpu
+    ),
+    live!("pool", "pool", pool),
+    restart!("dns", "dns", dns),
+    restart!("observability.bind", "observability.metrics_bind", observability.metrics_bind),
+    restart!("observability.access_log", "observability.access_log", observability.access_log),
+    restart!("admin", "admin", admin, hidden),
+    live!("security.strict_te", "security.strict_te", security.strict_te),
+    restart!("passthrough", "passthrough", passthrough),
+];

@@ -1,0 +1,65 @@
+//! A well-shaped document to a [`Config`]: the rules between keys, and the types that come out.
+
+mod backend;
+mod listener;
+mod process;
+
+use crate::config::Config;
+use crate::document::{Source, View};
+use crate::error::{ConfigError, Errors};
+use crate::not_built;
+
+/// Applies every rule between keys.
+pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Errors> {
+    let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
+    match read(root, &mut report) {
+        Some(config) if report.errors.is_empty() => Ok(Config { warnings: report.warnings, ..config }),
+        _ if report.errors.is_empty() => {
+            // The walk has found every required key, so nothing can be missing here.
+            debug_assert!(false, "a key is missing that the schema does not require");
+            Err(Errors::new(vec![source.file_error(None, "a required key is missing")]))
+        }
+        _ => Err(Errors::new(report.errors)),
+    }
+}
+
+/// What the rules have found so far.
+struct Report<'a> {
+    source: &'a Source<'a>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<String>,
+}
+
+impl Report<'_> {
+    /// Notes an error at the key, or at its block when the key is absent.
+    fn error(&mut self, view: View<'_>, name: &str, problem: impl Into<String>) {
+        self.errors.push(self.source.error_about(view, name, problem));
+    }
+
+    /// Notes something that is allowed but probably not meant.
+    fn warn(&mut self, view: View<'_>, name: &str, problem: impl Into<String>) {
+        self.warnings.push(self.source.error_about(view, name, problem).to_string());
+    }
+}
+
+fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
+    if root.blocks("listeners").is_empty() && root.present("passthrough").is_none() {
+        let problem = "nothing to do: at least one [[listeners]] or a [passthrough] block must be there";
+        report.errors.push(report.source.file_error(None, problem));
+    }
+    let runtime = process::runtime(root.block("runtime"), report)?;
+    let admin = process::admin(root.block("admin"));
+    Some(Config {
+        source_name: report.source.file.to_owned(),
+        listeners: listener::all(root, &runtime, report)?,
+        runtime,
+        pool: process::pool(root.block("pool")),
+        dns: process::dns(root.block("dns"), report),
+        observability: process::observability(root.block("observability"), &admin, report),
+        admin,
+        security: process::security(root.block("security")),
+        passthrough: root.optional("passthrough", |view| process::passthrough(view, report))?,
+        warnings: Vec::new(),
+        not_built_yet: not_built::find(root, report.source),
+    })
+}

@@ -1,0 +1,197 @@
+//! `[[listeners]]` and the blocks inside it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Report, backend};
+use crate::config::{
+    AltSvc, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp, TlsFiles,
+    Transport, WebSocket,
+};
+use crate::document::View;
+use crate::schema::Kind;
+
+/// Every listener. `runtime` is what they inherit from.
+pub(super) fn all(root: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Vec<Listener>> {
+    let mut bound: HashMap<(HostPort, Transport), String> = HashMap::new();
+    if let Some(address) = root.block("passthrough").socket_addr("bind_addr") {
+        bound.insert((address.into(), Transport::Udp), "passthrough.bind_addr".to_owned());
+    }
+    let mut listeners = Vec::new();
+    for (index, view) in root.blocks("listeners").into_iter().enumerate() {
+        let listener = one(view, runtime, report)?;
+        let transport = listener.transport();
+        let place = format!("listeners[{index}].address");
+        if let Some(other) = bound.insert((listener.address.clone(), transport), place) {
+            let transport = transport.as_str().to_uppercase();
+            report.error(view, "address", format!("already bound over {transport} by {other}"));
+        }
+        listeners.push(listener);
+    }
+    Some(listeners)
+}
+
+fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Listener> {
+    let (address, name) = view.host_port("address")?;
+    let protocol = Protocol::from_word(view.word("protocol")?)?;
+    check_blocks(view, protocol, report);
+    let (drain_timeout, drain_jitter) = drain(view, runtime, report);
+    let listener = Listener {
+        address: address.clone(),
+        name: name.to_owned(),
+        protocol,
+        tls: view.optional("tls", tls)?,
+        quic: view.optional("quic", quic)?,
+        alt_svc: view.present("alt_svc").map(alt_svc),
+        http: http(view.block("http")),
+        h2_security: h2_security(view.block("h2_security")),
+        websocket: view.present("websocket").map(websocket),
+        grpc: view.present("grpc").map(grpc),
+        tcp: tcp(view.block("tcp")),
+        drain_timeout,
+        drain_jitter,
+        backends: backend::all(view, protocol, report)?,
+    };
+    if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && !listener.backends.is_empty() {
+        report.error(view, "backends", "not allowed together with quic.raw_proxy, which names the backend");
+    }
+    if !listener.starts() {
+        report.warn(view, "backends", "the listener has no backends, so it is not started");
+    }
+    Some(listener)
+}
+
+/// Which blocks a protocol may have, needs, or does nothing with.
+fn check_blocks(view: View<'_>, protocol: Protocol, report: &mut Report<'_>) {
+    for key in view.block.keys {
+        let Kind::Block(block) = key.kind else { continue };
+        let is_present = view.present(key.name).is_some();
+        if is_present && !block.on.allowed.is_empty() && !block.on.allowed.contains(&protocol) {
+            let problem =
+                format!("not allowed on \"{protocol}\" listeners, only on {}", list(block.on.allowed));
+            report.error(view, key.name, problem);
+        }
+        if !is_present && block.on.required.contains(&protocol) {
+            report.error(
+                view,
+                key.name,
+                format!("missing: \"{protocol}\" listeners must have {}", block.header()),
+            );
+        }
+        if is_present && !block.on.used.is_empty() && !block.on.used.contains(&protocol) {
+            let problem =
+                format!("does nothing on \"{protocol}\" listeners, only on {}", list(block.on.used));
+            report.warn(view, key.name, problem);
+        }
+    }
+}
+
+fn list(protocols: &[Protocol]) -> String {
+    protocols.iter().map(|protocol| format!("\"{protocol}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn drain(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> (Duration, Duration) {
+    let timeout = view.optional_millis("drain_timeout_ms").unwrap_or(runtime.drain_timeout);
+    let jitter = view.optional_millis("drain_jitter_ms").unwrap_or(runtime.drain_jitter.min(timeout));
+    if jitter > timeout {
+        let problem = format!("must be at most the listener's drain timeout ({} ms)", timeout.as_millis());
+        report.error(view, "drain_jitter_ms", problem);
+    }
+    (timeout, jitter)
+}
+
+fn tls(view: View<'_>) -> Option<TlsFiles> {
+    Some(TlsFiles {
+        cert_path: view.path("cert_path")?,
+        key_path: view.path("key_path")?,
+        ticket_rotation_interval: view.seconds("ticket_rotation_interval_seconds"),
+        ticket_rotation_overlap: view.seconds("ticket_rotation_overlap_seconds"),
+    })
+}
+
+fn quic(view: View<'_>) -> Option<Quic> {
+    Some(Quic {
+        cert_path: view.path("cert_path")?,
+        key_path: view.path("key_path")?,
+        retry_secret_path: view.path("retry_secret_path")?,
+        max_idle_timeout: view.millis("max_idle_timeout_ms"),
+        max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),
+        raw_proxy: view.optional("raw_proxy", raw_proxy)?,
+    })
+}
+
+fn raw_proxy(view: View<'_>) -> Option<RawProxy> {
+    Some(RawProxy {
+        backend_addr: view.host_port("backend_addr")?.0.clone(),
+        sni: view.text("sni")?.to_owned(),
+        backend_ca_path: view.path("backend_ca_path"),
+        dgram_queue_cap: view.size("dgram_queue_cap"),
+        max_relay_streams: view.size("max_relay_streams"),
+    })
+}
+
+fn alt_svc(view: View<'_>) -> AltSvc {
+    AltSvc {
+        h3_port: view.integer("h3_port").try_into().unwrap_or(u16::MAX),
+        max_age: view.seconds("max_age"),
+    }
+}
+
+fn http(view: View<'_>) -> Http {
+    Http {
+        header_timeout: view.millis("header_timeout_ms"),
+        body_timeout: view.millis("body_timeout_ms"),
+        total_timeout: view.millis("total_timeout_ms"),
+        head_timeout: view.millis("head_timeout_ms"),
+        keepalive_timeout: view.millis("keepalive_timeout_ms"),
+        write_timeout: view.millis("write_timeout_ms"),
+        max_request_body_bytes: view.optional_integer("max_request_body_bytes"),
+        max_header_bytes: view.size("max_header_bytes"),
+        max_header_count: view.size("max_header_count"),
+        max_uri_bytes: view.size("max_uri_bytes"),
+        retries: view.int32("retries"),
+    }
+}
+
+fn tcp(view: View<'_>) -> Tcp {
+    Tcp {
+        idle_timeout: view.optional_millis("idle_timeout_ms"),
+        splice: view.flag("splice"),
+        connect_tries: view.int32("connect_tries"),
+    }
+}
+
+fn h2_security(view: View<'_>) -> H2Security {
+    H2Security {
+        max_pending_accept_reset_streams: view.size("max_pending_accept_reset_streams"),
+        max_local_error_reset_streams: view.size("max_local_error_reset_streams"),
+        max_concurrent_streams: view.int32("max_concurrent_streams"),
+        max_header_list_size: view.int32("max_header_list_size"),
+        max_send_buf_size: view.size("max_send_buf_size"),
+        keep_alive_interval: view.nonzero_millis("keep_alive_interval_ms"),
+        keep_alive_timeout: view.millis("keep_alive_timeout_ms"),
+        initial_stream_window_size: view.int32("initial_stream_window_size"),
+        initial_connection_window_size: view.int32("initial_connection_window_size"),
+    }
+}
+
+fn websocket(view: View<'_>) -> WebSocket {
+    WebSocket {
+        enabled: view.flag("enabled"),
+        idle_timeout: view.seconds("idle_timeout_seconds"),
+        max_message_size_bytes: view.size("max_message_size_bytes"),
+        ping_rate_limit_per_window: view.int32("ping_rate_limit_per_window"),
+        ping_rate_limit_window: view.seconds("ping_rate_limit_window_seconds"),
+        read_frame_timeout: view.seconds("read_frame_timeout_seconds"),
+        h2_extended_connect: view.flag("h2_extended_connect"),
+        h3_extended_connect: view.flag("h3_extended_connect"),
+    }
+}
+
+fn grpc(view: View<'_>) -> Grpc {
+    Grpc {
+        enabled: view.flag("enabled"),
+        max_deadline: view.seconds("max_deadline_seconds"),
+        health_synthesized: view.flag("health_synthesized"),
+    }
+}

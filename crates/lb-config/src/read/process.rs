@@ -1,0 +1,125 @@
+//! The blocks outside `[[listeners]]`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::Report;
+use crate::config::{
+    AccessLog, Admin, Dns, Observability, Passthrough, Pool, Runtime, Security, UnderscorePolicy, Watchdog,
+    Xdp, XdpMode,
+};
+use crate::document::View;
+
+pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime> {
+    let drain_timeout = view.millis("drain_timeout_ms");
+    let drain_jitter = view.optional_millis("drain_jitter_ms").unwrap_or(drain_timeout / 4);
+    if drain_jitter > drain_timeout {
+        let problem = format!("must be at most runtime.drain_timeout_ms ({})", drain_timeout.as_millis());
+        report.error(view, "drain_jitter_ms", problem);
+    }
+    let watchdog = view.block("watchdog");
+    Some(Runtime {
+        workers: view.optional_integer("workers").and_then(|n| NonZeroUsize::new(n.try_into().ok()?)),
+        drain_timeout,
+        readiness_settle: view.millis("readiness_settle_ms"),
+        drain_jitter,
+        handshake_timeout: view.millis("handshake_timeout_ms"),
+        connect_timeout: view.millis("connect_timeout_ms"),
+        max_inflight_connections: view.int32("max_inflight_connections"),
+        per_ip_connection_cap: view.int32("per_ip_connection_cap"),
+        header_underscore_policy: UnderscorePolicy::from_word(view.word("header_underscore_policy")?)?,
+        max_keepalive_requests: view.int32("max_keepalive_requests"),
+        max_requests_per_h3_connection: view.int32("max_requests_per_h3_connection"),
+        watchdog: Watchdog {
+            header_deadline: watchdog.millis("header_deadline_ms"),
+            body_progress_min_bps: watchdog.integer("body_progress_min_bps"),
+            sweep_interval: watchdog.millis("sweep_interval_ms"),
+        },
+        tls13_only: view.block("tls").flag("tls13_only"),
+        xdp: xdp(view, report)?,
+    })
+}
+
+fn xdp(view: View<'_>, report: &mut Report<'_>) -> Option<Xdp> {
+    let xdp = Xdp {
+        enabled: view.flag("xdp_enabled"),
+        interface: view.text("xdp_interface").filter(|name| !name.is_empty()).map(str::to_owned),
+        mode: XdpMode::from_word(view.word("xdp_mode")?)?,
+        new_flow_cap_per_sec_per_cpu: view.int32("xdp_new_flow_cap_per_sec_per_cpu"),
+    };
+    if xdp.enabled && xdp.interface.is_none() {
+        report.error(view, "xdp_interface", "must name a network interface, because xdp_enabled = true");
+    }
+    Some(xdp)
+}
+
+pub(super) fn pool(view: View<'_>) -> Pool {
+    Pool {
+        per_peer_max: view.size("per_peer_max"),
+        total_max: view.size("total_max"),
+        idle_timeout: view.millis("idle_timeout_ms"),
+        max_age: view.millis("max_age_ms"),
+        linger: view.millis("linger_ms"),
+    }
+}
+
+pub(super) fn dns(view: View<'_>, report: &mut Report<'_>) -> Dns {
+    let dns = Dns {
+        servers: view.socket_addrs("servers"),
+        min_ttl: view.seconds("min_ttl_seconds"),
+        max_ttl: view.seconds("max_ttl_seconds"),
+        negative_ttl: view.seconds("negative_ttl_seconds"),
+        timeout: view.millis("timeout_ms"),
+    };
+    if dns.max_ttl < dns.min_ttl {
+        let problem = format!("must be at least dns.min_ttl_seconds ({})", dns.min_ttl.as_secs());
+        report.error(view, "max_ttl_seconds", problem);
+    }
+    dns
+}
+
+pub(super) fn admin(view: View<'_>) -> Admin {
+    Admin {
+        api_token_hash: view.digest("api_token_hash"),
+        allow_non_loopback: view.flag("allow_non_loopback"),
+    }
+}
+
+pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'_>) -> Observability {
+    let metrics_bind = view.socket_addr("metrics_bind");
+    let guarded = admin.allow_non_loopback && admin.api_token_hash.is_some();
+    if metrics_bind.is_some_and(|address| !address.ip().to_canonical().is_loopback()) && !guarded {
+        let problem = "must be a loopback address, because [admin] does not have both allow_non_loopback = true and \
+                       an api_token_hash";
+        report.error(view, "metrics_bind", format!("admin bind refused: {problem}"));
+    }
+    let access_log = view.text("access_log").map(|target| match target {
+        "stdout" => AccessLog::Stdout,
+        path => AccessLog::File(PathBuf::from(path)),
+    });
+    Observability { metrics_bind, access_log }
+}
+
+pub(super) fn security(view: View<'_>) -> Security {
+    Security { strict_te: view.flag("strict_te") }
+}
+
+pub(super) fn passthrough(view: View<'_>, report: &mut Report<'_>) -> Option<Passthrough> {
+    let backends = view.socket_addrs("backends");
+    if backends.is_empty() {
+        report.error(view, "backends", "must have at least one element");
+    }
+    Some(Passthrough {
+        bind_addr: view.socket_addr("bind_addr")?,
+        backends,
+        retry_secret_path: view.path("retry_secret_path")?,
+        max_quic_connections: view.size("max_quic_connections"),
+        min_client_dcid_len: view.size("min_client_dcid_len"),
+        per_flow_backlog: view.size("per_flow_backlog"),
+        strict_source_binding: view.flag("strict_source_binding"),
+        audit_throttle_window: view.seconds("audit_throttle_window_secs"),
+        max_dcid_len_routed: view.size("max_dcid_len_routed"),
+        mint_retry: view.flag("mint_retry"),
+        flow_idle_timeout: view.nonzero_millis("flow_idle_timeout_ms"),
+    })
+}

@@ -1,0 +1,279 @@
+//! `[[listeners]]` and the blocks inside it.
+
+use super::key::{BYTES, MS, S, U32, U64};
+use super::{Block, Key, On, Text};
+use crate::config::{BackendProtocol, Protocol};
+
+const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
+const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
+const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
+
+pub(super) static LISTENERS: Block = Block {
+    path: "listeners",
+    doc: "One socket address that clients reach, and the backends behind it. A listener without backends is allowed, \
+          is not started, and is named in a warning; giving it backends later is like adding a listener.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("address", Text::HostPort).required().restart(
+            "What to bind: an IP address or a name, and a port; IPv6 in brackets. With the transport (TCP or UDP) it is \
+             the listener's identity in reloads, so two listeners of one transport may not share it.",
+        ),
+        Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().restart(
+            "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
+             inside TLS, `quic` HTTP/3 or raw QUIC.",
+        ),
+        Key::integer("drain_timeout_ms", 100, 300_000, MS).or_else("that of `[runtime]`").live(
+            "How long the running work of this listener may take to finish in a drain.",
+        ),
+        Key::integer("drain_jitter_ms", 0, 300_000, MS)
+            .or_else("that of `[runtime]`, at most the drain timeout")
+            .live("Closes of idle connections are spread over this time in a drain. At most the drain timeout that holds here."),
+        Key::block("tls", &TLS),
+        Key::block("quic", &QUIC),
+        Key::block("alt_svc", &ALT_SVC),
+        Key::block("http", &HTTP),
+        Key::block("tcp", &TCP),
+        Key::block("h2_security", &H2_SECURITY),
+        Key::block("websocket", &WEBSOCKET),
+        Key::block("grpc", &GRPC),
+        Key::blocks("backends", &BACKENDS),
+    ],
+};
+
+const PROTOCOL_HINTS: &[(&str, &str)] = &[
+    ("http", "HTTP/1.1 is \"h1\", over TLS \"h1s\""),
+    ("https", "HTTP over TLS is \"h1s\""),
+    ("h2", "HTTP/2 is served by \"h1s\" listeners"),
+    ("h3", "HTTP/3 is served by \"quic\" listeners"),
+];
+
+static BACKENDS: Block = Block {
+    path: "listeners.backends",
+    doc: "Where the listener sends its traffic. Picks are spread by weight. On h1 and h1s listeners the protocols may be \
+          mixed, but all h3 backends of a listener share `tls_ca_path` and `tls_verify_peer`; on a quic listener all \
+          backends are of one family (`tcp` and `h1`, or `h2`, or `h3`).",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("address", Text::HostPort)
+            .required()
+            .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),
+        Key::word("protocol", BackendProtocol::WORDS).or_word("tcp").live(
+            "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
+        ),
+        Key::integer("weight", 0, U32, "")
+            .or(1)
+            .live("Its share of the picks, relative to the other backends. 0 = never picked; not all may be 0."),
+        Key::text("tls_ca_path", Text::Path).live(
+            "PEM file of the certificate authorities to trust. Only on h3 backends, and required there unless \
+             `tls_verify_peer` is false.",
+        ),
+        Key::text("tls_verify_hostname", Text::NotBlank)
+            .or_else("the host of `address`")
+            .live("The name that the certificate must carry; also the SNI. Only on h3 backends."),
+        Key::flag("tls_verify_peer", true)
+            .live("Whether the certificate is checked. Only on h3 backends."),
+    ],
+};
+
+static TLS: Block = Block {
+    path: "listeners.tls",
+    doc: "Certificate and key. SIGUSR1 reads the files again.",
+    on: On::exactly(TLS_PROTOCOLS),
+    keys: &[
+        Key::text("cert_path", Text::Path)
+            .required()
+            .restart("PEM chain, leaf first, at most 6 certificates."),
+        Key::text("key_path", Text::Path).required().restart(
+            "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others.",
+        ),
+        Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
+            .or(86_400)
+            .restart("How often the session ticket key changes."),
+        Key::integer("ticket_rotation_overlap_seconds", 0, U64, S)
+            .or(86_400)
+            .restart("How long tickets of the key before are still taken."),
+    ],
+};
+
+static QUIC: Block = Block {
+    path: "listeners.quic",
+    doc: "Certificate, key and transport limits of a QUIC listener.",
+    on: On::exactly(&[Protocol::Quic]),
+    keys: &[
+        Key::text("cert_path", Text::Path).required().restart("PEM chain, leaf first."),
+        Key::text("key_path", Text::Path)
+            .required()
+            .restart("PEM private key; the file may not be readable by group or others."),
+        Key::text("retry_secret_path", Text::Path).required().restart(
+            "File of the 32 bytes that sign Retry tokens; made with mode 0600 when it does not exist.",
+        ),
+        Key::integer("max_idle_timeout_ms", 1, U64, MS)
+            .or(30_000)
+            .restart("How long a connection may be silent."),
+        Key::integer("max_recv_udp_payload_size", 1200, U64, BYTES)
+            .or(1350)
+            .restart("The largest UDP payload that is accepted."),
+        Key::block("raw_proxy", &RAW_PROXY),
+    ],
+};
+
+static RAW_PROXY: Block = Block {
+    path: "listeners.quic.raw_proxy",
+    doc: "Mode B: QUIC is terminated, and streams and datagrams are relayed to one QUIC backend without reading them. \
+          Not together with `[[listeners.backends]]`.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("backend_addr", Text::HostPort).required().restart("The backend."),
+        Key::text("sni", Text::Any)
+            .required()
+            .restart("The server name sent to the backend; its certificate must carry it."),
+        Key::text("backend_ca_path", Text::Path)
+            .or_else("the system's")
+            .restart("PEM file of the certificate authorities to trust. The check cannot be switched off."),
+        Key::integer("dgram_queue_cap", 0, U64, "datagrams")
+            .or(1024)
+            .restart("How many datagrams may wait in each direction; the newest is dropped beyond that."),
+        Key::integer("max_relay_streams", 0, U64, "streams")
+            .or(256)
+            .restart("How many streams a connection may have at once."),
+    ],
+};
+
+static ALT_SVC: Block = Block {
+    path: "listeners.alt_svc",
+    doc: "Announces an HTTP/3 port in the `Alt-Svc` header of responses.",
+    on: On::used(&[Protocol::H1, Protocol::H1s]),
+    keys: &[
+        Key::integer("h3_port", 0, 65_535, "").required().live("The UDP port to announce."),
+        Key::integer("max_age", 0, U32, S).or(3600).live("How long a client may remember it."),
+    ],
+};
+
+static HTTP: Block = Block {
+    path: "listeners.http",
+    doc: "Timeouts and limits of HTTP.",
+    on: On::used(HTTP_PROTOCOLS),
+    keys: &[
+        Key::integer("header_timeout_ms", 1, U64, MS).or(10_000).live(
+            "From accept (or from the first byte of a later request) to the end of the request head.",
+        ),
+        Key::integer("body_timeout_ms", 1, U64, MS)
+            .or(30_000)
+            .live("How long an upload may make no progress; every byte that is taken starts it again."),
+        Key::integer("total_timeout_ms", 1, U64, MS)
+            .or(60_000)
+            .live("One whole request, from its head to the end of its response. Bounds a request, never a connection."),
+        Key::integer("head_timeout_ms", 1, U64, MS)
+            .or(60_000)
+            .live("From the end of the upload to the head of the backend's response."),
+        Key::integer("keepalive_timeout_ms", 1, U64, MS)
+            .or(75_000)
+            .live("How long an idle connection waits for its next request."),
+        Key::integer("write_timeout_ms", 1, U64, MS).or(30_000).live(
+            "How long a write may make no progress, to a client or to a backend that does not read.",
+        ),
+        Key::integer("max_request_body_bytes", 0, U64, BYTES)
+            .or_else("no cap")
+            .live("The largest request body; a larger one is answered 413. 0 = no body at all."),
+        Key::integer("max_header_bytes", 1024, 1_048_576, BYTES)
+            .or(65_536)
+            .live("The largest head of a request (answered 431) or of a response (502)."),
+        Key::integer("max_header_count", 8, 256, "fields")
+            .or(128)
+            .live("How many fields a head may have."),
+        Key::integer("max_uri_bytes", 64, 65_536, BYTES)
+            .or(8192)
+            .live("The longest request target; a longer one is answered 414."),
+        Key::integer("retries", 0, 10, "").or(1).live(
+            "How many further backends or connections are tried when a connect fails, or when a reused connection \
+             died before any byte of the response.",
+        ),
+    ],
+};
+
+static TCP: Block = Block {
+    path: "listeners.tcp",
+    doc: "Forwarding of raw bytes.",
+    on: On::only(RAW_PROTOCOLS),
+    keys: &[
+        Key::integer("idle_timeout_ms", 1, U64, MS)
+            .or_else("none: for ever")
+            .live("How long both directions may be silent before the connection is closed."),
+        Key::flag("splice", true).live("Whether bulk data is moved with splice(2), without copying it."),
+        Key::integer("connect_tries", 1, 16, "backends")
+            .or(3)
+            .live("How many backends are tried before the client is closed."),
+    ],
+};
+
+static H2_SECURITY: Block = Block {
+    path: "listeners.h2_security",
+    doc: "Limits of HTTP/2, towards clients and, where it applies, towards h2 backends.",
+    on: On::used(HTTP_PROTOCOLS),
+    keys: &[
+        Key::integer("max_pending_accept_reset_streams", 0, U64, "streams")
+            .or(100)
+            .live("Streams that were reset before they were looked at; more close the connection."),
+        Key::integer("max_local_error_reset_streams", 0, U64, "streams")
+            .or(100)
+            .live("Streams that had to be reset for the client's errors; more close the connection."),
+        Key::integer("max_concurrent_streams", 0, U32, "streams")
+            .or(256)
+            .live("Streams that may run at once."),
+        Key::integer("max_header_list_size", 0, U32, BYTES)
+            .or(65_536)
+            .live("The largest decoded header list."),
+        Key::integer("max_send_buf_size", 0, U64, BYTES)
+            .or(65_536)
+            .live("Unsent bytes that a stream may hold."),
+        Key::integer("keep_alive_interval_ms", 0, U64, MS)
+            .or(30_000)
+            .live("How often an idle connection is pinged. 0 = never."),
+        Key::integer("keep_alive_timeout_ms", 0, U64, MS)
+            .or(30_000)
+            .live("How long a ping may stay unanswered."),
+        Key::integer("initial_stream_window_size", 0, U32, BYTES)
+            .or(65_535)
+            .live("The first window of a stream."),
+        Key::integer("initial_connection_window_size", 0, U32, BYTES)
+            .or(1_048_576)
+            .live("The first window of a connection."),
+    ],
+};
+
+static WEBSOCKET: Block = Block {
+    path: "listeners.websocket",
+    doc: "Lets WebSocket upgrades through. Without the block an upgrade request is treated as a plain request.",
+    on: On::only(HTTP_PROTOCOLS),
+    keys: &[
+        Key::flag("enabled", true).live("False = as if the block were absent."),
+        Key::integer("idle_timeout_seconds", 1, U64, S)
+            .or(60)
+            .live("How long both sides may be silent before the connection is closed."),
+        Key::integer("max_message_size_bytes", 1, U64, BYTES)
+            .or(16_777_216)
+            .live("The largest message, and the largest frame."),
+        Key::integer("ping_rate_limit_per_window", 1, U32, "pings")
+            .or(50)
+            .live("How many pings a client may send in a window; more close the connection with code 1008."),
+        Key::integer("ping_rate_limit_window_seconds", 1, U64, S).or(10).live("The length of that window."),
+        Key::integer("read_frame_timeout_seconds", 1, U64, S)
+            .or(30)
+            .live("How long one frame may take to arrive, and one to be written."),
+        Key::flag("h2_extended_connect", false).live("WebSocket over HTTP/2 (RFC 8441)."),
+        Key::flag("h3_extended_connect", false).live("WebSocket over HTTP/3 (RFC 9220)."),
+    ],
+};
+
+static GRPC: Block = Block {
+    path: "listeners.grpc",
+    doc: "gRPC.",
+    on: On::only(&[Protocol::H1s]),
+    keys: &[
+        Key::flag("enabled", true).live("False = as if the block were absent."),
+        Key::integer("max_deadline_seconds", 1, U64, S)
+            .or(300)
+            .live("The longest deadline that is passed on."),
+        Key::flag("health_synthesized", true).live("Whether the gateway answers gRPC health checks itself."),
+    ],
+};

@@ -1,0 +1,190 @@
+//! The blocks outside `[[listeners]]`.
+
+use super::key::{BYTES, MS, S, U64};
+use super::{Block, Key, On, Text};
+use crate::config::{UnderscorePolicy, XdpMode};
+
+pub(super) static RUNTIME: Block = Block {
+    path: "runtime",
+    doc: "The process: threads, drain, and the limits that guard it.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("workers", 1, 1024, "threads")
+            .or_else("the cores that the process may use")
+            .restart("Worker threads. Each has its own sockets, backend connections and buffers."),
+        Key::integer("drain_timeout_ms", 100, 300_000, MS)
+            .or(10_000)
+            .live("How long running work may take to finish in a drain."),
+        Key::integer("readiness_settle_ms", 0, 30_000, MS)
+            .or(11_000)
+            .live("How long `/readyz` says 503 in a drain before the listeners stop accepting."),
+        Key::integer("drain_jitter_ms", 0, 300_000, MS)
+            .or_else("a quarter of `drain_timeout_ms`")
+            .live("Closes of idle connections are spread over this time in a drain. At most `drain_timeout_ms`."),
+        Key::integer("handshake_timeout_ms", 100, 60_000, MS)
+            .or(5000)
+            .restart("How long a TLS handshake over TCP may take; applies to tls and h1s listeners."),
+        Key::integer("connect_timeout_ms", 100, 60_000, MS)
+            .or(5000)
+            .live("How long a connect to a backend may take, on every kind of listener."),
+        Key::integer("max_inflight_connections", 100, 2_000_000, "connections")
+            .or(65_536)
+            .live("How many connections each listener may hold at once."),
+        Key::integer("per_ip_connection_cap", 1, 2_000_000, "connections")
+            .or(1024)
+            .live("How many TCP connections one client address may hold at once."),
+        Key::word("header_underscore_policy", UnderscorePolicy::WORDS).or_word("reject").live(
+            "What happens to header names with an underscore: `reject` answers 400, `drop` leaves the header out, \
+             `allow` lets it pass.",
+        ),
+        Key::integer("max_keepalive_requests", 0, 10_000_000, "requests")
+            .or(100)
+            .live("Requests on one HTTP/1.1 connection; the last answer says `Connection: close`. 0 = no cap."),
+        Key::integer("max_requests_per_h3_connection", 0, 10_000_000, "requests")
+            .or(1000)
+            .restart("Requests on one HTTP/3 connection; applies to quic listeners. 0 = no cap."),
+        Key::flag("xdp_enabled", false).restart("Whether the XDP program is attached; needs `xdp_interface`."),
+        Key::text("xdp_interface", Text::Any).restart("The network interface to attach to."),
+        Key::word("xdp_mode", XdpMode::WORDS).or_word("auto").restart(
+            "How it is attached: `native` in the driver, `skb` in the kernel's generic path, `hw` in the card, `auto` \
+             the best that works.",
+        ),
+        Key::zero_or("xdp_new_flow_cap_per_sec_per_cpu", 1000, 10_000_000, "flows")
+            .or(125_000)
+            .restart("New flows a second on one core. 0 = no cap."),
+        Key::block("watchdog", &WATCHDOG),
+        Key::block("tls", &RUNTIME_TLS),
+    ],
+};
+
+static WATCHDOG: Block = Block {
+    path: "runtime.watchdog",
+    doc: "Clients that are slow on purpose.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("header_deadline_ms", 100, 60_000, MS)
+            .or(5000)
+            .live("From the first byte of a request head to its end."),
+        Key::integer("body_progress_min_bps", 0, 10_000_000, "bytes a second")
+            .or(64)
+            .live("The lowest average rate of an upload, checked every `sweep_interval_ms`. 0 = any rate."),
+        Key::integer("sweep_interval_ms", 100, 60_000, MS)
+            .or(1000)
+            .live("How often upload rates are checked."),
+    ],
+};
+
+static RUNTIME_TLS: Block = Block {
+    path: "runtime.tls",
+    doc: "TLS on all listeners.",
+    on: On::EVERYWHERE,
+    keys: &[Key::flag("tls13_only", false).restart("Whether TLS 1.2 is refused.")],
+};
+
+pub(super) static POOL: Block = Block {
+    path: "pool",
+    doc: "Idle connections to backends, kept to be used again.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("per_peer_max", 0, 65_536, "connections")
+            .or(8)
+            .live("Idle connections that each worker keeps for one backend. 0 = none is used again."),
+        Key::integer("total_max", 0, 1_048_576, "connections")
+            .or(256)
+            .live("Idle connections that each worker keeps in all."),
+        Key::integer("idle_timeout_ms", 1, U64, MS).or(60_000).live("How long a connection may be idle."),
+        Key::integer("max_age_ms", 1, U64, MS)
+            .or(300_000)
+            .live("How old a connection may be when it is used again."),
+        Key::integer("linger_ms", 0, U64, MS).or(1000).live(
+            "How long a surplus idle connection waits before it is closed, so that a busy pool does not churn.",
+        ),
+    ],
+};
+
+pub(super) static DNS: Block = Block {
+    path: "dns",
+    doc: "Resolution of backend and listener names.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::texts("servers", Text::DnsServer).or_else("the system's").restart("The servers to ask."),
+        Key::integer("min_ttl_seconds", 0, 86_400, S).or(1).restart("A shorter TTL is raised to this."),
+        Key::integer("max_ttl_seconds", 1, 86_400, S)
+            .or(300)
+            .restart("A longer TTL is lowered to this; at least `min_ttl_seconds`."),
+        Key::integer("negative_ttl_seconds", 0, 86_400, S).or(5).restart("How long a failure is remembered."),
+        Key::integer("timeout_ms", 1, 60_000, MS).or(5000).restart("How long one look-up may take."),
+    ],
+};
+
+pub(super) static OBSERVABILITY: Block = Block {
+    path: "observability",
+    doc: "Metrics, health and logs.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("metrics_bind", Text::SocketAddr).or_else("no admin port").restart(
+            "Where the admin port listens (`/metrics`, `/livez`, `/readyz`, `/startupz`, `/healthz`). Anything but a \
+             loopback address needs both keys of `[admin]`.",
+        ),
+        Key::text("access_log", Text::Path)
+            .or_else("off")
+            .restart("Where one JSON line a request goes: `\"stdout\"`, or a file, which is appended to."),
+    ],
+};
+
+pub(super) static ADMIN: Block = Block {
+    path: "admin",
+    doc: "Access to the admin port.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("api_token_hash", Text::Sha256)
+            .or_else("no token is asked for")
+            .restart("The SHA-256 of the bearer token, as 64 hex digits."),
+        Key::flag("allow_non_loopback", false)
+            .restart("Whether the admin port may listen on an address that other machines reach."),
+    ],
+};
+
+pub(super) static SECURITY: Block = Block {
+    path: "security",
+    doc: "Strictness of protocol checks.",
+    on: On::EVERYWHERE,
+    keys: &[Key::flag("strict_te", false).live(
+        "Whether a request is refused when `Transfer-Encoding` holds a codec other than `chunked`, or an empty element.",
+    )],
+};
+
+pub(super) static PASSTHROUGH: Block = Block {
+    path: "passthrough",
+    doc: "Mode A: QUIC is forwarded by connection id, without keys and without a handshake of our own. It may be the only \
+          thing that the gateway does.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("bind_addr", Text::SocketAddr).required().restart("What to bind."),
+        Key::texts("backends", Text::SocketAddr).required().restart("Where flows go; at least one."),
+        Key::text("retry_secret_path", Text::Path).required().restart(
+            "File of the 32 bytes that sign Retry tokens; made with mode 0600 when it does not exist.",
+        ),
+        Key::integer("max_quic_connections", 1, 2_000_000, "connections")
+            .or(100_000)
+            .restart("Connections that are tracked at once."),
+        Key::integer("min_client_dcid_len", 8, 20, BYTES)
+            .or(8)
+            .restart("The shortest destination connection id that a client may choose."),
+        Key::integer("per_flow_backlog", 1, 8192, "packets")
+            .or(32)
+            .restart("Packets that may wait in one flow; the newest is dropped beyond that."),
+        Key::flag("strict_source_binding", false)
+            .restart("Whether packets of a flow are taken only from the address it began from."),
+        Key::integer("audit_throttle_window_secs", 1, U64, S)
+            .or(60)
+            .restart("The same refusal is logged once in this time."),
+        Key::integer("max_dcid_len_routed", 1, 20, BYTES)
+            .or(20)
+            .restart("The longest connection id that is looked up."),
+        Key::flag("mint_retry", true).restart("Whether the gateway sends Retry itself."),
+        Key::integer("flow_idle_timeout_ms", 0, U64, MS)
+            .or(60_000)
+            .restart("How long a flow may be silent before it is forgotten. 0 = for ever."),
+    ],
+};

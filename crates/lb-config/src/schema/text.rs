@@ -1,0 +1,81 @@
+//! The kinds of string, each with its check.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::HostPort;
+use crate::document::Value;
+
+/// What a string must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Text {
+    /// Anything.
+    Any,
+    /// Not blank.
+    NotBlank,
+    /// A path; not blank.
+    Path,
+    /// `name:port`, `1.2.3.4:port` or `[::1]:port`.
+    HostPort,
+    /// An IP address and a port.
+    SocketAddr,
+    /// An IP address, and a port unless it is 53.
+    DnsServer,
+    /// 64 hex digits.
+    Sha256,
+}
+
+impl Text {
+    /// The end of the sentence `must be …`.
+    pub(crate) fn expected(self) -> &'static str {
+        match self {
+            Self::Any => "a string",
+            Self::NotBlank => "a string that is not blank",
+            Self::Path => "a path that is not blank",
+            Self::HostPort => "\"host:port\"",
+            Self::SocketAddr => "\"ip:port\"",
+            Self::DnsServer => "\"ip\" or \"ip:port\"",
+            Self::Sha256 => "64 hex digits",
+        }
+    }
+
+    /// Whether a message may show the value: a token pasted in place of its hash must not reach a log.
+    pub(crate) fn is_secret(self) -> bool {
+        self == Self::Sha256
+    }
+
+    /// Reads `text`, which has no white space around it.
+    ///
+    /// # Errors
+    /// What is wrong with it, beyond what [`Self::expected`] says.
+    pub(crate) fn read(self, text: &str) -> Result<Value, String> {
+        match self {
+            Self::Any => Ok(Value::Text(text.to_owned())),
+            Self::NotBlank | Self::Path if text.is_empty() => Err(String::new()),
+            Self::NotBlank | Self::Path => Ok(Value::Text(text.to_owned())),
+            Self::HostPort => HostPort::parse(text)
+                .map(|address| Value::HostPort(address, text.to_owned()))
+                .map_err(|e| e.to_string()),
+            Self::SocketAddr => text.parse().map(Value::SocketAddr).map_err(|_| String::new()),
+            Self::DnsServer => text
+                .parse::<IpAddr>()
+                .map(|ip| SocketAddr::new(ip, 53))
+                .or_else(|_| text.parse())
+                .map(Value::SocketAddr)
+                .map_err(|_| String::new()),
+            Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
+        }
+    }
+}
+
+fn read_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, &[high, low]) in digest.iter_mut().zip(pairs) {
+        let digit = |hex: u8| char::from(hex).to_digit(16);
+        *byte = u8::try_from(digit(high)? * 16 + digit(low)?).ok()?;
+    }
+    Some(digest)
+}

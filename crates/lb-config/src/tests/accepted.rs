@@ -1,0 +1,188 @@
+//! Right files, and what comes out of them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{h1, parse};
+use crate::config::{AccessLog, BackendProtocol, Config, HostPort, Protocol, UnderscorePolicy};
+
+const TCP: &str = "
+[[listeners]]
+address = \"0.0.0.0:80\"
+protocol = \"tcp\"
+[[listeners.backends]]
+address = \"10.0.0.1:80\"
+";
+
+fn tcp(before: &str) -> Config {
+    parse(&format!("{before}\n{TCP}"))
+}
+
+#[test]
+fn the_shortest_file_has_the_documented_defaults() {
+    let config = tcp("");
+    assert_eq!(config.source_name, "lb.toml");
+    assert_eq!(config.warnings, [""; 0]);
+    let runtime = &config.runtime;
+    assert_eq!(runtime.workers, None);
+    assert_eq!(runtime.drain_timeout, Duration::from_secs(10));
+    assert_eq!(runtime.drain_jitter, Duration::from_millis(2500));
+    assert_eq!(runtime.readiness_settle, Duration::from_secs(11));
+    assert_eq!(runtime.max_inflight_connections, 65_536);
+    assert_eq!(runtime.per_ip_connection_cap, 1024);
+    assert_eq!(runtime.header_underscore_policy, UnderscorePolicy::Reject);
+    assert_eq!(runtime.max_keepalive_requests, 100);
+    assert_eq!(runtime.watchdog.header_deadline, Duration::from_secs(5));
+    assert_eq!((config.pool.per_peer_max, config.pool.total_max), (8, 256));
+    assert_eq!(config.dns.servers, []);
+    assert_eq!(config.observability.metrics_bind, None);
+    assert_eq!(config.observability.access_log, None);
+    assert_eq!(config.passthrough, None);
+    let listener = &config.listeners[0];
+    assert_eq!(listener.name, "0.0.0.0:80");
+    assert_eq!(listener.protocol, Protocol::Tcp);
+    assert_eq!(
+        (listener.drain_timeout, listener.drain_jitter),
+        (runtime.drain_timeout, runtime.drain_jitter)
+    );
+    assert_eq!(listener.tcp.idle_timeout, None);
+    assert!(listener.tcp.splice);
+    assert_eq!(listener.tcp.connect_tries, 3);
+    assert_eq!(listener.http.header_timeout, Duration::from_secs(10));
+    assert_eq!(listener.http.max_request_body_bytes, None);
+    assert_eq!(listener.websocket, None);
+    let backend = &listener.backends[0];
+    assert_eq!((backend.protocol, backend.weight, &backend.tls), (BackendProtocol::Tcp, 1, &None));
+}
+
+#[test]
+fn the_benchmark_template_starts() {
+    let config = parse(
+        "[runtime]\nmax_keepalive_requests = 10000000\nmax_requests_per_h3_connection = 10000000\n\
+         max_inflight_connections = 100000\nper_ip_connection_cap = 100000\nreadiness_settle_ms = 0\n\
+         drain_timeout_ms = 100\n\n[[listeners]]\naddress = \"127.0.0.1:8080\"\nprotocol = \"h1\"\n\
+         [listeners.http]\nheader_timeout_ms = 300000\nbody_timeout_ms = 300000\ntotal_timeout_ms = 3000000\n\
+         [[listeners.backends]]\naddress = \"127.0.0.1:3000\"\nprotocol = \"h1\"\n",
+    );
+    assert_eq!(config.not_built_yet(), []);
+    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(config.listeners[0].drain_jitter, Duration::from_millis(25));
+}
+
+#[test]
+fn more_than_eight_listeners_are_fine() {
+    let many: String = (0..100).map(|n| TCP.replace(":80\"", &format!(":{}\"", 1000 + n))).collect();
+    assert_eq!(parse(&many).listeners.len(), 100);
+}
+
+#[test]
+fn tcp_and_udp_may_share_an_address() {
+    let config = parse(include_str!("../../../../config/examples/combined.toml"));
+    assert_eq!(config.listeners[0].name, config.listeners[1].name);
+    assert_ne!(config.listeners[0].transport(), config.listeners[1].transport());
+}
+
+#[test]
+fn white_space_around_any_string_is_ignored() {
+    let config = parse(
+        "[[listeners]]\naddress = \" 0.0.0.0:80 \"\nprotocol = \" tcp\"\n\
+         [[listeners.backends]]\naddress = \"10.0.0.1:80 \"\nprotocol = \"tcp \"\n\
+         [observability]\nmetrics_bind = \" 127.0.0.1:9090\"\naccess_log = \" stdout \"\n\
+         [dns]\nservers = [\" ::1 \"]\n",
+    );
+    assert_eq!(config.listeners[0].name, "0.0.0.0:80");
+    assert_eq!(config.listeners[0].backends[0].name, "10.0.0.1:80");
+    assert_eq!(config.observability.access_log, Some(AccessLog::Stdout));
+    assert_eq!(config.dns.servers, ["[::1]:53".parse().unwrap()]);
+}
+
+#[test]
+fn integers_may_be_written_as_toml_allows() {
+    let http =
+        h1("[listeners.http]\nheader_timeout_ms = 1_000\nmax_request_body_bytes = 0x400\nretries = +2").http;
+    assert_eq!(http.header_timeout, Duration::from_secs(1));
+    assert_eq!((http.max_request_body_bytes, http.retries), (Some(1024), 2));
+}
+
+#[test]
+fn the_longest_timeout_can_be_added_to_a_clock() {
+    let http = h1("[listeners.http]\ntotal_timeout_ms = 18446744073709551615").http;
+    assert!(http.total_timeout > Duration::from_secs(99 * 365 * 86_400));
+    assert!(std::time::Instant::now().checked_add(http.total_timeout).is_some());
+}
+
+#[test]
+fn zero_switches_off_where_the_table_says_so() {
+    let listener = h1("[listeners.h2_security]\nkeep_alive_interval_ms = 0");
+    assert_eq!(listener.h2_security.keep_alive_interval, None);
+    let config = parse(
+        "[passthrough]\nbind_addr = \"0.0.0.0:1\"\nbackends = [\"10.0.0.1:1\"]\nretry_secret_path = \"s\"\n\
+         flow_idle_timeout_ms = 0",
+    );
+    assert_eq!(config.passthrough.unwrap().flow_idle_timeout, None);
+}
+
+#[test]
+fn an_inherited_jitter_never_exceeds_the_listeners_drain() {
+    let listener = h1("drain_timeout_ms = 1000");
+    assert_eq!(listener.drain_timeout, Duration::from_secs(1));
+    assert_eq!(listener.drain_jitter, Duration::from_secs(1));
+}
+
+#[test]
+fn a_weight_of_zero_is_kept_beside_others() {
+    let listener = h1("[[listeners.backends]]\naddress = \"10.0.0.9:80\"\nweight = 0");
+    assert_eq!(listener.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn an_h3_backend_verifies_the_host_of_its_address_by_default() {
+    let h3 =
+        "[[listeners.backends]]\naddress = \"b.example:443\"\nprotocol = \"h3\"\ntls_verify_peer = false";
+    let listener = h1(h3);
+    let tls = listener.backends[0].tls.as_ref().unwrap();
+    assert_eq!((tls.verify_hostname.as_str(), tls.verify_peer), ("b.example", false));
+}
+
+#[test]
+fn an_open_admin_port_needs_both_keys() {
+    let hash = "ab".repeat(32);
+    let config = tcp(&format!(
+        "[observability]\nmetrics_bind = \"0.0.0.0:9090\"\n[admin]\nallow_non_loopback = true\napi_token_hash = \"{hash}\""
+    ));
+    assert_eq!(config.admin.api_token_hash, Some([0xab; 32]));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let config = parse(
+        "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\n[listeners.http]\n\
+         [[listeners.backends]]\naddress = \"10.0.0.1:0\"\nprotocol = \"h1\"\n\
+         [[listeners]]\naddress = \"0.0.0.0:81\"\nprotocol = \"h1\"\n",
+    );
+    assert_eq!(
+        config.warnings,
+        [
+            "lb.toml:4: listeners[0].http: does nothing on \"tcp\" listeners, only on \"h1\", \"h1s\", \"quic\"",
+            "lb.toml:6: listeners[0].backends[0].address = \"10.0.0.1:0\": nothing can be reached at port 0",
+            "lb.toml:7: listeners[0].backends[0].protocol = \"h1\": does nothing on \"tcp\" listeners, which carry raw bytes",
+            "lb.toml:8: listeners[1].backends: the listener has no backends, so it is not started",
+        ]
+    );
+    assert!(!config.listeners[1].starts());
+}
+
+#[test]
+fn host_port_reads_and_writes_names_and_addresses() {
+    for text in
+        ["localhost:80", "a-b.c_d.example.:65535", "127.0.0.1:0", "[::1]:443", "[fe80::1%2]:1", "9.example:1"]
+    {
+        assert_eq!(HostPort::parse(text).unwrap().to_string(), text);
+    }
+    let loopback = HostPort::parse("[::1]:443").unwrap();
+    assert_eq!((loopback.host.as_str(), loopback.ip()), ("::1", Some("::1".parse::<IpAddr>().unwrap())));
+    assert_eq!(HostPort::parse("Example.COM:1").unwrap().host, "example.com");
+    assert_eq!(HostPort::parse("example.com:1").unwrap().ip(), None);
+    let scoped = HostPort::parse("[fe80::1%2]:1").unwrap();
+    assert_eq!(HostPort::from(scoped.socket_addr().unwrap()), scoped);
+}

@@ -1,0 +1,103 @@
+//! What the schema says about each key is what the parser and the plan do.
+
+use std::collections::BTreeSet;
+
+use super::parse;
+use crate::config::Config;
+use crate::plan::Plan;
+use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
+
+const FILE: &str = include_str!("keys.toml");
+
+/// A `key = value # other` line of the file.
+struct Line {
+    index: usize,
+    block: &'static Block,
+    key: &'static Key,
+    other: &'static str,
+}
+
+fn lines() -> Vec<Line> {
+    let mut block = None;
+    let mut found = Vec::new();
+    for (index, line) in FILE.lines().enumerate() {
+        if line.starts_with('[') {
+            let path = line.trim_matches(['[', ']']);
+            block = blocks().into_iter().find(|block| block.path == path);
+        } else if let (Some((name, _)), Some((_, other))) = (line.split_once(" = "), line.split_once(" # ")) {
+            let block = block.unwrap();
+            found.push(Line { index, block, key: block.key(name).unwrap(), other });
+        }
+    }
+    found
+}
+
+/// The file with another text in place of one line; without what a comparison of settings does not mean.
+fn with(line: &Line, text: &str) -> Config {
+    let mut lines: Vec<_> = FILE.lines().collect();
+    lines[line.index] = text;
+    let config = parse(&lines.join("\n"));
+    Config { not_built_yet: Vec::new(), warnings: Vec::new(), ..config }
+}
+
+#[test]
+fn the_file_has_every_key() {
+    let found: BTreeSet<_> = lines().iter().map(|line| (line.block.path, line.key.name)).collect();
+    for block in blocks() {
+        for key in block.keys.iter().filter(|key| !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_))) {
+            assert!(found.contains(&(block.path, key.name)), "{} {}", block.path, key.name);
+        }
+    }
+}
+
+#[test]
+fn every_key_has_an_effect_and_the_reload_class_it_claims() {
+    let running = parse(FILE);
+    for line in lines() {
+        let place = format!("{} {}", line.block.path, line.key.name);
+        let new = with(&line, &format!("{} = {}", line.key.name, line.other));
+        let plan = Plan::between(&running, &new);
+        assert!(!plan.is_empty(), "{place} has no effect");
+        match line.key.reload {
+            Reload::Live => assert!(plan.restart.is_empty(), "{place} is not live: {plan:?}"),
+            Reload::Restart => assert!(plan.live.is_empty(), "{place} does not need a restart: {plan:?}"),
+            Reload::Contents => panic!("{place} has no reload class"),
+        }
+        let applied = Plan::apply(&running, new.clone());
+        let left = Plan::between(&applied, &new);
+        assert_eq!(left, Plan { live: Vec::new(), restart: plan.restart }, "{place} after it was applied");
+    }
+}
+
+#[test]
+fn every_default_is_the_one_in_the_table() {
+    for line in lines() {
+        let default = match line.key.default {
+            Default::Flag(flag) => flag.to_string(),
+            Default::Integer(number) => number.to_string(),
+            Default::Word(word) => format!("\"{word}\""),
+            Default::Required | Default::Absent | Default::Described(_) => continue,
+        };
+        let written = with(&line, &format!("{} = {default}", line.key.name));
+        assert_eq!(with(&line, ""), written, "{} {}", line.block.path, line.key.name);
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_every_default_is_in_range() {
+    for block in blocks() {
+        assert!(!block.doc.is_empty(), "{}", block.path);
+        for key in block.keys {
+            let place = format!("{} {}", block.path, key.name);
+            let is_block = matches!(key.kind, Kind::Block(_) | Kind::Blocks(_));
+            assert!(is_block || key.doc.ends_with('.'), "{place}");
+            match (&key.kind, key.default) {
+                (Kind::Integer { min, max, .. }, Default::Integer(number)) => {
+                    assert!((*min..=*max).contains(&number), "{place}");
+                }
+                (Kind::Word { words, .. }, Default::Word(word)) => assert!(words.contains(&word), "{place}"),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a reload would do.
+
+use super::parse;
+use crate::plan::Plan;
+
+const BASE: &str = "
+[[listeners]]
+address = \"0.0.0.0:80\"
+protocol = \"h1\"
+[[listeners.backends]]
+address = \"10.0.0.1:80\"
+[[listeners.backends]]
+address = \"10.0.0.2:80\"
+
+[[listeners]]
+address = \"0.0.0.0:81\"
+protocol = \"tcp\"
+[[listeners.backends]]
+address = \"10.0.0.1:81\"
+";
+
+/// What the plan from [`BASE`] to it with `from` replaced by `to` says: live changes, then the others.
+fn plan(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
+    assert!(BASE.contains(from));
+    let plan = Plan::between(&parse(BASE), &parse(&BASE.replacen(from, to, 1)));
+    let say =
+        |changes: &[crate::Change]| changes.iter().map(|c| format!("{} | {}", c.field, c.scope)).collect();
+    (say(&plan.live), say(&plan.restart))
+}
+
+fn live(from: &str, to: &str, expected: &[&str]) {
+    assert_eq!(plan(from, to), (expected.iter().map(|text| (*text).to_owned()).collect(), vec![]));
+}
+
+fn restart(from: &str, to: &str, expected: &[&str]) {
+    assert_eq!(plan(from, to), (vec![], expected.iter().map(|text| (*text).to_owned()).collect()));
+}
+
+#[test]
+fn comments_and_order_of_listeners_are_no_change() {
+    live("\n", "\n# a comment\n", &[]);
+    let listeners: Vec<_> = BASE.split("\n\n").collect();
+    let turned = parse(&format!("{}\n\n{}", listeners[1], listeners[0]));
+    assert!(Plan::between(&parse(BASE), &turned).is_empty());
+}
+
+#[test]
+fn backends_change_live_and_by_name() {
+    live(
+        "10.0.0.2:80",
+        "10.0.0.3:80",
+        &["listener.backends | listener 0.0.0.0:80 backends: removed 10.0.0.2:80, added 10.0.0.3:80"],
+    );
+    live(
+        "address = \"10.0.0.1:80\"",
+        "address = \"10.0.0.1:80\"\nweight = 5",
+        &["listener.backends | listener 0.0.0.0:80 backends: 10.0.0.1:80 (weight: 1 -> 5)"],
+    );
+    live(
+        "address = \"10.0.0.1:81\"",
+        "address = \"10.0.0.1:81\"\n[[listeners.backends]]\naddress = \"10.0.0.1:81\"",
+        &["listener.backends | listener 0.0.0.0:81 backends: in another order or number"],
+    );
+}
+
+#[test]
+fn blocks_of_a_listener_change_live() {
+    let http = "protocol = \"h1\"\n[listeners.http]\nheader_timeout_ms = 2500\nretries = 3";
+    live(
+        "protocol = \"h1\"",
+        http,
+        &["listener.l7 | listener 0.0.0.0:80 http: header_timeout: 10s -> 2.5s, retries: 1 -> 3"],
+    );
+    live(
+        "protocol = \"h1\"",
+        "protocol = \"h1\"\n[listeners.websocket]",
+        &["listener.l7 | listener 0.0.0.0:80 websocket: set"],
+    );
+    live(
+        "protocol = \"tcp\"",
+        "protocol = \"tcp\"\n[listeners.tcp]\nsplice = false",
+        &["listener.tcp | listener 0.0.0.0:81 tcp: splice: true -> false"],
+    );
+    live(
+        "protocol = \"tcp\"",
+        "protocol = \"tcp\"\ndrain_timeout_ms = 5000",
+        &["drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10s -> 5s"],
+    );
+}
+
+#[test]
+fn process_settings_by_their_class() {
+    live(
+        "\n",
+        "[runtime]\nmax_keepalive_requests = 0\n",
+        &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 0"],
+    );
+    live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool: per_peer_max: 8 -> 4"]);
+    restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: set"]);
+    restart(
+        "\n",
+        "[observability]\nmetrics_bind = \"127.0.0.1:1\"\n",
+        &["observability.bind | observability.metrics_bind: set"],
+    );
+    restart(
+        "\n",
+        "[admin]\napi_token_hash = \"0000000000000000000000000000000000000000000000000000000000000000\"\n",
+        &["admin | admin: changed"],
+    );
+}
+
+#[test]
+fn the_drain_timeout_reaches_listeners_that_inherit_it() {
+    live(
+        "\n",
+        "[runtime]\ndrain_timeout_ms = 8000\ndrain_jitter_ms = 2500\n",
+        &[
+            "drain_timeout_ms | runtime.drain_timeout_ms: 10s -> 8s",
+            "drain_timeout_ms | listener 0.0.0.0:80 drain_timeout_ms: 10s -> 8s",
+            "drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10s -> 8s",
+        ],
+    );
+}
+
+#[test]
+fn listeners_come_go_and_turn_into_others_only_by_a_restart() {
+    restart(
+        "0.0.0.0:81",
+        "0.0.0.0:82",
+        &["listener.removed | listener 0.0.0.0:81 removed", "listener.added | listener 0.0.0.0:82 added"],
+    );
+    restart(
+        "protocol = \"tcp\"",
+        "protocol = \"h1\"\ndrain_timeout_ms = 5000",
+        &["listener.protocol | listener 0.0.0.0:81 protocol: tcp -> h1"],
+    );
+}
+
+#[test]
+fn a_listener_without_backends_counts_as_absent() {
+    restart(
+        "[[listeners.backends]]\naddress = \"10.0.0.1:81\"",
+        "",
+        &["listener.removed | listener 0.0.0.0:81 removed"],
+    );
+}
+
+#[test]
+fn what_is_applied_mixes_new_and_running() {
+    let running = parse(BASE);
+    let new = parse(
+        &BASE
+            .replace("protocol = \"h1\"", "protocol = \"h1\"\n[listeners.http]\nretries = 5")
+            .replace("0.0.0.0:81", "0.0.0.0:82")
+            .replacen('\n', "[runtime]\nworkers = 7\nmax_keepalive_requests = 9\n", 1),
+    );
+    let plan = Plan::between(&running, &new);
+    let applied = Plan::apply(&running, new.clone());
+    assert_eq!(applied.runtime.workers, None);
+    assert_eq!(applied.runtime.max_keepalive_requests, 9);
+    assert_eq!(applied.listeners[0].http.retries, 5);
+    assert_eq!(applied.listeners[1], running.listeners[1]);
+    assert_eq!(applied.listeners.len(), 2);
+    let again = Plan::between(&applied, &new);
+    assert_eq!(again.live, []);
+    assert_eq!(again.restart, plan.restart);
+}
