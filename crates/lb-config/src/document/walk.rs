@@ -29,12 +29,21 @@ pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
 /// Far above any file that people or their tools write, far below what could hurt.
 const LARGEST: usize = 4 << 20;
 
+/// How many errors are kept, of which the first by line are shown: every few bytes of a file can be wrong.
+const MOST_ERRORS: usize = 1000;
+
 struct Walk<'a> {
     source: &'a Source<'a>,
     errors: Vec<ConfigError>,
 }
 
 impl Walk<'_> {
+    fn note(&mut self, at: usize, path: String, value: Option<&Written>, problem: String) {
+        if self.errors.len() < MOST_ERRORS {
+            self.errors.push(self.source.error(at, path, value, problem));
+        }
+    }
+
     fn block(&mut self, block: &'static Block, table: &DeTable<'_>, path: String, at: usize) -> Node {
         let mut entries = BTreeMap::new();
         for (name, value) in table {
@@ -52,14 +61,14 @@ impl Walk<'_> {
                 None => {
                     let path = join(&path, &spell(name));
                     let problem = unknown_key(block, name);
-                    self.errors.push(self.source.error(at, path, Some(&any_written(value)), problem));
+                    self.note(at, path, Some(&any_written(value)), problem);
                 }
             }
         }
         for key in block.keys.iter().filter(|key| key.default == Default::Required) {
             if !table.contains_key(key.name) {
                 let problem = format!("missing: must be {}", key.kind.expected());
-                self.errors.push(self.source.error(at, join(&path, key.name), None, problem));
+                self.note(at, join(&path, key.name), None, problem);
             }
         }
         Node { block, path, at, entries }
@@ -96,12 +105,14 @@ impl Walk<'_> {
             (Kind::Text(text), DeValue::String(string)) => text.read(string.trim()),
             _ => Err(String::new()),
         };
-        checked
-            .map_err(|detail| {
+        match checked {
+            Ok(value) => Some(value),
+            Err(detail) => {
                 let problem = must_be(&key.kind.expected(), &detail);
-                self.errors.push(self.source.error(at, path.to_owned(), Some(&written(key, value)), problem));
-            })
-            .ok()
+                self.note(at, path.to_owned(), Some(&written(key, value)), problem);
+                None
+            }
+        }
     }
 
     fn blocks(&mut self, block: &'static Block, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
@@ -113,7 +124,7 @@ impl Walk<'_> {
                 DeValue::Table(table) => nodes.push(self.block(block, table, path, at)),
                 _ => {
                     let problem = must_be(&format!("a table, opened by {}", block.header()), "");
-                    self.errors.push(self.source.error(at, path, Some(&any_written(element)), problem));
+                    self.note(at, path, Some(&any_written(element)), problem);
                 }
             }
         }
@@ -129,12 +140,12 @@ impl Walk<'_> {
             };
             match read {
                 Ok(value) => values.push(value),
-                Err(detail) => self.errors.push(self.source.error(
+                Err(detail) => self.note(
                     element.span().start,
                     format!("{path}[{index}]"),
                     Some(&written(key, element)),
                     must_be(text.expected(), &detail),
-                )),
+                ),
             }
         }
         (values.len() == array.len()).then_some(Value::List(values))

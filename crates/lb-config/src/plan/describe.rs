@@ -5,31 +5,68 @@ use std::fmt::Debug;
 
 use crate::config::Backend;
 
-/// The fields that differ, found in what `Debug` says about the values: `header_timeout: 1s -> 2s`.
+/// What differs, found in what `Debug` says about the values: `header_timeout: 1s -> 2s` for each field of a struct,
+/// `1s -> 2s` for any other value.
 pub(super) fn difference<T: PartialEq + Debug>(running: &T, new: &T) -> Option<String> {
     if running == new {
         return None;
     }
     let (running, new) = (format!("{running:#?}"), format!("{new:#?}"));
-    if running == "None" {
-        return Some("set".to_owned());
-    }
-    if new == "None" {
-        return Some("no longer set".to_owned());
-    }
-    if running.lines().count() != new.lines().count() {
-        return Some("changed".to_owned());
-    }
-    let text = |line: &str| line.trim().trim_end_matches(',').to_owned();
-    let pairs = running.lines().map(text).zip(new.lines().map(text)).filter(|(running, new)| running != new);
-    let changes: Vec<_> = pairs
-        .map(|(running, new)| match new.split_once(": ") {
-            Some((field, value)) if running.starts_with(field) => format!("{running} -> {value}"),
-            _ => format!("{running} -> {new}"),
-        })
-        .collect();
+    let (running, new) = (unwrapped(&running), unwrapped(&new));
+    let changes: Vec<_> = match (fields(&running), fields(&new)) {
+        (Some(running), Some(new)) => {
+            let pairs = running.iter().zip(&new).filter(|(running, new)| running != new);
+            pairs.map(|((name, running), (_, new))| format!("{name}: {running} -> {new}")).collect()
+        }
+        (Some(_), None) => vec!["no longer set".to_owned()],
+        (None, Some(_)) => vec!["set".to_owned()],
+        (None, None) => vec![format!("{} -> {}", on_one_line(&running), on_one_line(&new))],
+    };
     Some(changes.join(", "))
 }
+
+/// The value inside `Some(…)`; any other as it is.
+fn unwrapped(debug: &str) -> String {
+    match debug.strip_prefix("Some(\n").and_then(|rest| rest.strip_suffix(",\n)")) {
+        Some(inner) => {
+            inner.lines().map(|line| line.strip_prefix(INDENT).unwrap_or(line)).collect::<Vec<_>>().join("\n")
+        }
+        None => debug.to_owned(),
+    }
+}
+
+/// The fields of a struct with their values, in their order.
+fn fields(debug: &str) -> Option<Vec<(String, String)>> {
+    let (_, body) = debug.strip_suffix("\n}")?.split_once(" {\n")?;
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for line in body.lines() {
+        let line = line.strip_prefix(INDENT)?;
+        match (line.split_once(": "), fields.last_mut()) {
+            (Some((name, value)), _) if !line.starts_with(' ') => {
+                fields.push((name.to_owned(), value.to_owned()));
+            }
+            (_, Some((_, value))) => {
+                value.push('\n');
+                value.push_str(line);
+            }
+            _ => return None,
+        }
+    }
+    for (_, value) in &mut fields {
+        *value = on_one_line(&unwrapped(value.trim_end_matches(',')));
+    }
+    Some(fields)
+}
+
+fn on_one_line(debug: &str) -> String {
+    match debug {
+        "None" => "unset".to_owned(),
+        _ => debug.lines().map(str::trim).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What `{:#?}` puts before what is inside something.
+const INDENT: &str = "    ";
 
 /// Only that something differs, for what a log must not show.
 pub(super) fn hidden<T: PartialEq>(running: &T, new: &T) -> Option<String> {

@@ -89,6 +89,24 @@ fn blocks_of_a_listener_change_live() {
 }
 
 #[test]
+fn optional_values_are_shown_as_they_come_and_go() {
+    let tcp = |line: &str| parse(&BASE.replace("\"tcp\"", &format!("\"tcp\"\n[listeners.tcp]\n{line}")));
+    let said = |running, new| Plan::between(&tcp(running), &tcp(new)).live[0].scope.clone();
+    let (unset, five, six) = ("", "idle_timeout_ms = 5000", "idle_timeout_ms = 6000\nsplice = false");
+    assert_eq!(said(unset, five), "listener 0.0.0.0:81 tcp: idle_timeout: unset -> 5s");
+    assert_eq!(said(five, six), "listener 0.0.0.0:81 tcp: idle_timeout: 5s -> 6s, splice: true -> false");
+    assert_eq!(said(six, unset), "listener 0.0.0.0:81 tcp: idle_timeout: 6s -> unset, splice: false -> true");
+    let ws = |line: &str| parse(&BASE.replace("\"h1\"", &format!("\"h1\"\n{line}")));
+    let said = |running, new| Plan::between(&ws(running), &ws(new)).live[0].scope.clone();
+    let (plain, off) = ("[listeners.websocket]", "[listeners.websocket]\nenabled = false");
+    assert_eq!(said(plain, off), "listener 0.0.0.0:80 websocket: enabled: true -> false");
+    assert_eq!(said(plain, ""), "listener 0.0.0.0:80 websocket: no longer set");
+    let dns = |servers: &str| parse(&format!("dns.servers = [{servers}]\n{BASE}"));
+    let plan = Plan::between(&dns(""), &dns("\"1.1.1.1\", \"8.8.8.8\""));
+    assert_eq!(plan.restart[0].scope, "dns: servers: [] -> [ 1.1.1.1:53, 8.8.8.8:53, ]");
+}
+
+#[test]
 fn process_settings_by_their_class() {
     live(
         "\n",
@@ -96,11 +114,11 @@ fn process_settings_by_their_class() {
         &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 0"],
     );
     live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool: per_peer_max: 8 -> 4"]);
-    restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: set"]);
+    restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: unset -> 4"]);
     restart(
         "\n",
         "[observability]\nmetrics_bind = \"127.0.0.1:1\"\n",
-        &["observability.bind | observability.metrics_bind: set"],
+        &["observability.bind | observability.metrics_bind: unset -> 127.0.0.1:1"],
     );
     restart(
         "\n",

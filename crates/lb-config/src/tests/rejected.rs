@@ -33,6 +33,13 @@ fn a_file_above_the_cap_is_not_even_read() {
 }
 
 #[test]
+fn a_file_that_is_wrong_throughout_is_refused_in_bounded_space() {
+    let unknown: String = (0..400_000).map(|n| format!("z{n}=1\n")).collect();
+    let said = errors(&unknown);
+    assert!(said.ends_with("\n(and 980 more)"), "{said}");
+}
+
+#[test]
 fn a_long_or_odd_value_stays_one_short_line() {
     let said = errors(&format!("runtime = {{ workers = \"{}\" }}\n\"a\\nb\" = 1", "x".repeat(500)));
     assert_eq!(said.lines().count(), 2, "{said}");
