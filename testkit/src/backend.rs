@@ -374,6 +374,32 @@ impl Drop for Backend {
     }
 }
 
+/// An address where connecting neither succeeds nor fails: the queue of a listener that never accepts is full.
+pub struct BlackHole {
+    /// The address.
+    pub address: SocketAddr,
+    _listener: Socket,
+    _queued: Vec<Socket>,
+}
+
+impl BlackHole {
+    /// Fills the queue of a fresh listener.
+    pub fn start() -> BlackHole {
+        let address = crate::ports::reserve();
+        let tcp = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = tcp();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let queued = (0..4).map(|_| {
+            let socket = tcp();
+            socket.set_nonblocking(true).unwrap();
+            socket.connect(&address.into()).ok();
+            socket
+        });
+        BlackHole { address, _queued: queued.collect(), _listener: listener }
+    }
+}
+
 fn serve(stream: TcpStream, number: usize, state: Arc<State>, script: &Script) {
     if let Ok(clone) = stream.try_clone() {
         state.live.lock().unwrap().insert(number, clone);

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+pub use libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
 type Job = (Command, Sender<std::io::Result<Child>>);
 
 /// Starts `command` so that the kernel kills it when this test process dies, in whatever way.

@@ -1,0 +1,56 @@
+//! The process from its first line of configuration to its exit code.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "lifecycle/admin.rs"]
+mod admin;
+#[path = "lifecycle/bad_configs.rs"]
+mod bad_configs;
+#[path = "lifecycle/command_line.rs"]
+mod command_line;
+#[path = "lifecycle/drain.rs"]
+mod drain;
+#[path = "lifecycle/startup.rs"]
+mod startup;
+
+fn main() {
+    let cases = testkit::cases![
+        startup::log_lines_of_the_guide,
+        startup::log_lines_are_json,
+        startup::log_format_and_level_follow_the_environment,
+        startup::ready_means_ready,
+        startup::twelve_listeners,
+        startup::listener_by_name,
+        startup::taken_port_is_fatal_and_named,
+        startup::taken_admin_port_is_fatal_and_named,
+        startup::listener_without_backends_is_skipped,
+        startup::old_and_new_process_share_the_port,
+        startup::runs_as_long_as_nobody_stops_it,
+        admin::probes_and_metrics_exactly,
+        admin::metric_families_are_declared,
+        admin::other_paths_and_methods,
+        admin::token_guards_all_but_the_probes,
+        admin::data_port_has_no_admin_paths,
+        drain::idle_gateway_ends_at_once,
+        drain::under_load_nothing_is_lost,
+        drain::phases_in_order,
+        drain::requests_under_way_are_finished,
+        drain::missed_deadline_is_told,
+        drain::deadline_of_a_listener_counts,
+        drain::tcp_connections_may_finish,
+        drain::second_signal_is_harmless,
+        drain::interrupt_drains_too,
+        command_line::version_and_help,
+        command_line::check_says_yes_or_no,
+        command_line::check_binds_nothing,
+        command_line::unreadable_files,
+        command_line::default_path,
+        command_line::demo_serves_until_interrupted,
+        bad_configs::each_is_refused_with_its_reason,
+        bad_configs::what_is_not_built_says_so,
+        bad_configs::running_refuses_as_check_does,
+        bad_configs::files_of_the_earlier_implementation_are_accepted,
+    ];
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}

@@ -1,0 +1,134 @@
+//! The command line.
+
+use std::process::Command;
+use testkit::gateway::{binary, cli};
+use testkit::process::{Process, SIGINT, run_command};
+use testkit::{Backend, Client, Config, Gateway, Listener, seconds};
+
+pub(crate) fn version_and_help() {
+    let version = cli(&["--version"]);
+    assert_eq!(version.code, 0);
+    assert!(version.stdout.starts_with("expressgateway 0."), "{}", version.stdout);
+    let help = cli(&["--help"]);
+    assert_eq!(help.code, 0);
+    for word in ["check", "demo", "CONFIG", "--version"] {
+        assert!(help.stdout.contains(word), "no {word} in {}", help.stdout);
+    }
+    let unknown = cli(&["--no-such-flag"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("--no-such-flag"), "{}", unknown.stderr);
+}
+
+pub(crate) fn check_says_yes_or_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.toml");
+    let bad = dir.path().join("bad.toml");
+    let text = Config::new().listener(Listener::h1().backend("127.0.0.1:1")).render();
+    std::fs::write(&good, &text).unwrap();
+    std::fs::write(&bad, text.replace("protocol", "protokol")).unwrap();
+    let yes = cli(&["check", good.to_str().unwrap()]);
+    assert_eq!(yes.code, 0, "{} {}", yes.stdout, yes.stderr);
+    let no = cli(&["check", bad.to_str().unwrap()]);
+    assert_eq!(no.code, 1);
+    assert!(no.stderr.contains("bad.toml:") && no.stderr.contains("protokol"), "{}", no.stderr);
+    assert_ne!(cli(&["check"]).code, 0, "a file is required");
+}
+
+pub(crate) fn check_binds_nothing() {
+    let backend = Backend::standard("one");
+    let gateway = Gateway::start(Config::new().listener(Listener::h1().backend(backend.address)));
+    let path = gateway.dir().join("lb.toml");
+    for _ in 0..3 {
+        let checked = cli(&["check", path.to_str().unwrap()]);
+        assert_eq!(checked.code, 0, "{}", checked.stderr);
+    }
+    assert_eq!(backend.connections(), 0, "checking talks to no backend");
+    assert_eq!(gateway.get("/").status, 200);
+}
+
+pub(crate) fn unreadable_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.toml");
+    for arguments in [vec![missing.to_str().unwrap()], vec!["check", missing.to_str().unwrap()]] {
+        let refused = cli(&arguments);
+        assert_eq!(refused.code, 1, "{arguments:?}");
+        assert!(refused.stderr.contains("missing.toml"), "{}", refused.stderr);
+    }
+    let directory = cli(&["check", dir.path().to_str().unwrap()]);
+    assert_eq!(directory.code, 1);
+    let binary_file = dir.path().join("binary.toml");
+    std::fs::write(&binary_file, [0xff, 0xfe, 0, 1]).unwrap();
+    assert_eq!(cli(&["check", binary_file.to_str().unwrap()]).code, 1);
+}
+
+pub(crate) fn default_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::standard("one");
+    let listener = Listener::h1().backend(backend.address);
+    let front = listener.address;
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    std::fs::write(dir.path().join("config/default.toml"), Config::new().listener(listener).render())
+        .unwrap();
+    let mut command = Command::new(binary());
+    command.current_dir(dir.path());
+    let _gateway = Process::spawn(command);
+    testkit::eventually("it serves", seconds(10), || {
+        Client::connect(front).and_then(|mut c| c.get("/")).is_ok_and(|r| r.status == 200)
+    });
+
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command.current_dir(empty.path());
+    let refused = run_command(command, seconds(10));
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("config/default.toml"), "{}", refused.stderr);
+}
+
+/// The `http://HOST:PORT` addresses in a text.
+fn addresses(text: &str) -> Vec<std::net::SocketAddr> {
+    let candidates = text.split("http://").skip(1);
+    let mut found: Vec<_> = candidates
+        .filter_map(|rest| {
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || ".:[]-".contains(c)))
+                .unwrap_or(rest.len());
+            rest[..end].replace("localhost", "127.0.0.1").parse().ok()
+        })
+        .collect();
+    found.dedup();
+    found
+}
+
+pub(crate) fn demo_serves_until_interrupted() {
+    let mut command = Command::new(binary());
+    command.arg("demo");
+    let mut demo = Process::spawn(command);
+    let shown = testkit::poll(seconds(15), || {
+        let text = [demo.stdout.lines(), demo.stderr.lines()].concat().join("\n");
+        let found = addresses(&text);
+        let serving = found
+            .iter()
+            .any(|a| Client::connect(*a).and_then(|mut c| c.get("/")).is_ok_and(|r| r.status == 200));
+        (serving || demo.exit().is_some()).then_some(found)
+    });
+    let shown = shown.unwrap_or_else(|| panic!("no address that serves: {}", demo.tail(40)));
+    assert!(demo.exit().is_none(), "it ended by itself: {}", demo.tail(40));
+    // Several small backends behind one gateway: the answers differ.
+    let mut answers = std::collections::BTreeSet::new();
+    for address in &shown {
+        for _ in 0..6 {
+            if let Ok(response) = Client::connect(*address).and_then(|mut c| c.get("/"))
+                && response.status == 200
+            {
+                answers.insert(response.text());
+            }
+        }
+    }
+    assert!(answers.len() >= 3, "{answers:?} at {shown:?}");
+    let ready = shown.iter().any(|a| {
+        Client::connect(*a).and_then(|mut c| c.get("/readyz")).is_ok_and(|r| r.text().contains("\"ok\""))
+    });
+    assert!(ready, "the admin port is not among {shown:?}");
+    demo.signal(SIGINT);
+    assert_eq!(demo.wait_exit(seconds(20)), Some(0), "{}", demo.tail(20));
+}

@@ -1,0 +1,206 @@
+//! Reloads under load drop nothing: no request, no connection, no byte of a download.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use testkit::gateway::Reload;
+use testkit::harness::Case;
+use testkit::load::Load;
+use testkit::pattern::Verifier;
+use testkit::wire::Body;
+use testkit::{Backend, Config, Gateway, Listener, ms, request, seconds};
+
+fn main() {
+    let cases = vec![
+        Case::new("reload_zero_drop", reload_zero_drop).alone(),
+        Case::new("new_backends_serve_old_connections", new_backends_serve_old_connections),
+        Case::new("timeouts_change_on_old_connections", timeouts_change_on_old_connections),
+        Case::new("weights_change_while_running", weights_change_while_running),
+        Case::new("tcp_backends_change_without_touching_connections", tcp_backends_change),
+        Case::new("tunnels_outlive_reloads", tunnels_outlive_reloads),
+    ];
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}
+
+#[track_caller]
+fn apply(gateway: &mut Gateway, config: Config) {
+    let verdict = gateway.reload(config);
+    assert!(matches!(verdict, Reload::Complete(_)), "{verdict:?}");
+}
+
+/// Ten megabytes a second for as long as the reloads go on; then the whole is compared.
+fn download(front: std::net::SocketAddr, size: u64, stop: Instant) -> Verifier {
+    let mut client = testkit::Client::connect(front).unwrap();
+    client.send(request("GET", &format!("/bytes/{size}"), &[], b"")).unwrap();
+    let (_, head) = client.head("GET").unwrap();
+    let mut seen = Verifier::default();
+    Body::new(head.framing)
+        .drain(&mut client.wire, |piece| {
+            seen.feed(piece);
+            if Instant::now() < stop {
+                std::thread::sleep(ms(10));
+            }
+        })
+        .unwrap();
+    seen
+}
+
+fn reload_zero_drop() {
+    let names = ["a", "b", "c"];
+    let [a, b, c] = names.map(Backend::standard);
+    let listener = Listener::h1();
+    let base = Config::new();
+    let with = |listener: Listener| base.clone().with_listener(listener);
+    let plans = [
+        with(listener.clone().backend(a.address)),
+        with(listener.clone().backend(b.address)),
+        with(listener.clone().weighted(a.address, 3).weighted(b.address, 1).http("head_timeout_ms", 5000)),
+        with(listener.clone().backend(c.address).http("body_timeout_ms", 7000)),
+        with(listener.clone().weighted(c.address, 1).weighted(a.address, 5).http("total_timeout_ms", 50_000)),
+        with(listener.clone().backend(a.address).backend(b.address).backend(c.address)),
+    ];
+    let mut gateway = Gateway::start(plans[0].clone());
+    let front = gateway.front();
+    let end = Instant::now() + seconds(6);
+    let size = 100 << 20;
+    let long = std::thread::spawn(move || download(front, size, end));
+    let load = Load::start(front, 8, "/", ms(0));
+    let mut reloads = 0;
+    while Instant::now() < end {
+        reloads += 1;
+        let next = plans.get(reloads % plans.len()).unwrap().clone();
+        apply(&mut gateway, next);
+        std::thread::sleep(ms(200));
+    }
+    // The last word: only c.
+    apply(&mut gateway, plans.get(3).unwrap().clone());
+    std::thread::sleep(ms(300));
+    let (a_before, b_before, c_before) = (a.request_count(), b.request_count(), c.request_count());
+    std::thread::sleep(ms(500));
+    assert_eq!((a.request_count(), b.request_count()), (a_before, b_before), "removed backends get requests");
+    assert!(c.request_count() > c_before);
+    let tally = load.stop();
+    assert_eq!(tally.failures.lock().unwrap().as_slice(), [] as [String; 0]);
+    assert_eq!(tally.failed.load(Relaxed), 0);
+    assert_eq!(tally.refused.load(Relaxed), 0, "connections were refused");
+    assert_eq!(tally.repeated.load(Relaxed), 0, "connections were cut");
+    for name in names {
+        assert!(tally.served_by(name) > 0, "{name} never served");
+    }
+    long.join().unwrap().assert_complete(size);
+    assert!(reloads >= 15, "only {reloads} reloads");
+    gateway.wait_metric("config_reload_succeeded_total", &[], |v| v >= reloads as f64);
+    assert_eq!(gateway.metric("config_reload_failed_total", &[]), 0.0);
+    for backend in [&a, &b, &c] {
+        backend.assert_clean();
+    }
+}
+
+fn new_backends_serve_old_connections() {
+    let (old, new) = (Backend::standard("old"), Backend::standard("new"));
+    let listener = Listener::h1();
+    let base = Config::new();
+    let mut gateway = Gateway::start(base.clone().with_listener(listener.clone().backend(old.address)));
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").unwrap().text(), "old");
+    let mut busy = gateway.client();
+    busy.send(request("GET", "/slow/1000", &[], b"")).unwrap();
+    old.wait_requests(2);
+    apply(&mut gateway, base.clone().with_listener(listener.backend(new.address)));
+    assert_eq!(client.get("/").unwrap().text(), "new", "the next request on the same connection");
+    let response = busy.response("GET").unwrap();
+    assert_eq!(response.text(), "old", "what was under way ends where it began");
+    assert!(!response.closes());
+    assert_eq!(busy.get("/").unwrap().text(), "new");
+    testkit::eventually("connections to the old backend are let go", seconds(70), || {
+        old.open_connections() == 0
+    });
+}
+
+fn timeouts_change_on_old_connections() {
+    let backend = Backend::standard("one");
+    let listener = Listener::h1().backend(backend.address);
+    let base = Config::new();
+    let mut gateway = Gateway::start(base.clone().with_listener(listener.clone()));
+    let mut client = gateway.client();
+    assert_eq!(client.get("/slow/600").unwrap().status, 200);
+    apply(&mut gateway, base.with_listener(listener.http("head_timeout_ms", 200)));
+    assert_eq!(client.get("/slow/2000").unwrap().status, 504);
+}
+
+fn weights_change_while_running() {
+    let (a, b) = (Backend::standard("a"), Backend::standard("b"));
+    let listener = Listener::h1();
+    let base = Config::new().runtime("workers", 1);
+    let weights = |first, second| {
+        base.clone().with_listener(listener.clone().weighted(a.address, first).weighted(b.address, second))
+    };
+    let mut gateway = Gateway::start(weights(1, 1));
+    let mut client = gateway.client();
+    for (first, second) in [(1, 1), (4, 1), (1, 3)] {
+        if (first, second) != (1, 1) {
+            apply(&mut gateway, weights(first, second));
+        }
+        let before = a.request_count();
+        let turns = 5 * (first + second) as usize;
+        for _ in 0..turns {
+            assert_eq!(client.get("/").unwrap().status, 200);
+        }
+        assert_eq!(a.request_count() - before, turns * first as usize / (first + second) as usize);
+    }
+}
+
+fn tcp_backends_change() {
+    let named = |name: &'static str| {
+        Backend::start(move |conn| {
+            conn.send(name)?;
+            loop {
+                let byte = conn.wire.exactly(1)?;
+                conn.send(byte)?;
+            }
+        })
+    };
+    let (old, new) = (named("old"), named("new"));
+    let listener = Listener::tcp();
+    let base = Config::new();
+    let mut gateway = Gateway::start(base.clone().with_listener(listener.clone().backend(old.address)));
+    let mut before = gateway.client();
+    assert_eq!(before.wire.exactly(3).unwrap(), b"old");
+    apply(&mut gateway, base.with_listener(listener.backend(new.address)));
+    for _ in 0..6 {
+        assert_eq!(gateway.client().wire.exactly(3).unwrap(), b"new");
+    }
+    before.send("x").unwrap();
+    assert_eq!(before.wire.exactly(1).unwrap(), b"x", "the running connection was touched");
+    assert_eq!(old.connections(), 1);
+}
+
+fn tunnels_outlive_reloads() {
+    let backend = Backend::start(|conn| {
+        conn.head()?;
+        conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        loop {
+            let byte = conn.wire.exactly(1)?;
+            conn.send(byte)?;
+        }
+    });
+    let other = Backend::standard("other");
+    let listener = Listener::h1().websocket();
+    let base = Config::new();
+    let mut gateway = Gateway::start(base.clone().with_listener(listener.clone().backend(backend.address)));
+    let mut client = gateway.client();
+    let fields = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    client.send(request("GET", "/", &fields, b"")).unwrap();
+    assert_eq!(client.head("GET").unwrap().1.status, 101);
+    for address in [other.address, backend.address, other.address] {
+        apply(&mut gateway, base.clone().with_listener(listener.clone().backend(address)));
+        client.send("x").unwrap();
+        assert_eq!(client.wire.exactly(1).unwrap(), b"x");
+    }
+}
