@@ -1,1 +1,15 @@
-//! (room under construction)
+//! HTTP: the exchange, its codecs, and the proxy that drives it.
+//!
+//! A front codec turns what a client sends into an [`exchange`], a back codec turns an exchange into what a backend understands, and
+//! [`proxy`] moves one exchange between the two. Rules that hold for every pair of protocols stand in [`rules`] and [`proxy`], and
+//! nowhere else.
+
+pub mod answer;
+pub mod exchange;
+pub mod fuzz;
+pub mod h1;
+pub mod proxy;
+mod record;
+pub mod rules;
+pub mod service;
+pub mod upstream;

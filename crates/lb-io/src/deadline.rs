@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use tokio::time::{Instant, Sleep};
 
@@ -33,7 +33,7 @@ impl<'a> Deadline<'a> {
             return false;
         }
         loop {
-            if let Poll::Pending = self.sleep.as_mut().poll(cx) {
+            if self.sleep.as_mut().poll(cx).is_pending() {
                 self.registered = true;
                 return false;
             }
@@ -50,6 +50,7 @@ impl<'a> Deadline<'a> {
 mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
+    use std::task::Poll;
     use std::time::Duration;
 
     use super::*;

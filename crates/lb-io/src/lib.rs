@@ -14,9 +14,11 @@ pub mod resolver;
 mod runtime;
 pub mod sockopts;
 mod stream;
+mod worker;
 
 pub use buffer::{BufferPool, Scratch};
 pub use connections::{ConnectionGuard, Connections, Phase};
 pub use deadline::Deadline;
 pub use runtime::{IoBackend, Runtime, default_workers};
 pub use stream::{TcpStream, connect};
+pub use worker::WorkerIo;

@@ -90,11 +90,35 @@ impl Fields {
         known
     }
 
-    /// Adds a field line.
+    /// Adds a field line. It is laid out as HTTP/1.1 would write it, so that lines added in a row are copied in one run.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.append_text(name);
-        let middle = self.append_text(value);
-        self.add_span(Span::new(start, middle), Span::new(middle, middle.saturating_add(value.len())));
+        self.push_joined(name, &[value]);
+    }
+
+    /// Adds a field line whose value is several parts in a row.
+    pub fn push_joined(&mut self, name: &[u8], parts: &[&[u8]]) {
+        let name_start = self.append_text(name);
+        let name_end = self.append_text(b": ");
+        let value_start = self.text.len();
+        for part in parts {
+            self.text.extend_from_slice(part);
+        }
+        let value_end = self.append_text(b"\r\n");
+        self.add_span(Span::new(name_start, name_end), Span::new(value_start, value_end));
+    }
+
+    /// Adds a field line whose value is a copy of text that stands here already.
+    pub fn push_copy(&mut self, name: &[u8], value: Span) {
+        let range = value.start as usize..value.end as usize;
+        if self.text.get(range.clone()).is_none() {
+            return;
+        }
+        let name_start = self.append_text(name);
+        let name_end = self.append_text(b": ");
+        let value_start = self.text.len();
+        self.text.extend_from_within(range);
+        let value_end = self.append_text(b"\r\n");
+        self.add_span(Span::new(name_start, name_end), Span::new(value_start, value_end));
     }
 
     /// The bytes of a span; empty when it lies outside.

@@ -1,0 +1,61 @@
+//! Answers that the gateway gives itself: short, in plain text, and the same for every cause of a status. The cause goes to the
+//! metrics and the access log.
+
+use std::task::Context;
+
+use lb_core::head::{BodyLength, ResponseHead};
+
+use crate::exchange::Front;
+
+/// Status line text and body of the statuses that the gateway answers with.
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        421 => "Misdirected Request",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// Sends a whole answer through `front`. `head` is used as a scratch pad.
+pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, head: &mut ResponseHead) {
+    let phrase = reason_phrase(status);
+    let body = format!("{status} {phrase}\n");
+    head.clear();
+    head.status = status;
+    let start = head.fields.append_text(phrase.as_bytes());
+    head.reason = lb_core::head::Span::new(start, start.saturating_add(phrase.len()));
+    head.body = BodyLength::Known(u64::try_from(body.len()).unwrap_or_default());
+    head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    head.fields.push(b"Content-Length", body.len().to_string().as_bytes());
+    if status == 405 {
+        head.fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+    }
+    front.head(head);
+    front.data(cx, body.as_bytes());
+    front.end();
+}
+
+/// What a listener that is full says before it closes; written without a parser, since none is spent on the request.
+pub const OVER_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 23\r\nConnection: close\r\n\r\nlistener over capacity\n";
+
+#[cfg(test)]
+mod tests {
+    use super::OVER_CAPACITY;
+
+    #[test]
+    fn the_fixed_answer_tells_its_length() {
+        let text = std::str::from_utf8(OVER_CAPACITY).unwrap();
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        assert!(text.contains(&format!("Content-Length: {}\r\n", body.len())));
+    }
+}

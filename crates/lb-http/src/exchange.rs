@@ -1,0 +1,155 @@
+//! One request and its response, independent of the protocols on either side.
+//!
+//! Bytes are pushed: a source reads once and hands all that it decoded to the sink on the other side, which takes it whole. What the
+//! sink's socket does not take at once waits in the sink, and nothing more is read from the source until it has left
+//! ([`Sink::poll_flush`]). So each direction buffers one read at most, whatever the peers do.
+
+use std::task::{Context, Poll};
+
+use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_io::Scratch;
+use lb_observe::metrics::{RejectReason, UpstreamReject};
+
+/// A side of the exchange is gone: its connection or stream has ended, and nothing can be told to it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// How a source got on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something was moved; there may be more.
+    Moved,
+    /// The message is complete, and the sink was told.
+    End,
+}
+
+/// Takes the body of a message. Failures are remembered and reported by [`Self::poll_flush`].
+pub trait Sink {
+    /// Takes body bytes.
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]);
+
+    /// Takes the trailer fields; [`Self::end`] follows.
+    fn trailers(&mut self, fields: &Fields);
+
+    /// The body is complete. In a tunnel: no more bytes follow in this direction.
+    fn end(&mut self);
+
+    /// Sends what waits. Ready when nothing waits any more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+}
+
+/// Why a request cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontError {
+    /// The client is gone.
+    Gone,
+    /// The client broke the protocol or a limit; the answer is due if none has begun.
+    Reject(Reject),
+}
+
+/// A refusal: the status to answer with, and the reason to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// 4xx or 5xx.
+    pub status: u16,
+    /// For metrics and the access log.
+    pub reason: RejectReason,
+}
+
+impl Reject {
+    /// A refusal with this status and reason.
+    pub const fn new(status: u16, reason: RejectReason) -> Self {
+        Self { status, reason }
+    }
+}
+
+/// Bytes that passed a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Read from it.
+    pub received: u64,
+    /// Taken by the kernel to be sent.
+    pub sent: u64,
+}
+
+/// The client's side of one exchange: source of the request body, sink of the response.
+pub trait Front: Sink {
+    /// Reads once and pushes what arrived of the request body, or of the tunnel, into `to`.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        to: &mut impl Sink,
+    ) -> Poll<Result<Progress, FrontError>>;
+
+    /// Sends an interim response (1xx), if the client's version has them.
+    fn interim(&mut self, head: &ResponseHead);
+
+    /// Sends the response head; its body follows.
+    fn head(&mut self, head: &ResponseHead);
+
+    /// Turns both directions into a tunnel, after a 101 head was sent.
+    fn switch(&mut self);
+
+    /// Ready when the client has hung up. Only meaningful while no body is read.
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// What follows on this connection cannot be told from what this request left behind: nothing may follow.
+    fn last_request(&mut self);
+
+    /// Bytes received and sent since the last call.
+    fn take_traffic(&mut self) -> Traffic;
+
+    /// Gives the response up half-way, so that the client cannot take it for complete.
+    fn abort(&mut self);
+}
+
+/// Why a response cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackError {
+    /// The connection ended before the first byte of a response. `sent` says whether any byte of the request had left.
+    Closed {
+        /// Whether any byte of the request was handed to the kernel.
+        sent: bool,
+    },
+    /// The backend broke the protocol or a limit, or ended too early.
+    Reject(UpstreamReject),
+}
+
+/// What follows a head that a [`ResponseSink`] has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another head: this one was interim.
+    Head,
+    /// The body of this response.
+    Body,
+    /// A tunnel.
+    Tunnel,
+}
+
+/// Takes a whole response.
+pub trait ResponseSink: Sink {
+    /// Takes a head, interim or final.
+    ///
+    /// # Errors
+    /// When the response may not stand here.
+    fn head(&mut self, head: &mut ResponseHead) -> Result<Next, UpstreamReject>;
+}
+
+/// The backend's side of one exchange: sink of the request, source of the response.
+pub trait Back: Sink {
+    /// Sends the request head; its body follows.
+    fn request(&mut self, head: &RequestHead);
+
+    /// Reads once and pushes what arrived of the response, or of the tunnel, into `to`.
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        head: &mut ResponseHead,
+        to: &mut impl ResponseSink,
+    ) -> Poll<Result<Progress, BackError>>;
+
+    /// Bytes received and sent since the last call.
+    fn take_traffic(&mut self) -> Traffic;
+}

@@ -1,0 +1,94 @@
+//! Entry points for fuzzing: one per parser, each taking arbitrary bytes and checking what must always hold.
+
+use std::task::{Context, Poll, Waker};
+
+use lb_config::UnderscorePolicy;
+use lb_core::head::{Fields, RequestHead, ResponseHead};
+
+use crate::exchange::{Gone, Sink};
+use crate::h1::body::BodyReader;
+use crate::h1::request::{self, HeadLimits};
+use crate::h1::response;
+
+/// Limits that let small inputs reach every branch.
+const LIMITS: HeadLimits = HeadLimits {
+    bytes: 4096,
+    fields: 32,
+    target: 1024,
+    underscore: UnderscorePolicy::Allow,
+    strict_te: false,
+    websocket: true,
+};
+
+/// A request head: parsing never panics, a head that is accepted encodes to a head that is accepted again and means the same.
+pub fn request_head(input: &[u8]) {
+    let mut head = RequestHead::default();
+    let Ok(Some(parsed)) = request::parse(input, &LIMITS, &mut head) else { return };
+    assert!(parsed.consumed <= input.len());
+    let mut wire = Vec::new();
+    head.fields.drop_hop_by_hop();
+    crate::h1::encode_request(&head, &mut wire);
+    if head.authority().is_empty() {
+        return;
+    }
+    let mut again = RequestHead::default();
+    let generous = HeadLimits { bytes: 8192, fields: 64, ..LIMITS };
+    // An absolute target without a Host field is the one head that needs a field added before it is forwarded.
+    if head.fields.value_of(b"host").is_some() {
+        let reparsed = request::parse(&wire, &generous, &mut again);
+        assert!(matches!(reparsed, Ok(Some(_))), "{reparsed:?}: {:?}", String::from_utf8_lossy(&wire));
+        assert_eq!(
+            (head.method(), head.target(), head.authority(), head.body),
+            (again.method(), again.target(), again.authority(), again.body)
+        );
+    }
+}
+
+/// A response head: parsing never panics.
+pub fn response_head(input: &[u8]) {
+    for (to_head, upgrading) in [(false, false), (true, false), (false, true)] {
+        let mut head = ResponseHead::default();
+        if let Ok(Some(parsed)) = response::parse(input, LIMITS.bytes, to_head, upgrading, &mut head) {
+            assert!(parsed.consumed <= input.len() && (100..=599).contains(&head.status));
+        }
+    }
+}
+
+/// A chunked body: the result does not depend on how the input is cut, and no byte appears that was not sent.
+pub fn chunked_body(input: &[u8]) {
+    let whole = decode(input, usize::MAX);
+    for step in [1, 3, 7] {
+        assert_eq!(whole, decode(input, step));
+    }
+}
+
+/// Body, bytes used, and whether it ended; `None` when refused.
+fn decode(input: &[u8], step: usize) -> Option<(Vec<u8>, usize, bool)> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut reader = BodyReader::chunked();
+    let mut collected = Collected::default();
+    let mut used = 0usize;
+    for part in input.chunks(step.clamp(1, input.len().max(1))) {
+        let n = reader.read(&mut cx, part, &mut collected).ok()?;
+        used = used.saturating_add(n);
+        if reader.is_done() {
+            break;
+        }
+    }
+    assert!(collected.0.len() <= input.len());
+    Some((collected.0, used, reader.is_done()))
+}
+
+#[derive(Default)]
+struct Collected(Vec<u8>);
+
+impl Sink for Collected {
+    fn data(&mut self, _: &mut Context<'_>, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+    fn trailers(&mut self, _: &Fields) {}
+    fn end(&mut self) {}
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,211 @@
+//! The backend's side of an HTTP/1.1 exchange.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
+use lb_io::{Scratch, TcpStream, WorkerIo};
+use lb_observe::metrics::UpstreamReject;
+
+use super::body::{BodyError, BodyReader};
+use super::encode;
+use super::request::may_end;
+use super::response::{self, WireBody};
+use super::wire::{Wire, Writing};
+use crate::exchange::{Back, BackError, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+
+/// One exchange over a connection to a backend.
+#[derive(Debug)]
+pub struct H1Back {
+    wire: Wire,
+    reading: Reading,
+    max_head_bytes: usize,
+    to_head: bool,
+    upgrading: bool,
+    keep_alive: bool,
+    /// Whether any byte of the request was handed to the kernel.
+    sent_any: bool,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Head,
+    Body(BodyReader),
+    Done,
+}
+
+impl H1Back {
+    /// An exchange over `stream`, which stands between messages.
+    pub fn new(stream: TcpStream, io: Rc<WorkerIo>, max_head_bytes: usize) -> Self {
+        Self {
+            wire: Wire::new(stream, io),
+            reading: Reading::Head,
+            max_head_bytes,
+            to_head: false,
+            upgrading: false,
+            keep_alive: false,
+            sent_any: false,
+        }
+    }
+
+    /// The connection, if another request may be sent on it: both messages are complete, nothing is left over, and the backend keeps it
+    /// open. `Err` says that bytes stood behind the response.
+    pub fn into_idle(self) -> Result<Option<TcpStream>, UpstreamReject> {
+        if !matches!(self.reading, Reading::Done) || !self.keep_alive {
+            return Ok(None);
+        }
+        if !self.wire.early.is_empty() {
+            return Err(UpstreamReject::ExcessBytes);
+        }
+        let complete = self.wire.is_flushed() && self.wire.writing == Writing::Nothing;
+        Ok(if complete { Some(self.wire.into_stream()) } else { None })
+    }
+
+    fn has_sent(&self) -> bool {
+        self.sent_any || self.wire.traffic.sent > 0
+    }
+
+    /// Uses `input`, which is everything read and not used before; returns how much of it was used.
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        head: &mut ResponseHead,
+        to: &mut impl ResponseSink,
+    ) -> Result<usize, UpstreamReject> {
+        let mut at = 0usize;
+        while let Reading::Head = self.reading {
+            let rest = input.get(at..).unwrap_or(&[]);
+            head.clear();
+            let parsed = response::parse(rest, self.max_head_bytes, self.to_head, self.upgrading, head)?;
+            let Some(parsed) = parsed else { return Ok(at) };
+            at = at.saturating_add(parsed.consumed);
+            match to.head(head)? {
+                Next::Head => {}
+                Next::Tunnel => {
+                    self.wire.writing = Writing::Tunnel;
+                    self.reading = Reading::Body(BodyReader::UntilClose);
+                }
+                Next::Body => {
+                    self.keep_alive = parsed.keep_alive;
+                    let reader = match parsed.body {
+                        WireBody::None => BodyReader::Done,
+                        WireBody::Length(length) => BodyReader::length(length),
+                        WireBody::Chunked => BodyReader::chunked(),
+                        WireBody::UntilClose => BodyReader::UntilClose,
+                    };
+                    if reader.is_done() {
+                        to.end();
+                        self.reading = Reading::Done;
+                    } else {
+                        self.reading = Reading::Body(reader);
+                    }
+                }
+            }
+        }
+        if let Reading::Body(reader) = &mut self.reading {
+            let n = reader.read(cx, input.get(at..).unwrap_or(&[]), to).map_err(|error| match error {
+                BodyError::Chunk | BodyError::Trailer => UpstreamReject::ChunkSyntax,
+            })?;
+            at = at.saturating_add(n);
+            if reader.is_done() {
+                self.reading = Reading::Done;
+            }
+        }
+        Ok(at)
+    }
+
+    /// The backend will send no more.
+    fn ended(&mut self, to: &mut impl Sink) -> Result<Progress, BackError> {
+        match &self.reading {
+            Reading::Body(BodyReader::UntilClose) => {
+                to.end();
+                self.reading = Reading::Done;
+                Ok(Progress::End)
+            }
+            Reading::Head if self.wire.early.is_empty() => {
+                Err(BackError::Closed { sent: self.has_sent() })
+            }
+            _ => Err(BackError::Reject(UpstreamReject::Truncated)),
+        }
+    }
+}
+
+impl Sink for H1Back {
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        self.wire.data(cx, bytes);
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        self.wire.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        self.wire.end();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.wire.poll_flush(cx)
+    }
+}
+
+impl Back for H1Back {
+    fn request(&mut self, head: &RequestHead) {
+        self.to_head = head.is_head();
+        self.upgrading = !head.upgrade.is_empty();
+        self.wire.writing = match head.body {
+            BodyLength::None | BodyLength::Known(0) => Writing::Nothing,
+            BodyLength::Known(_) => Writing::Plain,
+            BodyLength::Unknown => Writing::Chunked,
+        };
+        encode::request(head, self.wire.out());
+    }
+
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        head: &mut ResponseHead,
+        to: &mut impl ResponseSink,
+    ) -> Poll<Result<Progress, BackError>> {
+        if matches!(self.reading, Reading::Done) {
+            return Poll::Ready(Ok(Progress::End));
+        }
+        let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+            Ok([]) => return Poll::Ready(self.ended(to)),
+            Ok(input) => input,
+            Err(_) => {
+                let first = matches!(self.reading, Reading::Head) && self.wire.early.is_empty();
+                return Poll::Ready(Err(if first {
+                    BackError::Closed { sent: self.has_sent() }
+                } else {
+                    BackError::Reject(UpstreamReject::Reset)
+                }));
+            }
+        };
+        let result = if self.wire.early.is_empty() {
+            self.advance(cx, input, head, to).map(|used| {
+                self.wire.keep(input.get(used..).unwrap_or(&[]));
+            })
+        } else {
+            // A head in several pieces: it is parsed again from its start once its end may have come.
+            let seen = self.wire.early.len();
+            self.wire.keep(input);
+            let whole = std::mem::take(&mut self.wire.early);
+            let due = may_end(&whole, seen) || whole.len() >= self.max_head_bytes;
+            let result = if due { self.advance(cx, &whole, head, to) } else { Ok(0) };
+            self.wire.early = whole;
+            result.map(|used| self.wire.consume_early(used))
+        };
+        Poll::Ready(match result {
+            Ok(()) if matches!(self.reading, Reading::Done) => Ok(Progress::End),
+            Ok(()) => Ok(Progress::Moved),
+            Err(reason) => Err(BackError::Reject(reason)),
+        })
+    }
+
+    fn take_traffic(&mut self) -> Traffic {
+        self.sent_any = self.has_sent();
+        self.wire.take_traffic()
+    }
+}

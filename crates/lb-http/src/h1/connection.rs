@@ -1,0 +1,298 @@
+//! One client connection from accept to close: heads, exchanges, and an end that does not destroy the last answer.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lb_core::head::{Fields, RequestHead};
+use lb_io::gate::{AddressTicket, CountTicket};
+use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
+use lb_observe::metrics::RejectReason;
+use tokio::time::{Instant, sleep_until};
+
+use super::front::{H1Front, HeadError};
+use crate::answer;
+use crate::exchange::{Front, Gone, Progress, Reject, Sink};
+use crate::proxy::{Client, End, Exchange};
+use crate::record;
+use crate::rules;
+use crate::service::{Service, Settings};
+
+/// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
+const MAX_DISCARD_BYTES: u64 = 64 * 1024;
+
+/// Bytes that are read after the last answer, so that it is not lost to a reset.
+const MAX_LINGER_BYTES: usize = 1 << 20;
+
+/// How long the last answer is given to be read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection as the listener hands it over.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket.
+    pub stream: TcpStream,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Its place among the connections of its address.
+    pub address_ticket: AddressTicket,
+    /// Its place among the connections of the listener.
+    pub count_ticket: CountTicket,
+    /// Its entry in the registry of live connections.
+    pub guard: ConnectionGuard,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(accepted: Accepted, service: Rc<Service>) {
+    let Accepted { stream, peer, address_ticket, count_ticket, guard } = accepted;
+    let now = Instant::now();
+    let sleep = pin!(sleep_until(now + service.settings().http.header_timeout));
+    let mut deadline = Deadline::new(sleep);
+    let front = H1Front::new(stream, guard, Rc::clone(&service.worker.io));
+    let mut connection = Connection {
+        front,
+        client: Client { address: peer, text: rules::client_text(peer.ip()), scheme: "http" },
+        state: State::Head { since: now, first_byte: None },
+        requests: 0,
+        registered: false,
+        service,
+    };
+    poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+    drop((address_ticket, count_ticket));
+}
+
+struct Connection {
+    front: H1Front,
+    client: Client,
+    state: State,
+    requests: u32,
+    registered: bool,
+    service: Rc<Service>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "a busy connection enters the large one for every request: no allocation there")]
+enum State {
+    /// Between requests, or within a head.
+    Head { since: Instant, first_byte: Option<Instant> },
+    /// Within a request.
+    Exchange(Exchange),
+    /// The answer is sent; what is left of a small body is thrown away.
+    Discard { until: Instant, left: u64 },
+    /// The last answer is being sent, then our side is shut down.
+    Last { until: Instant },
+    /// Our side is shut down; the client's bytes run out.
+    Linger { until: Instant, left: usize },
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
+        if !self.registered {
+            self.registered = true;
+            self.front.guard().set_waker(cx.waker());
+        }
+        loop {
+            if self.front.phase() == Phase::Abort {
+                self.front.abort();
+                return Poll::Ready(());
+            }
+            let next = match &mut self.state {
+                State::Head { .. } => self.poll_head(cx, deadline),
+                State::Exchange(exchange) => match exchange.poll(cx, &mut self.front, deadline) {
+                    Poll::Ready(End::Complete) => Poll::Ready(self.after_exchange()),
+                    Poll::Ready(End::Broken) => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                },
+                State::Discard { .. } => self.poll_discard(cx, deadline),
+                State::Last { .. } => self.poll_last(cx, deadline),
+                State::Linger { .. } => self.poll_linger(cx, deadline),
+            };
+            match next {
+                Poll::Ready(Some(state)) => self.state = state,
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Waits for a request. `None` closes the connection.
+    fn poll_head(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
+        let State::Head { since, first_byte } = self.state else { return Poll::Ready(None) };
+        if self.front.phase() != Phase::Serving && !self.front.has_early() {
+            return Poll::Ready(None);
+        }
+        let worker = Rc::clone(&self.service.worker);
+        let settings = self.service.settings();
+        let mut head = worker.take_head();
+        let result = {
+            let mut scratch = worker.io.scratch.borrow_mut();
+            let max_body = settings.http.max_request_body_bytes;
+            self.front.poll_request(cx, &mut scratch, &settings.limits, max_body, &mut head)
+        };
+        let rejected = match result {
+            Poll::Ready(Ok(())) => {
+                let started = first_byte.unwrap_or_else(Instant::now);
+                self.requests = self.requests.saturating_add(1);
+                if settings.max_requests != 0 && self.requests >= settings.max_requests {
+                    self.front.last_request();
+                }
+                let service = Rc::clone(&self.service);
+                return Poll::Ready(Some(State::Exchange(Exchange::new(service, settings, head, &self.client, started))));
+            }
+            Poll::Ready(Err(HeadError::Closed)) => {
+                worker.put_head(head);
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Err(HeadError::Reject(reject))) => reject,
+            Poll::Pending => {
+                let partial = self.front.has_early();
+                if !partial {
+                    self.front.rest();
+                }
+                let first_byte = first_byte.or_else(|| partial.then(Instant::now));
+                self.state = State::Head { since, first_byte };
+                if !deadline.poll(cx, self.head_due(&settings, since, first_byte)) {
+                    worker.put_head(head);
+                    return Poll::Pending;
+                }
+                if !partial {
+                    worker.put_head(head);
+                    return Poll::Ready(None);
+                }
+                Reject::new(408, RejectReason::HeaderTimeout)
+            }
+        };
+        self.refuse_head(cx, reject_start(first_byte), &head, rejected);
+        worker.put_head(head);
+        Poll::Ready(Some(State::Last { until: Instant::now() + settings.http.write_timeout }))
+    }
+
+    /// When the wait for a head ends.
+    fn head_due(&self, settings: &Settings, since: Instant, first_byte: Option<Instant>) -> Instant {
+        let http = &settings.http;
+        match first_byte {
+            Some(first) if self.requests == 0 => (since + http.header_timeout).min(first + settings.header_deadline),
+            Some(first) => first + http.header_timeout.min(settings.header_deadline),
+            None if self.requests == 0 => since + http.header_timeout,
+            None => since + http.keepalive_timeout,
+        }
+    }
+
+    /// Answers a head that is refused; nothing more is read as a request.
+    fn refuse_head(&mut self, cx: &mut Context<'_>, started: Instant, head: &RequestHead, reject: Reject) {
+        let worker = Rc::clone(&self.service.worker);
+        worker.metrics.request_rejected.of(reject.reason).inc();
+        self.front.last_request();
+        answer::send(cx, &mut self.front, reject.status, &mut worker.response.borrow_mut());
+        let traffic = self.front.take_traffic();
+        record::write(&record::Entry {
+            service: &self.service,
+            request: head,
+            client: self.client.address,
+            status: Some(reject.status),
+            received: traffic.received,
+            sent: traffic.sent,
+            duration: started.elapsed(),
+            backend: None,
+            reason: record::reject_name(reject.reason),
+            retries: 0,
+        });
+    }
+
+    /// The client has its response: what next?
+    fn after_exchange(&mut self) -> Option<State> {
+        let now = Instant::now();
+        if !self.front.body_is_done() {
+            return Some(State::Discard { until: now + LINGER, left: MAX_DISCARD_BYTES });
+        }
+        if self.front.is_kept() {
+            return Some(State::Head { since: now, first_byte: None });
+        }
+        // A client that asked for the close sends nothing more; another may have a request on its way, and closing on that would reset
+        // the connection under the answer.
+        let write_timeout = self.service.settings().http.write_timeout;
+        (!self.front.client_closes()).then_some(State::Last { until: now + write_timeout })
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
+        let State::Discard { until, left } = &mut self.state else { return Poll::Ready(None) };
+        let until = *until;
+        let worker = Rc::clone(&self.service.worker);
+        loop {
+            let mut nothing = Nothing { bytes: 0 };
+            let result = {
+                let mut scratch = worker.io.scratch.borrow_mut();
+                self.front.poll_body(cx, &mut scratch, &mut nothing)
+            };
+            let last = Poll::Ready(Some(State::Last { until }));
+            match result {
+                Poll::Ready(Ok(progress)) => {
+                    *left = left.saturating_sub(nothing.bytes.max(1));
+                    if progress == Progress::End && self.front.is_kept() {
+                        return Poll::Ready(Some(State::Head { since: Instant::now(), first_byte: None }));
+                    }
+                    if progress == Progress::End || *left == 0 {
+                        return last;
+                    }
+                }
+                Poll::Ready(Err(_)) => return last,
+                Poll::Pending if deadline.poll(cx, until) => return last,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_last(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
+        let State::Last { until } = self.state else { return Poll::Ready(None) };
+        match self.front.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Gone)) => return Poll::Ready(None),
+            Poll::Pending if deadline.poll(cx, until) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        }
+        self.front.shutdown();
+        let Poll::Ready(Ok(())) = self.front.poll_flush(cx) else { return Poll::Ready(None) };
+        Poll::Ready(Some(State::Linger { until: Instant::now() + LINGER, left: MAX_LINGER_BYTES }))
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
+        let State::Linger { until, left } = &mut self.state else { return Poll::Ready(None) };
+        let worker = Rc::clone(&self.service.worker);
+        let mut scratch = worker.io.scratch.borrow_mut();
+        loop {
+            match self.front.poll_discard(cx, &mut scratch) {
+                Poll::Ready(0) => return Poll::Ready(None),
+                Poll::Ready(n) => {
+                    *left = left.saturating_sub(n);
+                    if *left == 0 {
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Pending if deadline.poll(cx, *until) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn reject_start(first_byte: Option<Instant>) -> Instant {
+    first_byte.unwrap_or_else(Instant::now)
+}
+
+/// Throws a body away and counts it.
+struct Nothing {
+    bytes: u64,
+}
+
+impl Sink for Nothing {
+    fn data(&mut self, _: &mut Context<'_>, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    }
+    fn trailers(&mut self, _: &Fields) {}
+    fn end(&mut self) {}
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,145 @@
+//! Heads and trailers onto the wire. Untouched field lines are copied in the longest runs that stand together.
+
+use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead};
+
+/// Appends the lines of `fields` that are not dropped, each with its CRLF.
+///
+/// Lines are joined into one copy where exactly two bytes lie between them: no head with a bare LF gets this far, so those two
+/// bytes are CRLF.
+fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
+    let text = fields.text();
+    let mut run: Option<(u32, u32)> = None;
+    let flush = |run: Option<(u32, u32)>, out: &mut Vec<u8>| {
+        if let Some((start, end)) = run {
+            out.extend_from_slice(text.get(start as usize..end as usize).unwrap_or(&[]));
+            out.extend_from_slice(b"\r\n");
+        }
+    };
+    for line in fields.lines() {
+        if line.dropped {
+            continue;
+        }
+        // A line that is not laid out as `name: value` cannot be copied as it stands.
+        run = match run {
+            Some((start, end)) if line.name.start == end.wrapping_add(2) => Some((start, line.value.end)),
+            _ => {
+                flush(run, out);
+                Some((line.name.start, line.value.end))
+            }
+        };
+    }
+    flush(run, out);
+}
+
+/// Appends a request head in HTTP/1.1.
+pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method());
+    out.push(b' ');
+    out.extend_from_slice(head.target());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(&head.fields, out);
+    if head.body == BodyLength::Unknown {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if !head.upgrade.is_empty() {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(head.upgrade());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What to say about the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// Nothing: it stays open, as is usual in HTTP/1.1.
+    Silent,
+    /// It stays open, which an HTTP/1.0 client needs to be told.
+    KeepAlive,
+    /// It closes after this response.
+    Close,
+    /// It changes to the protocol that `Upgrade` names.
+    Upgrade,
+}
+
+/// Appends a response head.
+pub(super) fn response(head: &ResponseHead, chunked: bool, persistence: Persistence, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let digit = |n: u16| b'0'.wrapping_add(u8::try_from(n % 10).unwrap_or_default());
+    out.extend_from_slice(&[digit(head.status / 100), digit(head.status / 10), digit(head.status), b' ']);
+    out.extend_from_slice(head.fields.slice(head.reason));
+    out.extend_from_slice(b"\r\n");
+    write_fields(&head.fields, out);
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match persistence {
+        Persistence::Silent => {}
+        Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
+        Persistence::Upgrade => {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+            let upgrade = head.fields.lines().iter().find(|line| line.known == FieldName::Upgrade);
+            if let Some(line) = upgrade {
+                out.extend_from_slice(b"Upgrade: ");
+                out.extend_from_slice(head.fields.slice(line.value));
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the last chunk with a trailer section.
+pub(super) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    write_fields(fields, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_config::UnderscorePolicy;
+
+    use super::*;
+    use crate::h1::request::{HeadLimits, parse};
+
+    #[test]
+    fn kept_lines_are_copied_and_dropped_ones_leave_no_trace() {
+        let text = b"POST /p HTTP/1.1\r\nHost: a\r\nConnection: x-drop\r\nX-Drop: 1\r\nA:b\r\nC:   d  \r\nE: f\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let limits = HeadLimits {
+            bytes: 4096,
+            fields: 16,
+            target: 256,
+            underscore: UnderscorePolicy::Reject,
+            strict_te: false,
+            websocket: false,
+        };
+        let mut head = RequestHead::default();
+        parse(text, &limits, &mut head).unwrap().unwrap();
+        head.fields.drop_hop_by_hop();
+        head.fields.push(b"Via", b"1.1 x");
+        head.fields.push(b"X-B", b"2");
+        let mut out = Vec::new();
+        request(&head, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "POST /p HTTP/1.1\r\nHost: a\r\nA:b\r\nC:   d\r\nE: f\r\nVia: 1.1 x\r\nX-B: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn responses_say_what_happens_to_the_connection() {
+        let mut head = ResponseHead { status: 204, ..ResponseHead::default() };
+        head.fields.push(b"A", b"b");
+        for (persistence, line) in [
+            (Persistence::Silent, ""),
+            (Persistence::Close, "Connection: close\r\n"),
+            (Persistence::KeepAlive, "Connection: keep-alive\r\n"),
+        ] {
+            let mut out = Vec::new();
+            response(&head, false, persistence, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 204 \r\nA: b\r\n{line}\r\n"));
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The client's side of HTTP/1.1: requests one after the other, and the exchange of each.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, Version};
+use lb_io::{ConnectionGuard, Phase, Scratch, TcpStream, WorkerIo};
+use lb_observe::metrics::RejectReason;
+
+use super::body::{BodyError, BodyReader};
+use super::encode::{self, Persistence};
+use super::request::{self, HeadLimits};
+use super::wire::{Wire, Writing};
+use crate::exchange::{Front, FrontError, Gone, Progress, Reject, Sink, Traffic};
+
+/// A connection from a client.
+#[derive(Debug)]
+pub(super) struct H1Front {
+    wire: Wire,
+    guard: ConnectionGuard,
+    reading: BodyReader,
+    /// How much of the bytes that wait was looked at for the end of a head.
+    seen: usize,
+    /// Bytes of body read in this exchange, against the operator's cap.
+    body_bytes: u64,
+    max_body_bytes: u64,
+    http10: bool,
+    to_head: bool,
+    /// Another request may follow this one.
+    keep: bool,
+    /// The client said that it sends nothing more on this connection.
+    client_closes: bool,
+}
+
+/// Why there is no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadError {
+    /// The client closed the connection between requests, or vanished.
+    Closed,
+    /// What it sent is refused.
+    Reject(Reject),
+}
+
+impl H1Front {
+    pub(super) fn new(stream: TcpStream, guard: ConnectionGuard, io: Rc<WorkerIo>) -> Self {
+        Self {
+            wire: Wire::new(stream, io),
+            guard,
+            reading: BodyReader::Done,
+            seen: 0,
+            body_bytes: 0,
+            max_body_bytes: u64::MAX,
+            http10: false,
+            to_head: false,
+            keep: true,
+            client_closes: false,
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.guard.phase()
+    }
+
+    pub(super) fn guard(&self) -> &ConnectionGuard {
+        &self.guard
+    }
+
+    /// Whether a part of a head has arrived.
+    pub(super) fn has_early(&self) -> bool {
+        !self.wire.early.is_empty()
+    }
+
+    /// Reads the next request head into `head`, which is empty. `max_body` caps its body; `last` says that no request may follow it.
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        limits: &HeadLimits,
+        max_body: Option<u64>,
+        head: &mut RequestHead,
+    ) -> Poll<Result<(), HeadError>> {
+        self.http10 = false;
+        self.to_head = false;
+        // How much of what waits was looked at already: of a pipelined request, nothing.
+        let mut seen = self.seen;
+        loop {
+            if !self.wire.early.is_empty() {
+                let whole = std::mem::take(&mut self.wire.early);
+                let result = if seen == 0 || request::may_end(&whole, seen) {
+                    self.parse(&whole, limits, max_body, head)
+                } else {
+                    request::too_large(&whole, limits).map_or(Ok(None), |reject| Err(HeadError::Reject(reject)))
+                };
+                seen = whole.len();
+                self.wire.early = whole;
+                self.seen = seen;
+                if let Some(used) = result? {
+                    self.seen = 0;
+                    self.wire.consume_early(used);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+                Ok([]) | Err(_) => return Poll::Ready(Err(HeadError::Closed)),
+                Ok(input) => input,
+            };
+            if self.wire.early.is_empty() {
+                match self.parse(input, limits, max_body, head)? {
+                    Some(used) => {
+                        self.wire.keep(input.get(used..).unwrap_or(&[]));
+                        return Poll::Ready(Ok(()));
+                    }
+                    None => {
+                        seen = input.len();
+                        self.seen = seen;
+                        self.wire.keep(input);
+                        continue;
+                    }
+                }
+            }
+            self.wire.keep(input);
+        }
+    }
+
+    fn parse(
+        &mut self,
+        input: &[u8],
+        limits: &HeadLimits,
+        max_body: Option<u64>,
+        head: &mut RequestHead,
+    ) -> Result<Option<usize>, HeadError> {
+        let Some(parsed) = request::parse(input, limits, head).map_err(HeadError::Reject)? else {
+            return Ok(None);
+        };
+        self.http10 = head.version == Version::Http10;
+        self.to_head = head.is_head();
+        self.keep = parsed.keep_alive;
+        self.client_closes = !parsed.keep_alive;
+        self.body_bytes = 0;
+        self.max_body_bytes = max_body.unwrap_or(u64::MAX);
+        self.reading = match head.body {
+            BodyLength::None => BodyReader::Done,
+            BodyLength::Known(length) if length > self.max_body_bytes => {
+                return Err(HeadError::Reject(Reject::new(413, RejectReason::BodyTooLarge)));
+            }
+            BodyLength::Known(length) => BodyReader::length(length),
+            BodyLength::Unknown => BodyReader::chunked(),
+        };
+        self.wire.writing = Writing::Nothing;
+        Ok(Some(parsed.consumed))
+    }
+
+    /// Whether the connection may carry another request, as far as this side knows.
+    pub(super) fn is_kept(&self) -> bool {
+        self.keep && self.guard.phase() == Phase::Serving
+    }
+
+    /// Whether the client said that this was its last request, and nothing of it waits to be read.
+    pub(super) fn client_closes(&self) -> bool {
+        self.client_closes && self.wire.early.is_empty()
+    }
+
+    /// Whether the request body was read to its end.
+    pub(super) fn body_is_done(&self) -> bool {
+        self.reading.is_done()
+    }
+
+    /// Tells the client that nothing follows, and lets its own bytes run out: a close while bytes are on their way to us would
+    /// reset the connection and may destroy the answer before it is read (RFC 9112 §9.6).
+    pub(super) fn shutdown(&mut self) {
+        self.wire.writing = Writing::Tunnel;
+        self.wire.end();
+    }
+
+    /// Reads and throws away; the number of bytes thrown away, 0 at the end.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<usize> {
+        self.wire.consume_early(usize::MAX);
+        match ready!(self.wire.poll_recv(cx, scratch)) {
+            Ok(input) => Poll::Ready(input.len()),
+            Err(_) => Poll::Ready(0),
+        }
+    }
+
+    /// Gives buffers back while the connection waits for its next request.
+    pub(super) fn rest(&mut self) {
+        if self.wire.early.is_empty() {
+            self.wire.release();
+        }
+    }
+
+    /// Uses `input` as body; returns how much of it was.
+    fn read_body(&mut self, cx: &mut Context<'_>, input: &[u8], to: &mut impl Sink) -> Result<usize, FrontError> {
+        let mut capped = Capped { to, left: self.max_body_bytes.saturating_sub(self.body_bytes), over: false };
+        let result = self.reading.read(cx, input, &mut capped);
+        let Capped { left, over, .. } = capped;
+        self.body_bytes = self.max_body_bytes.saturating_sub(left);
+        if over {
+            return Err(FrontError::Reject(Reject::new(413, RejectReason::BodyTooLarge)));
+        }
+        result.map_err(|error| {
+            FrontError::Reject(Reject::new(
+                400,
+                match error {
+                    BodyError::Chunk => RejectReason::ChunkSyntax,
+                    BodyError::Trailer => RejectReason::Trailer,
+                },
+            ))
+        })
+    }
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Passes a body on until it is longer than allowed.
+struct Capped<'a, S> {
+    to: &'a mut S,
+    left: u64,
+    over: bool,
+}
+
+impl<S: Sink> Sink for Capped<'_, S> {
+    #[inline]
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        match self.left.checked_sub(length_of(bytes)) {
+            Some(left) if !self.over => {
+                self.left = left;
+                self.to.data(cx, bytes);
+            }
+            _ => self.over = true,
+        }
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        self.to.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        // A body that is too long must not look complete on the other side.
+        if !self.over {
+            self.to.end();
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.to.poll_flush(cx)
+    }
+}
+
+impl Sink for H1Front {
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        self.wire.data(cx, bytes);
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        self.wire.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        self.wire.end();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.wire.poll_flush(cx)
+    }
+}
+
+impl Front for H1Front {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        to: &mut impl Sink,
+    ) -> Poll<Result<Progress, FrontError>> {
+        if self.reading.is_done() {
+            return Poll::Ready(Ok(Progress::End));
+        }
+        if self.wire.early.is_empty() {
+            let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+                Ok([]) if matches!(self.reading, BodyReader::UntilClose) => {
+                    self.reading = BodyReader::Done;
+                    to.end();
+                    return Poll::Ready(Ok(Progress::End));
+                }
+                // A body that ends early is not passed on as if it were whole.
+                Ok([]) | Err(_) => return Poll::Ready(Err(FrontError::Gone)),
+                Ok(input) => input,
+            };
+            let used = self.read_body(cx, input, to)?;
+            self.wire.keep(input.get(used..).unwrap_or(&[]));
+        } else {
+            let early = std::mem::take(&mut self.wire.early);
+            let used = self.read_body(cx, &early, to);
+            self.wire.early = early;
+            self.wire.consume_early(used?);
+        }
+        Poll::Ready(Ok(if self.reading.is_done() { Progress::End } else { Progress::Moved }))
+    }
+
+    fn interim(&mut self, head: &ResponseHead) {
+        if !self.http10 {
+            encode::response(head, false, Persistence::Silent, self.wire.out());
+        }
+    }
+
+    fn head(&mut self, head: &ResponseHead) {
+        self.wire.writing = match head.body {
+            _ if self.to_head => Writing::Nothing,
+            BodyLength::None => Writing::Nothing,
+            BodyLength::Known(_) => Writing::Plain,
+            // An HTTP/1.0 client knows no chunks: the body ends with the connection.
+            BodyLength::Unknown if self.http10 => Writing::Plain,
+            BodyLength::Unknown => Writing::Chunked,
+        };
+        if head.body == BodyLength::Unknown && self.http10 {
+            self.keep = false;
+        }
+        self.keep = self.is_kept();
+        let persistence = match (head.status, self.keep, self.http10) {
+            (101, ..) => Persistence::Upgrade,
+            (_, false, _) => Persistence::Close,
+            (_, true, true) => Persistence::KeepAlive,
+            (_, true, false) => Persistence::Silent,
+        };
+        encode::response(head, self.wire.writing == Writing::Chunked, persistence, self.wire.out());
+    }
+
+    fn switch(&mut self) {
+        self.reading = BodyReader::UntilClose;
+        self.max_body_bytes = u64::MAX;
+        self.wire.writing = Writing::Tunnel;
+        self.keep = false;
+    }
+
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire.stream.poll_hangup(cx)
+    }
+
+    fn last_request(&mut self) {
+        self.keep = false;
+    }
+
+    fn take_traffic(&mut self) -> Traffic {
+        self.wire.take_traffic()
+    }
+
+    fn abort(&mut self) {
+        self.keep = false;
+        self.wire.stream.reset_on_close();
+    }
+}

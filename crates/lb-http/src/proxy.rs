@@ -1,0 +1,411 @@
+//! The one place that drives an exchange: chooses a backend, moves both directions at once, keeps the deadlines, decides what the client
+//! is told when something fails.
+
+mod dial;
+mod relay;
+mod timing;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_core::head::RequestHead;
+use lb_core::retry::{self, Attempt, Failure};
+use lb_core::route::PoolIndex;
+use lb_io::Deadline;
+use lb_observe::metrics::{RejectReason, RetryReason, UpstreamReject};
+use tokio::time::Instant;
+
+use crate::answer;
+use crate::exchange::{Front, Reject};
+use crate::h1::back::H1Back;
+use crate::record;
+use crate::rules::{self, Hop};
+use crate::service::{Member, Service, Settings};
+use dial::Dial;
+use timing::{Stall, Upload};
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client has its whole response. Its request body may not have been read to the end.
+    Complete,
+    /// The client is gone, or must be cut off.
+    Broken,
+}
+
+/// Who the client is, as far as its connection tells.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address as `X-Forwarded-For` shows it.
+    pub text: String,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// One request on its way to a backend and its response on the way back.
+#[derive(Debug)]
+pub struct Exchange {
+    service: Rc<Service>,
+    settings: Rc<Settings>,
+    request: Box<RequestHead>,
+    client: SocketAddr,
+    pool: PoolIndex,
+    stage: Stage,
+    started: Instant,
+    now: Instant,
+    /// Position of the member that this attempt goes to, and since when.
+    member: Option<(usize, Instant)>,
+    /// Members whose connects failed.
+    failed: Vec<usize>,
+    retries: u32,
+    upload: Upload,
+    /// The client takes no more at the moment.
+    front_stall: Stall,
+    /// The backend takes no more at the moment.
+    back_stall: Stall,
+    response: Response,
+    received: u64,
+    sent: u64,
+    reason: &'static str,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
+    Choose { fresh: bool },
+    /// A connection is being made.
+    Dial(Dial),
+    /// Messages are moving.
+    Relay { back: H1Back, reused: bool, born: Instant },
+    /// The response is complete and on its last way to the client.
+    Flush,
+}
+
+/// What the client was told.
+#[derive(Debug, Default)]
+struct Response {
+    /// Status of the final head; 0 while there is none.
+    status: u16,
+    interims: u8,
+    done: bool,
+    tunnel: bool,
+}
+
+/// What one turn of the state machine came to.
+enum Turn {
+    Again,
+    Wait,
+    End(End),
+}
+
+impl Exchange {
+    /// An exchange for a request that has just been read. `started` is when its first byte came.
+    pub fn new(
+        service: Rc<Service>,
+        settings: Rc<Settings>,
+        mut request: Box<RequestHead>,
+        client: &Client,
+        started: Instant,
+    ) -> Self {
+        // No route: an index that no pool has, which is answered as if the pool were empty.
+        let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
+        let has_body = request.body != lb_core::head::BodyLength::None
+            && request.body != lb_core::head::BodyLength::Known(0);
+        rules::request(
+            &mut request,
+            &Hop { client: &client.text, scheme: client.scheme },
+            &mut service.worker.io.rng.borrow_mut(),
+        );
+        Self {
+            service,
+            settings,
+            request,
+            client: client.address,
+            pool,
+            stage: Stage::Choose { fresh: false },
+            started,
+            now: started,
+            member: None,
+            failed: Vec::new(),
+            retries: 0,
+            upload: Upload::new(has_body, started),
+            front_stall: Stall::default(),
+            back_stall: Stall::default(),
+            response: Response::default(),
+            received: 0,
+            sent: 0,
+            reason: "",
+        }
+    }
+
+    /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
+    pub fn poll(&mut self, cx: &mut Context<'_>, front: &mut impl Front, deadline: &mut Deadline<'_>) -> Poll<End> {
+        self.now = Instant::now();
+        loop {
+            let turn = match &mut self.stage {
+                Stage::Choose { fresh } => {
+                    let fresh = *fresh;
+                    self.choose(cx, front, fresh)
+                }
+                Stage::Dial(dial) => match dial.poll(cx) {
+                    Poll::Ready(result) => self.dialled(cx, front, result),
+                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => self.client_gone(),
+                    Poll::Pending => Turn::Wait,
+                },
+                Stage::Relay { .. } => self.relay(cx, front),
+                Stage::Flush => self.flush(cx, front),
+            };
+            self.account(front);
+            match turn {
+                Turn::Again => {}
+                Turn::End(end) => return Poll::Ready(end),
+                Turn::Wait if deadline.poll(cx, self.due()) => {
+                    self.now = Instant::now();
+                    if let Turn::End(end) = self.expired(cx, front) {
+                        self.account(front);
+                        return Poll::Ready(end);
+                    }
+                }
+                Turn::Wait => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Chooses a member of the pool, and a pooled connection to it or a new one.
+    fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        let Some(at) = pool.pick(|at| !self.failed.contains(&at)) else { return self.unavailable(cx, front) };
+        let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
+        self.leave_member(None);
+        self.member = Some((at, self.now));
+        member.metrics.worker(self.service.worker.io.id).inflight.inc();
+        let upstreams = &self.service.worker.upstreams;
+        let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
+        match pooled {
+            Some(reused) => self.begin(member, reused.stream, true, reused.born),
+            None => self.stage = Stage::Dial(Dial::new(member.endpoint.address, settings.connect_timeout)),
+        }
+        Turn::Again
+    }
+
+    /// Nobody is left who could take the request.
+    fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let status = if self.failed.is_empty() { 503 } else { 502 };
+        self.answer(cx, front, status, "no_backend")
+    }
+
+    /// Sends the request on a connection that stands ready.
+    fn begin(&mut self, member: &Member, stream: lb_io::TcpStream, reused: bool, born: Instant) {
+        use crate::exchange::Back;
+        if self.request.authority.is_empty() && self.request.fields.value_of(b"host").is_none() {
+            // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
+            self.request.fields.push(b"Host", member.name.as_bytes());
+        }
+        let io = Rc::clone(&self.service.worker.io);
+        let mut back = H1Back::new(stream, io, self.settings.http.max_header_bytes);
+        back.request(&self.request);
+        self.back_stall = Stall::default();
+        self.upload.restart(self.now);
+        self.stage = Stage::Relay { back, reused, born };
+    }
+
+    /// A connect came about, or not.
+    fn dialled(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        result: std::io::Result<lb_io::TcpStream>,
+    ) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let at = self.member.map(|(at, _)| at);
+        let Some((at, member)) =
+            at.and_then(|at| Some((at, settings.pool(self.pool)?.members.get(at)?)))
+        else {
+            return self.unavailable(cx, front);
+        };
+        let shard = member.metrics.worker(self.service.worker.io.id);
+        let error = match result {
+            Ok(stream) => {
+                shard.connections.inc();
+                self.begin(member, stream, false, self.now);
+                return Turn::Again;
+            }
+            Err(error) => error,
+        };
+        shard.connect_failures.inc();
+        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+        if timed_out {
+            self.service.worker.metrics.backend_connect_timeouts.inc();
+        }
+        tracing::debug!(backend = member.name, address = %member.endpoint.address, %error, "connect failed");
+        self.failed.push(at);
+        if self.may_retry(Failure::Connect) {
+            self.service.worker.metrics.http_retries.of(RetryReason::Connect).inc();
+            self.stage = Stage::Choose { fresh: false };
+            return Turn::Again;
+        }
+        if timed_out {
+            self.answer(cx, front, 504, "connect_timeout")
+        } else {
+            self.answer(cx, front, 502, "connect_failed")
+        }
+    }
+
+    /// Whether another attempt may follow; counts it if so.
+    fn may_retry(&mut self, failure: Failure) -> bool {
+        let attempt = Attempt {
+            tries_left: self.settings.http.retries.saturating_sub(self.retries),
+            idempotent: retry::is_idempotent(self.request.method()),
+            body_consumed: self.upload.is_consumed(),
+        };
+        let may = self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);
+        if may {
+            self.retries = self.retries.saturating_add(1);
+        }
+        may
+    }
+
+    /// The response is complete; the last of it leaves.
+    fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        match front.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Turn::End(End::Complete),
+            Poll::Ready(Err(_)) => self.client_gone(),
+            Poll::Pending => {
+                self.front_stall.begin(self.now);
+                Turn::Wait
+            }
+        }
+    }
+
+    /// The client went away; the backend is told by closing its connection.
+    fn client_gone(&mut self) -> Turn {
+        self.reason = "client_gone";
+        Turn::End(End::Broken)
+    }
+
+    /// The gateway answers itself, in place of a backend.
+    fn answer(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: u16, reason: &'static str) -> Turn {
+        self.reason = reason;
+        if self.response.status != 0 {
+            // A response has begun: all that is left is to make sure that nobody takes it for whole.
+            front.abort();
+            return Turn::End(End::Broken);
+        }
+        self.response.status = status;
+        self.response.done = true;
+        let worker = Rc::clone(&self.service.worker);
+        answer::send(cx, front, status, &mut worker.response.borrow_mut());
+        self.front_stall = Stall::default();
+        self.stage = Stage::Flush;
+        Turn::Again
+    }
+
+    /// The client broke the protocol or a limit.
+    fn refuse(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reject: Reject) -> Turn {
+        self.service.worker.metrics.request_rejected.of(reject.reason).inc();
+        front.last_request();
+        self.answer(cx, front, reject.status, record::reject_name(reject.reason))
+    }
+
+    /// The backend broke the protocol or a limit.
+    fn bad_response(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reason: UpstreamReject) -> Turn {
+        self.service.worker.metrics.upstream_rejected.of(reason).inc();
+        let status = if reason == UpstreamReject::Timeout { 504 } else { 502 };
+        self.answer(cx, front, status, record::upstream_name(reason))
+    }
+
+    /// What to do when the earliest deadline has come.
+    fn expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        use timing::Expired;
+        let Some(expired) = self.what_expired() else { return Turn::Again };
+        match expired {
+            Expired::TunnelIdle => {
+                self.reason = "tunnel_idle";
+                Turn::End(End::Broken)
+            }
+            Expired::ClientRead => {
+                self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
+                self.reason = "write_timeout";
+                front.abort();
+                Turn::End(End::Broken)
+            }
+            Expired::Upload => self.refuse(cx, front, Reject::new(408, RejectReason::BodyTimeout)),
+            Expired::UploadRate => self.refuse(cx, front, Reject::new(408, RejectReason::BodyRate)),
+            Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
+        }
+    }
+
+    /// Ends the attempt at the present member, with the status it gave.
+    fn leave_member(&mut self, status: Option<u16>) {
+        let Some((at, since)) = self.member.take() else { return };
+        if let Some(member) = self.settings.pool(self.pool).and_then(|pool| pool.members.get(at)) {
+            let shard = member.metrics.worker(self.service.worker.io.id);
+            shard.inflight.dec();
+            if let Some(status) = status {
+                shard.record(lb_observe::metrics::StatusClass::of(status), self.now - since);
+            }
+        }
+    }
+
+    /// Adds what has passed since the last turn to the counters.
+    fn account(&mut self, front: &mut impl Front) {
+        use crate::exchange::Back;
+        let metrics = &self.service.worker.metrics;
+        let traffic = front.take_traffic();
+        self.received = self.received.saturating_add(traffic.received);
+        if traffic.sent > 0 {
+            self.sent = self.sent.saturating_add(traffic.sent);
+            metrics.bytes_backend_to_client.add(traffic.sent);
+        }
+        if let Stage::Relay { back, .. } = &mut self.stage {
+            let sent = back.take_traffic().sent;
+            if sent > 0 {
+                metrics.bytes_client_to_backend.add(sent);
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// Every exchange is recorded once, however it ends.
+    fn drop(&mut self) {
+        self.now = self.now.max(Instant::now());
+        record::exchange(self);
+        self.leave_member(self.backend_status());
+        self.service.worker.put_head(std::mem::take(&mut self.request));
+    }
+}
+
+impl Exchange {
+    /// The status that the backend gave; a status that the gateway made up counts as the backend's failure where it was one.
+    fn backend_status(&self) -> Option<u16> {
+        match self.response.status {
+            0 => None,
+            status => Some(status),
+        }
+    }
+}
+
+impl record::Recorded for Exchange {
+    fn entry(&self) -> record::Entry<'_> {
+        let member = self.member.map(|(at, _)| at);
+        record::Entry {
+            service: &self.service,
+            request: &self.request,
+            client: self.client,
+            status: Some(self.response.status).filter(|status| *status != 0),
+            received: self.received,
+            sent: self.sent,
+            duration: self.now - self.started,
+            backend: member
+                .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
+                .map(|member| member.name.as_str()),
+            reason: self.reason,
+            retries: self.retries,
+        }
+    }
+}

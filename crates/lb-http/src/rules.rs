@@ -1,0 +1,165 @@
+//! What a proxy must do to every head, whatever protocols stand on either side.
+
+use std::net::IpAddr;
+
+use lb_core::head::{FieldName, RequestHead, ResponseHead, Version};
+use lb_core::rng::SplitMix64;
+
+/// What this hop adds to a request.
+#[derive(Debug)]
+pub struct Hop<'a> {
+    /// The client's address in text, without port.
+    pub client: &'a str,
+    /// `http` or `https`, as the client spoke it.
+    pub scheme: &'static str,
+}
+
+/// Text of a client address for `X-Forwarded-For`: IPv4-mapped addresses as IPv4.
+pub fn client_text(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
+
+/// Takes the fields of the client's hop out of a request and puts those of this hop in.
+pub fn request(head: &mut RequestHead, hop: &Hop<'_>, rng: &mut SplitMix64) {
+    head.fields.drop_hop_by_hop();
+    if head.version == Version::Http10 {
+        // An HTTP/1.0 client cannot wait for 100 (RFC 9110 §10.1.1).
+        head.fields.remove(FieldName::Expect);
+    }
+    append_to_list(head, FieldName::XForwardedFor, b"X-Forwarded-For", hop.client.as_bytes());
+    head.fields.remove(FieldName::XForwardedProto);
+    head.fields.push(b"X-Forwarded-Proto", hop.scheme.as_bytes());
+    head.fields.remove(FieldName::XForwardedHost);
+    if !head.authority.is_empty() {
+        head.fields.push_copy(b"X-Forwarded-Host", head.authority);
+    }
+    let via: &[u8] =
+        if head.version == Version::Http10 { b"HTTP/1.0 expressgateway" } else { b"HTTP/1.1 expressgateway" };
+    append_to_list(head, FieldName::Via, b"Via", via);
+    trace_context(head, rng);
+}
+
+/// Appends an element to a list field, as the last line of that name.
+fn append_to_list(head: &mut RequestHead, known: FieldName, name: &[u8], element: &[u8]) {
+    let mut list = Vec::new();
+    for value in head.fields.values(known) {
+        list.extend_from_slice(value);
+        list.extend_from_slice(b", ");
+    }
+    head.fields.remove(known);
+    if list.is_empty() {
+        head.fields.push(name, element);
+    } else {
+        head.fields.push_joined(name, &[&list, element]);
+    }
+}
+
+/// W3C Trace Context: a new parent id within the client's trace, or a new trace that nobody asked to sample.
+fn trace_context(head: &mut RequestHead, rng: &mut SplitMix64) {
+    let mut line = [0u8; 55];
+    let inherited = head.fields.values(FieldName::Traceparent).next().filter(|value| is_traceparent(value));
+    if let (Some(slot), Some(value)) = (line.get_mut(..), inherited.and_then(|value| value.get(..55))) {
+        slot.copy_from_slice(value);
+    } else {
+        line.copy_from_slice(b"00-00000000000000000000000000000000-0000000000000000-00");
+        write_hex(&mut line, 3, rng.next_u64() | 1);
+        write_hex(&mut line, 19, rng.next_u64());
+    }
+    write_hex(&mut line, 36, rng.next_u64() | 1);
+    head.fields.remove(FieldName::Traceparent);
+    head.fields.push(b"traceparent", &line);
+}
+
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |range: std::ops::Range<usize>| {
+        value.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
+    let zero = |range: std::ops::Range<usize>| value.get(range).is_some_and(|part| part.iter().all(|b| *b == b'0'));
+    value.len() == 55
+        && value.starts_with(b"00")
+        && dashes
+        && hex(3..35)
+        && hex(36..52)
+        && hex(53..55)
+        && !zero(3..35)
+        && !zero(36..52)
+}
+
+/// Writes 16 hexadecimal digits at `at`.
+fn write_hex(line: &mut [u8; 55], at: usize, value: u64) {
+    let slots = line.iter_mut().skip(at).take(16);
+    for (slot, shift) in slots.zip((0..64).step_by(4).rev()) {
+        let nibble = u8::try_from((value >> shift) & 15).unwrap_or_default();
+        *slot = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+    }
+}
+
+/// Takes the fields of the backend's hop out of a response. `alt_svc` replaces the backend's `Alt-Svc`.
+pub fn response(head: &mut ResponseHead, alt_svc: Option<&str>) {
+    head.fields.drop_hop_by_hop();
+    if let Some(value) = alt_svc {
+        head.fields.remove(FieldName::AltSvc);
+        head.fields.push(b"Alt-Svc", value.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(lines: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut head = RequestHead::default();
+        let start = head.fields.append_text(b"a.example");
+        head.authority = lb_core::head::Span::new(start, start + 9);
+        for (name, value) in lines {
+            head.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        request(&mut head, &Hop { client: "192.0.2.7", scheme: "http" }, &mut SplitMix64::new(1));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        head.fields.iter().map(|field| (text(field.name), text(field.value))).collect()
+    }
+
+    fn value<'a>(fields: &'a [(String, String)], name: &str) -> Vec<&'a str> {
+        fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+    }
+
+    #[test]
+    fn forwarding_fields_are_appended_or_overwritten() {
+        let fields = forwarded(&[
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "evil"),
+            ("Via", "1.1 other"),
+        ]);
+        assert_eq!(value(&fields, "x-forwarded-for"), ["10.0.0.1, 10.0.0.2, 192.0.2.7"]);
+        assert_eq!(value(&fields, "x-forwarded-proto"), ["http"]);
+        assert_eq!(value(&fields, "x-forwarded-host"), ["a.example"]);
+        assert_eq!(value(&fields, "via"), ["1.1 other, HTTP/1.1 expressgateway"]);
+    }
+
+    #[test]
+    fn a_trace_is_continued_or_begun() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let fields = forwarded(&[("Traceparent", parent)]);
+        let [child] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
+        assert_eq!((&child[..36], &child[52..]), (&parent[..36], "-01"));
+        assert_ne!(&child[36..52], &parent[36..52]);
+        for bad in ["", "00-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01"]
+        {
+            let fields = forwarded(&[("traceparent", bad)]);
+            let [new] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
+            assert!(is_traceparent(new.as_bytes()) && new.ends_with("-00"), "{new}");
+        }
+    }
+
+    #[test]
+    fn alt_svc_replaces_the_origins() {
+        let mut head = ResponseHead::default();
+        head.fields.push(b"Alt-Svc", b"clear");
+        response(&mut head, Some("h3=\":443\"; ma=60"));
+        assert_eq!(head.fields.value_of(b"alt-svc"), Some(&b"h3=\":443\"; ma=60"[..]));
+    }
+}

@@ -1,0 +1,232 @@
+//! What a worker knows of one HTTP listener.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_config::{Config, Listener};
+use lb_core::balance::SmoothRoundRobin;
+use lb_core::head::{RequestHead, ResponseHead};
+use lb_core::route::{PoolIndex, RouteTable};
+use lb_io::{Connections, WorkerIo};
+use lb_observe::access_log::AccessLogHandle;
+use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
+
+use crate::h1::request::HeadLimits;
+use crate::upstream::{Endpoint, Upstreams};
+
+/// Request heads kept for reuse.
+const KEEP_HEADS: usize = 256;
+
+/// What the HTTP listeners of a worker share.
+#[derive(Debug)]
+pub struct HttpWorker {
+    /// Buffers and randomness.
+    pub io: Rc<WorkerIo>,
+    /// This worker's counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Idle connections to backends.
+    pub upstreams: Rc<Upstreams>,
+    /// Where access log lines go.
+    pub access_log: Option<AccessLogHandle>,
+    /// Responses pass through one head at a time, within one call.
+    pub(crate) response: RefCell<ResponseHead>,
+    #[expect(clippy::vec_box, reason = "heads move from here into exchanges and back, by pointer")]
+    heads: RefCell<Vec<Box<RequestHead>>>,
+}
+
+impl HttpWorker {
+    /// Assembles a worker.
+    pub fn new(
+        io: Rc<WorkerIo>,
+        metrics: Arc<WorkerMetrics>,
+        upstreams: Rc<Upstreams>,
+        access_log: Option<AccessLogHandle>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            io,
+            metrics,
+            upstreams,
+            access_log,
+            response: RefCell::default(),
+            heads: RefCell::default(),
+        })
+    }
+
+    /// An empty head.
+    #[inline]
+    pub(crate) fn take_head(&self) -> Box<RequestHead> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a head's memory for the next request.
+    #[inline]
+    pub(crate) fn put_head(&self, mut head: Box<RequestHead>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < KEEP_HEADS && head.fields.text_capacity() <= 16 * 1024 {
+            head.clear();
+            heads.push(head);
+        }
+    }
+}
+
+/// One backend address as this worker sees it.
+#[derive(Debug)]
+pub struct Member {
+    /// The address with its idle connections.
+    pub endpoint: Rc<Endpoint>,
+    /// The backend as the configuration names it.
+    pub name: String,
+    /// Counters.
+    pub metrics: Arc<BackendMetrics>,
+}
+
+/// A pool as this worker sees it.
+#[derive(Debug)]
+pub struct Pool {
+    /// Backend addresses.
+    pub members: Vec<Member>,
+    picker: RefCell<SmoothRoundRobin>,
+}
+
+impl Pool {
+    /// The next member among those that `eligible` admits.
+    #[inline]
+    pub fn pick(&self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+        self.picker.borrow_mut().pick(eligible)
+    }
+}
+
+/// One backend of a listener with the addresses that its name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedBackend {
+    /// As the configuration names it.
+    pub name: String,
+    /// Share of the picks, of each address.
+    pub weight: u32,
+    /// All its addresses.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Everything about a listener that a reload can change, as one request sees it from its first byte to its last.
+#[derive(Debug)]
+pub struct Settings {
+    /// Timeouts and limits.
+    pub http: lb_config::Http,
+    /// Limits on heads.
+    pub limits: HeadLimits,
+    /// Time for one connect.
+    pub connect_timeout: Duration,
+    /// From the first byte of a head to its end.
+    pub header_deadline: Duration,
+    /// Least average rate of an upload, bytes per second; 0 = any.
+    pub min_upload_rate: u64,
+    /// How often the rate is looked at.
+    pub rate_interval: Duration,
+    /// Requests that a connection may carry; 0 = any number.
+    pub max_requests: u32,
+    /// Both sides of a tunnel silent for this long end it.
+    pub tunnel_idle: Duration,
+    /// `Alt-Svc` of every response.
+    pub alt_svc: Option<String>,
+    /// Where requests go.
+    pub routes: RouteTable,
+    pools: Vec<Pool>,
+}
+
+impl Settings {
+    /// Builds what worker `io` needs from a validated configuration.
+    pub fn new(
+        config: &Config,
+        listener: &Listener,
+        backends: &[ResolvedBackend],
+        upstreams: &Upstreams,
+        metrics: &Metrics,
+        worker: usize,
+    ) -> Rc<Self> {
+        let members = || {
+            backends.iter().flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
+        };
+        let pool = Pool {
+            picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),
+            members: members()
+                .map(|(backend, address)| Member {
+                    endpoint: upstreams.endpoint(address),
+                    name: backend.name.clone(),
+                    metrics: metrics.backend(&listener.name, &backend.name),
+                })
+                .collect(),
+        };
+        let runtime = &config.runtime;
+        let websocket = listener.websocket.as_ref().filter(|websocket| websocket.enabled);
+        Rc::new(Self {
+            limits: HeadLimits {
+                bytes: listener.http.max_header_bytes,
+                fields: listener.http.max_header_count,
+                target: listener.http.max_uri_bytes,
+                underscore: runtime.header_underscore_policy,
+                strict_te: config.security.strict_te,
+                websocket: websocket.is_some(),
+            },
+            connect_timeout: runtime.connect_timeout,
+            header_deadline: runtime.watchdog.header_deadline,
+            min_upload_rate: runtime.watchdog.body_progress_min_bps,
+            rate_interval: runtime.watchdog.sweep_interval,
+            max_requests: runtime.max_keepalive_requests,
+            tunnel_idle: websocket.map_or(Duration::from_secs(60), |websocket| websocket.idle_timeout),
+            alt_svc: listener
+                .alt_svc
+                .as_ref()
+                .map(|alt| format!("h3=\":{}\"; ma={}", alt.h3_port, alt.max_age.as_secs())),
+            http: listener.http.clone(),
+            routes: RouteTable::single(PoolIndex(0)),
+            pools: vec![pool],
+        })
+    }
+
+    /// The pool of a route.
+    #[inline]
+    pub fn pool(&self, index: PoolIndex) -> Option<&Pool> {
+        self.pools.get(index.0)
+    }
+}
+
+/// One HTTP listener on one worker.
+#[derive(Debug)]
+pub struct Service {
+    /// What all listeners of the worker share.
+    pub worker: Rc<HttpWorker>,
+    /// The listener as written in the configuration.
+    pub name: String,
+    /// Counters.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Live connections.
+    pub connections: Rc<Connections>,
+    settings: RefCell<Rc<Settings>>,
+}
+
+impl Service {
+    /// A listener with its first settings.
+    pub fn new(
+        worker: Rc<HttpWorker>,
+        name: String,
+        metrics: Arc<ListenerMetrics>,
+        connections: Rc<Connections>,
+        settings: Rc<Settings>,
+    ) -> Rc<Self> {
+        Rc::new(Self { worker, name, metrics, connections, settings: RefCell::new(settings) })
+    }
+
+    /// The settings for a request that begins now.
+    #[inline]
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// Puts new settings in force for requests to come.
+    pub fn replace(&self, settings: Rc<Settings>) {
+        *self.settings.borrow_mut() = settings;
+    }
+}

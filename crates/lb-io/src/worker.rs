@@ -1,0 +1,37 @@
+//! What every protocol of a worker borrows from it.
+
+use std::cell::RefCell;
+
+use lb_core::rng::SplitMix64;
+
+use crate::buffer::{BufferPool, Scratch};
+use crate::pipe::PipePool;
+
+/// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
+#[derive(Debug)]
+pub struct WorkerIo {
+    /// 0-based number of the worker.
+    pub id: usize,
+    /// The buffer that reads go through. Borrowed for the length of one call, never across a wait.
+    pub scratch: RefCell<Scratch>,
+    /// Buffers for leftovers.
+    pub buffers: BufferPool,
+    /// Pipes for bulk relays.
+    pub pipes: PipePool,
+    /// Randomness that need not be secret.
+    pub rng: RefCell<SplitMix64>,
+}
+
+impl WorkerIo {
+    /// Fresh resources for worker `id`; `seed` makes its randomness differ from that of other workers and processes.
+    pub fn new(id: usize, seed: u64) -> Self {
+        let offset = u64::try_from(id).unwrap_or_default().wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Self {
+            id,
+            scratch: RefCell::default(),
+            buffers: BufferPool::default(),
+            pipes: PipePool::default(),
+            rng: RefCell::new(SplitMix64::new(seed ^ offset)),
+        }
+    }
+}
