@@ -115,3 +115,20 @@ fn raise_descriptor_limit() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_panics_or_hangs_fails_with_the_reason() {
+        let said =
+            |outcome: Result<(), Failed>| outcome.unwrap_err().message().unwrap_or_default().to_owned();
+        assert!(guarded("fine", || {}, false, GUARD).is_ok());
+        assert_eq!(said(guarded("panics", || panic!("the reason"), false, GUARD)), "the reason");
+        let hang = || std::thread::sleep(Duration::from_secs(5));
+        let short = Duration::from_millis(50);
+        assert!(said(guarded("hangs", hang, true, short)).contains("still running"));
+        assert!(guarded("fine afterwards", || {}, true, GUARD).is_ok());
+    }
+}

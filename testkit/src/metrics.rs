@@ -49,7 +49,7 @@ impl Metrics {
 
     /// Their sum; 0 when there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.find(name, labels).map(|s| s.value).sum()
+        self.find(name, labels).fold(0.0, |sum, s| sum + s.value)
     }
 
     /// Whether a family of that name is declared or sampled.

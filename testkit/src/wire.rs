@@ -68,8 +68,14 @@ fn malformed<T>(why: impl Into<String>) -> Result<T, Fault> {
 }
 
 /// Header or trailer fields in the order in which they came, names as sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Headers(pub Vec<(String, Vec<u8>)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(n, v)| (n, String::from_utf8_lossy(v)))).finish()
+    }
+}
 
 impl Headers {
     /// The first value under `name`, as text.
@@ -119,7 +125,7 @@ pub enum Framing {
 }
 
 /// A request head.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RequestHead {
     /// As sent.
     pub method: String,
@@ -135,8 +141,14 @@ pub struct RequestHead {
     pub raw: Vec<u8>,
 }
 
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:?})", String::from_utf8_lossy(&self.raw), self.framing)
+    }
+}
+
 /// A response head.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ResponseHead {
     /// 100 to 999.
     pub status: u16,
@@ -150,6 +162,12 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Every byte of the head.
     pub raw: Vec<u8>,
+}
+
+impl fmt::Debug for ResponseHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:?})", String::from_utf8_lossy(&self.raw), self.framing)
+    }
 }
 
 /// A socket with the bytes that came and were not consumed yet.
