@@ -142,7 +142,12 @@ impl Exchange {
     }
 
     /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
-    pub fn poll(&mut self, cx: &mut Context<'_>, front: &mut impl Front, deadline: &mut Deadline<'_>) -> Poll<End> {
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        deadline: &mut Deadline<'_>,
+    ) -> Poll<End> {
         self.now = Instant::now();
         loop {
             let turn = match &mut self.stage {
@@ -152,7 +157,9 @@ impl Exchange {
                 }
                 Stage::Dial(dial) => match dial.poll(cx) {
                     Poll::Ready(result) => self.dialled(cx, front, result),
-                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => self.client_gone(),
+                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+                        self.client_gone()
+                    }
                     Poll::Pending => Turn::Wait,
                 },
                 Stage::Relay { .. } => self.relay(cx, front),
@@ -222,8 +229,7 @@ impl Exchange {
     ) -> Turn {
         let settings = Rc::clone(&self.settings);
         let at = self.member.map(|(at, _)| at);
-        let Some((at, member)) =
-            at.and_then(|at| Some((at, settings.pool(self.pool)?.members.get(at)?)))
+        let Some((at, member)) = at.and_then(|at| Some((at, settings.pool(self.pool)?.members.get(at)?)))
         else {
             return self.unavailable(cx, front);
         };
@@ -262,7 +268,8 @@ impl Exchange {
             idempotent: retry::is_idempotent(self.request.method()),
             body_consumed: self.upload.is_consumed(),
         };
-        let may = self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);
+        let may =
+            self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);
         if may {
             self.retries = self.retries.saturating_add(1);
         }
@@ -288,7 +295,13 @@ impl Exchange {
     }
 
     /// The gateway answers itself, in place of a backend.
-    fn answer(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: u16, reason: &'static str) -> Turn {
+    fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        status: u16,
+        reason: &'static str,
+    ) -> Turn {
         self.reason = reason;
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that nobody takes it for whole.

@@ -75,7 +75,8 @@ fn is_traceparent(value: &[u8]) -> bool {
         value.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
     };
     let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
-    let zero = |range: std::ops::Range<usize>| value.get(range).is_some_and(|part| part.iter().all(|b| *b == b'0'));
+    let zero =
+        |range: std::ops::Range<usize>| value.get(range).is_some_and(|part| part.iter().all(|b| *b == b'0'));
     value.len() == 55
         && value.starts_with(b"00")
         && dashes
@@ -146,9 +147,12 @@ mod tests {
         let [child] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
         assert_eq!((&child[..36], &child[52..]), (&parent[..36], "-01"));
         assert_ne!(&child[36..52], &parent[36..52]);
-        for bad in ["", "00-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01"]
-        {
+        for bad in [
+            "",
+            "00-0",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             let fields = forwarded(&[("traceparent", bad)]);
             let [new] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
             assert!(is_traceparent(new.as_bytes()) && new.ends_with("-00"), "{new}");

@@ -147,7 +147,9 @@ impl Settings {
         worker: usize,
     ) -> Rc<Self> {
         let members = || {
-            backends.iter().flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
+            backends
+                .iter()
+                .flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
         };
         let pool = Pool {
             picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),

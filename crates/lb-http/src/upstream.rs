@@ -51,7 +51,12 @@ pub struct Upstreams {
 impl Upstreams {
     /// An empty pool.
     pub fn new(limits: PoolLimits, metrics: std::sync::Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self { limits: RefCell::new(limits), endpoints: RefCell::default(), idle: Cell::new(0), metrics })
+        Rc::new(Self {
+            limits: RefCell::new(limits),
+            endpoints: RefCell::default(),
+            idle: Cell::new(0),
+            metrics,
+        })
     }
 
     /// Applies new limits; [`Self::sweep`] enforces them.

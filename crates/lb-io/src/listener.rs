@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_core::rng::SplitMix64;
@@ -51,6 +52,19 @@ impl TcpListener {
     }
 }
 
+impl TcpListener {
+    /// A connection that waits already, if there is one.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub fn try_accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        match self.inner.poll_accept(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result.map(|(stream, peer)| (TcpStream::new(stream), peer))),
+            Poll::Pending => None,
+        }
+    }
+}
+
 /// What a failed accept(2) means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
@@ -70,7 +84,9 @@ impl AcceptError {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors,
             Some(libc::ENOBUFS | libc::ENOMEM) => Self::Memory,
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => Self::Fatal,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => {
+                Self::Fatal
+            }
             _ => Self::Connection,
         }
     }

@@ -25,7 +25,8 @@ pub struct TcpStream {
 /// # Errors
 /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
 pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    let socket =
+        if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     sockopts::apply_backend(SockRef::from(&socket))?;
     match tokio::time::timeout(timeout, socket.connect(address)).await {
         Ok(stream) => Ok(TcpStream::new(stream?)),
@@ -41,7 +42,11 @@ impl TcpStream {
     /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
     /// does not fill the buffer has drained the socket, and the next call knows so without asking the kernel.
     #[inline]
-    pub fn poll_recv<'b>(&mut self, cx: &mut Context<'_>, buffer: &'b mut [u8]) -> Poll<io::Result<&'b [u8]>> {
+    pub fn poll_recv<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &'b mut [u8],
+    ) -> Poll<io::Result<&'b [u8]>> {
         let mut read = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
         let n = read.filled().len();
@@ -56,7 +61,11 @@ impl TcpStream {
 
     /// Writes some of several slices in one call to the kernel.
     #[inline]
-    pub fn poll_send_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 
@@ -98,7 +107,12 @@ impl TcpStream {
 
     /// Moves up to `limit` arrived bytes into an empty `pipe` without copying them (splice(2)); 0 means that the peer will send
     /// no more.
-    pub fn poll_splice_in(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<io::Result<usize>> {
+    pub fn poll_splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.inner.poll_read_ready(cx))?;
             match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
@@ -137,7 +151,11 @@ impl TcpStream {
 }
 
 impl AsyncRead for TcpStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }

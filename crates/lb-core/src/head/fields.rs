@@ -150,7 +150,10 @@ impl Fields {
 
     /// Values of the lines of a known name that are not dropped.
     pub fn values(&self, known: FieldName) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter(move |line| line.known == known && !line.dropped).map(|l| self.slice(l.value))
+        self.lines
+            .iter()
+            .filter(move |line| line.known == known && !line.dropped)
+            .map(|l| self.slice(l.value))
     }
 
     /// The first value of a field by name, in any letter case.

@@ -41,7 +41,20 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'.' | b'-' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+            b'.' | b'-'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
         )
 }
 
@@ -55,8 +68,27 @@ mod tests {
             assert!(is_valid(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a b", "a,b", "user@a", "a:65536", "a:8o", "a:80:80", "[::1", "[::1]x", "[a]", "::1", "a/b", "a\0",
-            "a\t", "[]", "a?b", "a#b", "a\\b", "[1.2.3.4]", "a:-1",
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "user@a",
+            "a:65536",
+            "a:8o",
+            "a:80:80",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "::1",
+            "a/b",
+            "a\0",
+            "a\t",
+            "[]",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "[1.2.3.4]",
+            "a:-1",
         ] {
             assert!(!is_valid(bad.as_bytes()), "{bad}");
         }

@@ -123,9 +123,7 @@ impl H1Back {
                 self.reading = Reading::Done;
                 Ok(Progress::End)
             }
-            Reading::Head if self.wire.early.is_empty() => {
-                Err(BackError::Closed { sent: self.has_sent() })
-            }
+            Reading::Head if self.wire.early.is_empty() => Err(BackError::Closed { sent: self.has_sent() }),
             _ => Err(BackError::Reject(UpstreamReject::Truncated)),
         }
     }

@@ -60,7 +60,12 @@ impl BodyReader {
     ///
     /// # Errors
     /// When the framing is broken. Body bytes before that place were pushed already.
-    pub fn read(&mut self, cx: &mut Context<'_>, input: &[u8], to: &mut impl Sink) -> Result<usize, BodyError> {
+    pub fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        to: &mut impl Sink,
+    ) -> Result<usize, BodyError> {
         match self {
             Self::Done => Ok(0),
             Self::UntilClose => {
@@ -82,7 +87,12 @@ impl BodyReader {
         }
     }
 
-    fn read_chunked(&mut self, cx: &mut Context<'_>, input: &[u8], to: &mut impl Sink) -> Result<usize, BodyError> {
+    fn read_chunked(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        to: &mut impl Sink,
+    ) -> Result<usize, BodyError> {
         let mut at = 0usize;
         while let Self::Chunked(decoder) = self {
             let (skip, piece) = decoder.next(input.get(at..).unwrap_or(&[])).map_err(|_| BodyError::Chunk)?;
@@ -146,9 +156,32 @@ fn parse_trailers(section: &[u8]) -> Result<Fields, BodyError> {
 /// Fields that frame, route, authenticate, or change what the head said.
 fn is_forbidden_trailer(name: &[u8]) -> bool {
     const EXACT: &[&str] = &[
-        "age", "authorization", "cache-control", "connection", "cookie", "date", "expect", "expires", "forwarded", "host",
-        "http2-settings", "keep-alive", "location", "max-forwards", "pragma", "range", "retry-after", "set-cookie", "te",
-        "trailer", "transfer-encoding", "upgrade", "vary", "via", "warning", "www-authenticate",
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
     ];
     const PREFIXES: &[&str] = &["content-", "if-", "proxy-", "x-forwarded-", ":"];
     EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes()))
@@ -228,7 +261,11 @@ mod tests {
         let many = format!("0\r\n{}\r\n", "A: b\r\n".repeat(33));
         let large = format!("0\r\nA: {}\r\n\r\n", "b".repeat(9000));
         for bad in [&many, &large, "0\r\nA: b\n\r\n\r\n", "0\r\nA : b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n"] {
-            assert_eq!(read(BodyReader::chunked(), bad.as_bytes(), 64).unwrap_err(), BodyError::Trailer, "{bad:.40}");
+            assert_eq!(
+                read(BodyReader::chunked(), bad.as_bytes(), 64).unwrap_err(),
+                BodyError::Trailer,
+                "{bad:.40}"
+            );
         }
     }
 

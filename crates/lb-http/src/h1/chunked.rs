@@ -170,9 +170,25 @@ mod tests {
     #[test]
     fn h1_05_h1_06_broken_framing_is_refused_wherever_it_is_cut() {
         for bad in [
-            "0x5\r\nhello\r\n", "+5\r\nhello\r\n", "5_0\r\n", "\r\n", ";a\r\n", "5 ;a\r\nhello\r\n", "5 \r\nhello\r\n", " 5\r\n",
-            "5\nhello\r\n", "5\rhello", "5;a\nhello\r\n", "5;a\rb\r\n", "5\r\nhelloX\r\n", "5\r\nhello\n", "5\r\nhello\r\r",
-            "11111111111111111\r\n", "5;\0\r\n", "g\r\n", "-0\r\n",
+            "0x5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+            "5_0\r\n",
+            "\r\n",
+            ";a\r\n",
+            "5 ;a\r\nhello\r\n",
+            "5 \r\nhello\r\n",
+            " 5\r\n",
+            "5\nhello\r\n",
+            "5\rhello",
+            "5;a\nhello\r\n",
+            "5;a\rb\r\n",
+            "5\r\nhelloX\r\n",
+            "5\r\nhello\n",
+            "5\r\nhello\r\r",
+            "11111111111111111\r\n",
+            "5;\0\r\n",
+            "g\r\n",
+            "-0\r\n",
         ] {
             for step in 1..=bad.len() {
                 assert_eq!(decode(bad.as_bytes(), step), Err(ChunkError), "{bad:?} by {step}");

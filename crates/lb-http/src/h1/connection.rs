@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::{Fields, RequestHead};
-use lb_io::gate::{AddressTicket, CountTicket};
 use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
 use lb_observe::metrics::RejectReason;
 use tokio::time::{Instant, sleep_until};
@@ -30,24 +29,8 @@ const MAX_LINGER_BYTES: usize = 1 << 20;
 /// How long the last answer is given to be read.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A connection as the listener hands it over.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The socket.
-    pub stream: TcpStream,
-    /// The client.
-    pub peer: SocketAddr,
-    /// Its place among the connections of its address.
-    pub address_ticket: AddressTicket,
-    /// Its place among the connections of the listener.
-    pub count_ticket: CountTicket,
-    /// Its entry in the registry of live connections.
-    pub guard: ConnectionGuard,
-}
-
-/// Serves one connection to its end.
-pub async fn serve(accepted: Accepted, service: Rc<Service>) {
-    let Accepted { stream, peer, address_ticket, count_ticket, guard } = accepted;
+/// Serves one accepted connection to its end. `guard` is its entry in the registry of live connections.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
     let now = Instant::now();
     let sleep = pin!(sleep_until(now + service.settings().http.header_timeout));
     let mut deadline = Deadline::new(sleep);
@@ -61,7 +44,6 @@ pub async fn serve(accepted: Accepted, service: Rc<Service>) {
         service,
     };
     poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
-    drop((address_ticket, count_ticket));
 }
 
 struct Connection {
@@ -73,7 +55,10 @@ struct Connection {
     service: Rc<Service>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a busy connection enters the large one for every request: no allocation there")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a busy connection enters the large one for every request: no allocation there"
+)]
 enum State {
     /// Between requests, or within a head.
     Head { since: Instant, first_byte: Option<Instant> },
@@ -139,7 +124,13 @@ impl Connection {
                     self.front.last_request();
                 }
                 let service = Rc::clone(&self.service);
-                return Poll::Ready(Some(State::Exchange(Exchange::new(service, settings, head, &self.client, started))));
+                return Poll::Ready(Some(State::Exchange(Exchange::new(
+                    service,
+                    settings,
+                    head,
+                    &self.client,
+                    started,
+                ))));
             }
             Poll::Ready(Err(HeadError::Closed)) => {
                 worker.put_head(head);
@@ -173,7 +164,9 @@ impl Connection {
     fn head_due(&self, settings: &Settings, since: Instant, first_byte: Option<Instant>) -> Instant {
         let http = &settings.http;
         match first_byte {
-            Some(first) if self.requests == 0 => (since + http.header_timeout).min(first + settings.header_deadline),
+            Some(first) if self.requests == 0 => {
+                (since + http.header_timeout).min(first + settings.header_deadline)
+            }
             Some(first) => first + http.header_timeout.min(settings.header_deadline),
             None if self.requests == 0 => since + http.header_timeout,
             None => since + http.keepalive_timeout,

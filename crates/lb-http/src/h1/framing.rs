@@ -168,9 +168,20 @@ mod tests {
 
     #[test]
     fn h1_03_only_one_final_chunked_is_understood() {
-        for bad in [",chunked", "chunked,", "chunked,chunked", "xchunked", "chunked;q=1", "chunked gzip", "", "\tchunked",
-            "chunked, gzip", "\u{b}chunked", "\"chunked\"", "chunked\t"]
-        {
+        for bad in [
+            ",chunked",
+            "chunked,",
+            "chunked,chunked",
+            "xchunked",
+            "chunked;q=1",
+            "chunked gzip",
+            "",
+            "\tchunked",
+            "chunked, gzip",
+            "\u{b}chunked",
+            "\"chunked\"",
+            "chunked\t",
+        ] {
             assert_eq!(decide(&[(TE, bad)]), Err(Fault::TransferEncoding), "{bad:?}");
         }
         assert_eq!(decide(&[(TE, "chunked"), (TE, "chunked")]), Err(Fault::TransferEncoding));

@@ -89,7 +89,8 @@ impl H1Front {
                 let result = if seen == 0 || request::may_end(&whole, seen) {
                     self.parse(&whole, limits, max_body, head)
                 } else {
-                    request::too_large(&whole, limits).map_or(Ok(None), |reject| Err(HeadError::Reject(reject)))
+                    request::too_large(&whole, limits)
+                        .map_or(Ok(None), |reject| Err(HeadError::Reject(reject)))
                 };
                 seen = whole.len();
                 self.wire.early = whole;
@@ -189,8 +190,14 @@ impl H1Front {
     }
 
     /// Uses `input` as body; returns how much of it was.
-    fn read_body(&mut self, cx: &mut Context<'_>, input: &[u8], to: &mut impl Sink) -> Result<usize, FrontError> {
-        let mut capped = Capped { to, left: self.max_body_bytes.saturating_sub(self.body_bytes), over: false };
+    fn read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        to: &mut impl Sink,
+    ) -> Result<usize, FrontError> {
+        let mut capped =
+            Capped { to, left: self.max_body_bytes.saturating_sub(self.body_bytes), over: false };
         let result = self.reading.read(cx, input, &mut capped);
         let Capped { left, over, .. } = capped;
         self.body_bytes = self.max_body_bytes.saturating_sub(left);

@@ -116,7 +116,9 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
     };
     if upgrade && limits.websocket && !http10 && method == b"GET" && head.body == BodyLength::None {
         let asked = head.fields.lines().iter().find(|line| line.known == FieldName::Upgrade);
-        if let Some(line) = asked.filter(|line| head.fields.slice(line.value).eq_ignore_ascii_case(b"websocket")) {
+        if let Some(line) =
+            asked.filter(|line| head.fields.slice(line.value).eq_ignore_ascii_case(b"websocket"))
+        {
             head.upgrade = line.value;
         }
     }
@@ -201,13 +203,19 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
 }
 
 /// One valid `Host`; an absolute target must name the same authority (attack H1-11).
-fn check_host<'a>(host: Option<&'a [u8]>, absolute: Option<&'a [u8]>, http10: bool) -> Result<&'a [u8], Reject> {
+fn check_host<'a>(
+    host: Option<&'a [u8]>,
+    absolute: Option<&'a [u8]>,
+    http10: bool,
+) -> Result<&'a [u8], Reject> {
     let bad = Reject::new(400, RejectReason::Host);
     match (host, absolute) {
         (None, _) if !http10 => Err(bad),
         (None, None) => Ok(b""),
         (Some(host), None) if authority::is_valid(host) => Ok(host),
-        (Some(host), Some(absolute)) if host.eq_ignore_ascii_case(absolute) && authority::is_valid(host) => Ok(host),
+        (Some(host), Some(absolute)) if host.eq_ignore_ascii_case(absolute) && authority::is_valid(host) => {
+            Ok(host)
+        }
         (None, Some(absolute)) if authority::is_valid(absolute) => Ok(absolute),
         _ => Err(bad),
     }
@@ -216,7 +224,8 @@ fn check_host<'a>(host: Option<&'a [u8]>, absolute: Option<&'a [u8]>, http10: bo
 /// Whether any line ends in LF alone. httparse accepts that; a backend may read it differently (attack H1-05).
 #[inline]
 pub(super) fn has_bare_lf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r'))
+    memchr::memchr_iter(b'\n', head)
+        .any(|at| at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r'))
 }
 
 /// Whether a head may end in `bytes`, of which those before `from` were looked at already. Spares a head that trickles in from being

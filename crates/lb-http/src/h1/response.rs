@@ -47,7 +47,11 @@ pub fn parse(
 ) -> Result<Option<Parsed>, UpstreamReject> {
     let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut lines);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut lines,
+    );
     let consumed = match parsed {
         Ok(Status::Complete(consumed)) if consumed <= max_bytes => consumed,
         Ok(Status::Partial) if bytes.len() < max_bytes => return Ok(None),
@@ -161,6 +165,9 @@ mod tests {
         assert_eq!(refused("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), UpstreamReject::HeadSyntax);
         assert_eq!(refused("HTTP/1.1 099 x\r\n\r\n"), UpstreamReject::HeadSyntax);
         assert_eq!(refused("SSH-2.0-OpenSSH\r\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(refused(&format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(4096))), UpstreamReject::HeadTooLarge);
+        assert_eq!(
+            refused(&format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(4096))),
+            UpstreamReject::HeadTooLarge
+        );
     }
 }

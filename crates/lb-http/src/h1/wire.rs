@@ -205,9 +205,14 @@ impl Wire {
 
     /// Reads what has arrived; empty at the end.
     #[inline]
-    pub(super) fn poll_recv<'b>(&mut self, cx: &mut Context<'_>, scratch: &'b mut Scratch) -> Poll<io::Result<&'b [u8]>> {
+    pub(super) fn poll_recv<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'b mut Scratch,
+    ) -> Poll<io::Result<&'b [u8]>> {
         let input = ready!(self.stream.poll_recv(cx, scratch.bytes_mut()))?;
-        self.traffic.received = self.traffic.received.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
+        self.traffic.received =
+            self.traffic.received.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
         Poll::Ready(Ok(input))
     }
 

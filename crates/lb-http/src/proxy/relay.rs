@@ -9,9 +9,7 @@ use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use super::timing::Stall;
 use super::{Exchange, Response, Stage, Turn};
-use crate::exchange::{
-    Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink,
-};
+use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
 use crate::rules;
 
 /// Reads of each direction before other connections get their turn.
@@ -95,7 +93,8 @@ impl Exchange {
                 return Stop::ClientGone;
             }
             if !response.done && !front_stall.is_on() {
-                let mut sink = ToClient { front: &mut *front, response, alt_svc: settings.alt_svc.as_deref() };
+                let mut sink =
+                    ToClient { front: &mut *front, response, alt_svc: settings.alt_svc.as_deref() };
                 let was_tunnel = sink.response.tunnel;
                 match back.poll_response(cx, &mut scratch, &mut head, &mut sink) {
                     Poll::Ready(Ok(progress)) => {

@@ -48,7 +48,14 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn new(has_body: bool, now: Instant) -> Self {
-        Self { done: !has_body, abandoned: false, bytes: 0, started: now, progress: now, sweeps: RATE_GRACE_SWEEPS }
+        Self {
+            done: !has_body,
+            abandoned: false,
+            bytes: 0,
+            started: now,
+            progress: now,
+            sweeps: RATE_GRACE_SWEEPS,
+        }
     }
 
     /// A backend is there: its answer is due from now on, and so is the client's body.
@@ -98,7 +105,10 @@ impl Upload {
 
     fn is_too_slow(&self, least: u64, now: Instant) -> bool {
         let seconds = (now - self.started).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate of bytes per second needs no more than 52 bits")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a rate of bytes per second needs no more than 52 bits"
+        )]
         let (bytes, least) = (self.bytes as f64, least as f64);
         bytes < least * seconds
     }
@@ -123,8 +133,7 @@ impl Exchange {
     /// The earliest moment at which something may have expired.
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
-        let stalls =
-            [self.front_stall.due(http.write_timeout), self.back_stall.due(http.body_timeout)];
+        let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.body_timeout)];
         let rest = if self.response.tunnel {
             [Some(self.upload.progress + self.settings.tunnel_idle), None]
         } else {
@@ -169,7 +178,8 @@ impl Exchange {
             return Some(Expired::Backend);
         }
         if self.response.tunnel {
-            return come(Some(self.upload.progress + self.settings.tunnel_idle)).then_some(Expired::TunnelIdle);
+            return come(Some(self.upload.progress + self.settings.tunnel_idle))
+                .then_some(Expired::TunnelIdle);
         }
         if come(self.phase_due()) || come(Some(self.started + http.total_timeout)) {
             return Some(if self.waits_for_client() { Expired::Upload } else { Expired::Backend });

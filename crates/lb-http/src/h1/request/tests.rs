@@ -59,7 +59,10 @@ fn absolute_targets_become_origin_form() {
 #[test]
 fn only_websocket_upgrades_are_honoured() {
     let upgrade = |token: &str| {
-        ok(&format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n\r\n")).1.upgrade().to_vec()
+        ok(&format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n\r\n"))
+            .1
+            .upgrade()
+            .to_vec()
     };
     assert_eq!(upgrade("WebSocket"), b"WebSocket");
     assert_eq!(upgrade("h2c"), b"");
@@ -76,7 +79,9 @@ fn h1_05_bare_line_ends() {
 
 #[test]
 fn h1_10_names_and_values() {
-    for line in ["A : b", ": b", "A\0: b", "A: b\0", " A: b", "A b: c", "A: b\x01", "A: b\r\n c", "A", "\u{e9}: b"] {
+    for line in
+        ["A : b", ": b", "A\0: b", "A: b\0", " A: b", "A b: c", "A: b\x01", "A: b\r\n c", "A", "\u{e9}: b"]
+    {
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n")), 400, "{line:?}");
     }
     let latin = b"GET / HTTP/1.1\r\nHost: x\r\nA: caf\xe9\r\n\r\n";
@@ -86,7 +91,15 @@ fn h1_10_names_and_values() {
 
 #[test]
 fn h1_11_host() {
-    for head in ["", "Host: a\r\nHost: a\r\n", "Host: a,b\r\n", "Host: u@a\r\n", "Host: a:x\r\n", "Host:\r\n", "Host: a b\r\n"] {
+    for head in [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a,b\r\n",
+        "Host: u@a\r\n",
+        "Host: a:x\r\n",
+        "Host:\r\n",
+        "Host: a b\r\n",
+    ] {
         assert_eq!(status(&format!("GET / HTTP/1.1\r\n{head}\r\n")), 400, "{head:?}");
     }
 }

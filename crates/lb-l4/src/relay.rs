@@ -1,0 +1,155 @@
+//! One client connection and the backend connection made for it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
+use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
+use tokio::time::{Instant, sleep_until};
+
+use crate::half::{Half, Moved};
+use crate::service::{Service, Settings};
+
+/// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
+pub async fn serve(stream: TcpStream, guard: ConnectionGuard, service: Rc<Service>) {
+    poll_fn(|cx| {
+        guard.set_waker(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let settings = service.settings();
+    if let Some((backend, at)) = connect(&service, &settings).await {
+        let metrics = settings.backends.get(at).map(|backend| &backend.metrics);
+        let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
+        let (up, down) = (Half::default(), Half::default());
+        Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
+    }
+}
+
+/// A connection to a backend, after as many tries as are allowed. Nothing was sent yet, so every failure may be followed by another try.
+async fn connect(service: &Service, settings: &Settings) -> Option<(TcpStream, usize)> {
+    let worker = service.io.id;
+    let mut tried = Vec::new();
+    for _ in 0..settings.tcp.connect_tries {
+        let (at, backend) = settings.pick(&tried)?;
+        if !tried.is_empty() {
+            service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
+        }
+        service.worker_metrics.pool_acquires.inc();
+        let shard = backend.metrics.worker(worker);
+        match lb_io::connect(backend.address, settings.connect_timeout).await {
+            Ok(stream) => {
+                shard.connections.inc();
+                return Some((stream, at));
+            }
+            Err(error) => {
+                shard.connect_failures.inc();
+                if error.kind() == io::ErrorKind::TimedOut {
+                    service.worker_metrics.backend_connect_timeouts.inc();
+                }
+                tracing::debug!(backend = backend.name, address = %backend.address, %error, "connect failed");
+                tried.push(at);
+            }
+        }
+    }
+    None
+}
+
+/// Counts a connection as being at its backend while it lives.
+struct Inflight<'a> {
+    metrics: &'a BackendMetrics,
+    worker: usize,
+}
+
+impl<'a> Inflight<'a> {
+    fn new(metrics: &'a BackendMetrics, worker: usize) -> Self {
+        metrics.worker(worker).inflight.inc();
+        Self { metrics, worker }
+    }
+}
+
+impl Drop for Inflight<'_> {
+    fn drop(&mut self) {
+        self.metrics.worker(self.worker).inflight.dec();
+    }
+}
+
+struct Relay<'a> {
+    client: TcpStream,
+    backend: TcpStream,
+    up: Half,
+    down: Half,
+    service: Rc<Service>,
+    settings: &'a Settings,
+    guard: &'a ConnectionGuard,
+}
+
+/// What a turn of the relay came to.
+enum Turn {
+    Moved,
+    Quiet,
+    Over,
+}
+
+impl Relay<'_> {
+    async fn run(mut self) {
+        let idle = self.settings.tcp.idle_timeout;
+        let mut active = Instant::now();
+        // Never polled, and so never armed, where there is no idle timeout.
+        let sleep = pin!(sleep_until(active));
+        let mut deadline = Deadline::new(sleep);
+        poll_fn(|cx| {
+            match self.turn(cx) {
+                Turn::Over => return Poll::Ready(()),
+                Turn::Moved if idle.is_some() => active = Instant::now(),
+                Turn::Moved | Turn::Quiet => {}
+            }
+            match idle {
+                Some(idle) if deadline.poll(cx, active + idle) => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        if self.guard.phase() == Phase::Abort {
+            self.reset();
+            return Turn::Over;
+        }
+        let Self { client, backend, up, down, service, settings, .. } = self;
+        let (io, metrics) = (&service.io, &service.worker_metrics);
+        let splice = settings.tcp.splice;
+        let (Ok(sent), Ok(received)) =
+            (up.pump(cx, client, backend, io, splice), down.pump(cx, backend, client, io, splice))
+        else {
+            // Whoever is left must not take what it has for all there was.
+            self.reset();
+            return Turn::Over;
+        };
+        add(&metrics.bytes_client_to_backend, sent.bytes);
+        add(&metrics.bytes_backend_to_client, received.bytes);
+        add(&metrics.tcp_splice_bytes, sent.spliced.saturating_add(received.spliced));
+        if up.is_done() && down.is_done() {
+            return Turn::Over;
+        }
+        if sent.more || received.more {
+            cx.waker().wake_by_ref();
+        }
+        if sent == Moved::default() && received == Moved::default() { Turn::Quiet } else { Turn::Moved }
+    }
+
+    fn reset(&mut self) {
+        self.client.reset_on_close();
+        self.backend.reset_on_close();
+    }
+}
+
+fn add(counter: &Counter, amount: u64) {
+    if amount > 0 {
+        counter.add(amount);
+    }
+}

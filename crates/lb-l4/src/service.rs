@@ -1,0 +1,86 @@
+//! What a worker knows of one TCP listener.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_config::Tcp;
+use lb_core::balance::SmoothRoundRobin;
+use lb_io::{Connections, WorkerIo};
+use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
+
+/// One backend address.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// As the configuration names it.
+    pub name: String,
+    /// Share of the picks.
+    pub weight: u32,
+    /// Counters.
+    pub metrics: Arc<BackendMetrics>,
+}
+
+/// Everything about a listener that a reload can change; a connection keeps what it was accepted under.
+#[derive(Debug)]
+pub struct Settings {
+    /// Idle timeout, splice, tries.
+    pub tcp: Tcp,
+    /// Time for one connect.
+    pub connect_timeout: Duration,
+    pub(crate) backends: Vec<Backend>,
+    picker: RefCell<SmoothRoundRobin>,
+}
+
+impl Settings {
+    /// Settings for one worker; workers start at different backends.
+    pub fn new(tcp: Tcp, connect_timeout: Duration, backends: Vec<Backend>, worker: usize) -> Rc<Self> {
+        let picker = SmoothRoundRobin::new(backends.iter().map(|backend| backend.weight), worker);
+        Rc::new(Self { tcp, connect_timeout, backends, picker: RefCell::new(picker) })
+    }
+
+    pub(crate) fn pick(&self, tried: &[usize]) -> Option<(usize, &Backend)> {
+        let at = self.picker.borrow_mut().pick(|at| !tried.contains(&at))?;
+        Some((at, self.backends.get(at)?))
+    }
+}
+
+/// One TCP listener on one worker.
+#[derive(Debug)]
+pub struct Service {
+    /// Buffers and pipes.
+    pub io: Rc<WorkerIo>,
+    /// This worker's counters.
+    pub worker_metrics: Arc<WorkerMetrics>,
+    /// Counters of the listener.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Live connections.
+    pub connections: Rc<Connections>,
+    settings: RefCell<Rc<Settings>>,
+}
+
+impl Service {
+    /// A listener with its first settings.
+    pub fn new(
+        io: Rc<WorkerIo>,
+        worker_metrics: Arc<WorkerMetrics>,
+        metrics: Arc<ListenerMetrics>,
+        connections: Rc<Connections>,
+        settings: Rc<Settings>,
+    ) -> Rc<Self> {
+        Rc::new(Self { io, worker_metrics, metrics, connections, settings: RefCell::new(settings) })
+    }
+
+    /// The settings for a connection that is accepted now.
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// Puts new settings in force for connections to come.
+    pub fn replace(&self, settings: Rc<Settings>) {
+        *self.settings.borrow_mut() = settings;
+    }
+}

@@ -1,0 +1,185 @@
+//! From a configuration to running workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, bail};
+use lb_config::{AccessLog as AccessLogConfig, Config, Listener, Protocol};
+use lb_io::Runtime;
+use lb_io::gate::{AddressGate, CountGate};
+use lb_io::resolver::Resolver;
+use lb_observe::access_log::{AccessLog, Target};
+use lb_observe::metrics::{HttpVersion, Metrics};
+use tokio::sync::mpsc;
+
+use crate::acceptor::Gates;
+use crate::names;
+use crate::worker::{self, Birth, BoundListener, Order, Snapshot};
+
+/// A listener whose sockets are bound, for all workers.
+pub(crate) struct Bound {
+    /// Position in the configuration.
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    /// Places taken by its connections.
+    pub(crate) gate: Arc<CountGate>,
+    /// For each worker, one socket per address.
+    sockets: Vec<Vec<std::net::TcpListener>>,
+}
+
+/// The running workers.
+pub(crate) struct Workers {
+    pub(crate) orders: Vec<mpsc::UnboundedSender<Order>>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Gives an order to every worker.
+    pub(crate) fn order(&self, mut order: impl FnMut() -> Order) {
+        for orders in &self.orders {
+            // A worker that is gone has nothing left to do.
+            let _ = orders.send(order());
+        }
+    }
+}
+
+/// The number of workers that the configuration asks for.
+pub(crate) fn worker_count(config: &Config) -> usize {
+    config.runtime.workers.map_or_else(lb_io::default_workers, std::num::NonZeroUsize::get)
+}
+
+/// Lets the process open as many descriptors as it may. The default soft limit is made for programs that use select(2).
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
+/// Binds every listener that has something behind it. Nothing is served before all are bound.
+pub(crate) async fn bind(
+    config: &Config,
+    resolver: &Resolver,
+    metrics: &Metrics,
+    workers: usize,
+) -> anyhow::Result<Vec<Bound>> {
+    let mut all = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if !listener.starts() {
+            tracing::warn!(listener = listener.name, "listener has no backends configured — skipping");
+            continue;
+        }
+        describe(listener);
+        let addresses = names::listen_addresses(&listener.address, resolver, metrics)
+            .await
+            .with_context(|| format!("listener {}", listener.name))?;
+        let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for address in addresses {
+            // Port 0 means any port, but the same one for every worker.
+            let mut address = address;
+            for own in &mut sockets {
+                let socket = lb_io::listener::bind(address)
+                    .with_context(|| format!("listener {}: cannot bind {address}", listener.name))?;
+                address = socket.local_addr().unwrap_or(address);
+                own.push(socket);
+            }
+            tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
+        }
+        let of_listener = metrics.listener(&listener.name);
+        if listener.protocol.is_http() {
+            of_listener.serves(&[HttpVersion::H1]);
+        }
+        set_drain_gauge(metrics, listener);
+        all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
+    }
+    if all.is_empty() {
+        bail!("no listeners started — check your configuration");
+    }
+    Ok(all)
+}
+
+/// Shows a listener's drain budget.
+pub(crate) fn set_drain_gauge(metrics: &Metrics, listener: &Listener) {
+    let millis = i64::try_from(listener.drain_timeout.as_millis()).unwrap_or(i64::MAX);
+    metrics.listener(&listener.name).drain_timeout_ms.set(millis);
+}
+
+fn describe(listener: &Listener) {
+    let backends = listener.backends.len();
+    let name = &listener.name;
+    match listener.protocol {
+        Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
+        _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
+    }
+}
+
+/// Starts the workers on their sockets.
+pub(crate) fn start(
+    runtime: &Runtime,
+    snapshot: &Arc<Snapshot>,
+    bound: &mut [Bound],
+    address_gate: &Arc<AddressGate>,
+    metrics: &Arc<Metrics>,
+    access_log: Option<&AccessLog>,
+    workers: usize,
+) -> anyhow::Result<Workers> {
+    let mut running = Workers { orders: Vec::new(), threads: Vec::new() };
+    let seed = seed();
+    for id in 0..workers {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let sockets = bound
+            .iter_mut()
+            .map(|bound| BoundListener {
+                index: bound.index,
+                sockets: bound.sockets.pop().unwrap_or_default(),
+                gates: Gates { address: Arc::clone(address_gate), listener: Arc::clone(&bound.gate) },
+            })
+            .collect();
+        let birth = Birth {
+            id,
+            seed: seed.wrapping_add(u64::try_from(id).unwrap_or_default()),
+            snapshot: Arc::clone(snapshot),
+            sockets,
+            metrics: Arc::clone(metrics),
+            access_log: access_log.map(AccessLog::handle),
+            orders: receiver,
+        };
+        let thread = runtime
+            .spawn_worker(id, move || worker::run(birth))
+            .with_context(|| format!("worker {id} cannot be started"))?;
+        running.orders.push(orders);
+        running.threads.push(thread);
+    }
+    Ok(running)
+}
+
+/// Opens the access log that the configuration asks for.
+pub(crate) fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<AccessLog>> {
+    let Some(wanted) = &config.observability.access_log else { return Ok(None) };
+    let (target, name) = match wanted {
+        AccessLogConfig::Stdout => (Target::Stdout, "stdout".to_owned()),
+        AccessLogConfig::File(path) => (Target::File(path.clone()), path.display().to_string()),
+    };
+    let log = AccessLog::open(target, Arc::clone(metrics))
+        .with_context(|| format!("observability.access_log: {name} cannot be opened"))?;
+    Ok(Some(log))
+}
+
+/// Binds the admin port.
+pub(crate) fn bind_admin(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    let bound = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    };
+    bound().with_context(|| format!("observability.metrics_bind: cannot bind {address}"))
+}
+
+/// A number that differs from process to process and from start to start.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,50 @@
+//! Reading a configuration the way both `check` and a start do.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use lb_config::Config;
+
+use crate::gateway::Outcome;
+
+/// A larger file is not a configuration (attack C-01).
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// `expressgateway check`.
+pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
+    let config = load(&read(path)?, path)?;
+    let mut out = std::io::stdout().lock();
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(
+        out,
+        "{}: ok, {} listener(s)",
+        path.display(),
+        config.listeners.iter().filter(|l| l.starts()).count()
+    )?;
+    Ok(Outcome::Clean)
+}
+
+/// The text of a configuration file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
+    let name = path.display();
+    let size = std::fs::metadata(path).with_context(|| format!("{name}: cannot be read"))?.len();
+    if size > MAX_CONFIG_BYTES {
+        bail!("{name}: has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}");
+    }
+    std::fs::read_to_string(path).with_context(|| format!("{name}: cannot be read"))
+}
+
+/// A configuration that this build can run.
+pub(crate) fn load(text: &str, path: &Path) -> anyhow::Result<Config> {
+    let config =
+        Config::parse(text, &path.display().to_string()).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let missing = config.not_built_yet();
+    if !missing.is_empty() {
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        bail!("{}", lines.join("\n"));
+    }
+    Ok(config)
+}

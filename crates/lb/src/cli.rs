@@ -1,0 +1,74 @@
+//! The command line.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::gateway::{self, Outcome, Source};
+use crate::{check, demo};
+
+/// Configuration that is read when none is named.
+const DEFAULT_CONFIG: &str = "config/default.toml";
+
+/// An L4/L7 load balancer and reverse proxy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "expressgateway",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    after_help = "Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT drain and stop.\n\
+                  Environment: RUST_LOG (default info), LB_LOG_FORMAT=json|text."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Configuration file
+    #[arg(default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read and check a configuration file without binding anything; exits with 0 or 1
+    Check {
+        /// Configuration file
+        config: PathBuf,
+    },
+    /// Run three small backends and a gateway in front of them until Ctrl-C
+    Demo(DemoArgs),
+}
+
+/// Addresses of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where the gateway listens; port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where the admin port listens; port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    pub(crate) admin: SocketAddr,
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Check { config }) => check::run(&config),
+        Some(Command::Demo(args)) => demo::run(&args),
+        None => gateway::run(Source::File(cli.config)),
+    };
+    match result {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::DrainDeadlineMissed) => ExitCode::from(3),
+        Err(error) => {
+            // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

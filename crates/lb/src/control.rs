@@ -1,0 +1,125 @@
+//! The control thread: signals, reloads, names that run out.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use lb_io::gate::AddressGate;
+use lb_io::resolver::Resolver;
+use lb_observe::access_log::AccessLog;
+use lb_observe::admin::Readiness;
+use lb_observe::metrics::Metrics;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use crate::boot::{Bound, Workers};
+use crate::gateway::Source;
+use crate::names;
+use crate::worker::{Order, Snapshot};
+
+/// The signals that the gateway listens to.
+pub(crate) struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Everything that the control thread holds.
+pub(crate) struct Control {
+    pub(crate) source: Source,
+    /// The text that was read last.
+    pub(crate) text: String,
+    /// What runs.
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) resolver: Resolver,
+    /// When the first name must be asked again.
+    pub(crate) valid_until: Option<Instant>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) address_gate: Arc<AddressGate>,
+    pub(crate) workers: Workers,
+    pub(crate) bound: Vec<Bound>,
+    pub(crate) access_log: Option<AccessLog>,
+    /// Configurations applied, the first included.
+    pub(crate) version: u64,
+}
+
+impl Control {
+    /// Serves signals and timers until it is time to drain.
+    pub(crate) async fn until_terminated(&mut self, mut signals: Signals) {
+        loop {
+            let names_due = self.valid_until;
+            tokio::select! {
+                biased;
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                // However many came while a pass was running, one pass follows.
+                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.user1.recv() => self.reopen(),
+                () = at(names_due) => self.refresh_names().await,
+            }
+        }
+    }
+
+    /// Asks again for names whose answers have run out, and publishes what changed.
+    async fn refresh_names(&mut self) {
+        let config = &self.snapshot.config;
+        let known = Some(self.snapshot.backends.as_slice());
+        let resolution = match names::resolve(config, &self.resolver, &self.metrics, known).await {
+            Ok(resolution) => resolution,
+            Err(error) => {
+                // Every name has a last answer, so this cannot happen twice in a row for the same reason.
+                tracing::warn!(error = format!("{error:#}"), "names could not be refreshed");
+                self.valid_until = Some(Instant::now() + self.resolver.negative_ttl());
+                return;
+            }
+        };
+        self.valid_until = resolution.valid_until;
+        if resolution.listeners != self.snapshot.backends {
+            tracing::info!("backend addresses changed — applied live");
+            let config = config.clone();
+            self.publish(Snapshot { config, backends: resolution.listeners });
+        }
+    }
+
+    /// Puts a snapshot in force on every worker.
+    pub(crate) fn publish(&mut self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
+        self.workers.order(|| Order::Apply(Arc::clone(&snapshot)));
+        let listeners = snapshot.config.listeners.iter();
+        let named: Vec<(&str, &str)> = listeners
+            .flat_map(|listener| {
+                listener.backends.iter().map(|backend| (listener.name.as_str(), backend.name.as_str()))
+            })
+            .collect();
+        self.metrics.retain_backends(&named);
+        self.snapshot = Arc::clone(&snapshot);
+    }
+
+    /// SIGUSR1: files that were replaced on disk are opened anew.
+    fn reopen(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+        tracing::info!(ok = 0, fail = 0, entries = 0, "SIGUSR1 cert reload pass complete");
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}

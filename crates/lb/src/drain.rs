@@ -1,0 +1,155 @@
+//! The end: lameduck, settle, stop accepting, finish what runs, close.
+
+use std::time::Duration;
+
+use lb_observe::admin::State;
+use lb_observe::metrics::{DrainOutcome, DrainPhase};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::control::Control;
+use crate::gateway::{self, Outcome};
+use crate::worker::Order;
+
+/// How long the accept loops are given to leave.
+const CANCEL_TIME: Duration = Duration::from_millis(500);
+
+/// How often the open connections are counted.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How long an aborted connection is given to be gone.
+const ABORT_TIME: Duration = Duration::from_millis(500);
+
+/// Runs the drain; afterwards nothing is served any more.
+pub(crate) async fn run(control: &mut Control) -> Outcome {
+    let begun = Instant::now();
+    tracing::info!("terminal signal — entering drain");
+    tracing::info!("entering drain — flipping /readyz to 503");
+    control.readiness.advance(State::Draining);
+    gateway::notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    phase(control, DrainPhase::MarkDraining, DrainOutcome::Clean, begun);
+
+    let settling = Instant::now();
+    let settle = control.snapshot.config.runtime.readiness_settle;
+    tracing::info!(settle_ms = millis(settle), "settling: load balancers in front take this instance out");
+    sleep(settle).await;
+    phase(control, DrainPhase::ReadinessSettle, DrainOutcome::Clean, settling);
+
+    stop_accepting(control).await;
+    let remaining = finish(control).await;
+    control.metrics.drain_phase(DrainPhase::XdpDetach, DrainOutcome::NotAttempted, Duration::ZERO);
+
+    let outcome = if remaining == 0 { DrainOutcome::Clean } else { DrainOutcome::TimedOut };
+    phase(control, DrainPhase::Total, outcome, begun);
+    tracing::info!(
+        total_ms = millis(begun.elapsed()),
+        in_flight_remaining = remaining,
+        "drain coordinator complete"
+    );
+    if remaining == 0 {
+        tracing::info!("drain completed cleanly");
+    } else {
+        tracing::warn!(remaining, "drain deadline elapsed — survivors were aborted");
+    }
+    stop(control);
+    if remaining == 0 { Outcome::Clean } else { Outcome::DrainDeadlineMissed }
+}
+
+async fn stop_accepting(control: &Control) {
+    let begun = Instant::now();
+    let mut stopped = Vec::new();
+    control.workers.order(|| {
+        let (done, is_done) = oneshot::channel();
+        stopped.push(is_done);
+        Order::StopAccepting(done)
+    });
+    let all = async {
+        for is_done in stopped {
+            let _ = is_done.await;
+        }
+    };
+    let outcome = match timeout(CANCEL_TIME, all).await {
+        Ok(()) => DrainOutcome::Clean,
+        Err(_) => {
+            control.metrics.shutdown_listener_cancel_timeouts.inc();
+            DrainOutcome::TimedOut
+        }
+    };
+    for bound in &control.bound {
+        tracing::info!(listener = bound.name, "listener cancelled by drain coordinator");
+    }
+    phase(control, DrainPhase::ListenerCancel, outcome, begun);
+}
+
+/// Lets connections finish, each listener's within its own budget; returns how many had to be aborted.
+async fn finish(control: &Control) -> usize {
+    let begun = Instant::now();
+    control.workers.order(|| Order::Drain);
+    let mut waiting: Vec<_> = control
+        .bound
+        .iter()
+        .map(|bound| {
+            let listener = control.snapshot.config.listeners.get(bound.index);
+            (bound, begun + listener.map_or(Duration::ZERO, |listener| listener.drain_timeout))
+        })
+        .collect();
+    let mut aborted = 0usize;
+    loop {
+        waiting.retain(|(bound, deadline)| {
+            let open = bound.gate.open();
+            if open > 0 && Instant::now() >= *deadline {
+                tracing::warn!(listener = bound.name, remaining = open, "drain deadline elapsed");
+                aborted = aborted.saturating_add(open);
+                control.workers.order(|| Order::Abort(bound.index));
+                return false;
+            }
+            open > 0
+        });
+        if waiting.is_empty() {
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    let outcome = if aborted == 0 { DrainOutcome::Clean } else { DrainOutcome::TimedOut };
+    if aborted > 0 {
+        control.metrics.shutdown_inflight_drain_timeouts.inc();
+        control.metrics.shutdown_aborted_connections.add(u64::try_from(aborted).unwrap_or(u64::MAX));
+        let gone = async {
+            while control.bound.iter().any(|bound| bound.gate.open() > 0) {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(ABORT_TIME, gone).await;
+    }
+    phase(control, DrainPhase::InFlightDrain, outcome, begun);
+    aborted
+}
+
+/// Ends the workers and writes the last lines.
+fn stop(control: &mut Control) {
+    control.workers.order(|| Order::Stop);
+    for thread in std::mem::take(&mut control.workers.threads) {
+        let _ = thread.join();
+    }
+    if let Some(log) = control.access_log.take() {
+        log.flush_and_close(Duration::from_secs(1));
+    }
+    let workers = 0..control.workers.orders.len();
+    let sum = |value: fn(&lb_observe::metrics::WorkerMetrics) -> u64| {
+        workers.clone().map(|worker| value(&control.metrics.worker(worker))).fold(0u64, u64::saturating_add)
+    };
+    tracing::info!(
+        total_connections = sum(|worker| worker.connections.value()),
+        bytes_in = sum(|worker| worker.bytes_client_to_backend.value()),
+        bytes_out = sum(|worker| worker.bytes_backend_to_client.value()),
+        "ExpressGateway stopped"
+    );
+}
+
+fn phase(control: &Control, phase: DrainPhase, outcome: DrainOutcome, begun: Instant) {
+    control.metrics.drain_phase(phase, outcome, begun.elapsed());
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,154 @@
+//! The life of a gateway process, from its configuration to its exit code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use lb_config::Config;
+use lb_io::Runtime;
+use lb_io::gate::AddressGate;
+use lb_observe::admin::{Admin, Readiness, State};
+use lb_observe::logs;
+use lb_observe::metrics::Metrics;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+
+use crate::control::{Control, Signals};
+use crate::worker::Snapshot;
+use crate::{boot, check, drain, names};
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A file, read again on SIGHUP.
+    File(PathBuf),
+    /// A text that the process made itself.
+    Text(String),
+}
+
+impl Source {
+    pub(crate) fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Text(_) => PathBuf::from("(built in)"),
+        }
+    }
+
+    pub(crate) fn read(&self) -> anyhow::Result<String> {
+        match self {
+            Self::File(path) => check::read(path),
+            Self::Text(text) => Ok(text.clone()),
+        }
+    }
+}
+
+/// How a process ended that started well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As asked.
+    Clean,
+    /// Connections were still open when the drain ran out of time.
+    DrainDeadlineMissed,
+}
+
+/// Runs a gateway until it is told to stop.
+pub(crate) fn run(source: Source) -> anyhow::Result<Outcome> {
+    // A configuration that cannot be used is reported on a line of its own, before any log.
+    let text = source.read()?;
+    let config = check::load(&text, &source.path())?;
+    logs::init().context("logging cannot be set up")?;
+    tracing::info!("ExpressGateway v{}", env!("CARGO_PKG_VERSION"));
+    tracing::info!(
+        listeners = config.listeners.len(),
+        "configuration loaded from {}",
+        source.path().display()
+    );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let control = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("the control thread's event loop cannot be set up")?;
+    let result = control.block_on(serve(source, text, config));
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#}"), "startup failed");
+    }
+    result
+}
+
+async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<Outcome> {
+    // First of all: a signal that comes while the gateway boots is kept until it is served.
+    let signals = Signals::new().context("signal handlers cannot be installed")?;
+    let workers = boot::worker_count(&config);
+    let metrics = Metrics::new(workers);
+    logs::install_panic_hook(Arc::clone(&metrics));
+    boot::raise_descriptor_limit();
+    tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
+    let runtime = Runtime::new();
+    let pool = &config.pool;
+    tracing::info!(per_peer_max = pool.per_peer_max, total_max = pool.total_max, "TCP backend pool ready");
+    let resolver = names::resolver(&config.dns)?;
+    tracing::info!(
+        "DNS resolver ready (positive cap {}s, negative TTL {}s)",
+        config.dns.max_ttl.as_secs(),
+        config.dns.negative_ttl.as_secs()
+    );
+    let readiness = Readiness::new();
+    let (stop_admin, admin_stopped) = oneshot::channel::<()>();
+    if let Some(address) = config.observability.metrics_bind {
+        let listener = boot::bind_admin(address)?;
+        let admin = Admin {
+            metrics: Arc::clone(&metrics),
+            readiness: Arc::clone(&readiness),
+            token_hash: config.admin.api_token_hash,
+            check_host: !config.admin.allow_non_loopback,
+        };
+        tokio::task::spawn_local(lb_observe::admin::serve(listener, admin, async {
+            let _ = admin_stopped.await;
+        }));
+    }
+    let runtime_config = &config.runtime;
+    tracing::info!(
+        max_inflight = runtime_config.max_inflight_connections,
+        per_ip_cap = runtime_config.per_ip_connection_cap,
+        connect_timeout_ms = u64::try_from(runtime_config.connect_timeout.as_millis()).unwrap_or(u64::MAX),
+        "accept-loop guards configured"
+    );
+    let access_log = boot::open_access_log(&config, &metrics)?;
+    let resolution = names::resolve(&config, &resolver, &metrics, None).await?;
+    let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
+    let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
+    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners });
+    let workers =
+        boot::start(&runtime, &snapshot, &mut bound, &address_gate, &metrics, access_log.as_ref(), workers)?;
+    readiness.advance(State::Ok);
+    tracing::info!("probes flipped to Ready — service open for traffic");
+    notify_systemd(&[sd_notify::NotifyState::Ready]);
+
+    let mut control = Control {
+        source,
+        text,
+        snapshot,
+        resolver,
+        valid_until: resolution.valid_until,
+        metrics,
+        readiness,
+        address_gate,
+        workers,
+        bound,
+        access_log,
+        version: 1,
+    };
+    control.until_terminated(signals).await;
+    let outcome = drain::run(&mut control).await;
+    drop(stop_admin);
+    Ok(outcome)
+}
+
+/// Tells systemd, where it listens.
+pub(crate) fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd could not be notified");
+    }
+}

@@ -1,0 +1,288 @@
+//! One worker: its listeners, and the orders it takes from the control thread.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_config::Config;
+use lb_http::service::{HttpWorker, ResolvedBackend, Service as HttpService, Settings as HttpSettings};
+use lb_http::upstream::Upstreams;
+use lb_io::{Connections, Phase, WorkerIo};
+use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
+use lb_observe::access_log::AccessLogHandle;
+use lb_observe::metrics::Metrics;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::acceptor::{Acceptor, Gates};
+
+/// How often idle backend connections are looked over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often a share of the idle client connections is closed during a drain.
+const CLOSE_STEP: Duration = Duration::from_millis(20);
+
+/// One immutable configuration with the addresses of its backends.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) config: Config,
+    /// For each listener of the configuration, its backends.
+    pub(crate) backends: Vec<Vec<ResolvedBackend>>,
+}
+
+/// Orders from the control thread.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Serve by this from now on.
+    Apply(Arc<Snapshot>),
+    /// Accept no more; tell when every socket is closed.
+    StopAccepting(oneshot::Sender<()>),
+    /// Close idle connections, spread over the jitter of their listener; finish the others.
+    Drain,
+    /// End what is left of a listener, by its position.
+    Abort(usize),
+    /// End.
+    Stop,
+}
+
+/// What a worker is born with.
+pub(crate) struct Birth {
+    pub(crate) id: usize,
+    pub(crate) seed: u64,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The bound sockets of this worker, for each started listener.
+    pub(crate) sockets: Vec<BoundListener>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: Option<AccessLogHandle>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// A listener's sockets on one worker.
+pub(crate) struct BoundListener {
+    /// Position in the configuration.
+    pub(crate) index: usize,
+    pub(crate) sockets: Vec<std::net::TcpListener>,
+    pub(crate) gates: Gates,
+}
+
+/// What a listener does with its connections.
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    Http(Rc<HttpService>),
+    Tcp(Rc<TcpService>),
+}
+
+struct Worker {
+    io: Rc<WorkerIo>,
+    metrics: Arc<Metrics>,
+    upstreams: Rc<Upstreams>,
+    listeners: Vec<Running>,
+    snapshot: Arc<Snapshot>,
+}
+
+struct Running {
+    index: usize,
+    acceptor: Rc<Acceptor>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Runs a worker until it is told to stop.
+pub(crate) async fn run(birth: Birth) {
+    let Birth { id, seed, snapshot, sockets, metrics, access_log, mut orders } = birth;
+    let io = Rc::new(WorkerIo::new(id, seed));
+    let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
+    let mut worker = Worker { io, metrics, upstreams, listeners: Vec::new(), snapshot };
+    let http = HttpWorker::new(
+        Rc::clone(&worker.io),
+        worker.metrics.worker(id),
+        Rc::clone(&worker.upstreams),
+        access_log,
+    );
+    for bound in sockets {
+        worker.start(bound, &http, seed);
+    }
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = sweep.tick() => {
+                worker.upstreams.sweep(Instant::now());
+                continue;
+            }
+        };
+        match order {
+            Some(Order::Apply(snapshot)) => worker.apply(snapshot),
+            Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
+            Some(Order::Drain) => worker.drain(),
+            Some(Order::Abort(index)) => worker.abort(index),
+            Some(Order::Stop) | None => return,
+        }
+    }
+}
+
+impl Worker {
+    fn start(&mut self, bound: BoundListener, http: &Rc<HttpWorker>, seed: u64) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let Some((listener, backends)) = snapshot.listener(bound.index) else { return };
+        let metrics = self.metrics.listener(&listener.name);
+        let connections = Connections::new();
+        let protocol = if listener.protocol.is_http() {
+            let settings = self.http_settings(&snapshot.config, listener, backends);
+            Protocol::Http(HttpService::new(
+                Rc::clone(http),
+                listener.name.clone(),
+                Arc::clone(&metrics),
+                Rc::clone(&connections),
+                settings,
+            ))
+        } else {
+            let settings = self.tcp_settings(&snapshot.config, listener, backends);
+            Protocol::Tcp(TcpService::new(
+                Rc::clone(&self.io),
+                self.metrics.worker(self.io.id),
+                Arc::clone(&metrics),
+                Rc::clone(&connections),
+                settings,
+            ))
+        };
+        let acceptor = Rc::new(Acceptor {
+            worker: self.io.id,
+            protocol,
+            gates: bound.gates,
+            connections,
+            max_inflight: Cell::new(max_inflight(&snapshot.config)),
+            metrics,
+            worker_metrics: self.metrics.worker(self.io.id),
+            stopping: Cell::new(false),
+            stop: Notify::new(),
+            refusals: Rc::new(()),
+        });
+        let mut tasks = Vec::new();
+        for socket in bound.sockets {
+            match lb_io::listener::TcpListener::new(socket) {
+                Ok(socket) => tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, seed))),
+                Err(error) => {
+                    tracing::error!(%error, listener = listener.name, "listening socket is unusable")
+                }
+            }
+        }
+        self.listeners.push(Running { index: bound.index, acceptor, tasks });
+    }
+
+    fn http_settings(
+        &self,
+        config: &Config,
+        listener: &lb_config::Listener,
+        backends: &[ResolvedBackend],
+    ) -> Rc<HttpSettings> {
+        HttpSettings::new(config, listener, backends, &self.upstreams, &self.metrics, self.io.id)
+    }
+
+    fn tcp_settings(
+        &self,
+        config: &Config,
+        listener: &lb_config::Listener,
+        backends: &[ResolvedBackend],
+    ) -> Rc<TcpSettings> {
+        let backends = backends
+            .iter()
+            .flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
+            .map(|(backend, address)| TcpBackend {
+                address,
+                name: backend.name.clone(),
+                weight: backend.weight,
+                metrics: self.metrics.backend(&listener.name, &backend.name),
+            })
+            .collect();
+        TcpSettings::new(listener.tcp.clone(), config.runtime.connect_timeout, backends, self.io.id)
+    }
+
+    /// Puts a snapshot in force. Requests and connections that run keep what they began with.
+    fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        self.upstreams.set_limits(snapshot.config.pool.clone());
+        for running in &self.listeners {
+            let Some((listener, backends)) = snapshot.listener(running.index) else { continue };
+            running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
+            match &running.acceptor.protocol {
+                Protocol::Http(service) => {
+                    service.replace(self.http_settings(&snapshot.config, listener, backends));
+                }
+                Protocol::Tcp(service) => {
+                    service.replace(self.tcp_settings(&snapshot.config, listener, backends))
+                }
+            }
+        }
+        self.snapshot = snapshot;
+        let named: std::collections::HashSet<SocketAddr> = self
+            .snapshot
+            .backends
+            .iter()
+            .flatten()
+            .flat_map(|backend| backend.addresses.iter().copied())
+            .collect();
+        self.upstreams.retire(|address| named.contains(&address));
+    }
+
+    fn stop_accepting(&mut self, done: oneshot::Sender<()>) {
+        let mut tasks = Vec::new();
+        for running in &mut self.listeners {
+            running.acceptor.stopping.set(true);
+            running.acceptor.stop.notify_waiters();
+            tasks.append(&mut running.tasks);
+        }
+        tokio::task::spawn_local(async move {
+            for task in tasks {
+                let _ = task.await;
+            }
+            let _ = done.send(());
+        });
+    }
+
+    fn drain(&self) {
+        for running in &self.listeners {
+            let connections = Rc::clone(&running.acceptor.connections);
+            connections.advance(Phase::Draining);
+            let jitter = self.snapshot.listener(running.index).map_or(Duration::ZERO, |(listener, _)| {
+                // Those that close last still need time to close.
+                listener.drain_jitter.min(listener.drain_timeout / 2)
+            });
+            tokio::task::spawn_local(close_idle(connections, jitter));
+        }
+    }
+
+    fn abort(&self, index: usize) {
+        for running in self.listeners.iter().filter(|running| running.index == index) {
+            running.acceptor.connections.advance(Phase::Abort);
+            running.acceptor.connections.wake_all();
+        }
+    }
+}
+
+/// Wakes connections a share at a time, so that their clients do not all come back at once. The idle ones close.
+async fn close_idle(connections: Rc<Connections>, jitter: Duration) {
+    let keys = connections.keys();
+    let steps = jitter.as_millis() / CLOSE_STEP.as_millis().max(1);
+    let steps = usize::try_from(steps).unwrap_or(usize::MAX).saturating_add(1);
+    let share = keys.len().div_ceil(steps).max(1);
+    for (step, keys) in keys.chunks(share).enumerate() {
+        if step > 0 {
+            tokio::time::sleep(CLOSE_STEP).await;
+        }
+        for key in keys {
+            connections.wake(*key);
+        }
+    }
+}
+
+fn max_inflight(config: &Config) -> usize {
+    usize::try_from(config.runtime.max_inflight_connections).unwrap_or(usize::MAX)
+}
+
+impl Snapshot {
+    /// A listener and its backends, by position.
+    pub(crate) fn listener(&self, index: usize) -> Option<(&lb_config::Listener, &[ResolvedBackend])> {
+        Some((self.config.listeners.get(index)?, self.backends.get(index)?))
+    }
+}
