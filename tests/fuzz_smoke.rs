@@ -1,0 +1,288 @@
+//! The fuzz targets without a fuzzer: each runs over its seeds, and over many mutations of them that are the same in every run.
+//!
+//! The seeds stand in `fuzz/seeds/`; longer runs that are guided by coverage are described in CONTRIBUTING.md. A failure prints its
+//! input and how to run that input alone. `FUZZ_SEED` chooses another series of mutations, `FUZZ_CASES` another number of them, and
+//! `FUZZ_INPUT` names a file to run in their place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// Mutations that each target runs over.
+const CASES: u64 = 100_000;
+
+/// The series that an ordinary run takes.
+const SEED: u64 = 0x5eed;
+
+/// No mutation makes an input longer than this.
+const LONGEST: usize = 16 * 1024;
+
+/// A target that works longer is taken to hang.
+const GUARD: Duration = Duration::from_secs(60);
+
+type Target = fn(&[u8]);
+
+#[test]
+fn request_head() {
+    fuzz("request_head", lb_http::fuzz::request_head);
+}
+
+#[test]
+fn response_head() {
+    fuzz("response_head", lb_http::fuzz::response_head);
+}
+
+#[test]
+fn chunked_body() {
+    fuzz("chunked_body", lb_http::fuzz::chunked_body);
+}
+
+#[test]
+fn a_planted_fault_is_found_and_comes_back_when_replayed() {
+    // Neither seed holds both, so that only a splice or a token brings them together.
+    let planted: Target = |input| {
+        let has = |needle: &[u8]| input.windows(needle.len()).any(|window| window == needle);
+        assert!(!(has(b"Transfer-Encoding: chunked\r\n") && has(b"Content-Length: 0\r\n")), "planted");
+    };
+    let seeds = [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"Content-Length: 1\r\n\r\n"].map(<[u8]>::to_vec);
+    let (case, input) = first_failure(planted, &seeds, SEED, CASES).expect("the planted fault is found");
+    assert_eq!(mutation(&seeds, SEED, case), input);
+    assert!(!holds(planted, &input));
+    assert!(first_failure(|_| {}, &seeds, SEED, 1_000).is_none());
+}
+
+/// Runs a target over its seeds and the mutations of them.
+#[track_caller]
+fn fuzz(name: &'static str, target: Target) {
+    if let Ok(file) = std::env::var("FUZZ_INPUT") {
+        target(&std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}")));
+        return;
+    }
+    let seeds = seeds(name);
+    for (path, input) in &seeds {
+        assert!(holds(target, input), "{name} fails on its seed {}", path.display());
+    }
+    let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, input)| input).collect();
+    let (seed, cases) = (number("FUZZ_SEED").unwrap_or(SEED), number("FUZZ_CASES").unwrap_or(CASES));
+    if let Some((case, input)) = within_time(name, target, seeds, seed, cases) {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}-{case}"));
+        std::fs::write(&file, &input).unwrap();
+        panic!(
+            "{name} fails on case {case} of seed {seed}:\n  b\"{}\"\nAlone: FUZZ_INPUT={} cargo test -p lb --test fuzz_smoke {name}",
+            input.escape_ascii(),
+            file.display()
+        );
+    }
+}
+
+/// [`first_failure`], on a thread that is not waited for when it hangs.
+#[track_caller]
+fn within_time(
+    name: &'static str,
+    target: Target,
+    seeds: Vec<Vec<u8>>,
+    seed: u64,
+    cases: u64,
+) -> Option<(u64, Vec<u8>)> {
+    let (done, outcome) = sync_channel(1);
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || done.send(first_failure(target, &seeds, seed, cases))).unwrap();
+    let mut seen = 0;
+    loop {
+        match outcome.recv_timeout(GUARD) {
+            Ok(failure) => return failure,
+            Err(RecvTimeoutError::Disconnected) => panic!("{name}: the thread vanished"),
+            // A longer series is no fault as long as it moves.
+            Err(RecvTimeoutError::Timeout) => {
+                let now = progress(name).load(Ordering::Relaxed);
+                assert!(now > seen, "{name} hangs on case {now} of seed {seed}");
+                seen = now;
+            }
+        }
+    }
+}
+
+/// The first case that fails, with its input.
+fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Option<(u64, Vec<u8>)> {
+    let thread = std::thread::current();
+    let progress = progress(thread.name().unwrap_or_default());
+    (1..=cases).find_map(|case| {
+        progress.store(case, Ordering::Relaxed);
+        let input = mutation(seeds, seed, case);
+        (!holds(target, &input)).then_some((case, input))
+    })
+}
+
+/// How far the target of that name has come.
+fn progress(name: &str) -> &'static AtomicU64 {
+    static CASES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    let at = ["request_head", "response_head", "chunked_body"].iter().position(|known| *known == name);
+    &CASES[at.unwrap_or(3)]
+}
+
+/// Whether a target takes an input without panicking.
+fn holds(target: Target, input: &[u8]) -> bool {
+    catch_unwind(AssertUnwindSafe(|| target(input))).is_ok()
+}
+
+/// The seeds of a target, in the order of their names.
+#[track_caller]
+fn seeds(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
+    let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 5, "{} holds {} seeds", dir.display(), paths.len());
+    let read = |path: PathBuf| std::fs::read(&path).map(|input| (path, input)).unwrap();
+    paths.into_iter().map(read).collect()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+}
+
+/// The input of a case. It depends on nothing but the arguments.
+fn mutation(seeds: &[Vec<u8>], seed: u64, case: u64) -> Vec<u8> {
+    let mut rng = Xorshift::new(seed, case);
+    let mut input = seeds[rng.below(seeds.len())].clone();
+    for _ in 0..=rng.below(8) {
+        mutate(&mut input, seeds, &mut rng);
+    }
+    input.truncate(LONGEST);
+    input
+}
+
+/// What parsers of HTTP/1.1 look for, or trip over.
+const TOKENS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b"\r\n ",
+    b"\0",
+    b":",
+    b" :",
+    b",",
+    b";",
+    b"\t",
+    b"\x7f",
+    b"\xff",
+    b"0\r\n\r\n",
+    b"-1",
+    b"0x10",
+    b"+5",
+    b"ffffffffffffffff",
+    b"10000000000000000",
+    b"9999999999999999999",
+    b"GET ",
+    b"HEAD ",
+    b"CONNECT ",
+    b"OPTIONS * ",
+    b"http://a",
+    b" HTTP/1.1\r\n",
+    b" HTTP/1.0\r\n",
+    b"HTTP/1.1 101 x\r\n",
+    b"HTTP/1.1 204 \r\n",
+    b"Host: a\r\n",
+    b"Host: b@c\r\n",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Connection: Host, close\r\n",
+    b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+    b"chunked",
+    b"keep-alive",
+    b"X_Y: z\r\n",
+    b";ext=\"a;b\"",
+];
+
+fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Xorshift) {
+    let at = place(input, rng);
+    match rng.below(10) {
+        0 if at < input.len() => input[at] ^= 1 << rng.below(8),
+        1 if at < input.len() => input[at] = rng.byte(),
+        2 => {
+            let byte = rng.byte();
+            input.insert(at, byte);
+        }
+        3 => {
+            let range = rng.range(input.len(), 32);
+            input.drain(range);
+        }
+        4..=6 => {
+            let token = TOKENS[rng.below(TOKENS.len())];
+            input.splice(at..at, token.iter().copied());
+        }
+        7 => {
+            // A piece of the input once more, or many times more.
+            let piece = input[rng.range(input.len(), 64)].to_vec();
+            let times = if rng.below(16) == 0 { 64 } else { 1 + rng.below(3) };
+            input.splice(at..at, piece.repeat(times));
+        }
+        8 => {
+            let other = &seeds[rng.below(seeds.len())];
+            input.splice(at..at, other[rng.range(other.len(), other.len())].iter().copied());
+        }
+        _ => {
+            // The end of another seed in place of the own one.
+            let other = &seeds[rng.below(seeds.len())];
+            input.truncate(at);
+            input.extend_from_slice(&other[rng.below(other.len() + 1)..]);
+        }
+    }
+    input.truncate(LONGEST);
+}
+
+/// Anywhere, or at the start of a line, where whole lines fit in.
+fn place(input: &[u8], rng: &mut Xorshift) -> usize {
+    let anywhere = rng.below(input.len() + 1);
+    if rng.below(2) == 0 {
+        return anywhere;
+    }
+    input[anywhere..].iter().position(|byte| *byte == b'\n').map_or(anywhere, |end| anywhere + end + 1)
+}
+
+/// Marsaglia's xorshift: all that is asked of it is to be the same everywhere.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn new(seed: u64, case: u64) -> Self {
+        let mut rng =
+            Self((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ case.wrapping_mul(0xd6e8_feb8_6659_fd93)) | 1);
+        // Neighbouring cases differ in few bits; a few turns spread them.
+        for _ in 0..8 {
+            rng.next();
+        }
+        rng
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Below `bound`, which is not 0.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() >> 11).unwrap() % bound
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[3]
+    }
+
+    /// A range within `length` of at most `most`.
+    fn range(&mut self, length: usize, most: usize) -> Range<usize> {
+        let start = self.below(length + 1);
+        start..start + self.below((length - start).min(most) + 1)
+    }
+}
