@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use lb_core::head::{Fields, RequestHead, ResponseHead};
 use lb_io::Scratch;
+use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RejectReason, UpstreamReject};
 
 /// A side of the exchange is gone: its connection or stream has ended, and nothing can be told to it any more.
@@ -88,6 +89,17 @@ pub trait Front: Sink {
     /// Sends the response head; its body follows.
     fn head(&mut self, head: &ResponseHead);
 
+    /// Whether response bytes could go straight from a pipe to the client's socket now: nothing waits before them, and nothing stands
+    /// between them.
+    fn can_splice(&self) -> bool {
+        false
+    }
+
+    /// Sends what a pipe holds, all of it or until the socket is full.
+    fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Err(Gone))
+    }
+
     /// Turns both directions into a tunnel, after a 101 head was sent.
     fn switch(&mut self);
 
@@ -149,6 +161,16 @@ pub trait Back: Sink {
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
     ) -> Poll<Result<Progress, BackError>>;
+
+    /// Bytes of the response body that could go straight from the socket into a pipe; 0 when they need to be looked at.
+    fn splice_left(&self) -> u64 {
+        0
+    }
+
+    /// Moves arrived body bytes into an empty pipe. The end of the body is for the caller to see and to tell.
+    fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
+        Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated)))
+    }
 
     /// Bytes received and sent since the last call.
     fn take_traffic(&mut self) -> Traffic;

@@ -13,6 +13,7 @@ use lb_core::head::RequestHead;
 use lb_core::retry::{self, Attempt, Failure};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
+use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RejectReason, RetryReason, UpstreamReject};
 use tokio::time::Instant;
 
@@ -67,6 +68,8 @@ pub struct Exchange {
     /// The backend takes no more at the moment.
     back_stall: Stall,
     response: Response,
+    /// Response bytes on their way past user space.
+    pipe: Option<Pipe>,
     received: u64,
     sent: u64,
     reason: &'static str,
@@ -135,6 +138,7 @@ impl Exchange {
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
+            pipe: None,
             received: 0,
             sent: 0,
             reason: "",
@@ -373,11 +377,13 @@ impl Exchange {
         if traffic.sent > 0 {
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
+            self.front_stall.progress(self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
             let sent = back.take_traffic().sent;
             if sent > 0 {
                 metrics.bytes_client_to_backend.add(sent);
+                self.back_stall.progress(self.now);
             }
         }
     }

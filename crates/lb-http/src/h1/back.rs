@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
+use lb_io::pipe::{PIPE_BYTES, Pipe};
 use lb_io::{Scratch, TcpStream, WorkerIo};
 use lb_observe::metrics::UpstreamReject;
 
@@ -200,6 +201,32 @@ impl Back for H1Back {
             Ok(()) => Ok(Progress::Moved),
             Err(reason) => Err(BackError::Reject(reason)),
         })
+    }
+
+    fn splice_left(&self) -> u64 {
+        match &self.reading {
+            Reading::Body(BodyReader::Length(left)) if self.wire.early.is_empty() => *left,
+            _ => 0,
+        }
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
+        let Reading::Body(BodyReader::Length(left)) = &mut self.reading else {
+            return Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated)));
+        };
+        let limit = usize::try_from(*left).map_or(PIPE_BYTES, |left| left.min(PIPE_BYTES));
+        let n = match ready!(self.wire.stream.poll_splice_in(cx, pipe, limit)) {
+            Ok(0) => return Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
+            Ok(n) => u64::try_from(n).unwrap_or(u64::MAX),
+            Err(_) => return Poll::Ready(Err(BackError::Reject(UpstreamReject::Reset))),
+        };
+        self.wire.traffic.received = self.wire.traffic.received.saturating_add(n);
+        *left = left.saturating_sub(n);
+        if *left > 0 {
+            return Poll::Ready(Ok(Progress::Moved));
+        }
+        self.reading = Reading::Done;
+        Poll::Ready(Ok(Progress::End))
     }
 
     fn take_traffic(&mut self) -> Traffic {

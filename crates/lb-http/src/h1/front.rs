@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, Version};
+use lb_io::pipe::Pipe;
 use lb_io::{ConnectionGuard, Phase, Scratch, TcpStream, WorkerIo};
 use lb_observe::metrics::RejectReason;
 
@@ -331,6 +332,14 @@ impl Front for H1Front {
             (_, true, false) => Persistence::Silent,
         };
         encode::response(head, self.wire.writing == Writing::Chunked, persistence, self.wire.out());
+    }
+
+    fn can_splice(&self) -> bool {
+        self.wire.writing == Writing::Plain && self.wire.is_flushed()
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), Gone>> {
+        self.wire.poll_splice(cx, pipe)
     }
 
     fn switch(&mut self) {

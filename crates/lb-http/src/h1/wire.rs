@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use lb_core::head::Fields;
+use lb_io::pipe::Pipe;
 use lb_io::{Scratch, TcpStream, WorkerIo};
 
 use super::chunked::write_size;
@@ -192,6 +193,20 @@ impl Wire {
             if self.stream.shutdown_write().is_err() {
                 self.broken = true;
                 return Poll::Ready(Err(Gone));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what `pipe` holds; nothing waits in the buffers.
+    pub(super) fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), Gone>> {
+        while pipe.held() > 0 {
+            match ready!(self.stream.poll_splice_out(cx, pipe)) {
+                Ok(n) => self.count(n),
+                Err(_) => {
+                    self.broken = true;
+                    return Poll::Ready(Err(Gone));
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -5,12 +5,16 @@ use std::task::{Context, Poll};
 
 use lb_core::head::{Fields, ResponseHead};
 use lb_core::retry::Failure;
+use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
+
+use tokio::time::Instant;
 
 use super::timing::Stall;
 use super::{Exchange, Response, Stage, Turn};
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
 use crate::rules;
+use crate::service::HttpWorker;
 
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -64,7 +68,7 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         let mut head = worker.response.borrow_mut();
-        let Self { stage, upload, response, front_stall, back_stall, now, settings, .. } = self;
+        let Self { stage, upload, response, pipe, front_stall, back_stall, now, settings, .. } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
         for _ in 0..ROUNDS {
             let mut moved = false;
@@ -89,10 +93,24 @@ impl Exchange {
                 }
             }
             flush_back(cx, back, back_stall, upload, *now);
-            if front_stall.is_on() && flush_front(cx, front, front_stall, *now).is_err() {
+            if front_stall.is_on() && pipe.is_none() && flush_front(cx, front, front_stall, *now).is_err() {
                 return Stop::ClientGone;
             }
-            if !response.done && !front_stall.is_on() {
+            if !response.done && pipe.is_none() && splices(front, back) {
+                // Without descriptors for a pipe the copy goes on.
+                *pipe = worker.io.pipes.take().ok();
+            }
+            if let Some(held) = pipe.take() {
+                match splice(cx, front, back, held, pipe, &worker, front_stall, *now) {
+                    Spliced::Moved => moved = true,
+                    Spliced::Idle => {}
+                    Spliced::End => {
+                        front.end();
+                        response.done = true;
+                    }
+                    Spliced::Stop(stop) => return stop,
+                }
+            } else if !response.done && !front_stall.is_on() {
                 let mut sink =
                     ToClient { front: &mut *front, response, alt_svc: settings.alt_svc.as_deref() };
                 let was_tunnel = sink.response.tunnel;
@@ -159,13 +177,63 @@ impl Exchange {
     }
 }
 
+/// Bodies with at least this much still to come are moved without copying.
+const SPLICE_BYTES: u64 = 64 * 1024;
+
+/// What a turn of splicing came to.
+enum Spliced {
+    Moved,
+    Idle,
+    End,
+    Stop(Stop),
+}
+
+/// Whether the rest of the response can go from socket to socket.
+fn splices(front: &impl Front, back: &impl Back) -> bool {
+    back.splice_left() >= SPLICE_BYTES && front.can_splice()
+}
+
+/// Moves a part of the body through `pipe`, which the exchange holds only while there are bytes in it.
+#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, borrowed one by one")]
+fn splice(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    back: &mut impl Back,
+    mut pipe: Pipe,
+    slot: &mut Option<Pipe>,
+    worker: &HttpWorker,
+    stall: &mut Stall,
+    now: Instant,
+) -> Spliced {
+    let result =
+        if pipe.held() > 0 { Poll::Ready(Ok(Progress::Moved)) } else { back.poll_splice(cx, &mut pipe) };
+    let outcome = match result {
+        Poll::Pending => Spliced::Idle,
+        Poll::Ready(Err(error)) => Spliced::Stop(Stop::Failed(error)),
+        Poll::Ready(Ok(_)) => match front.poll_splice(cx, &mut pipe) {
+            Poll::Ready(Ok(())) => {
+                stall.end();
+                if back.splice_left() == 0 { Spliced::End } else { Spliced::Moved }
+            }
+            Poll::Ready(Err(Gone)) => Spliced::Stop(Stop::ClientGone),
+            Poll::Pending => {
+                stall.begin(now);
+                *slot = Some(pipe);
+                return Spliced::Idle;
+            }
+        },
+    };
+    worker.io.pipes.put(pipe);
+    outcome
+}
+
 /// Sends what waits for the backend. A backend that takes no more may still have answered: its end is found when the answer is read.
 fn flush_back(
     cx: &mut Context<'_>,
     back: &mut impl Back,
     stall: &mut Stall,
     upload: &mut super::timing::Upload,
-    now: tokio::time::Instant,
+    now: Instant,
 ) {
     match back.poll_flush(cx) {
         Poll::Ready(Ok(())) => stall.end(),
@@ -181,7 +249,7 @@ fn flush_front(
     cx: &mut Context<'_>,
     front: &mut impl Front,
     stall: &mut Stall,
-    now: tokio::time::Instant,
+    now: Instant,
 ) -> Result<(), Gone> {
     match front.poll_flush(cx) {
         Poll::Ready(result) => {

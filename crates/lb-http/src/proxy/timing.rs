@@ -24,6 +24,13 @@ impl Stall {
         self.0 = None;
     }
 
+    /// The side took something, but not everything.
+    pub(super) fn progress(&mut self, now: Instant) {
+        if self.0.is_some() {
+            self.0 = Some(now);
+        }
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.0.is_some()
     }
