@@ -32,6 +32,8 @@ fn main() {
         admin::other_paths_and_methods,
         admin::token_guards_all_but_the_probes,
         admin::data_port_has_no_admin_paths,
+        admin::other_hosts_are_refused,
+        admin::crowds_and_nonsense_disturb_nobody,
         drain::idle_gateway_ends_at_once,
         drain::under_load_nothing_is_lost,
         drain::phases_in_order,

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use testkit::backend::BlackHole;
 use testkit::harness::Case;
 use testkit::pattern::{self, Verifier};
-use testkit::wire::Wire;
 use testkit::{Backend, Client, Config, Fault, Gateway, Listener, ms, ports, seconds};
 
 const GIB: u64 = 1 << 30;
@@ -58,18 +57,13 @@ fn gateway_with(
     Gateway::start(config(Config::new()).listener(block))
 }
 
-/// A second handle on a client's connection, for sending while the first one reads.
-fn writer(client: &Client) -> Client {
-    Client { wire: Wire::new(client.wire.stream().try_clone().unwrap()) }
-}
-
 fn echo() {
     let backend = Backend::tcp_echo();
     let gateway = gateway(&[&backend]);
     let mut client = gateway.client();
     for len in [1, 2, 1000, 16_384, 65_536, 65_537, 1, 3_000_000] {
         let data = pattern::bytes(len);
-        let (mut sender, sent) = (writer(&client), data.clone());
+        let (mut sender, sent) = (client.writer(), data.clone());
         let sending = std::thread::spawn(move || sender.send(sent).unwrap());
         assert!(client.wire.exactly(len).unwrap() == data, "{len} bytes");
         sending.join().unwrap();
@@ -317,7 +311,7 @@ fn small_messages_after_bulk() {
     let mut client = gateway.client();
     for _ in 0..3 {
         let bulk = pattern::bytes(20_000_000);
-        let (mut sender, sent) = (writer(&client), bulk.clone());
+        let (mut sender, sent) = (client.writer(), bulk.clone());
         let sending = std::thread::spawn(move || sender.send(sent).unwrap());
         assert!(client.wire.exactly(bulk.len()).unwrap() == bulk);
         sending.join().unwrap();
@@ -369,7 +363,7 @@ fn both_ways_at_once() {
     let base = gateway.process.rss_kib();
     let size = GIB / 4;
     let mut client = gateway.client();
-    let mut sender = writer(&client);
+    let mut sender = client.writer();
     let sending = std::thread::spawn(move || {
         testkit::standard::stream(size, |piece| sender.send(piece)).unwrap();
         sender.finish();
@@ -386,7 +380,7 @@ fn without_splice() {
         gateway_with(&[&backend], |config| config, |listener| listener.block("tcp", "splice", false));
     let size = 64 << 20;
     let mut client = gateway.client();
-    let mut sender = writer(&client);
+    let mut sender = client.writer();
     let sending =
         std::thread::spawn(move || testkit::standard::stream(size, |piece| sender.send(piece)).unwrap());
     read_pattern(&mut client, size);

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 
 /// Puts a request together. `Host` is added unless the headers hold one; a body gets its `Content-Length` unless they frame it.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    request_to(HOST, method, target, headers, body)
+}
+
+fn request_to(host: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let has = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
     let mut out = format!("{method} {target} HTTP/1.1\r\n");
     if !has("host") {
-        out.push_str("Host: test.example\r\n");
+        out.push_str(&format!("Host: {host}\r\n"));
     }
     for (name, value) in headers {
         out.push_str(&format!("{name}: {value}\r\n"));
@@ -70,13 +74,33 @@ impl Response {
 pub struct Client {
     /// The socket.
     pub wire: Wire,
+    host: &'static str,
 }
 
+/// The `Host` of a request that names none.
+const HOST: &str = "test.example";
+
 impl Client {
+    /// A client on a connection that exists.
+    pub fn on(stream: TcpStream) -> Client {
+        Client { wire: Wire::new(stream), host: HOST }
+    }
+
+    /// Another handle on the same connection, for sending while this one reads.
+    pub fn writer(&self) -> Client {
+        Client::on(self.wire.stream().try_clone().unwrap())
+    }
+
+    /// Names that host in requests which name none.
+    pub fn for_host(mut self, host: &'static str) -> Client {
+        self.host = host;
+        self
+    }
+
     /// Connects.
     pub fn connect(to: SocketAddr) -> Result<Client, Fault> {
         let stream = TcpStream::connect_timeout(&to, seconds(10))?;
-        Ok(Client { wire: Wire::new(stream) })
+        Ok(Client::on(stream))
     }
 
     /// Connects from another local address.
@@ -84,7 +108,7 @@ impl Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(from, 0).into())?;
         socket.connect_timeout(&to.into(), seconds(10))?;
-        Ok(Client { wire: Wire::new(socket.into()) })
+        Ok(Client::on(socket.into()))
     }
 
     /// Connects with a receive buffer so small that the peer feels at once when nobody reads.
@@ -92,7 +116,7 @@ impl Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(16 * 1024)?;
         socket.connect_timeout(&to.into(), seconds(10))?;
-        Ok(Client { wire: Wire::new(socket.into()) })
+        Ok(Client::on(socket.into()))
     }
 
     /// Sends bytes as they are.
@@ -138,7 +162,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Response, Fault> {
-        self.send(request(method, target, headers, body))?;
+        self.send(request_to(self.host, method, target, headers, body))?;
         self.response(method)
     }
 

@@ -60,18 +60,18 @@ impl Gateway {
     #[track_caller]
     pub fn start(config: Config) -> Gateway {
         let mut gateway = Gateway::launch(config);
-        let ready = crate::poll(seconds(20), || match gateway.process.exit() {
+        let ready = crate::poll(seconds(10), || match gateway.process.exit() {
             Some(status) => Some(Err(format!("it ended with {status}"))),
             None => (gateway.readyz() == Some(200)).then_some(Ok(())),
         });
         let why = match ready {
             Some(Ok(())) => return gateway,
             Some(Err(why)) => why,
-            None => "/readyz is not 200 after 20 s".to_owned(),
+            None => "/readyz is not 200 after 10 s".to_owned(),
         };
         std::thread::sleep(ms(50));
-        let config = gateway.config.render();
-        panic!("the gateway does not start: {why}\n--- config\n{config}");
+        eprintln!("--- configuration\n{}", gateway.config.render());
+        panic!("the gateway does not start: {why}");
     }
 
     /// Starts without waiting for anything.
@@ -117,16 +117,22 @@ impl Gateway {
         self.client().get(target).unwrap_or_else(|e| panic!("GET {target}: {e}"))
     }
 
-    /// One request to the admin port.
+    /// A connection to the admin port.
+    #[track_caller]
+    pub fn admin_client(&self) -> Client {
+        Client::connect(self.admin()).unwrap_or_else(|e| panic!("admin port: {e}")).for_host("localhost")
+    }
+
+    /// One GET to the admin port.
     #[track_caller]
     pub fn admin_get(&self, target: &str) -> Response {
-        let mut client = Client::connect(self.admin()).unwrap_or_else(|e| panic!("admin port: {e}"));
-        client.get(target).unwrap_or_else(|e| panic!("admin {target}: {e}"))
+        self.admin_client().get(target).unwrap_or_else(|e| panic!("admin {target}: {e}"))
     }
 
     /// The status of `/readyz`; `None` when the admin port does not answer.
     pub fn readyz(&self) -> Option<u16> {
-        Client::connect(self.admin()).ok()?.get("/readyz").ok().map(|r| r.status)
+        let client = Client::connect(self.admin()).ok()?;
+        client.for_host("localhost").get("/readyz").ok().map(|r| r.status)
     }
 
     /// All metrics now.

@@ -55,7 +55,7 @@ pub(crate) fn traffic_follows_the_record() {
         assert_eq!(rig.gateway.get("/").text(), "second");
     }
     assert_eq!(rig.first.request_count(), before, "the old address still gets requests");
-    assert_eq!(rig.gateway.process.stderr.count("SIGHUP"), 0);
+    assert_eq!(rig.gateway.process.stderr.count("reload pass complete"), 0);
 }
 
 pub(crate) fn last_good_addresses_outlive_the_name() {

@@ -80,7 +80,7 @@ pub(crate) fn chunked_both_ways() {
     let memory = Memory::watch(&gateway);
     let mut client = gateway.client();
     client.send(request("POST", "/stream-echo", &[("Transfer-Encoding", "chunked")], b"")).unwrap();
-    let mut writer = Client { wire: testkit::wire::Wire::new(client.wire.stream().try_clone().unwrap()) };
+    let mut writer = client.writer();
     let size = GIB / 4;
     let sending = std::thread::spawn(move || {
         testkit::standard::stream(size, |piece| writer.send(chunk(piece))).unwrap();
@@ -155,7 +155,7 @@ pub(crate) fn slow_backend_costs_no_memory() {
     let memory = Memory::watch(&gateway);
     let mut client = gateway.client();
     client.send(request("POST", "/", &[("Content-Length", &size.to_string())], b"")).unwrap();
-    let mut writer = Client { wire: testkit::wire::Wire::new(client.wire.stream().try_clone().unwrap()) };
+    let mut writer = client.writer();
     let sent = Arc::new(AtomicU64::new(0));
     let progress = Arc::clone(&sent);
     let sending = std::thread::spawn(move || {

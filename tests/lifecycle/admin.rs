@@ -30,7 +30,7 @@ pub(crate) fn probes_and_metrics_exactly() {
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
     assert!(metrics.text().ends_with('\n'));
     // One connection serves several probes.
-    let mut client = Client::connect(gateway.admin()).unwrap();
+    let mut client = gateway.admin_client();
     for _ in 0..3 {
         assert_eq!(client.get("/readyz").unwrap().status, 200);
     }
@@ -82,7 +82,7 @@ pub(crate) fn other_paths_and_methods() {
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         for path in ["/metrics", "/livez", "/nothing"] {
-            let mut client = Client::connect(gateway.admin()).unwrap();
+            let mut client = gateway.admin_client();
             let response = client.request(method, path, &[], b"").unwrap();
             assert_eq!(
                 (response.status, response.text().as_str()),
@@ -91,7 +91,7 @@ pub(crate) fn other_paths_and_methods() {
             );
         }
     }
-    let mut client = Client::connect(gateway.admin()).unwrap();
+    let mut client = gateway.admin_client();
     assert_eq!(client.request("HEAD", "/livez", &[], b"").unwrap().status, 405);
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn token_guards_all_but_the_probes() {
         assert_answer(&gateway, path, 403, TEXT, "forbidden\n");
     }
     let with = |value: &str| {
-        let mut client = Client::connect(gateway.admin()).unwrap();
+        let mut client = gateway.admin_client();
         client.request("GET", "/metrics", &[("Authorization", value)], b"").unwrap().status
     };
     for right in ["Bearer secret-token", "bearer secret-token", "Bearer  secret-token "] {
@@ -117,7 +117,7 @@ pub(crate) fn token_guards_all_but_the_probes() {
         assert_eq!(with(wrong), 403, "{wrong}");
     }
     assert_eq!(with(&format!("Bearer {hash}")), 403, "the hash is not the token");
-    let mut client = Client::connect(gateway.admin()).unwrap();
+    let mut client = gateway.admin_client();
     assert_eq!(client.request("POST", "/metrics", &[], b"").unwrap().status, 405, "the method comes first");
 }
 
@@ -127,12 +127,26 @@ pub(crate) fn data_port_has_no_admin_paths() {
         assert_eq!(gateway.get(path).text(), "one", "{path} belongs to the backend");
     }
     assert_eq!(backend.request_count(), 3);
-    // A client that sends nonsense to the admin port disturbs nobody.
+}
+
+pub(crate) fn other_hosts_are_refused() {
+    // A page in a browser can make its own name point here; what it asks for is not answered.
+    let (_backend, gateway) = gateway(|config| config);
+    for (host, status) in
+        [("evil.example:9090", 403), ("localhost:9090", 200), ("127.0.0.1", 200), ("[::1]:1", 200)]
+    {
+        let response = gateway.admin_client().request("GET", "/metrics", &[("Host", host)], b"").unwrap();
+        assert_eq!(response.status, status, "{host}");
+    }
+}
+
+pub(crate) fn crowds_and_nonsense_disturb_nobody() {
+    let (_backend, gateway) = gateway(|config| config);
     let mut rude = Client::connect(gateway.admin()).unwrap();
     rude.send_anyway(vec![0xff; 100_000]);
     drop(rude);
     let _silent: Vec<_> = (0..20).map(|_| Client::connect(gateway.admin()).unwrap()).collect();
-    let mut client = Client::connect(gateway.admin()).unwrap();
+    let mut client = gateway.admin_client();
     client.set_timeout(seconds(5));
     assert_eq!(client.get("/readyz").unwrap().status, 200);
 }

@@ -1,9 +1,14 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use testkit::gateway::{binary, cli};
 use testkit::process::{Process, SIGINT, run_command};
-use testkit::{Backend, Client, Config, Gateway, Listener, seconds};
+use testkit::{Backend, Client, Config, Fault, Gateway, Listener, Response, seconds};
+
+fn get(address: SocketAddr, target: &str) -> Result<Response, Fault> {
+    Client::connect(address)?.for_host("localhost").get(target)
+}
 
 pub(crate) fn version_and_help() {
     let version = cli(&["--version"]);
@@ -72,9 +77,7 @@ pub(crate) fn default_path() {
     let mut command = Command::new(binary());
     command.current_dir(dir.path());
     let _gateway = Process::spawn(command);
-    testkit::eventually("it serves", seconds(10), || {
-        Client::connect(front).and_then(|mut c| c.get("/")).is_ok_and(|r| r.status == 200)
-    });
+    testkit::eventually("it serves", seconds(10), || get(front, "/").is_ok_and(|r| r.status == 200));
 
     let empty = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
@@ -85,7 +88,7 @@ pub(crate) fn default_path() {
 }
 
 /// The `http://HOST:PORT` addresses in a text.
-fn addresses(text: &str) -> Vec<std::net::SocketAddr> {
+fn addresses(text: &str) -> Vec<SocketAddr> {
     let candidates = text.split("http://").skip(1);
     let mut found: Vec<_> = candidates
         .filter_map(|rest| {
@@ -106,9 +109,7 @@ pub(crate) fn demo_serves_until_interrupted() {
     let shown = testkit::poll(seconds(15), || {
         let text = [demo.stdout.lines(), demo.stderr.lines()].concat().join("\n");
         let found = addresses(&text);
-        let serving = found
-            .iter()
-            .any(|a| Client::connect(*a).and_then(|mut c| c.get("/")).is_ok_and(|r| r.status == 200));
+        let serving = found.iter().any(|a| get(*a, "/").is_ok_and(|r| r.status == 200));
         (serving || demo.exit().is_some()).then_some(found)
     });
     let shown = shown.unwrap_or_else(|| panic!("no address that serves: {}", demo.tail(40)));
@@ -117,7 +118,7 @@ pub(crate) fn demo_serves_until_interrupted() {
     let mut answers = std::collections::BTreeSet::new();
     for address in &shown {
         for _ in 0..6 {
-            if let Ok(response) = Client::connect(*address).and_then(|mut c| c.get("/"))
+            if let Ok(response) = get(*address, "/")
                 && response.status == 200
             {
                 answers.insert(response.text());
@@ -125,9 +126,7 @@ pub(crate) fn demo_serves_until_interrupted() {
         }
     }
     assert!(answers.len() >= 3, "{answers:?} at {shown:?}");
-    let ready = shown.iter().any(|a| {
-        Client::connect(*a).and_then(|mut c| c.get("/readyz")).is_ok_and(|r| r.text().contains("\"ok\""))
-    });
+    let ready = shown.iter().any(|a| get(*a, "/readyz").is_ok_and(|r| r.text().contains("\"ok\"")));
     assert!(ready, "the admin port is not among {shown:?}");
     demo.signal(SIGINT);
     assert_eq!(demo.wait_exit(seconds(20)), Some(0), "{}", demo.tail(20));

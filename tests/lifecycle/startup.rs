@@ -152,7 +152,7 @@ pub(crate) fn listener_without_backends_is_skipped() {
     assert!(testkit::Client::connect(address).is_err(), "it listens");
     let mut alone = Gateway::launch(Config::new().listener(Listener::h1()));
     assert_eq!(alone.process.wait_exit(seconds(10)), Some(1), "nothing to do");
-    assert_eq!(alone.process.stderr.count("no listeners started"), 1);
+    assert!(alone.process.stderr.count("no listeners started") >= 1);
 }
 
 pub(crate) fn old_and_new_process_share_the_port() {
