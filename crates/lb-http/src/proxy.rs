@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::RequestHead;
+use lb_core::head::{BodyLength, FieldName, RequestHead};
 use lb_core::retry::{self, Attempt, Failure};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
@@ -51,7 +51,7 @@ pub struct Client {
 pub struct Exchange {
     service: Rc<Service>,
     settings: Rc<Settings>,
-    request: Box<RequestHead>,
+    request: RequestHead,
     client: SocketAddr,
     pool: PoolIndex,
     stage: Stage,
@@ -68,6 +68,8 @@ pub struct Exchange {
     /// The backend takes no more at the moment.
     back_stall: Stall,
     response: Response,
+    /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
+    backend_status: Option<u16>,
     /// Response bytes on their way past user space.
     pipe: Option<Pipe>,
     received: u64,
@@ -109,14 +111,14 @@ impl Exchange {
     pub fn new(
         service: Rc<Service>,
         settings: Rc<Settings>,
-        mut request: Box<RequestHead>,
+        mut request: RequestHead,
         client: &Client,
         started: Instant,
     ) -> Self {
         // No route: an index that no pool has, which is answered as if the pool were empty.
         let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
-        let has_body = request.body != lb_core::head::BodyLength::None
-            && request.body != lb_core::head::BodyLength::Known(0);
+        let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
+        let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
         rules::request(
             &mut request,
             &Hop { client: &client.text, scheme: client.scheme },
@@ -134,10 +136,11 @@ impl Exchange {
             member: None,
             failed: Vec::new(),
             retries: 0,
-            upload: Upload::new(has_body, started),
+            upload: Upload::new(has_body, expects, started),
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
+            backend_status: None,
             pipe: None,
             received: 0,
             sent: 0,
@@ -194,6 +197,7 @@ impl Exchange {
         self.leave_member(None);
         self.member = Some((at, self.now));
         member.metrics.worker(self.service.worker.io.id).inflight.inc();
+        self.service.worker.metrics.pool_acquires.inc();
         let upstreams = &self.service.worker.upstreams;
         let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
         match pooled {
@@ -212,9 +216,13 @@ impl Exchange {
     /// Sends the request on a connection that stands ready.
     fn begin(&mut self, member: &Member, stream: lb_io::TcpStream, reused: bool, born: Instant) {
         use crate::exchange::Back;
-        if self.request.authority.is_empty() && self.request.fields.value_of(b"host").is_none() {
+        if self.request.fields.values(FieldName::Host).next().is_none() {
             // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
-            self.request.fields.push(b"Host", member.name.as_bytes());
+            if self.request.authority.is_empty() {
+                self.request.fields.push(b"Host", member.name.as_bytes());
+            } else {
+                self.request.fields.push_copy(b"Host", self.request.authority);
+            }
         }
         let io = Rc::clone(&self.service.worker.io);
         let mut back = H1Back::new(stream, io, self.settings.http.max_header_bytes);
@@ -332,6 +340,9 @@ impl Exchange {
     fn bad_response(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reason: UpstreamReject) -> Turn {
         self.service.worker.metrics.upstream_rejected.of(reason).inc();
         let status = if reason == UpstreamReject::Timeout { 504 } else { 502 };
+        if self.response.status == 0 {
+            self.backend_status = Some(status);
+        }
         self.answer(cx, front, status, record::upstream_name(reason))
     }
 
@@ -394,18 +405,8 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.now = self.now.max(Instant::now());
         record::exchange(self);
-        self.leave_member(self.backend_status());
+        self.leave_member(self.backend_status);
         self.service.worker.put_head(std::mem::take(&mut self.request));
-    }
-}
-
-impl Exchange {
-    /// The status that the backend gave; a status that the gateway made up counts as the backend's failure where it was one.
-    fn backend_status(&self) -> Option<u16> {
-        match self.response.status {
-            0 => None,
-            status => Some(status),
-        }
     }
 }
 

@@ -33,8 +33,7 @@ pub struct HttpWorker {
     pub access_log: Option<AccessLogHandle>,
     /// Responses pass through one head at a time, within one call.
     pub(crate) response: RefCell<ResponseHead>,
-    #[expect(clippy::vec_box, reason = "heads move from here into exchanges and back, by pointer")]
-    heads: RefCell<Vec<Box<RequestHead>>>,
+    heads: RefCell<Vec<RequestHead>>,
 }
 
 impl HttpWorker {
@@ -57,13 +56,13 @@ impl HttpWorker {
 
     /// An empty head.
     #[inline]
-    pub(crate) fn take_head(&self) -> Box<RequestHead> {
+    pub(crate) fn take_head(&self) -> RequestHead {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps a head's memory for the next request.
     #[inline]
-    pub(crate) fn put_head(&self, mut head: Box<RequestHead>) {
+    pub(crate) fn put_head(&self, mut head: RequestHead) {
         let mut heads = self.heads.borrow_mut();
         if heads.len() < KEEP_HEADS && head.fields.text_capacity() <= 16 * 1024 {
             head.clear();

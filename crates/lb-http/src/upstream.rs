@@ -79,7 +79,6 @@ impl Upstreams {
     /// An idle connection that is still open as far as this process knows.
     #[inline]
     pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Reused> {
-        self.metrics.pool_acquires.inc();
         let limits = self.limits.borrow();
         loop {
             let idle = endpoint.idle.borrow_mut().pop()?;

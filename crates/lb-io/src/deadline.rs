@@ -34,7 +34,8 @@ impl<'a> Deadline<'a> {
         }
         loop {
             if self.sleep.as_mut().poll(cx).is_pending() {
-                self.registered = true;
+                // A task that has used up its budget is told Pending before the timer is even looked at, and is polled again.
+                self.registered = tokio::task::coop::has_budget_remaining();
                 return false;
             }
             if self.sleep.deadline() >= at {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_core::rng::SplitMix64;
@@ -53,14 +52,14 @@ impl TcpListener {
 }
 
 impl TcpListener {
-    /// A connection that waits already, if there is one.
-    ///
-    /// # Errors
-    /// Those of accept(2).
-    pub fn try_accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-        match self.inner.poll_accept(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => Some(result.map(|(stream, peer)| (TcpStream::new(stream), peer))),
-            Poll::Pending => None,
+    /// Closes the socket, but first takes every connection whose handshake is done: closing would reset them.
+    pub fn close(self, mut take: impl FnMut(TcpStream, SocketAddr)) {
+        let Ok(listener) = self.inner.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                take(TcpStream::new(stream), peer);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
@@ -81,9 +82,15 @@ impl TcpStream {
     }
 
     /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
-    /// received; asks the kernel nothing.
+    /// received; the kernel is asked only where the last read took exactly what there was, which tells nothing about the next.
     pub fn is_quiet(&self) -> bool {
         self.inner.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+            || self
+                .inner
+                .try_io(Interest::READABLE, || {
+                    Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
+                })
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.

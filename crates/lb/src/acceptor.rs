@@ -61,16 +61,15 @@ impl Acceptor {
                 }
                 Err(error) => {
                     if let Some(wait) = self.failed(&error, &mut backoff) {
-                        tokio::time::sleep(wait).await;
+                        tokio::select! {
+                            () = self.stop.notified() => break,
+                            () = tokio::time::sleep(wait) => {}
+                        }
                     }
                 }
             }
         }
-        // Their handshakes are done: closing the socket would reset them.
-        while let Some(accepted) = listener.try_accept() {
-            let Ok((stream, peer)) = accepted else { break };
-            self.admit(stream, peer);
-        }
+        listener.close(|stream, peer| self.admit(stream, peer));
     }
 
     /// Counts a failure and says how long to wait before the next try.

@@ -58,16 +58,22 @@ pub(crate) struct Control {
 impl Control {
     /// Serves signals and timers until it is time to drain.
     pub(crate) async fn until_terminated(&mut self, mut signals: Signals) {
+        let Signals { hangup, user1, terminate, interrupt } = &mut signals;
         loop {
-            let names_due = self.valid_until;
+            let work = async {
+                tokio::select! {
+                    // However many came while a pass was running, one pass follows.
+                    _ = hangup.recv() => self.reload().await,
+                    _ = user1.recv() => self.reopen(),
+                    () = at(self.valid_until) => self.refresh_names().await,
+                }
+            };
+            // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
             tokio::select! {
                 biased;
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
-                // However many came while a pass was running, one pass follows.
-                _ = signals.hangup.recv() => self.reload().await,
-                _ = signals.user1.recv() => self.reopen(),
-                () = at(names_due) => self.refresh_names().await,
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                () = work => {}
             }
         }
     }
@@ -81,7 +87,7 @@ impl Control {
             Err(error) => {
                 // Every name has a last answer, so this cannot happen twice in a row for the same reason.
                 tracing::warn!(error = format!("{error:#}"), "names could not be refreshed");
-                self.valid_until = Some(Instant::now() + self.resolver.negative_ttl());
+                self.valid_until = Some(Instant::now() + names::retry_after(&self.resolver));
                 return;
             }
         };

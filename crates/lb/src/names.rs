@@ -61,6 +61,8 @@ pub(crate) async fn resolve(
                     (old.addresses.clone(), Some(Instant::now() + retry_after(resolver)))
                 }
             };
+            // Never ask in a tight loop, whatever the answer says.
+            let until = until.map(|until| until.max(Instant::now() + LEAST_WAIT));
             resolution.valid_until = [resolution.valid_until, until].into_iter().flatten().min();
             backends.push(ResolvedBackend { name: backend.name.clone(), weight: backend.weight, addresses });
         }
@@ -77,9 +79,12 @@ pub(crate) async fn resolve(
     Ok(resolution)
 }
 
-/// Never ask a failing server in a tight loop, whatever the configuration says.
-fn retry_after(resolver: &Resolver) -> Duration {
-    resolver.negative_ttl().max(Duration::from_millis(100))
+/// Least time between two questions for a name.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+
+/// When to ask again after a failure.
+pub(crate) fn retry_after(resolver: &Resolver) -> Duration {
+    resolver.negative_ttl().max(LEAST_WAIT)
 }
 
 fn context(listener: &Listener, backend: &str) -> String {
@@ -100,9 +105,9 @@ async fn lookup(
     }
     let resolved = resolver.resolve(&address.host).await?;
     if resolved.cached {
-        metrics.dns_cache_hits.inc()
+        metrics.dns_cache_hits.inc();
     } else {
-        metrics.dns_cache_misses.inc()
+        metrics.dns_cache_misses.inc();
     }
     let addresses = resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect();
     Ok((addresses, resolved.valid_until))

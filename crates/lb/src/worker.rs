@@ -164,7 +164,7 @@ impl Worker {
             match lb_io::listener::TcpListener::new(socket) {
                 Ok(socket) => tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, seed))),
                 Err(error) => {
-                    tracing::error!(%error, listener = listener.name, "listening socket is unusable")
+                    tracing::error!(%error, listener = listener.name, "listening socket is unusable");
                 }
             }
         }
@@ -202,6 +202,13 @@ impl Worker {
     /// Puts a snapshot in force. Requests and connections that run keep what they began with.
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.upstreams.set_limits(snapshot.config.pool.clone());
+        let named: std::collections::HashSet<SocketAddr> = snapshot
+            .backends
+            .iter()
+            .flatten()
+            .flat_map(|backend| backend.addresses.iter().copied())
+            .collect();
+        self.upstreams.retire(|address| named.contains(&address));
         for running in &self.listeners {
             let Some((listener, backends)) = snapshot.listener(running.index) else { continue };
             running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
@@ -210,19 +217,11 @@ impl Worker {
                     service.replace(self.http_settings(&snapshot.config, listener, backends));
                 }
                 Protocol::Tcp(service) => {
-                    service.replace(self.tcp_settings(&snapshot.config, listener, backends))
+                    service.replace(self.tcp_settings(&snapshot.config, listener, backends));
                 }
             }
         }
         self.snapshot = snapshot;
-        let named: std::collections::HashSet<SocketAddr> = self
-            .snapshot
-            .backends
-            .iter()
-            .flatten()
-            .flat_map(|backend| backend.addresses.iter().copied())
-            .collect();
-        self.upstreams.retire(|address| named.contains(&address));
     }
 
     fn stop_accepting(&mut self, done: oneshot::Sender<()>) {

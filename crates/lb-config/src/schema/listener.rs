@@ -184,7 +184,7 @@ static HTTP: Block = Block {
         Key::integer("max_uri_bytes", 64, 65_536, BYTES)
             .or(8192)
             .live("The longest request target; a longer one is answered 414."),
-        Key::integer("retries", 0, 10, "").or(1).live(
+        Key::integer("retries", 0, 10, "").or(3).live(
             "How many further backends or connections are tried when a connect fails, or when a reused connection \
              died before any byte of the response.",
         ),

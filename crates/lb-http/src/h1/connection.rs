@@ -12,7 +12,7 @@ use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
 use lb_observe::metrics::RejectReason;
 use tokio::time::{Instant, sleep_until};
 
-use super::front::{H1Front, HeadError};
+use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
 use crate::answer;
 use crate::exchange::{Front, Gone, Progress, Reject, Sink};
 use crate::proxy::{Client, End, Exchange};
@@ -20,14 +20,15 @@ use crate::record;
 use crate::rules;
 use crate::service::{Service, Settings};
 
-/// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
-const MAX_DISCARD_BYTES: u64 = 64 * 1024;
-
-/// Bytes that are read after the last answer, so that it is not lost to a reset.
-const MAX_LINGER_BYTES: usize = 1 << 20;
-
-/// How long the last answer is given to be read.
+/// How long the last answer is given to be read, and the client to end what it sends: a close before that would reset the connection
+/// and may destroy the answer.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The same while the gateway drains.
+const DRAIN_LINGER: Duration = Duration::from_millis(500);
+
+/// How long a connection that was accepted just before a drain is given to bring its request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one accepted connection to its end. `guard` is its entry in the registry of live connections.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
@@ -55,21 +56,17 @@ struct Connection {
     service: Rc<Service>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a busy connection enters the large one for every request: no allocation there"
-)]
 enum State {
     /// Between requests, or within a head.
     Head { since: Instant, first_byte: Option<Instant> },
     /// Within a request.
-    Exchange(Exchange),
+    Exchange(Box<Exchange>),
     /// The answer is sent; what is left of a small body is thrown away.
     Discard { until: Instant, left: u64 },
     /// The last answer is being sent, then our side is shut down.
     Last { until: Instant },
     /// Our side is shut down; the client's bytes run out.
-    Linger { until: Instant, left: usize },
+    Linger { until: Instant },
 }
 
 impl Connection {
@@ -105,9 +102,6 @@ impl Connection {
     /// Waits for a request. `None` closes the connection.
     fn poll_head(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
         let State::Head { since, first_byte } = self.state else { return Poll::Ready(None) };
-        if self.front.phase() != Phase::Serving && !self.front.has_early() {
-            return Poll::Ready(None);
-        }
         let worker = Rc::clone(&self.service.worker);
         let settings = self.service.settings();
         let mut head = worker.take_head();
@@ -124,13 +118,13 @@ impl Connection {
                     self.front.last_request();
                 }
                 let service = Rc::clone(&self.service);
-                return Poll::Ready(Some(State::Exchange(Exchange::new(
+                return Poll::Ready(Some(State::Exchange(Box::new(Exchange::new(
                     service,
                     settings,
                     head,
                     &self.client,
                     started,
-                ))));
+                )))));
             }
             Poll::Ready(Err(HeadError::Closed)) => {
                 worker.put_head(head);
@@ -141,6 +135,10 @@ impl Connection {
                 let partial = self.front.has_early();
                 if !partial {
                     self.front.rest();
+                }
+                if !partial && self.front.phase() != Phase::Serving && self.is_idle_at_drain(since) {
+                    worker.put_head(head);
+                    return Poll::Ready(None);
                 }
                 let first_byte = first_byte.or_else(|| partial.then(Instant::now));
                 self.state = State::Head { since, first_byte };
@@ -160,9 +158,18 @@ impl Connection {
         Poll::Ready(Some(State::Last { until: Instant::now() + settings.http.write_timeout }))
     }
 
+    /// Whether a drain may close this connection, which has no request now. One that has just come brings a request as a rule, and is
+    /// given a moment to do so.
+    fn is_idle_at_drain(&self, since: Instant) -> bool {
+        self.requests > 0 || since.elapsed() >= FIRST_REQUEST
+    }
+
     /// When the wait for a head ends.
     fn head_due(&self, settings: &Settings, since: Instant, first_byte: Option<Instant>) -> Instant {
         let http = &settings.http;
+        if first_byte.is_none() && self.front.phase() != Phase::Serving {
+            return since + FIRST_REQUEST;
+        }
         match first_byte {
             Some(first) if self.requests == 0 => {
                 (since + http.header_timeout).min(first + settings.header_deadline)
@@ -179,7 +186,10 @@ impl Connection {
         worker.metrics.request_rejected.of(reject.reason).inc();
         self.front.last_request();
         answer::send(cx, &mut self.front, reject.status, &mut worker.response.borrow_mut());
+        // As much as leaves at once, so that the record can say so; the rest leaves later.
+        let _ = self.front.poll_flush(cx);
         let traffic = self.front.take_traffic();
+        worker.metrics.bytes_backend_to_client.add(traffic.sent);
         record::write(&record::Entry {
             service: &self.service,
             request: head,
@@ -247,23 +257,20 @@ impl Connection {
         }
         self.front.shutdown();
         let Poll::Ready(Ok(())) = self.front.poll_flush(cx) else { return Poll::Ready(None) };
-        Poll::Ready(Some(State::Linger { until: Instant::now() + LINGER, left: MAX_LINGER_BYTES }))
+        let linger = if self.front.phase() == Phase::Serving { LINGER } else { DRAIN_LINGER };
+        Poll::Ready(Some(State::Linger { until: Instant::now() + linger }))
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<Option<State>> {
-        let State::Linger { until, left } = &mut self.state else { return Poll::Ready(None) };
+        let State::Linger { until } = self.state else { return Poll::Ready(None) };
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         loop {
             match self.front.poll_discard(cx, &mut scratch) {
                 Poll::Ready(0) => return Poll::Ready(None),
-                Poll::Ready(n) => {
-                    *left = left.saturating_sub(n);
-                    if *left == 0 {
-                        return Poll::Ready(None);
-                    }
-                }
-                Poll::Pending if deadline.poll(cx, *until) => return Poll::Ready(None),
+                Poll::Ready(_) if Instant::now() >= until => return Poll::Ready(None),
+                Poll::Ready(_) => {}
+                Poll::Pending if deadline.poll(cx, until) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -14,6 +14,9 @@ use super::request::{self, HeadLimits};
 use super::wire::{Wire, Writing};
 use crate::exchange::{Front, FrontError, Gone, Progress, Reject, Sink, Traffic};
 
+/// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
+pub(super) const MAX_DISCARD_BYTES: u64 = 64 * 1024;
+
 /// A connection from a client.
 #[derive(Debug)]
 pub(super) struct H1Front {
@@ -159,7 +162,7 @@ impl H1Front {
 
     /// Whether the client said that this was its last request, and nothing of it waits to be read.
     pub(super) fn client_closes(&self) -> bool {
-        self.client_closes && self.wire.early.is_empty()
+        self.client_closes && self.wire.early.is_empty() && self.wire.stream.is_quiet()
     }
 
     /// Whether the request body was read to its end.
@@ -322,6 +325,10 @@ impl Front for H1Front {
             BodyLength::Unknown => Writing::Chunked,
         };
         if head.body == BodyLength::Unknown && self.http10 {
+            self.keep = false;
+        }
+        // The answer is there before the request: what is left of a large body will not be waited for.
+        if matches!(self.reading, BodyReader::Length(left) if left > MAX_DISCARD_BYTES) {
             self.keep = false;
         }
         self.keep = self.is_kept();

@@ -77,7 +77,13 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         return Err(Reject::new(414, RejectReason::UriTooLong));
     }
     let absolute = split_target(method, target)?;
-    head.target = span(absolute.path);
+    head.target = if absolute.path.is_empty() {
+        // `http://host` means its root (RFC 9112 §3.2.1).
+        let root = head.fields.append_text(b"/");
+        Span::new(root, root.saturating_add(1))
+    } else {
+        span(absolute.path)
+    };
 
     let mut framing = Framing::default();
     let mut host: Option<&[u8]> = None;
@@ -195,7 +201,7 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
             let (authority, path) = rest.split_at(path_at.unwrap_or(rest.len()));
             // `http://host?query` has an empty path, which origin form cannot say without inventing bytes.
             match path {
-                [b'/', ..] => Ok(Target { authority: Some(authority), path }),
+                [] | [b'/', ..] => Ok(Target { authority: Some(authority), path }),
                 _ => Err(bad),
             }
         }

@@ -103,7 +103,9 @@ pub fn parse(
         WireBody::Chunked | WireBody::UntilClose => BodyLength::Unknown,
     };
     let keep_alive = if http10 { keep_alive && !close } else { !close };
-    Ok(Some(Parsed { consumed, body, keep_alive: keep_alive && body != WireBody::UntilClose }))
+    // A backend that announces a body where none may be might send it.
+    let clean = !bodiless || matches!(delimiter, Delimiter::Absent | Delimiter::Length(0));
+    Ok(Some(Parsed { consumed, body, keep_alive: keep_alive && clean && body != WireBody::UntilClose }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{Fields, ResponseHead};
+use lb_core::head::{FieldName, Fields, ResponseHead};
 use lb_core::retry::Failure;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
@@ -68,7 +68,19 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         let mut head = worker.response.borrow_mut();
-        let Self { stage, upload, response, pipe, front_stall, back_stall, now, settings, .. } = self;
+        let Self {
+            stage,
+            upload,
+            response,
+            backend_status,
+            pipe,
+            front_stall,
+            back_stall,
+            now,
+            settings,
+            request,
+            ..
+        } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
         for _ in 0..ROUNDS {
             let mut moved = false;
@@ -111,13 +123,23 @@ impl Exchange {
                     Spliced::Stop(stop) => return stop,
                 }
             } else if !response.done && !front_stall.is_on() {
-                let mut sink =
-                    ToClient { front: &mut *front, response, alt_svc: settings.alt_svc.as_deref() };
+                let mut sink = ToClient {
+                    front: &mut *front,
+                    response,
+                    alt_svc: settings.alt_svc.as_deref(),
+                    upgrade: request.upgrade(),
+                };
                 let was_tunnel = sink.response.tunnel;
                 match back.poll_response(cx, &mut scratch, &mut head, &mut sink) {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
                         response.done = progress == Progress::End;
+                        if response.status != 0 || response.interims > 0 {
+                            upload.answered(*now);
+                        }
+                        if response.status != 0 {
+                            *backend_status = Some(response.status);
+                        }
                         if response.tunnel {
                             // The tunnel's clock runs for both directions.
                             upload.moved(0, *now);
@@ -142,7 +164,7 @@ impl Exchange {
                     return Stop::Done;
                 }
                 // A tunnel ends when both directions have, and what waits has left.
-                if upload.is_done() && !back_stall.is_on() && !front_stall.is_on() {
+                if !upload.is_wanted() && !back_stall.is_on() && !front_stall.is_on() {
                     return Stop::Done;
                 }
             }
@@ -236,7 +258,12 @@ fn flush_back(
     now: Instant,
 ) {
     match back.poll_flush(cx) {
-        Poll::Ready(Ok(())) => stall.end(),
+        Poll::Ready(Ok(())) => {
+            if stall.is_on() {
+                stall.end();
+                upload.resume(now);
+            }
+        }
         Poll::Ready(Err(Gone)) => {
             stall.end();
             upload.abandon();
@@ -294,6 +321,8 @@ struct ToClient<'a, F> {
     front: &'a mut F,
     response: &'a mut Response,
     alt_svc: Option<&'a str>,
+    /// The protocol that the request asked for.
+    upgrade: &'a [u8],
 }
 
 impl<F: Front> Sink for ToClient<'_, F> {
@@ -325,6 +354,13 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             rules::response(head, None);
             self.front.interim(head);
             return Ok(Next::Head);
+        }
+        if head.status == 101 {
+            // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
+            let agreed = head.fields.values(FieldName::Upgrade).next();
+            if !agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.upgrade)) {
+                return Err(UpstreamReject::UnaskedSwitch);
+            }
         }
         rules::response(head, self.alt_svc);
         self.response.status = head.status;

@@ -43,33 +43,55 @@ impl Stall {
 /// How the request body gets on.
 #[derive(Debug)]
 pub(super) struct Upload {
+    has_body: bool,
     done: bool,
     /// The backend takes no more of it, but may still answer.
     abandoned: bool,
-    bytes: u64,
-    started: Instant,
+    /// The client waits to be told to go on (RFC 9110 §10.1.1): it is not the client that keeps everybody waiting.
+    expects: bool,
+    consumed: bool,
     progress: Instant,
-    /// Sweeps over which the rate was looked at.
+    /// Since when the rate counts, and the bytes since then.
+    rate_since: Instant,
+    rate_bytes: u64,
+    /// Sweeps over which the rate was looked at, those of the grace included.
     sweeps: u32,
 }
 
 impl Upload {
-    pub(super) fn new(has_body: bool, now: Instant) -> Self {
+    pub(super) fn new(has_body: bool, expects: bool, now: Instant) -> Self {
         Self {
+            has_body,
             done: !has_body,
             abandoned: false,
-            bytes: 0,
-            started: now,
+            expects,
+            consumed: false,
             progress: now,
+            rate_since: now,
+            rate_bytes: 0,
             sweeps: RATE_GRACE_SWEEPS,
         }
     }
 
     /// A backend is there: its answer is due from now on, and so is the client's body.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.started = now;
-        self.progress = now;
         self.abandoned = false;
+        self.resume(now);
+    }
+
+    /// The client was held back until now: its clocks start anew.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.progress = now;
+        self.rate_since = now;
+        self.rate_bytes = 0;
+        self.sweeps = RATE_GRACE_SWEEPS;
+    }
+
+    /// The backend has said something: a client that waited for it goes on.
+    pub(super) fn answered(&mut self, now: Instant) {
+        if std::mem::take(&mut self.expects) {
+            self.resume(now);
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -81,9 +103,9 @@ impl Upload {
         !self.done && !self.abandoned
     }
 
-    /// Whether body bytes were taken from the client and cannot be had again.
+    /// Whether something of the body was taken from the client and cannot be had again; the end of an empty one included.
     pub(super) fn is_consumed(&self) -> bool {
-        self.bytes > 0
+        self.consumed || (self.done && self.has_body)
     }
 
     pub(super) fn abandon(&mut self) {
@@ -91,12 +113,17 @@ impl Upload {
     }
 
     pub(super) fn moved(&mut self, bytes: u64, now: Instant) {
-        self.bytes = self.bytes.saturating_add(bytes);
+        if bytes > 0 {
+            self.consumed = true;
+            self.expects = false;
+        }
+        self.rate_bytes = self.rate_bytes.saturating_add(bytes);
         self.progress = now;
     }
 
     pub(super) fn finish(&mut self, now: Instant) {
         self.done = true;
+        self.expects = false;
         self.progress = now;
     }
 
@@ -107,16 +134,16 @@ impl Upload {
     }
 
     fn rate_due(&self, interval: Duration) -> Instant {
-        self.started + interval.saturating_mul(self.sweeps)
+        self.rate_since + interval.saturating_mul(self.sweeps)
     }
 
     fn is_too_slow(&self, least: u64, now: Instant) -> bool {
-        let seconds = (now - self.started).as_secs_f64();
+        let seconds = (now - self.rate_since).as_secs_f64();
         #[expect(
             clippy::cast_precision_loss,
             reason = "a rate of bytes per second needs no more than 52 bits"
         )]
-        let (bytes, least) = (self.bytes as f64, least as f64);
+        let (bytes, least) = (self.rate_bytes as f64, least as f64);
         bytes < least * seconds
     }
 }
@@ -140,7 +167,7 @@ impl Exchange {
     /// The earliest moment at which something may have expired.
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
-        let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.body_timeout)];
+        let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
         let rest = if self.response.tunnel {
             [Some(self.upload.progress + self.settings.tunnel_idle), None]
         } else {
@@ -158,7 +185,7 @@ impl Exchange {
         }
         if self.waits_for_client() {
             Some(self.upload.progress + self.settings.http.body_timeout)
-        } else if self.response.status == 0 && !self.upload.is_wanted() {
+        } else if self.response.status == 0 && !self.back_stall.is_on() {
             Some(self.upload.progress + self.settings.http.head_timeout)
         } else {
             None
@@ -166,7 +193,10 @@ impl Exchange {
     }
 
     fn waits_for_client(&self) -> bool {
-        matches!(self.stage, Stage::Relay { .. }) && self.upload.is_wanted() && !self.back_stall.is_on()
+        matches!(self.stage, Stage::Relay { .. })
+            && self.upload.is_wanted()
+            && !self.upload.expects
+            && !self.back_stall.is_on()
     }
 
     fn counts_rate(&self) -> bool {
@@ -181,14 +211,18 @@ impl Exchange {
         if come(self.front_stall.due(http.write_timeout)) {
             return Some(Expired::ClientRead);
         }
-        if come(self.back_stall.due(http.body_timeout)) {
+        if come(self.back_stall.due(http.write_timeout)) {
             return Some(Expired::Backend);
         }
         if self.response.tunnel {
             return come(Some(self.upload.progress + self.settings.tunnel_idle))
                 .then_some(Expired::TunnelIdle);
         }
-        if come(self.phase_due()) || come(Some(self.started + http.total_timeout)) {
+        let total = come(Some(self.started + http.total_timeout));
+        if total && (self.front_stall.is_on() || matches!(self.stage, Stage::Flush)) {
+            return Some(Expired::ClientRead);
+        }
+        if total || come(self.phase_due()) {
             return Some(if self.waits_for_client() { Expired::Upload } else { Expired::Backend });
         }
         if self.counts_rate() && come(Some(self.upload.rate_due(self.settings.rate_interval))) {
