@@ -25,9 +25,12 @@ pub fn request_head(input: &[u8]) {
     let mut head = RequestHead::default();
     let Ok(Some(parsed)) = request::parse(input, &LIMITS, &mut head) else { return };
     assert!(parsed.consumed <= input.len());
+    // Asked of the bytes, not of the parser: what counts is what another parser would see.
+    assert!(every_lf_follows_cr(input.get(..parsed.consumed).unwrap_or(input)));
     let mut wire = Vec::new();
     head.fields.drop_hop_by_hop();
     crate::h1::encode_request(&head, &mut wire);
+    assert!(every_lf_follows_cr(&wire));
     if head.authority().is_empty() {
         return;
     }
@@ -42,6 +45,12 @@ pub fn request_head(input: &[u8]) {
             (again.method(), again.target(), again.authority(), again.body)
         );
     }
+}
+
+fn every_lf_follows_cr(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(at, byte)| {
+        *byte != b'\n' || at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\r')
+    })
 }
 
 /// A response head: parsing never panics.

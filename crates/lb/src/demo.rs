@@ -22,7 +22,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let backends: Vec<SocketAddr> =
         ["red", "green", "blue"].into_iter().map(backend).collect::<Result<_, _>>()?;
     let mut text = format!(
-        "[runtime]\nreadiness_settle_ms = 0\ndrain_timeout_ms = 1000\n\n[observability]\nmetrics_bind = \"{admin}\"\n\n\
+        "[runtime]\nworkers = 1\nreadiness_settle_ms = 0\ndrain_timeout_ms = 1000\n\n[observability]\nmetrics_bind = \"{admin}\"\n\n\
          [[listeners]]\naddress = \"{listen}\"\nprotocol = \"h1\"\n"
     );
     for backend in &backends {

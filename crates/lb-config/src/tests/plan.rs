@@ -65,11 +65,11 @@ fn backends_change_live_and_by_name() {
 
 #[test]
 fn blocks_of_a_listener_change_live() {
-    let http = "protocol = \"h1\"\n[listeners.http]\nheader_timeout_ms = 2500\nretries = 3";
+    let http = "protocol = \"h1\"\n[listeners.http]\nheader_timeout_ms = 2500\nretries = 2";
     live(
         "protocol = \"h1\"",
         http,
-        &["listener.l7 | listener 0.0.0.0:80 http: header_timeout: 10s -> 2.5s, retries: 1 -> 3"],
+        &["listener.l7 | listener 0.0.0.0:80 http: header_timeout: 10s -> 2.5s, retries: 3 -> 2"],
     );
     live(
         "protocol = \"h1\"",

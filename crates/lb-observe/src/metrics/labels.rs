@@ -78,12 +78,8 @@ labels! {
 
     /// Why a connection was closed right after it was accepted.
     AcceptReject {
-        /// The process-wide connection cap is reached.
-        OverCap = "over_cap",
         /// The client's address has as many connections as one address may have.
         PerIp = "per_ip",
-        /// The listener is draining.
-        Draining = "draining",
     }
 
     /// Why a request was sent to a backend once more.
@@ -158,8 +154,6 @@ labels! {
         ChunkSyntax = "chunk_syntax",
         /// A trailer section that breaks the grammar or the limits.
         Trailer = "trailer",
-        /// Tunnel bytes that came before the tunnel was granted.
-        EarlyTunnelData = "early_tunnel_data",
     }
 
     /// Why the response of a backend was refused.

@@ -100,7 +100,7 @@ fn known_series_are_zero_at_boot() {
         r#"accept_shed_total{listener="l"}"#,
         r#"http_requests_total{listener="l",route="",version="h1",status_class="none"}"#,
         r#"http_request_duration_seconds_count{listener="l",route="",version="h1"}"#,
-        r#"request_rejected_total{reason="early_tunnel_data"}"#,
+        r#"request_rejected_total{reason="trailer"}"#,
         r#"shutdown_drain_seconds_global_count{phase="XdpDetach",outcome="not_attempted"}"#,
     ] {
         assert_eq!(scraped.value(series), 0.0, "{series}");
