@@ -81,12 +81,19 @@ impl Gateway {
 
     /// Starts with more environment, without waiting for anything.
     pub fn launch_with(config: Config, environment: &[(&str, &str)]) -> Gateway {
+        Gateway::launch_as(config, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    /// Starts with a command that `prepare` has changed, without waiting for anything.
+    pub fn launch_as(config: Config, prepare: impl FnOnce(&mut Command)) -> Gateway {
         let dir = tempfile::Builder::new().prefix("expressgateway-").tempdir().unwrap();
         let path = dir.path().join("lb.toml");
         std::fs::write(&path, config.render()).unwrap();
         let mut command = Command::new(binary());
         command.arg(&path).current_dir(dir.path()).env_remove("RUST_LOG").env_remove("LB_LOG_FORMAT");
-        command.envs(environment.iter().copied());
+        prepare(&mut command);
         Gateway { process: Process::spawn(command), config, dir }
     }
 

@@ -39,6 +39,18 @@ pub fn spawn_tied(mut command: Command) -> std::io::Result<Child> {
     answer.recv().unwrap()
 }
 
+/// Lets `command` hold at most `count` descriptors.
+pub fn limit_descriptors(command: &mut Command, count: u64) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    // SAFETY: setrlimit is a bare system call on a value that the closure owns, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
 /// A running child, killed when dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -299,3 +299,18 @@ pub(crate) fn client_that_leaves_ends_the_upstream_request() {
     }
     backend.assert_clean();
 }
+
+pub(crate) fn backend_that_resets_in_an_upload_is_502() {
+    let backend = Backend::start(|conn| {
+        conn.head()?;
+        conn.pause(ms(100));
+        conn.reset();
+        Ok(())
+    });
+    let gateway = gateway(&[&backend]);
+    let mut client = gateway.client();
+    client.set_timeout(seconds(5));
+    client.send(request("POST", "/", &[("Content-Length", "1000000")], &[b'x'; 1000])).unwrap();
+    assert_eq!(client.response("POST").unwrap().status, 502);
+    assert_eq!(backend.request_count(), 1, "an upload was sent twice");
+}

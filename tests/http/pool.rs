@@ -16,6 +16,18 @@ pub(crate) fn one_client_needs_one_upstream_connection() {
     assert!(backend.connections() <= 2, "{} connections for one client", backend.connections());
 }
 
+pub(crate) fn bulk_gives_the_connection_back() {
+    // Whatever path a large body takes, it leaves behind a connection that is seen to be usable.
+    let backend = Backend::standard("one");
+    let gateway = gateway(&[&backend]);
+    let mut client = gateway.client();
+    for _ in 0..45 {
+        assert_eq!(client.get("/bytes/100000").unwrap().body.len(), 100_000);
+        assert_eq!(client.get("/bytes/1000000").unwrap().body.len(), 1_000_000);
+    }
+    assert!(backend.connections() <= 2, "{} connections for one client", backend.connections());
+}
+
 pub(crate) fn connections_are_shared_by_clients() {
     let backend = Backend::standard("one");
     let gateway = gateway_with(&[&backend], |config| config.runtime("workers", 2), |listener| listener);

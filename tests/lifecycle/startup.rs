@@ -1,10 +1,11 @@
 //! From the start to readiness.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 use testkit::gateway::message;
 use testkit::load::Load;
-use testkit::process::{SIGHUP, SIGTERM, SIGUSR1};
-use testkit::{Backend, Config, Gateway, Listener, ms, seconds};
+use testkit::process::{SIGHUP, SIGTERM, SIGUSR1, limit_descriptors};
+use testkit::{Backend, Client, Config, Gateway, Listener, ms, ports, seconds};
 
 fn two_listeners(backend: &Backend) -> Config {
     Config::new()
@@ -173,6 +174,65 @@ pub(crate) fn old_and_new_process_share_the_port() {
     let tally = load.stop();
     assert_eq!(tally.failures.lock().unwrap().as_slice(), [] as [String; 0]);
     new.wait_metric("http_requests_total", &[], |v| v > 50.0);
+}
+
+pub(crate) fn ipv6_on_both_sides() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("not run: this machine has no IPv6 on its loopback");
+        return;
+    }
+    let backend = Backend::standard_at(format!("[::1]:{}", ports::port()).parse().unwrap(), "six");
+    let front = format!("[::1]:{}", ports::port()).parse().unwrap();
+    let gateway = Gateway::start(Config::new().listener(Listener::h1().at(front).backend(backend.address)));
+    assert_eq!(gateway.get("/").text(), "six");
+    assert_eq!(backend.last_request().header("x-forwarded-for").as_deref(), Some("::1"));
+}
+
+pub(crate) fn descriptor_exhaustion_passes() {
+    let backend = Backend::standard("one");
+    let config = Config::new().listener(Listener::h1().backend(backend.address));
+    let mut gateway = Gateway::launch_as(config, |command| limit_descriptors(command, 100));
+    testkit::eventually("ready", seconds(10), || gateway.readyz() == Some(200));
+    let mut clients: Vec<_> = (0..150).map(|_| gateway.client()).collect();
+    let said = gateway.process.stderr.wait("accept", seconds(5));
+    std::thread::sleep(ms(500));
+    let ticks = gateway.process.cpu_ticks();
+    std::thread::sleep(ms(1000));
+    let spent = gateway.process.cpu_ticks() - ticks;
+    assert!(spent < 50, "{spent} ticks of processor time in one second of waiting for descriptors");
+    assert!(gateway.process.exit().is_none());
+    clients.truncate(10);
+    testkit::eventually("served again", seconds(10), || {
+        gateway.client().get("/").is_ok_and(|r| r.status == 200)
+    });
+    for client in &mut clients {
+        assert_eq!(client.get("/").unwrap().status, 200, "one of the first was lost");
+    }
+    gateway.wait_metric("accept_errors_total", &[("kind", "fd_exhausted")], |v| v >= 1.0);
+    assert!(said.is_some(), "nothing in the log");
+}
+
+pub(crate) fn closed_outputs_do_not_kill() {
+    let backend = Backend::standard("one");
+    let config = Config::new()
+        .block("observability", "access_log", "stdout")
+        .listener(Listener::h1().backend(backend.address));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lb.toml");
+    std::fs::write(&path, config.render()).unwrap();
+    let mut command = std::process::Command::new(testkit::gateway::binary());
+    command.arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = testkit::process::spawn_tied(command).unwrap();
+    // Whoever read the logs is gone.
+    drop((child.stdout.take(), child.stderr.take()));
+    let get = || Client::connect(config.front()).and_then(|mut client| client.get("/"));
+    testkit::eventually("it serves", seconds(10), || get().is_ok_and(|r| r.status == 200));
+    for number in 0..20 {
+        assert_eq!(get().map(|r| r.status).ok(), Some(200), "request {number}");
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 pub(crate) fn runs_as_long_as_nobody_stops_it() {
