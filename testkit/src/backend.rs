@@ -388,6 +388,7 @@ impl BlackHole {
         let address = crate::ports::reserve();
         let tcp = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = tcp();
+        listener.set_reuse_address(true).unwrap();
         listener.bind(&address.into()).unwrap();
         listener.listen(0).unwrap();
         let queued = (0..4).map(|_| {

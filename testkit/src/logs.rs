@@ -1,6 +1,7 @@
 //! The lines that a process writes, kept while it runs.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 pub struct Logs {
     lines: Mutex<Vec<String>>,
     grew: Condvar,
+    ended: AtomicBool,
 }
 
 impl Logs {
@@ -25,8 +27,14 @@ impl Logs {
                 sink.grew.notify_all();
                 line.clear();
             }
+            sink.ended.store(true, Ordering::SeqCst);
         });
         logs
+    }
+
+    /// Whether the writer is gone and every line was read.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// All lines so far.

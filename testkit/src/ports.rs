@@ -42,6 +42,12 @@ pub fn port() -> u16 {
     }
 }
 
+/// Runs `work` while no port is probed.
+pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    let _probing = CURRENT.lock().unwrap_or_else(|e| e.into_inner());
+    work()
+}
+
 fn take_block() -> Block {
     // SAFETY: getuid has no preconditions and cannot fail.
     let user = unsafe { libc::getuid() };

@@ -29,7 +29,9 @@ pub fn spawn_tied(mut command: Command) -> std::io::Result<Child> {
         let (sender, receiver) = channel::<Job>();
         std::thread::spawn(move || {
             for (mut command, reply) in receiver {
-                reply.send(command.spawn()).ok();
+                // Between fork and exec the child holds a copy of every socket, also of one that probes a port.
+                let child = crate::ports::undisturbed(|| command.spawn());
+                reply.send(child).ok();
             }
         });
         Mutex::new(sender)
@@ -97,8 +99,8 @@ impl Process {
     /// Waits for the end; the exit code, or minus the signal that ended it.
     pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
         let status = crate::poll(limit, || self.exit())?;
-        // The readers may still be at the last lines.
-        std::thread::sleep(crate::ms(30));
+        // The readers may still be at the last lines; somebody else may hold the other end for longer.
+        crate::poll(crate::seconds(2), || (self.stderr.ended() && self.stdout.ended()).then_some(()));
         Some(status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
     }
 

@@ -75,6 +75,8 @@ pub struct Exchange {
     received: u64,
     sent: u64,
     reason: &'static str,
+    /// The last turn was taken; `now` is when.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -145,7 +147,13 @@ impl Exchange {
             received: 0,
             sent: 0,
             reason: "",
+            ended: false,
         }
+    }
+
+    /// When the last turn was taken.
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
@@ -175,11 +183,15 @@ impl Exchange {
             self.account(front);
             match turn {
                 Turn::Again => {}
-                Turn::End(end) => return Poll::Ready(end),
+                Turn::End(end) => {
+                    self.ended = true;
+                    return Poll::Ready(end);
+                }
                 Turn::Wait if deadline.poll(cx, self.due()) => {
                     self.now = Instant::now();
                     if let Turn::End(end) = self.expired(cx, front) {
                         self.account(front);
+                        self.ended = true;
                         return Poll::Ready(end);
                     }
                 }
@@ -403,7 +415,10 @@ impl Exchange {
 impl Drop for Exchange {
     /// Every exchange is recorded once, however it ends.
     fn drop(&mut self) {
-        self.now = self.now.max(Instant::now());
+        if !self.ended {
+            // Cut off from outside, at a moment that no turn has seen.
+            self.now = Instant::now();
+        }
         record::exchange(self);
         self.leave_member(self.backend_status);
         self.service.worker.put_head(std::mem::take(&mut self.request));

@@ -83,7 +83,10 @@ impl Connection {
             let next = match &mut self.state {
                 State::Head { .. } => self.poll_head(cx, deadline),
                 State::Exchange(exchange) => match exchange.poll(cx, &mut self.front, deadline) {
-                    Poll::Ready(End::Complete) => Poll::Ready(self.after_exchange()),
+                    Poll::Ready(End::Complete) => {
+                        let now = exchange.now();
+                        Poll::Ready(self.after_exchange(now))
+                    }
                     Poll::Ready(End::Broken) => Poll::Ready(None),
                     Poll::Pending => Poll::Pending,
                 },
@@ -205,8 +208,7 @@ impl Connection {
     }
 
     /// The client has its response: what next?
-    fn after_exchange(&mut self) -> Option<State> {
-        let now = Instant::now();
+    fn after_exchange(&mut self, now: Instant) -> Option<State> {
         if !self.front.body_is_done() {
             return Some(State::Discard { until: now + LINGER, left: MAX_DISCARD_BYTES });
         }

@@ -13,7 +13,7 @@ use super::encode;
 use crate::exchange::{Gone, Traffic};
 
 /// Bytes up to which a body joins the head in one send(2); above, head and body leave by one writev(2) without a copy.
-const JOIN_BYTES: usize = 4096;
+const JOIN_BYTES: usize = 16 * 1024;
 
 /// How the body being written ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
