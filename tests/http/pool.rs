@@ -61,20 +61,19 @@ pub(crate) fn stale_connection_is_retried_for_get() {
 }
 
 pub(crate) fn stale_connection_is_not_retried_for_post() {
-    let swallowed = Arc::new(AtomicUsize::new(0));
-    let backend = once_then_gone(Arc::clone(&swallowed));
-    let gateway = gateway(&[&backend]);
-    let mut client = gateway.client();
-    assert_eq!(client.get("/").unwrap().status, 200);
-    let response = client.request("POST", "/pay", &[], b"once").unwrap();
-    let payments = backend.requests().iter().filter(|r| r.target() == "/pay").count();
-    assert_eq!(payments, 1, "the backend was asked twice");
-    assert_eq!(
-        swallowed.load(Ordering::SeqCst),
-        1,
-        "the connection was not reused, so this test shows nothing"
-    );
-    assert_eq!(response.status, 502);
+    for body in ["once", ""] {
+        let swallowed = Arc::new(AtomicUsize::new(0));
+        let backend = once_then_gone(Arc::clone(&swallowed));
+        let gateway = gateway(&[&backend]);
+        let mut client = gateway.client();
+        assert_eq!(client.get("/").unwrap().status, 200);
+        let response = client.request("POST", "/pay", &[], body.as_bytes()).unwrap();
+        let payments = backend.requests().iter().filter(|r| r.target() == "/pay").count();
+        assert_eq!(payments, 1, "body {body:?}: the backend was asked twice");
+        let reused = swallowed.load(Ordering::SeqCst);
+        assert_eq!(reused, 1, "the connection was not reused, so this test shows nothing");
+        assert_eq!(response.status, 502, "body {body:?}");
+    }
 }
 
 pub(crate) fn a_connection_that_says_close_is_not_reused() {
@@ -168,6 +167,14 @@ pub(crate) fn backend_that_dies_in_a_response_shows() {
         client.set_timeout(seconds(5));
         let outcome = client.get(&format!("/{case}"));
         assert!(matches!(&outcome, Err(fault) if fault.is_gone()), "{case}: looks whole, or hangs");
+    }
+    // A client of HTTP/1.0 knows the end of such a body only by the end of the connection: it must not be a clean one.
+    for case in ["chunked/fin", "chunked/reset", "close/reset"] {
+        let mut client = gateway.client();
+        client.set_timeout(seconds(5));
+        client.send(format!("GET /{case} HTTP/1.0\r\nHost: a\r\n\r\n")).unwrap();
+        let outcome = client.response("GET");
+        assert!(matches!(outcome, Err(Fault::Reset)), "HTTP/1.0, {case}: looks whole, or hangs");
     }
     // Before the head: nothing was promised, so there is a proper answer.
     let mute = Backend::start(|conn| {
