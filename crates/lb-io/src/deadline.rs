@@ -66,9 +66,9 @@ mod tests {
         poll_fn(|cx| if deadline.poll(cx, at(2_500)) { Poll::Ready(()) } else { Poll::Pending }).await;
         assert_eq!(Instant::now(), at(2_500));
         // Already past: at once.
-        poll_fn(|cx| Poll::Ready(assert!(deadline.poll(cx, at(100))))).await;
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx, at(100)))).await);
         // Earlier than armed: moved at once.
-        poll_fn(|cx| Poll::Ready(assert!(!deadline.poll(cx, at(9_000))))).await;
+        assert!(!poll_fn(|cx| Poll::Ready(deadline.poll(cx, at(9_000)))).await);
         poll_fn(|cx| if deadline.poll(cx, at(3_000)) { Poll::Ready(()) } else { Poll::Pending }).await;
         assert_eq!(Instant::now(), at(3_000));
     }
