@@ -3,7 +3,8 @@
 use crate::rig::{gateway, gateway_with};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use testkit::{Backend, Fault, ms, pattern, request, seconds};
+use testkit::gateway::Reload;
+use testkit::{Backend, Fault, Listener, ms, pattern, request, seconds};
 
 pub(crate) fn one_client_needs_one_upstream_connection() {
     let backend = Backend::standard("one");
@@ -217,4 +218,37 @@ pub(crate) fn half_read_response_is_not_reused() {
         );
     }
     backend.assert_clean();
+}
+
+pub(crate) fn an_empty_chunked_upload_is_not_sent_twice() {
+    // Its end was read from the client and cannot be had again: a second backend would wait for it in vain.
+    let swallowed = Arc::new(AtomicUsize::new(0));
+    let backend = once_then_gone(Arc::clone(&swallowed));
+    let gateway = gateway_with(&[&backend], |config| config.runtime("workers", 1), |listener| listener);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").unwrap().status, 200);
+    client.set_timeout(seconds(10));
+    client.send("PUT /empty HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap();
+    assert_eq!(client.response("PUT").unwrap().status, 502);
+    assert_eq!(
+        swallowed.load(Ordering::SeqCst),
+        1,
+        "the connection was not reused, so this test shows nothing"
+    );
+    let sent = backend.requests().iter().filter(|r| r.target() == "/empty").count();
+    assert_eq!(sent, 1);
+}
+
+pub(crate) fn the_idle_gauge_forgets_a_removed_backend() {
+    let (one, two) = (Backend::standard("one"), Backend::standard("two"));
+    let mut gateway = gateway_with(&[&one, &two], |config| config.runtime("workers", 1), |listener| listener);
+    for _ in 0..4 {
+        gateway.get("/");
+    }
+    gateway.wait_metric("pool_idle_gauge", &[], |v| v == 2.0);
+    let listener = Listener::h1().at(gateway.front()).backend(two.address);
+    let config = gateway.config.clone().with_listener(listener);
+    assert!(matches!(gateway.reload(config), Reload::Complete(_)));
+    gateway.wait_metric("pool_idle_gauge", &[], |v| v == 1.0);
+    testkit::eventually("the removed backend is let go", seconds(5), || one.open_connections() == 0);
 }

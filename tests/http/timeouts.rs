@@ -123,3 +123,33 @@ pub(crate) fn response_longer_than_head_timeout_lives() {
     );
     assert_eq!(gateway.get("/").text(), "tick".repeat(10));
 }
+
+pub(crate) fn a_client_told_to_wait_is_not_late() {
+    // The backend takes its time to say 100: neither the rate of the upload nor its pause is the client's doing.
+    let backend = Backend::start(|conn| {
+        conn.head()?;
+        conn.pause(ms(1500));
+        conn.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        conn.wire.exactly(5)?;
+        conn.respond(200, &[("Connection", "close")], b"thanks")
+    });
+    let gateway = gateway_with(
+        &[&backend],
+        |config| {
+            config.block("runtime.watchdog", "sweep_interval_ms", 100).block(
+                "runtime.watchdog",
+                "body_progress_min_bps",
+                1_000_000,
+            )
+        },
+        |listener| listener.http("body_timeout_ms", 500),
+    );
+    let mut client = gateway.client();
+    client.set_timeout(seconds(10));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
+    assert!(client.wire.exactly(12).unwrap().ends_with(b" 100"), "no interim response");
+    client.wire.exactly("Continue\r\n\r\n".len() + 1).unwrap();
+    client.send("hello").unwrap();
+    let response = client.response("POST").unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "thanks"));
+}

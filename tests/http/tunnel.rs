@@ -1,7 +1,7 @@
 //! Upgrades.
 
 use crate::rig::{gateway, gateway_with};
-use testkit::{Backend, Client, Listener, pattern, request, seconds};
+use testkit::{Backend, Client, Fault, Listener, pattern, request, seconds};
 
 const FIELDS: &[(&str, &str)] = &[
     ("Connection", "keep-alive, Upgrade"),
@@ -157,4 +157,22 @@ pub(crate) fn refusal_passes() {
         response.text()
     );
     standard.assert_clean();
+}
+
+pub(crate) fn a_tunnel_ends_with_its_backend() {
+    let backend = Backend::start(|conn| {
+        conn.head()?;
+        conn.send([SWITCH, "hello"].concat())?;
+        // Not the kit's gentle end: the socket is closed at once, and what comes then is answered with a reset.
+        Err(Fault::Reset)
+    });
+    let gateway = gateway_with(&[&backend], |config| config, Listener::websocket);
+    let mut client = gateway.client();
+    switched(&mut client);
+    // The backend is gone for good; the client learns that it sends no more, and sends all the same.
+    for _ in 0..3 {
+        client.send_anyway("into the void");
+        std::thread::sleep(testkit::ms(50));
+    }
+    gateway.wait_metric("connections_inflight", &[], |v| v == 0.0);
 }

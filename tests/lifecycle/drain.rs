@@ -172,3 +172,24 @@ pub(crate) fn interrupt_drains_too() {
     assert_eq!(slow.response("GET").unwrap().status, 200);
     assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
 }
+
+pub(crate) fn a_late_request_on_a_kept_connection_is_served() {
+    let backend = Backend::standard("one");
+    let config = Config::new()
+        .runtime("readiness_settle_ms", 0)
+        .runtime("drain_timeout_ms", 8000)
+        .runtime("drain_jitter_ms", 4000);
+    let mut gateway = Gateway::start(config.listener(Listener::h1().backend(backend.address)));
+    let mut clients: Vec<Client> = (0..40).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.get("/").unwrap();
+    }
+    gateway.process.signal(SIGTERM);
+    testkit::eventually("the port is closed", seconds(5), || Client::connect(gateway.front()).is_err());
+    // Connections close one after the other over four seconds: most are open still, and what they ask is answered.
+    let answers: Vec<_> = clients.iter_mut().filter_map(|client| client.get("/").ok()).collect();
+    assert!(answers.len() >= 20, "only {} of 40 late requests were served", answers.len());
+    assert!(answers.iter().all(|response| response.status == 200 && response.closes()));
+    drop(clients);
+    assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
+}
