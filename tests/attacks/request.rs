@@ -203,6 +203,8 @@ pub(crate) fn h1_06_chunk_sizes_with_decoration() {
     }
     assert!(rig.backend.requests().iter().all(|r| !r.complete), "a body of 2^64 bytes arrived whole");
     assert_eq!(rig.gateway.get("/well-behaved").status, 200);
+    // Those bytes were body, and may still be on their way to the first backend.
+    let rig = Rig::standard();
     rig.assert_body_refused("last size 0x0", format!("{CHUNKED}4\r\nwiki\r\n0x0\r\n\r\n"), &[400]);
     rig.assert_body_refused("last size -0", format!("{CHUNKED}4\r\nwiki\r\n-0\r\n\r\n"), &[400]);
     let huge = format!("{CHUNKED}4;{}\r\nwiki\r\n0\r\n\r\n", "x".repeat(256 * 1024));
