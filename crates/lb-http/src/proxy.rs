@@ -14,7 +14,7 @@ use lb_core::retry::{self, Attempt, Failure};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
-use lb_observe::metrics::{RejectReason, RetryReason, UpstreamReject};
+use lb_observe::metrics::{Label, RejectReason, RetryReason, UpstreamReject};
 use tokio::time::Instant;
 
 use crate::answer;
@@ -345,7 +345,7 @@ impl Exchange {
     fn refuse(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reject: Reject) -> Turn {
         self.service.worker.metrics.request_rejected.of(reject.reason).inc();
         front.last_request();
-        self.answer(cx, front, reject.status, record::reject_name(reject.reason))
+        self.answer(cx, front, reject.status, reject.reason.name())
     }
 
     /// The backend broke the protocol or a limit.
@@ -355,7 +355,7 @@ impl Exchange {
         if self.response.status == 0 {
             self.backend_status = Some(status);
         }
-        self.answer(cx, front, status, record::upstream_name(reason))
+        self.answer(cx, front, status, reason.name())
     }
 
     /// What to do when the earliest deadline has come.
@@ -419,13 +419,14 @@ impl Drop for Exchange {
             // Cut off from outside, at a moment that no turn has seen.
             self.now = Instant::now();
         }
-        record::exchange(self);
+        record::write(&self.entry());
         self.leave_member(self.backend_status);
         self.service.worker.put_head(std::mem::take(&mut self.request));
     }
 }
 
-impl record::Recorded for Exchange {
+impl Exchange {
+    /// The facts to write down.
     fn entry(&self) -> record::Entry<'_> {
         let member = self.member.map(|(at, _)| at);
         record::Entry {

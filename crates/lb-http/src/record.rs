@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use lb_core::head::{RequestHead, Version};
 use lb_observe::access_log::AccessRecord;
-use lb_observe::metrics::{HttpVersion, Label, RejectReason, StatusClass, UpstreamReject};
+use lb_observe::metrics::{HttpVersion, StatusClass};
 
 use crate::service::Service;
 
@@ -23,17 +23,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) retries: u32,
 }
 
-/// Something that can be recorded.
-pub(crate) trait Recorded {
-    fn entry(&self) -> Entry<'_>;
-}
-
 /// Counts an exchange, and logs it if there is an access log.
-pub(crate) fn exchange(exchange: &impl Recorded) {
-    write(&exchange.entry());
-}
-
-/// Counts and logs one entry.
 pub(crate) fn write(entry: &Entry<'_>) {
     let (version, text) = match entry.request.version {
         Version::Http10 => (HttpVersion::H1, "HTTP/1.0"),
@@ -67,14 +57,4 @@ pub(crate) fn write(entry: &Entry<'_>) {
     }
     .append_to(&mut line);
     log.write(line);
-}
-
-/// The reason code of a refused request.
-pub(crate) fn reject_name(reason: RejectReason) -> &'static str {
-    reason.name()
-}
-
-/// The reason code of a refused response.
-pub(crate) fn upstream_name(reason: UpstreamReject) -> &'static str {
-    reason.name()
 }

@@ -9,7 +9,6 @@
 #[derive(Clone, Debug)]
 pub struct SmoothRoundRobin {
     members: Vec<Member>,
-    total: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +22,7 @@ impl SmoothRoundRobin {
     pub fn new(weights: impl IntoIterator<Item = u32>, offset: usize) -> Self {
         let members: Vec<Member> =
             weights.into_iter().map(|weight| Member { weight: i64::from(weight), credit: 0 }).collect();
-        let total = members.iter().map(|member| member.weight).sum();
-        let mut picker = Self { members, total };
+        let mut picker = Self { members };
         if let Some(skip) = offset.checked_rem(picker.members.len()) {
             for _ in 0..skip {
                 picker.pick(|_| true);
@@ -57,11 +55,6 @@ impl SmoothRoundRobin {
             member.credit = member.credit.saturating_sub(charged);
         }
         Some(at)
-    }
-
-    /// Sum of all weights.
-    pub fn total_weight(&self) -> i64 {
-        self.total
     }
 }
 

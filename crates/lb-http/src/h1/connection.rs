@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lb_core::head::{Fields, RequestHead};
 use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
-use lb_observe::metrics::RejectReason;
+use lb_observe::metrics::{Label, RejectReason};
 use tokio::time::{Instant, sleep_until};
 
 use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
@@ -202,7 +202,7 @@ impl Connection {
             sent: traffic.sent,
             duration: started.elapsed(),
             backend: None,
-            reason: record::reject_name(reject.reason),
+            reason: reject.reason.name(),
             retries: 0,
         });
     }
