@@ -7,7 +7,7 @@
 mod field_name;
 mod fields;
 
-pub use field_name::FieldName;
+pub use field_name::{FieldName, FieldNames};
 pub use fields::{Field, FieldRef, Fields, Span};
 
 /// Protocol version that a peer spoke.

@@ -40,10 +40,8 @@ pub enum End {
 pub struct Client {
     /// Its address.
     pub address: SocketAddr,
-    /// The address as `X-Forwarded-For` shows it.
-    pub text: String,
-    /// `http` or `https`.
-    pub scheme: &'static str,
+    /// What its requests are given on their way.
+    pub hop: Hop,
 }
 
 /// One request on its way to a backend and its response on the way back.
@@ -121,11 +119,7 @@ impl Exchange {
         let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
         let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
-        rules::request(
-            &mut request,
-            &Hop { client: &client.text, scheme: client.scheme },
-            &mut service.worker.io.rng.borrow_mut(),
-        );
+        rules::request(&mut request, &client.hop, &mut service.worker.io.rng.borrow_mut());
         Self {
             service,
             settings,

@@ -2,40 +2,69 @@
 
 use std::net::IpAddr;
 
-use lb_core::head::{FieldName, RequestHead, ResponseHead, Version};
+use lb_core::head::{FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
 use lb_core::rng::SplitMix64;
 
-/// What this hop adds to a request.
+/// Fields that this hop adds to a request, or adds to.
+const ADDED: FieldNames = FieldNames::of(&[
+    FieldName::XForwardedFor,
+    FieldName::XForwardedProto,
+    FieldName::XForwardedHost,
+    FieldName::Via,
+    FieldName::Traceparent,
+]);
+
+/// What this hop adds to the requests of one client connection.
 #[derive(Debug)]
-pub struct Hop<'a> {
-    /// The client's address in text, without port.
-    pub client: &'a str,
-    /// `http` or `https`, as the client spoke it.
-    pub scheme: &'static str,
+pub struct Hop {
+    /// The client's address in text, without port; IPv4-mapped addresses as IPv4.
+    client: String,
+    scheme: &'static str,
+    version: Version,
+    /// The lines that are the same for every request that brings none of [`ADDED`] itself.
+    lines: Fields,
 }
 
-/// Text of a client address for `X-Forwarded-For`: IPv4-mapped addresses as IPv4.
-pub fn client_text(address: IpAddr) -> String {
-    address.to_canonical().to_string()
+impl Hop {
+    /// The hop of a client that speaks `version`; `scheme` is `http` or `https`.
+    pub fn new(client: IpAddr, scheme: &'static str, version: Version) -> Self {
+        let client = client.to_canonical().to_string();
+        let mut lines = Fields::default();
+        lines.push(b"X-Forwarded-For", client.as_bytes());
+        lines.push(b"X-Forwarded-Proto", scheme.as_bytes());
+        lines.push(b"Via", via(version));
+        Self { client, scheme, version, lines }
+    }
+}
+
+fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"HTTP/1.0 expressgateway",
+        Version::Http11 => b"HTTP/1.1 expressgateway",
+        Version::H2 => b"HTTP/2 expressgateway",
+        Version::H3 => b"HTTP/3 expressgateway",
+    }
 }
 
 /// Takes the fields of the client's hop out of a request and puts those of this hop in.
-pub fn request(head: &mut RequestHead, hop: &Hop<'_>, rng: &mut SplitMix64) {
+pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
     head.fields.drop_hop_by_hop();
     if head.version == Version::Http10 {
         // An HTTP/1.0 client cannot wait for 100 (RFC 9110 §10.1.1).
         head.fields.remove(FieldName::Expect);
     }
-    append_to_list(head, FieldName::XForwardedFor, b"X-Forwarded-For", hop.client.as_bytes());
-    head.fields.remove(FieldName::XForwardedProto);
-    head.fields.push(b"X-Forwarded-Proto", hop.scheme.as_bytes());
-    head.fields.remove(FieldName::XForwardedHost);
+    if head.version == hop.version && !head.fields.may_have(ADDED) {
+        head.fields.append(&hop.lines);
+    } else {
+        append_to_list(head, FieldName::XForwardedFor, b"X-Forwarded-For", hop.client.as_bytes());
+        head.fields.remove(FieldName::XForwardedProto);
+        head.fields.push(b"X-Forwarded-Proto", hop.scheme.as_bytes());
+        head.fields.remove(FieldName::XForwardedHost);
+        append_to_list(head, FieldName::Via, b"Via", via(head.version));
+    }
     if !head.authority.is_empty() {
         head.fields.push_copy(b"X-Forwarded-Host", head.authority);
     }
-    let via: &[u8] =
-        if head.version == Version::Http10 { b"HTTP/1.0 expressgateway" } else { b"HTTP/1.1 expressgateway" };
-    append_to_list(head, FieldName::Via, b"Via", via);
     trace_context(head, rng);
 }
 
@@ -89,11 +118,22 @@ fn is_traceparent(value: &[u8]) -> bool {
 
 /// Writes 16 hexadecimal digits at `at`.
 fn write_hex(line: &mut [u8; 55], at: usize, value: u64) {
-    let slots = line.iter_mut().skip(at).take(16);
-    for (slot, shift) in slots.zip((0..64).step_by(4).rev()) {
-        let nibble = u8::try_from((value >> shift) & 15).unwrap_or_default();
-        *slot = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+    let [high, low] = [value >> 32, value & 0xffff_ffff].map(|half| hex8(half).to_be_bytes());
+    for (slots, digits) in [(at, high), (at.saturating_add(8), low)] {
+        if let Some(slots) = line.get_mut(slots..slots.saturating_add(8)) {
+            slots.copy_from_slice(&digits);
+        }
     }
+}
+
+/// The eight hexadecimal digits of a 32-bit number, the first in the highest byte. All digits are made at once: each half-byte is
+/// moved into a byte of its own, and those above nine are carried from `9` to `a`.
+fn hex8(half: u64) -> u64 {
+    let x = (half | half << 16) & 0x0000_ffff_0000_ffff;
+    let x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let above_nine = (x.wrapping_add(0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    x.wrapping_add(0x3030_3030_3030_3030).wrapping_add(above_nine.wrapping_mul(0x27))
 }
 
 /// Takes the fields of the backend's hop out of a response. `alt_svc` replaces the backend's `Alt-Svc`.
@@ -116,13 +156,36 @@ mod tests {
         for (name, value) in lines {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        request(&mut head, &Hop { client: "192.0.2.7", scheme: "http" }, &mut SplitMix64::new(1));
+        let hop = Hop::new("::ffff:192.0.2.7".parse().unwrap(), "http", Version::Http11);
+        request(&mut head, &hop, &mut SplitMix64::new(1));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         head.fields.iter().map(|field| (text(field.name), text(field.value))).collect()
     }
 
     fn value<'a>(fields: &'a [(String, String)], name: &str) -> Vec<&'a str> {
         fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+    }
+
+    #[test]
+    fn forwarding_fields_are_added() {
+        let fields = forwarded(&[("A", "b")]);
+        let [a, xff, proto, via, host, trace] = &fields[..] else { panic!("{fields:?}") };
+        let line = |(name, value): &(String, String)| format!("{name}: {value}");
+        assert_eq!(line(a), "A: b");
+        assert_eq!(line(xff), "X-Forwarded-For: 192.0.2.7");
+        assert_eq!(line(proto), "X-Forwarded-Proto: http");
+        assert_eq!(line(via), "Via: HTTP/1.1 expressgateway");
+        assert_eq!(line(host), "X-Forwarded-Host: a.example");
+        assert!(trace.0 == "traceparent" && is_traceparent(trace.1.as_bytes()), "{trace:?}");
+    }
+
+    #[test]
+    fn digits_are_those_of_the_standard_formatter() {
+        for value in [0, 0x0123_4567_89ab_cdef, u64::MAX, 0x9a9a_a9a9_0f0f_f0f0] {
+            let mut line = [b'-'; 55];
+            write_hex(&mut line, 3, value);
+            assert_eq!(&line[2..20], format!("-{value:016x}-").as_bytes());
+        }
     }
 
     #[test]

@@ -15,10 +15,14 @@ use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
 
 use crate::h1::request::HeadLimits;
+use crate::proxy::Exchange;
 use crate::upstream::{Endpoint, Upstreams};
 
 /// Request heads kept for reuse.
 const KEEP_HEADS: usize = 256;
+
+/// Memory of exchanges kept for reuse.
+const KEEP_PLACES: usize = 256;
 
 /// What the HTTP listeners of a worker share.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct HttpWorker {
     /// Responses pass through one head at a time, within one call.
     pub(crate) response: RefCell<ResponseHead>,
     heads: RefCell<Vec<RequestHead>>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves are what is kept")]
+    places: RefCell<Vec<Box<Option<Exchange>>>>,
 }
 
 impl HttpWorker {
@@ -51,7 +57,26 @@ impl HttpWorker {
             access_log,
             response: RefCell::default(),
             heads: RefCell::default(),
+            places: RefCell::default(),
         })
+    }
+
+    /// Puts an exchange into memory that earlier ones have used.
+    #[inline]
+    pub(crate) fn place(&self, exchange: Exchange) -> Box<Option<Exchange>> {
+        let mut place = self.places.borrow_mut().pop().unwrap_or_default();
+        *place = Some(exchange);
+        place
+    }
+
+    /// Ends an exchange and keeps its memory for the next.
+    #[inline]
+    pub(crate) fn put_place(&self, mut place: Box<Option<Exchange>>) {
+        *place = None;
+        let mut places = self.places.borrow_mut();
+        if places.len() < KEEP_PLACES {
+            places.push(place);
+        }
     }
 
     /// An empty head.

@@ -67,24 +67,67 @@ impl FieldName {
     /// Fields that concern one connection only and are never forwarded (RFC 9110 §7.6.1).
     #[inline]
     pub fn is_hop_by_hop(self) -> bool {
-        matches!(
-            self,
-            Self::Connection
-                | Self::Http2Settings
-                | Self::KeepAlive
-                | Self::ProxyAuthenticate
-                | Self::ProxyAuthorization
-                | Self::ProxyConnection
-                | Self::Te
-                | Self::TransferEncoding
-                | Self::Upgrade
-        )
+        FieldNames::HOP_BY_HOP.has(self)
     }
 
     /// Fields that decide framing or authority: a `Connection` option never removes them (attack H1-09).
     #[inline]
     pub fn is_protected(self) -> bool {
         matches!(self, Self::Host | Self::ContentLength | Self::TransferEncoding)
+    }
+}
+
+/// A set of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldNames(u32);
+
+impl FieldNames {
+    /// Fields that concern one connection only and are never forwarded (RFC 9110 §7.6.1).
+    pub const HOP_BY_HOP: Self = Self::of(&[
+        FieldName::Connection,
+        FieldName::Http2Settings,
+        FieldName::KeepAlive,
+        FieldName::ProxyAuthenticate,
+        FieldName::ProxyAuthorization,
+        FieldName::ProxyConnection,
+        FieldName::Te,
+        FieldName::TransferEncoding,
+        FieldName::Upgrade,
+    ]);
+
+    /// The set of these names.
+    pub const fn of(names: &[FieldName]) -> Self {
+        let mut set = 0;
+        let mut rest = names;
+        while let [name, others @ ..] = rest {
+            set |= 1 << *name as u32;
+            rest = others;
+        }
+        Self(set)
+    }
+
+    /// Whether `name` is among them.
+    #[inline]
+    pub const fn has(self, name: FieldName) -> bool {
+        self.0 & (1 << name as u32) != 0
+    }
+
+    /// Whether the two sets share a name.
+    #[inline]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Adds a name.
+    #[inline]
+    pub fn insert(&mut self, name: FieldName) {
+        self.0 |= 1 << name as u32;
+    }
+
+    /// Adds the names of another set.
+    #[inline]
+    pub fn extend(&mut self, other: Self) {
+        self.0 |= other.0;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A block of field lines as spans into one buffer.
 
-use super::FieldName;
+use super::{FieldName, FieldNames};
 
 /// A range of bytes in the text of a [`Fields`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct FieldRef<'a> {
 pub struct Fields {
     text: Vec<u8>,
     lines: Vec<Field>,
+    /// Names of all lines, dropped ones included: most questions are about a name that is not there.
+    names: FieldNames,
 }
 
 impl Fields {
@@ -62,6 +64,13 @@ impl Fields {
     pub fn clear(&mut self) {
         self.text.clear();
         self.lines.clear();
+        self.names = FieldNames::default();
+    }
+
+    /// Whether a line has, or had before it was dropped, one of these names.
+    #[inline]
+    pub fn may_have(&self, names: FieldNames) -> bool {
+        self.names.meets(names)
     }
 
     /// Bytes of memory held by the text, for pools that refuse to keep large ones.
@@ -86,8 +95,29 @@ impl Fields {
     #[inline]
     pub fn add_span(&mut self, name: Span, value: Span) -> FieldName {
         let known = FieldName::of(self.slice(name));
-        self.lines.push(Field { name, value, known, dropped: false });
+        self.add_line(name, value, known);
         known
+    }
+
+    #[inline]
+    fn add_line(&mut self, name: Span, value: Span, known: FieldName) {
+        self.names.insert(known);
+        self.lines.push(Field { name, value, known, dropped: false });
+    }
+
+    /// Adds all lines of another block, dropped ones included.
+    pub fn append(&mut self, other: &Self) {
+        let offset = u32::try_from(self.append_text(&other.text)).unwrap_or(u32::MAX);
+        let moved = |span: Span| Span {
+            start: span.start.saturating_add(offset),
+            end: span.end.saturating_add(offset),
+        };
+        self.lines.extend(other.lines.iter().map(|line| Field {
+            name: moved(line.name),
+            value: moved(line.value),
+            ..*line
+        }));
+        self.names.extend(other.names);
     }
 
     /// Adds a field line. It is laid out as HTTP/1.1 would write it, so that lines added in a row are copied in one run.
@@ -150,10 +180,8 @@ impl Fields {
 
     /// Values of the lines of a known name that are not dropped.
     pub fn values(&self, known: FieldName) -> impl Iterator<Item = &[u8]> {
-        self.lines
-            .iter()
-            .filter(move |line| line.known == known && !line.dropped)
-            .map(|l| self.slice(l.value))
+        let lines = if self.names.has(known) { self.lines.as_slice() } else { &[] };
+        lines.iter().filter(move |line| line.known == known && !line.dropped).map(|l| self.slice(l.value))
     }
 
     /// The first value of a field by name, in any letter case.
@@ -163,6 +191,9 @@ impl Fields {
 
     /// Drops every line of a known name.
     pub fn remove(&mut self, known: FieldName) {
+        if !self.names.has(known) {
+            return;
+        }
         for line in self.lines.iter_mut().filter(|line| line.known == known) {
             line.dropped = true;
         }
@@ -176,7 +207,10 @@ impl Fields {
     /// Drops the fields of one hop: those of RFC 9110 §7.6.1 and those that `Connection` names, except fields that
     /// decide framing or authority (attack H1-09).
     pub fn drop_hop_by_hop(&mut self) {
-        let Self { text, lines } = self;
+        if !self.names.meets(FieldNames::HOP_BY_HOP) {
+            return;
+        }
+        let Self { text, lines, .. } = self;
         let mut named = false;
         for line in lines.iter_mut() {
             if line.known.is_hop_by_hop() {

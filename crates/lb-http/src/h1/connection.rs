@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::head::{Fields, RequestHead};
+use lb_core::head::{Fields, RequestHead, Version};
 use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
 use lb_observe::metrics::{Label, RejectReason};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +17,7 @@ use crate::answer;
 use crate::exchange::{Front, Gone, Progress, Reject, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
-use crate::rules;
+use crate::rules::Hop;
 use crate::service::{Service, Settings};
 
 /// How long the last answer is given to be read, and the client to end what it sends: a close before that would reset the connection
@@ -38,7 +38,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, guard: ConnectionGuard, 
     let front = H1Front::new(stream, guard, Rc::clone(&service.worker.io));
     let mut connection = Connection {
         front,
-        client: Client { address: peer, text: rules::client_text(peer.ip()), scheme: "http" },
+        client: Client { address: peer, hop: Hop::new(peer.ip(), "http", Version::Http11) },
         state: State::Head { since: now, first_byte: None },
         requests: 0,
         registered: false,
@@ -60,13 +60,15 @@ enum State {
     /// Between requests, or within a head.
     Head { since: Instant, first_byte: Option<Instant> },
     /// Within a request.
-    Exchange(Box<Exchange>),
+    Exchange(Box<Option<Exchange>>),
     /// The answer is sent; what is left of a small body is thrown away.
     Discard { until: Instant, left: u64 },
     /// The last answer is being sent, then our side is shut down.
     Last { until: Instant },
     /// Our side is shut down; the client's bytes run out.
     Linger { until: Instant },
+    /// Nothing is left to do.
+    Ended,
 }
 
 impl Connection {
@@ -82,14 +84,23 @@ impl Connection {
             }
             let next = match &mut self.state {
                 State::Head { .. } => self.poll_head(cx, deadline),
-                State::Exchange(exchange) => match exchange.poll(cx, &mut self.front, deadline) {
-                    Poll::Ready(End::Complete) => {
-                        let now = exchange.now();
-                        Poll::Ready(self.after_exchange(now))
+                State::Exchange(place) => {
+                    let Some(exchange) = place.as_mut() else { return Poll::Ready(()) };
+                    match exchange.poll(cx, &mut self.front, deadline) {
+                        Poll::Ready(End::Complete) => {
+                            let now = exchange.now();
+                            let next = self.after_exchange(now);
+                            let state = std::mem::replace(&mut self.state, State::Ended);
+                            if let State::Exchange(place) = state {
+                                self.service.worker.put_place(place);
+                            }
+                            Poll::Ready(next)
+                        }
+                        Poll::Ready(End::Broken) => Poll::Ready(None),
+                        Poll::Pending => Poll::Pending,
                     }
-                    Poll::Ready(End::Broken) => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                },
+                }
+                State::Ended => Poll::Ready(None),
                 State::Discard { .. } => self.poll_discard(cx, deadline),
                 State::Last { .. } => self.poll_last(cx, deadline),
                 State::Linger { .. } => self.poll_linger(cx, deadline),
@@ -121,13 +132,8 @@ impl Connection {
                     self.front.last_request();
                 }
                 let service = Rc::clone(&self.service);
-                return Poll::Ready(Some(State::Exchange(Box::new(Exchange::new(
-                    service,
-                    settings,
-                    head,
-                    &self.client,
-                    started,
-                )))));
+                let exchange = Exchange::new(service, settings, head, &self.client, started);
+                return Poll::Ready(Some(State::Exchange(worker.place(exchange))));
             }
             Poll::Ready(Err(HeadError::Closed)) => {
                 worker.put_head(head);
