@@ -30,6 +30,7 @@ if [ "$tests" = yes ]; then
     need nginx nginx-light
     need curl curl
     need python3 python3
+    need ip iproute2
 fi
 
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -14,8 +14,11 @@ mod drain;
 #[path = "lifecycle/startup.rs"]
 mod startup;
 
+use testkit::harness::Case;
+use testkit::tools::Tool;
+
 fn main() {
-    let cases = testkit::cases![
+    let mut cases = testkit::cases![
         startup::log_lines_of_the_guide,
         startup::log_lines_are_json,
         startup::log_format_and_level_follow_the_environment,
@@ -58,5 +61,12 @@ fn main() {
         bad_configs::running_refuses_as_check_does,
         bad_configs::files_of_the_earlier_implementation_are_accepted,
     ];
+    cases.push(
+        Case::new(
+            "default_port_is_used_when_free_and_off_means_off",
+            admin::default_port_is_used_when_free_and_off_means_off,
+        )
+        .needs(&[Tool::Unshare, Tool::Ip, Tool::Curl]),
+    );
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -14,6 +14,10 @@ pub enum Tool {
     Nginx,
     /// The client.
     Curl,
+    /// Makes network devices usable (iproute2).
+    Ip,
+    /// Runs a program in a network namespace of its own.
+    Unshare,
 }
 
 impl Tool {
@@ -22,6 +26,8 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx",
             Tool::Curl => "curl",
+            Tool::Ip => "ip",
+            Tool::Unshare => "unshare",
         }
     }
 

@@ -1,5 +1,7 @@
 //! The admin port, byte for byte.
 
+use testkit::process::run;
+use testkit::tools::Tool;
 use testkit::{Backend, Client, Config, Gateway, Listener, seconds};
 
 fn gateway(config: impl FnOnce(Config) -> Config) -> (Backend, Gateway) {
@@ -34,6 +36,43 @@ pub(crate) fn probes_and_metrics_exactly() {
     for _ in 0..3 {
         assert_eq!(client.get("/readyz").unwrap().status, 200);
     }
+}
+
+/// In a network of its own, where the default port is free for sure.
+pub(crate) fn default_port_is_used_when_free_and_off_means_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, head: &str| {
+        let path = dir.path().join(name);
+        let text = format!(
+            "{head}[[listeners]]\naddress = \"127.0.0.1:8080\"\nprotocol = \"h1\"\n\
+             [[listeners.backends]]\naddress = \"127.0.0.1:1\"\n"
+        );
+        let head = "[runtime]\nworkers = 1\nreadiness_settle_ms = 0\ndrain_timeout_ms = 100\n";
+        std::fs::write(&path, format!("{head}{text}")).unwrap();
+        path
+    };
+    let silent = file("silent.toml", "");
+    let off = file("off.toml", "[observability]\nmetrics_bind = \"off\"\n");
+    let binary = testkit::gateway::binary();
+    let script = r#"
+        ip link set lo up
+        probe() { curl -q -s -o /dev/null -w "$1 %{http_code}\n" --retry 50 --retry-connrefused --retry-delay 1 "$2"; }
+        "$0" "$1" 2>"$3/first.log" & first=$!
+        probe default http://127.0.0.1:9090/readyz
+        "$0" "$1" 2>"$3/second.log" & second=$!
+        until grep -q 'probes flipped' "$3/second.log" 2>/dev/null; do sleep 0.05; done
+        grep -o 'no admin port: 127.0.0.1:9090' "$3/second.log"
+        kill $first $second; wait $first $second
+        "$0" "$2" 2>"$3/third.log" & third=$!
+        until curl -q -s -o /dev/null http://127.0.0.1:8080/; do sleep 0.05; done
+        curl -q -s http://127.0.0.1:9090/readyz || echo off
+        kill $third; wait $third
+    "#;
+    let arguments = ["--net", "sh", "-c", script].map(std::ffi::OsStr::new);
+    let rest = [binary.as_os_str(), silent.as_os_str(), off.as_os_str(), dir.path().as_os_str()];
+    let done = run(Tool::Unshare.path().unwrap(), arguments.into_iter().chain(rest), seconds(50));
+    let lines: Vec<_> = done.stdout.lines().collect();
+    assert_eq!(lines, ["default 200", "no admin port: 127.0.0.1:9090", "off"], "{done:?}");
 }
 
 pub(crate) fn metric_families_are_declared() {

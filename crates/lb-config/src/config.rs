@@ -7,7 +7,7 @@ mod listener;
 mod runtime;
 
 pub use backend::{Backend, BackendProtocol, BackendTls};
-pub use blocks::{AccessLog, Admin, Dns, Observability, Passthrough, Pool, Security};
+pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
     AltSvc, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp, TlsFiles, Transport, WebSocket,

@@ -16,8 +16,8 @@ mod words;
 
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendProtocol, BackendTls, Config, Dns, Grpc, H2Security, HostPort,
-    HostPortError, Http, Listener, Observability, Passthrough, Pool, Protocol, Quic, RawProxy, Runtime,
-    Security, Tcp, TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    HostPortError, Http, Listener, MetricsBind, Observability, Passthrough, Pool, Protocol, Quic, RawProxy,
+    Runtime, Security, Tcp, TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use plan::{Change, Plan};

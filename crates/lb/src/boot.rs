@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{AccessLog as AccessLogConfig, Config, Listener, Protocol};
+use lb_config::{AccessLog as AccessLogConfig, Config, Listener, MetricsBind, Protocol};
 use lb_io::Runtime;
 use lb_io::gate::{AddressGate, CountGate};
 use lb_io::resolver::Resolver;
@@ -168,14 +168,28 @@ pub(crate) fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow
     Ok(Some(log))
 }
 
-/// Binds the admin port.
-pub(crate) fn bind_admin(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    let bound = || {
+/// Binds the admin port, if there is to be one. Nobody asked for the default address in so many words: another process may have it.
+pub(crate) fn bind_admin(wanted: MetricsBind) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    let bind = |address: SocketAddr| {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         tokio::net::TcpListener::from_std(listener)
     };
-    bound().with_context(|| format!("observability.metrics_bind: cannot bind {address}"))
+    match wanted {
+        MetricsBind::Off => Ok(None),
+        MetricsBind::At(address) => bind(address)
+            .map(Some)
+            .with_context(|| format!("observability.metrics_bind: cannot bind {address}")),
+        MetricsBind::Default => Ok(bind(MetricsBind::DEFAULT)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "no admin port: {} cannot be bound — set observability.metrics_bind",
+                    MetricsBind::DEFAULT
+                );
+            })
+            .ok()),
+    }
 }
 
 /// A number that differs from process to process and from start to start.

@@ -96,8 +96,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     );
     let readiness = Readiness::new();
     let (stop_admin, admin_stopped) = oneshot::channel::<()>();
-    if let Some(address) = config.observability.metrics_bind {
-        let listener = boot::bind_admin(address)?;
+    if let Some(listener) = boot::bind_admin(config.observability.metrics_bind)? {
         let admin = Admin {
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),

@@ -1,6 +1,7 @@
 //! The small blocks.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,10 +38,36 @@ pub struct Dns {
 /// `[observability]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Observability {
-    /// Where the admin port listens. None = there is none.
-    pub metrics_bind: Option<SocketAddr>,
+    /// Where the admin port listens.
+    pub metrics_bind: MetricsBind,
     /// Where access log lines go. None = nowhere.
     pub access_log: Option<AccessLog>,
+}
+
+/// Where the admin port listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MetricsBind {
+    /// At [`Self::DEFAULT`] if that is free.
+    Default,
+    /// Here, or the gateway does not start.
+    At(SocketAddr),
+    /// There is no admin port.
+    Off,
+}
+
+impl MetricsBind {
+    /// The address of a file that says nothing.
+    pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+}
+
+impl fmt::Debug for MetricsBind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("unset"),
+            Self::At(address) => write!(f, "{address}"),
+            Self::Off => f.write_str("off"),
+        }
+    }
 }
 
 /// Where access log lines go.

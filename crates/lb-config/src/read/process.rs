@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::Report;
 use crate::config::{
-    AccessLog, Admin, Dns, Observability, Passthrough, Pool, Runtime, Security, UnderscorePolicy, Watchdog,
-    Xdp, XdpMode,
+    AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Runtime, Security,
+    UnderscorePolicy, Watchdog, Xdp, XdpMode,
 };
 use crate::document::View;
 
@@ -86,9 +86,14 @@ pub(super) fn admin(view: View<'_>) -> Admin {
 }
 
 pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'_>) -> Observability {
-    let metrics_bind = view.socket_addr("metrics_bind");
+    let address = view.socket_addr("metrics_bind");
+    let metrics_bind = match address {
+        Some(address) => MetricsBind::At(address),
+        None if view.text("metrics_bind").is_some() => MetricsBind::Off,
+        None => MetricsBind::Default,
+    };
     let guarded = admin.allow_non_loopback && admin.api_token_hash.is_some();
-    if metrics_bind.is_some_and(|address| !address.ip().to_canonical().is_loopback()) && !guarded {
+    if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) && !guarded {
         let problem = "must be a loopback address, because [admin] does not have both allow_non_loopback = true and \
                        an api_token_hash";
         report.error(view, "metrics_bind", format!("admin bind refused: {problem}"));

@@ -122,9 +122,10 @@ pub(super) static OBSERVABILITY: Block = Block {
     doc: "Metrics, health and logs.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("metrics_bind", Text::SocketAddr).or_else("no admin port").restart(
+        Key::text("metrics_bind", Text::SocketAddrOrOff).or_else("127.0.0.1:9090").restart(
             "Where the admin port listens (`/metrics`, `/livez`, `/readyz`, `/startupz`, `/healthz`). Anything but a \
-             loopback address needs both keys of `[admin]`.",
+             loopback address needs both keys of `[admin]`. An address written here must be free; the default one is \
+             left out, with a warning, when another process has it.",
         ),
         Key::text("access_log", Text::Path)
             .or_else("off")

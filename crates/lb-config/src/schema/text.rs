@@ -18,6 +18,8 @@ pub(crate) enum Text {
     HostPort,
     /// An IP address and a port.
     SocketAddr,
+    /// An IP address and a port, or the word `off`.
+    SocketAddrOrOff,
     /// An IP address, and a port unless it is 53.
     DnsServer,
     /// 64 hex digits.
@@ -33,6 +35,7 @@ impl Text {
             Self::Path => "a path that is not blank",
             Self::HostPort => "\"host:port\"",
             Self::SocketAddr => "\"ip:port\"",
+            Self::SocketAddrOrOff => "\"ip:port\" or \"off\"",
             Self::DnsServer => "\"ip\" or \"ip:port\"",
             Self::Sha256 => "64 hex digits",
         }
@@ -55,7 +58,10 @@ impl Text {
             Self::HostPort => HostPort::parse(text)
                 .map(|address| Value::HostPort(address, text.to_owned()))
                 .map_err(|e| e.to_string()),
-            Self::SocketAddr => text.parse().map(Value::SocketAddr).map_err(|_| String::new()),
+            Self::SocketAddrOrOff if text == "off" => Ok(Value::Text(text.to_owned())),
+            Self::SocketAddr | Self::SocketAddrOrOff => {
+                text.parse().map(Value::SocketAddr).map_err(|_| String::new())
+            }
             Self::DnsServer => text
                 .parse::<IpAddr>()
                 .map(|ip| SocketAddr::new(ip, 53))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{h1, parse};
-use crate::config::{AccessLog, BackendProtocol, Config, HostPort, Protocol, UnderscorePolicy};
+use crate::config::{AccessLog, BackendProtocol, Config, HostPort, MetricsBind, Protocol, UnderscorePolicy};
 
 const TCP: &str = "
 [[listeners]]
@@ -35,7 +35,7 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(runtime.watchdog.header_deadline, Duration::from_secs(5));
     assert_eq!((config.pool.per_peer_max, config.pool.total_max), (8, 256));
     assert_eq!(config.dns.servers, []);
-    assert_eq!(config.observability.metrics_bind, None);
+    assert_eq!(config.observability.metrics_bind, MetricsBind::Default);
     assert_eq!(config.observability.access_log, None);
     assert_eq!(config.passthrough, None);
     let listener = &config.listeners[0];
