@@ -6,11 +6,12 @@ mod host_port;
 mod listener;
 mod runtime;
 
-pub use backend::{Backend, BackendProtocol, BackendTls};
+pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
-    AltSvc, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp, TlsFiles, Transport, WebSocket,
+    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
+    TlsCertificate, TlsFiles, Transport, WebSocket,
 };
 pub use runtime::{Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 

@@ -27,16 +27,12 @@ enum When {
 }
 
 const NOT_BUILT: &[Missing] = &[
-    missing("listeners", "protocol", When::Is("tls"), "TLS listeners"),
-    missing("listeners", "protocol", When::Is("h1s"), "TLS listeners"),
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
+    missing("listeners.http", "h2c", When::True, "HTTP/2"),
     missing("listeners", "h2_security", When::Set, "HTTP/2"),
     missing("listeners", "grpc", When::Set, "gRPC"),
     missing("listeners.backends", "protocol", When::HttpIs("h2"), "HTTP/2 to backends"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("listeners.backends", "tls_ca_path", When::Set, "TLS to backends"),
-    missing("listeners.backends", "tls_verify_hostname", When::Set, "TLS to backends"),
-    missing("listeners.backends", "tls_verify_peer", When::Set, "TLS to backends"),
     missing("listeners.websocket", "max_message_size_bytes", When::Set, WEBSOCKET_FRAMES),
     missing("listeners.websocket", "ping_rate_limit_per_window", When::Set, WEBSOCKET_FRAMES),
     missing("listeners.websocket", "ping_rate_limit_window_seconds", When::Set, WEBSOCKET_FRAMES),
@@ -47,10 +43,9 @@ const NOT_BUILT: &[Missing] = &[
     missing("runtime", "xdp_interface", When::Set, "XDP"),
     missing("runtime", "xdp_mode", When::Set, "XDP"),
     missing("runtime", "xdp_new_flow_cap_per_sec_per_cpu", When::Set, "XDP"),
-    missing("runtime", "tls", When::Set, "TLS listeners"),
     missing("", "passthrough", When::Set, "QUIC passthrough"),
-    // runtime.handshake_timeout_ms and runtime.max_requests_per_h3_connection are not here: they apply to listeners
-    // that are refused above, so that no listener is left on which they could be ignored.
+    // runtime.max_requests_per_h3_connection is not here: it applies to listeners that are refused above, so that no
+    // listener is left on which it could be ignored.
 ];
 
 const WEBSOCKET_FRAMES: &str = "looking into WebSocket frames";

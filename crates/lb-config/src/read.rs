@@ -3,6 +3,7 @@
 mod backend;
 mod listener;
 mod process;
+mod tls;
 
 use crate::config::Config;
 use crate::document::{Source, View};

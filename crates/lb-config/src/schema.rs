@@ -79,7 +79,7 @@ pub(crate) fn blocks() -> Vec<&'static Block> {
     all
 }
 
-const REPEATED: &[&str] = &["listeners", "listeners.backends"];
+const REPEATED: &[&str] = &["listeners", "listeners.tls.certificates", "listeners.backends"];
 
 /// The file.
 pub(crate) static ROOT: Block = Block {

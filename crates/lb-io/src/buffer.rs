@@ -5,6 +5,13 @@ use std::cell::RefCell;
 /// Bytes that one read can take in at most, and so the window of a stream in each direction.
 pub const READ_SIZE: usize = 64 * 1024;
 
+/// Bytes that one read of ciphertext can take in, besides what an incomplete handshake message holds already.
+pub const SEALED_SIZE: usize = 128 * 1024;
+
+/// Room for what one send seals: [`READ_SIZE`] bytes of data, what each record adds, one record that is put together, and what
+/// was left to be sent before.
+pub const OUTGOING_SIZE: usize = READ_SIZE + 28 * 1024;
+
 /// Buffers that grew beyond this are not kept.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
@@ -20,7 +27,12 @@ pub struct Scratch {
 impl Scratch {
     /// A buffer of [`READ_SIZE`] bytes.
     pub fn new() -> Self {
-        Self { bytes: vec![0; READ_SIZE].into_boxed_slice() }
+        Self::with_size(READ_SIZE)
+    }
+
+    /// A buffer of another size. The kernel gives memory only for what of it is used.
+    pub fn with_size(size: usize) -> Self {
+        Self { bytes: vec![0; size].into_boxed_slice() }
     }
 
     /// The whole buffer.

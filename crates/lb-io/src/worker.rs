@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use lb_core::rng::SplitMix64;
 
-use crate::buffer::{BufferPool, Scratch};
+use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
@@ -14,6 +14,10 @@ pub struct WorkerIo {
     pub id: usize,
     /// The buffer that reads go through. Borrowed for the length of one call, never across a wait.
     pub scratch: RefCell<Scratch>,
+    /// The buffer that ciphertext is read into and opened in. Borrowed for the length of one call, `scratch` perhaps with it.
+    pub sealed: RefCell<Scratch>,
+    /// The buffer that outgoing data are sealed in. Borrowed as the others.
+    pub outgoing: RefCell<Scratch>,
     /// Buffers for leftovers.
     pub buffers: BufferPool,
     /// Pipes for bulk relays.
@@ -29,6 +33,8 @@ impl WorkerIo {
         Self {
             id,
             scratch: RefCell::default(),
+            sealed: RefCell::new(Scratch::with_size(SEALED_SIZE)),
+            outgoing: RefCell::new(Scratch::with_size(OUTGOING_SIZE)),
             buffers: BufferPool::default(),
             pipes: PipePool::default(),
             rng: RefCell::new(SplitMix64::new(seed ^ offset)),

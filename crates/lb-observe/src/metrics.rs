@@ -22,10 +22,12 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason,
-    RetryReason, StatusClass, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, HttpVersion, Label,
+    RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
 };
-pub use shards::{BackendMetrics, BackendShard, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics};
+pub use shards::{
+    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics,
+};
 pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, PerWorker, SharedCounter, SharedCounters, SharedGauge,
 };
@@ -62,6 +64,10 @@ pub struct Metrics {
     pub shutdown_listener_cancel_timeouts: SharedCounter,
     /// `shutdown_inflight_drain_timeout_total`.
     pub shutdown_inflight_drain_timeouts: SharedCounter,
+    /// `cert_rotation_succeeded_total`.
+    pub cert_rotation_succeeded: SharedCounter,
+    /// `cert_rotation_failed_total`.
+    pub cert_rotation_failed: By<CertFailure, SharedCounter>,
     /// `access_log_dropped_total`.
     pub access_log_dropped: SharedCounter,
     drain: By<DrainPhase, By<DrainOutcome, DrainDuration>>,
@@ -88,6 +94,8 @@ impl Metrics {
             shutdown_aborted_connections: SharedCounter::default(),
             shutdown_listener_cancel_timeouts: SharedCounter::default(),
             shutdown_inflight_drain_timeouts: SharedCounter::default(),
+            cert_rotation_succeeded: SharedCounter::default(),
+            cert_rotation_failed: By::default(),
             access_log_dropped: SharedCounter::default(),
             drain: By::default(),
             start: SystemTime::now(),
@@ -168,6 +176,8 @@ impl Metrics {
         scrape.gauge(&families::POOL_IDLE, &[], idle as f64);
         self.scrape_reasons(scrape, &families::ACCEPT_ERRORS, |w| &w.accept_errors);
         self.scrape_reasons(scrape, &families::ACCEPT_REJECTS, |w| &w.accept_rejects);
+        self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
+        self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_reasons(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
         self.scrape_reasons(scrape, &families::UPSTREAM_REJECTED, |w| &w.upstream_rejected);
@@ -195,6 +205,7 @@ impl Metrics {
             scrape.counter(&families::ACCEPT_SHED, &[name], shed);
             scrape.gauge(&families::DRAIN_TIMEOUT, &[name], listener.drain_timeout_ms.value() as f64);
 
+            scrape_tls(scrape, name, listener);
             for version in HttpVersion::ALL {
                 let shards =
                     listener.shards().map(|shard| shard.unrouted.version(*version)).collect::<Vec<_>>();
@@ -250,8 +261,13 @@ impl Metrics {
             (&families::SHUTDOWN_DRAIN_TIMEOUT, &self.shutdown_inflight_drain_timeouts),
             (&families::PANICS, &self.panics),
             (&families::ACCESS_LOG_DROPPED, &self.access_log_dropped),
+            (&families::CERT_ROTATION_SUCCEEDED, &self.cert_rotation_succeeded),
         ] {
             scrape.counter(family, &[], counter.value());
+        }
+        for reason in CertFailure::ALL {
+            let count = self.cert_rotation_failed.of(*reason).value();
+            scrape.counter(&families::CERT_ROTATION_FAILED, &[reason.name()], count);
         }
         scrape.gauge(&families::DNS_CACHE_ENTRIES, &[], self.dns_cache_entries.value() as f64);
         scrape.gauge(&families::RELOAD_VERSION, &[], self.reload_version.value() as f64);
@@ -286,6 +302,22 @@ impl Metrics {
         if let Some(count) = process::open_fds() {
             scrape.gauge(&families::PROCESS_FDS, &[], count as f64);
         }
+    }
+}
+
+/// The TLS families of a listener that has certificates.
+fn scrape_tls(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics) {
+    let Some(certificates) = listener.certificates() else { return };
+    for result in TlsResult::ALL {
+        let sum = listener.shards().map(|shard| shard.tls_handshakes.of(*result).value()).sum();
+        scrape.counter(&families::TLS_HANDSHAKES, &[name, result.name()], sum);
+    }
+    let inflight = listener.shards().map(|shard| shard.tls_handshakes_inflight.value()).sum::<i64>();
+    scrape.gauge(&families::TLS_HANDSHAKES_INFLIGHT, &[name], inflight as f64);
+    scrape.counter(&families::TICKET_KEY_ROTATIONS, &[name], listener.ticket_key_rotations.value());
+    scrape.gauge(&families::CERT_LOADED_AT, &[name], certificates.loaded_at as f64);
+    for (certificate, expiry) in &certificates.expiries {
+        scrape.gauge(&families::CERT_EXPIRY, &[name, certificate], *expiry as f64);
     }
 }
 

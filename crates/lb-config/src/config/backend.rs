@@ -16,19 +16,30 @@ pub struct Backend {
     pub protocol: BackendProtocol,
     /// Its share of the picks. 0 = never picked.
     pub weight: u32,
-    /// How its certificate is checked. Present on h3 backends, and only there.
+    /// TLS towards it. Present on h3 backends and where the file says `tls = true`.
     pub tls: Option<BackendTls>,
 }
 
-/// TLS towards an h3 backend.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// TLS towards a backend.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BackendTls {
-    /// PEM file of the certificate authorities to trust. Always present when `verify_peer` is set.
+    /// PEM file of the certificate authorities to trust. None = the system's; on an h3 backend only without `verify_peer`.
     pub ca_path: Option<PathBuf>,
     /// The name the certificate must carry; also the SNI.
     pub verify_hostname: String,
     /// Whether the certificate is checked at all.
     pub verify_peer: bool,
+    /// The certificate that the gateway shows.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// PEM files of the certificate that the gateway shows to a backend.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ClientCertificate {
+    /// The chain, leaf first.
+    pub cert_path: PathBuf,
+    /// The private key.
+    pub key_path: PathBuf,
 }
 
 words! {

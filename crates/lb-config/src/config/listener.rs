@@ -103,6 +103,50 @@ pub struct TlsFiles {
     pub ticket_rotation_interval: Duration,
     /// How long an old ticket key stays valid.
     pub ticket_rotation_overlap: Duration,
+    /// File of ticket keys shared by a fleet. None = keys of this process.
+    pub ticket_key_path: Option<PathBuf>,
+    /// Client certificates, where no certificate below says otherwise.
+    pub client_auth: ClientAuth,
+    /// Whether backends are told the client's certificate.
+    pub client_cert_headers: bool,
+    /// Further certificates, chosen by SNI.
+    pub certificates: Vec<TlsCertificate>,
+}
+
+/// A further certificate of a listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsCertificate {
+    /// PEM chain, leaf first.
+    pub cert_path: PathBuf,
+    /// PEM private key.
+    pub key_path: PathBuf,
+    /// The server names that it is for, in lower case; the first label may be `*`. Empty = those in the certificate.
+    pub server_names: Vec<String>,
+    /// Client certificates for these names; what the block leaves out comes from the listener.
+    pub client_auth: ClientAuth,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ClientAuth {
+    /// Whether one is asked for.
+    pub mode: ClientAuthMode,
+    /// PEM file of the authorities. Always present unless `mode` is off.
+    pub ca_path: Option<PathBuf>,
+    /// PEM file of revocation lists.
+    pub crl_path: Option<PathBuf>,
+}
+
+words! {
+    /// Whether clients show a certificate.
+    ClientAuthMode {
+        /// They are not asked.
+        Off = "off",
+        /// They are asked, and may have none.
+        Request = "request",
+        /// Without one there is no connection.
+        Require = "require",
+    }
 }
 
 /// QUIC settings of a listener.
@@ -169,6 +213,8 @@ pub struct Http {
     pub max_header_count: usize,
     /// The longest request target.
     pub max_uri_bytes: usize,
+    /// Whether clients may speak HTTP/2 without TLS by prior knowledge. Only on `H1`.
+    pub h2c: bool,
     /// How many further connections or backends are tried for one request.
     pub retries: u32,
 }

@@ -18,6 +18,8 @@ pub struct Runtime {
     pub drain_jitter: Duration,
     /// How long a TLS handshake over TCP may take.
     pub handshake_timeout: Duration,
+    /// TLS handshakes with clients that a worker runs at once.
+    pub max_handshakes_in_flight: u32,
     /// How long a connect to a backend may take.
     pub connect_timeout: Duration,
     /// Connections that each listener may hold at once.

@@ -127,6 +127,13 @@ impl<'a> View<'a> {
         }
     }
 
+    pub(crate) fn texts(self, name: &str) -> Vec<String> {
+        match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::List(values)) => values.iter().filter_map(Value::text).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     pub(crate) fn path(self, name: &str) -> Option<PathBuf> {
         self.text(name).map(PathBuf::from)
     }
@@ -163,6 +170,13 @@ impl<'a> View<'a> {
 }
 
 impl Value {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::SocketAddr(address) => Some(*address),

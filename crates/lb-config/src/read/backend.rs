@@ -1,7 +1,7 @@
 //! `[[listeners.backends]]`.
 
 use super::Report;
-use crate::config::{Backend, BackendProtocol, BackendTls, Protocol};
+use crate::config::{Backend, BackendProtocol, BackendTls, ClientCertificate, Protocol};
 use crate::document::View;
 
 /// Every backend of a listener, and the rules between them.
@@ -25,30 +25,7 @@ pub(super) fn all(listener: View<'_>, protocol: Protocol, report: &mut Report<'_
 fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
     let (address, name) = view.host_port("address")?;
     let protocol = BackendProtocol::from_word(view.word("protocol")?)?;
-    let tls = BackendTls {
-        ca_path: view.path("tls_ca_path"),
-        verify_hostname: view.text("tls_verify_hostname").unwrap_or(&address.host).to_owned(),
-        verify_peer: view.flag("tls_verify_peer"),
-    };
-    if protocol == BackendProtocol::H3 {
-        if tls.verify_peer && tls.ca_path.is_none() {
-            report.error(
-                view,
-                "tls_ca_path",
-                "missing: an h3 backend needs it unless tls_verify_peer = false",
-            );
-        }
-    } else {
-        for name in ["tls_ca_path", "tls_verify_hostname", "tls_verify_peer"] {
-            if view.entry(name).is_some() {
-                report.error(
-                    view,
-                    name,
-                    format!("only allowed on an \"h3\" backend; this one is \"{protocol}\""),
-                );
-            }
-        }
-    }
+    let tls = tls(view, protocol, &address.host, report);
     if address.port == 0 {
         report.warn(view, "address", "nothing can be reached at port 0");
     }
@@ -57,8 +34,59 @@ fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
         name: name.to_owned(),
         protocol,
         weight: view.int32("weight"),
-        tls: (protocol == BackendProtocol::H3).then_some(tls),
+        tls,
     })
+}
+
+/// Keys that mean nothing without TLS.
+const TLS_KEYS: &[&str] =
+    &["tls_ca_path", "tls_verify_hostname", "tls_verify_peer", "tls_client_cert_path", "tls_client_key_path"];
+
+fn tls(view: View<'_>, protocol: BackendProtocol, host: &str, report: &mut Report<'_>) -> Option<BackendTls> {
+    let is_h3 = protocol == BackendProtocol::H3;
+    if !is_h3 && !view.flag("tls") {
+        for name in TLS_KEYS.iter().filter(|name| view.entry(name).is_some()) {
+            report.error(
+                view,
+                name,
+                format!("only allowed with tls = true or on an \"h3\" backend; this one is \"{protocol}\" without tls"),
+            );
+        }
+        return None;
+    }
+    let tls = BackendTls {
+        ca_path: view.path("tls_ca_path"),
+        verify_hostname: view.text("tls_verify_hostname").unwrap_or(host).to_owned(),
+        verify_peer: view.flag("tls_verify_peer"),
+        client_certificate: client_certificate(view, report),
+    };
+    if is_h3 {
+        for name in ["tls", "tls_client_cert_path", "tls_client_key_path"] {
+            if view.entry(name).is_some() {
+                report.error(view, name, "not allowed on an \"h3\" backend");
+            }
+        }
+        if tls.verify_peer && tls.ca_path.is_none() {
+            let problem = "missing: an h3 backend needs it unless tls_verify_peer = false";
+            report.error(view, "tls_ca_path", problem);
+        }
+    } else if !tls.verify_peer {
+        let problem = "the backend's certificate is not checked: anyone on the way can be the backend";
+        report.warn(view, "tls_verify_peer", problem);
+    }
+    Some(tls)
+}
+
+fn client_certificate(view: View<'_>, report: &mut Report<'_>) -> Option<ClientCertificate> {
+    match (view.path("tls_client_cert_path"), view.path("tls_client_key_path")) {
+        (Some(cert_path), Some(key_path)) => Some(ClientCertificate { cert_path, key_path }),
+        (None, None) => None,
+        (cert, _) => {
+            let name = if cert.is_some() { "tls_client_key_path" } else { "tls_client_cert_path" };
+            report.error(view, name, "missing: certificate and key go together");
+            None
+        }
+    }
 }
 
 fn warn_raw(views: &[View<'_>], backends: &[Backend], protocol: Protocol, report: &mut Report<'_>) {
@@ -73,7 +101,8 @@ fn warn_raw(views: &[View<'_>], backends: &[Backend], protocol: Protocol, report
 /// All h3 backends of a listener are reached from one QUIC endpoint, which has one set of trust anchors.
 fn check_shared_tls(views: &[View<'_>], backends: &[Backend], report: &mut Report<'_>) {
     let mut first: Option<&BackendTls> = None;
-    for (view, tls) in views.iter().zip(backends).filter_map(|(view, b)| Some((view, b.tls.as_ref()?))) {
+    let h3 = views.iter().zip(backends).filter(|(_, backend)| backend.protocol == BackendProtocol::H3);
+    for (view, tls) in h3.filter_map(|(view, backend)| Some((view, backend.tls.as_ref()?))) {
         let first = *first.get_or_insert(tls);
         let rest = "must be the same on all h3 backends of a listener";
         if tls.verify_peer != first.verify_peer {

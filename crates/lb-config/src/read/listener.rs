@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Report, backend};
+use super::{Report, backend, tls};
 use crate::config::{
-    AltSvc, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp, TlsFiles,
-    Transport, WebSocket,
+    AltSvc, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp, Transport,
+    WebSocket,
 };
 use crate::document::View;
 use crate::schema::Kind;
@@ -40,7 +40,7 @@ fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Lis
         address: address.clone(),
         name: name.to_owned(),
         protocol,
-        tls: view.optional("tls", tls)?,
+        tls: view.optional("tls", |view| tls::read(view, protocol, report))?,
         quic: view.optional("quic", quic)?,
         alt_svc: view.present("alt_svc").map(alt_svc),
         http: http(view.block("http")),
@@ -52,6 +52,11 @@ fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Lis
         drain_jitter,
         backends: backend::all(view, protocol, report)?,
     };
+    if listener.http.h2c && matches!(protocol, Protocol::H1s | Protocol::Quic) {
+        let problem =
+            format!("does nothing on \"{protocol}\" listeners, where HTTP/2 and HTTP/3 are inside TLS");
+        report.warn(view.block("http"), "h2c", problem);
+    }
     if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && !listener.backends.is_empty() {
         report.error(view, "backends", "not allowed together with quic.raw_proxy, which names the backend");
     }
@@ -100,15 +105,6 @@ fn drain(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> (Duratio
     (timeout, jitter)
 }
 
-fn tls(view: View<'_>) -> Option<TlsFiles> {
-    Some(TlsFiles {
-        cert_path: view.path("cert_path")?,
-        key_path: view.path("key_path")?,
-        ticket_rotation_interval: view.seconds("ticket_rotation_interval_seconds"),
-        ticket_rotation_overlap: view.seconds("ticket_rotation_overlap_seconds"),
-    })
-}
-
 fn quic(view: View<'_>) -> Option<Quic> {
     Some(Quic {
         cert_path: view.path("cert_path")?,
@@ -149,6 +145,7 @@ fn http(view: View<'_>) -> Http {
         max_header_bytes: view.size("max_header_bytes"),
         max_header_count: view.size("max_header_count"),
         max_uri_bytes: view.size("max_uri_bytes"),
+        h2c: view.flag("h2c"),
         retries: view.int32("retries"),
     }
 }

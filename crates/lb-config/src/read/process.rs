@@ -24,6 +24,7 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
         readiness_settle: view.millis("readiness_settle_ms"),
         drain_jitter,
         handshake_timeout: view.millis("handshake_timeout_ms"),
+        max_handshakes_in_flight: view.int32("max_handshakes_in_flight"),
         connect_timeout: view.millis("connect_timeout_ms"),
         max_inflight_connections: view.int32("max_inflight_connections"),
         per_ip_connection_cap: view.int32("per_ip_connection_cap"),

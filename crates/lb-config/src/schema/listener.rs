@@ -2,7 +2,7 @@
 
 use super::key::{BYTES, MS, S, U32, U64};
 use super::{Block, Key, On, Text};
-use crate::config::{BackendProtocol, Protocol};
+use crate::config::{BackendProtocol, ClientAuthMode, Protocol};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
 const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
@@ -63,35 +63,88 @@ static BACKENDS: Block = Block {
         Key::integer("weight", 0, U32, "")
             .or(1)
             .live("Its share of the picks, relative to the other backends. 0 = never picked; not all may be 0."),
-        Key::text("tls_ca_path", Text::Path).live(
-            "PEM file of the certificate authorities to trust. Only on h3 backends, and required there unless \
-             `tls_verify_peer` is false.",
+        Key::flag("tls", false).live(
+            "Whether the connection to it is inside TLS, on every kind of TCP listener. An h3 backend always is, and does not \
+             have this key. The keys below need it, or h3.",
+        ),
+        Key::text("tls_ca_path", Text::Path).or_else("the system's; h3 has no default").live(
+            "PEM file of the certificate authorities to trust. An h3 backend must have it unless `tls_verify_peer` is false.",
         ),
         Key::text("tls_verify_hostname", Text::NotBlank)
             .or_else("the host of `address`")
-            .live("The name that the certificate must carry; also the SNI. Only on h3 backends."),
+            .live("The name that the certificate must carry; also the SNI."),
         Key::flag("tls_verify_peer", true)
-            .live("Whether the certificate is checked. Only on h3 backends."),
+            .live("Whether the certificate is checked. Without it anyone on the way can be the backend."),
+        Key::text("tls_client_cert_path", Text::Path).live(
+            "PEM chain of the certificate that the gateway shows to the backend, leaf first. Not on h3 backends.",
+        ),
+        Key::text("tls_client_key_path", Text::Path).live(
+            "PEM private key of that certificate; the file may not be readable by group or others.",
+        ),
     ],
 };
 
 static TLS: Block = Block {
     path: "listeners.tls",
-    doc: "Certificate and key. SIGUSR1 reads the files again.",
+    doc: "Certificate and key. SIGUSR1 reads the files again; a file that cannot be used leaves what runs in force.",
     on: On::exactly(TLS_PROTOCOLS),
     keys: &[
         Key::text("cert_path", Text::Path)
             .required()
-            .restart("PEM chain, leaf first, at most 6 certificates."),
+            .restart("PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate."),
         Key::text("key_path", Text::Path).required().restart(
             "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others.",
         ),
         Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
             .or(86_400)
-            .restart("How often the session ticket key changes."),
+            .restart("How often the session ticket key changes, where there is no `ticket_key_path`."),
         Key::integer("ticket_rotation_overlap_seconds", 0, U64, S)
             .or(86_400)
             .restart("How long tickets of the key before are still taken."),
+        Key::text("ticket_key_path", Text::Path).or_else("keys of this process only").restart(
+            "File of session ticket keys, 80 or 48 random bytes each, newest first: the first key seals, all of them open. \
+             Instances that share the file resume each other's sessions, and a restart keeps them. The file may not be \
+             readable by group or others; SIGUSR1 reads it again.",
+        ),
+        Key::word("client_auth", ClientAuthMode::WORDS).or_word("off").restart(
+            "Client certificates: `off` asks for none, `request` takes one that verifies or none at all, `require` ends the \
+             handshake without one.",
+        ),
+        Key::text("client_ca_path", Text::Path)
+            .restart("PEM file of the certificate authorities that clients' certificates must come from. Required unless `client_auth` is off."),
+        Key::text("client_crl_path", Text::Path)
+            .restart("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list."),
+        Key::flag("client_cert_headers", false).restart(
+            "Whether backends are told the client certificate in `X-Client-Cert-Subject` and `X-Client-Cert-SHA256`. On h1s \
+             listeners; clients' own headers of these names are dropped wherever `client_auth` is on.",
+        ),
+        Key::blocks("certificates", &CERTIFICATES),
+    ],
+};
+
+static CERTIFICATES: Block = Block {
+    path: "listeners.tls.certificates",
+    doc: "A further certificate, chosen by SNI. An exact name goes before a wildcard, and earlier blocks before later ones.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("cert_path", Text::Path)
+            .required()
+            .restart("PEM chain, leaf first, at most 6 certificates."),
+        Key::text("key_path", Text::Path)
+            .required()
+            .restart("PEM private key; the file may not be readable by group or others."),
+        Key::texts("server_names", Text::ServerName).or_else("the DNS names in the certificate").restart(
+            "The server names that it is for; `*.example.org` is any one label before `example.org`.",
+        ),
+        Key::word("client_auth", ClientAuthMode::WORDS)
+            .or_else("that of the listener")
+            .restart("Client certificates for these server names."),
+        Key::text("client_ca_path", Text::Path)
+            .or_else("that of the listener")
+            .restart("PEM file of the certificate authorities that clients' certificates must come from."),
+        Key::text("client_crl_path", Text::Path)
+            .or_else("that of the listener")
+            .restart("PEM file of revocation lists."),
     ],
 };
 
@@ -184,6 +237,8 @@ static HTTP: Block = Block {
         Key::integer("max_uri_bytes", 64, 65_536, BYTES)
             .or(8192)
             .live("The longest request target; a longer one is answered 414."),
+        Key::flag("h2c", false)
+            .live("Whether clients may speak HTTP/2 without TLS by prior knowledge. On h1 listeners only."),
         Key::integer("retries", 0, 10, "").or(3).live(
             "How many further backends or connections are tried when a connect fails, or when a reused connection \
              died before any byte of the response.",

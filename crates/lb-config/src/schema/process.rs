@@ -24,6 +24,10 @@ pub(super) static RUNTIME: Block = Block {
         Key::integer("handshake_timeout_ms", 100, 60_000, MS)
             .or(5000)
             .restart("How long a TLS handshake over TCP may take; applies to tls and h1s listeners."),
+        Key::integer("max_handshakes_in_flight", 1, 65_536, "handshakes").or(512).live(
+            "How many TLS handshakes with clients one worker runs at once; a connection beyond that is closed before any \
+             key exchange.",
+        ),
         Key::integer("connect_timeout_ms", 100, 60_000, MS)
             .or(5000)
             .live("How long a connect to a backend may take, on every kind of listener."),

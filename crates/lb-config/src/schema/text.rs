@@ -22,6 +22,8 @@ pub(crate) enum Text {
     SocketAddrOrOff,
     /// An IP address, and a port unless it is 53.
     DnsServer,
+    /// A DNS name, or one with `*` in place of its first label.
+    ServerName,
     /// 64 hex digits.
     Sha256,
 }
@@ -37,6 +39,7 @@ impl Text {
             Self::SocketAddr => "\"ip:port\"",
             Self::SocketAddrOrOff => "\"ip:port\" or \"off\"",
             Self::DnsServer => "\"ip\" or \"ip:port\"",
+            Self::ServerName => "a DNS name, or one that begins with \"*.\"",
             Self::Sha256 => "64 hex digits",
         }
     }
@@ -68,9 +71,23 @@ impl Text {
                 .or_else(|_| text.parse())
                 .map(Value::SocketAddr)
                 .map_err(|_| String::new()),
+            Self::ServerName => read_server_name(text).map(Value::Text).ok_or_else(String::new),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
     }
+}
+
+/// The name in lower case. A wildcard stands for one whole label (RFC 6125 §6.4.3).
+fn read_server_name(text: &str) -> Option<String> {
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    (name.len() <= 253 && labels.split('.').all(fits)).then(|| name.to_ascii_lowercase())
 }
 
 fn read_digest(text: &str) -> Option<[u8; 32]> {

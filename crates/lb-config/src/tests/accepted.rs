@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{h1, parse};
-use crate::config::{AccessLog, BackendProtocol, Config, HostPort, MetricsBind, Protocol, UnderscorePolicy};
+use crate::config::{
+    AccessLog, BackendProtocol, ClientAuthMode, Config, HostPort, MetricsBind, Protocol, UnderscorePolicy,
+};
 
 const TCP: &str = "
 [[listeners]]
@@ -185,4 +187,29 @@ fn host_port_reads_and_writes_names_and_addresses() {
     assert_eq!(HostPort::parse("example.com:1").unwrap().ip(), None);
     let scoped = HostPort::parse("[fe80::1%2]:1").unwrap();
     assert_eq!(HostPort::from(scoped.socket_addr().unwrap()), scoped);
+}
+
+#[test]
+fn a_certificate_inherits_what_the_listener_asks_of_clients() {
+    let config = parse(
+        "[[listeners]]\naddress = \"0.0.0.0:443\"\nprotocol = \"tls\"\n[listeners.tls]\ncert_path = \"c\"\n\
+         key_path = \"k\"\nclient_auth = \"require\"\nclient_ca_path = \"ca\"\n\
+         [[listeners.tls.certificates]]\ncert_path = \"d\"\nkey_path = \"l\"\nserver_names = [\"*.Example.org.\"]\n\
+         [[listeners.tls.certificates]]\ncert_path = \"e\"\nkey_path = \"m\"\nclient_auth = \"off\"\n\
+         [[listeners.backends]]\naddress = \"10.0.0.1:80\"\ntls = true\n",
+    );
+    assert_eq!(config.not_built_yet(), []);
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates[0].client_auth, tls.client_auth);
+    assert_eq!(tls.certificates[0].server_names, ["*.example.org"]);
+    assert_eq!(tls.certificates[1].client_auth.mode, ClientAuthMode::Off);
+    let backend = config.listeners[0].backends[0].tls.as_ref().unwrap();
+    assert_eq!((backend.ca_path.as_ref(), backend.verify_peer), (None, true));
+}
+
+#[test]
+fn a_backend_that_is_not_verified_is_a_warning() {
+    let backend = "[[listeners.backends]]\naddress = \"b.example:443\"\ntls = true\ntls_verify_peer = false";
+    let config = parse(&format!("[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n{backend}"));
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
 }

@@ -10,16 +10,11 @@ const H1: &str = "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n";
 const BACKEND: &str = "[[listeners.backends]]\naddress = \"10.0.0.1:80\"\n";
 
 #[test]
-fn protocols_with_tls_or_quic() {
-    let tls = "[listeners.tls]\ncert_path = \"c\"\nkey_path = \"k\"\n";
+fn quic_listeners() {
     let quic = "[listeners.quic]\ncert_path = \"c\"\nkey_path = \"k\"\nretry_secret_path = \"s\"\n";
-    for (protocol, block, what) in [("tls", tls, "TLS"), ("h1s", tls, "TLS"), ("quic", quic, "QUIC")] {
-        let text =
-            format!("[[listeners]]\naddress = \"0.0.0.0:443\"\nprotocol = \"{protocol}\"\n{block}{BACKEND}");
-        let expected =
-            format!("lb.toml:3: listeners[0].protocol = \"{protocol}\": not built yet: {what} listeners");
-        assert_eq!(refused(&text), [expected]);
-    }
+    let text = format!("[[listeners]]\naddress = \"0.0.0.0:443\"\nprotocol = \"quic\"\n{quic}{BACKEND}");
+    let expected = "lb.toml:3: listeners[0].protocol = \"quic\": not built yet: QUIC listeners";
+    assert_eq!(refused(&text), [expected]);
 }
 
 #[test]
@@ -38,10 +33,10 @@ fn xdp_keys_even_with_their_defaults_but_not_xdp_switched_off() {
 #[test]
 fn blocks_without_anything_behind_them() {
     assert_eq!(
-        refused(&format!("{H1}[listeners.h2_security]\n{BACKEND}[runtime.tls]\n")),
+        refused(&format!("{H1}[listeners.h2_security]\n[listeners.http]\nh2c = true\n{BACKEND}")),
         [
             "lb.toml:4: listeners[0].h2_security: not built yet: HTTP/2",
-            "lb.toml:7: runtime.tls: not built yet: TLS listeners",
+            "lb.toml:6: listeners[0].http.h2c = true: not built yet: HTTP/2",
         ]
     );
     let passthrough =
@@ -76,14 +71,14 @@ fn backends_beyond_http_1_only_where_http_is_read() {
         backend("h1", "protocol = \"h2\""),
         ["lb.toml:6: listeners[0].backends[0].protocol = \"h2\": not built yet: HTTP/2 to backends"]
     );
-    assert_eq!(backend("h1", "protocol = \"h3\"\ntls_ca_path = \"ca\"").len(), 2);
+    assert_eq!(backend("h1", "protocol = \"h3\"\ntls_ca_path = \"ca\"").len(), 1);
+    assert_eq!(backend("h1", "tls = true\ntls_ca_path = \"ca\""), [""; 0]);
     assert_eq!(backend("tcp", "protocol = \"h2\""), [""; 0]);
     assert_eq!(backend("h1", "protocol = \"h1\""), [""; 0]);
 }
 
 #[test]
 fn keys_for_listeners_that_are_refused_pass_by_themselves() {
-    let text =
-        format!("[runtime]\nmax_requests_per_h3_connection = 5\nhandshake_timeout_ms = 100\n{H1}{BACKEND}");
+    let text = format!("[runtime]\nmax_requests_per_h3_connection = 5\n{H1}{BACKEND}");
     assert_eq!(refused(&text), [""; 0]);
 }

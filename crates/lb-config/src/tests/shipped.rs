@@ -24,7 +24,13 @@ fn every_shipped_file_parses_without_a_warning() {
 
 #[test]
 fn what_needs_no_missing_feature_starts_today() {
-    for name in ["default.toml", "examples/tcp.toml", "examples/h1.toml", "examples/h1-limits.toml"] {
+    for name in [
+        "default.toml",
+        "examples/tcp.toml",
+        "examples/tls.toml",
+        "examples/h1.toml",
+        "examples/h1-limits.toml",
+    ] {
         let text = std::fs::read_to_string(root().join("config").join(name)).unwrap();
         assert_eq!(parse(&text).not_built_yet(), [], "{name}");
     }

@@ -1,8 +1,8 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason, RetryReason,
-    StatusClass, UpstreamReject,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason,
+    RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -128,6 +128,26 @@ families! {
             "Failed accepts. The listener backs off and goes on.";
         ACCEPT_REJECTS: Kind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
             "Connections closed at once by a rule other than the listener's own cap.";
+    }
+    "TLS" {
+        TLS_HANDSHAKES: Kind::Counter, "tls_handshakes_total", [LISTENER, fixed::<TlsResult>("result")], "handshakes",
+            "Handshakes with clients that have ended, by how.";
+        TLS_HANDSHAKES_INFLIGHT: Kind::Gauge, "tls_handshakes_inflight", [LISTENER], "handshakes",
+            "Handshakes with clients that run now.";
+        BACKEND_TLS_HANDSHAKES: Kind::Counter, "backend_tls_handshakes_total", [fixed::<TlsResult>("result")],
+            "handshakes", "Handshakes with backends that have ended, by how.";
+        TLS_FAULTS: Kind::Counter, "tls_faults_total", [fixed::<TlsFault>("reason")], "connections",
+            "Established TLS connections, to clients and backends, that a fault ended.";
+        CERT_EXPIRY: Kind::Gauge, "cert_expiry_seconds", [LISTENER, configured("cert")], "seconds",
+            "Unix time at which the certificate in force, or another of its chain, runs out.";
+        CERT_LOADED_AT: Kind::Gauge, "cert_loaded_at_seconds", [LISTENER], "seconds",
+            "Unix time at which the certificates in force were read.";
+        CERT_ROTATION_SUCCEEDED: Kind::Counter, "cert_rotation_succeeded_total", [], "listeners",
+            "Listeners whose certificates SIGUSR1 has replaced.";
+        CERT_ROTATION_FAILED: Kind::Counter, "cert_rotation_failed_total", [fixed::<CertFailure>("reason")],
+            "listeners", "Listeners whose certificates SIGUSR1 could not replace. The old ones stay in force.";
+        TICKET_KEY_ROTATIONS: Kind::Counter, "ticket_key_rotations_total", [LISTENER], "keys",
+            "New session ticket keys, the first not counted.";
     }
     "Requests" {
         HTTP_REQUESTS: Kind::Counter, "http_requests_total",

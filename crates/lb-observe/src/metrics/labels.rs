@@ -82,6 +82,78 @@ labels! {
         PerIp = "per_ip",
     }
 
+    /// How a TLS handshake ended.
+    TlsResult {
+        /// With a new session.
+        Full = "full",
+        /// With an old session taken up again.
+        Resumed = "resumed",
+        /// Not in time.
+        Timeout = "timeout",
+        /// The peer went away.
+        Closed = "closed",
+        /// The peer sent a fatal alert.
+        Alert = "alert",
+        /// The peer does not speak TLS.
+        NotTls = "not_tls",
+        /// The peer's part was larger than allowed.
+        TooLarge = "too_large",
+        /// No version, cipher suite, group or protocol in common.
+        Incompatible = "incompatible",
+        /// The peer's certificate is missing or not accepted.
+        Certificate = "certificate",
+        /// Turned away before any key exchange: too many handshakes ran.
+        Overload = "overload",
+        /// The peer broke the protocol.
+        Protocol = "protocol",
+        /// A fault on our side, or of the socket.
+        Internal = "internal",
+    }
+
+    /// Why an established TLS connection was given up.
+    TlsFault {
+        /// Too many records without data, key updates among them.
+        Flood = "flood",
+        /// The peer ended it without close_notify.
+        Truncated = "truncated",
+        /// The peer sent a fatal alert.
+        Alert = "alert",
+        /// The peer broke the protocol.
+        Protocol = "protocol",
+    }
+
+    /// Why certificates could not be loaded anew.
+    CertFailure {
+        /// A file cannot be read.
+        Io = "io",
+        /// A key file can be read by group or others.
+        Permissions = "permissions",
+        /// A certificate is malformed.
+        CertParse = "cert_parse",
+        /// A key is malformed.
+        KeyParse = "key_parse",
+        /// No certificate in the file.
+        EmptyChain = "empty_chain",
+        /// No key in the file.
+        NoKey = "no_key",
+        /// Too many certificates in the file.
+        ChainTooDeep = "chain_too_deep",
+        /// Certificate and key do not belong together.
+        KeyMismatch = "key_mismatch",
+        /// A certificate has passed its date.
+        Expired = "expired",
+        /// A certificate's time has not come.
+        NotYetValid = "not_yet_valid",
+        /// Certificate authorities cannot be used.
+        Authorities = "authorities",
+        /// A revocation list cannot be used.
+        RevocationList = "revocation_list",
+        /// Ticket keys cannot be used.
+        TicketKeys = "ticket_keys",
+        /// Anything else.
+        Config = "config",
+    }
+
     /// Why a request was sent to a backend once more.
     RetryReason {
         /// No connection to the backend chosen first could be made.

@@ -1,14 +1,16 @@
 //! What one worker counts: for the process, for a listener, for a backend.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, HttpVersion, Label, RejectReason, RetryReason, StatusClass,
-    UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault,
+    TlsResult, UpstreamReject,
 };
-use super::values::{Counter, Gauge, Histogram, PerWorker, SharedGauge};
+use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
 
 /// What one worker counts for the whole process. Only that worker may write to it.
 // Aligned like a shard of `PerWorker`, since each stands in an allocation of its own.
@@ -37,6 +39,10 @@ pub struct WorkerMetrics {
     pub pool_probe_failures: Counter,
     /// `pool_idle_gauge`: idle backend connections of this worker now.
     pub pool_idle: Gauge,
+    /// `backend_tls_handshakes_total`.
+    pub backend_tls_handshakes: By<TlsResult, Counter>,
+    /// `tls_faults_total`.
+    pub tls_faults: By<TlsFault, Counter>,
     /// `http_retries_total`.
     pub http_retries: By<RetryReason, Counter>,
     /// `request_rejected_total`.
@@ -50,6 +56,9 @@ pub struct WorkerMetrics {
 pub struct ListenerMetrics {
     /// `lb_drain_timeout_ms_listener`: how long its connections may take to finish in a drain, milliseconds.
     pub drain_timeout_ms: SharedGauge,
+    /// `ticket_key_rotations_total`.
+    pub ticket_key_rotations: SharedCounter,
+    certificates: Mutex<Option<Certificates>>,
     served: AtomicU8,
     shards: PerWorker<ListenerShard>,
 }
@@ -58,6 +67,8 @@ impl ListenerMetrics {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             drain_timeout_ms: SharedGauge::default(),
+            ticket_key_rotations: SharedCounter::default(),
+            certificates: Mutex::default(),
             served: AtomicU8::new(0),
             shards: PerWorker::new(workers),
         }
@@ -69,6 +80,15 @@ impl ListenerMetrics {
         for version in versions {
             self.served.fetch_or(1 << *version as u8, Relaxed);
         }
+    }
+
+    /// Says which certificates are in force. With the first call the listener's TLS families begin to exist.
+    pub fn set_certificates(&self, certificates: Certificates) {
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificates);
+    }
+
+    pub(super) fn certificates(&self) -> Option<Certificates> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the worker with this index counts.
@@ -89,6 +109,15 @@ impl ListenerMetrics {
     }
 }
 
+/// The certificates in force on a listener.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// Unix time at which they were read.
+    pub loaded_at: i64,
+    /// Unix time at which each runs out, by the path of its file.
+    pub expiries: BTreeMap<String, i64>,
+}
+
 /// What one worker counts for a listener.
 #[derive(Debug, Default)]
 pub struct ListenerShard {
@@ -98,6 +127,10 @@ pub struct ListenerShard {
     pub accept_inflight: Gauge,
     /// `accept_shed_total`: connections closed because the listener had no place left.
     pub accept_shed: Counter,
+    /// `tls_handshakes_total`.
+    pub tls_handshakes: By<TlsResult, Counter>,
+    /// `tls_handshakes_inflight`.
+    pub tls_handshakes_inflight: Gauge,
     /// Requests that no named route took: the series with `route=""`.
     pub unrouted: RouteShard,
 }

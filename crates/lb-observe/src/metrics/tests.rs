@@ -47,6 +47,8 @@ fn scrape(metrics: &Metrics) -> Exposition {
 fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
+    let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
+    metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");
     metrics.reload_applied.declare(&["listeners.backends"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);

@@ -1,0 +1,113 @@
+//! TLS towards a backend.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use lb_config::BackendTls;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::certificate::Identity;
+use crate::client_auth;
+use crate::error::TlsError;
+
+/// How a backend is reached inside TLS. Shared by all its connections, so that they resume each other's sessions.
+#[derive(Debug)]
+pub struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: ServerName<'static>,
+}
+
+impl ClientTls {
+    /// Reads the files that the backend's settings name. `alpn` is what is offered, the best first; empty = nothing.
+    ///
+    /// # Errors
+    /// What is wrong with a file, or with the name that is to be verified.
+    pub fn load(backend: &BackendTls, alpn: &[&[u8]], now: SystemTime) -> Result<Arc<Self>, TlsError> {
+        let provider = Arc::new(default_provider());
+        let name = ServerName::try_from(backend.verify_hostname.clone()).map_err(|_| {
+            TlsError::config(format!("{} cannot stand in a certificate", backend.verify_hostname))
+        })?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::config)?;
+        let builder = if backend.verify_peer {
+            let roots = match &backend.ca_path {
+                Some(path) => Arc::new(client_auth::roots(path, &mut |_| {})?),
+                None => system_roots()?,
+            };
+            builder.with_root_certificates(roots)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(&provider))))
+        };
+        let mut config = match &backend.client_certificate {
+            Some(files) => {
+                let identity = Identity::load(&files.cert_path, &files.key_path, &provider, now)?;
+                let resolver = rustls::sign::SingleCertAndKey::from(identity.key);
+                builder.with_client_cert_resolver(Arc::new(resolver))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(Arc::new(Self { config: Arc::new(config), name }))
+    }
+}
+
+/// The system's authorities, read once: they are many.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // Some systems ship certificates that nothing can read; the others count.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    if roots.is_empty() {
+        return Err(TlsError::config(
+            "the system has no certificate authorities; name a file with tls_ca_path",
+        ));
+    }
+    Ok(Arc::clone(roots))
+}
+
+/// `tls_verify_peer = false`: whoever answers is taken for the backend, as long as it holds the key that it shows.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,139 @@
+//! Why a TLS connection failed, as far as anyone outside is told.
+
+use std::fmt;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+macro_rules! failures {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $text:literal;)+) => {
+        /// Kinds of failure, each a metric label.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Failure {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Failure {
+            /// Every label, in the order of declaration.
+            pub const LABELS: &'static [&'static str] = &[$($label),+];
+
+            /// The label in metrics.
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+failures! {
+    /// The handshake took too long.
+    Timeout = "timeout", "the handshake took too long";
+    /// The peer went away before the handshake was over.
+    Closed = "closed", "the peer closed the connection during the handshake";
+    /// The peer sent a fatal alert.
+    Alert = "alert", "the peer sent an alert";
+    /// What the peer sends is not TLS (attack T-05).
+    NotTls = "not_tls", "the peer does not speak TLS";
+    /// A hello or a whole handshake above its cap (attack T-01).
+    TooLarge = "too_large", "the peer's part of the handshake is too large";
+    /// Nothing in common: version, cipher suite, group or ALPN.
+    Incompatible = "incompatible", "no TLS version, cipher suite, group or protocol in common";
+    /// The peer's certificate is missing, wrong, out of date or revoked.
+    Certificate = "certificate", "the peer's certificate is missing or not accepted";
+    /// Too many records without data (attack T-04).
+    Flood = "flood", "too many TLS records without data";
+    /// The connection ended without close_notify: what came may not be all.
+    Truncated = "truncated", "the connection ended without close_notify";
+    /// Anything else that breaks the protocol.
+    Protocol = "protocol", "the peer breaks the TLS protocol";
+    /// A fault on our side.
+    Internal = "internal", "TLS failed on our side";
+}
+
+impl Failure {
+    pub(crate) fn of(error: &Error) -> Self {
+        match error {
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Self::Incompatible,
+            Error::AlertReceived(_) => Self::Alert,
+            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Incompatible,
+            Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_)
+            | Error::NoCertificatesPresented
+            | Error::UnsupportedNameType => Self::Certificate,
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => Self::NotTls,
+            Error::InvalidMessage(
+                InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+            ) => Self::TooLarge,
+            Error::PeerMisbehaved(
+                rustls::PeerMisbehaved::TooManyKeyUpdateRequests
+                | rustls::PeerMisbehaved::TooManyEmptyFragments
+                | rustls::PeerMisbehaved::TooManyRenegotiationRequests
+                | rustls::PeerMisbehaved::TooManyWarningAlertsReceived,
+            ) => Self::Flood,
+            Error::EncryptError | Error::FailedToGetRandomBytes | Error::FailedToGetCurrentTime => {
+                Self::Internal
+            }
+            _ => Self::Protocol,
+        }
+    }
+
+    /// The error of a stream that failed so; `detail` is for the log, never for a peer.
+    pub(crate) fn error(self, detail: Option<&Error>) -> io::Error {
+        let kind = match self {
+            Self::Timeout => io::ErrorKind::TimedOut,
+            Self::Closed | Self::Truncated => io::ErrorKind::UnexpectedEof,
+            Self::Alert => io::ErrorKind::ConnectionAborted,
+            Self::Internal => io::ErrorKind::Other,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, StreamError { failure: self, detail: detail.map(describe) })
+    }
+}
+
+/// In words of ours where rustls would print what a certificate holds.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Revoked) => "the certificate is revoked".to_owned(),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the certificate comes from no known authority".to_owned()
+        }
+        _ => {
+            let mut text = error.to_string();
+            text.truncate(text.char_indices().nth(200).map_or(text.len(), |(at, _)| at));
+            text
+        }
+    }
+}
+
+/// Why a TLS stream failed, when it was TLS that failed.
+pub fn failure_of(error: &io::Error) -> Option<Failure> {
+    error.get_ref()?.downcast_ref::<StreamError>().map(|error| error.failure)
+}
+
+#[derive(Debug)]
+struct StreamError {
+    failure: Failure,
+    detail: Option<String>,
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.failure.text())?;
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}

@@ -1,0 +1,106 @@
+//! Reading the files of a TLS configuration, with bounds.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use crate::error::{Reason, TlsError};
+
+/// Certificates in a chain, the leaf included.
+pub(crate) const MAX_CHAIN_DEPTH: usize = 6;
+
+/// DER bytes of a whole chain: what one handshake message may carry (attack T-09).
+pub(crate) const MAX_CHAIN_BYTES: usize = 60 * 1024;
+
+/// The largest chain or key file.
+const MAX_SMALL_FILE: u64 = 256 * 1024;
+
+/// The largest file of authorities or revocation lists.
+const MAX_LARGE_FILE: u64 = 16 * 1024 * 1024;
+
+/// The largest file of ticket keys.
+const MAX_TICKET_FILE: u64 = 16 * 1024;
+
+/// A chain, leaf first.
+pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path, MAX_SMALL_FILE, false)?;
+    let chain = certificates(path, &pem, Reason::CertParse)?;
+    if chain.is_empty() {
+        return Err(TlsError::of(Reason::EmptyChain, path, "holds no certificate"));
+    }
+    if chain.len() > MAX_CHAIN_DEPTH {
+        let problem = format!("holds {} certificates; a chain has at most {MAX_CHAIN_DEPTH}", chain.len());
+        return Err(TlsError::of(Reason::ChainTooDeep, path, problem));
+    }
+    let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    if bytes > MAX_CHAIN_BYTES {
+        let problem = format!("the chain has {bytes} bytes; at most {MAX_CHAIN_BYTES} fit into a handshake");
+        return Err(TlsError::of(Reason::CertParse, path, problem));
+    }
+    Ok(chain)
+}
+
+/// A private key. The file may be read by its owner alone (attack T-07).
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read(path, MAX_SMALL_FILE, true)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        rustls_pki_types::pem::Error::NoItemsFound => {
+            TlsError::of(Reason::NoKey, path, "holds no private key (PKCS#8, SEC1 or PKCS#1 in PEM)")
+        }
+        // The parser's own words may quote the file.
+        _ => TlsError::of(Reason::KeyParse, path, "is not PEM"),
+    })
+}
+
+/// Certificate authorities, at least one.
+pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = certificates(path, &read(path, MAX_LARGE_FILE, false)?, Reason::Authorities)?;
+    if all.is_empty() {
+        return Err(TlsError::of(Reason::Authorities, path, "holds no certificate"));
+    }
+    Ok(all)
+}
+
+/// Revocation lists, at least one.
+pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let pem = read(path, MAX_LARGE_FILE, false)?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    let lists = lists.map_err(|_| TlsError::of(Reason::RevocationList, path, "is not PEM"))?;
+    if lists.is_empty() {
+        return Err(TlsError::of(Reason::RevocationList, path, "holds no revocation list"));
+    }
+    Ok(lists)
+}
+
+/// The bytes of a file of ticket keys.
+pub(crate) fn ticket_keys(path: &Path) -> Result<Vec<u8>, TlsError> {
+    read(path, MAX_TICKET_FILE, true)
+}
+
+fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    all.map_err(|_| TlsError::of(reason, path, "is not PEM"))
+}
+
+/// The whole file. What is checked is the file that is read, not what another has put in its place since.
+fn read(path: &Path, largest: u64, is_secret: bool) -> Result<Vec<u8>, TlsError> {
+    let unreadable =
+        |error: std::io::Error| TlsError::of(Reason::Io, path, format!("cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let facts = file.metadata().map_err(unreadable)?;
+    let mode = facts.permissions().mode() & 0o777;
+    if is_secret && mode & 0o077 != 0 {
+        let problem = format!("has mode {mode:04o}: group and others may not have access (chmod 600)");
+        return Err(TlsError::of(Reason::Permissions, path, problem));
+    }
+    let mut bytes = Vec::new();
+    file.take(largest.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|size| size > largest) {
+        return Err(TlsError::of(Reason::Io, path, format!("is larger than {largest} bytes")));
+    }
+    Ok(bytes)
+}

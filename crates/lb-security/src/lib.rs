@@ -1,0 +1,33 @@
+//! TLS on both sides of the gateway: certificates, the bundles made of them, session tickets, and a stream.
+//!
+//! What a listener needs for handshakes is a [`TlsConfigBundle`], built from files as a whole and never changed; a
+//! [`SharedTlsBundle`] is the place where a newer one replaces it while handshakes run. [`ClientTls`] is the same for a
+//! backend. [`Stream`] is what protocols hold: a plain connection or a [`TlsStream`], with one set of methods.
+//!
+//! No error, log line or `Debug` output of this crate shows key material (attack T-10).
+
+mod bundle;
+mod certificate;
+mod client;
+mod client_auth;
+mod error;
+mod failure;
+mod files;
+mod names;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod ticket;
+mod transport;
+
+pub use bundle::{CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
+pub use certificate::PeerCertificate;
+pub use client::ClientTls;
+pub use error::{Reason, TlsError};
+pub use failure::{Failure, failure_of};
+pub use stream::TlsStream;
+pub use ticket::TicketRotator;
+pub use transport::Stream;
+
+/// ALPN of `h1s` listeners, the best first.
+pub const ALPN_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];

@@ -1,0 +1,171 @@
+//! A connection as protocols see it: plain, or inside TLS.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use lb_io::TcpStream;
+use lb_io::pipe::Pipe;
+
+use crate::stream::TlsStream;
+
+/// A connection to a client or a backend.
+///
+/// Every method does what the one of that name does on [`TcpStream`]; what TLS adds stands at [`TlsStream`]. A TLS connection
+/// is handed on only after its handshake.
+#[derive(Debug)]
+pub enum Stream {
+    /// Bytes as they are on the wire.
+    Plain(TcpStream),
+    /// Inside TLS.
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// Receives into `buffer`; empty means that the peer will send no more, and that nothing is missing.
+    #[inline]
+    pub fn poll_recv<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &'b mut [u8],
+    ) -> Poll<io::Result<&'b [u8]>> {
+        match self {
+            Self::Plain(stream) => stream.poll_recv(cx, buffer),
+            Self::Tls(stream) => stream.poll_recv(cx, buffer),
+        }
+    }
+
+    /// Takes some of `bytes`. Inside TLS some may wait afterwards: see [`Self::poll_flush`].
+    #[inline]
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_send(cx, bytes),
+            Self::Tls(stream) => stream.poll_send(cx, bytes),
+        }
+    }
+
+    /// Takes some of several slices.
+    #[inline]
+    pub fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_send_vectored(cx, slices),
+            Self::Tls(stream) => stream.poll_send_vectored(cx, slices),
+        }
+    }
+
+    /// Sends what was taken and still waits. A plain connection never has any.
+    #[inline]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    /// Tells the peer that no more bytes follow. Inside TLS [`Self::poll_flush`] sees it to its end.
+    ///
+    /// # Errors
+    /// That of the socket.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown_write(),
+            Self::Tls(stream) => stream.shutdown_write(),
+        }
+    }
+
+    /// Makes closing discard what is unsent and reset the connection.
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Self::Plain(stream) => stream.reset_on_close(),
+            Self::Tls(stream) => stream.reset_on_close(),
+        }
+    }
+
+    /// Whether an idle connection can be used again.
+    #[inline]
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_quiet(),
+            Self::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
+    /// Whether the peer has closed its side of the socket or reset it.
+    #[inline]
+    pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_hangup(cx),
+            Self::Tls(stream) => stream.poll_hangup(cx),
+        }
+    }
+
+    /// Whether bytes can move by splice(2).
+    #[inline]
+    pub fn can_splice(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Moves arrived bytes into `pipe`. Only where [`Self::can_splice`].
+    ///
+    /// # Errors
+    /// That of the socket; [`io::ErrorKind::Unsupported`] inside TLS.
+    #[inline]
+    pub fn poll_splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_splice_in(cx, pipe, limit),
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Moves bytes out of `pipe` to the peer. Only where [`Self::can_splice`].
+    ///
+    /// # Errors
+    /// As those of [`Self::poll_splice_in`].
+    #[inline]
+    pub fn poll_splice_out(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_splice_out(cx, pipe),
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// The TLS side of it, if it is inside TLS.
+    #[inline]
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream),
+        }
+    }
+
+    /// Address of the peer.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.peer_addr(),
+            Self::Tls(stream) => stream.peer_addr(),
+        }
+    }
+
+    /// Address of this end.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr(),
+            Self::Tls(stream) => stream.local_addr(),
+        }
+    }
+}
