@@ -218,7 +218,8 @@ mod tests {
         ];
         for [first, second, third] in [plain, coded] {
             let mut decoder = Decoder::new(4096, 4096);
-            let start = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
+            let start =
+                [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
             check(&mut decoder, first, &start, 57);
             check(&mut decoder, second, &[&start[..], &[("cache-control", "no-cache")]].concat(), 110);
             let last = [

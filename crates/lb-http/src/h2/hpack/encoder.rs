@@ -72,14 +72,18 @@ impl Encoder {
     /// Writes a field. The name is in lower case already.
     pub fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
         let known = static_table::name(name);
-        if let Some(index) = known.filter(|_| indexing != Indexing::Never).and_then(|first| static_table::value(first, value)) {
+        if let Some(index) =
+            known.filter(|_| indexing != Indexing::Never).and_then(|first| static_table::value(first, value))
+        {
             out.push(0x80 | index as u8);
             return;
         }
         // A name of the static table stands for itself.
         let name_hash = known.map_or_else(|| hash(0, name), |index| mix(index as u64));
         let field_hash = hash(name_hash, value);
-        if indexing == Indexing::Yes && let Some(at) = self.find_field(field_hash, name, value) {
+        if indexing == Indexing::Yes
+            && let Some(at) = self.find_field(field_hash, name, value)
+        {
             integer::encode(static_table::LENGTH + 1 + at, 7, 0x80, out);
             return;
         }
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn requests_come_out_as_in_appendix_c_4() {
         let mut encoder = Encoder::new();
-        let start = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
+        let start =
+            [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
         assert_eq!(encode(&mut encoder, &start), hex("828684418cf1e3c2e5f23a6ba0ab90f4ff"));
         let second = [&start[..], &[("cache-control", "no-cache")]].concat();
         assert_eq!(encode(&mut encoder, &second), hex("828684be5886a8eb10649cbf"));
@@ -289,7 +294,9 @@ mod tests {
         assert_eq!(first[..3], hex("3fe101"));
         assert_eq!(
             first[3..],
-            hex("488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3")
+            hex(
+                "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3"
+            )
         );
         let mut second = Vec::new();
         encoder.begin(&mut second);
@@ -311,7 +318,9 @@ mod tests {
         );
         assert_eq!(
             third,
-            hex("88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007")
+            hex(
+                "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007"
+            )
         );
     }
 
@@ -373,8 +382,10 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         // Few different names and values, so that the tables are hit.
-        let name = prop_oneof!["[a-c]{1,2}", "(:status|date|cookie|:path|accept-encoding|x-long-name-of-a-field)"];
-        let value = prop_oneof!["[xy]{0,2}", "(200|/|gzip, deflate)", "[ -~]{0,120}"].prop_map(String::into_bytes);
+        let name =
+            prop_oneof!["[a-c]{1,2}", "(:status|date|cookie|:path|accept-encoding|x-long-name-of-a-field)"];
+        let value =
+            prop_oneof!["[xy]{0,2}", "(200|/|gzip, deflate)", "[ -~]{0,120}"].prop_map(String::into_bytes);
         let value = prop_oneof![4 => value, 1 => prop::collection::vec(any::<u8>(), 0..400)];
         let field = (name.prop_map(String::into_bytes), value, 0u8..8);
         prop_oneof![

@@ -174,7 +174,11 @@ fn decode_into(input: &[u8], text: &mut [u8]) -> Result<usize, HpackError> {
 
 #[inline]
 fn look(window: u64) -> Step {
-    STEPS.get((window >> (64 - PEEK)) as usize).copied().unwrap_or(Step { symbols: [0; 2], length: 0, both: 0 })
+    STEPS.get((window >> (64 - PEEK)) as usize).copied().unwrap_or(Step {
+        symbols: [0; 2],
+        length: 0,
+        both: 0,
+    })
 }
 
 #[inline]
@@ -207,7 +211,8 @@ fn long(window: u64) -> Result<(u8, u32), HpackError> {
 /// Bytes that the code of `text` takes.
 #[inline]
 pub fn encoded_length(text: &[u8]) -> usize {
-    let bits: usize = text.iter().map(|byte| usize::from(CODES.get(usize::from(*byte)).map_or(0, |code| code.1))).sum();
+    let bits: usize =
+        text.iter().map(|byte| usize::from(CODES.get(usize::from(*byte)).map_or(0, |code| code.1))).sum();
     bits.div_ceil(8)
 }
 

@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn the_examples_of_appendix_c_1() {
-        for (value, prefix, bytes) in [(10, 5, &[10u8][..]), (1337, 5, &[0x1f, 0x9a, 0x0a]), (42, 8 - 1, &[42])] {
+        for (value, prefix, bytes) in
+            [(10, 5, &[10u8][..]), (1337, 5, &[0x1f, 0x9a, 0x0a]), (42, 8 - 1, &[42])]
+        {
             let mut out = Vec::new();
             encode(value, prefix, 0, &mut out);
             assert_eq!(out, bytes);
