@@ -8,6 +8,7 @@ pub mod answer;
 pub mod exchange;
 pub mod fuzz;
 pub mod h1;
+pub mod h2;
 pub mod proxy;
 mod record;
 pub mod rules;

@@ -1,0 +1,102 @@
+//! Numbers with names: error codes and settings, and the error that a frame causes.
+
+/// Why a stream or the connection ends (RFC 9113 §7). Unknown codes are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ErrorCode(pub u32);
+
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "the names are those of RFC 9113 §7")]
+impl ErrorCode {
+    pub const NO_ERROR: Self = Self(0x0);
+    pub const PROTOCOL_ERROR: Self = Self(0x1);
+    pub const INTERNAL_ERROR: Self = Self(0x2);
+    pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
+    pub const SETTINGS_TIMEOUT: Self = Self(0x4);
+    pub const STREAM_CLOSED: Self = Self(0x5);
+    pub const FRAME_SIZE_ERROR: Self = Self(0x6);
+    pub const REFUSED_STREAM: Self = Self(0x7);
+    pub const CANCEL: Self = Self(0x8);
+    pub const COMPRESSION_ERROR: Self = Self(0x9);
+    pub const CONNECT_ERROR: Self = Self(0xa);
+    pub const ENHANCE_YOUR_CALM: Self = Self(0xb);
+    pub const INADEQUATE_SECURITY: Self = Self(0xc);
+    pub const HTTP_1_1_REQUIRED: Self = Self(0xd);
+}
+
+impl ErrorCode {
+    /// The name in the RFC, or `UNKNOWN`: a fixed set, fit for a label.
+    pub fn name(self) -> &'static str {
+        const NAMES: [&str; 14] = [
+            "NO_ERROR",
+            "PROTOCOL_ERROR",
+            "INTERNAL_ERROR",
+            "FLOW_CONTROL_ERROR",
+            "SETTINGS_TIMEOUT",
+            "STREAM_CLOSED",
+            "FRAME_SIZE_ERROR",
+            "REFUSED_STREAM",
+            "CANCEL",
+            "COMPRESSION_ERROR",
+            "CONNECT_ERROR",
+            "ENHANCE_YOUR_CALM",
+            "INADEQUATE_SECURITY",
+            "HTTP_1_1_REQUIRED",
+        ];
+        NAMES.get(self.0 as usize).copied().unwrap_or("UNKNOWN")
+    }
+}
+
+impl std::fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({:#x})", self.name(), self.0)
+    }
+}
+
+/// A setting (RFC 9113 §6.5.2). Unknown ones are kept, and ignored by whoever applies them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SettingId(pub u16);
+
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "the names are those of RFC 9113 §6.5.2, RFC 8441 §3 and RFC 9218 §2.1")]
+impl SettingId {
+    pub const HEADER_TABLE_SIZE: Self = Self(0x1);
+    pub const ENABLE_PUSH: Self = Self(0x2);
+    pub const MAX_CONCURRENT_STREAMS: Self = Self(0x3);
+    pub const INITIAL_WINDOW_SIZE: Self = Self(0x4);
+    pub const MAX_FRAME_SIZE: Self = Self(0x5);
+    pub const MAX_HEADER_LIST_SIZE: Self = Self(0x6);
+    pub const ENABLE_CONNECT_PROTOCOL: Self = Self(0x8);
+    pub const NO_RFC7540_PRIORITIES: Self = Self(0x9);
+}
+
+/// What an error ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: GOAWAY, and close.
+    Connection,
+    /// One stream: RST_STREAM.
+    Stream(u32),
+}
+
+/// A frame that breaks a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// What it ends.
+    pub scope: Scope,
+    /// What the peer is told.
+    pub code: ErrorCode,
+    /// What the log is told.
+    pub what: &'static str,
+}
+
+impl FrameError {
+    /// An error that ends the connection.
+    pub const fn connection(code: ErrorCode, what: &'static str) -> Self {
+        Self { scope: Scope::Connection, code, what }
+    }
+
+    /// An error that ends one stream.
+    pub const fn stream(stream: u32, code: ErrorCode, what: &'static str) -> Self {
+        Self { scope: Scope::Stream(stream), code, what }
+    }
+}

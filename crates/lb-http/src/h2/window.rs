@@ -1,0 +1,212 @@
+//! Flow-control windows (RFC 9113 §5.2 and §6.9). A connection has one of each kind, and so has each stream.
+
+use super::frame::ErrorCode;
+
+/// The largest window (RFC 9113 §6.9.1).
+pub const MAX_WINDOW: u32 = 0x7fff_ffff;
+
+/// The window before anybody has changed it (RFC 9113 §6.9.2).
+pub const DEFAULT_WINDOW: u32 = 65_535;
+
+/// A window was overrun, or opened too far. Of a stream it is a stream error, of the connection a connection error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowControlError;
+
+impl FlowControlError {
+    /// What the peer is told.
+    pub const CODE: ErrorCode = ErrorCode::FLOW_CONTROL_ERROR;
+}
+
+/// What the peer lets us send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendWindow(i32);
+
+impl SendWindow {
+    /// A window of `size` bytes, at most [`MAX_WINDOW`].
+    pub fn new(size: u32) -> Self {
+        Self(i32::try_from(size).unwrap_or(i32::MAX))
+    }
+
+    /// Bytes that may be sent now; 0 also while the window is negative.
+    #[inline]
+    pub fn available(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(0)
+    }
+
+    /// Takes up to `wanted` bytes from the window, and says how many.
+    #[inline]
+    pub fn take(&mut self, wanted: u32) -> u32 {
+        let taken = wanted.min(self.available());
+        self.0 -= i32::try_from(taken).unwrap_or(0);
+        taken
+    }
+
+    /// Gives back what was taken and not sent.
+    pub fn give_back(&mut self, unsent: u32) {
+        self.0 = self.0.saturating_add_unsigned(unsent);
+    }
+
+    /// WINDOW_UPDATE came.
+    ///
+    /// # Errors
+    /// When the window would exceed [`MAX_WINDOW`]; it stays as it was.
+    #[inline]
+    pub fn open(&mut self, increment: u32) -> Result<(), FlowControlError> {
+        self.0 = self.0.checked_add_unsigned(increment).ok_or(FlowControlError)?;
+        Ok(())
+    }
+
+    /// The peer changed SETTINGS_INITIAL_WINDOW_SIZE, which moves the window of each stream and may make it negative
+    /// (RFC 9113 §6.9.2). It leaves the window of the connection alone.
+    ///
+    /// # Errors
+    /// When the window would exceed [`MAX_WINDOW`], which is a connection error here.
+    pub fn initial_changed(&mut self, from: u32, to: u32) -> Result<(), FlowControlError> {
+        let moved = i64::from(self.0) + i64::from(to) - i64::from(from);
+        self.0 = i32::try_from(moved).map_err(|_| FlowControlError)?;
+        Ok(())
+    }
+}
+
+/// What we let the peer send.
+///
+/// At any time the bytes that the peer may still send, those that wait here to be consumed, and those that were consumed and not yet
+/// announced make up the size of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveWindow {
+    size: u32,
+    /// What the peer may still send. Negative after our setting went down, until what is under way has come.
+    available: i32,
+    /// Consumed, and not yet announced.
+    consumed: u32,
+}
+
+impl ReceiveWindow {
+    /// A window of `size` bytes, at most [`MAX_WINDOW`], which the peer knows of.
+    pub fn new(size: u32) -> Self {
+        let available = i32::try_from(size).unwrap_or(i32::MAX);
+        Self { size: available.unsigned_abs(), available, consumed: 0 }
+    }
+
+    /// Bytes that came and wait to be consumed: what this window holds in memory.
+    pub fn waiting(self) -> u32 {
+        let waiting = i64::from(self.size) - i64::from(self.available) - i64::from(self.consumed);
+        u32::try_from(waiting).unwrap_or(0)
+    }
+
+    /// Flow-controlled bytes came, padding included.
+    ///
+    /// # Errors
+    /// When the peer sends more than it may.
+    #[inline]
+    pub fn receive(&mut self, flow_len: u32) -> Result<(), FlowControlError> {
+        match self.available.checked_sub_unsigned(flow_len) {
+            Some(left) if left >= 0 || flow_len == 0 => self.available = left,
+            _ => return Err(FlowControlError),
+        }
+        Ok(())
+    }
+
+    /// Bytes that came were consumed, padding included. Returns the increment to announce, once it is half of the window: fewer
+    /// frames would stall the peer, more would be noise.
+    #[inline]
+    pub fn consume(&mut self, flow_len: u32) -> Option<u32> {
+        self.consumed = self.consumed.saturating_add(flow_len.min(self.waiting()));
+        if self.consumed == 0 || self.consumed < self.size / 2 {
+            return None;
+        }
+        self.announce()
+    }
+
+    /// Announces what was consumed, however little it is.
+    pub fn announce(&mut self) -> Option<u32> {
+        let increment = std::mem::take(&mut self.consumed);
+        self.available = self.available.saturating_add_unsigned(increment);
+        (increment > 0).then_some(increment)
+    }
+
+    /// Makes the window larger. Returns the increment to announce with WINDOW_UPDATE.
+    pub fn grow(&mut self, size: u32) -> Option<u32> {
+        let more = size.min(MAX_WINDOW).checked_sub(self.size)?;
+        self.size += more;
+        self.available = self.available.saturating_add_unsigned(more);
+        (more > 0).then_some(more)
+    }
+
+    /// Our SETTINGS_INITIAL_WINDOW_SIZE changed and the peer has acknowledged it; nothing is to be announced.
+    pub fn initial_changed(&mut self, to: u32) {
+        let to = to.min(MAX_WINDOW);
+        let moved = i64::from(self.available) + i64::from(to) - i64::from(self.size);
+        self.available = i32::try_from(moved).unwrap_or(if moved < 0 { i32::MIN } else { i32::MAX });
+        self.size = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_send_window_may_become_negative_and_never_overflows() {
+        let mut window = SendWindow::new(DEFAULT_WINDOW);
+        assert_eq!(window.take(70_000), 65_535);
+        window.initial_changed(65_535, 16_384).unwrap();
+        assert_eq!((window.0, window.available(), window.take(1)), (16_384 - 65_535, 0, 0));
+        window.open(49_152).unwrap();
+        assert_eq!(window.available(), 1);
+        assert_eq!(window.open(MAX_WINDOW), Err(FlowControlError));
+        assert_eq!(window.initial_changed(0, MAX_WINDOW), Err(FlowControlError));
+        assert_eq!(window.available(), 1);
+        window.open(MAX_WINDOW - 1).unwrap();
+        assert_eq!(window.available(), MAX_WINDOW);
+    }
+
+    #[test]
+    fn an_update_is_due_after_half_of_the_window() {
+        let mut window = ReceiveWindow::new(1000);
+        window.receive(1000).unwrap();
+        assert_eq!(window.receive(1), Err(FlowControlError));
+        assert_eq!(window.receive(0), Ok(()));
+        assert_eq!(window.consume(499), None);
+        assert_eq!(window.consume(1), Some(500));
+        assert_eq!(window.waiting(), 500);
+        window.receive(500).unwrap();
+        assert_eq!(window.grow(1500), Some(500));
+        window.receive(500).unwrap();
+        assert_eq!(window.receive(1), Err(FlowControlError));
+    }
+
+    proptest! {
+        /// A peer that keeps to what it was told is never refused, and one that goes a byte beyond always is.
+        #[test]
+        fn both_sides_agree_on_what_may_be_sent(
+            size in 1u32..100_000,
+            steps in prop::collection::vec((0u32..60_000, 0u32..60_000, 0u8..10), 0..60),
+        ) {
+            let mut ours = ReceiveWindow::new(size);
+            let mut theirs = SendWindow::new(size);
+            for (send, consume, kind) in steps {
+                let sent = theirs.take(send);
+                prop_assert_eq!(ours.receive(sent), Ok(()));
+                let update = match kind {
+                    0 => ours.announce(),
+                    1 => ours.grow(size + send),
+                    _ => ours.consume(consume),
+                };
+                if let Some(increment) = update {
+                    prop_assert_eq!(theirs.open(increment), Ok(()));
+                }
+                prop_assert_eq!(theirs.0, ours.available);
+                prop_assert!(ours.waiting() <= ours.size);
+                prop_assert_eq!(ours.clone().receive(theirs.available() + 1), Err(FlowControlError));
+            }
+            // All consumed, the whole window is open again but for less than half of it.
+            if let Some(increment) = ours.consume(ours.waiting()) {
+                theirs.open(increment).unwrap();
+            }
+            prop_assert!(theirs.available() >= ours.size / 2);
+        }
+    }
+}
