@@ -44,6 +44,16 @@ fn chunked_body() {
 }
 
 #[test]
+fn hpack() {
+    fuzz("hpack", lb_http::fuzz::hpack);
+}
+
+#[test]
+fn frames() {
+    fuzz("frames", lb_http::fuzz::frames);
+}
+
+#[test]
 fn a_planted_fault_is_found_and_comes_back_when_replayed() {
     // Neither seed holds both, so that only a splice or a token brings them together.
     let planted: Target = |input| {
@@ -121,9 +131,10 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    static CASES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-    let at = ["request_head", "response_head", "chunked_body"].iter().position(|known| *known == name);
-    &CASES[at.unwrap_or(3)]
+    static CASES: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+    let names = ["request_head", "response_head", "chunked_body", "hpack", "frames"];
+    let at = names.iter().position(|known| *known == name);
+    &CASES[at.unwrap_or(5)]
 }
 
 /// Whether a target takes an input without panicking.
@@ -159,7 +170,7 @@ fn mutation(seeds: &[Vec<u8>], seed: u64, case: u64) -> Vec<u8> {
     input
 }
 
-/// What parsers of HTTP/1.1 look for, or trip over.
+/// What parsers look for, or trip over.
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -202,6 +213,15 @@ const TOKENS: &[&[u8]] = &[
     b"keep-alive",
     b"X_Y: z\r\n",
     b";ext=\"a;b\"",
+    // Headers of HTTP/2 frames, and fields of its compression.
+    b"\0\0\x05\0\x01\0\0\0\x01",
+    b"\0\0\x02\0\x08\0\0\0\x01\x01",
+    b"\0\0\x01\x01\0\0\0\0\x01\x82",
+    b"\0\0\x01\x09\x04\0\0\0\x01\x84",
+    b"\0\0\x04\x08\0\0\0\0\x01",
+    b"\x20\x3f\xe1\x1f",
+    b"\x40\x01a\x01b\xbe",
+    b"\x7e\x83\xff\xff\xff",
 ];
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Xorshift) {

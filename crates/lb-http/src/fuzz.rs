@@ -9,6 +9,8 @@ use crate::exchange::{Gone, Sink};
 use crate::h1::body::BodyReader;
 use crate::h1::request::{self, HeadLimits};
 use crate::h1::response;
+use crate::h2::frame::{BlockLimits, FrameReader, Piece, Scope};
+use crate::h2::hpack::{Decoder, Encoder, Indexing};
 
 /// Limits that let small inputs reach every branch.
 const LIMITS: HeadLimits = HeadLimits {
@@ -69,6 +71,79 @@ pub fn chunked_body(input: &[u8]) {
     for step in [1, 3, 7] {
         assert_eq!(whole, decode(input, step));
     }
+}
+
+/// Blocks of fields, each behind a byte that says how long it is: decoding never panics, hands out no more fields than the block has
+/// bytes, and what it hands out comes back the same when it is encoded and decoded again.
+pub fn hpack(input: &[u8]) {
+    const LONGEST: usize = 2048;
+    let (mut decoder, mut encoder, mut again) =
+        (Decoder::new(4096, LONGEST), Encoder::new(), Decoder::new(4096, LONGEST));
+    let mut rest = input;
+    while let Some((length, behind)) = rest.split_first() {
+        let (block, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+        rest = behind;
+        let mut fields = Vec::new();
+        let result = decoder.decode(block, &mut |name, value, never| {
+            fields.push((name.to_vec(), value.to_vec(), never));
+        });
+        assert!(fields.len() <= block.len());
+        assert!(fields.iter().all(|(name, value, _)| name.len() <= LONGEST && value.len() <= LONGEST));
+        let mut wire = Vec::new();
+        encoder.set_max_table_size(u32::from(*length) * 32);
+        encoder.begin(&mut wire);
+        for (name, value, never) in &fields {
+            encoder.field(name, value, if *never { Indexing::Never } else { Indexing::Yes }, &mut wire);
+        }
+        let mut back = Vec::new();
+        let decoded = again.decode(&wire, &mut |name, value, never| {
+            back.push((name.to_vec(), value.to_vec(), never));
+        });
+        assert_eq!((decoded, back), (Ok(()), fields));
+        if result.is_err() {
+            return;
+        }
+    }
+}
+
+/// Frames: reading never panics, keeps no more than a frame, and does not depend on how the input is cut.
+pub fn frames(input: &[u8]) {
+    let whole = read_frames(input, usize::MAX);
+    for step in [1, 3, 7] {
+        assert_eq!(whole, read_frames(input, step));
+    }
+}
+
+/// What was read, with the parts of a DATA frame joined.
+fn read_frames(input: &[u8], step: usize) -> Vec<String> {
+    let mut reader = FrameReader::new(BlockLimits { bytes: 2048, frames: 4 });
+    let (mut seen, mut data, mut flow) = (Vec::new(), Vec::new(), 0u32);
+    for mut part in input.chunks(step.clamp(1, input.len().max(1))) {
+        loop {
+            match reader.next(&mut part) {
+                Ok(None) => break,
+                Ok(Some(Piece::Data { stream, bytes, flow_len, frame_bytes, end_of_frame, end_stream })) => {
+                    data.extend_from_slice(bytes);
+                    flow = flow.saturating_add(flow_len);
+                    if end_of_frame {
+                        assert_eq!(u32::try_from(data.len()), Ok(frame_bytes));
+                        seen.push(format!("{stream} {data:?} {flow} {end_stream}"));
+                        data.clear();
+                        flow = 0;
+                    }
+                }
+                Ok(Some(piece)) => seen.push(format!("{piece:?}")),
+                Err(error) => {
+                    seen.push(format!("{error:?}"));
+                    if error.scope == Scope::Connection {
+                        return seen;
+                    }
+                }
+            }
+        }
+        assert!(part.is_empty());
+    }
+    seen
 }
 
 /// Body, bytes used, and whether it ended; `None` when refused.
