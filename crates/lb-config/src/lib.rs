@@ -16,9 +16,9 @@ mod words;
 
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendProtocol, BackendTls, ClientAuth, ClientAuthMode,
-    ClientCertificate, Config, Dns, Grpc, H2Security, HostPort, HostPortError, Http, Listener, MetricsBind, Observability,
-    Passthrough, Pool, Protocol, Quic, RawProxy, Runtime, Security, Tcp, TlsCertificate, TlsFiles, Transport,
-    UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    ClientCertificate, Config, Dns, Grpc, H2Security, HostPort, HostPortError, Http, Listener, MetricsBind,
+    Observability, Passthrough, Pool, Protocol, Quic, RawProxy, Runtime, Security, Tcp, TlsCertificate,
+    TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use plan::{Change, Plan};

@@ -49,6 +49,8 @@ pub struct RequestHead {
     pub version: Version,
     /// Length of the body.
     pub body: BodyLength,
+    /// The client takes trailers (`TE: trailers`).
+    pub takes_trailers: bool,
     /// The protocol of an `Upgrade` that the listener honours (RFC 9110 §7.8); empty when there is none.
     pub upgrade: Span,
     /// The field lines, in order.

@@ -11,6 +11,8 @@ pub enum Failure {
         /// Whether any byte of the request was handed to the kernel.
         sent: bool,
     },
+    /// The backend said that it has not processed the request (RFC 9113 §8.7).
+    Unprocessed,
     /// Anything later, or on a connection made for this request.
     Later,
 }
@@ -31,7 +33,7 @@ pub fn may_retry(failure: Failure, attempt: Attempt) -> bool {
     attempt.tries_left > 0
         && !attempt.body_consumed
         && match failure {
-            Failure::Connect => true,
+            Failure::Connect | Failure::Unprocessed => true,
             Failure::Stale { sent } => !sent || attempt.idempotent,
             Failure::Later => false,
         }

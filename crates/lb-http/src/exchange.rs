@@ -103,6 +103,11 @@ pub trait Front: Sink {
     /// Turns both directions into a tunnel, after a 101 head was sent.
     fn switch(&mut self);
 
+    /// Bytes of a response that had better be given at once: what the client's windows let pass, so that little waits here.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
     /// Ready when the client has hung up. Only meaningful while no body is read.
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
@@ -124,6 +129,8 @@ pub enum BackError {
         /// Whether any byte of the request was handed to the kernel.
         sent: bool,
     },
+    /// The backend said that it has not processed the request (REFUSED_STREAM, or GOAWAY with an earlier last stream).
+    Unprocessed,
     /// The backend broke the protocol or a limit, or ended too early.
     Reject(UpstreamReject),
 }
@@ -153,11 +160,12 @@ pub trait Back: Sink {
     /// Sends the request head; its body follows.
     fn request(&mut self, head: &RequestHead);
 
-    /// Reads once and pushes what arrived of the response, or of the tunnel, into `to`.
+    /// Reads once and pushes what arrived of the response, or of the tunnel, into `to`; at most about `room` bytes.
     fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
+        room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
     ) -> Poll<Result<Progress, BackError>>;

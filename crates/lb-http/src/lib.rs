@@ -5,6 +5,7 @@
 //! nowhere else.
 
 pub mod answer;
+mod back;
 pub mod exchange;
 pub mod fuzz;
 pub mod h1;
@@ -12,5 +13,8 @@ pub mod h2;
 pub mod proxy;
 mod record;
 pub mod rules;
+mod serve;
 pub mod service;
 pub mod upstream;
+
+pub use serve::serve;

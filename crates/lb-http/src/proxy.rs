@@ -15,15 +15,18 @@ use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{Label, RejectReason, RetryReason, UpstreamReject};
+use lb_security::Stream;
 use tokio::time::Instant;
 
 use crate::answer;
+use crate::back::AnyBack;
 use crate::exchange::{Front, Reject};
 use crate::h1::back::H1Back;
+use crate::h2::{ClientConnection, DialTicket, Outcome, Wait, Way};
 use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Member, Service, Settings};
-use dial::Dial;
+use dial::{Connect, Dial};
 use timing::{Stall, Upload};
 
 /// How an exchange ended.
@@ -83,8 +86,10 @@ enum Stage {
     Choose { fresh: bool },
     /// A connection is being made.
     Dial(Dial),
+    /// Another exchange is making the connection that this one will share.
+    Wait { wait: Wait, since: Instant },
     /// Messages are moving.
-    Relay { back: H1Back, reused: bool, born: Instant },
+    Relay { back: AnyBack, reused: bool, born: Instant },
     /// The response is complete and on its last way to the client.
     Flush,
 }
@@ -165,7 +170,18 @@ impl Exchange {
                     self.choose(cx, front, fresh)
                 }
                 Stage::Dial(dial) => match dial.poll(cx) {
-                    Poll::Ready(result) => self.dialled(cx, front, result),
+                    Poll::Ready(result) => {
+                        let ticket = dial.ticket.take();
+                        self.dialled(cx, front, result, ticket)
+                    }
+                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+                        self.client_gone()
+                    }
+                    Poll::Pending => Turn::Wait,
+                },
+                Stage::Wait { wait, .. } => match wait.poll(cx) {
+                    Poll::Ready(Outcome::Again) => self.share(cx, front),
+                    Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
                     Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                         self.client_gone()
                     }
@@ -204,11 +220,56 @@ impl Exchange {
         self.member = Some((at, self.now));
         member.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.service.worker.metrics.pool_acquires.inc();
+        if member.endpoint.key.h2 {
+            return self.share(cx, front);
+        }
         let upstreams = &self.service.worker.upstreams;
         let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
         match pooled {
-            Some(reused) => self.begin(member, reused.stream, true, reused.born),
-            None => self.stage = Stage::Dial(Dial::new(member.endpoint.address, settings.connect_timeout)),
+            Some(reused) => {
+                let back = self.h1_back(reused.stream);
+                self.begin(member, back, true, reused.born);
+            }
+            None => self.stage = Stage::Dial(Dial::new(self.connect(member), None)),
+        }
+        Turn::Again
+    }
+
+    /// How to reach a member.
+    fn connect(&self, member: &Member) -> Connect {
+        Connect {
+            address: member.endpoint.key.address,
+            timeout: self.settings.connect_timeout,
+            tls: member.tls.clone(),
+            handshake_timeout: self.settings.handshake_timeout,
+            io: Rc::clone(&self.service.worker.io),
+        }
+    }
+
+    fn h1_back(&self, stream: Stream) -> AnyBack {
+        let io = Rc::clone(&self.service.worker.io);
+        AnyBack::H1(H1Back::new(stream, io, self.settings.http.max_header_bytes))
+    }
+
+    /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
+    fn share(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let Some(member) = self.member.and_then(|(at, _)| settings.pool(self.pool)?.members.get(at)) else {
+            return self.unavailable(cx, front);
+        };
+        match member.endpoint.h2.way(self.now) {
+            Way::Open(back) => {
+                self.service.worker.metrics.pool_reuses.inc();
+                self.begin(member, AnyBack::H2(back), true, self.now);
+            }
+            Way::Wait(wait) => {
+                let since = match self.stage {
+                    Stage::Wait { since, .. } => since,
+                    _ => self.now,
+                };
+                self.stage = Stage::Wait { wait, since };
+            }
+            Way::Dial(ticket) => self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket))),
         }
         Turn::Again
     }
@@ -220,7 +281,7 @@ impl Exchange {
     }
 
     /// Sends the request on a connection that stands ready.
-    fn begin(&mut self, member: &Member, stream: lb_io::TcpStream, reused: bool, born: Instant) {
+    fn begin(&mut self, member: &Member, mut back: AnyBack, reused: bool, born: Instant) {
         use crate::exchange::Back;
         if self.request.fields.values(FieldName::Host).next().is_none() {
             // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
@@ -230,8 +291,6 @@ impl Exchange {
                 self.request.fields.push_copy(b"Host", self.request.authority);
             }
         }
-        let io = Rc::clone(&self.service.worker.io);
-        let mut back = H1Back::new(stream, io, self.settings.http.max_header_bytes);
         back.request(&self.request);
         self.back_stall = Stall::default();
         self.upload.restart(self.now);
@@ -243,30 +302,54 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         front: &mut impl Front,
-        result: std::io::Result<lb_io::TcpStream>,
+        result: std::io::Result<Stream>,
+        ticket: Option<DialTicket>,
     ) -> Turn {
         let settings = Rc::clone(&self.settings);
-        let at = self.member.map(|(at, _)| at);
-        let Some((at, member)) = at.and_then(|at| Some((at, settings.pool(self.pool)?.members.get(at)?)))
-        else {
+        let Some(member) = self.member.and_then(|(at, _)| settings.pool(self.pool)?.members.get(at)) else {
             return self.unavailable(cx, front);
         };
         let shard = member.metrics.worker(self.service.worker.io.id);
         let error = match result {
             Ok(stream) => {
                 shard.connections.inc();
-                self.begin(member, stream, false, self.now);
+                if !member.endpoint.key.h2 {
+                    let back = self.h1_back(stream);
+                    self.begin(member, back, false, self.now);
+                    return Turn::Again;
+                }
+                let io = Rc::clone(&self.service.worker.io);
+                let connection = ClientConnection::start(
+                    stream,
+                    member.tls.is_some(),
+                    settings.client_settings(),
+                    io,
+                    self.now,
+                );
+                let back = connection.open(self.now);
+                member.endpoint.h2.add(connection);
+                drop(ticket);
+                let Some(back) = back else { return self.unavailable(cx, front) };
+                self.begin(member, AnyBack::H2(back), false, self.now);
                 return Turn::Again;
             }
             Err(error) => error,
         };
+        if let Some(ticket) = ticket {
+            ticket.fail();
+        }
         shard.connect_failures.inc();
         let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
         if timed_out {
             self.service.worker.metrics.backend_connect_timeouts.inc();
         }
-        tracing::debug!(backend = member.name, address = %member.endpoint.address, %error, "connect failed");
-        self.failed.push(at);
+        tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "connect failed");
+        self.not_connected(cx, front, timed_out)
+    }
+
+    /// No connection to the present member came about.
+    fn not_connected(&mut self, cx: &mut Context<'_>, front: &mut impl Front, timed_out: bool) -> Turn {
+        self.failed.extend(self.member.map(|(at, _)| at));
         if self.may_retry(Failure::Connect) {
             self.service.worker.metrics.http_retries.of(RetryReason::Connect).inc();
             self.stage = Stage::Choose { fresh: false };

@@ -14,6 +14,12 @@ const ADDED: FieldNames = FieldNames::of(&[
     FieldName::Traceparent,
 ]);
 
+/// Bytes of a trailer section.
+pub(crate) const MAX_TRAILER_BYTES: usize = 8192;
+
+/// Fields of a trailer section.
+pub(crate) const MAX_TRAILER_FIELDS: usize = 32;
+
 /// What this hop adds to the requests of one client connection.
 #[derive(Debug)]
 pub struct Hop {
@@ -143,6 +149,45 @@ pub fn response(head: &mut ResponseHead, alt_svc: Option<&str>) {
         head.fields.remove(FieldName::AltSvc);
         head.fields.push(b"Alt-Svc", value.as_bytes());
     }
+}
+
+/// Whether a trailer of this name is dropped: it frames, routes, authenticates, or changes what the head said (RFC 9110 §6.5.1, attack
+/// H1-17).
+pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
+    const EXACT: &[&str] = &[
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+    ];
+    const PREFIXES: &[&str] = &["content-", "if-", "proxy-", "x-forwarded-", ":"];
+    EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes()))
+        || name.contains(&b'_')
+        || PREFIXES.iter().any(|prefix| {
+            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
 }
 
 #[cfg(test)]

@@ -13,10 +13,17 @@ use lb_core::route::{PoolIndex, RouteTable};
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
+use lb_security::ClientTls;
 
 use crate::h1::request::HeadLimits;
+use crate::h2::frame::BlockLimits;
+use crate::h2::{ClientSettings, MAX_BLOCK_FRAMES};
 use crate::proxy::Exchange;
-use crate::upstream::{Endpoint, Upstreams};
+use crate::upstream::{Endpoint, EndpointKey, Upstreams};
+
+/// Bytes that a header block may take on the wire beyond what its list may take decoded: padding, and representations that are longer
+/// than what they stand for.
+const BLOCK_SLACK: usize = 4096;
 
 /// Request heads kept for reuse.
 const KEEP_HEADS: usize = 256;
@@ -103,6 +110,8 @@ pub struct Member {
     pub endpoint: Rc<Endpoint>,
     /// The backend as the configuration names it.
     pub name: String,
+    /// How it is reached inside TLS, if it is.
+    pub tls: Option<Arc<ClientTls>>,
     /// Counters.
     pub metrics: Arc<BackendMetrics>,
 }
@@ -132,6 +141,8 @@ pub struct ResolvedBackend {
     pub weight: u32,
     /// All its addresses.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it speaks HTTP/2.
+    pub h2: bool,
 }
 
 /// Everything about a listener that a reload can change, as one request sees it from its first byte to its last.
@@ -139,10 +150,18 @@ pub struct ResolvedBackend {
 pub struct Settings {
     /// Timeouts and limits.
     pub http: lb_config::Http,
+    /// HTTP/2 limits.
+    pub h2: lb_config::H2Security,
+    /// Whether HTTP/2 is spoken to clients that begin with its preface.
+    pub h2c: bool,
+    /// Whether WebSockets are carried over HTTP/2 (RFC 8441).
+    pub h2_extended_connect: bool,
     /// Limits on heads.
     pub limits: HeadLimits,
     /// Time for one connect.
     pub connect_timeout: Duration,
+    /// Time for one TLS handshake with a backend.
+    pub handshake_timeout: Duration,
     /// From the first byte of a head to its end.
     pub header_deadline: Duration,
     /// Least average rate of an upload, bytes per second; 0 = any.
@@ -179,8 +198,9 @@ impl Settings {
             picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),
             members: members()
                 .map(|(backend, address)| Member {
-                    endpoint: upstreams.endpoint(address),
+                    endpoint: upstreams.endpoint(EndpointKey { address, h2: backend.h2, tls: None }),
                     name: backend.name.clone(),
+                    tls: None,
                     metrics: metrics.backend(&listener.name, &backend.name),
                 })
                 .collect(),
@@ -197,6 +217,7 @@ impl Settings {
                 websocket: websocket.is_some(),
             },
             connect_timeout: runtime.connect_timeout,
+            handshake_timeout: runtime.handshake_timeout,
             header_deadline: runtime.watchdog.header_deadline,
             min_upload_rate: runtime.watchdog.body_progress_min_bps,
             rate_interval: runtime.watchdog.sweep_interval,
@@ -207,9 +228,32 @@ impl Settings {
                 .as_ref()
                 .map(|alt| format!("h3=\":{}\"; ma={}", alt.h3_port, alt.max_age.as_secs())),
             http: listener.http.clone(),
+            h2: listener.h2_security.clone(),
+            h2c: listener.http.h2c,
+            h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             routes: RouteTable::single(PoolIndex(0)),
             pools: vec![pool],
         })
+    }
+
+    /// What a header block may take on the wire of an HTTP/2 connection. Decoded it is limited by `h2.max_header_list_size`.
+    pub(crate) fn block_limits(&self) -> BlockLimits {
+        let bytes = usize::try_from(self.h2.max_header_list_size).unwrap_or(usize::MAX);
+        BlockLimits { bytes: bytes.saturating_add(BLOCK_SLACK), frames: MAX_BLOCK_FRAMES }
+    }
+
+    /// What a connection to a backend that speaks HTTP/2 is held to.
+    pub(crate) fn client_settings(&self) -> ClientSettings {
+        ClientSettings {
+            max_concurrent_streams: self.h2.max_concurrent_streams,
+            max_header_list_size: self.h2.max_header_list_size,
+            initial_stream_window: self.h2.initial_stream_window_size,
+            initial_connection_window: self.h2.initial_connection_window_size,
+            max_send_buffer: self.h2.max_send_buf_size,
+            keep_alive_interval: self.h2.keep_alive_interval,
+            keep_alive_timeout: self.h2.keep_alive_timeout,
+            write_timeout: self.http.write_timeout,
+        }
     }
 
     /// The pool of a route.

@@ -8,16 +8,31 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
-use lb_config::Pool as PoolLimits;
-use lb_io::TcpStream;
+use lb_config::{BackendTls, Pool as PoolLimits};
 use lb_observe::metrics::WorkerMetrics;
+use lb_security::Stream;
 use tokio::time::Instant;
 
-/// One address of a backend, and the idle connections to it. Lives as long as any configuration or connection uses it.
-#[derive(Debug)]
-pub struct Endpoint {
+use crate::h2::H2Pool;
+
+/// What makes connections to a backend exchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointKey {
     /// Where it listens.
     pub address: SocketAddr,
+    /// It speaks HTTP/2.
+    pub h2: bool,
+    /// How it is reached inside TLS, if it is.
+    pub tls: Option<BackendTls>,
+}
+
+/// One address of a backend, and the connections to it. Lives as long as any configuration or connection uses it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What its connections have in common.
+    pub key: EndpointKey,
+    /// The connections of a backend that speaks HTTP/2.
+    pub(crate) h2: Rc<H2Pool>,
     idle: RefCell<Vec<Idle>>,
     /// No configuration names the address any more: nothing is kept for it.
     retired: Cell<bool>,
@@ -25,7 +40,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     born: Instant,
     since: Instant,
 }
@@ -34,7 +49,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Reused {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// When it was made.
     pub born: Instant,
 }
@@ -43,7 +58,7 @@ pub struct Reused {
 #[derive(Debug)]
 pub struct Upstreams {
     limits: RefCell<PoolLimits>,
-    endpoints: RefCell<HashMap<SocketAddr, Weak<Endpoint>>>,
+    endpoints: RefCell<HashMap<EndpointKey, Weak<Endpoint>>>,
     idle: Cell<usize>,
     metrics: std::sync::Arc<WorkerMetrics>,
 }
@@ -64,15 +79,20 @@ impl Upstreams {
         *self.limits.borrow_mut() = limits;
     }
 
-    /// The endpoint of an address; the same one for every configuration that names it.
-    pub fn endpoint(&self, address: SocketAddr) -> Rc<Endpoint> {
+    /// The endpoint of a backend; the same one for every configuration that names it.
+    pub fn endpoint(&self, key: EndpointKey) -> Rc<Endpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
-        if let Some(endpoint) = endpoints.get(&address).and_then(Weak::upgrade) {
+        if let Some(endpoint) = endpoints.get(&key).and_then(Weak::upgrade) {
             endpoint.retired.set(false);
             return endpoint;
         }
-        let endpoint = Rc::new(Endpoint { address, idle: RefCell::default(), retired: Cell::new(false) });
-        endpoints.insert(address, Rc::downgrade(&endpoint));
+        let endpoint = Rc::new(Endpoint {
+            key: key.clone(),
+            h2: Rc::default(),
+            idle: RefCell::default(),
+            retired: Cell::new(false),
+        });
+        endpoints.insert(key, Rc::downgrade(&endpoint));
         endpoint
     }
 
@@ -81,7 +101,7 @@ impl Upstreams {
     pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Reused> {
         let limits = self.limits.borrow();
         loop {
-            let idle = endpoint.idle.borrow_mut().pop()?;
+            let mut idle = endpoint.idle.borrow_mut().pop()?;
             self.count(-1);
             if !idle.stream.is_quiet() {
                 self.metrics.pool_probe_failures.inc();
@@ -95,7 +115,7 @@ impl Upstreams {
     /// Keeps a connection for later. One more than the limits allow is kept all the same, for `linger`: the next request of a busy
     /// pool will want it.
     #[inline]
-    pub fn put(&self, endpoint: &Endpoint, stream: TcpStream, born: Instant, now: Instant) {
+    pub fn put(&self, endpoint: &Endpoint, stream: Stream, born: Instant, now: Instant) {
         if !endpoint.retired.get() {
             endpoint.idle.borrow_mut().push(Idle { stream, born, since: now });
             self.count(1);
@@ -108,12 +128,13 @@ impl Upstreams {
         let mut kept_in_all = 0usize;
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             let Some(endpoint) = endpoint.upgrade() else { return false };
+            endpoint.h2.sweep(&limits, now);
             let mut idle = endpoint.idle.borrow_mut();
             let before = idle.len();
             let mut kept = 0usize;
             // From the top of the stack down: the surplus is what was used longest ago.
             let mut keep: Vec<bool> = idle
-                .iter()
+                .iter_mut()
                 .rev()
                 .map(|idle| {
                     let fresh = idle.stream.is_quiet()
@@ -136,10 +157,11 @@ impl Upstreams {
 
     /// Closes the idle connections of endpoints for which `keep` is false, and keeps none from now on: after a reload, those that nothing
     /// names any more.
-    pub fn retire(&self, keep: impl Fn(SocketAddr) -> bool) {
-        for (address, endpoint) in self.endpoints.borrow().iter() {
-            if let Some(endpoint) = endpoint.upgrade().filter(|_| !keep(*address)) {
+    pub fn retire(&self, keep: impl Fn(&EndpointKey) -> bool) {
+        for (key, endpoint) in self.endpoints.borrow().iter() {
+            if let Some(endpoint) = endpoint.upgrade().filter(|_| !keep(key)) {
                 endpoint.retired.set(true);
+                endpoint.h2.retire();
                 let closed = std::mem::take(&mut *endpoint.idle.borrow_mut()).len();
                 self.count(-i64::try_from(closed).unwrap_or(0));
             }

@@ -22,8 +22,8 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, HttpVersion, Label,
-    RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
+    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
 };
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics,
@@ -180,6 +180,8 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_reasons(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
+        self.scrape_reasons(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);
+        self.scrape_reasons(scrape, &families::HTTP2_ERRORS, |w| &w.http2_errors);
         self.scrape_reasons(scrape, &families::UPSTREAM_REJECTED, |w| &w.upstream_rejected);
     }
 

@@ -105,7 +105,7 @@ impl Acceptor {
             Protocol::Http(service) => {
                 let service = Rc::clone(service);
                 tokio::task::spawn_local(async move {
-                    lb_http::h1::serve(stream, peer, guard, service).await;
+                    lb_http::serve(lb_security::Stream::Plain(stream), peer, guard, service).await;
                     drop(admission);
                 });
             }

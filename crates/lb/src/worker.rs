@@ -208,7 +208,7 @@ impl Worker {
             .flatten()
             .flat_map(|backend| backend.addresses.iter().copied())
             .collect();
-        self.upstreams.retire(|address| named.contains(&address));
+        self.upstreams.retire(|key| named.contains(&key.address));
         for running in &self.listeners {
             let Some((listener, backends)) = snapshot.listener(running.index) else { continue };
             running.acceptor.max_inflight.set(max_inflight(&snapshot.config));

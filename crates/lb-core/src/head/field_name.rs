@@ -9,6 +9,7 @@ pub enum FieldName {
     AltSvc,
     Connection,
     ContentLength,
+    Cookie,
     Expect,
     Host,
     Http2Settings,
@@ -34,7 +35,10 @@ impl FieldName {
             2 => (Self::Te, b"te"),
             3 => (Self::Via, b"via"),
             4 => (Self::Host, b"host"),
-            6 => (Self::Expect, b"expect"),
+            6 => match name.first() {
+                Some(b'c' | b'C') => (Self::Cookie, b"cookie"),
+                _ => (Self::Expect, b"expect"),
+            },
             7 => match name.first() {
                 Some(b'u' | b'U') => (Self::Upgrade, b"upgrade"),
                 _ => (Self::AltSvc, b"alt-svc"),
@@ -141,6 +145,8 @@ mod tests {
             ("Host", FieldName::Host),
             ("HOST", FieldName::Host),
             ("te", FieldName::Te),
+            ("Cookie", FieldName::Cookie),
+            ("expect", FieldName::Expect),
             ("Alt-Svc", FieldName::AltSvc),
             ("Upgrade", FieldName::Upgrade),
             ("Keep-Alive", FieldName::KeepAlive),

@@ -125,6 +125,17 @@ impl Fields {
         self.push_joined(name, &[value]);
     }
 
+    /// Adds a field line whose name was recognised already.
+    #[inline]
+    pub fn push_known(&mut self, known: FieldName, name: &[u8], value: &[u8]) {
+        self.text.reserve(name.len().saturating_add(value.len()).saturating_add(4));
+        let name_start = self.append_text(name);
+        let name_end = self.append_text(b": ");
+        let value_start = self.append_text(value);
+        let value_end = self.append_text(b"\r\n");
+        self.add_line(Span::new(name_start, name_end), Span::new(value_start, value_end), known);
+    }
+
     /// Adds a field line whose value is several parts in a row.
     pub fn push_joined(&mut self, name: &[u8], parts: &[&[u8]]) {
         let name_start = self.append_text(name);

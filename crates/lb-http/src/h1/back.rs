@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
 use lb_io::pipe::{PIPE_BYTES, Pipe};
-use lb_io::{Scratch, TcpStream, WorkerIo};
+use lb_io::{Scratch, WorkerIo};
 use lb_observe::metrics::UpstreamReject;
+use lb_security::Stream;
 
 use super::body::{BodyError, BodyReader};
 use super::encode;
@@ -37,7 +38,7 @@ enum Reading {
 
 impl H1Back {
     /// An exchange over `stream`, which stands between messages.
-    pub fn new(stream: TcpStream, io: Rc<WorkerIo>, max_head_bytes: usize) -> Self {
+    pub fn new(stream: Stream, io: Rc<WorkerIo>, max_head_bytes: usize) -> Self {
         Self {
             wire: Wire::new(stream, io),
             reading: Reading::Head,
@@ -51,7 +52,7 @@ impl H1Back {
 
     /// The connection, if another request may be sent on it: both messages are complete, nothing is left over, and the backend keeps it
     /// open. `Err` says that bytes stood behind the response.
-    pub fn into_idle(self) -> Result<Option<TcpStream>, UpstreamReject> {
+    pub fn into_idle(self) -> Result<Option<Stream>, UpstreamReject> {
         if !matches!(self.reading, Reading::Done) || !self.keep_alive {
             return Ok(None);
         }
@@ -164,13 +165,14 @@ impl Back for H1Back {
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
+        room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
     ) -> Poll<Result<Progress, BackError>> {
         if matches!(self.reading, Reading::Done) {
             return Poll::Ready(Ok(Progress::End));
         }
-        let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+        let input = match ready!(self.wire.poll_recv(cx, scratch, room)) {
             Ok([]) => return Poll::Ready(self.ended(to)),
             Ok(input) => input,
             Err(_) => {
@@ -205,7 +207,11 @@ impl Back for H1Back {
 
     fn splice_left(&self) -> u64 {
         match &self.reading {
-            Reading::Body(BodyReader::Length(left)) if self.wire.early.is_empty() => *left,
+            Reading::Body(BodyReader::Length(left))
+                if self.wire.early.is_empty() && self.wire.stream.can_splice() =>
+            {
+                *left
+            }
             _ => 0,
         }
     }

@@ -7,12 +7,7 @@ use lb_core::head::Fields;
 use super::chunked::{ChunkDecoder, Piece};
 use super::request::{has_bare_lf, span_in};
 use crate::exchange::Sink;
-
-/// Bytes of a trailer section.
-const MAX_TRAILER_BYTES: usize = 8192;
-
-/// Fields of a trailer section.
-const MAX_TRAILER_FIELDS: usize = 32;
+use crate::rules::{self, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 
 /// Why a body cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,49 +141,11 @@ fn parse_trailers(section: &[u8]) -> Result<Fields, BodyError> {
     for line in lines {
         fields.add_span(span_in(section, line.name.as_bytes()), span_in(section, line.value));
     }
-    let forbidden: Vec<bool> = fields.iter().map(|field| is_forbidden_trailer(field.name)).collect();
+    let forbidden: Vec<bool> = fields.iter().map(|field| rules::is_forbidden_trailer(field.name)).collect();
     for (line, forbidden) in fields.lines_mut().iter_mut().zip(forbidden) {
         line.dropped = forbidden;
     }
     Ok(fields)
-}
-
-/// Fields that frame, route, authenticate, or change what the head said.
-fn is_forbidden_trailer(name: &[u8]) -> bool {
-    const EXACT: &[&str] = &[
-        "age",
-        "authorization",
-        "cache-control",
-        "connection",
-        "cookie",
-        "date",
-        "expect",
-        "expires",
-        "forwarded",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "location",
-        "max-forwards",
-        "pragma",
-        "range",
-        "retry-after",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "vary",
-        "via",
-        "warning",
-        "www-authenticate",
-    ];
-    const PREFIXES: &[&str] = &["content-", "if-", "proxy-", "x-forwarded-", ":"];
-    EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes()))
-        || name.contains(&b'_')
-        || PREFIXES.iter().any(|prefix| {
-            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-        })
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! One client connection from accept to close: heads, exchanges, and an end that does not destroy the last answer.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::head::{Fields, RequestHead, Version};
-use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
+use lb_core::head::{Fields, RequestHead};
+use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Label, RejectReason};
+use lb_security::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
@@ -17,7 +17,6 @@ use crate::answer;
 use crate::exchange::{Front, Gone, Progress, Reject, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
-use crate::rules::Hop;
 use crate::service::{Service, Settings};
 
 /// How long the last answer is given to be read, and the client to end what it sends: a close before that would reset the connection
@@ -30,15 +29,22 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 /// How long a connection that was accepted just before a drain is given to bring its request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Serves one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
+/// Serves one connection to its end. `early` was read from it already; `guard` is its entry in the registry of live connections.
+pub(crate) async fn serve(
+    stream: Stream,
+    early: Vec<u8>,
+    client: Client,
+    guard: ConnectionGuard,
+    service: Rc<Service>,
+) {
     let now = Instant::now();
     let sleep = pin!(sleep_until(now + service.settings().http.header_timeout));
     let mut deadline = Deadline::new(sleep);
-    let front = H1Front::new(stream, guard, Rc::clone(&service.worker.io));
+    let front = H1Front::new(stream, &early, guard, Rc::clone(&service.worker.io));
+    drop(early);
     let mut connection = Connection {
         front,
-        client: Client { address: peer, hop: Hop::new(peer.ip(), "http", Version::Http11) },
+        client,
         state: State::Head { since: now, first_byte: None },
         requests: 0,
         registered: false,

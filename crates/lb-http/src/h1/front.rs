@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, Version};
 use lb_io::pipe::Pipe;
-use lb_io::{ConnectionGuard, Phase, Scratch, TcpStream, WorkerIo};
+use lb_io::{ConnectionGuard, Phase, Scratch, WorkerIo};
 use lb_observe::metrics::RejectReason;
+use lb_security::Stream;
 
 use super::body::{BodyError, BodyReader};
 use super::encode::{self, Persistence};
@@ -46,9 +47,12 @@ pub(super) enum HeadError {
 }
 
 impl H1Front {
-    pub(super) fn new(stream: TcpStream, guard: ConnectionGuard, io: Rc<WorkerIo>) -> Self {
+    /// A connection, from which `early` was read already.
+    pub(super) fn new(stream: Stream, early: &[u8], guard: ConnectionGuard, io: Rc<WorkerIo>) -> Self {
+        let mut wire = Wire::new(stream, io);
+        wire.keep(early);
         Self {
-            wire: Wire::new(stream, io),
+            wire,
             guard,
             reading: BodyReader::Done,
             seen: 0,
@@ -105,7 +109,7 @@ impl H1Front {
                     return Poll::Ready(Ok(()));
                 }
             }
-            let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+            let input = match ready!(self.wire.poll_recv(cx, scratch, usize::MAX)) {
                 Ok([]) | Err(_) => return Poll::Ready(Err(HeadError::Closed)),
                 Ok(input) => input,
             };
@@ -161,7 +165,7 @@ impl H1Front {
     }
 
     /// Whether the client said that this was its last request, and nothing of it waits to be read.
-    pub(super) fn client_closes(&self) -> bool {
+    pub(super) fn client_closes(&mut self) -> bool {
         self.client_closes && self.wire.early.is_empty() && self.wire.stream.is_quiet()
     }
 
@@ -180,7 +184,7 @@ impl H1Front {
     /// Reads and throws away; the number of bytes thrown away, 0 at the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<usize> {
         self.wire.consume_early(usize::MAX);
-        match ready!(self.wire.poll_recv(cx, scratch)) {
+        match ready!(self.wire.poll_recv(cx, scratch, usize::MAX)) {
             Ok(input) => Poll::Ready(input.len()),
             Err(_) => Poll::Ready(0),
         }
@@ -288,7 +292,7 @@ impl Front for H1Front {
             return Poll::Ready(Ok(Progress::End));
         }
         if self.wire.early.is_empty() {
-            let input = match ready!(self.wire.poll_recv(cx, scratch)) {
+            let input = match ready!(self.wire.poll_recv(cx, scratch, usize::MAX)) {
                 Ok([]) if matches!(self.reading, BodyReader::UntilClose) => {
                     self.reading = BodyReader::Done;
                     to.end();
@@ -342,7 +346,7 @@ impl Front for H1Front {
     }
 
     fn can_splice(&self) -> bool {
-        self.wire.writing == Writing::Plain && self.wire.is_flushed()
+        self.wire.writing == Writing::Plain && self.wire.is_flushed() && self.wire.stream.can_splice()
     }
 
     fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), Gone>> {

@@ -110,6 +110,10 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
                     upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                 }
             }
+            FieldName::Te => {
+                let codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                head.takes_trailers |= codings.into_iter().any(|c| c.eq_ignore_ascii_case(b"trailers"));
+            }
             known => framing.line(known, value),
         }
     }

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use lb_core::head::Fields;
 use lb_io::pipe::Pipe;
-use lb_io::{Scratch, TcpStream, WorkerIo};
+use lb_io::{Scratch, WorkerIo};
+use lb_security::Stream;
 
 use super::chunked::write_size;
 use super::encode;
@@ -31,7 +32,7 @@ pub(super) enum Writing {
 /// A connection's socket and buffers.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// Read and not yet understood, or not yet wanted.
     pub(super) early: Vec<u8>,
     /// To be written, from `sent` on.
@@ -46,7 +47,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, io: Rc<WorkerIo>) -> Self {
+    pub(super) fn new(stream: Stream, io: Rc<WorkerIo>) -> Self {
         Self {
             stream,
             early: Vec::new(),
@@ -190,10 +191,11 @@ impl Wire {
         self.io.buffers.put(&mut self.out);
         if self.shutdown {
             self.shutdown = false;
-            if self.stream.shutdown_write().is_err() {
-                self.broken = true;
-                return Poll::Ready(Err(Gone));
-            }
+            self.broken |= self.stream.shutdown_write().is_err();
+        }
+        if self.broken || ready!(self.stream.poll_flush(cx)).is_err() {
+            self.broken = true;
+            return Poll::Ready(Err(Gone));
         }
         Poll::Ready(Ok(()))
     }
@@ -213,19 +215,22 @@ impl Wire {
     }
 
     /// Gives up the socket; nothing waits in the buffers.
-    pub(super) fn into_stream(mut self) -> TcpStream {
+    pub(super) fn into_stream(mut self) -> Stream {
         self.release();
         self.stream
     }
 
-    /// Reads what has arrived; empty at the end.
+    /// Reads what has arrived, at most `room` bytes of it; empty at the end.
     #[inline]
     pub(super) fn poll_recv<'b>(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &'b mut Scratch,
+        room: usize,
     ) -> Poll<io::Result<&'b [u8]>> {
-        let input = ready!(self.stream.poll_recv(cx, scratch.bytes_mut()))?;
+        let buffer = scratch.bytes_mut();
+        let most = buffer.len().min(room);
+        let input = ready!(self.stream.poll_recv(cx, buffer.get_mut(..most).unwrap_or_default()))?;
         self.traffic.received =
             self.traffic.received.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
         Poll::Ready(Ok(input))

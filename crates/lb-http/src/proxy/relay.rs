@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::timing::Stall;
 use super::{Exchange, Response, Stage, Turn};
+use crate::back::AnyBack;
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
 use crate::rules;
 use crate::service::HttpWorker;
@@ -51,6 +52,14 @@ impl Exchange {
             Stop::ClientGone => self.client_gone(),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
             Stop::Failed(BackError::Reject(reason)) => self.bad_response(cx, front, reason),
+            Stop::Failed(BackError::Unprocessed) => {
+                if self.may_retry(Failure::Unprocessed) {
+                    self.service.worker.metrics.http_retries.of(RetryReason::Unprocessed).inc();
+                    self.stage = Stage::Choose { fresh: false };
+                    return Turn::Again;
+                }
+                self.bad_response(cx, front, UpstreamReject::Reset)
+            }
             Stop::Failed(BackError::Closed { sent }) => {
                 let reused = matches!(self.stage, Stage::Relay { reused: true, .. });
                 let failure = if reused { Failure::Stale { sent } } else { Failure::Later };
@@ -130,7 +139,8 @@ impl Exchange {
                     upgrade: request.upgrade(),
                 };
                 let was_tunnel = sink.response.tunnel;
-                match back.poll_response(cx, &mut scratch, &mut head, &mut sink) {
+                let room = sink.front.room();
+                match back.poll_response(cx, &mut scratch, room, &mut head, &mut sink) {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
                         response.done = progress == Progress::End;
@@ -186,6 +196,7 @@ impl Exchange {
         let worker = &self.service.worker;
         let sent = back.take_traffic().sent;
         worker.metrics.bytes_client_to_backend.add(sent);
+        let AnyBack::H1(back) = back else { return };
         let member = self.member.and_then(|(at, _)| self.settings.pool(self.pool)?.members.get(at));
         match back.into_idle() {
             Ok(Some(stream)) if self.upload.is_done() => {

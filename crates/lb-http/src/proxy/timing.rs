@@ -180,6 +180,9 @@ impl Exchange {
 
     /// Deadline of the phase that a request is in: upload, or wait for the response head.
     fn phase_due(&self) -> Option<Instant> {
+        if let Stage::Wait { since, .. } = self.stage {
+            return Some(since + self.settings.connect_timeout + self.settings.handshake_timeout);
+        }
         if !matches!(self.stage, Stage::Relay { .. }) {
             return None;
         }

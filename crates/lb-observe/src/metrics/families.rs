@@ -1,8 +1,8 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, HttpVersion, Label, RejectReason,
-    RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
+    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -176,6 +176,10 @@ families! {
             "connections", "Connections to the backend that could not be made, timeouts included.";
         BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
+        HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [fixed::<Http2Abuse>("kind")], "connections",
+            "Client connections that were ended with GOAWAY and ENHANCE_YOUR_CALM.";
+        HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
+            "Client connections that were ended because the client broke HTTP/2, by the code of the GOAWAY.";
         UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [fixed::<UpstreamReject>("reason")],
             "responses", "Responses of backends that were refused or cut. The backend connection is closed.";
     }

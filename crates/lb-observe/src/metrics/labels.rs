@@ -160,6 +160,8 @@ labels! {
         Connect = "connect",
         /// A reused connection turned out to be dead before any byte of the response.
         Stale = "stale",
+        /// The backend said that it had not processed the request.
+        Unprocessed = "unprocessed",
     }
 
     /// The protocol that a client spoke.
@@ -248,8 +250,56 @@ labels! {
         Truncated = "truncated",
         /// The backend did not answer in time.
         Timeout = "timeout",
-        /// The backend reset the connection.
+        /// The backend reset the connection or the stream.
         Reset = "reset",
+        /// The backend does not take the extended CONNECT that a WebSocket needs over HTTP/2 (RFC 8441).
+        NoExtendedConnect = "no_extended_connect",
+    }
+
+    /// What an HTTP/2 client did too much of, so that its connection was ended.
+    Http2Abuse {
+        /// Resets of streams that were not done (H2-01).
+        PeerReset = "peer_reset",
+        /// Faults for which we had to reset streams (H2-02).
+        LocalReset = "local_reset",
+        /// Header blocks beyond a limit (H2-03, H2-04).
+        HeaderOverflow = "header_overflow",
+        /// DATA without a byte (H2-05).
+        EmptyData = "empty_data",
+        /// DATA with hardly a byte (H2-05).
+        TinyData = "tiny_data",
+        /// SETTINGS (H2-06).
+        Settings = "settings",
+        /// PING (H2-06).
+        Ping = "ping",
+        /// PRIORITY and PRIORITY_UPDATE (H2-06).
+        Priority = "priority",
+        /// WINDOW_UPDATE (H2-06).
+        WindowUpdate = "window_update",
+        /// Frames of unknown types (H2-06).
+        Unknown = "unknown",
+        /// Frames for streams that are gone (H2-11).
+        Unwanted = "unwanted",
+        /// A header block that did not end in time.
+        HeaderTimeout = "header_timeout",
+    }
+
+    /// Why an HTTP/2 connection to a client was ended: the code of our GOAWAY (RFC 9113 §7).
+    Http2Error {
+        /// PROTOCOL_ERROR.
+        Protocol = "PROTOCOL_ERROR",
+        /// FLOW_CONTROL_ERROR.
+        FlowControl = "FLOW_CONTROL_ERROR",
+        /// STREAM_CLOSED.
+        StreamClosed = "STREAM_CLOSED",
+        /// FRAME_SIZE_ERROR.
+        FrameSize = "FRAME_SIZE_ERROR",
+        /// COMPRESSION_ERROR.
+        Compression = "COMPRESSION_ERROR",
+        /// ENHANCE_YOUR_CALM; `http2_abuse_total` says what for.
+        EnhanceYourCalm = "ENHANCE_YOUR_CALM",
+        /// Any other.
+        Other = "other",
     }
 
     /// A step of the drain.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault,
-    TlsResult, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, Http2Abuse, Http2Error, HttpVersion, Label, RejectReason, RetryReason,
+    StatusClass, TlsFault, TlsResult, UpstreamReject,
 };
 use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
 
@@ -47,6 +47,10 @@ pub struct WorkerMetrics {
     pub http_retries: By<RetryReason, Counter>,
     /// `request_rejected_total`.
     pub request_rejected: By<RejectReason, Counter>,
+    /// `http2_abuse_total`.
+    pub http2_abuse: By<Http2Abuse, Counter>,
+    /// `http2_connection_errors_total`.
+    pub http2_errors: By<Http2Error, Counter>,
     /// `upstream_rejected_total`.
     pub upstream_rejected: By<UpstreamReject, Counter>,
 }

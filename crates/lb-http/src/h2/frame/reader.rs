@@ -4,6 +4,8 @@
 //! nothing more is reserved than came. DATA is never kept: each part is handed on as it comes. What a frame may be is decided by its
 //! header alone wherever that is possible, so that a frame that will be refused is refused before its payload is read.
 
+use lb_core::ledger::Charge;
+
 use super::code::{ErrorCode, FrameError, Scope};
 use super::header::{ACK, END_HEADERS, END_STREAM, FrameHeader, FrameType, PADDED, PRIORITY, STREAM_MASK};
 use super::payload::{Priority, Settings};
@@ -265,6 +267,11 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Whether a block of fields has begun and is still to end.
+    pub fn is_inside_block(&self) -> bool {
+        self.open.is_some() || matches!(self.state, State::Payload(header) if is_fields(header.kind))
+    }
+
     /// Gives back the memory of buffers that hold nothing, for a connection that has become quiet.
     pub fn shrink(&mut self) {
         if !matches!(self.state, State::Payload(_)) {
@@ -375,7 +382,7 @@ impl FrameReader {
         if is_fields(kind) {
             let (bytes, frames) = self.open.map_or((0, 0), |open| (open.wire_bytes, open.frames));
             if bytes + length as usize > self.limits.bytes || frames >= self.limits.frames {
-                let what = "a block of fields beyond our limits";
+                let what = Charge::HeaderOverflow.budget().name;
                 return Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what));
             }
         }

@@ -1,0 +1,79 @@
+//! The codecs towards backends as one type.
+
+use std::task::{Context, Poll};
+
+use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_io::Scratch;
+use lb_io::pipe::Pipe;
+
+use crate::exchange::{Back, BackError, Gone, Progress, ResponseSink, Sink, Traffic};
+use crate::h1::back::H1Back;
+use crate::h2::H2Back;
+
+/// The backend's side of an exchange, whatever the backend speaks.
+#[derive(Debug)]
+pub(crate) enum AnyBack {
+    /// A connection of its own.
+    H1(H1Back),
+    /// A stream of a shared connection.
+    H2(H2Back),
+}
+
+macro_rules! each {
+    ($self:ident, $back:ident => $call:expr) => {
+        match $self {
+            AnyBack::H1($back) => $call,
+            AnyBack::H2($back) => $call,
+        }
+    };
+}
+
+impl Sink for AnyBack {
+    #[inline]
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        each!(self, back => back.data(cx, bytes));
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        each!(self, back => back.trailers(fields));
+    }
+
+    fn end(&mut self) {
+        each!(self, back => back.end());
+    }
+
+    #[inline]
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        each!(self, back => back.poll_flush(cx))
+    }
+}
+
+impl Back for AnyBack {
+    fn request(&mut self, head: &RequestHead) {
+        each!(self, back => back.request(head));
+    }
+
+    #[inline]
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        room: usize,
+        head: &mut ResponseHead,
+        to: &mut impl ResponseSink,
+    ) -> Poll<Result<Progress, BackError>> {
+        each!(self, back => back.poll_response(cx, scratch, room, head, to))
+    }
+
+    fn splice_left(&self) -> u64 {
+        each!(self, back => back.splice_left())
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
+        each!(self, back => back.poll_splice(cx, pipe))
+    }
+
+    fn take_traffic(&mut self) -> Traffic {
+        each!(self, back => back.take_traffic())
+    }
+}

@@ -1,0 +1,207 @@
+//! One HTTP/2 connection to a backend, shared by the exchanges of a worker.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lb_core::ledger::Ledger;
+use lb_io::{Deadline, WorkerIo};
+use tokio::time::{Instant, sleep_until};
+
+use super::back::H2Back;
+use super::driver::{Ended, Wire};
+use super::frame::{BlockLimits, ErrorCode};
+use super::mux::{Limits, Mux, Role};
+use lb_security::Stream;
+
+/// Reads before other connections get their turn.
+const ROUNDS: usize = 8;
+
+/// Resets that a backend may cause.
+const RESETS: usize = 1000;
+
+/// The PING that asks whether the backend is there.
+const KEEP_ALIVE_PING: [u8; 8] = *b"alive\0\0\0";
+
+/// What a connection to a backend is held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientSettings {
+    pub(crate) max_concurrent_streams: u32,
+    pub(crate) max_header_list_size: u32,
+    pub(crate) initial_stream_window: u32,
+    pub(crate) initial_connection_window: u32,
+    pub(crate) max_send_buffer: usize,
+    pub(crate) keep_alive_interval: Option<Duration>,
+    pub(crate) keep_alive_timeout: Duration,
+    /// How long a write may make no progress.
+    pub(crate) write_timeout: Duration,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    mux: Rc<RefCell<Mux>>,
+    io: Rc<WorkerIo>,
+    tls: bool,
+    pub(super) born: Instant,
+    /// The last stream was opened or has ended.
+    pub(super) used: Cell<Instant>,
+}
+
+impl ClientConnection {
+    /// Speaks HTTP/2 over `stream`. The socket belongs to a task of its own, which ends with the connection.
+    pub(crate) fn start(
+        stream: Stream,
+        tls: bool,
+        settings: ClientSettings,
+        io: Rc<WorkerIo>,
+        now: Instant,
+    ) -> Rc<Self> {
+        let ClientSettings { max_concurrent_streams, max_header_list_size, .. } = settings;
+        let limits = Limits {
+            max_concurrent_streams,
+            max_header_list_size,
+            initial_stream_window: settings.initial_stream_window,
+            initial_connection_window: settings.initial_connection_window,
+            max_send_buffer: settings.max_send_buffer,
+            extended_connect: false,
+        };
+        let block = BlockLimits {
+            bytes: usize::try_from(max_header_list_size).unwrap_or(usize::MAX),
+            frames: super::MAX_BLOCK_FRAMES,
+        };
+        let mux = Rc::new(RefCell::new(Mux::new(
+            Role::Client,
+            limits,
+            Ledger::new(RESETS, RESETS, now.into_std()),
+            Rc::clone(&io),
+        )));
+        let driver = Driver {
+            wire: Wire::new(stream, Vec::new(), block, None, Rc::clone(&io), now),
+            mux: Rc::clone(&mux),
+            settings,
+        };
+        tokio::task::spawn_local(driver.run(now));
+        Rc::new(Self { mux, io, tls, born: now, used: Cell::new(now) })
+    }
+
+    /// Opens a stream, if the backend takes one more.
+    pub(crate) fn open(&self, now: Instant) -> Option<H2Back> {
+        let key = {
+            let mut mux = self.mux.borrow_mut();
+            mux.takes_streams().then(|| mux.open())?
+        };
+        self.used.set(now);
+        Some(H2Back::new(Rc::clone(&self.mux), key, Rc::clone(&self.io), self.tls))
+    }
+
+    /// Whether no stream can ever be opened on it again.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.mux.borrow().is_retired()
+    }
+
+    /// Streams that are open.
+    pub(crate) fn active(&self) -> usize {
+        self.mux.borrow().active()
+    }
+
+    /// Takes no more streams; ends when those that run have ended.
+    pub(crate) fn retire(&self) {
+        self.mux.borrow_mut().go_away(false, ErrorCode::NO_ERROR, "");
+    }
+}
+
+/// The task behind a connection.
+struct Driver {
+    wire: Wire,
+    mux: Rc<RefCell<Mux>>,
+    settings: ClientSettings,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.mux.borrow_mut().close();
+    }
+}
+
+impl Driver {
+    async fn run(mut self, now: Instant) {
+        let sleep = pin!(sleep_until(now + self.settings.write_timeout));
+        let mut deadline = Deadline::new(sleep);
+        poll_fn(|cx| self.poll(cx, &mut deadline)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
+        self.mux.borrow_mut().set_driver(cx.waker());
+        loop {
+            let now = Instant::now();
+            let read = self.read(cx, now);
+            if let Poll::Ready(Err(_)) = self.wire.poll_write(cx, &self.mux, now) {
+                return Poll::Ready(());
+            }
+            if read.is_err() {
+                return Poll::Ready(());
+            }
+            {
+                let mut mux = self.mux.borrow_mut();
+                if mux.active() == 0 {
+                    if mux.is_retired() && mux.output().is_empty() && self.wire.is_flushed() {
+                        self.wire.shutdown();
+                        return Poll::Ready(());
+                    }
+                    mux.rest();
+                    self.wire.rest();
+                }
+            }
+            let stalled = self.wire.stalled_since().map(|since| since + self.settings.write_timeout);
+            let settings = &self.settings;
+            let alive = settings
+                .keep_alive_interval
+                .map(|interval| self.wire.ping_due(interval, settings.keep_alive_timeout));
+            let Some(due) = [stalled, alive].into_iter().flatten().min() else { return Poll::Pending };
+            if !deadline.poll(cx, due) {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if stalled.is_some_and(|due| due <= now)
+                || (self.wire.awaits_ping() && alive.is_some_and(|due| due <= now))
+            {
+                return Poll::Ready(());
+            }
+            if alive.is_some_and(|due| due <= now) {
+                self.wire.pinged(now);
+                self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        let io = Rc::clone(&self.wire.io);
+        let mut scratch = io.scratch.borrow_mut();
+        for _ in 0..ROUNDS {
+            if self.mux.borrow().is_full() {
+                return Ok(());
+            }
+            let mux = &self.mux;
+            let read = self.wire.poll_read(cx, &mut scratch, now, |frame| {
+                mux.borrow_mut().receive(frame, None, now).map(|_| ())
+            });
+            match read {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => {
+                    if let Ended::Fault(error) = ended {
+                        tracing::debug!(code = error.code.name(), "backend ended: {}", error.what);
+                        self.mux.borrow_mut().go_away(false, error.code, error.what);
+                    }
+                    return Err(ended);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+}

@@ -1,0 +1,388 @@
+//! The state that the streams of one connection share, at either end.
+//!
+//! Nothing here reads or writes the socket: frames that were read come in through [`Mux::receive`], frames to be written gather in an output
+//! buffer that the connection's task empties. So the answers of all streams that got on in one turn of the event loop leave in one write.
+//!
+//! Memory is bounded on both ways. What the peer sends is bounded by the windows that it was given. What is sent to it waits in the stream
+//! that it belongs to while the peer's windows are closed or the output buffer is full, and a stream in which something waits takes no
+//! more ([`Mux::room`]).
+
+mod receive;
+mod send;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Waker;
+
+use lb_core::ledger::{Charge, Ledger, Verdict};
+use lb_io::WorkerIo;
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::frame::{self, ErrorCode, FrameError, SettingId};
+use super::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder};
+use super::stream::{Reset, Stream};
+use super::window::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
+
+pub(super) use receive::{Happening, Received};
+
+/// Output beyond which streams wait with theirs.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// Output beyond which nothing is read from the peer: what it sends may ask for answers (attack H2-06).
+const FULL: usize = HIGH_WATER + 64 * 1024;
+
+/// The least that a stream takes at once: a head fits, and the streams of a connection together stay small.
+const LEAST_ROOM: usize = 4096;
+
+/// Streams that ended lately are remembered, so that a late frame is told from a wrong one.
+const REMEMBERED: usize = 64;
+
+/// Where a stream stands in its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(usize);
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The peer opens streams.
+    Server,
+    /// We do.
+    Client,
+}
+
+/// What we tell the peer in SETTINGS, and hold it to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) max_header_list_size: u32,
+    pub(super) initial_stream_window: u32,
+    pub(super) initial_connection_window: u32,
+    /// Unsent body bytes that one stream may hold.
+    pub(super) max_send_buffer: usize,
+    /// Whether the extended CONNECT is offered (RFC 8441); servers only.
+    pub(super) extended_connect: bool,
+}
+
+/// What the peer told us in SETTINGS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerSettings {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) initial_window: u32,
+    pub(super) max_frame_size: u32,
+    pub(super) extended_connect: bool,
+    /// They have come.
+    pub(super) known: bool,
+}
+
+/// How a stream that is gone ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Both sides were done.
+    Done,
+    /// The peer reset it.
+    ByPeer,
+    /// We reset it; the peer may not have known when it sent what comes late.
+    ByUs,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(super) struct Mux {
+    role: Role,
+    limits: Limits,
+    pub(super) peer: PeerSettings,
+    encoder: Encoder,
+    decoder: Decoder,
+    /// Frames to be written, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    /// Bytes of output that have left `out`.
+    drained: u64,
+    send_window: SendWindow,
+    receive_window: ReceiveWindow,
+    streams: Slab<Stream>,
+    /// Identifier and place of each stream, by identifier.
+    index: Vec<(u32, usize)>,
+    ended: VecDeque<(u32, Ending)>,
+    /// Streams with something to send that wait for the connection, in turn.
+    queue: VecDeque<usize>,
+    ledger: Ledger,
+    /// The highest identifier that the peer has used.
+    highest: u32,
+    next_id: u32,
+    /// The last stream that is served, once the peer was told so.
+    goaway_sent: Option<u32>,
+    goaway_received: bool,
+    /// The peer has answered the PING that was sent with the first GOAWAY.
+    pub(super) ping_answered: bool,
+    closed: bool,
+    driver: Option<Waker>,
+    io: Rc<WorkerIo>,
+}
+
+impl Mux {
+    /// A new connection; its SETTINGS are the first output.
+    pub(super) fn new(role: Role, limits: Limits, ledger: Ledger, io: Rc<WorkerIo>) -> Self {
+        let mut out = io.buffers.take();
+        if role == Role::Client {
+            out.extend_from_slice(frame::preface::PREFACE);
+        }
+        let common = [
+            (SettingId::INITIAL_WINDOW_SIZE, limits.initial_stream_window),
+            (SettingId::MAX_HEADER_LIST_SIZE, limits.max_header_list_size),
+        ];
+        match role {
+            Role::Client => {
+                let [a, b] = common;
+                frame::write::settings(&mut out, &[(SettingId::ENABLE_PUSH, 0), a, b]);
+            }
+            Role::Server => {
+                let [a, b] = common;
+                let most = (SettingId::MAX_CONCURRENT_STREAMS, limits.max_concurrent_streams);
+                let connect = (SettingId::ENABLE_CONNECT_PROTOCOL, u32::from(limits.extended_connect));
+                let entries = [most, a, b, connect];
+                let entries =
+                    if limits.extended_connect { &entries[..] } else { entries.get(..3).unwrap_or(&[]) };
+                frame::write::settings(&mut out, entries);
+            }
+        }
+        let mut receive_window = ReceiveWindow::new(DEFAULT_WINDOW);
+        if let Some(more) = receive_window.grow(limits.initial_connection_window) {
+            frame::write::window_update(&mut out, 0, more);
+        }
+        Self {
+            role,
+            limits,
+            peer: PeerSettings {
+                max_concurrent_streams: 100,
+                initial_window: DEFAULT_WINDOW,
+                max_frame_size: frame::DEFAULT_MAX_FRAME_SIZE,
+                extended_connect: false,
+                known: false,
+            },
+            encoder: Encoder::new(),
+            decoder: Decoder::new(
+                DEFAULT_TABLE_SIZE,
+                usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX),
+            ),
+            out,
+            sent: 0,
+            drained: 0,
+            send_window: SendWindow::new(DEFAULT_WINDOW),
+            receive_window,
+            streams: Slab::new(),
+            index: Vec::new(),
+            ended: VecDeque::new(),
+            queue: VecDeque::new(),
+            ledger,
+            highest: 0,
+            next_id: 1,
+            goaway_sent: None,
+            goaway_received: false,
+            ping_answered: false,
+            closed: false,
+            driver: None,
+            io,
+        }
+    }
+
+    /// Streams that have an exchange behind them.
+    pub(super) fn active(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether a new stream may be opened from this end.
+    pub(super) fn takes_streams(&self) -> bool {
+        let most = self.peer.max_concurrent_streams.min(self.limits.max_concurrent_streams);
+        !self.closed
+            && !self.goaway_received
+            && self.goaway_sent.is_none()
+            && self.next_id < MAX_STREAM_ID
+            && self.streams.len() < usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether new streams may ever be opened from this end again.
+    pub(super) fn is_retired(&self) -> bool {
+        self.closed || self.goaway_received || self.goaway_sent.is_some() || self.next_id >= MAX_STREAM_ID
+    }
+
+    /// Opens a stream from this end.
+    pub(super) fn open(&mut self) -> Key {
+        let id = self.next_id;
+        self.next_id = self.next_id.saturating_add(2);
+        self.insert(id)
+    }
+
+    fn insert(&mut self, id: u32) -> Key {
+        let stream = Stream::new(
+            id,
+            ReceiveWindow::new(self.limits.initial_stream_window),
+            SendWindow::new(self.peer.initial_window),
+        );
+        let key = self.streams.insert(stream);
+        // Identifiers only grow.
+        self.index.push((id, key));
+        Key(key)
+    }
+
+    #[inline]
+    pub(super) fn stream(&mut self, key: Key) -> Option<&mut Stream> {
+        self.streams.get_mut(key.0)
+    }
+
+    fn find(&self, id: u32) -> Option<Key> {
+        let at = self.index.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.index.get(at).map(|(_, key)| Key(*key))
+    }
+
+    /// The exchange behind a stream has ended. What the peer still sends on it is thrown away; a stream that is not complete is reset
+    /// with `code`.
+    pub(super) fn leave(&mut self, key: Key, code: ErrorCode) {
+        let Some(stream) = self.streams.try_remove(key.0) else { return };
+        if let Ok(at) = self.index.binary_search_by_key(&stream.id, |(id, _)| *id) {
+            self.index.remove(at);
+        }
+        if stream.queued {
+            self.queue.retain(|queued| *queued != key.0);
+        }
+        let unread = u32::try_from(stream.inbox.len()).unwrap_or(u32::MAX);
+        self.release_connection(unread);
+        let ending = match stream.reset {
+            None if stream.is_closed() => Ending::Done,
+            None => {
+                if !self.closed {
+                    frame::write::rst_stream(&mut self.out, stream.id, code);
+                }
+                Ending::ByUs
+            }
+            Some(Reset::Peer(_)) => Ending::ByPeer,
+            Some(_) => Ending::ByUs,
+        };
+        self.remember(stream.id, ending);
+        let mut inbox = stream.inbox;
+        self.io.buffers.put(&mut inbox);
+        let mut pending = stream.pending;
+        self.io.buffers.put(&mut pending);
+        self.wake_driver();
+    }
+
+    fn remember(&mut self, id: u32, ending: Ending) {
+        if self.ended.len() >= REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id, ending));
+    }
+
+    /// Resets a stream for what the peer did; its exchange finds out, and goes on to count until it has ended.
+    pub(super) fn reset(&mut self, key: Key, code: ErrorCode) {
+        let Some(stream) = self.streams.get_mut(key.0) else { return };
+        if stream.reset.is_some() {
+            return;
+        }
+        stream.reset = Some(Reset::Ours(code));
+        stream.wake();
+        let id = stream.id;
+        frame::write::rst_stream(&mut self.out, id, code);
+    }
+
+    /// Charges the peer for `what`.
+    pub(super) fn charge(&mut self, what: Charge, now: Instant) -> Result<(), FrameError> {
+        match self.ledger.charge(what, now.into_std()) {
+            Verdict::Fine => Ok(()),
+            Verdict::TooMuch(_) => {
+                Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
+            }
+        }
+    }
+
+    /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none.
+    pub(super) fn go_away(&mut self, graceful: bool, code: ErrorCode, debug: &str) {
+        let last = if graceful { MAX_STREAM_ID } else { self.highest };
+        if self.goaway_sent.is_some_and(|sent| sent <= last) || self.closed {
+            return;
+        }
+        self.goaway_sent = Some(last);
+        frame::write::goaway(&mut self.out, last, code, debug.as_bytes());
+        if graceful {
+            frame::write::ping(&mut self.out, GOAWAY_PING);
+        }
+        self.wake_driver();
+    }
+
+    /// Ends the connection for all streams.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        for (_, stream) in &mut self.streams {
+            if !stream.is_closed() {
+                stream.reset = Some(Reset::Connection);
+            }
+            stream.wake();
+        }
+        self.wake_driver();
+    }
+
+    /// Asks whether the peer is there.
+    pub(super) fn ping(&mut self, data: [u8; 8]) {
+        frame::write::ping(&mut self.out, data);
+    }
+
+    /// Keeps the waker of the task that reads and writes the socket.
+    pub(super) fn set_driver(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(driver) => driver.clone_from(waker),
+            None => self.driver = Some(waker.clone()),
+        }
+    }
+
+    /// Lets the connection's task write what there is to write, after the tasks that are ready now.
+    #[inline]
+    pub(super) fn wake_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// What is to be written.
+    pub(super) fn output(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or(&[])
+    }
+
+    /// So much of the output was written.
+    pub(super) fn wrote(&mut self, n: usize) {
+        self.sent = self.sent.saturating_add(n);
+        if self.sent >= self.out.len() {
+            self.drained = self.drained.saturating_add(u64::try_from(self.out.len()).unwrap_or(u64::MAX));
+            self.sent = 0;
+            self.out.clear();
+            self.io.buffers.put(&mut self.out);
+            self.out = self.io.buffers.take();
+        }
+        if !self.queue.is_empty() {
+            self.send_queued();
+        }
+    }
+
+    /// Whether the peer has let so much output gather that nothing more is read from it.
+    pub(super) fn is_full(&self) -> bool {
+        self.output().len() >= FULL
+    }
+
+    /// Gives buffers back while the connection is idle.
+    pub(super) fn rest(&mut self) {
+        if self.out.is_empty() {
+            self.io.buffers.put(&mut self.out);
+        }
+        if self.streams.is_empty() {
+            self.streams.shrink_to_fit();
+            self.index.shrink_to_fit();
+            self.queue.shrink_to_fit();
+        }
+    }
+}
+
+/// The highest stream identifier, and the last stream of a graceful GOAWAY.
+const MAX_STREAM_ID: u32 = 0x7fff_ffff;
+
+/// The PING that tells when a graceful GOAWAY has reached the peer.
+pub(super) const GOAWAY_PING: [u8; 8] = *b"goaway\0\0";

@@ -1,0 +1,164 @@
+//! The HTTP/2 connections of one worker to one backend address.
+//!
+//! Streams share connections, and a new one is made only when those that exist are full. While one is being made, exchanges wait for it
+//! rather than make another each: a burst must not turn into as many connections as it has requests.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use lb_config::Pool as PoolLimits;
+use tokio::time::Instant;
+
+use super::back::H2Back;
+use super::client::ClientConnection;
+
+/// Streams that a connection is expected to take while its SETTINGS are still to come (RFC 9113 §6.5.2 recommends no fewer).
+const EXPECTED_STREAMS: usize = 100;
+
+/// The connections.
+#[derive(Debug, Default)]
+pub(crate) struct H2Pool {
+    connections: RefCell<Vec<Rc<ClientConnection>>>,
+    dials: Cell<usize>,
+    /// Dials that have ended, and those of them that failed, ever.
+    ended: Cell<u64>,
+    failed: Cell<u64>,
+    waiting: Cell<usize>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+/// How an exchange gets its stream.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Here it is.
+    Open(H2Back),
+    /// A connection is being made that will have room.
+    Wait(Wait),
+    /// A connection is to be made; the ticket is held meanwhile.
+    Dial(DialTicket),
+}
+
+impl H2Pool {
+    /// The way to a stream.
+    pub(crate) fn way(self: &Rc<Self>, now: Instant) -> Way {
+        let open = self.connections.borrow().iter().find_map(|connection| connection.open(now));
+        match open {
+            Some(stream) => Way::Open(stream),
+            None if self.waiting.get()
+                < self.dials.get().saturating_mul(EXPECTED_STREAMS.saturating_sub(1)) =>
+            {
+                self.waiting.set(self.waiting.get().saturating_add(1));
+                Way::Wait(Wait {
+                    pool: Rc::clone(self),
+                    ended: self.ended.get(),
+                    failed: self.failed.get(),
+                    registered: false,
+                })
+            }
+            None => Way::Dial(self.ticket()),
+        }
+    }
+
+    fn ticket(self: &Rc<Self>) -> DialTicket {
+        self.dials.set(self.dials.get().saturating_add(1));
+        DialTicket { pool: Rc::clone(self), failed: false }
+    }
+
+    /// Adds a connection.
+    pub(crate) fn add(&self, connection: Rc<ClientConnection>) {
+        self.connections.borrow_mut().push(connection);
+    }
+
+    /// Lets go of connections that are over, too old, or idle for too long.
+    pub(crate) fn sweep(&self, limits: &PoolLimits, now: Instant) {
+        self.connections.borrow_mut().retain(|connection| {
+            let idle = connection.active() == 0 && now >= connection.used.get() + limits.idle_timeout;
+            if idle || now >= connection.born + limits.max_age {
+                connection.retire();
+            }
+            if connection.active() > 0 {
+                connection.used.set(now);
+            }
+            !connection.is_retired()
+        });
+    }
+
+    /// Takes no more streams on any connection.
+    pub(crate) fn retire(&self) {
+        for connection in self.connections.borrow_mut().drain(..) {
+            connection.retire();
+        }
+    }
+
+    fn wake_all(&self) {
+        for waker in self.wakers.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection is being made. Whoever waits for it is woken when the ticket is dropped.
+#[derive(Debug)]
+pub(crate) struct DialTicket {
+    pool: Rc<H2Pool>,
+    failed: bool,
+}
+
+impl DialTicket {
+    /// The connection did not come about: those who wait are not to try one after the other.
+    pub(crate) fn fail(mut self) {
+        self.failed = true;
+    }
+}
+
+impl Drop for DialTicket {
+    fn drop(&mut self) {
+        self.pool.dials.set(self.pool.dials.get().saturating_sub(1));
+        self.pool.ended.set(self.pool.ended.get().wrapping_add(1));
+        if self.failed {
+            self.pool.failed.set(self.pool.failed.get().wrapping_add(1));
+        }
+        self.pool.wake_all();
+    }
+}
+
+/// What became of the connection that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is to be asked for a way again.
+    Again,
+    /// It did not come about.
+    Failed,
+}
+
+/// An exchange's place among those who wait for a connection.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pool: Rc<H2Pool>,
+    ended: u64,
+    failed: u64,
+    registered: bool,
+}
+
+impl Wait {
+    /// Ready when a dial has ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.pool.failed.get() != self.failed {
+            return Poll::Ready(Outcome::Failed);
+        }
+        if self.pool.ended.get() != self.ended {
+            return Poll::Ready(Outcome::Again);
+        }
+        if !std::mem::replace(&mut self.registered, true) {
+            self.pool.wakers.borrow_mut().push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.pool.waiting.set(self.pool.waiting.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,407 @@
+//! One HTTP/2 connection from a client, from its preface to its end.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use lb_core::head::RequestHead;
+use lb_core::ledger::Ledger;
+use lb_io::{ConnectionGuard, Deadline, Phase};
+use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
+use tokio::time::{Instant, sleep_until};
+
+use super::driver::{Ended, Wire};
+use super::frame::{ErrorCode, FrameError, Preface};
+use super::front::H2Front;
+use super::mux::{Happening, Limits, Mux, Received, Role};
+use super::request::RequestLimits;
+use crate::answer;
+use crate::exchange::{Front, Gone, Reject, Sink};
+use crate::proxy::{Client, End, Exchange};
+use crate::record;
+use crate::service::{Service, Settings};
+use lb_security::Stream;
+
+/// Reads before other connections get their turn.
+const ROUNDS: usize = 8;
+
+/// How long the client is given to read the last bytes: a close while its own are on their way would reset the connection.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The same while the gateway drains.
+const DRAIN_LINGER: Duration = Duration::from_millis(500);
+
+/// The PING that asks whether the client is there.
+const KEEP_ALIVE_PING: [u8; 8] = *b"alive\0\0\0";
+
+/// How long the first of the two GOAWAYs is given to arrive.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// Serves one connection to its end. `early` was read from it already.
+pub(crate) async fn serve(
+    stream: Stream,
+    early: Vec<u8>,
+    client: Client,
+    guard: ConnectionGuard,
+    service: Rc<Service>,
+) {
+    let now = Instant::now();
+    let settings = service.settings();
+    let sleep = pin!(sleep_until(now + settings.http.header_timeout));
+    let mut deadline = Deadline::new(sleep);
+    let h2 = &settings.h2;
+    let limits = Limits {
+        max_concurrent_streams: h2.max_concurrent_streams,
+        max_header_list_size: h2.max_header_list_size,
+        initial_stream_window: h2.initial_stream_window_size,
+        initial_connection_window: h2.initial_connection_window_size,
+        max_send_buffer: h2.max_send_buf_size,
+        extended_connect: settings.h2_extended_connect,
+    };
+    let ledger =
+        Ledger::new(h2.max_pending_accept_reset_streams, h2.max_local_error_reset_streams, now.into_std());
+    let io = Rc::clone(&service.worker.io);
+    let mux = Rc::new(RefCell::new(Mux::new(Role::Server, limits, ledger, Rc::clone(&io))));
+    let mut connection = Connection {
+        wire: Wire::new(stream, early, settings.block_limits(), Some(Preface::default()), io, now),
+        mux,
+        client,
+        guard,
+        service,
+        state: State::Serving,
+        requests: 0,
+        deaf: false,
+        idle_since: Some(now),
+        born: now,
+        registered: false,
+    };
+    poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+}
+
+struct Connection {
+    wire: Wire,
+    mux: Rc<RefCell<Mux>>,
+    client: Client,
+    guard: ConnectionGuard,
+    service: Rc<Service>,
+    state: State,
+    /// The client has broken the protocol: nothing more is read.
+    deaf: bool,
+    requests: u32,
+    /// Since when there is no stream; `None` while there is one.
+    idle_since: Option<Instant>,
+    born: Instant,
+    registered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// The client was told that the end is near; which stream is the last is not settled yet.
+    Notice {
+        since: Instant,
+    },
+    /// No new stream is served; those that run are finished.
+    Finishing,
+    /// Everything is said, and our side is shut down.
+    Linger {
+        until: Instant,
+    },
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The exchanges outlive the connection by a moment: they find it gone.
+        self.mux.borrow_mut().close();
+    }
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
+        if !self.registered {
+            self.registered = true;
+            self.guard.set_waker(cx.waker());
+        }
+        self.mux.borrow_mut().set_driver(cx.waker());
+        let settings = self.service.settings();
+        loop {
+            let now = Instant::now();
+            match self.guard.phase() {
+                Phase::Serving => {}
+                Phase::Abort => {
+                    self.wire.stream.reset_on_close();
+                    return Poll::Ready(());
+                }
+                _ => self.notice(now),
+            }
+            if let State::Linger { until } = self.state {
+                let over = self.wire.poll_discard(cx).is_ready() || deadline.poll(cx, until);
+                return if over { Poll::Ready(()) } else { Poll::Pending };
+            }
+            if self.read(cx, &settings, now).is_err() {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(Err(_)) = self.wire.poll_write(cx, &self.mux, now) {
+                return Poll::Ready(());
+            }
+            if self.settle(now) {
+                continue;
+            }
+            self.rest(now);
+            let Some(due) = self.due(&settings) else { return Poll::Pending };
+            if !deadline.poll(cx, due) {
+                return Poll::Pending;
+            }
+            if self.expired(&settings, Instant::now()) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Reads what has arrived, within limits. `Err` says that the connection is gone.
+    fn read(&mut self, cx: &mut Context<'_>, settings: &Rc<Settings>, now: Instant) -> Result<(), Gone> {
+        for _ in 0..ROUNDS {
+            if self.deaf || self.mux.borrow().is_full() {
+                return Ok(());
+            }
+            match self.poll_read(cx, settings, now) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Ended::Closed)) => return Err(Gone),
+                Poll::Ready(Err(Ended::Fault(error))) => {
+                    self.fault(error);
+                    return Ok(());
+                }
+                Poll::Pending => return Ok(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        settings: &Rc<Settings>,
+        now: Instant,
+    ) -> Poll<Result<(), Ended>> {
+        let worker = Rc::clone(&self.service.worker);
+        let mut scratch = worker.io.scratch.borrow_mut();
+        let Self { wire, mux, client, service, state, requests, .. } = self;
+        let mut spare = worker.take_head();
+        let result = wire.poll_read(cx, &mut scratch, now, |piece| {
+            let received = Received {
+                limits: RequestLimits {
+                    head: &settings.limits,
+                    list: usize::try_from(settings.h2.max_header_list_size).unwrap_or(usize::MAX),
+                    extended_connect: settings.h2_extended_connect,
+                },
+                head: &mut spare,
+            };
+            let happening = mux.borrow_mut().receive(piece, Some(received), now)?;
+            let (key, reject) = match happening {
+                Happening::Nothing => return Ok(()),
+                Happening::Request(key) => (key, None),
+                Happening::Refused(key, reject) => (key, Some(reject)),
+            };
+            let head = std::mem::replace(&mut spare, worker.take_head());
+            *requests = requests.saturating_add(1);
+            if settings.max_requests != 0 && *requests >= settings.max_requests && *state == State::Serving {
+                // Enough for one connection: the next requests are balanced anew.
+                *state = State::Notice { since: now };
+                mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
+            }
+            let max_body = settings.http.max_request_body_bytes;
+            let io = Rc::clone(&worker.io);
+            let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
+            match reject {
+                None => begin(service, settings, head, front, client, now),
+                Some(reject) => refuse(service, head, front, client, now, reject),
+            }
+            Ok(())
+        });
+        worker.put_head(spare);
+        result
+    }
+
+    /// Tells the client that no more requests will be served soon. Requests that are on their way still are.
+    fn notice(&mut self, now: Instant) {
+        if self.state == State::Serving {
+            self.state = State::Notice { since: now };
+            self.mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
+        }
+    }
+
+    /// Tells the client which stream is the last.
+    fn finish(&mut self) {
+        self.mux.borrow_mut().go_away(false, ErrorCode::NO_ERROR, "");
+        self.state = State::Finishing;
+    }
+
+    /// Goes on with an end that has begun. True when there is more to do.
+    fn settle(&mut self, now: Instant) -> bool {
+        let (answered, idle, flushed) = {
+            let mux = self.mux.borrow();
+            (mux.ping_answered, mux.active() == 0, mux.output().is_empty())
+        };
+        match self.state {
+            State::Notice { .. } if answered => self.finish(),
+            State::Finishing if idle && flushed && self.wire.is_flushed() => {
+                self.wire.shutdown();
+                let linger = if self.guard.phase() == Phase::Serving { LINGER } else { DRAIN_LINGER };
+                self.state = State::Linger { until: now + linger };
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The client broke a rule, which ends the connection: it is told so, and its requests are given up.
+    fn fault(&mut self, error: FrameError) {
+        let worker = &self.service.worker;
+        worker.metrics.http2_errors.of(label(error.code)).inc();
+        if error.code == ErrorCode::ENHANCE_YOUR_CALM
+            && let Some(kind) = Http2Abuse::ALL.iter().find(|kind| kind.name() == error.what)
+        {
+            worker.metrics.http2_abuse.of(*kind).inc();
+        }
+        tracing::debug!(client = %self.client.address, code = error.code.name(), "HTTP/2 connection ended: {}", error.what);
+        let mut mux = self.mux.borrow_mut();
+        mux.go_away(false, error.code, error.what);
+        mux.close();
+        self.deaf = true;
+        self.state = State::Finishing;
+    }
+
+    /// Gives up memory while nothing runs.
+    fn rest(&mut self, now: Instant) {
+        let mut mux = self.mux.borrow_mut();
+        if mux.active() > 0 {
+            self.idle_since = None;
+            return;
+        }
+        self.idle_since.get_or_insert(now);
+        mux.rest();
+        self.wire.rest();
+    }
+
+    fn due(&self, settings: &Settings) -> Option<Instant> {
+        let http = &settings.http;
+        let stalled = self.wire.stalled_since().map(|since| since + http.write_timeout);
+        let head = self.wire.head_since().map(|since| since + http.header_timeout);
+        let state = match self.state {
+            State::Notice { since } => Some(since + NOTICE),
+            State::Serving if !self.mux.borrow().peer.known => Some(self.born + http.header_timeout),
+            State::Serving => self.idle_since.map(|since| since + http.keepalive_timeout),
+            State::Finishing | State::Linger { .. } => None,
+        };
+        let alive = settings
+            .h2
+            .keep_alive_interval
+            .map(|interval| self.wire.ping_due(interval, settings.h2.keep_alive_timeout));
+        [stalled, head, state, alive].into_iter().flatten().min()
+    }
+
+    /// A deadline has come. True when the connection is given up.
+    fn expired(&mut self, settings: &Settings, now: Instant) -> bool {
+        let http = &settings.http;
+        let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if come(self.wire.stalled_since().map(|since| since + http.write_timeout)) {
+            self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
+            self.wire.stream.reset_on_close();
+            return true;
+        }
+        let silent = self.state == State::Serving
+            && !self.mux.borrow().peer.known
+            && come(Some(self.born + http.header_timeout));
+        if silent || come(self.wire.head_since().map(|since| since + http.header_timeout)) {
+            self.service.worker.metrics.request_rejected.of(RejectReason::HeaderTimeout).inc();
+            self.fault(FrameError::connection(
+                ErrorCode::ENHANCE_YOUR_CALM,
+                Http2Abuse::HeaderTimeout.name(),
+            ));
+            return false;
+        }
+        match self.state {
+            State::Notice { since } if come(Some(since + NOTICE)) => self.finish(),
+            State::Serving if come(self.idle_since.map(|since| since + http.keepalive_timeout)) => {
+                self.finish()
+            }
+            _ => {
+                if let Some(interval) = settings.h2.keep_alive_interval
+                    && come(Some(self.wire.ping_due(interval, settings.h2.keep_alive_timeout)))
+                {
+                    if self.wire.awaits_ping() {
+                        self.wire.stream.reset_on_close();
+                        return true;
+                    }
+                    self.wire.pinged(now);
+                    self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Starts the exchange of a request in a task of its own.
+fn begin(
+    service: &Rc<Service>,
+    settings: &Rc<Settings>,
+    head: RequestHead,
+    mut front: H2Front,
+    client: &Client,
+    now: Instant,
+) {
+    let mut exchange = Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now);
+    let latest = now + settings.http.total_timeout;
+    tokio::task::spawn_local(async move {
+        let sleep = pin!(sleep_until(latest));
+        let mut deadline = Deadline::new(sleep);
+        let end = poll_fn(|cx| exchange.poll(cx, &mut front, &mut deadline)).await;
+        drop(exchange);
+        if end == End::Complete {
+            front.complete();
+        }
+    });
+}
+
+/// Answers a request that is not served.
+fn refuse(
+    service: &Rc<Service>,
+    head: RequestHead,
+    mut front: H2Front,
+    client: &Client,
+    now: Instant,
+    reject: Reject,
+) {
+    // A stream never waits for its socket: nobody has to be woken.
+    let cx = &mut Context::from_waker(Waker::noop());
+    let worker = &service.worker;
+    worker.metrics.request_rejected.of(reject.reason).inc();
+    answer::send(cx, &mut front, reject.status, &mut worker.response.borrow_mut());
+    let _ = front.poll_flush(cx);
+    let traffic = front.take_traffic();
+    worker.metrics.bytes_backend_to_client.add(traffic.sent);
+    record::write(&record::Entry {
+        service,
+        request: &head,
+        client: client.address,
+        status: Some(reject.status),
+        received: traffic.received,
+        sent: traffic.sent,
+        duration: now.elapsed(),
+        backend: None,
+        reason: reject.reason.name(),
+        retries: 0,
+    });
+    front.complete();
+    worker.put_head(head);
+}
+
+/// The metric label of an error code.
+fn label(code: ErrorCode) -> Http2Error {
+    Http2Error::ALL.iter().find(|error| error.name() == code.name()).copied().unwrap_or(Http2Error::Other)
+}

@@ -1,0 +1,68 @@
+//! A connection from a client, before it is known what it speaks.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use lb_core::head::Version;
+use lb_io::ConnectionGuard;
+use lb_security::Stream;
+
+use crate::h2::frame::preface::PREFACE;
+use crate::proxy::Client;
+use crate::rules::Hop;
+use crate::service::Service;
+use crate::{h1, h2};
+
+/// The name of HTTP/2 in ALPN (RFC 9113 §3.2).
+const H2: &[u8] = b"h2";
+
+/// Serves one accepted connection to its end, after its TLS handshake if it has one. `guard` is its entry in the registry of live
+/// connections.
+///
+/// Inside TLS the client has chosen a protocol by ALPN. Without, it speaks HTTP/2 if the listener allows that and its first bytes are the
+/// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
+pub async fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
+    let tls = stream.tls();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut version = match tls {
+        Some(tls) if tls.alpn() == Some(H2) => Version::H2,
+        _ => Version::Http11,
+    };
+    let mut early = Vec::new();
+    if tls.is_none() && service.settings().h2c {
+        match first_bytes(&mut stream, &service).await {
+            Some(bytes) => early = bytes,
+            None => return,
+        }
+        if early.starts_with(PREFACE) {
+            version = Version::H2;
+        }
+    }
+    let client = Client { address: peer, hop: Hop::new(peer.ip(), scheme, version) };
+    match version {
+        Version::H2 => h2::serve(stream, early, client, guard, service).await,
+        _ => h1::serve(stream, early, client, guard, service).await,
+    }
+}
+
+/// Reads until it is clear whether the client begins with the preface; `None` when it sends nothing, or hangs up.
+async fn first_bytes(stream: &mut Stream, service: &Rc<Service>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = poll_fn(|cx| {
+        let mut scratch = service.worker.io.scratch.borrow_mut();
+        loop {
+            match ready!(stream.poll_recv(cx, scratch.bytes_mut())) {
+                Ok([]) | Err(_) => return Poll::Ready(None),
+                Ok(input) => bytes.extend_from_slice(input),
+            }
+            let n = bytes.len().min(PREFACE.len());
+            if n == PREFACE.len() || bytes.get(..n) != PREFACE.get(..n) {
+                return Poll::Ready(Some(()));
+            }
+        }
+    });
+    let in_time = tokio::time::timeout(service.settings().http.header_timeout, read).await;
+    in_time.ok().flatten().map(|()| bytes)
+}
