@@ -14,6 +14,8 @@ pub enum Tool {
     Nginx,
     /// The client.
     Curl,
+    /// The TLS client and server.
+    Openssl,
 }
 
 impl Tool {
@@ -22,6 +24,7 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx",
             Tool::Curl => "curl",
+            Tool::Openssl => "openssl",
         }
     }
 

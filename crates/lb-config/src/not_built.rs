@@ -22,6 +22,8 @@ enum When {
     True,
     /// Only this word.
     Is(&'static str),
+    /// Only `true`, and only where the gateway reads HTTP.
+    HttpTrue,
     /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
     HttpIs(&'static str),
 }
@@ -31,6 +33,7 @@ const NOT_BUILT: &[Missing] = &[
     missing("listeners.http", "h2c", When::True, "HTTP/2"),
     missing("listeners", "h2_security", When::Set, "HTTP/2"),
     missing("listeners", "grpc", When::Set, "gRPC"),
+    missing("listeners.backends", "tls", When::HttpTrue, "TLS to HTTP backends"),
     missing("listeners.backends", "protocol", When::HttpIs("h2"), "HTTP/2 to backends"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "max_message_size_bytes", When::Set, WEBSOCKET_FRAMES),
@@ -76,6 +79,7 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
+            When::HttpTrue => format!("`{path} = true` on HTTP listeners: {what}"),
             When::Is(word) => format!("`{path} = \"{word}\"`: {what}"),
             When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
         }
@@ -90,6 +94,7 @@ impl When {
         match self {
             Self::Set => true,
             Self::True => view.flag(key),
+            Self::HttpTrue => view.flag(key) && protocol.is_some_and(Protocol::is_http),
             Self::Is(word) => view.word(key) == Some(word),
             Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
         }

@@ -93,6 +93,12 @@ impl TcpStream {
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether there is something to read, the end included.
+    #[inline]
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_read_ready(cx)
+    }
+
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
     #[inline]
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
