@@ -85,7 +85,9 @@ impl TlsClient {
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;
         }
-        tls.complete_io(&mut tcp)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut tcp)?;
+        }
         Ok(TlsConnection { tls, tcp })
     }
 }

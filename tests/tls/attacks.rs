@@ -15,7 +15,7 @@ fn serves(rig: &Rig, gateway: &Gateway) {
     assert!(rig.client().connect(gateway.front(), "server.test").unwrap().echo(b"well-behaved").unwrap());
 }
 
-pub fn t_01_a_hello_in_tiny_records_is_answered() {
+pub(crate) fn t_01_a_hello_in_tiny_records_is_answered() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let hello = rig.client().hello("server.test");
@@ -26,7 +26,7 @@ pub fn t_01_a_hello_in_tiny_records_is_answered() {
     serves(&rig, &gateway);
 }
 
-pub fn t_01_a_hello_without_end_is_closed() {
+pub(crate) fn t_01_a_hello_without_end_is_closed() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     for length in [[0, 255, 255], [255, 255, 255]] {
@@ -40,7 +40,7 @@ pub fn t_01_a_hello_without_end_is_closed() {
     serves(&rig, &gateway);
 }
 
-pub fn t_02_a_session_of_an_open_name_does_not_open_a_closed_one() {
+pub(crate) fn t_02_a_session_of_an_open_name_does_not_open_a_closed_one() {
     let rig = Rig::new();
     rig.authority.server(&["closed.test"]).write(rig.files.path(), "closed");
     let gateway = rig.gateway(
@@ -61,7 +61,7 @@ pub fn t_02_a_session_of_an_open_name_does_not_open_a_closed_one() {
     serves(&rig, &gateway);
 }
 
-pub fn t_04_a_flood_of_key_updates_is_closed() {
+pub(crate) fn t_04_a_flood_of_key_updates_is_closed() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let mut client = rig.client().connect(gateway.front(), "server.test").unwrap();
@@ -76,7 +76,7 @@ pub fn t_04_a_flood_of_key_updates_is_closed() {
     serves(&rig, &gateway);
 }
 
-pub fn t_05_plaintext_from_clients_is_closed() {
+pub(crate) fn t_05_plaintext_from_clients_is_closed() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     for bytes in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 600], &[255; 600]] {
@@ -89,7 +89,7 @@ pub fn t_05_plaintext_from_clients_is_closed() {
     serves(&rig, &gateway);
 }
 
-pub fn t_06_a_revoked_client_certificate_is_refused() {
+pub(crate) fn t_06_a_revoked_client_certificate_is_refused() {
     let rig = Rig::new();
     let (good, bad) = (rig.authority.client("good"), rig.authority.client("bad"));
     write(&rig.file("crl.pem"), rig.authority.revocation_list(&[]), 0o644);
@@ -114,7 +114,7 @@ pub fn t_06_a_revoked_client_certificate_is_refused() {
     gateway.wait_metric("tls_handshakes_total", &[("result", "certificate")], |n| n == 2.0);
 }
 
-pub fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
+pub(crate) fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
     let rig = Rig::new();
     let config = rig.config("").runtime("max_handshakes_in_flight", 2).runtime("workers", 1);
     let gateway = Gateway::start(config.runtime("handshake_timeout_ms", 20_000));

@@ -16,7 +16,7 @@ fn outer(rig: &Rig, backend: std::net::SocketAddr, name: &str) -> Gateway {
     )
 }
 
-pub fn tls_to_a_backend_is_verified_and_resumed() {
+pub(crate) fn tls_to_a_backend_is_verified_and_resumed() {
     let rig = Rig::new();
     let inner = rig.gateway("");
     let gateway = outer(&rig, inner.front(), "server.test");
@@ -35,7 +35,7 @@ pub fn tls_to_a_backend_is_verified_and_resumed() {
     inner.wait_metric("tls_handshakes_total", &[("result", "resumed")], |n| n == 2.0);
 }
 
-pub fn t_05_a_backend_in_plaintext_fails_closed() {
+pub(crate) fn t_05_a_backend_in_plaintext_fails_closed() {
     let rig = Rig::new();
     let liar = Backend::start(|conn| {
         conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlies!")?;
@@ -50,7 +50,7 @@ pub fn t_05_a_backend_in_plaintext_fails_closed() {
     assert!(!liar.saw(b"secret question"));
 }
 
-pub fn a_backend_with_another_name_is_not_used() {
+pub(crate) fn a_backend_with_another_name_is_not_used() {
     let rig = Rig::new();
     let inner = rig.gateway("");
     let gateway = outer(&rig, inner.front(), "another.test");
@@ -61,7 +61,7 @@ pub fn a_backend_with_another_name_is_not_used() {
     assert_eq!(rig.backend.connections(), 0);
 }
 
-pub fn openssl_as_backend() {
+pub(crate) fn openssl_as_backend() {
     let rig = Rig::new();
     let address = testkit::ports::reserve();
     let mut command = Command::new("openssl");

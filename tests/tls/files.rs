@@ -5,7 +5,7 @@ use testkit::{Gateway, seconds};
 
 use crate::rig::{Rig, renew};
 
-pub fn t_07_a_bad_file_at_reload_changes_nothing() {
+pub(crate) fn t_07_a_bad_file_at_reload_changes_nothing() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let (cert, key) = (
@@ -40,7 +40,7 @@ pub fn t_07_a_bad_file_at_reload_changes_nothing() {
     assert_eq!(gateway.process.stderr.count("TLS cert reload succeeded"), 1);
 }
 
-pub fn t_07_a_bad_file_at_start_is_fatal_and_named() {
+pub(crate) fn t_07_a_bad_file_at_start_is_fatal_and_named() {
     let rig = Rig::new();
     let key = std::fs::read_to_string(rig.file("s.key")).unwrap();
     write(&rig.file("s.key"), &key, 0o604);
@@ -56,7 +56,7 @@ pub fn t_07_a_bad_file_at_start_is_fatal_and_named() {
     assert_eq!(testkit::gateway::cli(&["check", &file.display().to_string()]).code, 0);
 }
 
-pub fn t_09_a_chain_that_is_too_deep_is_refused() {
+pub(crate) fn t_09_a_chain_that_is_too_deep_is_refused() {
     let rig = Rig::new();
     let cert = std::fs::read_to_string(rig.file("s.pem")).unwrap();
     write(&rig.file("s.pem"), cert.repeat(7), 0o644);
@@ -65,7 +65,7 @@ pub fn t_09_a_chain_that_is_too_deep_is_refused() {
     assert!(gateway.process.tail(20).contains("at most 6"), "{}", gateway.process.tail(20));
 }
 
-pub fn t_10_no_key_material_in_logs_metrics_and_check() {
+pub(crate) fn t_10_no_key_material_in_logs_metrics_and_check() {
     let rig = Rig::new();
     write(&rig.file("tickets"), b"sixteen byte name".repeat(10).get(..80).unwrap(), 0o600);
     let listener =
@@ -88,7 +88,7 @@ pub fn t_10_no_key_material_in_logs_metrics_and_check() {
     assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
 }
 
-pub fn metrics_of_certificates_exist_from_boot() {
+pub(crate) fn metrics_of_certificates_exist_from_boot() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let cert = rig.file("s.pem").display().to_string();

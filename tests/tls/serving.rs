@@ -5,7 +5,7 @@ use testkit::{Backend, Config, Gateway, Listener, ms, pattern, seconds};
 
 use crate::rig::Rig;
 
-pub fn echo_of_any_size() {
+pub(crate) fn echo_of_any_size() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let mut client = rig.client().connect(gateway.front(), "server.test").unwrap();
@@ -17,7 +17,7 @@ pub fn echo_of_any_size() {
     assert!(gateway.messages().iter().any(|line| line.contains("listener configured for TLS")));
 }
 
-pub fn half_close_and_the_end_of_each_side() {
+pub(crate) fn half_close_and_the_end_of_each_side() {
     let rig = Rig::new();
     let backend = Backend::start(|conn| {
         let question = conn.wire.to_end()?;
@@ -35,7 +35,7 @@ pub fn half_close_and_the_end_of_each_side() {
     assert!(answer.ends_with(b"heard 1000000 bytes"));
 }
 
-pub fn sni_and_wildcards_choose_the_certificate() {
+pub(crate) fn sni_and_wildcards_choose_the_certificate() {
     let rig = Rig::new();
     rig.authority.server(&["exact.shop.test"]).write(rig.files.path(), "exact");
     rig.authority.server(&["*.shop.test"]).write(rig.files.path(), "wild");
@@ -58,7 +58,7 @@ pub fn sni_and_wildcards_choose_the_certificate() {
     }
 }
 
-pub fn handshake_timeout_closes_the_silent_and_the_slow() {
+pub(crate) fn handshake_timeout_closes_the_silent_and_the_slow() {
     let rig = Rig::new();
     let gateway = Gateway::start(rig.config("").runtime("handshake_timeout_ms", 300));
     let hello = rig.client().hello("server.test");
@@ -73,7 +73,7 @@ pub fn handshake_timeout_closes_the_silent_and_the_slow() {
     assert_eq!(rig.backend.connections(), 0);
 }
 
-pub fn tls13_only_refuses_tls12() {
+pub(crate) fn tls13_only_refuses_tls12() {
     let rig = Rig::new();
     for (only, is_served) in [(false, true), (true, false)] {
         let gateway = Gateway::start(rig.config("").block("runtime.tls", "tls13_only", only));
@@ -83,7 +83,7 @@ pub fn tls13_only_refuses_tls12() {
     }
 }
 
-pub fn drain_lets_connections_finish() {
+pub(crate) fn drain_lets_connections_finish() {
     let rig = Rig::new();
     let mut gateway = Gateway::start(rig.config("").runtime("drain_timeout_ms", 5000));
     let mut client = rig.client().connect(gateway.front(), "server.test").unwrap();
@@ -96,7 +96,7 @@ pub fn drain_lets_connections_finish() {
     assert_eq!(gateway.process.wait_exit(seconds(5)), Some(0));
 }
 
-pub fn idle_connections_are_small() {
+pub(crate) fn idle_connections_are_small() {
     const COUNT: u64 = 500;
     let rig = Rig::new();
     let gateway = |listener: Listener| {

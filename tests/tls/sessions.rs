@@ -17,7 +17,7 @@ fn visit(client: &TlsClient, gateway: &Gateway) -> bool {
     connection.is_resumed()
 }
 
-pub fn sessions_survive_reload_new_certificates_and_restart() {
+pub(crate) fn sessions_survive_reload_new_certificates_and_restart() {
     let rig = Rig::new();
     write(&rig.file("tickets"), [7; 80], 0o600);
     for survives_restart in [true, false] {
@@ -45,7 +45,7 @@ pub fn sessions_survive_reload_new_certificates_and_restart() {
     }
 }
 
-pub fn ticket_keys_turn_and_old_tickets_hold_for_the_overlap() {
+pub(crate) fn ticket_keys_turn_and_old_tickets_hold_for_the_overlap() {
     let rig = Rig::new();
     let listener = rig.listener("").block("tls", "ticket_rotation_interval_seconds", 1).block(
         "tls",
@@ -60,7 +60,7 @@ pub fn ticket_keys_turn_and_old_tickets_hold_for_the_overlap() {
     assert!(gateway.process.stderr.count("TLS ticket key rotated") >= 1);
 }
 
-pub fn rotation_under_load_fails_no_handshake() {
+pub(crate) fn rotation_under_load_fails_no_handshake() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -96,7 +96,7 @@ pub fn rotation_under_load_fails_no_handshake() {
 }
 
 /// Runs `openssl s_client` with a line of input and returns all that it prints.
-pub fn openssl(rig: &Rig, gateway: &Gateway, name: &str, more: &[&str]) -> String {
+pub(crate) fn openssl(rig: &Rig, gateway: &Gateway, name: &str, more: &[&str]) -> String {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &gateway.front().to_string(), "-servername", name, "-CAfile"]);
     command.arg(rig.file("ca.pem")).args(["-verify_return_error", "-ign_eof"]).args(more);
@@ -115,7 +115,7 @@ pub fn openssl(rig: &Rig, gateway: &Gateway, name: &str, more: &[&str]) -> Strin
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-pub fn openssl_is_served_and_resumes() {
+pub(crate) fn openssl_is_served_and_resumes() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     for version in ["-tls1_3", "-tls1_2"] {
