@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
-use lb_security::{Stream, TlsStream, failure_of};
+use lb_security::{Failure, Stream, TlsStream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
@@ -144,7 +144,13 @@ impl Relay<'_> {
         let (sent, received) = match moved {
             Ok(moved) => moved,
             Err(error) => {
-                if let Some(failure) = failure_of(&error) {
+                let failure = failure_of(&error);
+                if failure == Some(Failure::Truncated) && (up.is_done() || down.is_done()) {
+                    // The other direction has ended well, and many a peer then leaves without a word.
+                    self.reset();
+                    return Turn::Over;
+                }
+                if let Some(failure) = failure {
                     metrics.tls_faults.of(failure.fault()).inc();
                     tracing::debug!(%error, "TLS connection given up");
                 }
