@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// A value as TOML writes it.
 pub trait Toml {
@@ -49,6 +50,7 @@ pub struct Listener {
     pub address: SocketAddr,
     keys: Keys,
     blocks: BTreeMap<&'static str, Keys>,
+    text: String,
     backends: Vec<Keys>,
 }
 
@@ -59,7 +61,7 @@ impl Listener {
             ("address".to_owned(), address.to_string().toml()),
             ("protocol".to_owned(), protocol.toml()),
         ]);
-        Listener { address, keys, blocks: BTreeMap::new(), backends: Vec::new() }
+        Listener { address, keys, blocks: BTreeMap::new(), text: String::new(), backends: Vec::new() }
     }
 
     /// An HTTP/1.1 listener on a free port.
@@ -70,6 +72,28 @@ impl Listener {
     /// A TCP listener on a free port.
     pub fn tcp() -> Self {
         Listener::new("tcp")
+    }
+
+    /// A listener for raw bytes inside TLS on a free port, with the certificate `name`.pem of a directory.
+    pub fn tls(directory: &Path, name: &str) -> Self {
+        let file = |end| directory.join(format!("{name}.{end}")).display().to_string();
+        Listener::new("tls").block("tls", "cert_path", file("pem")).block("tls", "key_path", file("key"))
+    }
+
+    /// Adds lines of TOML behind the blocks.
+    pub fn text(mut self, lines: &str) -> Self {
+        self.text.push_str(lines);
+        self
+    }
+
+    /// Adds a backend inside TLS, verified as `name` by the authority in the file `ca`.
+    pub fn backend_tls(self, address: impl ToString, name: &str, ca: &Path) -> Self {
+        let keys = [
+            ("tls", true.toml()),
+            ("tls_verify_hostname", name.toml()),
+            ("tls_ca_path", ca.display().to_string().toml()),
+        ];
+        self.backend_with(address, &keys)
     }
 
     /// The same listener elsewhere.
@@ -136,6 +160,7 @@ impl Listener {
             writeln!(out, "[listeners.{name}]").unwrap();
             write_keys(out, keys);
         }
+        out.push_str(&self.text);
         for backend in &self.backends {
             out.push_str("[[listeners.backends]]\n");
             write_keys(out, backend);

@@ -20,6 +20,7 @@ pub mod pattern;
 pub mod ports;
 pub mod process;
 pub mod standard;
+pub mod tls;
 pub mod tools;
 pub mod wire;
 

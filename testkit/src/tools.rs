@@ -18,6 +18,8 @@ pub enum Tool {
     Ip,
     /// Runs a program in a network namespace of its own.
     Unshare,
+    /// The TLS client and server.
+    Openssl,
 }
 
 impl Tool {
@@ -28,6 +30,7 @@ impl Tool {
             Tool::Curl => "curl",
             Tool::Ip => "ip",
             Tool::Unshare => "unshare",
+            Tool::Openssl => "openssl",
         }
     }
 

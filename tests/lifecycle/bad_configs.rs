@@ -235,13 +235,10 @@ pub(crate) fn what_is_not_built_says_so() {
         path.to_str().unwrap().to_owned()
     });
     let [cert, key, secret] = &files;
-    let tls = format!("[listeners.tls]\ncert_path = \"{cert}\"\nkey_path = \"{key}\"\n");
     let quic = format!(
         "[listeners.quic]\ncert_path = \"{cert}\"\nkey_path = \"{key}\"\nretry_secret_path = \"{secret}\"\n"
     );
     let texts = [
-        ("tls", listener("tls", &tls)),
-        ("h1s", listener("h1s", &tls)),
         ("quic", listener("quic", &quic)),
         (
             "passthrough",

@@ -28,7 +28,6 @@ enum When {
 
 const NOT_BUILT: &[Missing] = &[
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
-    missing("listeners.http", "h2c", When::True, "HTTP/2"),
     missing("listeners", "grpc", When::Set, "gRPC"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "max_message_size_bytes", When::Set, WEBSOCKET_FRAMES),

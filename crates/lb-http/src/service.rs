@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Config, Listener};
+use lb_config::{Backend, BackendProtocol, Config, Listener};
 use lb_core::balance::SmoothRoundRobin;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
@@ -141,8 +141,6 @@ pub struct ResolvedBackend {
     pub weight: u32,
     /// All its addresses.
     pub addresses: Vec<SocketAddr>,
-    /// Whether it speaks HTTP/2.
-    pub h2: bool,
 }
 
 /// Everything about a listener that a reload can change, as one request sees it from its first byte to its last.
@@ -180,27 +178,32 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Builds what worker `io` needs from a validated configuration.
+    /// Builds what one worker needs from a validated configuration. `backends` are those of `listener`, in its order; `tls` says how one is
+    /// reached inside TLS.
     pub fn new(
         config: &Config,
         listener: &Listener,
         backends: &[ResolvedBackend],
+        tls: impl Fn(&Backend) -> Option<Arc<ClientTls>>,
         upstreams: &Upstreams,
         metrics: &Metrics,
         worker: usize,
     ) -> Rc<Self> {
         let members = || {
-            backends
-                .iter()
-                .flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
+            let pairs = listener.backends.iter().zip(backends);
+            pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
         };
         let pool = Pool {
             picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),
             members: members()
                 .map(|(backend, address)| Member {
-                    endpoint: upstreams.endpoint(EndpointKey { address, h2: backend.h2, tls: None }),
+                    endpoint: upstreams.endpoint(EndpointKey {
+                        address,
+                        h2: backend.protocol == BackendProtocol::H2,
+                        tls: backend.tls.clone(),
+                    }),
                     name: backend.name.clone(),
-                    tls: None,
+                    tls: tls(backend),
                     metrics: metrics.backend(&listener.name, &backend.name),
                 })
                 .collect(),

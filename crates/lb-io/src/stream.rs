@@ -93,6 +93,19 @@ impl TcpStream {
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether there is something to read, the end included. Nothing is taken: the kernel is asked, because a new socket counts
+    /// as ready until a read has found nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.inner.poll_read_ready(cx))?;
+            let peek = || Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
+            match self.inner.try_io(Interest::READABLE, peek) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result.map(|_| ())),
+            }
+        }
+    }
+
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
     #[inline]
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -2,13 +2,14 @@
 //!
 //! Bytes are copied through the worker's read buffer at first: for small exchanges that is the cheapest way. Once a flow has filled
 //! several large reads in a row it is bulk, and moves by splice(2) through a pipe until its reads have been small for a while. A
-//! pipe belongs to a direction only while it holds bytes.
+//! pipe belongs to a direction only while it holds bytes. Where either side is inside TLS there is nothing to splice.
 
 use std::io;
 use std::task::{Context, Poll};
 
+use lb_io::WorkerIo;
 use lb_io::pipe::{PIPE_BYTES, Pipe};
-use lb_io::{TcpStream, WorkerIo};
+use lb_security::Stream;
 
 /// A copied read of at least this many bytes counts towards bulk.
 const LARGE_READ: usize = 16 * 1024;
@@ -46,12 +47,14 @@ pub(crate) struct Half {
     streak: u8,
     ended: bool,
     shut: bool,
+    /// All is sent, the end included.
+    done: bool,
 }
 
 impl Half {
     /// Whether the sender has ended and the receiver was told.
     pub(crate) fn is_done(&self) -> bool {
-        self.shut
+        self.done
     }
 
     /// Moves what can be moved from `from` to `to`.
@@ -61,8 +64,8 @@ impl Half {
     pub(crate) fn pump(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         io: &WorkerIo,
         splice: bool,
     ) -> io::Result<Moved> {
@@ -77,8 +80,8 @@ impl Half {
     fn rounds(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         io: &WorkerIo,
         splice: bool,
         moved: &mut Moved,
@@ -93,6 +96,7 @@ impl Half {
                     // A receiver that is gone already needs no telling.
                     let _ = to.shutdown_write();
                 }
+                self.done = !matches!(to.poll_flush(cx), Poll::Pending);
                 return Ok(());
             }
             if splice && self.bulk && self.pipe.is_none() {
@@ -136,7 +140,7 @@ impl Half {
     fn flush(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut TcpStream,
+        to: &mut Stream,
         io: &WorkerIo,
         moved: &mut Moved,
     ) -> io::Result<Poll<()>> {
@@ -162,7 +166,11 @@ impl Half {
         }
         self.sent = 0;
         io.buffers.put(&mut self.waiting);
-        Ok(Poll::Ready(()))
+        // Inside TLS, what the stream has taken may still wait.
+        match to.poll_flush(cx) {
+            Poll::Ready(result) => result.map(Poll::Ready),
+            Poll::Pending => Ok(Poll::Pending),
+        }
     }
 
     /// Learns from the size of a read whether the flow is bulk.

@@ -6,15 +6,16 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_io::{ConnectionGuard, Deadline, Phase, TcpStream};
-use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
+use lb_io::{ConnectionGuard, Deadline, Phase};
+use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
+use lb_security::{Failure, Stream, TlsStream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
-use crate::service::{Service, Settings};
+use crate::service::{Backend, Service, Settings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: TcpStream, guard: ConnectionGuard, service: Rc<Service>) {
+pub async fn serve(stream: Stream, guard: ConnectionGuard, service: Rc<Service>) {
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         Poll::Ready(())
@@ -30,7 +31,7 @@ pub async fn serve(stream: TcpStream, guard: ConnectionGuard, service: Rc<Servic
 }
 
 /// A connection to a backend, after as many tries as are allowed. Nothing was sent yet, so every failure may be followed by another try.
-async fn connect(service: &Service, settings: &Settings) -> Option<(TcpStream, usize)> {
+async fn connect(service: &Service, settings: &Settings) -> Option<(Stream, usize)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
     for _ in 0..settings.tcp.connect_tries {
@@ -40,7 +41,7 @@ async fn connect(service: &Service, settings: &Settings) -> Option<(TcpStream, u
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
-        match lb_io::connect(backend.address, settings.connect_timeout).await {
+        match open(service, settings, backend).await {
             Ok(stream) => {
                 shard.connections.inc();
                 return Some((stream, at));
@@ -56,6 +57,20 @@ async fn connect(service: &Service, settings: &Settings) -> Option<(TcpStream, u
         }
     }
     None
+}
+
+/// Connects, and does the handshake where the backend is inside TLS.
+async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
+    let stream = lb_io::connect(backend.address, settings.connect_timeout).await?;
+    let Some(tls) = &backend.tls else { return Ok(Stream::Plain(stream)) };
+    let mut stream = Box::new(TlsStream::client(stream, Rc::clone(&service.io), tls)?);
+    let result = stream.handshake(settings.handshake_timeout).await;
+    let counted = match &result {
+        Ok(result) => *result,
+        Err(error) => failure_of(error).map_or(TlsResult::Internal, |failure| failure.result()),
+    };
+    service.worker_metrics.backend_tls_handshakes.of(counted).inc();
+    result.map(|_| Stream::Tls(stream))
 }
 
 /// Counts a connection as being at its backend while it lives.
@@ -78,8 +93,8 @@ impl Drop for Inflight<'_> {
 }
 
 struct Relay<'a> {
-    client: TcpStream,
-    backend: TcpStream,
+    client: Stream,
+    backend: Stream,
     up: Half,
     down: Half,
     service: Rc<Service>,
@@ -122,13 +137,27 @@ impl Relay<'_> {
         }
         let Self { client, backend, up, down, service, settings, .. } = self;
         let (io, metrics) = (&service.io, &service.worker_metrics);
-        let splice = settings.tcp.splice;
-        let (Ok(sent), Ok(received)) =
-            (up.pump(cx, client, backend, io, splice), down.pump(cx, backend, client, io, splice))
-        else {
-            // Whoever is left must not take what it has for all there was.
-            self.reset();
-            return Turn::Over;
+        let splice = settings.tcp.splice && client.can_splice() && backend.can_splice();
+        let moved = up
+            .pump(cx, client, backend, io, splice)
+            .and_then(|sent| Ok((sent, down.pump(cx, backend, client, io, splice)?)));
+        let (sent, received) = match moved {
+            Ok(moved) => moved,
+            Err(error) => {
+                let failure = failure_of(&error);
+                if failure == Some(Failure::Truncated) && (up.is_done() || down.is_done()) {
+                    // The other direction has ended well, and many a peer then leaves without a word.
+                    self.reset();
+                    return Turn::Over;
+                }
+                if let Some(failure) = failure {
+                    metrics.tls_faults.of(failure.fault()).inc();
+                    tracing::debug!(%error, "TLS connection given up");
+                }
+                // Whoever is left must not take what it has for all there was.
+                self.reset();
+                return Turn::Over;
+            }
         };
         add(&metrics.bytes_client_to_backend, sent.bytes);
         add(&metrics.bytes_backend_to_client, received.bytes);

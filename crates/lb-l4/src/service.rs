@@ -10,6 +10,7 @@ use lb_config::Tcp;
 use lb_core::balance::SmoothRoundRobin;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
+use lb_security::ClientTls;
 
 /// One backend address.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Backend {
     pub name: String,
     /// Share of the picks.
     pub weight: u32,
+    /// TLS towards it.
+    pub tls: Option<Arc<ClientTls>>,
     /// Counters.
     pub metrics: Arc<BackendMetrics>,
 }
@@ -31,15 +34,23 @@ pub struct Settings {
     pub tcp: Tcp,
     /// Time for one connect.
     pub connect_timeout: Duration,
+    /// Time for one handshake with a backend.
+    pub handshake_timeout: Duration,
     pub(crate) backends: Vec<Backend>,
     picker: RefCell<SmoothRoundRobin>,
 }
 
 impl Settings {
     /// Settings for one worker; workers start at different backends.
-    pub fn new(tcp: Tcp, connect_timeout: Duration, backends: Vec<Backend>, worker: usize) -> Rc<Self> {
+    pub fn new(
+        tcp: Tcp,
+        connect_timeout: Duration,
+        handshake_timeout: Duration,
+        backends: Vec<Backend>,
+        worker: usize,
+    ) -> Rc<Self> {
         let picker = SmoothRoundRobin::new(backends.iter().map(|backend| backend.weight), worker);
-        Rc::new(Self { tcp, connect_timeout, backends, picker: RefCell::new(picker) })
+        Rc::new(Self { tcp, connect_timeout, handshake_timeout, backends, picker: RefCell::new(picker) })
     }
 
     pub(crate) fn pick(&self, tried: &[usize]) -> Option<(usize, &Backend)> {

@@ -3,27 +3,18 @@
 use std::fmt;
 use std::io;
 
+use lb_observe::metrics::{TlsFault, TlsResult};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 macro_rules! failures {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal, $text:literal;)+) => {
-        /// Kinds of failure, each a metric label.
+    ($($(#[$doc:meta])* $variant:ident = $text:literal;)+) => {
+        /// Kinds of failure.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Failure {
             $($(#[$doc])* $variant,)+
         }
 
         impl Failure {
-            /// Every label, in the order of declaration.
-            pub const LABELS: &'static [&'static str] = &[$($label),+];
-
-            /// The label in metrics.
-            pub fn label(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $label,)+
-                }
-            }
-
             fn text(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -35,30 +26,55 @@ macro_rules! failures {
 
 failures! {
     /// The handshake took too long.
-    Timeout = "timeout", "the handshake took too long";
+    Timeout = "the handshake took too long";
     /// The peer went away before the handshake was over.
-    Closed = "closed", "the peer closed the connection during the handshake";
+    Closed = "the peer closed the connection during the handshake";
     /// The peer sent a fatal alert.
-    Alert = "alert", "the peer sent an alert";
+    Alert = "the peer sent an alert";
     /// What the peer sends is not TLS (attack T-05).
-    NotTls = "not_tls", "the peer does not speak TLS";
+    NotTls = "the peer does not speak TLS";
     /// A hello or a whole handshake above its cap (attack T-01).
-    TooLarge = "too_large", "the peer's part of the handshake is too large";
+    TooLarge = "the peer's part of the handshake is too large";
     /// Nothing in common: version, cipher suite, group or ALPN.
-    Incompatible = "incompatible", "no TLS version, cipher suite, group or protocol in common";
+    Incompatible = "no TLS version, cipher suite, group or protocol in common";
     /// The peer's certificate is missing, wrong, out of date or revoked.
-    Certificate = "certificate", "the peer's certificate is missing or not accepted";
+    Certificate = "the peer's certificate is missing or not accepted";
     /// Too many records without data (attack T-04).
-    Flood = "flood", "too many TLS records without data";
+    Flood = "too many TLS records without data";
     /// The connection ended without close_notify: what came may not be all.
-    Truncated = "truncated", "the connection ended without close_notify";
+    Truncated = "the connection ended without close_notify";
     /// Anything else that breaks the protocol.
-    Protocol = "protocol", "the peer breaks the TLS protocol";
+    Protocol = "the peer breaks the TLS protocol";
     /// A fault on our side.
-    Internal = "internal", "TLS failed on our side";
+    Internal = "TLS failed on our side";
 }
 
 impl Failure {
+    /// How a handshake that failed so is counted.
+    pub fn result(self) -> TlsResult {
+        match self {
+            Self::Timeout => TlsResult::Timeout,
+            Self::Closed | Self::Truncated => TlsResult::Closed,
+            Self::Alert => TlsResult::Alert,
+            Self::NotTls => TlsResult::NotTls,
+            Self::TooLarge => TlsResult::TooLarge,
+            Self::Incompatible => TlsResult::Incompatible,
+            Self::Certificate => TlsResult::Certificate,
+            Self::Flood | Self::Protocol => TlsResult::Protocol,
+            Self::Internal => TlsResult::Internal,
+        }
+    }
+
+    /// How an established connection that failed so is counted.
+    pub fn fault(self) -> TlsFault {
+        match self {
+            Self::Flood => TlsFault::Flood,
+            Self::Truncated | Self::Closed | Self::Timeout => TlsFault::Truncated,
+            Self::Alert => TlsFault::Alert,
+            _ => TlsFault::Protocol,
+        }
+    }
+
     pub(crate) fn of(error: &Error) -> Self {
         match error {
             Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Self::Incompatible,

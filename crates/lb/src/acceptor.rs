@@ -1,15 +1,21 @@
 //! Accepts connections for one listener on one worker, within the caps.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_config::Config;
 use lb_io::gate::{AddressGate, AddressTicket, CountGate, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
-use lb_io::{Connections, Phase, TcpStream};
-use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, WorkerMetrics};
+use lb_io::{ConnectionGuard, Connections, Phase, TcpStream, WorkerIo};
+use lb_observe::metrics::{
+    AcceptErrorKind, AcceptReject, ListenerMetrics, ListenerShard, TlsResult, WorkerMetrics,
+};
+use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -31,8 +37,11 @@ pub(crate) struct Gates {
 /// What an accept loop needs.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    pub(crate) worker: usize,
+    pub(crate) io: Rc<WorkerIo>,
     pub(crate) protocol: Protocol,
+    /// Present where clients speak TLS.
+    pub(crate) tls: Option<SharedTlsBundle>,
+    pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) gates: Gates,
     pub(crate) connections: Rc<Connections>,
     pub(crate) max_inflight: Cell<usize>,
@@ -101,29 +110,68 @@ impl Acceptor {
         self.worker_metrics.connections.inc();
         let admission = Admission::new(self, address, place);
         let guard = self.connections.enter();
-        match &self.protocol {
-            Protocol::Http(service) => {
-                let service = Rc::clone(service);
-                tokio::task::spawn_local(async move {
-                    lb_http::serve(lb_security::Stream::Plain(stream), peer, guard, service).await;
-                    drop(admission);
-                });
+        let acceptor = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let stream = match &acceptor.tls {
+                None => Some(Stream::Plain(stream)),
+                Some(tls) => acceptor.handshake(stream, tls, &guard).await,
+            };
+            match (stream, &acceptor.protocol) {
+                (Some(stream), Protocol::Http(service)) => {
+                    lb_http::serve(stream, peer, guard, Rc::clone(service)).await;
+                }
+                (Some(stream), Protocol::Tcp(service)) => {
+                    lb_l4::serve(stream, guard, Rc::clone(service)).await;
+                }
+                (None, _) => {}
             }
-            Protocol::Tcp(service) => {
-                let service = Rc::clone(service);
-                tokio::task::spawn_local(async move {
-                    lb_l4::serve(stream, guard, service).await;
-                    drop(admission);
-                });
+            drop(admission);
+        });
+    }
+
+    /// Puts a client's connection inside TLS; none when that fails.
+    ///
+    /// A connection takes one of the worker's places for handshakes with its first byte, so that silent ones take none; without
+    /// a place it is closed before any key exchange (attack T-08). The time runs from the accept.
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        tls: &SharedTlsBundle,
+        guard: &ConnectionGuard,
+    ) -> Option<Stream> {
+        let shard = self.metrics.worker(self.io.id);
+        let limit = self.handshakes.timeout.get();
+        let handshake = async {
+            until(guard, |cx| stream.poll_readable(cx)).await?;
+            let Some(_place) = self.handshakes.enter(shard) else { return Ok(None) };
+            let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);
+            until(guard, |cx| stream.poll_handshake(cx)).await?;
+            std::io::Result::Ok(Some(stream))
+        };
+        let (stream, result) = match tokio::time::timeout(limit, handshake).await {
+            Ok(Ok(Some(stream))) => {
+                let result = if stream.is_resumed() { TlsResult::Resumed } else { TlsResult::Full };
+                (Some(Stream::Tls(stream)), result)
             }
-        }
+            Ok(Ok(None)) => (None, TlsResult::Overload),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                let failure = failure_of(&error);
+                // A socket that fails has been closed by its peer.
+                (None, failure.map_or(TlsResult::Closed, |failure| failure.result()))
+            }
+            Err(_) => (None, TlsResult::Timeout),
+        };
+        shard.tls_handshakes.of(result).inc();
+        stream
     }
 
     /// Turns a connection away because the listener is full.
     fn shed(&self, mut stream: TcpStream) {
-        self.metrics.worker(self.worker).accept_shed.inc();
+        self.metrics.worker(self.io.id).accept_shed.inc();
         tracing::debug!("shed accept — per-listener inflight cap reached");
-        let http = matches!(self.protocol, Protocol::Http(_));
+        // Inside TLS nothing can be said before a handshake, which is what there is no place for.
+        let http = matches!(self.protocol, Protocol::Http(_)) && self.tls.is_none();
         if !http
             || self.connections.phase() != Phase::Serving
             || Rc::strong_count(&self.refusals) > MAX_REFUSALS
@@ -146,6 +194,66 @@ impl Acceptor {
     }
 }
 
+/// Polls until ready, or until the connection is to end now.
+async fn until(
+    guard: &ConnectionGuard,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<std::io::Result<()>>,
+) -> std::io::Result<()> {
+    poll_fn(|cx| {
+        guard.set_waker(cx.waker());
+        if guard.phase() == Phase::Abort {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+        }
+        poll(cx)
+    })
+    .await
+}
+
+/// The handshakes with clients that a worker runs, of all its listeners.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    running: Cell<usize>,
+    most: Cell<usize>,
+    timeout: Cell<Duration>,
+}
+
+impl Handshakes {
+    pub(crate) fn new(config: &Config) -> Rc<Self> {
+        let new = Self { running: Cell::new(0), most: Cell::new(0), timeout: Cell::new(Duration::ZERO) };
+        new.set_limits(config);
+        Rc::new(new)
+    }
+
+    pub(crate) fn set_limits(&self, config: &Config) {
+        let most = config.runtime.max_handshakes_in_flight;
+        self.most.set(usize::try_from(most).unwrap_or(usize::MAX));
+        self.timeout.set(config.runtime.handshake_timeout);
+    }
+
+    /// A place, while there is one.
+    fn enter<'a>(&'a self, shard: &'a ListenerShard) -> Option<Handshake<'a>> {
+        if self.running.get() >= self.most.get() {
+            return None;
+        }
+        self.running.set(self.running.get().saturating_add(1));
+        shard.tls_handshakes_inflight.inc();
+        Some(Handshake { all: self, shard })
+    }
+}
+
+/// A place for a handshake.
+struct Handshake<'a> {
+    all: &'a Handshakes,
+    shard: &'a ListenerShard,
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.all.running.set(self.all.running.get().saturating_sub(1));
+        self.shard.tls_handshakes_inflight.dec();
+    }
+}
+
 /// Everything that a live connection occupies.
 struct Admission {
     worker: usize,
@@ -156,11 +264,11 @@ struct Admission {
 
 impl Admission {
     fn new(acceptor: &Acceptor, address: AddressTicket, place: CountTicket) -> Self {
-        let shard = acceptor.metrics.worker(acceptor.worker);
+        let shard = acceptor.metrics.worker(acceptor.io.id);
         shard.connections_inflight.inc();
         shard.accept_inflight.inc();
         Self {
-            worker: acceptor.worker,
+            worker: acceptor.io.id,
             metrics: Arc::clone(&acceptor.metrics),
             _address: address,
             _place: place,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::acceptor::Gates;
 use crate::names;
+use crate::tls::Tls;
 use crate::worker::{self, Birth, BoundListener, Order, Snapshot};
 
 /// A listener whose sockets are bound, for all workers.
@@ -56,6 +57,15 @@ pub(crate) fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
+/// Keeps private keys out of core dumps (attack T-10).
+pub(crate) fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be switched off");
     }
 }
 
@@ -111,16 +121,22 @@ fn describe(listener: &Listener) {
     let backends = listener.backends.len();
     let name = &listener.name;
     match listener.protocol {
+        Protocol::Tls => tracing::info!(listener = name, backends, "listener configured for TLS termination"),
+        Protocol::H1s => {
+            tracing::info!(listener = name, backends, "listener configured for TLS termination and HTTP");
+        }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
     }
 }
 
 /// Starts the workers on their sockets.
+#[expect(clippy::too_many_arguments, reason = "what a process consists of")]
 pub(crate) fn start(
     runtime: &Runtime,
     snapshot: &Arc<Snapshot>,
     bound: &mut [Bound],
+    tls: &Tls,
     address_gate: &Arc<AddressGate>,
     metrics: &Arc<Metrics>,
     access_log: Option<&AccessLog>,
@@ -135,6 +151,7 @@ pub(crate) fn start(
             .map(|bound| BoundListener {
                 index: bound.index,
                 sockets: bound.sockets.pop().unwrap_or_default(),
+                tls: tls.bundle(bound.index),
                 gates: Gates { address: Arc::clone(address_gate), listener: Arc::clone(&bound.gate) },
             })
             .collect();

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use lb_config::Config;
 
 use crate::gateway::Outcome;
+use crate::tls::{BackendsTls, Tls};
 
 /// A larger file is not a configuration (attack C-01).
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -14,6 +15,8 @@ const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// `expressgateway check`.
 pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
     let config = load(&read(path)?, path)?;
+    Tls::load(&config)?;
+    BackendsTls::load(&config, &BackendsTls::default())?;
     let mut out = std::io::stdout().lock();
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;

@@ -20,7 +20,7 @@ const DEFAULT_CONFIG: &str = "config/default.toml";
     version,
     about,
     args_conflicts_with_subcommands = true,
-    after_help = "Signals: SIGHUP reloads the configuration, SIGTERM and SIGINT drain and stop.\n\
+    after_help = "Signals: SIGHUP reloads the configuration, SIGUSR1 reads certificates again, SIGTERM and SIGINT drain and stop.\n\
                   Environment: RUST_LOG (default info), LB_LOG_FORMAT=json|text."
 )]
 struct Cli {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::boot::{Bound, Workers};
 use crate::gateway::Source;
 use crate::names;
+use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
 
 /// The signals that the gateway listens to.
@@ -50,6 +51,7 @@ pub(crate) struct Control {
     pub(crate) address_gate: Arc<AddressGate>,
     pub(crate) workers: Workers,
     pub(crate) bound: Vec<Bound>,
+    pub(crate) tls: Tls,
     pub(crate) access_log: Option<AccessLog>,
     /// Configurations applied, the first included.
     pub(crate) version: u64,
@@ -59,12 +61,14 @@ impl Control {
     /// Serves signals and timers until it is time to drain.
     pub(crate) async fn until_terminated(&mut self, mut signals: Signals) {
         let Signals { hangup, user1, terminate, interrupt } = &mut signals;
+        let mut tick = tokio::time::interval(tls::TICK);
         loop {
             let work = async {
                 tokio::select! {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
                     _ = user1.recv() => self.reopen(),
+                    _ = tick.tick() => self.tls.tick(&self.snapshot.config, &self.metrics),
                     () = at(self.valid_until) => self.refresh_names().await,
                 }
             };
@@ -95,7 +99,8 @@ impl Control {
         if resolution.listeners != self.snapshot.backends {
             tracing::info!("backend addresses changed — applied live");
             let config = config.clone();
-            self.publish(Snapshot { config, backends: resolution.listeners });
+            let backends_tls = self.snapshot.backends_tls.clone();
+            self.publish(Snapshot { config, backends: resolution.listeners, backends_tls });
         }
     }
 
@@ -114,12 +119,28 @@ impl Control {
         self.snapshot = Arc::clone(&snapshot);
     }
 
-    /// SIGUSR1: files that were replaced on disk are opened anew.
-    fn reopen(&self) {
+    /// SIGUSR1: files that were replaced on disk are opened and read anew.
+    fn reopen(&mut self) {
         if let Some(log) = &self.access_log {
             log.reopen();
         }
-        tracing::info!(ok = 0, fail = 0, entries = 0, "SIGUSR1 cert reload pass complete");
+        let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
+        match BackendsTls::load(&self.snapshot.config, &BackendsTls::default()) {
+            Ok(backends_tls) if !backends_tls.is_empty() => {
+                let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
+                self.publish(Snapshot { config, backends, backends_tls });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                renewed.fail = renewed.fail.saturating_add(1);
+                tracing::error!(
+                    reason = format!("{error:#}"),
+                    "TLS cert reload failed — keeping previous files for backends live"
+                );
+            }
+        }
+        let Renewed { ok, fail } = renewed;
+        tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Signals};
+use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
 use crate::{boot, check, drain, names};
 
@@ -116,11 +117,25 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     );
     let access_log = boot::open_access_log(&config, &metrics)?;
     let resolution = names::resolve(&config, &resolver, &metrics, None).await?;
+    let tls = Tls::load(&config)?;
+    let backends_tls = BackendsTls::load(&config, &BackendsTls::default())?;
+    if config.listeners.iter().any(|listener| listener.tls.is_some()) {
+        boot::forbid_core_dumps();
+    }
+    tls.show(&config, &metrics);
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners });
-    let workers =
-        boot::start(&runtime, &snapshot, &mut bound, &address_gate, &metrics, access_log.as_ref(), workers)?;
+    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners, backends_tls });
+    let workers = boot::start(
+        &runtime,
+        &snapshot,
+        &mut bound,
+        &tls,
+        &address_gate,
+        &metrics,
+        access_log.as_ref(),
+        workers,
+    )?;
     readiness.advance(State::Ok);
     tracing::info!("probes flipped to Ready — service open for traffic");
     notify_systemd(&[sd_notify::NotifyState::Ready]);
@@ -136,6 +151,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         address_gate,
         workers,
         bound,
+        tls,
         access_log,
         version: 1,
     };

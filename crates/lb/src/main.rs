@@ -10,6 +10,7 @@ mod drain;
 mod gateway;
 mod names;
 mod reload;
+mod tls;
 mod worker;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{BackendProtocol, Config, Dns, HostPort, Listener};
+use lb_config::{Config, Dns, HostPort, Listener};
 use lb_http::service::ResolvedBackend;
 use lb_io::resolver::{Resolver, ResolverOptions};
 use lb_observe::metrics::Metrics;
@@ -64,12 +64,7 @@ pub(crate) async fn resolve(
             // Never ask in a tight loop, whatever the answer says.
             let until = until.map(|until| until.max(Instant::now() + LEAST_WAIT));
             resolution.valid_until = [resolution.valid_until, until].into_iter().flatten().min();
-            backends.push(ResolvedBackend {
-                name: backend.name.clone(),
-                weight: backend.weight,
-                addresses,
-                h2: backend.protocol == BackendProtocol::H2,
-            });
+            backends.push(ResolvedBackend { name: backend.name.clone(), weight: backend.weight, addresses });
         }
         resolution.listeners.push(backends);
     }

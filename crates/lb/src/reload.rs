@@ -3,6 +3,7 @@
 use lb_config::{Config, Plan};
 
 use crate::control::Control;
+use crate::tls::BackendsTls;
 use crate::worker::Snapshot;
 use crate::{boot, check, gateway, names};
 
@@ -43,12 +44,13 @@ impl Control {
         }
         let known = Some(self.snapshot.backends.as_slice());
         let resolution = names::resolve(&next, &self.resolver, &self.metrics, known).await?;
+        let backends_tls = BackendsTls::load(&next, &self.snapshot.backends_tls)?;
         let addresses_changed = resolution.listeners != self.snapshot.backends;
         self.valid_until = resolution.valid_until;
         self.text = text;
         if addresses_changed || !plan.live.is_empty() {
             self.show_drain_budgets(&next);
-            self.publish(Snapshot { config: next, backends: resolution.listeners });
+            self.publish(Snapshot { config: next, backends: resolution.listeners, backends_tls });
             self.version = self.version.saturating_add(1);
             self.metrics.reload_version.set(i64::try_from(self.version).unwrap_or(i64::MAX));
         }

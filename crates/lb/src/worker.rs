@@ -13,10 +13,12 @@ use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::Metrics;
+use lb_security::SharedTlsBundle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::acceptor::{Acceptor, Gates};
+use crate::acceptor::{Acceptor, Gates, Handshakes};
+use crate::tls::BackendsTls;
 
 /// How often idle backend connections are looked over.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -30,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) config: Config,
     /// For each listener of the configuration, its backends.
     pub(crate) backends: Vec<Vec<ResolvedBackend>>,
+    /// TLS towards backends.
+    pub(crate) backends_tls: BackendsTls,
 }
 
 /// Orders from the control thread.
@@ -65,6 +69,8 @@ pub(crate) struct BoundListener {
     pub(crate) index: usize,
     pub(crate) sockets: Vec<std::net::TcpListener>,
     pub(crate) gates: Gates,
+    /// Its certificates, where clients speak TLS.
+    pub(crate) tls: Option<SharedTlsBundle>,
 }
 
 /// What a listener does with its connections.
@@ -79,6 +85,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     upstreams: Rc<Upstreams>,
     listeners: Vec<Running>,
+    handshakes: Rc<Handshakes>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -93,7 +100,8 @@ pub(crate) async fn run(birth: Birth) {
     let Birth { id, seed, snapshot, sockets, metrics, access_log, mut orders } = birth;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
-    let mut worker = Worker { io, metrics, upstreams, listeners: Vec::new(), snapshot };
+    let handshakes = Handshakes::new(&snapshot.config);
+    let mut worker = Worker { io, metrics, upstreams, listeners: Vec::new(), handshakes, snapshot };
     let http = HttpWorker::new(
         Rc::clone(&worker.io),
         worker.metrics.worker(id),
@@ -129,7 +137,7 @@ impl Worker {
         let metrics = self.metrics.listener(&listener.name);
         let connections = Connections::new();
         let protocol = if listener.protocol.is_http() {
-            let settings = self.http_settings(&snapshot.config, listener, backends);
+            let settings = self.http_settings(&snapshot, listener, backends);
             Protocol::Http(HttpService::new(
                 Rc::clone(http),
                 listener.name.clone(),
@@ -138,7 +146,7 @@ impl Worker {
                 settings,
             ))
         } else {
-            let settings = self.tcp_settings(&snapshot.config, listener, backends);
+            let settings = self.tcp_settings(&snapshot, listener, backends);
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
                 self.metrics.worker(self.io.id),
@@ -148,8 +156,10 @@ impl Worker {
             ))
         };
         let acceptor = Rc::new(Acceptor {
-            worker: self.io.id,
+            io: Rc::clone(&self.io),
             protocol,
+            tls: bound.tls,
+            handshakes: Rc::clone(&self.handshakes),
             gates: bound.gates,
             connections,
             max_inflight: Cell::new(max_inflight(&snapshot.config)),
@@ -173,35 +183,52 @@ impl Worker {
 
     fn http_settings(
         &self,
-        config: &Config,
+        snapshot: &Snapshot,
         listener: &lb_config::Listener,
         backends: &[ResolvedBackend],
     ) -> Rc<HttpSettings> {
-        HttpSettings::new(config, listener, backends, &self.upstreams, &self.metrics, self.io.id)
+        let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(listener, backend);
+        HttpSettings::new(
+            &snapshot.config,
+            listener,
+            backends,
+            tls,
+            &self.upstreams,
+            &self.metrics,
+            self.io.id,
+        )
     }
 
     fn tcp_settings(
         &self,
-        config: &Config,
+        snapshot: &Snapshot,
         listener: &lb_config::Listener,
         backends: &[ResolvedBackend],
     ) -> Rc<TcpSettings> {
-        let backends = backends
+        let backends = listener
+            .backends
             .iter()
-            .flat_map(|backend| backend.addresses.iter().map(move |address| (backend, *address)))
-            .map(|(backend, address)| TcpBackend {
-                address,
-                name: backend.name.clone(),
-                weight: backend.weight,
-                metrics: self.metrics.backend(&listener.name, &backend.name),
+            .zip(backends)
+            .flat_map(|(backend, resolved)| {
+                let tls = snapshot.backends_tls.of(listener, backend);
+                resolved.addresses.iter().map(move |address| TcpBackend {
+                    address: *address,
+                    name: resolved.name.clone(),
+                    weight: resolved.weight,
+                    tls: tls.clone(),
+                    metrics: self.metrics.backend(&listener.name, &resolved.name),
+                })
             })
             .collect();
-        TcpSettings::new(listener.tcp.clone(), config.runtime.connect_timeout, backends, self.io.id)
+        let runtime = &snapshot.config.runtime;
+        let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
+        TcpSettings::new(listener.tcp.clone(), connect, handshake, backends, self.io.id)
     }
 
     /// Puts a snapshot in force. Requests and connections that run keep what they began with.
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.upstreams.set_limits(snapshot.config.pool.clone());
+        self.handshakes.set_limits(&snapshot.config);
         let named: std::collections::HashSet<SocketAddr> = snapshot
             .backends
             .iter()
@@ -214,10 +241,10 @@ impl Worker {
             running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
             match &running.acceptor.protocol {
                 Protocol::Http(service) => {
-                    service.replace(self.http_settings(&snapshot.config, listener, backends));
+                    service.replace(self.http_settings(&snapshot, listener, backends));
                 }
                 Protocol::Tcp(service) => {
-                    service.replace(self.tcp_settings(&snapshot.config, listener, backends));
+                    service.replace(self.tcp_settings(&snapshot, listener, backends));
                 }
             }
         }

@@ -72,7 +72,11 @@ fn backends_beyond_http_1_only_where_http_is_read() {
         ["lb.toml:6: listeners[0].backends[0].protocol = \"h2\": not built yet: HTTP/2 to backends"]
     );
     assert_eq!(backend("h1", "protocol = \"h3\"\ntls_ca_path = \"ca\"").len(), 1);
-    assert_eq!(backend("h1", "tls = true\ntls_ca_path = \"ca\""), [""; 0]);
+    assert_eq!(
+        backend("h1", "tls = true\ntls_ca_path = \"ca\""),
+        ["lb.toml:6: listeners[0].backends[0].tls = true: not built yet: TLS to HTTP backends"]
+    );
+    assert_eq!(backend("tcp", "tls = true\ntls_ca_path = \"ca\""), [""; 0]);
     assert_eq!(backend("tcp", "protocol = \"h2\""), [""; 0]);
     assert_eq!(backend("h1", "protocol = \"h1\""), [""; 0]);
 }

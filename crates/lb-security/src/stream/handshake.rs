@@ -1,9 +1,11 @@
 //! The handshake, up to the first data.
 
+use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use lb_observe::metrics::TlsResult;
 use rustls::HandshakeKind;
 use rustls::server::UnbufferedServerConnection;
 
@@ -48,6 +50,18 @@ impl TlsStream {
                 }
             }
         }
+    }
+
+    /// The whole handshake, within `limit`; tells how metrics count it.
+    ///
+    /// # Errors
+    /// As those of [`Self::poll_handshake`], and [`Failure::Timeout`].
+    pub async fn handshake(&mut self, limit: Duration) -> io::Result<TlsResult> {
+        match tokio::time::timeout(limit, poll_fn(|cx| self.poll_handshake(cx))).await {
+            Ok(result) => result?,
+            Err(_) => return Err(self.fail(Failure::Timeout, None)),
+        }
+        Ok(if self.is_resumed() { TlsResult::Resumed } else { TlsResult::Full })
     }
 
     /// A client speaks first.

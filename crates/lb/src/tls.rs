@@ -1,0 +1,194 @@
+//! Certificates and ticket keys of the whole process: read at boot, turned by the clock, read again on SIGUSR1.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use lb_config::{Backend, BackendProtocol, BackendTls, Config, Listener, Protocol};
+use lb_observe::metrics::{Certificates, Metrics};
+use lb_security::{ALPN_HTTP, ClientTls, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError};
+use tokio::time::Instant;
+
+/// How often ticket keys are looked at.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+
+/// The TLS side of one listener.
+#[derive(Debug)]
+pub(crate) struct ListenerTls {
+    /// Position in the configuration.
+    pub(crate) index: usize,
+    pub(crate) bundle: SharedTlsBundle,
+    tickets: Arc<TicketRotator>,
+}
+
+/// The TLS side of every listener.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    listeners: Vec<ListenerTls>,
+    /// What ticket keys take as their clock's zero.
+    origin: Instant,
+}
+
+/// How many listeners a pass over all certificates has renewed, and how many not.
+#[derive(Debug, Default)]
+pub(crate) struct Renewed {
+    pub(crate) ok: usize,
+    pub(crate) fail: usize,
+}
+
+impl Tls {
+    /// Reads all that the configuration names.
+    pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
+        let mut listeners = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate().filter(|(_, one)| one.starts()) {
+            let Some(files) = &listener.tls else { continue };
+            let context = || format!("listener {}", listener.name);
+            let (interval, overlap) = (files.ticket_rotation_interval, files.ticket_rotation_overlap);
+            let tickets = match &files.ticket_key_path {
+                Some(path) => TicketRotator::from_file(path, interval, overlap),
+                None => TicketRotator::new(interval, overlap, Duration::ZERO),
+            };
+            let tickets = tickets.with_context(context)?;
+            let bundle = bundle(config, listener, &tickets).with_context(context)?;
+            listeners.push(ListenerTls { index, bundle: SharedTlsBundle::new(bundle), tickets });
+        }
+        Ok(Self { listeners, origin: Instant::now() })
+    }
+
+    /// Shows every certificate in metrics.
+    pub(crate) fn show(&self, config: &Config, metrics: &Metrics) {
+        for tls in &self.listeners {
+            if let Some(listener) = config.listeners.get(tls.index) {
+                show(listener, &tls.bundle.load(), metrics);
+            }
+        }
+    }
+
+    /// The bundle of the listener at this position.
+    pub(crate) fn bundle(&self, index: usize) -> Option<SharedTlsBundle> {
+        self.listeners.iter().find(|tls| tls.index == index).map(|tls| tls.bundle.clone())
+    }
+
+    /// Turns the ticket keys that are due.
+    pub(crate) fn tick(&self, config: &Config, metrics: &Metrics) {
+        for tls in self.listeners.iter().filter(|tls| tls.tickets.tick(self.origin.elapsed())) {
+            if let Some(listener) = config.listeners.get(tls.index) {
+                rotated(listener, metrics);
+            }
+        }
+    }
+
+    /// Reads every listener's files again. What cannot be used leaves in force what that listener has.
+    pub(crate) fn renew(&self, config: &Config, metrics: &Metrics) -> Renewed {
+        let mut renewed = Renewed::default();
+        for tls in &self.listeners {
+            let Some(listener) = config.listeners.get(tls.index) else { continue };
+            match renew(config, listener, tls, metrics) {
+                Ok(()) => {
+                    renewed.ok = renewed.ok.saturating_add(1);
+                    metrics.cert_rotation_succeeded.inc();
+                    tracing::info!(listener = listener.name, "TLS cert reload succeeded");
+                }
+                Err(error) => {
+                    renewed.fail = renewed.fail.saturating_add(1);
+                    metrics.cert_rotation_failed.of(error.reason).inc();
+                    tracing::error!(
+                        listener = listener.name,
+                        reason = %error,
+                        "TLS cert reload failed — keeping previous bundle live"
+                    );
+                }
+            }
+        }
+        renewed
+    }
+}
+
+fn renew(config: &Config, listener: &Listener, tls: &ListenerTls, metrics: &Metrics) -> Result<(), TlsError> {
+    let bundle = bundle(config, listener, &tls.tickets)?;
+    if let Some(path) = listener.tls.as_ref().and_then(|files| files.ticket_key_path.as_ref())
+        && tls.tickets.reread(path)?
+    {
+        rotated(listener, metrics);
+    }
+    show(listener, &bundle, metrics);
+    tls.bundle.store(bundle);
+    Ok(())
+}
+
+fn rotated(listener: &Listener, metrics: &Metrics) {
+    metrics.listener(&listener.name).ticket_key_rotations.inc();
+    tracing::info!(listener = listener.name, "TLS ticket key rotated");
+}
+
+fn bundle(
+    config: &Config,
+    listener: &Listener,
+    tickets: &Arc<TicketRotator>,
+) -> Result<Arc<TlsConfigBundle>, TlsError> {
+    let alpn: &[&[u8]] = if listener.protocol == Protocol::H1s { ALPN_HTTP } else { &[] };
+    TlsConfigBundle::load(listener, alpn, config.runtime.tls13_only, tickets, SystemTime::now())
+}
+
+fn show(listener: &Listener, bundle: &TlsConfigBundle, metrics: &Metrics) {
+    let facts = bundle.certificates().iter();
+    let expiries = facts.map(|facts| (facts.cert_path.display().to_string(), facts.not_after)).collect();
+    let certificates = Certificates { loaded_at: bundle.loaded_at(), expiries };
+    metrics.listener(&listener.name).set_certificates(certificates);
+}
+
+/// TLS towards backends, one [`ClientTls`] for all backends with equal settings, so that sessions are resumed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BackendsTls(HashMap<Key, Arc<ClientTls>>);
+
+/// Settings, and what is said inside.
+type Key = (BackendTls, Option<BackendProtocol>);
+
+impl BackendsTls {
+    /// Reads what the configuration names and `known` does not have.
+    pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
+        let mut all = HashMap::new();
+        for listener in &config.listeners {
+            for backend in &listener.backends {
+                let Some(key) = key(listener, backend) else { continue };
+                if all.contains_key(&key) {
+                    continue;
+                }
+                let tls = match known.0.get(&key) {
+                    Some(known) => Arc::clone(known),
+                    None => {
+                        let alpn: &[&[u8]] = match key.1 {
+                            Some(BackendProtocol::H2) => &[b"h2"],
+                            Some(_) => &[b"http/1.1"],
+                            None => &[],
+                        };
+                        ClientTls::load(&key.0, alpn, SystemTime::now()).with_context(|| {
+                            format!("listener {}: backend {}", listener.name, backend.name)
+                        })?
+                    }
+                };
+                all.insert(key, tls);
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// Whether no backend is inside TLS.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How a backend is reached, if inside TLS.
+    pub(crate) fn of(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
+        self.0.get(&key(listener, backend)?).cloned()
+    }
+}
+
+fn key(listener: &Listener, backend: &Backend) -> Option<Key> {
+    let says = listener.protocol.is_http().then_some(backend.protocol);
+    match backend.protocol {
+        BackendProtocol::H3 if listener.protocol.is_http() => None,
+        _ => Some((backend.tls.clone()?, says)),
+    }
+}
