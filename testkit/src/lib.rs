@@ -10,7 +10,10 @@ pub mod backend;
 pub mod client;
 pub mod config;
 pub mod dns;
+pub mod exchange;
+pub mod front;
 pub mod gateway;
+pub mod h2;
 pub mod harness;
 pub mod load;
 pub mod logs;
@@ -20,12 +23,17 @@ pub mod ports;
 pub mod process;
 pub mod standard;
 pub mod tools;
+pub mod usage;
 pub mod wire;
 
 pub use backend::Backend;
 pub use client::{Client, Response, request};
 pub use config::{Config, Listener};
+pub use exchange::{Exchange, Origin, Version};
+pub use front::Front;
 pub use gateway::Gateway;
+pub use h2::{H2Backend, H2Client};
+pub use usage::Usage;
 pub use wire::{Fault, Headers};
 
 use std::time::{Duration, Instant};
