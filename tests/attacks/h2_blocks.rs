@@ -196,7 +196,11 @@ pub(crate) fn h2_04_refused_blocks_leave_the_table_whole() {
         block.extend(hpack::literal("x-large", "v".repeat(80_000)));
         block.extend(hpack::incremental("x-second", "two"));
         let stream = client.open_block(&block, true).unwrap();
-        let refused = client.over(stream).unwrap();
+        let refused = client.over(stream).unwrap_or_default();
+        if client.gone.is_some() || !client.goaways.is_empty() {
+            // Who does not read a refused block to its end has to give up the connection.
+            continue;
+        }
         assert!(refused.status() == 431 || refused.reset.is_some(), "{back:?}: {}", refused.status());
         let mut block = hpack::block(&client.fields("GET", "/after", &[]));
         block.extend(

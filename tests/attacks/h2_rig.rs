@@ -59,7 +59,9 @@ impl Rig {
             Origin::H1(backend) => block.backend(backend.address),
             Origin::H2(backend) => block.h2_backend(backend.address),
         };
-        Rig { gateway: Gateway::start(Config::new().listener(block)), origin }
+        // The cap on requests of a connection is not what is tried here.
+        let config = Config::new().runtime("max_keepalive_requests", 0).listener(block);
+        Rig { gateway: Gateway::start(config), origin }
     }
 
     #[track_caller]

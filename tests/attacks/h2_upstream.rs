@@ -10,9 +10,14 @@ use testkit::{
 const BOTH: [Version; 2] = [Version::H1, Version::H2];
 const MIB: u64 = 1024 * 1024;
 
+/// The cap on requests of a connection is not what is tried here.
+fn config() -> Config {
+    Config::new().runtime("max_keepalive_requests", 0)
+}
+
 fn gateway(backends: &[&H2Backend]) -> Gateway {
     let listener = backends.iter().fold(Listener::h2c(), |listener, b| listener.h2_backend(b.address));
-    Gateway::start(Config::new().listener(listener))
+    Gateway::start(config().listener(listener))
 }
 
 /// Greets, and answers each request with `answer`; the pattern of a server that lies in frames.
@@ -45,7 +50,7 @@ fn survive(case: &str, bad: &H2Backend) {
     let second = Listener::h2c().h2_backend(good.address);
     let beside = second.address;
     let first = Listener::h2c().h2_backend(bad.address);
-    let gateway = Gateway::start(Config::new().listener(first).listener(second));
+    let gateway = Gateway::start(config().listener(first).listener(second));
     let mut witness = H2Client::connect(beside).unwrap();
     assert_eq!(witness.get("/").unwrap().status(), 200);
     let usage = Usage::watch(&gateway);
@@ -124,7 +129,7 @@ pub(crate) fn h2_13_backend_that_gives_no_window() {
         .h2_backend(backend.address)
         .http("write_timeout_ms", 1500)
         .http("body_timeout_ms", 1500);
-    let gateway = Gateway::start(Config::new().listener(listener.http("head_timeout_ms", 1500)));
+    let gateway = Gateway::start(config().listener(listener.http("head_timeout_ms", 1500)));
     let usage = Usage::watch(&gateway);
     let mut client = H2Client::connect(gateway.front()).unwrap();
     let streams: Vec<u32> = (0..20)
