@@ -53,6 +53,8 @@ enum Kind {
 /// A connection to a server.
 pub struct Front {
     kind: Kind,
+    /// The head that was read already.
+    head: Option<Answer>,
 }
 
 fn plain(headers: &Headers) -> Headers {
@@ -72,7 +74,7 @@ impl Front {
             }
             Version::H2 => Kind::H2 { client: H2Client::connect(to)?, stream: 0, taken: 0 },
         };
-        Ok(Front { kind })
+        Ok(Front { kind, head: None })
     }
 
     /// Sends the head of a request.
@@ -91,6 +93,7 @@ impl Front {
             (Upload::Unsized, Kind::H1 { .. }) => &[("transfer-encoding", "chunked")],
         };
         let all = [headers, framing].concat();
+        self.head = None;
         match &mut self.kind {
             Kind::H1 { client, chunked, method: asked, body } => {
                 (*chunked, *asked, *body) = (upload == Upload::Unsized, method.to_owned(), None);
@@ -130,6 +133,9 @@ impl Front {
 
     /// Waits for the final head.
     pub fn head(&mut self) -> Result<Answer, Fault> {
+        if let Some(head) = &self.head {
+            return Ok(head.clone());
+        }
         let mut answer = Answer {
             interim: Vec::new(),
             status: 0,
@@ -152,6 +158,7 @@ impl Front {
                 (answer.status, answer.headers) = (status(&head), plain(&head));
             }
         }
+        self.head = Some(answer.clone());
         Ok(answer)
     }
 

@@ -219,8 +219,9 @@ fn broken_promise(back: Version, length: &[&str], pieces: &[usize]) {
     assert!([0, 400].contains(&outcome.status()), "{case}: answered with {}", outcome.status());
     assert_eq!(client.get("/next").unwrap().status(), 200, "{case}");
     std::thread::sleep(ms(100));
+    // A promise of nothing is kept as soon as an HTTP/1.1 backend has the head.
     let whole = rig.origin.requests().iter().any(|r| r.path == "/upload" && r.complete);
-    assert!(!whole, "{case}: the backend takes it for whole");
+    assert!(!whole || length == ["0"] && back == Version::H1, "{case}: the backend takes it for whole");
     assert!(
         rig.origin.requests().iter().all(|r| ["/upload", "/next"].contains(&r.path.as_str())),
         "{case}: smuggled"

@@ -209,12 +209,14 @@ pub(crate) fn h2_11_frames_after_a_reset() {
             bytes.extend(frame::data(stream, b"before", false));
             bytes.extend(frame::rst_stream(stream, code::CANCEL));
             // Frames that crossed the reset on their way must not hurt; all of this lies in one read.
-            bytes.extend(match round % 4 {
-                0 => frame::data(stream, b"after", true),
-                1 => frame::data(stream, [0; 8000], false),
-                2 => frame::window_update(stream, 1000),
-                _ => [frame::rst_stream(stream, code::CANCEL), frame::priority(stream, 0)].concat(),
-            });
+            let (late, taken) = match round % 4 {
+                0 => (frame::data(stream, b"after", true), 5),
+                1 => (frame::data(stream, [0; 8000], false), 8000),
+                2 => (frame::window_update(stream, 1000), 0),
+                _ => ([frame::rst_stream(stream, code::CANCEL), frame::priority(stream, 0)].concat(), 0),
+            };
+            bytes.extend(late);
+            client.send_windows.take(stream, 6 + taken).expect("the connection's window is given back");
             client.send(bytes).unwrap();
             match client.get(&format!("/next/{round}")) {
                 Ok(response) => assert_eq!(response.status(), 200, "{back:?}, round {round}"),

@@ -56,12 +56,15 @@ pub(crate) fn cookie_crumbs_become_one() {
     }
 }
 
+/// gRPC needs `te: trailers` from end to end of HTTP/2. HTTP/1.1 may lose it, as a field of one connection; nothing else passes.
 pub(crate) fn te_trailers_is_all_of_te_that_passes() {
     for cell in CELLS {
         let rig = Rig::standard(cell);
         let mut front = rig.front();
         front.request("GET", "/", &[("te", "trailers")], b"").unwrap();
-        assert_eq!(rig.origin.last_request().headers.all("te"), ["trailers"], "{cell:?}");
+        let seen = rig.origin.last_request().headers.list("te");
+        let whole_way = cell.front == Version::H2 && cell.back == Version::H2;
+        assert!(seen == ["trailers"] || seen.is_empty() && !whole_way, "{cell:?}: {seen:?}");
         if cell.front == Version::H1 {
             front.request("GET", "/", &[("te", "trailers, deflate"), ("connection", "te")], b"").unwrap();
             let seen = rig.origin.last_request().headers;
@@ -131,11 +134,12 @@ pub(crate) fn forwarding_fields() {
         assert_eq!(seen.all("x-forwarded-host"), ["test.example"], "{cell:?}");
         let via = seen.list("via");
         // The version is that in which the message was received (RFC 9110 section 7.6.3).
-        let version = if cell.front == Version::H1 { "1.1" } else { "2" };
-        assert!(
-            via.len() == 2 && via[1].starts_with(version) && via[1].contains("expressgateway"),
-            "{cell:?}: {via:?}"
-        );
+        let received = |own: &str| {
+            let version = own.strip_prefix("HTTP/").unwrap_or(own);
+            let wanted = if cell.front == Version::H1 { "1.1" } else { "2" };
+            version.starts_with(wanted) && own.ends_with("expressgateway")
+        };
+        assert!(via.len() == 2 && via[0] == "1.0 fred" && received(&via[1]), "{cell:?}: {via:?}");
     }
 }
 

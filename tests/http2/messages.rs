@@ -102,7 +102,7 @@ pub(crate) fn trailers_both_ways() {
             let last = rig.origin.last_request();
             assert_eq!(last.trailers.get("x-sum"), Some(format!("sum{round}")), "{cell:?}");
             assert_eq!(last.trailers.get("x-other").as_deref(), Some("o"), "{cell:?}");
-            assert!(last.complete && last.headers.lists("te", "trailers"), "{cell:?}: {:?}", last.headers);
+            assert!(last.complete, "{cell:?}");
         }
         // Trailers behind nothing.
         front.open("POST", "/", &[("te", "trailers")], Upload::Unsized).unwrap();

@@ -78,7 +78,7 @@ pub struct Control {
     pub pongs: usize,
     /// The GOAWAYs: last stream and code.
     pub goaways: Vec<(u32, u32)>,
-    /// How many streams were open at once, at most.
+    /// How many streams were open at once, at most, whenever one was opened after our SETTINGS were acknowledged.
     pub peak_streams: usize,
     /// Whether it has ended.
     pub ended: bool,
@@ -433,7 +433,12 @@ fn file(event: Event, link: &Arc<Link>, script: &Arc<Script>) -> Result<(), Faul
             drop(requests);
             shared.open += 1;
             let open = shared.open;
-            link.state.with_control(link.number, |c| c.peak_streams = c.peak_streams.max(open));
+            link.state.with_control(link.number, |c| {
+                // Before the peer has read our SETTINGS it cannot know of a limit.
+                if c.settings_acks > 0 {
+                    c.peak_streams = c.peak_streams.max(open);
+                }
+            });
             shared.streams.insert(stream, Stream { queue: VecDeque::new(), request, slot, answered: false });
             let mut call = Call::new(Arc::clone(link), stream);
             let script = Arc::clone(script);

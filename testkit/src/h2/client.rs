@@ -255,7 +255,8 @@ impl H2Client {
     /// Sends content as the windows allow, reading while they do not.
     pub fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> Result<(), Fault> {
         let mut rest = bytes;
-        let start = Instant::now();
+        // Since the last progress.
+        let mut start = Instant::now();
         while !rest.is_empty() {
             let room = self.send_windows.room(stream).min(DATA_SIZE).min(rest.len());
             if room == 0 {
@@ -270,6 +271,7 @@ impl H2Client {
             }
             let (piece, after) = rest.split_at(room);
             rest = after;
+            start = Instant::now();
             self.send_windows.take(stream, room).ok();
             self.send(frame::data(stream, piece, end && rest.is_empty()))?;
         }
