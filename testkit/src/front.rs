@@ -47,7 +47,7 @@ impl Answer {
 
 enum Kind {
     H1 { client: Client, chunked: bool, method: String, body: Option<Body> },
-    H2 { client: H2Client, stream: u32, taken: usize },
+    H2 { client: Box<H2Client>, stream: u32, taken: usize },
 }
 
 /// A connection to a server.
@@ -72,7 +72,7 @@ impl Front {
             Version::H1 => {
                 Kind::H1 { client: Client::connect(to)?, chunked: false, method: String::new(), body: None }
             }
-            Version::H2 => Kind::H2 { client: H2Client::connect(to)?, stream: 0, taken: 0 },
+            Version::H2 => Kind::H2 { client: Box::new(H2Client::connect(to)?), stream: 0, taken: 0 },
         };
         Ok(Front { kind, head: None })
     }
@@ -240,7 +240,7 @@ impl Front {
             }
             Kind::H2 { mut client, stream, .. } => {
                 client.reset(stream, code::CANCEL).ok();
-                Some(client)
+                Some(*client)
             }
         }
     }

@@ -58,7 +58,8 @@ fn trailers_interim_responses_and_resets() {
 }
 
 fn strict_readers_find_faults() {
-    let faults: &[(&str, fn(&mut H2Client) -> Vec<u8>)] = &[
+    type Fault<'a> = (&'a str, fn(&mut H2Client) -> Vec<u8>);
+    let faults: &[Fault<'_>] = &[
         ("field name", |c| {
             let fields = c.fields("GET", "/", &[("X-Upper", "1")]);
             frame::headers(1, hpack::block(&fields), true)

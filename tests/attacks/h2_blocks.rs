@@ -61,7 +61,8 @@ pub(crate) fn h2_03_block_that_stays_open() {
 
 /// Another frame inside a block is an error of the connection, and so is CONTINUATION without a block.
 pub(crate) fn h2_03_frames_inside_a_block() {
-    let inside: [(&str, fn(u32) -> Vec<u8>); 6] = [
+    type Intruder<'a> = (&'a str, fn(u32) -> Vec<u8>);
+    let inside: [Intruder<'_>; 6] = [
         ("PING", |_| frame::ping([0; 8])),
         ("DATA", |s| frame::data(s, b"x", false)),
         ("HEADERS of another stream", |s| frame::headers(s + 2, [], true)),

@@ -59,7 +59,7 @@ fn survive(case: &str, bad: &H2Backend) {
             let mut client = Front::connect(front, gateway.front()).unwrap();
             match client.get("/") {
                 Ok(answer) => {
-                    assert!([502, 504].contains(&answer.status), "{case}, {front:?}: {}", answer.status)
+                    assert!([502, 504].contains(&answer.status), "{case}, {front:?}: {}", answer.status);
                 }
                 // A head went out before the backend showed what it is.
                 Err(Fault::Reset | Fault::Truncated(_) | Fault::Closed) => {}
@@ -242,7 +242,7 @@ pub(crate) fn h2_13_malformed_responses() {
             loop {
                 match reader.event()? {
                     Event::Headers { stream, .. } => {
-                        reader.wire.send(&frame::headers(stream, &block, true))?
+                        reader.wire.send(&frame::headers(stream, &block, true))?;
                     }
                     Event::Settings(_) => reader.wire.send(&frame::settings_ack())?,
                     _ => {}
@@ -288,7 +288,8 @@ pub(crate) fn h2_13_body_that_breaks_its_promise() {
 }
 
 pub(crate) fn h2_13_frames_that_break_the_protocol() {
-    let breaches: [(&str, fn(u32) -> Vec<u8>); 9] = [
+    type Breach<'a> = (&'a str, fn(u32) -> Vec<u8>);
+    let breaches: [Breach<'_>; 9] = [
         ("DATA before a head", |s| frame::data(s, b"x", true)),
         ("DATA on an idle stream", |s| frame::data(s + 100, b"x", true)),
         ("HEADERS on an idle stream", |s| ok_head(s + 100, true)),
@@ -321,7 +322,7 @@ pub(crate) fn h2_13_refused_stream_is_retried() {
         let refusals = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&refusals);
         let backend = H2Backend::start(move |call| {
-            if count.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return call.reset(code::REFUSED_STREAM);
             }
             call.body()?;

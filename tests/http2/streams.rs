@@ -154,9 +154,9 @@ pub(crate) fn backend_abort_in_the_response() {
                     return exchange.respond(200, &[], b"next");
                 }
                 if sized {
-                    exchange.start_sized(200, &[], 1000)?
+                    exchange.start_sized(200, &[], 1000)?;
                 } else {
-                    exchange.start(200, &[])?
+                    exchange.start(200, &[])?;
                 }
                 exchange.data(b"the beginning")?;
                 std::thread::sleep(ms(200));

@@ -266,8 +266,10 @@ impl H2Client {
                 if start.elapsed() > seconds(20) {
                     return Err(Fault::TimedOut);
                 }
-                self.step(seconds(1))?;
-                continue;
+                match self.step(seconds(1)) {
+                    Ok(()) | Err(Fault::TimedOut) => continue,
+                    Err(other) => return Err(other),
+                }
             }
             let (piece, after) = rest.split_at(room);
             rest = after;

@@ -199,7 +199,7 @@ impl Reader {
             }
             kind::RST_STREAM => Event::Reset { stream, code: exactly_a_word(&frame.payload)? },
             kind::SETTINGS if frame.has(flag::ACK) && frame.payload.is_empty() => Event::SettingsAck,
-            kind::SETTINGS if !frame.has(flag::ACK) && flow % 6 == 0 => {
+            kind::SETTINGS if !frame.has(flag::ACK) && flow.is_multiple_of(6) => {
                 let pair = |p: &[u8]| {
                     (u16::from_be_bytes([p[0], p[1]]), u32::from_be_bytes([p[2], p[3], p[4], p[5]]))
                 };
