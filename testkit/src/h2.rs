@@ -10,11 +10,14 @@ pub mod client;
 pub mod frame;
 pub mod hpack;
 mod huffman;
+mod link;
 pub mod reader;
+pub mod response;
 pub mod window;
 
 pub use backend::{H2Backend, H2Request};
 pub use call::Call;
-pub use client::{H2Client, H2Response};
+pub use client::H2Client;
 pub use frame::{Frame, code, flag, kind, setting};
 pub use reader::{Event, Reader, Role};
+pub use response::{GoAway, H2Response};

@@ -139,10 +139,11 @@ pub(crate) fn h2_06_answers_that_nobody_reads() {
         let mut client = H2Client::connect_narrow(rig.gateway.front(), &[]).unwrap();
         client.reader.wire.stream().set_write_timeout(Some(seconds(2))).unwrap();
         let batch = unit.repeat(2000);
-        let sent = (0..200).take_while(|_| client.send(&batch).is_ok()).count();
+        let sent = (0..1500).take_while(|_| client.send(&batch).is_ok()).count();
         watch.verdict(&rig, client.sent, 8 * MIB);
         // Either it was sent away, or the gateway has stopped to read from it.
-        assert!(sent < 200, "400000 frames were taken from a peer that never reads");
+        // The kernel's buffers hold some megabytes.
+        assert!(sent < 1500, "3000000 frames were taken from a peer that never reads");
     }
 }
 

@@ -1,8 +1,9 @@
 //! One request at a scripted HTTP/2 backend, in the hands of its script.
 
-use super::backend::{H2Request, Link, Shared};
+use super::backend::H2Request;
 use super::frame::{self, code};
 use super::hpack;
+use super::link::{Link, Shared};
 use crate::wire::Fault;
 use crate::{ms, seconds};
 use std::net::Shutdown;
