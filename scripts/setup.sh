@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
     echo "usage: $0 [--tests]"
     echo "  (nothing)  what a build needs: a C linker and pkg-config"
-    echo "  --tests    also what the tests use: nginx, curl, python3"
+    echo "  --tests    also what the tests use: nginx, nghttp2, curl, python3"
 }
 
 tests=no
@@ -29,6 +29,8 @@ need pkg-config pkg-config
 if [ "$tests" = yes ]; then
     need nginx nginx-light
     need curl curl
+    need nghttp nghttp2-client
+    need nghttpd nghttp2-server
     need python3 python3
     need ip iproute2
 fi

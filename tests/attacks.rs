@@ -6,6 +6,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "attacks/h2_blocks.rs"]
+mod h2_blocks;
+#[path = "attacks/h2_frames.rs"]
+mod h2_frames;
+#[path = "attacks/h2_heads.rs"]
+mod h2_heads;
+#[path = "attacks/h2_resets.rs"]
+mod h2_resets;
+#[path = "attacks/h2_rig.rs"]
+mod h2_rig;
+#[path = "attacks/h2_upstream.rs"]
+mod h2_upstream;
 #[path = "attacks/request.rs"]
 mod request;
 #[path = "attacks/response.rs"]
@@ -17,8 +29,11 @@ mod slow;
 #[path = "attacks/tunnel.rs"]
 mod tunnel;
 
+use testkit::harness::Case;
+use testkit::seconds;
+
 fn main() {
-    let cases = testkit::cases![
+    let mut cases = testkit::cases![
         request::h1_01_content_length_and_transfer_encoding,
         request::h1_02_content_length_that_is_no_single_number,
         request::h1_03_transfer_encoding_that_is_not_one_chunked,
@@ -52,5 +67,180 @@ fn main() {
         request::h1_17_too_many_request_trailers,
         response::h1_17_response_trailers,
     ];
+    // Those that are measured for memory and processor time run one at a time.
+    cases.extend([
+        Case::new("h2_01_a_few_cancels_are_no_attack", h2_resets::h2_01_a_few_cancels_are_no_attack)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_01_rapid_reset", h2_resets::h2_01_rapid_reset).alone().guard(seconds(120)),
+        Case::new("h2_01_reset_of_work_in_progress", h2_resets::h2_01_reset_of_work_in_progress)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_02_a_window_update_of_zero", h2_resets::h2_02_a_window_update_of_zero)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_02_b_window_overflow", h2_resets::h2_02_b_window_overflow).alone().guard(seconds(120)),
+        Case::new("h2_02_c_priority_of_wrong_length", h2_resets::h2_02_c_priority_of_wrong_length)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_02_d_priority_on_itself", h2_resets::h2_02_d_priority_on_itself)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_02_e_headers_after_end_stream", h2_resets::h2_02_e_headers_after_end_stream)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_02_f_data_after_end_stream", h2_resets::h2_02_f_data_after_end_stream)
+            .alone()
+            .guard(seconds(120)),
+        Case::new(
+            "h2_02_g_other_stream_errors_share_the_budget",
+            h2_resets::h2_02_g_other_stream_errors_share_the_budget,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new("h2_03_block_that_stays_open", h2_blocks::h2_03_block_that_stays_open)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_03_continuation_flood", h2_blocks::h2_03_continuation_flood)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_03_frames_inside_a_block", h2_blocks::h2_03_frames_inside_a_block)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_04_bomb_of_cookie_crumbs", h2_blocks::h2_04_bomb_of_cookie_crumbs)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_04_bomb_of_large_fields", h2_blocks::h2_04_bomb_of_large_fields)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_04_bomb_of_small_fields", h2_blocks::h2_04_bomb_of_small_fields)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_04_bombs_on_one_connection", h2_blocks::h2_04_bombs_on_one_connection)
+            .alone()
+            .guard(seconds(120)),
+        Case::new(
+            "h2_04_field_count_is_capped_apart_from_bytes",
+            h2_blocks::h2_04_field_count_is_capped_apart_from_bytes,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new(
+            "h2_04_refused_blocks_leave_the_table_whole",
+            h2_blocks::h2_04_refused_blocks_leave_the_table_whole,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new("h2_05_empty_data", h2_frames::h2_05_empty_data).alone().guard(seconds(120)),
+        Case::new("h2_05_nothing_but_padding", h2_frames::h2_05_nothing_but_padding)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_05_padding_is_credited_back", h2_frames::h2_05_padding_is_credited_back)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_05_small_requests_are_no_attack", h2_frames::h2_05_small_requests_are_no_attack)
+            .alone()
+            .guard(seconds(120)),
+        Case::new(
+            "h2_06_a_few_control_frames_are_no_attack",
+            h2_frames::h2_06_a_few_control_frames_are_no_attack,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new("h2_06_answers_that_nobody_reads", h2_frames::h2_06_answers_that_nobody_reads)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_06_ping_flood", h2_frames::h2_06_ping_flood).alone().guard(seconds(120)),
+        Case::new("h2_06_priority_flood", h2_frames::h2_06_priority_flood).alone().guard(seconds(120)),
+        Case::new("h2_06_settings_flood", h2_frames::h2_06_settings_flood).alone().guard(seconds(120)),
+        Case::new("h2_06_table_size_flapping", h2_frames::h2_06_table_size_flapping)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_06_unknown_frame_flood", h2_frames::h2_06_unknown_frame_flood)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_06_window_update_flood", h2_frames::h2_06_window_update_flood)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_07_a_slow_reader_is_no_attack", h2_frames::h2_07_a_slow_reader_is_no_attack)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_07_dripped_windows", h2_frames::h2_07_dripped_windows).alone().guard(seconds(120)),
+        Case::new("h2_07_zero_windows", h2_frames::h2_07_zero_windows).alone().guard(seconds(120)),
+        Case::new("h2_08_connection_specific_fields", h2_heads::h2_08_connection_specific_fields)
+            .guard(seconds(120)),
+        Case::new("h2_08_field_names", h2_heads::h2_08_field_names).guard(seconds(120)),
+        Case::new("h2_08_field_values_with_line_ends", h2_heads::h2_08_field_values_with_line_ends)
+            .guard(seconds(120)),
+        Case::new("h2_08_forbidden_trailers_stay_behind", h2_heads::h2_08_forbidden_trailers_stay_behind)
+            .guard(seconds(120)),
+        Case::new("h2_08_pseudo_fields", h2_heads::h2_08_pseudo_fields).guard(seconds(120)),
+        Case::new("h2_08_trailers", h2_heads::h2_08_trailers).guard(seconds(120)),
+        Case::new("h2_09_content_length_and_data_differ", h2_heads::h2_09_content_length_and_data_differ)
+            .guard(seconds(120)),
+        Case::new(
+            "h2_09_content_length_that_is_no_single_number",
+            h2_heads::h2_09_content_length_that_is_no_single_number,
+        )
+        .guard(seconds(120)),
+        Case::new("h2_09_promise_cut_short", h2_heads::h2_09_promise_cut_short).guard(seconds(120)),
+        Case::new("h2_10_authority_and_host", h2_heads::h2_10_authority_and_host).guard(seconds(120)),
+        Case::new("h2_11_frames_after_a_reset", h2_resets::h2_11_frames_after_a_reset)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_11_meaningless_flags_are_ignored", h2_resets::h2_11_meaningless_flags_are_ignored)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_12_mass_cancel", h2_resets::h2_12_mass_cancel).alone().guard(seconds(120)),
+        Case::new("h2_13_backend_floods", h2_upstream::h2_13_backend_floods).alone().guard(seconds(120)),
+        Case::new("h2_13_backend_that_gives_no_window", h2_upstream::h2_13_backend_that_gives_no_window)
+            .alone()
+            .guard(seconds(120)),
+        Case::new(
+            "h2_13_backend_that_leaves_after_each_answer",
+            h2_upstream::h2_13_backend_that_leaves_after_each_answer,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new("h2_13_backend_that_lies_in_settings", h2_upstream::h2_13_backend_that_lies_in_settings)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_backend_that_pushes", h2_upstream::h2_13_backend_that_pushes)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_body_that_breaks_its_promise", h2_upstream::h2_13_body_that_breaks_its_promise)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_frames_that_break_the_protocol", h2_upstream::h2_13_frames_that_break_the_protocol)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_goaway_decides_what_is_retried", h2_upstream::h2_13_goaway_decides_what_is_retried)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_malformed_responses", h2_upstream::h2_13_malformed_responses)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_other_resets_are_not_retried", h2_upstream::h2_13_other_resets_are_not_retried)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_refusals_have_an_end", h2_upstream::h2_13_refusals_have_an_end)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_refused_stream_is_retried", h2_upstream::h2_13_refused_stream_is_retried)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_response_heads_without_measure", h2_upstream::h2_13_response_heads_without_measure)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("h2_13_tiny_frames", h2_upstream::h2_13_tiny_frames).alone().guard(seconds(120)),
+        Case::new("h2_14_broken_prefaces", h2_heads::h2_14_broken_prefaces).guard(seconds(120)),
+        Case::new(
+            "h2_14_prior_knowledge_where_not_configured",
+            h2_heads::h2_14_prior_knowledge_where_not_configured,
+        )
+        .guard(seconds(120)),
+        Case::new("h2_14_upgrade_to_h2c_is_not_honoured", h2_heads::h2_14_upgrade_to_h2c_is_not_honoured)
+            .guard(seconds(120)),
+    ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

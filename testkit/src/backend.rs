@@ -116,6 +116,12 @@ impl Conn {
         Ok(head)
     }
 
+    /// The current request, as far as it was read.
+    #[track_caller]
+    pub fn current(&self) -> &Request {
+        &self.current.as_ref().expect("no head was read").request
+    }
+
     /// Reads the next piece of the current request's body; `None` at its end.
     pub fn piece(&mut self) -> Result<Option<&[u8]>, Fault> {
         let len = self.advance()?;

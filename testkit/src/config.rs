@@ -69,6 +69,11 @@ impl Listener {
         Listener::new("h1")
     }
 
+    /// A listener on a free port that serves HTTP/1.1, and HTTP/2 by prior knowledge.
+    pub fn h2c() -> Self {
+        Listener::h1().key("h2c", true)
+    }
+
     /// A TCP listener on a free port.
     pub fn tcp() -> Self {
         Listener::new("tcp")
@@ -122,6 +127,11 @@ impl Listener {
         self.block("http", key, value)
     }
 
+    /// Sets a key of `[listeners.h2_security]`.
+    pub fn h2(self, key: &str, value: impl Toml) -> Self {
+        self.block("h2_security", key, value)
+    }
+
     /// Allows WebSocket upgrades.
     pub fn websocket(self) -> Self {
         self.block("websocket", "", true)
@@ -130,6 +140,11 @@ impl Listener {
     /// Adds a backend.
     pub fn backend(self, address: impl ToString) -> Self {
         self.backend_with(address, &[])
+    }
+
+    /// Adds a backend that speaks HTTP/2 by prior knowledge.
+    pub fn h2_backend(self, address: impl ToString) -> Self {
+        self.backend_with(address, &[("protocol", "h2".toml())])
     }
 
     /// Adds a backend with a weight.

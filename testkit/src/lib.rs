@@ -11,7 +11,10 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod dns;
+pub mod exchange;
+pub mod front;
 pub mod gateway;
+pub mod h2;
 pub mod harness;
 pub mod load;
 pub mod logs;
@@ -22,12 +25,17 @@ pub mod process;
 pub mod standard;
 pub mod tls;
 pub mod tools;
+pub mod usage;
 pub mod wire;
 
 pub use backend::Backend;
 pub use client::{Client, Response, request};
 pub use config::{Config, Listener};
+pub use exchange::{Exchange, Origin, Version};
+pub use front::Front;
 pub use gateway::Gateway;
+pub use h2::{H2Backend, H2Client};
+pub use usage::Usage;
 pub use wire::{Fault, Headers};
 
 use std::time::{Duration, Instant};

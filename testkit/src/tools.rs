@@ -20,6 +20,14 @@ pub enum Tool {
     Unshare,
     /// The TLS client and server.
     Openssl,
+    /// The HTTP/2 client of nghttp2.
+    Nghttp,
+    /// The HTTP/2 server of nghttp2.
+    Nghttpd,
+    /// The load generator of nghttp2.
+    H2load,
+    /// The conformance suite for HTTP/2.
+    H2spec,
 }
 
 impl Tool {
@@ -31,6 +39,10 @@ impl Tool {
             Tool::Ip => "ip",
             Tool::Unshare => "unshare",
             Tool::Openssl => "openssl",
+            Tool::Nghttp => "nghttp",
+            Tool::Nghttpd => "nghttpd",
+            Tool::H2load => "h2load",
+            Tool::H2spec => "h2spec",
         }
     }
 
@@ -69,7 +81,15 @@ impl Nginx {
 
     /// Starts with these directives in the server block.
     pub fn start(server: &str) -> Nginx {
-        let address = crate::ports::reserve();
+        Nginx::start_at(crate::ports::reserve(), "", server)
+    }
+
+    /// Starts with HTTP/2 by prior knowledge instead of HTTP/1.1, and these directives in the server block.
+    pub fn h2c(server: &str) -> Nginx {
+        Nginx::start_at(crate::ports::reserve(), "http2", server)
+    }
+
+    fn start_at(address: SocketAddr, listen: &str, server: &str) -> Nginx {
         let dir = tempfile::Builder::new().prefix("testkit-nginx-").tempdir().unwrap();
         let base = dir.path().display();
         let root = dir.path().join("root");
@@ -82,7 +102,7 @@ impl Nginx {
                access_log off; keepalive_requests 100000;
                client_body_temp_path {base}/body; proxy_temp_path {base}/proxy;
                fastcgi_temp_path {base}/fastcgi; uwsgi_temp_path {base}/uwsgi; scgi_temp_path {base}/scgi;
-               server {{ listen {address}; root {base}/root; {server} }}
+               server {{ listen {address} {listen}; root {base}/root; {server} }}
              }}"
         );
         let file = dir.path().join("nginx.conf");
@@ -99,6 +119,33 @@ impl Nginx {
 fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// A running nghttpd that speaks HTTP/2 by prior knowledge, killed when dropped.
+#[derive(Debug)]
+pub struct Nghttpd {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The directory that it serves.
+    pub root: PathBuf,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl Nghttpd {
+    /// Serves files from `root`, which the test fills, with more arguments.
+    pub fn start(extra: &[&str]) -> Nghttpd {
+        let address = crate::ports::reserve();
+        let dir = tempfile::Builder::new().prefix("testkit-nghttpd-").tempdir().unwrap();
+        let root = dir.path().to_path_buf();
+        let mut command = Command::new(Tool::Nghttpd.path().expect("nghttpd"));
+        command.args(["--no-tls", "--address=127.0.0.1"]).arg(format!("--htdocs={}", root.display()));
+        command.args(extra).arg(address.port().to_string());
+        let process = Process::spawn(command);
+        let up = poll(seconds(10), || TcpStream::connect(address).ok());
+        assert!(up.is_some(), "nghttpd does not start: {}", process.tail(20));
+        Nghttpd { address, root, _process: process, _dir: dir }
+    }
 }
 
 /// Runs curl, silent but for errors, without any configuration file.

@@ -1,0 +1,106 @@
+//! HTTP/2 through the gateway, beside HTTP/1.1 on either side: the four cells of the matrix, and what only HTTP/2 has.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "http2/flow.rs"]
+mod flow;
+#[path = "http2/heads.rs"]
+mod heads;
+#[path = "http2/lifetime.rs"]
+mod lifetime;
+#[path = "http2/messages.rs"]
+mod messages;
+#[path = "http2/peers.rs"]
+mod peers;
+#[path = "http2/rig.rs"]
+mod rig;
+#[path = "http2/streams.rs"]
+mod streams;
+
+use testkit::harness::Case;
+use testkit::seconds;
+use testkit::tools::Tool::{Curl, H2load, Nghttp, Nghttpd, Nginx};
+
+fn main() {
+    let mut cases = testkit::cases![
+        messages::methods,
+        messages::bodies_up,
+        messages::bodies_down,
+        messages::trailers_both_ways,
+        messages::interim_responses_pass_as_they_come,
+        messages::expect_100_continue,
+        messages::bodyless_answers,
+        messages::close_delimited_answers,
+        messages::error_answers,
+        messages::early_answer_while_uploading,
+        messages::requests_count_by_version,
+        messages::both_versions_on_one_listener,
+        heads::fields_pass_byte_for_byte,
+        heads::cookie_crumbs_become_one,
+        heads::te_trailers_is_all_of_te_that_passes,
+        heads::hop_by_hop_fields_stay_behind,
+        heads::forwarding_fields,
+        heads::host_and_authority,
+        heads::options_asterisk,
+        heads::large_heads,
+        heads::heads_over_the_limit_are_431,
+        heads::huffman_and_tables_are_understood,
+        streams::echo_flows_before_the_upload_ends,
+        streams::client_abort_before_the_answer,
+        streams::client_abort_in_the_upload,
+        streams::client_abort_in_the_response,
+        streams::backend_abort_in_the_response,
+        streams::backend_abort_before_the_response,
+        streams::many_streams_on_one_connection,
+        streams::interleaved_uploads,
+        streams::a_bad_stream_never_costs_its_neighbours,
+        flow::all_streams_get_their_share,
+        flow::initial_window_size_changes_in_mid_stream,
+        flow::backend_changes_its_windows_in_mid_stream,
+        flow::windows_follow_the_configuration,
+        lifetime::drain_lets_running_streams_finish,
+        lifetime::streams_after_goaway_are_not_processed,
+        lifetime::drain_has_an_end,
+        lifetime::drain_lets_backends_go,
+        lifetime::max_keepalive_requests_ends_a_connection,
+        lifetime::keep_alive_pings_find_dead_clients,
+        lifetime::keep_alive_pings_find_dead_backends,
+        lifetime::max_concurrent_streams_towards_clients,
+        lifetime::max_concurrent_streams_of_a_backend,
+        lifetime::streams_share_a_backend_connection,
+        lifetime::goaway_of_a_backend_is_graceful,
+        lifetime::goaway_in_a_crowd,
+        lifetime::reload_leaves_connections_alone,
+    ];
+    cases.extend([
+        Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),
+        Case::new("nginx_behind_curl", peers::nginx_behind_curl).needs(&[Nginx, Curl]),
+        Case::new("nghttpd_behind_curl", peers::nghttpd_behind_curl).needs(&[Nghttpd, Curl]),
+        Case::new("nginx_behind_nghttp", peers::nginx_behind_nghttp).needs(&[Nginx, Nghttp]),
+        Case::new("nghttpd_behind_nghttp", peers::nghttpd_behind_nghttp).needs(&[Nghttpd, Nghttp]),
+        Case::new("nginx_h2c_as_backend", peers::nginx_h2c_as_backend).needs(&[Nginx, H2load]),
+        Case::new("nginx_behind_h2load", peers::nginx_behind_h2load)
+            .needs(&[Nginx, H2load])
+            .guard(seconds(120)),
+        Case::new("nghttpd_behind_h2load", peers::nghttpd_behind_h2load)
+            .needs(&[Nghttpd, H2load])
+            .guard(seconds(120)),
+        Case::new("h2load_uploads", peers::h2load_uploads).needs(&[H2load]),
+        // Measured for memory: alone.
+        Case::new("twenty_mebibytes_up_and_down", messages::twenty_mebibytes_up_and_down)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("a_flood_each_way", streams::a_flood_each_way).alone().guard(seconds(120)),
+        Case::new("a_stalled_stream_stalls_only_itself", flow::a_stalled_stream_stalls_only_itself)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("what_a_connection_buffers_is_capped", flow::what_a_connection_buffers_is_capped)
+            .alone()
+            .guard(seconds(120)),
+        Case::new("a_stalled_upload_stalls_only_itself", flow::a_stalled_upload_stalls_only_itself)
+            .alone()
+            .guard(seconds(120)),
+    ]);
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}

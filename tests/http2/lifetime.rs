@@ -1,0 +1,316 @@
+//! How connections begin and end: caps, drain, keep-alive.
+
+use crate::rig::{BOTH, CELLS, Cell, Rig, config, listener, with_origin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use testkit::h2::backend::Manners;
+use testkit::h2::{code, frame, setting};
+use testkit::process::SIGTERM;
+use testkit::{
+    Fault, Front, Gateway, H2Backend, H2Client, Listener, Origin, Version, eventually, ms, seconds,
+};
+
+pub(crate) fn drain_lets_running_streams_finish() {
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let config = config().runtime("drain_timeout_ms", 8000).listener(listener(&origin));
+        let mut gateway = Gateway::start(config);
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        client.get("/").unwrap();
+        let mut idle = H2Client::connect(gateway.front()).unwrap();
+        let slow: Vec<u32> = (0..5).map(|_| client.open("GET", "/slow/1500", &[], true).unwrap()).collect();
+        let upload = client.open("POST", "/upload", &[], false).unwrap();
+        client.data(upload, &testkit::pattern::bytes(1000), false).unwrap();
+        origin.wait_requests(7);
+        gateway.process.signal(SIGTERM);
+        client
+            .until("GOAWAY", seconds(5), |c| !c.goaways.is_empty())
+            .unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        // The upload goes on, and ends.
+        let rest = testkit::pattern::bytes(3000);
+        client.data(upload, &rest[1000..], true).unwrap();
+        assert_eq!(client.response(upload).unwrap().text(), "3000 right", "{back:?}");
+        for stream in slow {
+            assert_eq!(client.response(stream).unwrap().text(), "one", "{back:?}");
+        }
+        client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        assert!(client.goaways.iter().all(|g| g.code == code::NO_ERROR), "{back:?}: {:?}", client.goaways);
+        assert_eq!(client.goaways.last().map(|g| g.last), Some(upload), "{back:?}: the last stream");
+        idle.closed(seconds(5)).unwrap();
+        assert_eq!(
+            idle.goaways.last().map(|g| (g.last, g.code)),
+            Some((0, code::NO_ERROR)),
+            "{back:?}: an idle one"
+        );
+        assert_eq!(gateway.process.wait_exit(seconds(8)), Some(0), "{back:?}");
+        origin.assert_clean();
+    }
+}
+
+/// A stream above the last one of GOAWAY was not processed: the client may send it elsewhere.
+pub(crate) fn streams_after_goaway_are_not_processed() {
+    let origin = Origin::standard(Version::H1, "one");
+    let config = config().runtime("drain_timeout_ms", 8000).listener(listener(&origin));
+    let mut gateway = Gateway::start(config);
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let slow = client.open("GET", "/slow/2000", &[], true).unwrap();
+    origin.wait_requests(1);
+    gateway.process.signal(SIGTERM);
+    // The first GOAWAY may announce the end with a last stream of 2^31-1; what counts is the second.
+    client.until("GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last < 1000)).unwrap();
+    client.open("GET", "/late", &[], true).unwrap();
+    assert_eq!(client.response(slow).unwrap().text(), "one");
+    client.closed(seconds(5)).unwrap();
+    assert!(origin.requests().iter().all(|r| r.path != "/late"), "processed after the GOAWAY that denies it");
+    assert_eq!(gateway.process.wait_exit(seconds(8)), Some(0));
+}
+
+pub(crate) fn drain_has_an_end() {
+    let origin = Origin::standard(Version::H1, "one");
+    let mut gateway = Gateway::start(config().runtime("drain_timeout_ms", 700).listener(listener(&origin)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let slow = client.open("GET", "/slow/20000", &[], true).unwrap();
+    origin.wait_requests(1);
+    gateway.process.signal(SIGTERM);
+    assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
+    client.pump(seconds(1));
+    assert!(client.gone.is_some() && !client.streams[&slow].ended);
+}
+
+/// A backend's connections are let go as well, with GOAWAY or at least with their end.
+pub(crate) fn drain_lets_backends_go() {
+    let backend = H2Backend::start(|call| call.respond(200, &[], b"one"));
+    let mut gateway = Gateway::start(config().listener(Listener::h2c().h2_backend(backend.address)));
+    assert_eq!(gateway.get("/").status, 200);
+    assert_eq!(gateway.stop(seconds(10)), 0);
+    eventually("the backend's connection ends", seconds(5), || backend.open_connections() == 0);
+    backend.assert_clean();
+}
+
+pub(crate) fn max_keepalive_requests_ends_a_connection() {
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let gateway =
+            Gateway::start(config().runtime("max_keepalive_requests", 5).listener(listener(&origin)));
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        let mut last = 0;
+        for number in 1..=5 {
+            last = client.open("GET", "/", &[], true).unwrap();
+            assert_eq!(client.response(last).unwrap().text(), "one", "{back:?}, request {number}");
+        }
+        client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        assert_eq!(client.goaways.last().map(|g| (g.last, g.code)), Some((last, code::NO_ERROR)), "{back:?}");
+        // With streams in parallel: those beyond the cap are refused or not processed, never lost in silence.
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        let streams: Vec<u32> = (0..12).map(|_| client.open("GET", "/", &[], true).unwrap()).collect();
+        client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        let promised = client.goaways.last().map_or(0, |g| g.last);
+        for stream in streams {
+            let state = &client.streams[&stream];
+            let unprocessed = stream > promised || state.reset == Some(code::REFUSED_STREAM);
+            assert!(state.ended || unprocessed, "{back:?}: stream {stream}, GOAWAY says {promised}");
+        }
+        assert!(client.streams.values().filter(|s| s.ended).count() >= 5, "{back:?}");
+    }
+    // 0 is no cap.
+    let origin = Origin::standard(Version::H1, "one");
+    let gateway = Gateway::start(config().listener(listener(&origin)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    (0..250).for_each(|_| assert_eq!(client.get("/").unwrap().status(), 200));
+    assert_eq!(client.goaways, []);
+}
+
+pub(crate) fn keep_alive_pings_find_dead_clients() {
+    let origin = Origin::standard(Version::H1, "one");
+    let keys = listener(&origin).h2("keep_alive_interval_ms", 300).h2("keep_alive_timeout_ms", 500);
+    let gateway = Gateway::start(config().listener(keys));
+    // Whoever answers stays.
+    let mut alive = H2Client::connect(gateway.front()).unwrap();
+    let mut dead = H2Client::connect(gateway.front()).unwrap().ignore_pings();
+    let waiting = dead.open("GET", "/slow/8000", &[], true).unwrap();
+    let mine = alive.open("GET", "/slow/2500", &[], true).unwrap();
+    assert_eq!(alive.response(mine).unwrap().text(), "one");
+    assert!(alive.pings >= 3, "{} PINGs in 2.5 s", alive.pings);
+    dead.closed(seconds(5)).expect("the end of a connection that does not answer PING");
+    assert!(dead.pings >= 1 && !dead.streams[&waiting].ended);
+    // 0 is off.
+    let off = listener(&origin).h2("keep_alive_interval_ms", 0);
+    let gateway = Gateway::start(config().listener(off));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let stream = client.open("GET", "/slow/1000", &[], true).unwrap();
+    client.response(stream).unwrap();
+    assert_eq!(client.pings, 0);
+}
+
+pub(crate) fn keep_alive_pings_find_dead_backends() {
+    let manners = Manners { answers_pings: false, ..Manners::default() };
+    let silent = H2Backend::with(manners, |call| {
+        call.abandoned(seconds(20));
+        Ok(())
+    });
+    let keys = Listener::h2c().h2("keep_alive_interval_ms", 300).h2("keep_alive_timeout_ms", 500);
+    let gateway = Gateway::start(config().listener(keys.h2_backend(silent.address)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let answer = client.get("/").unwrap();
+    assert!([502, 504].contains(&answer.status()), "{}", answer.status());
+    assert!(silent.control()[0].pings >= 1);
+    eventually("the dead connection is dropped", seconds(5), || silent.control()[0].ended);
+    // A backend that answers keeps its connection through a long silence.
+    let patient = H2Backend::start(|call| {
+        call.pause(ms(2500));
+        call.respond(200, &[], b"at last")
+    });
+    let keys = Listener::h2c().h2("keep_alive_interval_ms", 300).h2("keep_alive_timeout_ms", 500);
+    let gateway = Gateway::start(config().listener(keys.h2_backend(patient.address)));
+    assert_eq!(gateway.get("/").text(), "at last");
+    assert!(patient.control()[0].pings >= 3, "{} PINGs", patient.control()[0].pings);
+}
+
+/// More streams than were offered are refused, one by one, and only those.
+pub(crate) fn max_concurrent_streams_towards_clients() {
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let rig = Rig::on(Cell { front: Version::H2, back }, origin, |l| l.h2("max_concurrent_streams", 10));
+        let mut client = rig.h2();
+        assert_eq!(client.settings.get(&setting::MAX_CONCURRENT_STREAMS), Some(&10), "{back:?}");
+        let streams: Vec<u32> =
+            (0..15).map(|_| client.open("GET", "/slow/700", &[], true).unwrap()).collect();
+        for stream in &streams {
+            client.over(*stream).unwrap();
+        }
+        let served = client.streams.values().filter(|s| s.status() == 200).count();
+        let refused = client.streams.values().filter(|s| s.reset == Some(code::REFUSED_STREAM)).count();
+        assert_eq!((served, refused), (10, 5), "{back:?}: {:?}", client.goaways);
+        assert_eq!(rig.origin.request_count(), 10, "{back:?}");
+        // The places are free again.
+        let streams: Vec<u32> = (0..10).map(|_| client.open("GET", "/slow/50", &[], true).unwrap()).collect();
+        for stream in streams {
+            assert_eq!(client.response(stream).unwrap().status(), 200, "{back:?}");
+        }
+    }
+}
+
+/// What a backend offers is kept to, and more connections are made for more streams.
+pub(crate) fn max_concurrent_streams_of_a_backend() {
+    let manners = Manners { settings: vec![(setting::MAX_CONCURRENT_STREAMS, 5)], ..Manners::default() };
+    let backend = H2Backend::with(manners, |call| {
+        call.pause(ms(400));
+        call.respond(200, &[], b"one")
+    });
+    let gateway = Gateway::start(config().listener(Listener::h2c().h2_backend(backend.address)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    client.get("/").unwrap();
+    let streams: Vec<u32> = (0..40).map(|_| client.open("GET", "/", &[], true).unwrap()).collect();
+    for stream in streams {
+        assert_eq!(client.response(stream).unwrap().status(), 200);
+    }
+    for (number, control) in backend.control().iter().enumerate() {
+        assert!(control.peak_streams <= 5, "{} streams on connection {number}", control.peak_streams);
+    }
+    assert!(backend.connections() > 1, "one connection for 40 streams of which 5 fit");
+    assert!(backend.connections() <= 40, "{} connections", backend.connections());
+    backend.assert_clean();
+}
+
+/// A few streams do not need many connections.
+pub(crate) fn streams_share_a_backend_connection() {
+    for front in BOTH {
+        let backend = H2Backend::start(|call| {
+            call.pause(ms(100));
+            call.respond(200, &[], b"one")
+        });
+        let gateway = Gateway::start(
+            config().runtime("workers", 1).listener(Listener::h2c().h2_backend(backend.address)),
+        );
+        Front::connect(front, gateway.front()).unwrap().get("/").unwrap();
+        let address = gateway.front();
+        let threads: Vec<_> = (0..20)
+            .map(|_| std::thread::spawn(move || Front::connect(front, address)?.get("/").map(|a| a.status)))
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap().unwrap(), 200);
+        }
+        assert_eq!(backend.connections(), 1, "{front:?}: 20 clients of one worker");
+        assert!(backend.control()[0].peak_streams > 5, "{front:?}: {}", backend.control()[0].peak_streams);
+        let settings = &backend.control()[0].settings;
+        assert_eq!(settings.get(&setting::ENABLE_PUSH), Some(&0), "{front:?}: push is not declined");
+    }
+}
+
+/// GOAWAY without an error: what runs goes on, what is new goes to a new connection.
+pub(crate) fn goaway_of_a_backend_is_graceful() {
+    for front in BOTH {
+        let first = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&first);
+        let backend = H2Backend::start(move |call| {
+            call.body()?;
+            if call.connection() == 1 && count.fetch_add(1, Ordering::SeqCst) == 2 {
+                // Announced while this one still runs.
+                call.goaway(call.stream, code::NO_ERROR)?;
+                call.pause(ms(600));
+            }
+            call.respond(200, &[], format!("connection {}", call.connection()).as_bytes())
+        });
+        let gateway = Gateway::start(
+            config().runtime("workers", 1).listener(Listener::h2c().h2_backend(backend.address)),
+        );
+        let mut client = Front::connect(front, gateway.front()).unwrap();
+        assert_eq!(client.get("/").unwrap().text(), "connection 1", "{front:?}");
+        assert_eq!(client.get("/").unwrap().text(), "connection 1", "{front:?}");
+        let address = gateway.front();
+        let running = std::thread::spawn(move || Front::connect(front, address)?.get("/"));
+        backend.wait_requests(3);
+        std::thread::sleep(ms(200));
+        assert_eq!(client.get("/").unwrap().text(), "connection 2", "{front:?}: a new request after GOAWAY");
+        assert_eq!(running.join().unwrap().unwrap().text(), "connection 1", "{front:?}: the running one");
+        backend.assert_clean();
+    }
+}
+
+/// A backend that goes away under its streams: the unprocessed ones are sent elsewhere, all of them, and none twice.
+pub(crate) fn goaway_in_a_crowd() {
+    for front in BOTH {
+        let leaving = H2Backend::start(|call| {
+            call.body()?;
+            if call.stream <= 9 {
+                call.pause(ms(400));
+                return call.respond(200, &[], b"kept");
+            }
+            call.goaway(9, code::NO_ERROR)?;
+            // Whatever came beyond 9 is never answered.
+            call.abandoned(seconds(20));
+            Err(Fault::Closed)
+        });
+        let other = Origin::standard(Version::H2, "other");
+        let listener = with_origin(Listener::h2c().h2_backend(leaving.address), &other);
+        let gateway = Gateway::start(config().runtime("workers", 1).listener(listener));
+        let address = gateway.front();
+        let threads: Vec<_> = (0..30)
+            .map(|_| {
+                std::thread::sleep(ms(5));
+                std::thread::spawn(move || Front::connect(front, address)?.request("POST", "/", &[], b""))
+            })
+            .collect();
+        for thread in threads {
+            let answer = thread.join().unwrap().unwrap_or_else(|e| panic!("{front:?}: {e}"));
+            assert_eq!(answer.status, 200, "{front:?}");
+            assert!(["kept", "other"].contains(&answer.text().as_str()), "{front:?}");
+        }
+    }
+}
+
+pub(crate) fn reload_leaves_connections_alone() {
+    let origin = Origin::standard(Version::H1, "one");
+    let mut gateway = Gateway::start(config().listener(listener(&origin)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let slow = client.open("GET", "/slow/800", &[], true).unwrap();
+    let other = Origin::standard(Version::H2, "two");
+    let new = with_origin(Listener::h2c().at(gateway.front()), &other);
+    let changed = gateway.config.clone().with_listener(new);
+    assert!(matches!(gateway.reload(changed), testkit::gateway::Reload::Complete(_)));
+    assert_eq!(client.response(slow).unwrap().text(), "one");
+    eventually("new streams go to the new backend", seconds(5), || client.get("/").unwrap().text() == "two");
+    client.send(frame::ping([9; 8])).unwrap();
+    client.until("an answer to PING", seconds(5), |c| !c.pongs.is_empty()).unwrap();
+    assert_eq!(CELLS.len(), 4);
+}

@@ -1,0 +1,75 @@
+//! A gateway in one cell of the matrix {HTTP/1.1, HTTP/2} × {HTTP/1.1, HTTP/2}.
+
+use testkit::{Config, Exchange, Fault, Front, Gateway, H2Client, Listener, Origin, Version};
+
+/// Front and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) front: Version,
+    pub(crate) back: Version,
+}
+
+/// All four.
+pub(crate) const CELLS: [Cell; 4] = [
+    Cell { front: Version::H1, back: Version::H1 },
+    Cell { front: Version::H1, back: Version::H2 },
+    Cell { front: Version::H2, back: Version::H1 },
+    Cell { front: Version::H2, back: Version::H2 },
+];
+
+/// Both versions.
+pub(crate) const BOTH: [Version; 2] = [Version::H1, Version::H2];
+
+pub(crate) struct Rig {
+    pub(crate) gateway: Gateway,
+    pub(crate) origin: Origin,
+    pub(crate) cell: Cell,
+}
+
+/// A listener that serves both versions, with that origin behind it.
+pub(crate) fn listener(origin: &Origin) -> Listener {
+    with_origin(Listener::h2c(), origin)
+}
+
+/// One more backend.
+pub(crate) fn with_origin(listener: Listener, origin: &Origin) -> Listener {
+    match origin {
+        Origin::H1(backend) => listener.backend(backend.address),
+        Origin::H2(backend) => listener.h2_backend(backend.address),
+    }
+}
+
+/// The usual configuration, without a cap on the requests of a connection.
+pub(crate) fn config() -> Config {
+    Config::new().runtime("max_keepalive_requests", 0)
+}
+
+impl Rig {
+    /// A standard origin.
+    pub(crate) fn standard(cell: Cell) -> Rig {
+        Rig::on(cell, Origin::standard(cell.back, "one"), |listener| listener)
+    }
+
+    /// An origin that does what the script says.
+    pub(crate) fn scripted(
+        cell: Cell,
+        script: impl Fn(&mut dyn Exchange) -> Result<(), Fault> + Send + Sync + 'static,
+    ) -> Rig {
+        Rig::on(cell, Origin::start(cell.back, script), |listener| listener)
+    }
+
+    pub(crate) fn on(cell: Cell, origin: Origin, change: impl FnOnce(Listener) -> Listener) -> Rig {
+        let listener = change(listener(&origin));
+        Rig { gateway: Gateway::start(config().listener(listener)), origin, cell }
+    }
+
+    #[track_caller]
+    pub(crate) fn front(&self) -> Front {
+        Front::connect(self.cell.front, self.gateway.front()).expect("a connection")
+    }
+
+    #[track_caller]
+    pub(crate) fn h2(&self) -> H2Client {
+        H2Client::connect(self.gateway.front()).expect("HTTP/2 by prior knowledge")
+    }
+}
