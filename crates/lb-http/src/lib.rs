@@ -13,3 +13,4 @@ mod record;
 pub mod rules;
 pub mod service;
 pub mod upstream;
+pub mod websocket;
