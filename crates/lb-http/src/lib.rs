@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod exchange;
 pub mod fuzz;
+pub mod grpc;
 pub mod h1;
 pub mod proxy;
 mod record;
