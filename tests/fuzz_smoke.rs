@@ -44,6 +44,11 @@ fn chunked_body() {
 }
 
 #[test]
+fn ws_frame() {
+    fuzz("ws_frame", lb_http::fuzz::ws_frame);
+}
+
+#[test]
 fn a_planted_fault_is_found_and_comes_back_when_replayed() {
     // Neither seed holds both, so that only a splice or a token brings them together.
     let planted: Target = |input| {
@@ -121,9 +126,10 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    static CASES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-    let at = ["request_head", "response_head", "chunked_body"].iter().position(|known| *known == name);
-    &CASES[at.unwrap_or(3)]
+    const KNOWN: [&str; 4] = ["request_head", "response_head", "chunked_body", "ws_frame"];
+    static CASES: [AtomicU64; KNOWN.len() + 1] = [const { AtomicU64::new(0) }; KNOWN.len() + 1];
+    let at = KNOWN.iter().position(|known| *known == name);
+    &CASES[at.unwrap_or(KNOWN.len())]
 }
 
 /// Whether a target takes an input without panicking.
@@ -159,7 +165,7 @@ fn mutation(seeds: &[Vec<u8>], seed: u64, case: u64) -> Vec<u8> {
     input
 }
 
-/// What parsers of HTTP/1.1 look for, or trip over.
+/// What parsers of HTTP/1.1 and of WebSocket frames look for, or trip over.
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -202,6 +208,14 @@ const TOKENS: &[&[u8]] = &[
     b"keep-alive",
     b"X_Y: z\r\n",
     b";ext=\"a;b\"",
+    b"\x81\x85\x01\x02\x03\x04",
+    b"\x82\x03abc",
+    b"\x02\xfe\x00\x7e",
+    b"\x00\x7e\x01\x00",
+    b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00",
+    b"\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00",
+    b"\x89\x80\x00\x00\x00\x00",
+    b"\x88\x02\x03\xe8",
 ];
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Xorshift) {
