@@ -6,7 +6,8 @@ set -euo pipefail
 usage() {
     echo "usage: $0 [--tests]"
     echo "  (nothing)  what a build needs: a C linker and pkg-config"
-    echo "  --tests    also what the tests use: nginx, curl, python3"
+    echo "  --tests    also what the tests use: nginx, curl, openssl, h2load and nghttp, and Python with the"
+    echo "             packages of tests/peers/requirements.txt in an environment of its own"
 }
 
 tests=no
@@ -29,7 +30,11 @@ need pkg-config pkg-config
 if [ "$tests" = yes ]; then
     need nginx nginx-light
     need curl curl
+    need openssl openssl
+    need h2load nghttp2-client
     need python3 python3
+    # Debian's Python lacks what makes a virtual environment.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need ip iproute2
 fi
 
@@ -55,6 +60,19 @@ if [ "${#missing[@]}" -gt 0 ]; then
     # The tests start nginx themselves; the package's own service would only occupy port 80.
     if [ "$had_nginx" = no ] && has nginx && [ -d /run/systemd/system ]; then
         "${as_root[@]}" systemctl disable --now nginx || true
+    fi
+fi
+
+# The programs in tests/peers run in an environment that nothing else uses. testkit/src/peers.rs looks for it here.
+if [ "$tests" = yes ]; then
+    wanted="$(dirname "$0")/../tests/peers/requirements.txt"
+    peers="${XDG_CACHE_HOME:-$HOME/.cache}/expressgateway/test-peers"
+    # The list is copied last, so that an environment that was left half done is made anew.
+    if ! cmp -s "$wanted" "$peers/requirements.txt"; then
+        echo "installing the packages of tests/peers into $peers"
+        python3 -m venv --clear "$peers"
+        "$peers/bin/python" -m pip install -q --disable-pip-version-check --no-input --only-binary :all: -r "$wanted"
+        cp "$wanted" "$peers/requirements.txt"
     fi
 fi
 
