@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// A value as TOML writes it.
 pub trait Toml {
@@ -67,6 +68,17 @@ impl Listener {
         Listener::new("h1")
     }
 
+    /// A listener on a free port that serves HTTP/1.1, and HTTP/2 by prior knowledge.
+    pub fn h2c() -> Self {
+        Listener::h1().key("h2c", true)
+    }
+
+    /// A TLS listener on a free port that serves HTTP/2 and HTTP/1.1.
+    pub fn h1s(certificate: &Path, key: &Path) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        Listener::new("h1s").block("tls", "cert_path", text(certificate)).block("tls", "key_path", text(key))
+    }
+
     /// A TCP listener on a free port.
     pub fn tcp() -> Self {
         Listener::new("tcp")
@@ -98,6 +110,11 @@ impl Listener {
         self.block("http", key, value)
     }
 
+    /// Sets a key of `[listeners.h2_security]`.
+    pub fn h2(self, key: &str, value: impl Toml) -> Self {
+        self.block("h2_security", key, value)
+    }
+
     /// Allows WebSocket upgrades.
     pub fn websocket(self) -> Self {
         self.block("websocket", "", true)
@@ -108,6 +125,11 @@ impl Listener {
         self.backend_with(address, &[])
     }
 
+    /// Adds a backend that speaks HTTP/2 by prior knowledge.
+    pub fn h2_backend(self, address: impl ToString) -> Self {
+        self.backend_with(address, &[("protocol", "h2".toml())])
+    }
+
     /// Adds a backend with a weight.
     pub fn weighted(self, address: impl ToString, weight: u32) -> Self {
         self.backend_with(address, &[("weight", weight.toml())])
@@ -115,7 +137,7 @@ impl Listener {
 
     fn backend_with(mut self, address: impl ToString, extra: &[(&str, String)]) -> Self {
         let mut keys = Keys::from([("address".to_owned(), address.to_string().toml())]);
-        if self.keys["protocol"] == "\"h1\"" {
+        if matches!(&*self.keys["protocol"], "\"h1\"" | "\"h1s\"") {
             keys.insert("protocol".to_owned(), "h1".toml());
         }
         keys.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));

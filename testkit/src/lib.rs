@@ -16,16 +16,20 @@ pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod pattern;
+pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod standard;
 pub mod tools;
+pub mod usage;
 pub mod wire;
 
 pub use backend::Backend;
 pub use client::{Client, Response, request};
 pub use config::{Config, Listener};
 pub use gateway::Gateway;
+pub use peers::Peer;
+pub use usage::Usage;
 pub use wire::{Fault, Headers};
 
 use std::time::{Duration, Instant};

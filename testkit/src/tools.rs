@@ -14,6 +14,14 @@ pub enum Tool {
     Nginx,
     /// The client.
     Curl,
+    /// The load generator of nghttp2.
+    H2load,
+    /// Makes certificates.
+    Openssl,
+    /// Python with the packages that the programs in `tests/peers` use.
+    Peers,
+    /// The Autobahn suite's runner.
+    Wstest,
     /// Makes network devices usable (iproute2).
     Ip,
     /// Runs a program in a network namespace of its own.
@@ -26,6 +34,10 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx",
             Tool::Curl => "curl",
+            Tool::H2load => "h2load",
+            Tool::Openssl => "openssl",
+            Tool::Peers => "environment for tests/peers (scripts/setup.sh --tests makes it)",
+            Tool::Wstest => "wstest (scripts/setup.sh --autobahn installs it)",
             Tool::Ip => "ip",
             Tool::Unshare => "unshare",
         }
@@ -33,6 +45,11 @@ impl Tool {
 
     /// Where it is installed, if it is.
     pub fn path(self) -> Option<PathBuf> {
+        match self {
+            Tool::Peers => return crate::peers::python(),
+            Tool::Wstest => return crate::peers::wstest(),
+            _ => {}
+        }
         let path = std::env::var("PATH").unwrap_or_default();
         let directories = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
         directories.map(|dir| Path::new(dir).join(self.name())).find(|file| file.is_file())

@@ -14,6 +14,7 @@
 /grpc/prefix      a message that claims 4 GiB and has 4 bytes
 /grpc/reset/N     gRPC head, then RST_STREAM with code N
 /grpc/ok-reset    a whole gRPC answer, then RST_STREAM(CANCEL)
+/grpc/hang        no answer; /grpc/hang/head a head and a message, and then nothing
 /grpc/cut         gRPC head and a message, then the end of the connection
 CONNECT with :protocol = websocket: an echo of messages; path /deaf never reads, /flood/N sends N messages, /refuse is a 403
 """
@@ -216,6 +217,8 @@ class Server(asyncio.Protocol):
             return self.head(stream, 200, [*GRPC, ("grpc-status", argument), ("grpc-message", "said%20so")], end=True)
         if what == "http":
             return self.head(stream, int(argument), [("content-type", "text/plain")], end=True)
+        if what == "hang" and not argument:
+            return await asyncio.sleep(120)
         self.head(stream, 200, GRPC)
         if what == "reset":
             return self.reset(stream, int(argument))
@@ -223,6 +226,8 @@ class Server(asyncio.Protocol):
             await self.send(stream, b"\0\xff\xff\xff\xff" + b"four")
             return self.head_trailers(stream, [("grpc-status", "0")])
         await self.send(stream, EMPTY_MESSAGE)
+        if what == "hang":
+            return await asyncio.sleep(120)
         if what == "cut":
             return self.transport.abort()
         self.head_trailers(stream, [("grpc-status", "0")])

@@ -64,7 +64,49 @@ async def send_and_read(connection, arguments):
     return await read(connection, arguments)
 
 
-SCENARIOS = {function.__name__: function for function in (echo, fragments, ping, flood, close, read, send_and_read)}
+async def bad_length(connection, arguments):
+    """A frame of 2^63 bytes."""
+    connection.transport.write(b"\x82\xff" + (1 << 63).to_bytes(8, "big"))
+    return await read(connection, arguments)
+
+
+async def half_frame(connection, arguments):
+    connection.transport.write(b"\x82\x85\x01\x02\x03\x04ab")
+    return await read(connection, arguments)
+
+
+async def write_only(connection, arguments):
+    """Sends until nothing more is taken."""
+    sent = 0
+    try:
+        while sent < arguments.size:
+            async with asyncio.timeout(arguments.seconds):
+                await connection.send(b"m" * 65536)
+            sent += 65536
+    except TimeoutError:
+        connection.transport.abort()
+        return {"sent": sent, "stalled": True}
+    return {"sent": sent}
+
+
+async def never_read(connection, arguments):
+    connection.transport.pause_reading()
+    await asyncio.sleep(arguments.seconds)
+    connection.transport.abort()
+    return {}
+
+
+async def cancel(connection, arguments):
+    connection.transport.abort()
+    await asyncio.sleep(arguments.seconds)
+    return {}
+
+
+SCENARIOS = {
+    function.__name__: function
+    for function in (echo, fragments, ping, flood, close, read, send_and_read, bad_length, half_frame, write_only,
+                     never_read, cancel)
+}  # fmt: skip
 
 
 async def main():

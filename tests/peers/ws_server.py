@@ -58,6 +58,10 @@ def refuse(connection, request):
     return None
 
 
+def choose(connection, offered):
+    return "superchat" if "superchat" in offered else None
+
+
 async def main():
     parser = server_arguments(__doc__)
     parser.add_argument("--plain", action="store_true", help="without permessage-deflate")
@@ -65,7 +69,7 @@ async def main():
     host, port = host_port(arguments.address)
     options = {
         "ssl": server_context(arguments, ["http/1.1"]),
-        "subprotocols": ["superchat"],
+        "select_subprotocol": choose,
         "process_request": refuse,
         "max_size": None,
         "ping_interval": None,
