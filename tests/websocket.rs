@@ -61,6 +61,7 @@ fn main() {
         limits::pings_within_the_limit_pass,
         limits::silence_ends_with_1001,
         limits::half_a_frame_ends_with_1008,
+        limits::a_backend_that_takes_nothing_ends_with_1008,
         attacks::c_13_a_length_of_2_63_ends_the_tunnel,
     ];
     cases.extend(alone_on_plain_cells![

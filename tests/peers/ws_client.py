@@ -49,13 +49,13 @@ async def close(connection, arguments):
 async def read(connection, arguments):
     """Whatever comes until the end."""
     messages = []
-    async with asyncio.timeout(arguments.seconds):
-        try:
+    try:
+        async with asyncio.timeout(arguments.seconds):
             while True:
                 message = await connection.recv()
                 messages.append(message if len(message) < 4096 else len(message))
-        except ConnectionClosed:
-            pass
+    except (ConnectionClosed, TimeoutError):
+        pass
     return {"messages": messages}
 
 

@@ -49,6 +49,15 @@ pub(crate) fn half_a_frame_ends_with_1008(cell: Cell) {
     assert_ne!(quiet["close"][0], 1008, "{quiet}");
 }
 
+/// The same key bounds how long what was read may wait for the other side to take it.
+pub(crate) fn a_backend_that_takes_nothing_ends_with_1008(cell: Cell) {
+    let rig = Rig::new(cell, &[("read_frame_timeout_seconds", 1), ("idle_timeout_seconds", 60)]);
+    let size = (512_u64 << 20).to_string();
+    let seen = rig.client("write_only", &["--path", "/deaf", "--size", &size, "--seconds", "20", "--plain"]);
+    assert_eq!(seen["close"][0], 1008, "{seen}");
+    rig.gateway.wait_metric("connections_inflight", &[], |value| value == 0.0);
+}
+
 /// A message is as large as its fragments together.
 pub(crate) fn fragments_count_as_one_message() {
     let backend = Backend::start(|conn| {

@@ -26,7 +26,6 @@ pub(crate) fn a_backend_that_never_reads_costs_no_memory(cell: Cell) {
     assert_eq!(seen["stalled"], true, "{seen}");
     assert!(seen["sent"].as_u64().unwrap() < 64 * MIB, "{seen}");
     usage.assert_grew_less_than(&rig.gateway, 16 * MIB);
-    // Others are served meanwhile and afterwards.
+    // Others are served while that tunnel is still stuck.
     assert_eq!(rig.client("echo", &["--count", "1"])["right"], 1);
-    rig.gateway.wait_metric("connections_inflight", &[], |value| value == 0.0);
 }
