@@ -73,7 +73,8 @@ if [ "$tests" = yes ]; then
     wanted="$(dirname "$0")/../tests/peers/requirements.txt"
     peers="$cache/test-peers"
     # The list is copied last, so that an environment that was left half done is made anew.
-    if ! cmp -s "$wanted" "$peers/requirements.txt"; then
+    # The Python that it was made from may be gone since.
+    if ! cmp -s "$wanted" "$peers/requirements.txt" || ! "$peers/bin/python" -c '' 2>/dev/null; then
         echo "installing the packages of tests/peers into $peers"
         python3 -m venv --clear "$peers"
         "$peers/bin/python" -m pip install -q --disable-pip-version-check --no-input --only-binary :all: -r "$wanted"

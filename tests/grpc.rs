@@ -62,6 +62,8 @@ fn main() {
         attacks::c_14_trailers_only_of_every_status,
     ];
     cases.extend([
+        Case::new("the_peers_agree_without_a_gateway", calls::the_peers_agree_without_a_gateway)
+            .needs(&[Peers, Openssl]),
         Case::new("an_h1_backend_may_serve_calls", calls::an_h1_backend_may_serve_calls).needs(&[Peers]),
         Case::new("an_h1_client_gets_the_trailers", calls::an_h1_client_gets_the_trailers).needs(&[Peers]),
         Case::new("disabled_grpc_is_plain_http", calls::disabled_grpc_is_plain_http).needs(&[Peers]),

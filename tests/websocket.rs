@@ -69,6 +69,8 @@ fn main() {
         memory::a_backend_that_never_reads_costs_no_memory,
     ]);
     cases.extend([
+        Case::new("the_peers_agree_without_a_gateway", messages::the_peers_agree_without_a_gateway)
+            .needs(&[Peers, Openssl]),
         Case::new("deflate_is_untouched_h1", || messages::deflate_is_untouched(H1_H1)).needs(&[Peers]),
         Case::new("deflate_is_untouched_h2", || messages::deflate_is_untouched(H2_H1)).needs(&[Peers]),
         Case::new("extended_connect_needs_leave", messages::extended_connect_needs_leave).needs(&[Peers]),

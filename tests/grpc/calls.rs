@@ -3,7 +3,35 @@
 use crate::rig::{Front, Rig, assert_code};
 use serde_json::json;
 use testkit::client::chunk;
+use testkit::peers::{Certificate, scenario};
 use testkit::{Backend, Config, Gateway, Listener, Peer, seconds};
+
+/// What the other cases ask of client and server, asked with nothing in between.
+pub(crate) fn the_peers_agree_without_a_gateway() {
+    let certificate = Certificate::localhost();
+    let (chain, key) = (certificate.chain.display().to_string(), certificate.key.display().to_string());
+    let plain = Peer::start("grpc_server.py", &[]);
+    let tls = Peer::start("grpc_server.py", &["--cert", &chain, "--key", &key]);
+    let raw = Peer::start("h2_server.py", &["--cert", &chain, "--key", &key]);
+    let trust: [&[&str]; 2] = [&[], &["--ca", &chain]];
+    for (server, trust) in [&plain, &tls].into_iter().zip(trust) {
+        let call =
+            |name, args: &[&str]| scenario("grpc_client.py", server.address, name, &[trust, args].concat());
+        for kind in ["unary", "client_stream", "server_stream", "bidi", "head_first"] {
+            assert_code(&call(kind, &["--count", "3"]), "OK");
+        }
+        assert_code(&call("fail_late", &[]), "DATA_LOSS");
+        assert_code(&call("deadline", &["--option", "0.2"]), "DEADLINE_EXCEEDED");
+        assert_code(&call("cancel_streaming", &[]), "CANCELLED");
+        server.wait_event("cancelled", seconds(5), |event| event["method"] == "HangStreaming");
+        assert_eq!(call("health", &[])["messages"], json!(["NOT_SERVING"]));
+    }
+    for (path, code) in
+        [("/grpc/status/5", "NOT_FOUND"), ("/grpc/ok-reset", "OK"), ("/grpc/reset/11", "RESOURCE_EXHAUSTED")]
+    {
+        assert_code(&scenario("grpc_client.py", raw.address, "raw", &["--ca", &chain, "--path", path]), code);
+    }
+}
 
 pub(crate) fn all_four_kinds(front: Front) {
     let server = Peer::start("grpc_server.py", &[]);
@@ -125,7 +153,7 @@ pub(crate) fn disabled_grpc_is_plain_http() {
     let server = Peer::start("grpc_server.py", &[]);
     let listener = Listener::h2c().block("grpc", "enabled", false).h2_backend(server.address);
     let gateway = Gateway::start(Config::new().listener(listener));
-    let health = testkit::peers::scenario("grpc_client.py", gateway.front(), "health", &[]);
+    let health = scenario("grpc_client.py", gateway.front(), "health", &[]);
     // The backend's own answer, which differs from what the gateway would say.
     assert_eq!(health["messages"], json!(["NOT_SERVING"]), "{health}");
 }

@@ -3,8 +3,33 @@
 use crate::rig::{Cell, H2_H1, Rig, assert_closed};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use testkit::peers::scenario;
+use testkit::peers::{Certificate, scenario};
 use testkit::{Config, Gateway, Listener, Peer, seconds};
+
+/// What the other cases ask of clients and servers, asked with nothing in between.
+pub(crate) fn the_peers_agree_without_a_gateway() {
+    let certificate = Certificate::localhost();
+    let (chain, key) = (certificate.chain.display().to_string(), certificate.key.display().to_string());
+    for (client, server) in [("ws_client.py", "ws_server.py"), ("ws_h2_client.py", "h2_server.py")] {
+        let plain = Peer::start(server, &[]);
+        let tls = Peer::start(server, &["--cert", &chain, "--key", &key]);
+        let trust: [&[&str]; 2] = [&[], &["--ca", &chain]];
+        for (peer, trust) in [&plain, &tls].into_iter().zip(trust) {
+            let run = |name, args: &[&str]| scenario(client, peer.address, name, &[trust, args].concat());
+            assert_eq!(run("echo", &["--count", "5", "--size", "200000", "--plain"])["right"], 5);
+            assert_eq!(run("ping", &["--count", "3"])["pongs"], 3);
+            assert_eq!(run("read", &["--path", "/refuse"])["status"], 403);
+            assert_eq!(run("close", &["--option", "4000"])["close"][0], 4000);
+            peer.wait_event("closed", seconds(5), |event| event["code"] == 4000);
+        }
+        if client == "ws_h2_client.py" {
+            let bridge = Peer::start("ws_h2_bridge.py", &[&plain.address.to_string()]);
+            let seen =
+                scenario("ws_client.py", bridge.address, "echo", &["--count", "5", "--size", "200000"]);
+            assert_eq!(seen["right"], 5, "{seen}");
+        }
+    }
+}
 
 pub(crate) fn messages_pass_both_ways(cell: Cell) {
     let rig = Rig::new(cell, &[]);
