@@ -4,15 +4,19 @@
 set -euo pipefail
 
 usage() {
-    echo "usage: $0 [--tests]"
+    echo "usage: $0 [--tests] [--autobahn]"
     echo "  (nothing)  what a build needs: a C linker and pkg-config"
-    echo "  --tests    also what the tests use: nginx, nghttp2, curl, python3"
+    echo "  --tests    also what the tests use: nginx, curl, openssl, nghttp2, and Python with the"
+    echo "             packages of tests/peers/requirements.txt in an environment of its own"
+    echo "  --autobahn also the Autobahn suite for WebSocket, which needs a Python 2.7 with pip, on the path or of pyenv"
 }
 
 tests=no
+autobahn=no
 for argument in "$@"; do
     case "$argument" in
         --tests) tests=yes ;;
+        --autobahn) autobahn=yes ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -31,7 +35,11 @@ if [ "$tests" = yes ]; then
     need curl curl
     need nghttp nghttp2-client
     need nghttpd nghttp2-server
+    need h2load nghttp2-client
+    need openssl openssl
     need python3 python3
+    # Debian's Python lacks what makes a virtual environment.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need ip iproute2
 fi
 
@@ -57,6 +65,44 @@ if [ "${#missing[@]}" -gt 0 ]; then
     # The tests start nginx themselves; the package's own service would only occupy port 80.
     if [ "$had_nginx" = no ] && has nginx && [ -d /run/systemd/system ]; then
         "${as_root[@]}" systemctl disable --now nginx || true
+    fi
+fi
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/expressgateway"
+
+# The programs in tests/peers run in an environment that nothing else uses. testkit/src/peers.rs looks for it here.
+if [ "$tests" = yes ]; then
+    wanted="$(dirname "$0")/../tests/peers/requirements.txt"
+    peers="$cache/test-peers"
+    # The list is copied last, so that an environment that was left half done is made anew.
+    # The Python that it was made from may be gone since.
+    if ! cmp -s "$wanted" "$peers/requirements.txt" || ! "$peers/bin/python" -c '' 2>/dev/null; then
+        echo "installing the packages of tests/peers into $peers"
+        python3 -m venv --clear "$peers"
+        "$peers/bin/python" -m pip install -q --disable-pip-version-check --no-input --only-binary :all: -r "$wanted"
+        cp "$wanted" "$peers/requirements.txt"
+    fi
+fi
+
+if [ "$autobahn" = yes ]; then
+    wanted="$(dirname "$0")/../tests/peers/autobahn.txt"
+    if ! cmp -s "$wanted" "$cache/autobahn/requirements.txt"; then
+        old_python=
+        # A shim of pyenv may be on the path and lead nowhere.
+        for candidate in python2.7 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7*/bin/python2.7; do
+            if [ -z "$old_python" ] && "$candidate" -m pip --version >/dev/null 2>&1; then old_python="$candidate"; fi
+        done
+        if [ -z "$old_python" ]; then
+            echo "error: no python2.7 with pip, on the path or of pyenv; without it the tests of the Autobahn suite are ignored" >&2
+            exit 1
+        fi
+        echo "installing the Autobahn suite into $cache/autobahn"
+        maker="$(mktemp -d)"
+        trap 'rm -rf "$maker"' EXIT
+        "$old_python" -m pip install -q --disable-pip-version-check --target "$maker" virtualenv==20.15.1
+        PYTHONPATH="$maker" "$old_python" -m virtualenv -q --clear "$cache/autobahn"
+        "$cache/autobahn/bin/python" -m pip install -q --disable-pip-version-check --no-input -r "$wanted"
+        cp "$wanted" "$cache/autobahn/requirements.txt"
     fi
 fi
 

@@ -54,6 +54,11 @@ fn frames() {
 }
 
 #[test]
+fn ws_frame() {
+    fuzz("ws_frame", lb_http::fuzz::ws_frame);
+}
+
+#[test]
 fn a_planted_fault_is_found_and_comes_back_when_replayed() {
     // Neither seed holds both, so that only a splice or a token brings them together.
     let planted: Target = |input| {
@@ -131,10 +136,10 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    static CASES: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
-    let names = ["request_head", "response_head", "chunked_body", "hpack", "frames"];
-    let at = names.iter().position(|known| *known == name);
-    &CASES[at.unwrap_or(5)]
+    const KNOWN: [&str; 6] = ["request_head", "response_head", "chunked_body", "hpack", "frames", "ws_frame"];
+    static CASES: [AtomicU64; KNOWN.len() + 1] = [const { AtomicU64::new(0) }; KNOWN.len() + 1];
+    let at = KNOWN.iter().position(|known| *known == name);
+    &CASES[at.unwrap_or(KNOWN.len())]
 }
 
 /// Whether a target takes an input without panicking.
@@ -222,6 +227,14 @@ const TOKENS: &[&[u8]] = &[
     b"\x20\x3f\xe1\x1f",
     b"\x40\x01a\x01b\xbe",
     b"\x7e\x83\xff\xff\xff",
+    b"\x81\x85\x01\x02\x03\x04",
+    b"\x82\x03abc",
+    b"\x02\xfe\x00\x7e",
+    b"\x00\x7e\x01\x00",
+    b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00",
+    b"\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00",
+    b"\x89\x80\x00\x00\x00\x00",
+    b"\x88\x02\x03\xe8",
 ];
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Xorshift) {

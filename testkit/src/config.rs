@@ -85,6 +85,12 @@ impl Listener {
         Listener::new("tls").block("tls", "cert_path", file("pem")).block("tls", "key_path", file("key"))
     }
 
+    /// A listener on a free port that serves HTTP/2 and HTTP/1.1 inside TLS.
+    pub fn h1s(certificate: &Path, key: &Path) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        Listener::new("h1s").block("tls", "cert_path", text(certificate)).block("tls", "key_path", text(key))
+    }
+
     /// Adds lines of TOML behind the blocks.
     pub fn text(mut self, lines: &str) -> Self {
         self.text.push_str(lines);
@@ -154,7 +160,7 @@ impl Listener {
 
     fn backend_with(mut self, address: impl ToString, extra: &[(&str, String)]) -> Self {
         let mut keys = Keys::from([("address".to_owned(), address.to_string().toml())]);
-        if self.keys["protocol"] == "\"h1\"" {
+        if matches!(&*self.keys["protocol"], "\"h1\"" | "\"h1s\"") {
             keys.insert("protocol".to_owned(), "h1".toml());
         }
         keys.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));

@@ -20,6 +20,7 @@ pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod pattern;
+pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod standard;
@@ -35,6 +36,7 @@ pub use exchange::{Exchange, Origin, Version};
 pub use front::Front;
 pub use gateway::Gateway;
 pub use h2::{H2Backend, H2Client};
+pub use peers::Peer;
 pub use usage::Usage;
 pub use wire::{Fault, Headers};
 

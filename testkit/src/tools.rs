@@ -14,18 +14,22 @@ pub enum Tool {
     Nginx,
     /// The client.
     Curl,
+    /// The load generator of nghttp2.
+    H2load,
+    /// The TLS client and server, and the maker of certificates.
+    Openssl,
+    /// Python with the packages that the programs in `tests/peers` use.
+    Peers,
+    /// The Autobahn suite's runner.
+    Wstest,
     /// Makes network devices usable (iproute2).
     Ip,
     /// Runs a program in a network namespace of its own.
     Unshare,
-    /// The TLS client and server.
-    Openssl,
     /// The HTTP/2 client of nghttp2.
     Nghttp,
     /// The HTTP/2 server of nghttp2.
     Nghttpd,
-    /// The load generator of nghttp2.
-    H2load,
     /// The conformance suite for HTTP/2.
     H2spec,
 }
@@ -36,18 +40,25 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx",
             Tool::Curl => "curl",
+            Tool::H2load => "h2load",
+            Tool::Openssl => "openssl",
+            Tool::Peers => "environment for tests/peers (scripts/setup.sh --tests makes it)",
+            Tool::Wstest => "wstest (scripts/setup.sh --autobahn installs it)",
             Tool::Ip => "ip",
             Tool::Unshare => "unshare",
-            Tool::Openssl => "openssl",
             Tool::Nghttp => "nghttp",
             Tool::Nghttpd => "nghttpd",
-            Tool::H2load => "h2load",
             Tool::H2spec => "h2spec",
         }
     }
 
     /// Where it is installed, if it is.
     pub fn path(self) -> Option<PathBuf> {
+        match self {
+            Tool::Peers => return crate::peers::python(),
+            Tool::Wstest => return crate::peers::wstest(),
+            _ => {}
+        }
         let path = std::env::var("PATH").unwrap_or_default();
         let directories = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
         directories.map(|dir| Path::new(dir).join(self.name())).find(|file| file.is_file())

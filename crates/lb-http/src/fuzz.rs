@@ -1,6 +1,7 @@
 //! Entry points for fuzzing: one per parser, each taking arbitrary bytes and checking what must always hold.
 
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use lb_config::UnderscorePolicy;
 use lb_core::head::{Fields, RequestHead, ResponseHead};
@@ -11,6 +12,7 @@ use crate::h1::request::{self, HeadLimits};
 use crate::h1::response;
 use crate::h2::frame::{BlockLimits, FrameReader, Piece, Scope};
 use crate::h2::hpack::{Decoder, Encoder, Indexing};
+use crate::websocket::{self, Inspector, Role};
 
 /// Limits that let small inputs reach every branch.
 const LIMITS: HeadLimits = HeadLimits {
@@ -175,4 +177,63 @@ impl Sink for Collected {
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// Limits that let small inputs reach every branch.
+const FRAME_LIMITS: websocket::Limits = websocket::Limits {
+    max_message_size_bytes: 512,
+    ping_rate_limit_per_window: 4,
+    ping_rate_limit_window: Duration::from_secs(10),
+    read_frame_timeout: Duration::from_secs(30),
+};
+
+/// Frames of a WebSocket, from either side: the verdict does not depend on how the input is cut, and what may be passed on before a
+/// close frame ends where a frame ends.
+pub fn ws_frame(input: &[u8]) {
+    for role in [Role::FromClient, Role::FromServer] {
+        let whole = inspect(role, input, usize::MAX);
+        for step in [1, 3, 7] {
+            assert_eq!(whole.verdict(), inspect(role, input, step).verdict());
+        }
+        if let Some((violation, before)) = whole.violation.filter(|(violation, _)| violation.may_close) {
+            let end = before.saturating_add(violation.passable);
+            let passed = inspect(role, input.get(..end).unwrap_or(input), 5);
+            assert!(passed.violation.is_none() && passed.may_close);
+        }
+    }
+}
+
+/// What an inspector made of an input.
+struct Seen {
+    frames: u64,
+    may_close: bool,
+    violation: Option<(websocket::Violation, usize)>,
+}
+
+impl Seen {
+    /// What a cut must not change.
+    fn verdict(&self) -> Result<(u64, bool), (websocket::ViolationKind, u64)> {
+        match &self.violation {
+            None => Ok((self.frames, self.may_close)),
+            Some((violation, _)) => Err((violation.kind, violation.position)),
+        }
+    }
+}
+
+fn inspect(role: Role, input: &[u8], step: usize) -> Seen {
+    let now = Instant::now();
+    let mut inspector = Inspector::new(role, FRAME_LIMITS);
+    let (mut frames, mut before) = (0u64, 0usize);
+    for part in input.chunks(step.clamp(1, input.len().max(1))) {
+        match inspector.inspect(part, now) {
+            Ok(seen) => frames = frames.saturating_add(seen.frames),
+            Err(violation) => {
+                assert!(violation.passable <= part.len());
+                return Seen { frames, may_close: false, violation: Some((violation, before)) };
+            }
+        }
+        assert_eq!(inspector.deadline().is_none(), inspector.at_boundary());
+        before = before.saturating_add(part.len());
+    }
+    Seen { frames, may_close: inspector.may_close(), violation: None }
 }

@@ -8,6 +8,7 @@ pub mod answer;
 mod back;
 pub mod exchange;
 pub mod fuzz;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod proxy;
@@ -18,3 +19,4 @@ pub mod service;
 pub mod upstream;
 
 pub use serve::serve;
+pub mod websocket;

@@ -1,0 +1,220 @@
+//! How calls end.
+
+/// A `grpc-status` (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the status of that name")]
+#[repr(u8)]
+pub enum Status {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+/// How a call failed before its server could say how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No backend could be connected to, or none is there.
+    Connect,
+    /// The connection to the backend ended half-way.
+    ConnectionLost,
+    /// The call's deadline passed.
+    Deadline,
+    /// The client gave the call up.
+    ClientCancelled,
+    /// A limit of the gateway: too many calls, too large a head.
+    OverLimit,
+    /// The backend's answer broke HTTP.
+    BadResponse,
+    /// A peer reset the stream with this HTTP/2 error code.
+    Reset(u32),
+}
+
+impl Status {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The number as it stands in a field.
+    pub fn text(self) -> &'static str {
+        TEXTS.get(usize::from(self.code())).map_or("2", |(text, _)| text)
+    }
+
+    /// The name, for the label of a metric.
+    pub fn name(self) -> &'static str {
+        TEXTS.get(usize::from(self.code())).map_or("UNKNOWN", |(_, name)| name)
+    }
+
+    /// Reads the value of a `grpc-status` field. What is no known number is [`Self::Unknown`], as clients read it.
+    pub fn parse(value: &[u8]) -> Self {
+        let number = |sum: u8, byte: &u8| match byte {
+            b'0'..=b'9' => sum.checked_mul(10)?.checked_add(byte - b'0'),
+            _ => None,
+        };
+        let code = match value {
+            [] => None,
+            _ => value.iter().try_fold(0, number),
+        };
+        code.and_then(|code| Self::ALL.get(usize::from(code)).copied()).unwrap_or(Self::Unknown)
+    }
+
+    /// The status of a response that bears none of its own, by its HTTP status
+    /// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
+    pub fn from_http(status: u16) -> Self {
+        match status {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            429 | 502 | 503 | 504 => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The status of a stream that was reset with an HTTP/2 error code (the protocol, "Errors").
+    pub fn from_reset(error_code: u32) -> Self {
+        match error_code {
+            NO_ERROR..=SETTINGS_TIMEOUT | FRAME_SIZE_ERROR | COMPRESSION_ERROR | CONNECT_ERROR => {
+                Self::Internal
+            }
+            REFUSED_STREAM => Self::Unavailable,
+            CANCEL => Self::Cancelled,
+            ENHANCE_YOUR_CALM => Self::ResourceExhausted,
+            INADEQUATE_SECURITY => Self::PermissionDenied,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Failure {
+    /// What the caller is told.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Connect | Self::ConnectionLost => Status::Unavailable,
+            Self::Deadline => Status::DeadlineExceeded,
+            Self::ClientCancelled => Status::Cancelled,
+            Self::OverLimit => Status::ResourceExhausted,
+            Self::BadResponse => Status::Internal,
+            Self::Reset(error_code) => Status::from_reset(error_code),
+        }
+    }
+
+    /// The `grpc-message` that goes with it.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Connect => "no backend could be reached",
+            Self::ConnectionLost => "the connection to the backend was lost",
+            Self::Deadline => "deadline exceeded",
+            Self::ClientCancelled => "cancelled by the client",
+            Self::OverLimit => "over a limit of the gateway",
+            Self::BadResponse => "the backend's response was not understood",
+            Self::Reset(_) => "the stream was reset",
+        }
+    }
+}
+
+/// HTTP/2 error codes (RFC 9113 §7).
+const NO_ERROR: u32 = 0x0;
+const SETTINGS_TIMEOUT: u32 = 0x4;
+const FRAME_SIZE_ERROR: u32 = 0x6;
+const REFUSED_STREAM: u32 = 0x7;
+const CANCEL: u32 = 0x8;
+const COMPRESSION_ERROR: u32 = 0x9;
+const CONNECT_ERROR: u32 = 0xa;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+const INADEQUATE_SECURITY: u32 = 0xc;
+
+/// Number and name of each status, by its code.
+const TEXTS: [(&str, &str); 17] = [
+    ("0", "OK"),
+    ("1", "CANCELLED"),
+    ("2", "UNKNOWN"),
+    ("3", "INVALID_ARGUMENT"),
+    ("4", "DEADLINE_EXCEEDED"),
+    ("5", "NOT_FOUND"),
+    ("6", "ALREADY_EXISTS"),
+    ("7", "PERMISSION_DENIED"),
+    ("8", "RESOURCE_EXHAUSTED"),
+    ("9", "FAILED_PRECONDITION"),
+    ("10", "ABORTED"),
+    ("11", "OUT_OF_RANGE"),
+    ("12", "UNIMPLEMENTED"),
+    ("13", "INTERNAL"),
+    ("14", "UNAVAILABLE"),
+    ("15", "DATA_LOSS"),
+    ("16", "UNAUTHENTICATED"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_names_and_texts_belong_together() {
+        for (code, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!((usize::from(status.code()), status.text()), (code, &*code.to_string()));
+            assert_eq!(Status::parse(status.text().as_bytes()), status);
+            let camel: String = format!("{status:?}").to_ascii_uppercase();
+            assert_eq!(status.name().replace('_', ""), camel);
+        }
+        for odd in ["", "17", "-1", "256", "00000000000000000000014x", "4294967296", "ok"] {
+            assert_eq!(Status::parse(odd.as_bytes()), Status::Unknown, "{odd:?}");
+        }
+        assert_eq!(Status::parse(b"014"), Status::Unavailable);
+    }
+
+    #[test]
+    fn http_statuses_map_as_the_table_says() {
+        let mapped = |status: u16| Status::from_http(status).code();
+        let table = [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14)];
+        for (http, grpc) in table {
+            assert_eq!(mapped(http), grpc, "{http}");
+        }
+        for other in [200, 204, 301, 402, 409, 413, 418, 431, 499, 500, 501, 505] {
+            assert_eq!(mapped(other), 2, "{other}");
+        }
+    }
+
+    #[test]
+    fn resets_map_as_the_protocol_says() {
+        let codes: Vec<u8> = (0x0..=0xe).map(|code| Status::from_reset(code).code()).collect();
+        assert_eq!(codes, [13, 13, 13, 13, 13, 2, 13, 14, 1, 13, 13, 8, 7, 2, 2]);
+        assert_eq!(Status::from_reset(u32::MAX), Status::Unknown);
+        assert_eq!(Failure::Reset(CANCEL).status(), Status::Cancelled);
+    }
+}

@@ -1,0 +1,50 @@
+//! When both directions of a tunnel have been silent for too long.
+
+use std::time::{Duration, Instant};
+
+/// A clock over both directions: bytes of either keep the tunnel alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    timeout: Duration,
+    last: Instant,
+}
+
+impl Idle {
+    /// Starts at `now`.
+    pub fn new(timeout: Duration, now: Instant) -> Self {
+        Self { timeout, last: now }
+    }
+
+    /// Bytes passed in some direction. Time never runs backwards here, whatever order the two directions report in.
+    pub fn touch(&mut self, now: Instant) {
+        self.last = self.last.max(now);
+    }
+
+    /// When it will have lasted too long if nothing passes; `None` when that lies beyond what a clock can say.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.last.checked_add(self.timeout)
+    }
+
+    /// Whether it has lasted too long.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_direction_keeps_it_alive() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut idle = Idle::new(Duration::from_secs(60), start);
+        assert!(!idle.is_over(at(59)) && idle.is_over(at(60)));
+        idle.touch(at(50));
+        idle.touch(at(40));
+        assert_eq!(idle.deadline(), Some(at(110)));
+        assert!(!idle.is_over(at(109)) && idle.is_over(at(110)));
+        assert!(!Idle::new(Duration::MAX, start).is_over(at(1 << 30)));
+    }
+}
