@@ -28,13 +28,7 @@ enum When {
 
 const NOT_BUILT: &[Missing] = &[
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
-    missing("listeners", "grpc", When::Set, "gRPC"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("listeners.websocket", "max_message_size_bytes", When::Set, WEBSOCKET_FRAMES),
-    missing("listeners.websocket", "ping_rate_limit_per_window", When::Set, WEBSOCKET_FRAMES),
-    missing("listeners.websocket", "ping_rate_limit_window_seconds", When::Set, WEBSOCKET_FRAMES),
-    missing("listeners.websocket", "read_frame_timeout_seconds", When::Set, WEBSOCKET_FRAMES),
-    missing("listeners.websocket", "h2_extended_connect", When::True, "WebSocket over HTTP/2"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("runtime", "xdp_interface", When::Set, "XDP"),
@@ -44,8 +38,6 @@ const NOT_BUILT: &[Missing] = &[
     // runtime.max_requests_per_h3_connection is not here: it applies to listeners that are refused above, so that no
     // listener is left on which it could be ignored.
 ];
-
-const WEBSOCKET_FRAMES: &str = "looking into WebSocket frames";
 
 const fn missing(block: &'static str, key: &'static str, when: When, what: &'static str) -> Missing {
     Missing { block, key, when, what }

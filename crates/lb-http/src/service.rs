@@ -232,7 +232,7 @@ impl Settings {
                 .map(|alt| format!("h3=\":{}\"; ma={}", alt.h3_port, alt.max_age.as_secs())),
             http: listener.http.clone(),
             h2: listener.h2_security.clone(),
-            h2c: listener.http.h2c,
+            h2c: listener.h2c,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             routes: RouteTable::single(PoolIndex(0)),
             pools: vec![pool],

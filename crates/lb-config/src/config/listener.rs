@@ -21,6 +21,8 @@ pub struct Listener {
     pub quic: Option<Quic>,
     /// What to announce as `Alt-Svc` in responses.
     pub alt_svc: Option<AltSvc>,
+    /// Whether clients may speak HTTP/2 without TLS by prior knowledge. Only on `H1`.
+    pub h2c: bool,
     /// HTTP timeouts and limits.
     pub http: Http,
     /// HTTP/2 limits.
@@ -213,8 +215,6 @@ pub struct Http {
     pub max_header_count: usize,
     /// The longest request target.
     pub max_uri_bytes: usize,
-    /// Whether clients may speak HTTP/2 without TLS by prior knowledge. Only on `H1`.
-    pub h2c: bool,
     /// How many further connections or backends are tried for one request.
     pub retries: u32,
 }

@@ -37,6 +37,7 @@ macro_rules! restart {
 pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.backends", "backends", backends, backends),
     live!("listener.l7", "http", http),
+    live!("listener.l7", "h2c", h2c),
     live!("listener.l7", "h2_security", h2_security),
     live!("listener.l7", "websocket", websocket),
     live!("listener.l7", "alt_svc", alt_svc),

@@ -43,6 +43,7 @@ fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Lis
         tls: view.optional("tls", |view| tls::read(view, protocol, report))?,
         quic: view.optional("quic", quic)?,
         alt_svc: view.present("alt_svc").map(alt_svc),
+        h2c: view.flag("h2c"),
         http: http(view.block("http")),
         h2_security: h2_security(view.block("h2_security")),
         websocket: view.present("websocket").map(websocket),
@@ -52,10 +53,8 @@ fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Lis
         drain_jitter,
         backends: backend::all(view, protocol, report)?,
     };
-    if listener.http.h2c && matches!(protocol, Protocol::H1s | Protocol::Quic) {
-        let problem =
-            format!("does nothing on \"{protocol}\" listeners, where HTTP/2 and HTTP/3 are inside TLS");
-        report.warn(view.block("http"), "h2c", problem);
+    if listener.h2c && protocol != Protocol::H1 {
+        report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
     }
     if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && !listener.backends.is_empty() {
         report.error(view, "backends", "not allowed together with quic.raw_proxy, which names the backend");
@@ -145,7 +144,6 @@ fn http(view: View<'_>) -> Http {
         max_header_bytes: view.size("max_header_bytes"),
         max_header_count: view.size("max_header_count"),
         max_uri_bytes: view.size("max_uri_bytes"),
-        h2c: view.flag("h2c"),
         retries: view.int32("retries"),
     }
 }

@@ -22,6 +22,10 @@ pub(super) static LISTENERS: Block = Block {
             "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
              inside TLS, `quic` HTTP/3 or raw QUIC.",
         ),
+        Key::flag("h2c", false).live(
+            "Whether clients may speak HTTP/2 without TLS, by prior knowledge: their first bytes tell. On h1 listeners only; h1s \
+             listeners offer HTTP/2 by ALPN.",
+        ),
         Key::integer("drain_timeout_ms", 100, 300_000, MS).or_else("that of `[runtime]`").live(
             "How long the running work of this listener may take to finish in a drain.",
         ),
@@ -237,8 +241,6 @@ static HTTP: Block = Block {
         Key::integer("max_uri_bytes", 64, 65_536, BYTES)
             .or(8192)
             .live("The longest request target; a longer one is answered 414."),
-        Key::flag("h2c", false)
-            .live("Whether clients may speak HTTP/2 without TLS by prior knowledge. On h1 listeners only."),
         Key::integer("retries", 0, 10, "").or(3).live(
             "How many further backends or connections are tried when a connect fails, or when a reused connection \
              died before any byte of the response.",
@@ -322,8 +324,8 @@ static WEBSOCKET: Block = Block {
 
 static GRPC: Block = Block {
     path: "listeners.grpc",
-    doc: "gRPC.",
-    on: On::only(&[Protocol::H1s]),
+    doc: "gRPC. On an h1 listener it takes `h2c = true` to be reached by ordinary clients.",
+    on: On::only(&[Protocol::H1, Protocol::H1s]),
     keys: &[
         Key::flag("enabled", true).live("False = as if the block were absent."),
         Key::integer("max_deadline_seconds", 1, U64, S)
