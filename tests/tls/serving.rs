@@ -9,6 +9,8 @@ pub(crate) fn echo_of_any_size() {
     let rig = Rig::new();
     let gateway = rig.gateway("");
     let mut client = rig.client().connect(gateway.front(), "server.test").unwrap();
+    let group = client.tls.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(format!("{group:?}"), "X25519MLKEM768", "post-quantum by default");
     for length in [1, 2, 1000, 16_384, 16_385, 65_536, 1] {
         assert!(client.echo(&pattern::bytes(length)).unwrap(), "{length} bytes");
     }
