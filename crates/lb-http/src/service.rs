@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendProtocol, Config, Listener};
+use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, Listener};
 use lb_core::balance::SmoothRoundRobin;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
@@ -143,6 +143,29 @@ pub struct ResolvedBackend {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// What becomes of `X-Client-Cert-Subject` and `X-Client-Cert-SHA256` in requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Clients are not asked for certificates: these are fields as any other.
+    Off,
+    /// Clients' own are dropped.
+    Checked,
+    /// The same, and the backend is told the certificate.
+    Told,
+}
+
+impl ClientCertificates {
+    fn of(listener: &Listener) -> Self {
+        let Some(files) = &listener.tls else { return Self::Off };
+        let asked = |auth: &lb_config::ClientAuth| auth.mode != ClientAuthMode::Off;
+        match asked(&files.client_auth) || files.certificates.iter().any(|one| asked(&one.client_auth)) {
+            true if files.client_cert_headers => Self::Told,
+            true => Self::Checked,
+            false => Self::Off,
+        }
+    }
+}
+
 /// Everything about a listener that a reload can change, as one request sees it from its first byte to its last.
 #[derive(Debug)]
 pub struct Settings {
@@ -170,6 +193,8 @@ pub struct Settings {
     pub max_requests: u32,
     /// Both sides of a tunnel silent for this long end it.
     pub tunnel_idle: Duration,
+    /// What requests are told of client certificates.
+    pub client_certificates: ClientCertificates,
     /// `Alt-Svc` of every response.
     pub alt_svc: Option<String>,
     /// Where requests go.
@@ -226,6 +251,7 @@ impl Settings {
             rate_interval: runtime.watchdog.sweep_interval,
             max_requests: runtime.max_keepalive_requests,
             tunnel_idle: websocket.map_or(Duration::from_secs(60), |websocket| websocket.idle_timeout),
+            client_certificates: ClientCertificates::of(listener),
             alt_svc: listener
                 .alt_svc
                 .as_ref()

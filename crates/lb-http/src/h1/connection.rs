@@ -209,6 +209,7 @@ impl Connection {
             service: &self.service,
             request: head,
             client: self.client.address,
+            session: self.client.session.as_deref(),
             status: Some(reject.status),
             received: traffic.received,
             sent: traffic.sent,

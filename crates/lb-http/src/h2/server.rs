@@ -389,6 +389,7 @@ fn refuse(
         service,
         request: &head,
         client: client.address,
+        session: client.session.as_deref(),
         status: Some(reject.status),
         received: traffic.received,
         sent: traffic.sent,
