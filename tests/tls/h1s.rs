@@ -71,7 +71,7 @@ pub(crate) fn curl_speaks_both_versions() {
 
 pub(crate) fn h2load_over_tls_meets_no_error() {
     let site = Site::new();
-    let gateway = site.gateway("");
+    let gateway = Gateway::start(site.config("").runtime("max_keepalive_requests", 0));
     let url = format!("https://{}/bytes/1000", gateway.front());
     for extra in [&["-m", "20"][..], &["--h1"]] {
         let args = [&["-n", "5000", "-c", "20"][..], extra, &[&url]].concat();

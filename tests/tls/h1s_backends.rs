@@ -20,7 +20,12 @@ fn gateway(site: &Site, listener: Listener) -> Gateway {
 /// Both versions in front, both behind, all inside TLS.
 pub(crate) fn nginx_in_all_four_cells() {
     let site = Site::new();
-    let nginx = Nginx::tls(site.rig.files.path(), "s", true, &format!("{TELL} location /files {{ }}"));
+    let nginx = Nginx::tls(
+        site.rig.files.path(),
+        "s",
+        true,
+        &format!("ssl_protocols TLSv1.3; {TELL} location /files {{ }}"),
+    );
     std::fs::create_dir(nginx.root.join("files")).unwrap();
     std::fs::write(nginx.root.join("files/large"), pattern::bytes(3_000_000)).unwrap();
     let out = site.rig.file("out");
@@ -45,22 +50,22 @@ pub(crate) fn nginx_in_all_four_cells() {
 /// nginx ends each connection after one request, so that each request takes a handshake.
 pub(crate) fn sessions_with_backends_are_resumed() {
     let site = Site::new();
-    let nginx = Nginx::tls(
-        site.rig.files.path(),
-        "s",
-        true,
-        &format!("keepalive_requests 1; ssl_session_cache shared:a:1m; {TELL}"),
-    );
-    for key in ["h1", "h2"] {
-        let listener =
-            site.bare_listener("").backend_tls(nginx.address, "server.test", &site.rig.file("ca.pem"));
-        let gateway = gateway(&site, listener.backend_key("protocol", key));
-        let mut client = site.h1(&gateway);
-        let answers: Vec<_> = (0..6).map(|_| client.get("/").unwrap().text()).collect();
-        assert!(answers[0].trim_end().ends_with("server.test ."), "{key}: {answers:?}");
-        assert!(answers[1..].iter().all(|one| one.trim_end().ends_with(" r")), "{key}: {answers:?}");
-        gateway.wait_metric("backend_tls_handshakes_total", &[("result", "resumed")], |n| n == 5.0);
-        gateway.wait_metric("backend_tls_handshakes_total", &[("result", "full")], |n| n == 1.0);
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let server =
+            format!("ssl_protocols {version}; keepalive_requests 1; ssl_session_cache shared:a:1m; {TELL}");
+        let nginx = Nginx::tls(site.rig.files.path(), "s", true, &server);
+        for key in ["h1", "h2"] {
+            let listener =
+                site.bare_listener("").backend_tls(nginx.address, "server.test", &site.rig.file("ca.pem"));
+            let gateway = gateway(&site, listener.backend_key("protocol", key));
+            let mut client = site.h1(&gateway);
+            let answers: Vec<_> = (0..6).map(|_| client.get("/").unwrap().text()).collect();
+            let place = format!("{version} {key}: {answers:?}");
+            assert!(answers[0].trim_end().ends_with(&format!("{version} server.test .")), "{place}");
+            assert!(answers[1..].iter().all(|one| one.trim_end().ends_with(" r")), "{place}");
+            gateway.wait_metric("backend_tls_handshakes_total", &[("result", "resumed")], |n| n == 5.0);
+            gateway.wait_metric("backend_tls_handshakes_total", &[("result", "full")], |n| n == 1.0);
+        }
     }
 }
 
@@ -86,7 +91,7 @@ pub(crate) fn t_10_reasons_of_backends_are_not_shown_to_clients() {
                 let said = site.curl(gateway.front(), &[version, "-i", "https://server.test/"]);
                 let (head, body) = said.stdout.split_once("\r\n\r\n").unwrap_or_default();
                 assert!(head.contains(" 502"), "{what}, {name} to {key}: {head:?} {}", said.stderr);
-                assert_eq!(body, "502 Bad Gateway\n", "{what}, {name} to {key}");
+                assert_eq!(body, "502 Bad Gateway", "{what}, {name} to {key}");
                 let shown = head.to_ascii_lowercase();
                 assert!(["cert", "tls", "ssl", "name"].iter().all(|word| !shown.contains(word)), "{head}");
             }
@@ -102,7 +107,7 @@ pub(crate) fn t_05_an_http_backend_in_plaintext_fails_closed() {
         let listener = site.bare_listener("").backend_tls(site.backend.address, "server.test", &ca);
         let gateway = gateway(&site, listener.backend_key("protocol", key));
         let said = site.curl(gateway.front(), &["-d", "secret question", "https://server.test/"]);
-        assert_eq!(said.stdout, "502 Bad Gateway\n", "{key}: {}", said.stderr);
+        assert_eq!(said.stdout, "502 Bad Gateway", "{key}: {}", said.stderr);
         assert!(!site.backend.saw(b"secret question"));
     }
 }
@@ -116,7 +121,7 @@ pub(crate) fn a_backend_that_does_not_choose_http_2_is_not_spoken_to() {
     let gateway = gateway(&site, listener);
     for (version, name) in VERSIONS {
         let said = site.curl(gateway.front(), &[version, "https://server.test/"]);
-        assert_eq!(said.stdout, "502 Bad Gateway\n", "{name}: {}", said.stderr);
+        assert_eq!(said.stdout, "502 Bad Gateway", "{name}: {}", said.stderr);
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn t_03_a_host_with_other_rules_is_misdirected() {
             assert_eq!(status("open.test", host, &alice), "421", "{name}: {host}");
         }
         assert_eq!(status("closed.test", "server.test", &alice), "421", "{name}");
-        assert_eq!(site.backend.request_count(), 0, "{name}: the backend hears of none of them");
+        assert_eq!(site.backend.requests().len(), 0, "{name}: the backend hears of none of them");
         assert_eq!(status("closed.test", "closed.test", &alice), "200", "{name}");
         assert_eq!(
             status("closed.test", "closed.test", &[]),
