@@ -63,6 +63,8 @@ pub struct Exchange {
     /// Members whose connects failed.
     failed: Vec<usize>,
     retries: u32,
+    /// Connections that were about to end when the request came.
+    gone_away: u32,
     upload: Upload,
     /// The client takes no more at the moment.
     front_stall: Stall,
@@ -137,6 +139,7 @@ impl Exchange {
             member: None,
             failed: Vec::new(),
             retries: 0,
+            gone_away: 0,
             upload: Upload::new(has_body, expects, started),
             front_stall: Stall::default(),
             back_stall: Stall::default(),

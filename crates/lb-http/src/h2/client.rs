@@ -135,7 +135,14 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
-        self.mux.borrow_mut().set_driver(cx.waker());
+        let done = self.go_on(cx, deadline);
+        if done.is_pending() {
+            self.mux.borrow_mut().set_driver(cx.waker());
+        }
+        done
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
             let read = self.read(cx, now);

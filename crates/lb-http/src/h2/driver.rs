@@ -73,6 +73,7 @@ impl Wire {
         now: Instant,
     ) -> Poll<Result<(), Gone>> {
         let mut mux = mux.borrow_mut();
+        mux.send_queued();
         loop {
             let output = mux.output();
             let result = if output.is_empty() {

@@ -194,6 +194,7 @@ impl Mux {
             && let Some(increment) = stream.receive_window.consume(bytes)
         {
             frame::write::window_update(&mut self.out, stream.id, increment);
+            self.wake_driver();
         }
         self.release_connection(bytes);
     }
@@ -358,7 +359,7 @@ impl Mux {
             }
             self.resume(key);
         }
-        self.send_queued();
+        // What the windows let pass is sent when all that was read is taken: windows that open bit by bit would make small frames.
         Ok(Happening::Nothing)
     }
 
@@ -389,7 +390,6 @@ impl Mux {
             }
         }
         frame::write::settings_ack(&mut self.out);
-        self.send_queued();
         if first {
             for (_, stream) in &mut self.streams {
                 stream.wake();
@@ -440,7 +440,7 @@ impl Mux {
             stream.pending_at = 0;
         } else if stream.reset.is_none() {
             stream.reset = Some(if code == ErrorCode::REFUSED_STREAM && self.role == Role::Client {
-                Reset::Unprocessed
+                Reset::Unprocessed { goaway: false }
             } else {
                 Reset::Peer(code)
             });
@@ -454,7 +454,7 @@ impl Mux {
         if self.role == Role::Client {
             for (_, stream) in &mut self.streams {
                 if stream.id > last && stream.reset.is_none() {
-                    stream.reset = Some(Reset::Unprocessed);
+                    stream.reset = Some(Reset::Unprocessed { goaway: true });
                     stream.wake();
                 }
             }
