@@ -329,7 +329,7 @@ impl Exchange {
                     io,
                     self.now,
                 );
-                let back = connection.open(self.now);
+                let back = connection.open(u32::MAX, self.now);
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };

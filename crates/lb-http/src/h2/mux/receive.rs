@@ -450,7 +450,7 @@ impl Mux {
     }
 
     fn goaway_received(&mut self, last: u32) -> Result<Happening, FrameError> {
-        self.goaway_received = true;
+        self.goaway_received = Some(last);
         if self.role == Role::Client {
             for (_, stream) in &mut self.streams {
                 if stream.id > last && stream.reset.is_none() {
