@@ -480,13 +480,13 @@ impl Exchange {
         if traffic.sent > 0 {
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
-            self.front_stall.progress(self.now);
+            self.front_stall.progress(traffic.sent, self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
             let sent = back.take_traffic().sent;
             if sent > 0 {
                 metrics.bytes_client_to_backend.add(sent);
-                self.back_stall.progress(self.now);
+                self.back_stall.progress(sent, self.now);
             }
         }
     }

@@ -61,6 +61,12 @@ impl Mux {
         request: Option<Received<'_>>,
         now: Instant,
     ) -> Result<Happening, FrameError> {
+        if !self.peer.known && !matches!(piece, Piece::Settings(_)) {
+            return Err(FrameError::connection(
+                ErrorCode::PROTOCOL_ERROR,
+                "a first frame that is not SETTINGS",
+            ));
+        }
         match piece {
             Piece::Data { stream, bytes, flow_len, frame_bytes, end_of_frame, end_stream } => {
                 let charge = if end_of_frame && !end_stream && frame_bytes < TINY_DATA {
@@ -75,7 +81,7 @@ impl Mux {
                 self.skip(block).and(Err(fault))
             }
             Piece::Headers { stream, block, end_stream, .. } => match self.role {
-                Role::Server => self.request_headers(stream, block, end_stream, request),
+                Role::Server => self.request_headers(stream, block, end_stream, request, now),
                 Role::Client => self.response_headers(stream, block, end_stream, now),
             },
             Piece::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
@@ -214,6 +220,7 @@ impl Mux {
         block: &[u8],
         end_stream: bool,
         request: Option<Received<'_>>,
+        now: Instant,
     ) -> Result<Happening, FrameError> {
         if let Some(key) = self.find(id) {
             return self.trailers(key, block, end_stream);
@@ -247,9 +254,15 @@ impl Mux {
         }
         let mut reader = RequestReader::new(head, limits);
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
-        let reject = match reader.finish(end_stream) {
-            Ok(()) => None,
-            Err(Refusal::Answer(reject)) => Some(reject),
+        let (length, reject) = match reader.finish(end_stream) {
+            Ok(length) => (length, None),
+            Err(Refusal::Answer(reject)) => {
+                if reject.status == 431 {
+                    // The answer is cheap, the block was not (attack H2-04).
+                    self.charge(Charge::HeaderOverflow, now)?;
+                }
+                (None, Some(reject))
+            }
             Err(Refusal::Malformed(what)) => {
                 return Err(FrameError::stream(id, ErrorCode::PROTOCOL_ERROR, what));
             }
@@ -259,9 +272,7 @@ impl Mux {
             stream.received_head = true;
             stream.received_end = end_stream;
             stream.to_head = head.is_head();
-            if let BodyLength::Known(length) = head.body {
-                stream.expected = Some(length);
-            }
+            stream.expected = length;
         }
         Ok(match reject {
             None => Happening::Request(key),
