@@ -89,7 +89,7 @@ pub(crate) fn t_10_reasons_of_backends_are_not_shown_to_clients() {
             let gateway = gateway(&site, listener.backend_key("protocol", key));
             for (version, name) in VERSIONS {
                 let said = site.curl(gateway.front(), &[version, "-i", "https://server.test/"]);
-                let (head, body) = said.stdout.split_once("\r\n\r\n").unwrap_or_default();
+                let (head, body) = said.stdout.split_once("\n\n").unwrap_or_default();
                 assert!(head.contains(" 502"), "{what}, {name} to {key}: {head:?} {}", said.stderr);
                 assert_eq!(body, "502 Bad Gateway", "{what}, {name} to {key}");
                 let shown = head.to_ascii_lowercase();
