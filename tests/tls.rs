@@ -86,8 +86,11 @@ fn h1s_cases() -> Vec<Case> {
         h1s_rules::t_03_a_misdirected_request_costs_its_connection_nothing,
         h1s_rules::t_06_a_revoked_client_is_refused_on_h1s,
     ];
-    let alone =
-        testkit::cases![h1s::large_bodies_pass_in_bounded_memory, h1s::idle_connections_hold_no_buffers];
+    let alone = testkit::cases![
+        h1s::large_bodies_pass_in_bounded_memory,
+        h1s::idle_connections_hold_no_buffers,
+        h1s_backends::large_bodies_pass_to_backends_in_bounded_memory,
+    ];
     let curl = testkit::cases![
         h1s::curl_speaks_both_versions,
         h1s_backends::t_05_an_http_backend_in_plaintext_fails_closed,

@@ -3,7 +3,7 @@
 use testkit::certificates::Authority;
 use testkit::tls::Bridge;
 use testkit::tools::Nginx;
-use testkit::{Gateway, H2Backend, Listener, pattern};
+use testkit::{Front, Gateway, H2Backend, Listener, Usage, Version, pattern};
 
 use crate::site::{Site, VERSIONS};
 
@@ -123,6 +123,9 @@ pub(crate) fn a_backend_that_does_not_choose_http_2_is_not_spoken_to() {
         let said = site.curl(gateway.front(), &[version, "https://server.test/"]);
         assert_eq!(said.stdout, "502 Bad Gateway", "{name}: {}", said.stderr);
     }
+    // It is given up before a byte of HTTP is sent.
+    gateway.wait_metric("backend_connect_failures_total", &[], |n| n >= 2.0);
+    assert_eq!(gateway.metric("backend_connections_total", &[]), 0.0);
 }
 
 /// The gateway shows a certificate of its own where a backend asks for one.
@@ -161,6 +164,33 @@ pub(crate) fn a_client_certificate_is_shown_to_backends() {
     }
 }
 
+/// Two gateways in a row: 10 MiB in both directions, over each version in front and behind, in bounded memory.
+pub(crate) fn large_bodies_pass_to_backends_in_bounded_memory() {
+    const LARGE: usize = 10 * 1024 * 1024;
+    let site = Site::new();
+    let inner = Gateway::start(site.config("").runtime("max_keepalive_requests", 0));
+    let data = pattern::bytes(LARGE);
+    for key in ["h1", "h2"] {
+        let listener =
+            site.bare_listener("").backend_tls(inner.front(), "server.test", &site.rig.file("ca.pem"));
+        let outer = gateway(&site, listener.backend_key("protocol", key));
+        let exchange = |alpn: &str, length: usize| {
+            let bridge = site.bridge(&outer, alpn);
+            let version = if alpn == "h2" { Version::H2 } else { Version::H1 };
+            let mut front = Front::connect(version, bridge.address).unwrap();
+            let got = front.get(&format!("/bytes/{length}")).unwrap();
+            got.pattern.assert_complete(length as u64);
+            let said = front.request("POST", "/upload", &[], &data[..length]).unwrap();
+            assert_eq!(said.text(), format!("{length} right"), "{alpn} to {key}");
+        };
+        // What the first exchanges need once is not counted.
+        ["h2", "http/1.1"].map(|alpn| exchange(alpn, 100_000));
+        let usage = Usage::watch(&outer);
+        ["h2", "http/1.1"].map(|alpn| exchange(alpn, LARGE));
+        usage.assert_grew_less_than(&outer, 4 << 20);
+    }
+}
+
 /// A backend that speaks HTTP/2 by its own TLS stack and another that does not, in turn.
 pub(crate) fn backends_with_and_without_tls_are_mixed() {
     let site = Site::new();
@@ -178,8 +208,8 @@ pub(crate) fn backends_with_and_without_tls_are_mixed() {
     for alpn in ["h2", "http/1.1"] {
         let bridge = Bridge::start(site.client(&[alpn]), gateway.front(), "server.test");
         let mut answers = Vec::new();
-        let version = if alpn == "h2" { testkit::Version::H2 } else { testkit::Version::H1 };
-        let mut front = testkit::Front::connect(version, bridge.address).unwrap();
+        let version = if alpn == "h2" { Version::H2 } else { Version::H1 };
+        let mut front = Front::connect(version, bridge.address).unwrap();
         for _ in 0..6 {
             answers.push(front.get("/").unwrap().text());
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use testkit::h2::{frame, hpack};
 use testkit::process::Finished;
 use testkit::tls::{Bridge, TlsClient, TlsConnection};
 use testkit::tools::curl;
@@ -65,6 +66,23 @@ impl Site {
         let ca = self.rig.file("ca.pem").display().to_string();
         let to = format!("::{front}");
         curl(&[&["--cacert", &ca, "--connect-to", &to][..], args].concat())
+    }
+}
+
+/// The first request of a connection over HTTP/2, up to the end of its answer.
+pub(crate) fn ask_h2(connection: &mut TlsConnection, path: &str) -> std::io::Result<()> {
+    let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "server.test"), (":path", path)];
+    let head = frame::headers_in_pieces(1, &hpack::block(&fields), true, 16_384);
+    connection.send(&[frame::PREFACE, &frame::settings(&[]), &frame::settings_ack(), &head].concat())?;
+    loop {
+        let head = connection.exactly(9)?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        connection.exactly(length)?;
+        let (kind, flags, stream) = (head[3], head[4], head[8]);
+        // END_STREAM on DATA of our stream.
+        if kind == 0 && flags & 1 == 1 && stream == 1 {
+            return Ok(());
+        }
     }
 }
 
