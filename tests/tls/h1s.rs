@@ -4,7 +4,7 @@ use testkit::load::Load;
 use testkit::process::{SIGTERM, run};
 use testkit::tls::TlsClient;
 use testkit::tools::Tool;
-use testkit::{Config, Gateway, Listener, Usage, eventually, ms, pattern, seconds};
+use testkit::{Backend, Config, Gateway, Listener, Usage, eventually, ms, pattern, seconds};
 
 use crate::site::{Site, VERSIONS, ask, ask_h2};
 
@@ -196,6 +196,33 @@ pub(crate) fn c_07_the_access_log_tells_version_alpn_and_server_name() {
     assert_eq!(of("/one"), ("TLSv1.3".to_owned(), Some("http/1.1".to_owned())));
     assert_eq!(of("/two"), ("TLSv1.3".to_owned(), Some("h2".to_owned())));
     assert_eq!(of("/three"), ("TLSv1.2".to_owned(), None));
+}
+
+/// A connection ends with close_notify, so that the client can tell an end from a cut.
+pub(crate) fn the_end_of_a_connection_is_told_inside_tls() {
+    let site = Site::new();
+    let listener = site.listener("").http("keepalive_timeout_ms", 300);
+    let gateway = Gateway::start(site.config("").with_listener(listener));
+    for (version, path) in [("1.0", "/close/100000"), ("1.0", "/bytes/100000"), ("1.1", "/bytes/100000")] {
+        // A kept connection ends when it has been idle for too long.
+        for says in ["close", "keep-alive"] {
+            let mut connection = site.client(&["http/1.1"]).connect(gateway.front(), "server.test").unwrap();
+            let head = format!("Host: server.test\r\nConnection: {says}\r\n\r\n");
+            connection.send(format!("GET {path} HTTP/{version}\r\n{head}").as_bytes()).unwrap();
+            let place = format!("{version} {path} {says}");
+            let answer = connection.to_end().unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert!(answer.ends_with(&pattern::bytes(100_000)), "{place}: {} bytes", answer.len());
+        }
+    }
+    let mut connection = site.client(&["h2"]).connect(gateway.front(), "server.test").unwrap();
+    ask_h2(&mut connection, "/bytes/1000").unwrap();
+    assert!(!connection.to_end().unwrap().is_empty(), "GOAWAY, and close_notify");
+    // A body that could not be finished ends as a cut: its client has no other way to tell.
+    let liar = Backend::reply("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhalf a sent");
+    let gateway = Gateway::start(site.config("").with_listener(site.bare_listener("").backend(liar.address)));
+    let mut connection = site.client(&["http/1.1"]).connect(gateway.front(), "server.test").unwrap();
+    connection.send(b"GET / HTTP/1.0\r\nHost: server.test\r\n\r\n").unwrap();
+    assert!(connection.to_end().is_err());
 }
 
 /// HTTP/1.1 in great haste on kept connections, each inside TLS: nothing is lost or mixed up.

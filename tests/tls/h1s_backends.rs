@@ -1,9 +1,11 @@
 //! HTTP backends inside TLS.
 
 use testkit::certificates::Authority;
+use testkit::front::Upload;
+use testkit::process::SIGKILL;
 use testkit::tls::Bridge;
 use testkit::tools::Nginx;
-use testkit::{Front, Gateway, H2Backend, Listener, Usage, Version, pattern};
+use testkit::{Backend, Front, Gateway, H2Backend, Listener, Usage, Version, pattern, seconds};
 
 use crate::site::{Site, VERSIONS};
 
@@ -164,6 +166,34 @@ pub(crate) fn a_client_certificate_is_shown_to_backends() {
         let said =
             site.curl(closed.front(), &["-w", "%{http_code}", "-o", "/dev/null", "https://server.test/"]);
         assert_eq!(said.stdout, "400", "{key}: nginx answers so");
+    }
+}
+
+/// An end without close_notify is a cut, which anyone on the way can make: a body that ends so is not passed on as whole.
+pub(crate) fn a_backend_that_is_cut_off_has_not_ended() {
+    let site = Site::new();
+    let origin = Backend::start(|conn| {
+        conn.request()?;
+        conn.send("HTTP/1.1 200 OK\r\n\r\nhalf a sent")?;
+        conn.hold(seconds(10));
+        Ok(())
+    });
+    for alpn in ["http/1.1", "h2"] {
+        // It carries bytes, and nothing of it but TLS tells where a body ends.
+        let inner = Gateway::start(
+            site.config("").with_listener(Listener::tls(site.rig.files.path(), "s").backend(origin.address)),
+        );
+        let ca = site.rig.file("ca.pem");
+        let outer = gateway(&site, site.bare_listener("").backend_tls(inner.front(), "server.test", &ca));
+        let bridge = site.bridge(&outer, alpn);
+        let version = if alpn == "h2" { Version::H2 } else { Version::H1 };
+        let mut front = Front::connect(version, bridge.address).unwrap();
+        front.open("GET", "/", &[], Upload::None).unwrap();
+        assert_eq!(front.head().unwrap().status, 200, "{alpn}");
+        assert_eq!(front.piece().unwrap().as_deref(), Some(&b"half a sent"[..]), "{alpn}");
+        inner.process.signal(SIGKILL);
+        let next = front.piece();
+        assert!(next.is_err(), "{alpn}: {next:?}");
     }
 }
 

@@ -35,11 +35,12 @@ fn assert_all_served(said: &Finished, requests: usize) {
     assert!(said.stdout.contains(&format!("status codes: {requests} 2xx")), "{}", said.stdout);
 }
 
-/// New certificates every 200 ms, under connections of both versions that stay and that come and go.
+/// New certificates and a new file every 200 ms, under connections of both versions that stay and that come and go.
 pub(crate) fn rotation_under_load_drops_no_request() {
-    const ROUNDS: u32 = 25;
+    const ROUNDS: u32 = 20;
     let site = Site::new();
-    let gateway = Gateway::start(site.config("").runtime("max_keepalive_requests", 0));
+    let config = site.config("").runtime("max_keepalive_requests", 0);
+    let mut gateway = Gateway::start(config.clone());
     let front = gateway.front();
     let url = format!("https://{front}/");
     let stop = Arc::new(AtomicBool::new(false));
@@ -69,7 +70,10 @@ pub(crate) fn rotation_under_load_drops_no_request() {
         site.rig.authority.server(&["server.test"]).write(site.rig.files.path(), "s");
         let line = renew(&gateway);
         assert!(line.contains("\"ok\":1") && line.contains("\"fail\":0"), "round {round}: {line}");
-        std::thread::sleep(ms(200));
+        std::thread::sleep(ms(100));
+        let changed = config.clone().runtime("connect_timeout_ms", 4000 + round);
+        assert!(matches!(gateway.reload(changed), Reload::Complete(_)), "round {round}");
+        std::thread::sleep(ms(100));
     }
     stop.store(true, Ordering::SeqCst);
     let counts: Vec<_> = work.into_iter().map(|worker| worker.join().expect("nothing fails")).collect();
