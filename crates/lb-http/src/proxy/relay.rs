@@ -3,19 +3,22 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{FieldName, Fields, ResponseHead};
+use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
 use lb_core::retry::Failure;
+use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
 use super::timing::Stall;
+use super::tunnel::Tunnel;
 use super::{Exchange, Response, Stage, Turn};
 use crate::back::AnyBack;
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
 use crate::rules;
-use crate::service::HttpWorker;
+use crate::service::{HttpWorker, Service, Settings};
+use crate::websocket::handshake;
 
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -88,6 +91,8 @@ impl Exchange {
             now,
             settings,
             request,
+            service,
+            tunnel,
             ..
         } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
@@ -96,10 +101,17 @@ impl Exchange {
             if back_stall.is_on() {
                 flush_back(cx, back, back_stall, upload, *now);
             }
-            if upload.is_wanted() && !back_stall.is_on() {
-                let mut counted = Counted { to: back, bytes: 0 };
-                let result = front.poll_body(cx, &mut scratch, &mut counted);
-                let bytes = counted.bytes;
+            if let Some(tunnel) = tunnel {
+                tunnel.settle(cx, front, back, *now);
+                tunnel.hold(back_stall.is_on(), front_stall.is_on(), *now);
+            }
+            // Once the gateway has ended a tunnel, what still comes is read and thrown away.
+            let closing = tunnel.as_ref().is_some_and(|tunnel| tunnel.is_closing());
+            if upload.is_wanted() && (closing || !back_stall.is_on()) {
+                let (result, bytes) = match tunnel {
+                    None => count(front, cx, &mut scratch, back),
+                    Some(tunnel) => count(front, cx, &mut scratch, &mut tunnel.up(back, *now)),
+                };
                 match result {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
@@ -108,13 +120,15 @@ impl Exchange {
                             upload.finish(*now);
                         }
                     }
+                    Poll::Ready(Err(_)) if closing => upload.finish(*now),
                     Poll::Ready(Err(FrontError::Gone)) => return Stop::ClientGone,
                     Poll::Ready(Err(FrontError::Reject(reject))) => return Stop::Refused(reject),
                     Poll::Pending => {}
                 }
             }
             flush_back(cx, back, back_stall, upload, *now);
-            if front_stall.is_on() && pipe.is_none() && flush_front(cx, front, front_stall, *now).is_err() {
+            let gone = |result: Result<(), Gone>| result.is_err() && !closing;
+            if front_stall.is_on() && pipe.is_none() && gone(flush_front(cx, front, front_stall, *now)) {
                 return Stop::ClientGone;
             }
             if !response.done && pipe.is_none() && splices(front, back) {
@@ -131,15 +145,10 @@ impl Exchange {
                     }
                     Spliced::Stop(stop) => return stop,
                 }
-            } else if !response.done && !front_stall.is_on() {
-                let mut sink = ToClient {
-                    front: &mut *front,
-                    response,
-                    alt_svc: settings.alt_svc.as_deref(),
-                    upgrade: request.upgrade(),
-                };
-                let was_tunnel = sink.response.tunnel;
-                let room = sink.front.room();
+            } else if !response.done && (closing || !front_stall.is_on()) {
+                let was_tunnel = tunnel.is_some();
+                let room = front.room();
+                let mut sink = ToClient { front: &mut *front, response, tunnel, settings, request, service, now: *now };
                 match back.poll_response(cx, &mut scratch, room, &mut head, &mut sink) {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
@@ -150,14 +159,11 @@ impl Exchange {
                         if response.status != 0 {
                             *backend_status = Some(response.status);
                         }
-                        if response.tunnel {
-                            // The tunnel's clock runs for both directions.
-                            upload.moved(0, *now);
-                            if !was_tunnel {
-                                upload.reopen(*now);
-                            }
+                        if tunnel.is_some() && !was_tunnel {
+                            upload.reopen(*now);
                         }
                     }
+                    Poll::Ready(Err(_)) if closing => response.done = true,
                     Poll::Ready(Err(error)) => {
                         // What came before the fault is on its way; an abort must not overtake it more than needed.
                         let _ = front.poll_flush(cx);
@@ -165,22 +171,27 @@ impl Exchange {
                     }
                     Poll::Pending => {}
                 }
-                if flush_front(cx, front, front_stall, *now).is_err() {
+                if gone(flush_front(cx, front, front_stall, *now)) {
                     return Stop::ClientGone;
                 }
             }
+            if let Some(tunnel) = tunnel {
+                // What was read may be the gateway's reason to end it.
+                tunnel.settle(cx, front, back, *now);
+                moved |= !closing && tunnel.is_closing();
+                tunnel.hold(back_stall.is_on(), front_stall.is_on(), *now);
+            }
             if response.done {
-                if !response.tunnel {
-                    return Stop::Done;
-                }
+                let Some(tunnel) = tunnel else { return Stop::Done };
                 // A tunnel ends when both directions have, and what waits has left.
-                if !upload.is_wanted() && !back_stall.is_on() && !front_stall.is_on() {
+                if !moved && !upload.is_wanted() && !back_stall.is_on() && !front_stall.is_on() {
+                    tunnel.done();
                     return Stop::Done;
                 }
             }
             if !moved {
                 // Nobody reads from the client now: its hanging up would go unnoticed.
-                if !upload.is_wanted() && !response.tunnel && front.poll_hangup(cx).is_ready() {
+                if !upload.is_wanted() && tunnel.is_none() && front.poll_hangup(cx).is_ready() {
                     return Stop::ClientGone;
                 }
                 return Stop::Idle;
@@ -301,6 +312,18 @@ fn flush_front(
     }
 }
 
+/// Reads once from the client, and says how many bytes were passed on.
+#[inline]
+fn count(
+    front: &mut impl Front,
+    cx: &mut Context<'_>,
+    scratch: &mut Scratch,
+    to: &mut impl Sink,
+) -> (Poll<Result<Progress, FrontError>>, u64) {
+    let mut counted = Counted { to, bytes: 0 };
+    (front.poll_body(cx, scratch, &mut counted), counted.bytes)
+}
+
 /// Counts body bytes on their way.
 struct Counted<'a, S> {
     to: &'a mut S,
@@ -331,15 +354,42 @@ impl<S: Sink> Sink for Counted<'_, S> {
 struct ToClient<'a, F> {
     front: &'a mut F,
     response: &'a mut Response,
-    alt_svc: Option<&'a str>,
-    /// The protocol that the request asked for.
-    upgrade: &'a [u8],
+    tunnel: &'a mut Option<Box<Tunnel>>,
+    settings: &'a Settings,
+    request: &'a RequestHead,
+    service: &'a Rc<Service>,
+    now: Instant,
+}
+
+impl<F> ToClient<'_, F> {
+    /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
+    fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), UpstreamReject> {
+        // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
+        let agreed = head.fields.values(FieldName::Upgrade).next();
+        let asked = agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.request.upgrade()));
+        let Some(limits) = self.settings.websocket.filter(|_| asked) else {
+            return Err(UpstreamReject::UnaskedSwitch);
+        };
+        match (self.request.version, head.version) {
+            (Version::H2, Version::H2) => {}
+            (_, Version::H2) => handshake::complete_h2_response(head, self.request),
+            (Version::H2, _) => handshake::check_h1_response(head, self.request)
+                .map_err(|_| UpstreamReject::WebSocketHandshake)?,
+            // Both ends see the same handshake.
+            _ => {}
+        }
+        *self.tunnel = Some(Box::new(Tunnel::new(limits, self.service, cx, self.now)));
+        Ok(())
+    }
 }
 
 impl<F: Front> Sink for ToClient<'_, F> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        self.front.data(cx, bytes);
+        match self.tunnel {
+            None => self.front.data(cx, bytes),
+            Some(tunnel) => tunnel.down(self.front, self.now).data(cx, bytes),
+        }
     }
 
     fn trailers(&mut self, fields: &Fields) {
@@ -347,7 +397,10 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn end(&mut self) {
-        self.front.end();
+        match self.tunnel {
+            None => self.front.end(),
+            Some(tunnel) => tunnel.down(self.front, self.now).end(),
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -356,7 +409,7 @@ impl<F: Front> Sink for ToClient<'_, F> {
 }
 
 impl<F: Front> ResponseSink for ToClient<'_, F> {
-    fn head(&mut self, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
         if head.is_interim() {
             self.response.interims = self.response.interims.saturating_add(1);
             if self.response.interims > MAX_INTERIM {
@@ -366,18 +419,14 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             self.front.interim(head);
             return Ok(Next::Head);
         }
-        if head.status == 101 {
-            // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
-            let agreed = head.fields.values(FieldName::Upgrade).next();
-            if !agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.upgrade)) {
-                return Err(UpstreamReject::UnaskedSwitch);
-            }
+        let switches = head.status == 101;
+        if switches {
+            self.switch(cx, head)?;
         }
-        rules::response(head, self.alt_svc);
+        rules::response(head, self.settings.alt_svc.as_deref());
         self.response.status = head.status;
         self.front.head(head);
-        if head.status == 101 {
-            self.response.tunnel = true;
+        if switches {
             self.front.switch();
             return Ok(Next::Tunnel);
         }
