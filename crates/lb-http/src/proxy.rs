@@ -67,6 +67,8 @@ pub struct Exchange {
     /// Members whose connects failed.
     failed: Vec<usize>,
     retries: u32,
+    /// Connections that were about to end when the request came.
+    gone_away: u32,
     upload: Upload,
     /// The client takes no more at the moment.
     front_stall: Stall,
@@ -148,6 +150,7 @@ impl Exchange {
             member: None,
             failed: Vec::new(),
             retries: 0,
+            gone_away: 0,
             upload: Upload::new(has_body, expects, started),
             front_stall: Stall::default(),
             back_stall: Stall::default(),
@@ -338,7 +341,7 @@ impl Exchange {
                     io,
                     self.now,
                 );
-                let back = connection.open(self.now);
+                let back = connection.open(u32::MAX, self.now);
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
@@ -500,7 +503,7 @@ impl Exchange {
             }
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
-            self.front_stall.progress(self.now);
+            self.front_stall.progress(traffic.sent, self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
             let sent = back.take_traffic().sent;
@@ -509,7 +512,7 @@ impl Exchange {
                     tunnel.touch(self.now);
                 }
                 metrics.bytes_client_to_backend.add(sent);
-                self.back_stall.progress(self.now);
+                self.back_stall.progress(sent, self.now);
             }
         }
     }
