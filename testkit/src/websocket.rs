@@ -76,7 +76,11 @@ pub fn read(wire: &mut Wire) -> Result<Option<(u8, Vec<u8>)>, Fault> {
         }
         if wire.fill()? == 0 {
             let left = wire.pending().len();
-            return if left == 0 { Ok(None) } else { Err(Fault::Truncated(format!("a frame after {left} bytes"))) };
+            return if left == 0 {
+                Ok(None)
+            } else {
+                Err(Fault::Truncated(format!("a frame after {left} bytes")))
+            };
         }
     }
 }

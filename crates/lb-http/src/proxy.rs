@@ -3,6 +3,7 @@
 
 mod dial;
 mod relay;
+mod sinks;
 mod timing;
 mod tunnel;
 
@@ -30,8 +31,8 @@ use crate::service::{Member, Service, Settings};
 use crate::websocket::handshake;
 use dial::{Connect, Dial};
 use timing::{Stall, Upload};
-pub use tunnel::TunnelLimits;
 use tunnel::Tunnel;
+pub use tunnel::TunnelLimits;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

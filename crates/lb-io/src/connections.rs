@@ -30,7 +30,11 @@ pub struct Connections {
 impl Connections {
     /// An empty registry in [`Phase::Serving`].
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { phase: Cell::new(Phase::Serving), wakers: RefCell::default(), followers: RefCell::default() })
+        Rc::new(Self {
+            phase: Cell::new(Phase::Serving),
+            wakers: RefCell::default(),
+            followers: RefCell::default(),
+        })
     }
 
     /// What connections may do now. Read at every turn of a connection.

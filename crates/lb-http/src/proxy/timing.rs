@@ -182,7 +182,8 @@ impl Exchange {
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
         if let Some(tunnel) = &self.tunnel {
-            let stalls = tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
             let due = stalls.into_iter().flatten().chain([tunnel.due()]).flatten().min();
             return due.unwrap_or(self.now + FAR);
         }
@@ -227,7 +228,8 @@ impl Exchange {
         let http = &self.settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if let Some(tunnel) = &self.tunnel {
-            let stalls = tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
             let expired = if stalls.into_iter().flatten().any(come) {
                 Some(tunnel::Expired::Limit(Close::WRITE_TIMEOUT))
             } else {

@@ -213,13 +213,16 @@ mod tests {
         let mut head = request(b"GET", fields);
         complete_h2_request(&mut head, &key(*b"the sample nonce"));
         assert_eq!(check_h1_request(&head), Ok(()));
-        assert_eq!(names(&head.fields), [
-            "sec-websocket-protocol",
-            "sec-websocket-extensions",
-            "cookie",
-            "sec-websocket-version",
-            "sec-websocket-key"
-        ]);
+        assert_eq!(
+            names(&head.fields),
+            [
+                "sec-websocket-protocol",
+                "sec-websocket-extensions",
+                "cookie",
+                "sec-websocket-version",
+                "sec-websocket-key"
+            ]
+        );
         let mut wire = Vec::new();
         head.target = text(&mut head.fields, b"/chat");
         crate::h1::encode_request(&head, &mut wire);

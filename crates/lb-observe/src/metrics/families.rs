@@ -2,7 +2,8 @@
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
-    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
