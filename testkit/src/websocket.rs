@@ -42,7 +42,10 @@ pub fn to_client(payload: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// What a server proves itself with to a client that sent this `Sec-WebSocket-Key`.
 pub fn accept_key(key: &str) -> String {
-    STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
+    let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let mut text = [0; 28];
+    STANDARD.encode_slice(digest, &mut text).unwrap();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Reads a frame at the start of `bytes`, whichever side sent it: its first byte, its payload without the mask, and how many bytes the frame
