@@ -3,14 +3,16 @@
 
 mod dial;
 mod relay;
+mod sinks;
 mod timing;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{BodyLength, FieldName, RequestHead};
+use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
 use lb_core::retry::{self, Attempt, Failure};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
@@ -28,8 +30,11 @@ use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Member, Service, Settings};
 use crate::session::Session;
+use crate::websocket::handshake;
 use dial::{Connect, Dial};
 use timing::{Stall, Upload};
+use tunnel::Tunnel;
+pub use tunnel::TunnelLimits;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,8 @@ pub struct Exchange {
     /// The backend takes no more at the moment.
     back_stall: Stall,
     response: Response,
+    /// Set from the switch of protocols on.
+    tunnel: Option<Box<Tunnel>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
     backend_status: Option<u16>,
     /// Response bytes on their way past user space.
@@ -110,7 +117,6 @@ struct Response {
     status: u16,
     interims: u8,
     done: bool,
-    tunnel: bool,
 }
 
 /// What one turn of the state machine came to.
@@ -135,7 +141,13 @@ impl Exchange {
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
         let session = client.session.clone();
         let serves = session.as_ref().is_none_or(|session| session.serves(request.authority()));
-        rules::request(&mut request, &client.hop, &mut service.worker.io.rng.borrow_mut());
+        let mut rng = service.worker.io.rng.borrow_mut();
+        rules::request(&mut request, &client.hop, &mut rng);
+        if request.version == Version::H2 && !request.upgrade.is_empty() {
+            let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+            handshake::complete_h2_request(&mut request, &handshake::key(nonce.to_be_bytes()));
+        }
+        drop(rng);
         Self {
             service,
             settings,
@@ -154,6 +166,7 @@ impl Exchange {
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
+            tunnel: None,
             backend_status: None,
             pipe: None,
             received: 0,
@@ -464,10 +477,18 @@ impl Exchange {
         use timing::Expired;
         let Some(expired) = self.what_expired() else { return Turn::Again };
         match expired {
-            Expired::TunnelIdle => {
-                self.reason = "tunnel_idle";
+            Expired::Tunnel(tunnel::Expired::Limit(close)) => {
+                if let (Some(tunnel), Stage::Relay { back, .. }) = (&mut self.tunnel, &mut self.stage) {
+                    tunnel.close(cx, close, front, back, self.now);
+                }
+                Turn::Again
+            }
+            // What a side has not taken by now, it does not want.
+            Expired::Tunnel(tunnel::Expired::Linger) if self.front_stall.is_on() => {
+                front.abort();
                 Turn::End(End::Broken)
             }
+            Expired::Tunnel(tunnel::Expired::Linger) => Turn::End(End::Complete),
             Expired::ClientRead => {
                 self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
                 self.reason = "write_timeout";
@@ -499,6 +520,9 @@ impl Exchange {
         let traffic = front.take_traffic();
         self.received = self.received.saturating_add(traffic.received);
         if traffic.sent > 0 {
+            if let Some(tunnel) = &mut self.tunnel {
+                tunnel.touch(self.now);
+            }
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
             self.front_stall.progress(traffic.sent, self.now);
@@ -506,6 +530,9 @@ impl Exchange {
         if let Stage::Relay { back, .. } = &mut self.stage {
             let sent = back.take_traffic().sent;
             if sent > 0 {
+                if let Some(tunnel) = &mut self.tunnel {
+                    tunnel.touch(self.now);
+                }
                 metrics.bytes_client_to_backend.add(sent);
                 self.back_stall.progress(sent, self.now);
             }
@@ -542,7 +569,7 @@ impl Exchange {
             backend: member
                 .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
                 .map(|member| member.name.as_str()),
-            reason: self.reason,
+            reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).unwrap_or(self.reason),
             retries: self.retries,
         }
     }

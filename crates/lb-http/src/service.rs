@@ -18,7 +18,7 @@ use lb_security::ClientTls;
 use crate::h1::request::HeadLimits;
 use crate::h2::frame::BlockLimits;
 use crate::h2::{ClientSettings, MAX_BLOCK_FRAMES};
-use crate::proxy::Exchange;
+use crate::proxy::{Exchange, TunnelLimits};
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
 
 /// Bytes that a header block may take on the wire beyond what its list may take decoded: padding, and representations that are longer
@@ -191,10 +191,10 @@ pub struct Settings {
     pub rate_interval: Duration,
     /// Requests that a connection may carry; 0 = any number.
     pub max_requests: u32,
-    /// Both sides of a tunnel silent for this long end it.
-    pub tunnel_idle: Duration,
     /// What requests are told of client certificates.
     pub client_certificates: ClientCertificates,
+    /// Limits of WebSocket tunnels, where they are let through.
+    pub websocket: Option<TunnelLimits>,
     /// `Alt-Svc` of every response.
     pub alt_svc: Option<String>,
     /// Where requests go.
@@ -250,8 +250,8 @@ impl Settings {
             min_upload_rate: runtime.watchdog.body_progress_min_bps,
             rate_interval: runtime.watchdog.sweep_interval,
             max_requests: runtime.max_keepalive_requests,
-            tunnel_idle: websocket.map_or(Duration::from_secs(60), |websocket| websocket.idle_timeout),
             client_certificates: ClientCertificates::of(listener),
+            websocket: websocket.map(TunnelLimits::new),
             alt_svc: listener
                 .alt_svc
                 .as_ref()

@@ -10,6 +10,7 @@ use lb_observe::metrics::RejectReason;
 use super::authority;
 use super::framing::{Delimiter, Fault, Framing};
 use crate::exchange::Reject;
+use crate::websocket::handshake;
 
 /// Field lines that any configuration can allow.
 pub const MAX_FIELDS: usize = 256;
@@ -134,6 +135,8 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
             asked.filter(|line| head.fields.slice(line.value).eq_ignore_ascii_case(b"websocket"))
         {
             head.upgrade = line.value;
+            handshake::check_h1_request(head)
+                .map_err(|fault| Reject::new(fault.status(), RejectReason::WebSocketHandshake))?;
         }
     }
     let keep_alive = if http10 { keep_alive && !close } else { !close };

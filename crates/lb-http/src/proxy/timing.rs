@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Exchange, Stage};
+use super::{Exchange, Stage, tunnel};
+use crate::websocket::Close;
 
 /// Sweeps that an upload is given before its rate counts.
 const RATE_GRACE_SWEEPS: u32 = 5;
+
+/// As good as never.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes per second that a side has to take, to count as one that takes anything.
 const LEAST_RATE: u64 = 64;
@@ -161,8 +165,8 @@ impl Upload {
 /// A deadline that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
-    /// Nothing passed through the tunnel.
-    TunnelIdle,
+    /// A limit of the tunnel.
+    Tunnel(tunnel::Expired),
     /// The client does not read.
     ClientRead,
     /// The client does not send.
@@ -177,12 +181,14 @@ impl Exchange {
     /// The earliest moment at which something may have expired.
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
+        if let Some(tunnel) = &self.tunnel {
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let due = stalls.into_iter().flatten().chain([tunnel.due()]).flatten().min();
+            return due.unwrap_or(self.now + FAR);
+        }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
-        let rest = if self.response.tunnel {
-            [Some(self.upload.progress + self.settings.tunnel_idle), None]
-        } else {
-            [Some(self.started + http.total_timeout), self.phase_due()]
-        };
+        let rest = [Some(self.started + http.total_timeout), self.phase_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
         // There is always the first of `rest`.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
@@ -213,7 +219,7 @@ impl Exchange {
     }
 
     fn counts_rate(&self) -> bool {
-        self.settings.min_upload_rate > 0 && !self.response.tunnel && self.waits_for_client()
+        self.settings.min_upload_rate > 0 && self.tunnel.is_none() && self.waits_for_client()
     }
 
     /// What has expired by now, if anything.
@@ -221,15 +227,21 @@ impl Exchange {
         let now = self.now;
         let http = &self.settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if let Some(tunnel) = &self.tunnel {
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let expired = if stalls.into_iter().flatten().any(come) {
+                Some(tunnel::Expired::Limit(Close::WRITE_TIMEOUT))
+            } else {
+                tunnel.expired(now)
+            };
+            return expired.map(Expired::Tunnel);
+        }
         if come(self.front_stall.due(http.write_timeout)) {
             return Some(Expired::ClientRead);
         }
         if come(self.back_stall.due(http.write_timeout)) {
             return Some(Expired::Backend);
-        }
-        if self.response.tunnel {
-            return come(Some(self.upload.progress + self.settings.tunnel_idle))
-                .then_some(Expired::TunnelIdle);
         }
         let total = come(Some(self.started + http.total_timeout));
         if total && (self.front_stall.is_on() || matches!(self.stage, Stage::Flush)) {

@@ -2,7 +2,8 @@
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
-    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
+    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -156,6 +157,9 @@ families! {
         HTTP_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "http_request_duration_seconds",
             [LISTENER, ROUTE, fixed::<HttpVersion>("version")], "seconds",
             "From the first byte of the request head to the last byte of the response, or to the abort.";
+        WEBSOCKET_TUNNELS: Kind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
+        WEBSOCKET_TUNNELS_ENDED: Kind::Counter, "websocket_tunnels_ended_total",
+            [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
         REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [fixed::<RejectReason>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
         HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",

@@ -62,13 +62,14 @@ fn absolute_targets_become_origin_form() {
 #[test]
 fn only_websocket_upgrades_are_honoured() {
     let upgrade = |token: &str| {
-        ok(&format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n\r\n"))
-            .1
-            .upgrade()
-            .to_vec()
+        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{key}\r\n")
     };
-    assert_eq!(upgrade("WebSocket"), b"WebSocket");
-    assert_eq!(upgrade("h2c"), b"");
+    assert_eq!(ok(&upgrade("WebSocket")).1.upgrade(), b"WebSocket");
+    assert_eq!(ok(&upgrade("h2c")).1.upgrade(), b"");
+    // A handshake that no server could agree to goes no further.
+    assert_eq!(status(&upgrade("websocket").replace("Key: d", "Key: ")), 400);
+    assert_eq!(status(&upgrade("websocket").replace(": 13", ": 8")), 426);
 }
 
 #[test]
