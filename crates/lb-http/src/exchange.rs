@@ -131,6 +131,8 @@ pub enum BackError {
     },
     /// The backend said that it has not processed the request (REFUSED_STREAM, or GOAWAY with an earlier last stream).
     Unprocessed,
+    /// The backend reset the stream with this HTTP/2 error code.
+    Reset(u32),
     /// The backend broke the protocol or a limit, or ended too early.
     Reject(UpstreamReject),
 }

@@ -2,6 +2,8 @@
 //! is told when something fails.
 
 mod dial;
+mod grpc;
+mod health;
 mod relay;
 mod timing;
 
@@ -20,13 +22,16 @@ use tokio::time::Instant;
 
 use crate::answer;
 use crate::back::AnyBack;
-use crate::exchange::{Front, Reject};
+use crate::exchange::{Front, Reject, Traffic};
+use crate::grpc::Failure as CallFailure;
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Outcome, Wait, Way};
 use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Member, Service, Settings};
 use dial::{Connect, Dial};
+use grpc::Call;
+use health::Health;
 use timing::{Stall, Upload};
 
 /// How an exchange ended.
@@ -69,6 +74,8 @@ pub struct Exchange {
     /// The backend takes no more at the moment.
     back_stall: Stall,
     response: Response,
+    /// What a gRPC call needs besides.
+    call: Option<Box<Call>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
     backend_status: Option<u16>,
     /// Response bytes on their way past user space.
@@ -88,6 +95,8 @@ enum Stage {
     Dial(Dial),
     /// Another exchange is making the connection that this one will share.
     Wait { wait: Wait, since: Instant },
+    /// The gateway answers itself how its backends are.
+    Health(Box<Health>),
     /// Messages are moving.
     Relay { back: AnyBack, reused: bool, born: Instant },
     /// The response is complete and on its last way to the client.
@@ -102,6 +111,8 @@ struct Response {
     interims: u8,
     done: bool,
     tunnel: bool,
+    /// Its length was not announced: trailers can end it at any time.
+    takes_trailers: bool,
 }
 
 /// What one turn of the state machine came to.
@@ -125,7 +136,9 @@ impl Exchange {
         let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
         rules::request(&mut request, &client.hop, &mut service.worker.io.rng.borrow_mut());
+        let call = Call::of(&settings, &request, started);
         Self {
+            call,
             service,
             settings,
             request,
@@ -187,6 +200,7 @@ impl Exchange {
                     }
                     Poll::Pending => Turn::Wait,
                 },
+                Stage::Health(_) => self.health(cx, front),
                 Stage::Relay { .. } => self.relay(cx, front),
                 Stage::Flush => self.flush(cx, front),
             };
@@ -212,6 +226,9 @@ impl Exchange {
 
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
     fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
+        if let Some(turn) = self.begin_call(cx, front) {
+            return turn;
+        }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         let Some(at) = pool.pick(|at| !self.failed.contains(&at)) else { return self.unavailable(cx, front) };
@@ -276,6 +293,7 @@ impl Exchange {
 
     /// Nobody is left who could take the request.
     fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.call_failed(CallFailure::Connect);
         let status = if self.failed.is_empty() { 503 } else { 502 };
         self.answer(cx, front, status, "no_backend")
     }
@@ -290,6 +308,9 @@ impl Exchange {
             } else {
                 self.request.fields.push_copy(b"Host", self.request.authority);
             }
+        }
+        if let Some(call) = &self.call {
+            call.forward(&mut self.request, self.now);
         }
         back.request(&self.request);
         self.back_stall = Stall::default();
@@ -313,6 +334,7 @@ impl Exchange {
         let error = match result {
             Ok(stream) => {
                 shard.connections.inc();
+                member.metrics.set_reachable(true);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
                     self.begin(member, back, false, self.now);
@@ -339,6 +361,7 @@ impl Exchange {
             ticket.fail();
         }
         shard.connect_failures.inc();
+        member.metrics.set_reachable(false);
         let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
         if timed_out {
             self.service.worker.metrics.backend_connect_timeouts.inc();
@@ -355,6 +378,7 @@ impl Exchange {
             self.stage = Stage::Choose { fresh: false };
             return Turn::Again;
         }
+        self.call_failed(CallFailure::Connect);
         if timed_out {
             self.answer(cx, front, 504, "connect_timeout")
         } else {
@@ -392,6 +416,9 @@ impl Exchange {
     /// The client went away; the backend is told by closing its connection.
     fn client_gone(&mut self) -> Turn {
         self.reason = "client_gone";
+        if let Some(call) = &mut self.call {
+            call.cancelled();
+        }
         Turn::End(End::Broken)
     }
 
@@ -404,6 +431,9 @@ impl Exchange {
         reason: &'static str,
     ) -> Turn {
         self.reason = reason;
+        if self.call.is_some() {
+            return self.answer_call(cx, front, status);
+        }
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that nobody takes it for whole.
             front.abort();
@@ -432,6 +462,7 @@ impl Exchange {
         if self.response.status == 0 {
             self.backend_status = Some(status);
         }
+        self.call_failed(grpc::failure_of(reason));
         self.answer(cx, front, status, reason.name())
     }
 
@@ -452,6 +483,12 @@ impl Exchange {
             }
             Expired::Upload => self.refuse(cx, front, Reject::new(408, RejectReason::BodyTimeout)),
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, RejectReason::BodyRate)),
+            Expired::CallDeadline => self.call_expired(cx, front),
+            Expired::CallIdle => {
+                self.call_failed(CallFailure::Idle);
+                self.answer(cx, front, 504, "grpc_idle")
+            }
+            Expired::HealthWatch => Turn::Again,
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }
@@ -473,6 +510,7 @@ impl Exchange {
         use crate::exchange::Back;
         let metrics = &self.service.worker.metrics;
         let traffic = front.take_traffic();
+        let mut moved = traffic != Traffic::default();
         self.received = self.received.saturating_add(traffic.received);
         if traffic.sent > 0 {
             self.sent = self.sent.saturating_add(traffic.sent);
@@ -480,11 +518,16 @@ impl Exchange {
             self.front_stall.progress(self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
-            let sent = back.take_traffic().sent;
+            let traffic = back.take_traffic();
+            moved |= traffic != Traffic::default();
+            let sent = traffic.sent;
             if sent > 0 {
                 metrics.bytes_client_to_backend.add(sent);
                 self.back_stall.progress(self.now);
             }
+        }
+        if moved && let Some(call) = &mut self.call {
+            call.moved(self.now);
         }
     }
 }
@@ -511,6 +554,7 @@ impl Exchange {
             request: &self.request,
             client: self.client,
             status: Some(self.response.status).filter(|status| *status != 0),
+            call: self.call.as_ref().map(|call| call.status()),
             received: self.received,
             sent: self.sent,
             duration: self.now - self.started,

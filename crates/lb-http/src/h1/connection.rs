@@ -200,7 +200,10 @@ impl Connection {
         let worker = Rc::clone(&self.service.worker);
         worker.metrics.request_rejected.of(reject.reason).inc();
         self.front.last_request();
-        answer::send(cx, &mut self.front, reject.status, &mut worker.response.borrow_mut());
+        let settings = self.service.settings();
+        let mut answer = worker.response.borrow_mut();
+        let told = answer::refuse(cx, &mut self.front, &settings, head, reject.status, &mut answer);
+        drop(answer);
         // As much as leaves at once, so that the record can say so; the rest leaves later.
         let _ = self.front.poll_flush(cx);
         let traffic = self.front.take_traffic();
@@ -209,7 +212,8 @@ impl Connection {
             service: &self.service,
             request: head,
             client: self.client.address,
-            status: Some(reject.status),
+            status: Some(told.status),
+            call: told.call,
             received: traffic.received,
             sent: traffic.sent,
             duration: started.elapsed(),

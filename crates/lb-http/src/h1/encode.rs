@@ -45,6 +45,9 @@ pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
         out.extend_from_slice(head.upgrade());
         out.extend_from_slice(b"\r\n");
+    } else if head.takes_trailers {
+        // This hop carries trailers on, so it may ask for them (RFC 9110 §10.1.4).
+        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -72,6 +75,11 @@ pub(super) fn response(head: &ResponseHead, chunked: bool, persistence: Persiste
     write_fields(&head.fields, out);
     if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    } else if let BodyLength::Known(length) = head.body
+        && head.fields.values(FieldName::ContentLength).next().is_none()
+    {
+        // HTTP/2 ends an empty body with its head and needs no length for it; here its absence means "until the connection closes".
+        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
     match persistence {
         Persistence::Silent => {}

@@ -3,17 +3,19 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{FieldName, Fields, ResponseHead};
+use lb_core::head::{FieldName, Fields, ResponseHead, Version};
 use lb_core::retry::Failure;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
+use super::grpc::Call;
 use super::timing::Stall;
 use super::{Exchange, Response, Stage, Turn};
 use crate::back::AnyBack;
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
+use crate::grpc::Failure as CallFailure;
 use crate::rules;
 use crate::service::HttpWorker;
 
@@ -52,6 +54,10 @@ impl Exchange {
             Stop::ClientGone => self.client_gone(),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
             Stop::Failed(BackError::Reject(reason)) => self.bad_response(cx, front, reason),
+            Stop::Failed(BackError::Reset(code)) => {
+                self.call_failed(CallFailure::Reset(code));
+                self.bad_response(cx, front, UpstreamReject::Reset)
+            }
             Stop::Failed(BackError::Unprocessed) => {
                 if self.may_retry(Failure::Unprocessed) {
                     self.service.worker.metrics.http_retries.of(RetryReason::Unprocessed).inc();
@@ -88,6 +94,7 @@ impl Exchange {
             now,
             settings,
             request,
+            call,
             ..
         } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
@@ -137,13 +144,17 @@ impl Exchange {
                     response,
                     alt_svc: settings.alt_svc.as_deref(),
                     upgrade: request.upgrade(),
+                    call: call.as_deref_mut(),
+                    cut: false,
                 };
                 let was_tunnel = sink.response.tunnel;
                 let room = sink.front.room();
-                match back.poll_response(cx, &mut scratch, room, &mut head, &mut sink) {
+                let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);
+                let cut = sink.cut;
+                match result {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
-                        response.done = progress == Progress::End;
+                        response.done = cut || progress == Progress::End;
                         if response.status != 0 || response.interims > 0 {
                             upload.answered(*now);
                         }
@@ -180,7 +191,9 @@ impl Exchange {
             }
             if !moved {
                 // Nobody reads from the client now: its hanging up would go unnoticed.
-                if !upload.is_wanted() && !response.tunnel && front.poll_hangup(cx).is_ready() {
+                // A stream tells of it whatever was sent before; a connection only behind what was sent.
+                let unread = !upload.is_wanted() || (back_stall.is_on() && request.version == Version::H2);
+                if unread && !response.tunnel && front.poll_hangup(cx).is_ready() {
                     return Stop::ClientGone;
                 }
                 return Stop::Idle;
@@ -334,6 +347,9 @@ struct ToClient<'a, F> {
     alt_svc: Option<&'a str>,
     /// The protocol that the request asked for.
     upgrade: &'a [u8],
+    call: Option<&'a mut Call>,
+    /// The client has its whole response, and the rest of the backend's is not for it.
+    cut: bool,
 }
 
 impl<F: Front> Sink for ToClient<'_, F> {
@@ -343,6 +359,9 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn trailers(&mut self, fields: &Fields) {
+        if let Some(call) = &mut self.call {
+            call.trailers(fields);
+        }
         self.front.trailers(fields);
     }
 
@@ -374,7 +393,10 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             }
         }
         rules::response(head, self.alt_svc);
-        self.response.status = head.status;
+        if let Some(call) = &mut self.call {
+            self.cut = call.response(head);
+        }
+        self.response.begun(head);
         self.front.head(head);
         if head.status == 101 {
             self.response.tunnel = true;
