@@ -26,7 +26,7 @@ pub(crate) fn h2_05_empty_data() {
         flood(&mut client, &frame::data(stream, b"", false), 200_000);
         assert_calmed("empty DATA", &mut client);
         watch.verdict(&rig, client.sent, 16 * MIB);
-        rig.assert_counted(Kind::TinyData);
+        rig.assert_counted(Kind::EmptyData);
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn h2_05_nothing_but_padding() {
         }
         assert_calmed("padding", &mut client);
         watch.verdict(&rig, client.sent, 16 * MIB);
-        rig.assert_counted(Kind::TinyData);
+        rig.assert_counted(Kind::EmptyData);
     }
 }
 
@@ -148,16 +148,16 @@ pub(crate) fn h2_06_answers_that_nobody_reads() {
 }
 
 pub(crate) fn h2_06_priority_flood() {
-    control_flood("PRIORITY", &frame::priority(1, 3), 200_000, Kind::Control);
+    control_flood("PRIORITY", &frame::priority(1, 3), 200_000, Kind::Priority);
 }
 
 pub(crate) fn h2_06_unknown_frame_flood() {
-    control_flood("unknown frames", &frame::frame(0xbb, 0, 0, []), 200_000, Kind::Control);
+    control_flood("unknown frames", &frame::frame(0xbb, 0, 0, []), 200_000, Kind::Unknown);
     control_flood(
         "unknown frames on a stream",
         &frame::frame(0xbb, 0xff, 1, b"12345"),
         200_000,
-        Kind::Control,
+        Kind::Unknown,
     );
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn h2_06_window_update_flood() {
     flood(&mut client, &frame::window_update(stream, 1), 200_000);
     assert_calmed("WINDOW_UPDATE", &mut client);
     watch.verdict(&rig, client.sent, 16 * MIB);
-    rig.assert_counted(Kind::Control);
+    rig.assert_counted(Kind::WindowUpdate);
 }
 
 pub(crate) fn h2_06_table_size_flapping() {

@@ -7,9 +7,6 @@ use std::time::Duration;
 use testkit::h2::{H2Response, code};
 use testkit::{Config, Exchange, Fault, Gateway, H2Client, Listener, Origin, Usage, Version, ms, seconds};
 
-/// What gateways count abuse in. The label is chosen in `Kind::label`, here and nowhere else.
-const FAMILY: &str = "http2_abuse_total";
-
 /// Kinds of abuse, as the ledger of architecture.md section 1 lists them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
@@ -17,25 +14,32 @@ pub(crate) enum Kind {
     LocalReset,
     Continuation,
     Headers,
-    TinyData,
+    EmptyData,
     Settings,
     Ping,
-    Control,
+    Priority,
+    Unknown,
+    WindowUpdate,
     WindowStall,
 }
 
 impl Kind {
-    fn label(self) -> &'static str {
+    /// Where it is counted: family, label and its value.
+    fn series(self) -> (&'static str, &'static str, &'static str) {
+        let abuse = |kind| ("http2_abuse_total", "kind", kind);
+        let rejected = |reason| ("request_rejected_total", "reason", reason);
         match self {
-            Kind::Reset => "reset",
-            Kind::LocalReset => "local_reset",
-            Kind::Continuation => "continuation",
-            Kind::Headers => "headers",
-            Kind::TinyData => "tiny_data",
-            Kind::Settings => "settings",
-            Kind::Ping => "ping",
-            Kind::Control => "control",
-            Kind::WindowStall => "window_stall",
+            Kind::Reset => abuse("peer_reset"),
+            Kind::LocalReset => abuse("local_reset"),
+            Kind::Continuation => abuse("header_overflow"),
+            Kind::Headers => rejected("header_too_large"),
+            Kind::EmptyData => abuse("empty_data"),
+            Kind::Settings => abuse("settings"),
+            Kind::Ping => abuse("ping"),
+            Kind::Priority => abuse("priority"),
+            Kind::Unknown => abuse("unknown"),
+            Kind::WindowUpdate => abuse("window_update"),
+            Kind::WindowStall => rejected("write_timeout"),
         }
     }
 }
@@ -104,7 +108,8 @@ impl Rig {
     /// Panics unless a metric counts that kind of abuse.
     #[track_caller]
     pub(crate) fn assert_counted(&self, kind: Kind) {
-        self.gateway.wait_metric(FAMILY, &[("kind", kind.label())], |count| count > 0.0);
+        let (family, label, value) = kind.series();
+        self.gateway.wait_metric(family, &[(label, value)], |count| count > 0.0);
     }
 }
 

@@ -232,10 +232,10 @@ pub(crate) fn windows_follow_the_configuration() {
     assert_eq!(client.settings.get(&setting::INITIAL_WINDOW_SIZE), Some(&100_000));
     assert_eq!(client.settings.get(&setting::MAX_CONCURRENT_STREAMS), Some(&17));
     assert_eq!(client.send_windows.connection(), 300_000);
-    let stream = client.open("POST", "/slow/1", &[], false).unwrap();
-    // A byte more than the stream's window holds.
+    // The backend reads nothing for a while: once what lies between is full, the window stays shut.
+    let stream = client.open("POST", "/slow/4000", &[], false).unwrap();
     let piece = frame::data(stream, [0; 10_000], false);
-    client.send_anyway(piece.repeat(400));
+    client.send_anyway(piece.repeat(2000));
     client.until("an end", seconds(5), |c| c.streams[&stream].is_over() || c.gone.is_some()).unwrap();
     let blamed = client.streams[&stream].reset == Some(code::FLOW_CONTROL_ERROR)
         || client.goaways.iter().any(|g| g.code == code::FLOW_CONTROL_ERROR);

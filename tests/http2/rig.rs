@@ -55,7 +55,10 @@ impl Rig {
         cell: Cell,
         script: impl Fn(&mut dyn Exchange) -> Result<(), Fault> + Send + Sync + 'static,
     ) -> Rig {
-        Rig::on(cell, Origin::start(cell.back, script), |listener| listener)
+        let origin = Origin::start(cell.back, script);
+        // One worker: backend connections are counted, and each worker has its own.
+        let config = config().runtime("workers", 1).listener(listener(&origin));
+        Rig { gateway: Gateway::start(config), origin, cell }
     }
 
     pub(crate) fn on(cell: Cell, origin: Origin, change: impl FnOnce(Listener) -> Listener) -> Rig {

@@ -60,7 +60,7 @@ pub static BUDGETS: [Budget; KINDS] = [
     budget(Charge::EmptyData, "empty_data", 100, 10, "H2-05"),
     // Messages of a few bytes are the ordinary case of a chatty gRPC stream.
     budget(Charge::TinyData, "tiny_data", 10_000, 10_000, "H2-05"),
-    budget(Charge::Settings, "settings", 20, 1, "H2-06"),
+    budget(Charge::Settings, "settings", 100, 10, "H2-06"),
     // gRPC measures its round trip with one ping after the other.
     budget(Charge::Ping, "ping", 1_000, 1_000, "H2-06"),
     budget(Charge::Priority, "priority", 1_000, 1_000, "H2-06"),

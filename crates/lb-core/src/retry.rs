@@ -11,8 +11,14 @@ pub enum Failure {
         /// Whether any byte of the request was handed to the kernel.
         sent: bool,
     },
-    /// The backend said that it has not processed the request (RFC 9113 §8.7).
-    Unprocessed,
+    /// The backend said that it has not processed the request, because it takes no more at the moment (REFUSED_STREAM, RFC 9113 §8.7).
+    Refused,
+    /// The backend said that it has not processed the request, because it is about to end the connection (GOAWAY, RFC 9113 §6.8). It
+    /// says nothing against the backend, and costs it nothing.
+    GoneAway {
+        /// How often that has happened to this request.
+        before: u32,
+    },
     /// Anything later, or on a connection made for this request.
     Later,
 }
@@ -28,12 +34,19 @@ pub struct Attempt {
     pub body_consumed: bool,
 }
 
+/// Connections that may end under one request. A backend that ends each after a few requests meets a burst of many with as many GOAWAYs.
+const MAX_GONE_AWAY: u32 = 32;
+
 /// Whether another attempt loses nothing and repeats nothing (RFC 9110 §9.2.2, RFC 9112 §9.5).
 pub fn may_retry(failure: Failure, attempt: Attempt) -> bool {
-    attempt.tries_left > 0
+    let tries_left = match failure {
+        Failure::GoneAway { before } => before < MAX_GONE_AWAY,
+        _ => attempt.tries_left > 0,
+    };
+    tries_left
         && !attempt.body_consumed
         && match failure {
-            Failure::Connect | Failure::Unprocessed => true,
+            Failure::Connect | Failure::Refused | Failure::GoneAway { .. } => true,
             Failure::Stale { sent } => !sent || attempt.idempotent,
             Failure::Later => false,
         }
@@ -58,6 +71,10 @@ mod tests {
         assert!(may_retry(Failure::Stale { sent: true }, Attempt { idempotent: true, ..base }));
         assert!(!may_retry(Failure::Later, Attempt { idempotent: true, ..base }));
         assert!(!may_retry(Failure::Connect, Attempt { tries_left: 0, ..base }));
+        let tired = Attempt { tries_left: 0, ..base };
+        assert!(may_retry(Failure::Refused, base) && !may_retry(Failure::Refused, tired));
+        assert!(may_retry(Failure::GoneAway { before: 31 }, tired));
+        assert!(!may_retry(Failure::GoneAway { before: 32 }, base));
         assert!(!may_retry(Failure::Connect, Attempt { body_consumed: true, ..base }));
     }
 

@@ -129,8 +129,11 @@ pub enum BackError {
         /// Whether any byte of the request was handed to the kernel.
         sent: bool,
     },
-    /// The backend said that it has not processed the request (REFUSED_STREAM, or GOAWAY with an earlier last stream).
-    Unprocessed,
+    /// The backend said that it has not processed the request.
+    Unprocessed {
+        /// By GOAWAY with an earlier last stream; otherwise by REFUSED_STREAM.
+        goaway: bool,
+    },
     /// The backend reset the stream with this HTTP/2 error code.
     Reset(u32),
     /// The backend broke the protocol or a limit, or ended too early.

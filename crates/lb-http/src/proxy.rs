@@ -68,6 +68,8 @@ pub struct Exchange {
     /// Members whose connects failed.
     failed: Vec<usize>,
     retries: u32,
+    /// Connections that were about to end when the request came.
+    gone_away: u32,
     upload: Upload,
     /// The client takes no more at the moment.
     front_stall: Stall,
@@ -150,6 +152,7 @@ impl Exchange {
             member: None,
             failed: Vec::new(),
             retries: 0,
+            gone_away: 0,
             upload: Upload::new(has_body, expects, started),
             front_stall: Stall::default(),
             back_stall: Stall::default(),
@@ -348,7 +351,7 @@ impl Exchange {
                     io,
                     self.now,
                 );
-                let back = connection.open(self.now);
+                let back = connection.open(u32::MAX, self.now);
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
@@ -515,7 +518,7 @@ impl Exchange {
         if traffic.sent > 0 {
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
-            self.front_stall.progress(self.now);
+            self.front_stall.progress(traffic.sent, self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
             let traffic = back.take_traffic();
@@ -523,7 +526,7 @@ impl Exchange {
             let sent = traffic.sent;
             if sent > 0 {
                 metrics.bytes_client_to_backend.add(sent);
-                self.back_stall.progress(self.now);
+                self.back_stall.progress(sent, self.now);
             }
         }
         if moved && let Some(call) = &mut self.call {

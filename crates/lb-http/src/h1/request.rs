@@ -73,6 +73,10 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         // A forward proxy's method; its early data would be a second message (attack H1-14).
         return Err(Reject::new(405, RejectReason::Method));
     }
+    if method == b"PRI" {
+        // Reserved, so that nobody takes the preface of HTTP/2 for a request (RFC 9113 §11.6).
+        return Err(Reject::new(400, RejectReason::Method));
+    }
     if target.len() > limits.target {
         return Err(Reject::new(414, RejectReason::UriTooLong));
     }

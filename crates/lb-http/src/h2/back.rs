@@ -77,7 +77,7 @@ impl H2Back {
             return Poll::Ready(Err(BackError::Reject(reason)));
         }
         match stream.reset {
-            Some(Reset::Unprocessed) => Poll::Ready(Err(BackError::Unprocessed)),
+            Some(Reset::Unprocessed { goaway }) => Poll::Ready(Err(BackError::Unprocessed { goaway })),
             Some(Reset::Connection) if !self.has_head => Poll::Ready(Err(BackError::Closed { sent: true })),
             Some(Reset::Connection) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
             Some(Reset::Peer(code)) => Poll::Ready(Err(BackError::Reset(code.0))),

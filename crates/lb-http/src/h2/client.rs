@@ -88,14 +88,22 @@ impl ClientConnection {
         Rc::new(Self { mux, io, tls, born: now, used: Cell::new(now) })
     }
 
-    /// Opens a stream, if the backend takes one more.
-    pub(crate) fn open(&self, now: Instant) -> Option<H2Back> {
+    /// Opens a stream, if the backend takes one more. A connection that has had `lifetime` streams is retired instead.
+    pub(crate) fn open(&self, lifetime: u32, now: Instant) -> Option<H2Back> {
         let key = {
             let mut mux = self.mux.borrow_mut();
+            if mux.opened() >= lifetime {
+                mux.go_away(false, ErrorCode::NO_ERROR, "");
+            }
             mux.takes_streams().then(|| mux.open())?
         };
         self.used.set(now);
         Some(H2Back::new(Rc::clone(&self.mux), key, Rc::clone(&self.io), self.tls))
+    }
+
+    /// How many streams the backend has processed, if it has said that it takes no more.
+    pub(crate) fn served(&self) -> Option<u32> {
+        self.mux.borrow().served()
     }
 
     /// Whether no stream can ever be opened on it again.
@@ -135,7 +143,14 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
-        self.mux.borrow_mut().set_driver(cx.waker());
+        let done = self.go_on(cx, deadline);
+        if done.is_pending() {
+            self.mux.borrow_mut().set_driver(cx.waker());
+        }
+        done
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
             let read = self.read(cx, now);

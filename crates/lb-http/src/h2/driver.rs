@@ -22,6 +22,9 @@ pub(super) enum Ended {
     Fault(FrameError),
 }
 
+/// Bytes that are read after the end so that a close does not become a reset.
+const MAX_DISCARD: usize = 1024 * 1024;
+
 /// A connection's socket.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -39,6 +42,8 @@ pub(super) struct Wire {
     stalled: Option<Instant>,
     /// A header block is being read since.
     head: Option<Instant>,
+    /// Bytes thrown away after the end.
+    discarded: usize,
     pub(super) io: Rc<WorkerIo>,
 }
 
@@ -61,6 +66,7 @@ impl Wire {
             pinged: None,
             stalled: None,
             head: None,
+            discarded: 0,
             io,
         }
     }
@@ -73,6 +79,7 @@ impl Wire {
         now: Instant,
     ) -> Poll<Result<(), Gone>> {
         let mut mux = mux.borrow_mut();
+        mux.send_queued();
         loop {
             let output = mux.output();
             let result = if output.is_empty() {
@@ -141,14 +148,17 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away; ready at the end.
+    /// Reads and throws away; ready at the end, or when more comes than can have been on its way.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let io = Rc::clone(&self.io);
         let mut scratch = io.scratch.borrow_mut();
         loop {
             match ready!(self.stream.poll_recv(cx, scratch.bytes_mut())) {
                 Ok([]) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
+                Ok(input) => self.discarded = self.discarded.saturating_add(input.len()),
+            }
+            if self.discarded > MAX_DISCARD {
+                return Poll::Ready(());
             }
         }
     }

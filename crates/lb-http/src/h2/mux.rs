@@ -113,7 +113,8 @@ pub(super) struct Mux {
     next_id: u32,
     /// The last stream that is served, once the peer was told so.
     goaway_sent: Option<u32>,
-    goaway_received: bool,
+    /// The last stream that the peer has processed, once it has said that it takes no more.
+    goaway_received: Option<u32>,
     /// The peer has answered the PING that was sent with the first GOAWAY.
     pub(super) ping_answered: bool,
     closed: bool,
@@ -179,7 +180,7 @@ impl Mux {
             highest: 0,
             next_id: 1,
             goaway_sent: None,
-            goaway_received: false,
+            goaway_received: None,
             ping_answered: false,
             closed: false,
             driver: None,
@@ -196,7 +197,7 @@ impl Mux {
     pub(super) fn takes_streams(&self) -> bool {
         let most = self.peer.max_concurrent_streams.min(self.limits.max_concurrent_streams);
         !self.closed
-            && !self.goaway_received
+            && self.goaway_received.is_none()
             && self.goaway_sent.is_none()
             && self.next_id < MAX_STREAM_ID
             && self.streams.len() < usize::try_from(most).unwrap_or(usize::MAX)
@@ -204,7 +205,20 @@ impl Mux {
 
     /// Whether new streams may ever be opened from this end again.
     pub(super) fn is_retired(&self) -> bool {
-        self.closed || self.goaway_received || self.goaway_sent.is_some() || self.next_id >= MAX_STREAM_ID
+        self.closed
+            || self.goaway_received.is_some()
+            || self.goaway_sent.is_some()
+            || self.next_id >= MAX_STREAM_ID
+    }
+
+    /// Streams that were opened from this end.
+    pub(super) fn opened(&self) -> u32 {
+        self.next_id / 2
+    }
+
+    /// Of the streams that were opened from this end, how many the peer had processed when it said that it would take no more.
+    pub(super) fn served(&self) -> Option<u32> {
+        self.goaway_received.map(|last| last.div_ceil(2)).filter(|served| *served <= self.opened())
     }
 
     /// Opens a stream from this end.

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use lb_config::Pool as PoolLimits;
 use tokio::time::Instant;
@@ -14,7 +15,10 @@ use super::back::H2Back;
 use super::client::ClientConnection;
 
 /// Streams that a connection is expected to take while its SETTINGS are still to come (RFC 9113 §6.5.2 recommends no fewer).
-const EXPECTED_STREAMS: usize = 100;
+const EXPECTED_STREAMS: u32 = 100;
+
+/// How long a connection's lifetime is taken for that of the next.
+const LEARNED_FOR: Duration = Duration::from_secs(10);
 
 /// The connections.
 #[derive(Debug, Default)]
@@ -25,6 +29,8 @@ pub(crate) struct H2Pool {
     ended: Cell<u64>,
     failed: Cell<u64>,
     waiting: Cell<usize>,
+    /// After how many streams the backend ended a connection, and when.
+    learned: Cell<Option<(u32, Instant)>>,
     wakers: RefCell<Vec<Waker>>,
 }
 
@@ -42,12 +48,13 @@ pub(crate) enum Way {
 impl H2Pool {
     /// The way to a stream.
     pub(crate) fn way(self: &Rc<Self>, now: Instant) -> Way {
-        let open = self.connections.borrow().iter().find_map(|connection| connection.open(now));
+        let lifetime = self.lifetime(now);
+        let open = self.connections.borrow().iter().find_map(|connection| connection.open(lifetime, now));
+        let expected = usize::try_from(EXPECTED_STREAMS.min(lifetime)).unwrap_or(usize::MAX);
+        let room = self.dials.get().saturating_mul(expected.saturating_sub(1));
         match open {
             Some(stream) => Way::Open(stream),
-            None if self.waiting.get()
-                < self.dials.get().saturating_mul(EXPECTED_STREAMS.saturating_sub(1)) =>
-            {
+            None if self.waiting.get() < room => {
                 self.waiting.set(self.waiting.get().saturating_add(1));
                 Way::Wait(Wait {
                     pool: Rc::clone(self),
@@ -58,6 +65,22 @@ impl H2Pool {
             }
             None => Way::Dial(self.ticket()),
         }
+    }
+
+    /// How many streams a connection is given.
+    ///
+    /// A backend that ends each connection after some number of streams (nginx's `keepalive_requests`) turns all away that come after
+    /// the last one. So that number is learned from its GOAWAY and kept to for a while, rather than found out by each burst anew.
+    fn lifetime(&self, now: Instant) -> u32 {
+        self.connections.borrow_mut().retain(|connection| {
+            if let Some(served) = connection.served().filter(|served| *served > 0) {
+                self.learned.set(Some((served, now)));
+            }
+            !connection.is_retired()
+        });
+        let learned = self.learned.get().filter(|(_, at)| now < *at + LEARNED_FOR);
+        self.learned.set(learned);
+        learned.map_or(u32::MAX, |(streams, _)| streams)
     }
 
     fn ticket(self: &Rc<Self>) -> DialTicket {

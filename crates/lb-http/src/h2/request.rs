@@ -150,8 +150,8 @@ impl<'a> RequestReader<'a> {
         Ok(())
     }
 
-    /// The block is complete; `end_stream` says that no body follows.
-    pub(super) fn finish(self, end_stream: bool) -> Result<(), Refusal> {
+    /// The block is complete; `end_stream` says that no body follows. Returns the announced length of the body.
+    pub(super) fn finish(self, end_stream: bool) -> Result<Option<u64>, Refusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
@@ -196,6 +196,11 @@ impl<'a> RequestReader<'a> {
             (true, Some(1..)) => return malformed("a body was announced and none follows"),
             (true, Some(0)) => BodyLength::Known(0),
             (true, None) => BodyLength::None,
+            (false, Some(0)) => {
+                // Whether nothing follows is known when the stream ends, and not before (attack H2-09).
+                head.fields.remove(FieldName::ContentLength);
+                BodyLength::Unknown
+            }
             (false, Some(length)) => BodyLength::Known(length),
             (false, None) => BodyLength::Unknown,
         };
@@ -215,7 +220,7 @@ impl<'a> RequestReader<'a> {
         if self.cookies > 1 {
             join_cookies(head);
         }
-        Ok(())
+        Ok(length)
     }
 }
 
@@ -252,7 +257,7 @@ mod tests {
         for (name, value) in fields {
             reader.field(name.as_bytes(), value.as_bytes());
         }
-        reader.finish(end_stream).map(|()| head)
+        reader.finish(end_stream).map(|_| head)
     }
 
     const GET: [(&str, &str); 4] =

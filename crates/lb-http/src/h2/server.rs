@@ -125,8 +125,20 @@ impl Connection {
             self.registered = true;
             self.guard.set_waker(cx.waker());
         }
-        self.mux.borrow_mut().set_driver(cx.waker());
         let settings = self.service.settings();
+        let done = self.go_on(cx, deadline, &settings);
+        if done.is_pending() {
+            self.mux.borrow_mut().set_driver(cx.waker());
+        }
+        done
+    }
+
+    fn go_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &mut Deadline<'_>,
+        settings: &Rc<Settings>,
+    ) -> Poll<()> {
         loop {
             let now = Instant::now();
             match self.guard.phase() {
@@ -141,7 +153,7 @@ impl Connection {
                 let over = self.wire.poll_discard(cx).is_ready() || deadline.poll(cx, until);
                 return if over { Poll::Ready(()) } else { Poll::Pending };
             }
-            if self.read(cx, &settings, now).is_err() {
+            if self.read(cx, settings, now).is_err() {
                 return Poll::Ready(());
             }
             if let Poll::Ready(Err(_)) = self.wire.poll_write(cx, &self.mux, now) {
@@ -151,11 +163,11 @@ impl Connection {
                 continue;
             }
             self.rest(now);
-            let Some(due) = self.due(&settings) else { return Poll::Pending };
+            let Some(due) = self.due(settings) else { return Poll::Pending };
             if !deadline.poll(cx, due) {
                 return Poll::Pending;
             }
-            if self.expired(&settings, Instant::now()) {
+            if self.expired(settings, Instant::now()) {
                 return Poll::Ready(());
             }
         }

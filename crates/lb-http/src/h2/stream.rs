@@ -75,8 +75,8 @@ pub(super) enum Reset {
     Peer(ErrorCode),
     /// We did, because of what the peer sent.
     Ours(ErrorCode),
-    /// The peer said that it had not processed the stream, and the connection goes on without it (RFC 9113 §6.8).
-    Unprocessed,
+    /// The peer said that it has not processed the stream: by GOAWAY (RFC 9113 §6.8), or else by REFUSED_STREAM (§8.7).
+    Unprocessed { goaway: bool },
     /// The connection has ended.
     Connection,
 }

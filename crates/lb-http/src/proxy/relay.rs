@@ -58,8 +58,11 @@ impl Exchange {
                 self.call_failed(CallFailure::Reset(code));
                 self.bad_response(cx, front, UpstreamReject::Reset)
             }
-            Stop::Failed(BackError::Unprocessed) => {
-                if self.may_retry(Failure::Unprocessed) {
+            Stop::Failed(BackError::Unprocessed { goaway }) => {
+                let failure =
+                    if goaway { Failure::GoneAway { before: self.gone_away } } else { Failure::Refused };
+                if self.may_retry(failure) {
+                    self.gone_away = self.gone_away.saturating_add(u32::from(goaway));
                     self.service.worker.metrics.http_retries.of(RetryReason::Unprocessed).inc();
                     self.stage = Stage::Choose { fresh: false };
                     return Turn::Again;

@@ -61,6 +61,12 @@ impl Mux {
         request: Option<Received<'_>>,
         now: Instant,
     ) -> Result<Happening, FrameError> {
+        if !self.peer.known && !matches!(piece, Piece::Settings(_)) {
+            return Err(FrameError::connection(
+                ErrorCode::PROTOCOL_ERROR,
+                "a first frame that is not SETTINGS",
+            ));
+        }
         match piece {
             Piece::Data { stream, bytes, flow_len, frame_bytes, end_of_frame, end_stream } => {
                 let charge = if end_of_frame && !end_stream && frame_bytes < TINY_DATA {
@@ -75,7 +81,7 @@ impl Mux {
                 self.skip(block).and(Err(fault))
             }
             Piece::Headers { stream, block, end_stream, .. } => match self.role {
-                Role::Server => self.request_headers(stream, block, end_stream, request),
+                Role::Server => self.request_headers(stream, block, end_stream, request, now),
                 Role::Client => self.response_headers(stream, block, end_stream, now),
             },
             Piece::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
@@ -194,6 +200,7 @@ impl Mux {
             && let Some(increment) = stream.receive_window.consume(bytes)
         {
             frame::write::window_update(&mut self.out, stream.id, increment);
+            self.wake_driver();
         }
         self.release_connection(bytes);
     }
@@ -213,6 +220,7 @@ impl Mux {
         block: &[u8],
         end_stream: bool,
         request: Option<Received<'_>>,
+        now: Instant,
     ) -> Result<Happening, FrameError> {
         if let Some(key) = self.find(id) {
             return self.trailers(key, block, end_stream);
@@ -246,9 +254,15 @@ impl Mux {
         }
         let mut reader = RequestReader::new(head, limits);
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
-        let reject = match reader.finish(end_stream) {
-            Ok(()) => None,
-            Err(Refusal::Answer(reject)) => Some(reject),
+        let (length, reject) = match reader.finish(end_stream) {
+            Ok(length) => (length, None),
+            Err(Refusal::Answer(reject)) => {
+                if reject.status == 431 {
+                    // The answer is cheap, the block was not (attack H2-04).
+                    self.charge(Charge::HeaderOverflow, now)?;
+                }
+                (None, Some(reject))
+            }
             Err(Refusal::Malformed(what)) => {
                 return Err(FrameError::stream(id, ErrorCode::PROTOCOL_ERROR, what));
             }
@@ -258,9 +272,7 @@ impl Mux {
             stream.received_head = true;
             stream.received_end = end_stream;
             stream.to_head = head.is_head();
-            if let BodyLength::Known(length) = head.body {
-                stream.expected = Some(length);
-            }
+            stream.expected = length;
         }
         Ok(match reject {
             None => Happening::Request(key),
@@ -358,7 +370,7 @@ impl Mux {
             }
             self.resume(key);
         }
-        self.send_queued();
+        // What the windows let pass is sent when all that was read is taken: windows that open bit by bit would make small frames.
         Ok(Happening::Nothing)
     }
 
@@ -389,7 +401,6 @@ impl Mux {
             }
         }
         frame::write::settings_ack(&mut self.out);
-        self.send_queued();
         if first {
             for (_, stream) in &mut self.streams {
                 stream.wake();
@@ -440,7 +451,7 @@ impl Mux {
             stream.pending_at = 0;
         } else if stream.reset.is_none() {
             stream.reset = Some(if code == ErrorCode::REFUSED_STREAM && self.role == Role::Client {
-                Reset::Unprocessed
+                Reset::Unprocessed { goaway: false }
             } else {
                 Reset::Peer(code)
             });
@@ -450,11 +461,11 @@ impl Mux {
     }
 
     fn goaway_received(&mut self, last: u32) -> Result<Happening, FrameError> {
-        self.goaway_received = true;
+        self.goaway_received = Some(last);
         if self.role == Role::Client {
             for (_, stream) in &mut self.streams {
                 if stream.id > last && stream.reset.is_none() {
-                    stream.reset = Some(Reset::Unprocessed);
+                    stream.reset = Some(Reset::Unprocessed { goaway: true });
                     stream.wake();
                 }
             }

@@ -164,7 +164,7 @@ impl Mux {
     }
 
     /// Sends what waits in the streams, a quantum of each in turn. Those whose own window is closed leave the queue until it opens.
-    pub(super) fn send_queued(&mut self) {
+    pub(crate) fn send_queued(&mut self) {
         let mut moved = false;
         for _ in 0..self.queue.len() {
             if self.output().len() >= HIGH_WATER || self.send_window.available() == 0 {
