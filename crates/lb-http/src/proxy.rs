@@ -5,6 +5,7 @@ mod dial;
 mod grpc;
 mod health;
 mod relay;
+mod replay;
 mod timing;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::service::{Member, Service, Settings};
 use dial::{Connect, Dial};
 use grpc::Call;
 use health::Health;
+use replay::Replay;
 use timing::{Stall, Upload};
 
 /// How an exchange ended.
@@ -71,6 +73,8 @@ pub struct Exchange {
     /// Connections that were about to end when the request came.
     gone_away: u32,
     upload: Upload,
+    /// What of the body can be sent again.
+    replay: Replay,
     /// The client takes no more at the moment.
     front_stall: Stall,
     /// The backend takes no more at the moment.
@@ -154,6 +158,7 @@ impl Exchange {
             retries: 0,
             gone_away: 0,
             upload: Upload::new(has_body, expects, started),
+            replay: Replay::default(),
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
@@ -248,7 +253,7 @@ impl Exchange {
         match pooled {
             Some(reused) => {
                 let back = self.h1_back(reused.stream);
-                self.begin(member, back, true, reused.born);
+                self.begin(cx, member, back, true, reused.born);
             }
             None => self.stage = Stage::Dial(Dial::new(self.connect(member), None)),
         }
@@ -280,7 +285,7 @@ impl Exchange {
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
                 self.service.worker.metrics.pool_reuses.inc();
-                self.begin(member, AnyBack::H2(back), true, self.now);
+                self.begin(cx, member, AnyBack::H2(back), true, self.now);
             }
             Way::Wait(wait) => {
                 let since = match self.stage {
@@ -302,8 +307,15 @@ impl Exchange {
     }
 
     /// Sends the request on a connection that stands ready.
-    fn begin(&mut self, member: &Member, mut back: AnyBack, reused: bool, born: Instant) {
-        use crate::exchange::Back;
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        member: &Member,
+        mut back: AnyBack,
+        reused: bool,
+        born: Instant,
+    ) {
+        use crate::exchange::{Back, Sink};
         if self.request.fields.values(FieldName::Host).next().is_none() {
             // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
             if self.request.authority.is_empty() {
@@ -316,6 +328,12 @@ impl Exchange {
             call.forward(&mut self.request, self.now);
         }
         back.request(&self.request);
+        if self.upload.is_consumed() {
+            self.replay.send(cx, &mut back);
+            if self.upload.is_done() {
+                back.end();
+            }
+        }
         self.back_stall = Stall::default();
         self.upload.restart(self.now);
         self.stage = Stage::Relay { back, reused, born };
@@ -340,7 +358,7 @@ impl Exchange {
                 member.metrics.set_reachable(true);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
-                    self.begin(member, back, false, self.now);
+                    self.begin(cx, member, back, false, self.now);
                     return Turn::Again;
                 }
                 let io = Rc::clone(&self.service.worker.io);
@@ -355,7 +373,7 @@ impl Exchange {
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
-                self.begin(member, AnyBack::H2(back), false, self.now);
+                self.begin(cx, member, AnyBack::H2(back), false, self.now);
                 return Turn::Again;
             }
             Err(error) => error,
@@ -394,7 +412,7 @@ impl Exchange {
         let attempt = Attempt {
             tries_left: self.settings.http.retries.saturating_sub(self.retries),
             idempotent: retry::is_idempotent(self.request.method()),
-            body_consumed: self.upload.is_consumed(),
+            body_consumed: self.upload.is_consumed() && !self.replay.is_whole(),
         };
         let may =
             self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);

@@ -11,6 +11,7 @@ use lb_observe::metrics::{RetryReason, UpstreamReject};
 use tokio::time::Instant;
 
 use super::grpc::Call;
+use super::replay::Replay;
 use super::timing::Stall;
 use super::{Exchange, Response, Stage, Turn};
 use crate::back::AnyBack;
@@ -97,6 +98,7 @@ impl Exchange {
             now,
             settings,
             request,
+            replay,
             call,
             ..
         } = self;
@@ -107,7 +109,11 @@ impl Exchange {
                 flush_back(cx, back, back_stall, upload, *now);
             }
             if upload.is_wanted() && !back_stall.is_on() {
-                let mut counted = Counted { to: back, bytes: 0 };
+                if matches!(back, AnyBack::H1(_)) && replay.is_whole() {
+                    // It can say nothing of the kind.
+                    replay.forget();
+                }
+                let mut counted = Counted { to: back, bytes: 0, replay };
                 let result = front.poll_body(cx, &mut scratch, &mut counted);
                 let bytes = counted.bytes;
                 match result {
@@ -163,6 +169,7 @@ impl Exchange {
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
+                            replay.forget();
                         }
                         if response.tunnel {
                             // The tunnel's clock runs for both directions.
@@ -321,16 +328,19 @@ fn flush_front(
 struct Counted<'a, S> {
     to: &'a mut S,
     bytes: u64,
+    replay: &'a mut Replay,
 }
 
 impl<S: Sink> Sink for Counted<'_, S> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.replay.push(bytes);
         self.to.data(cx, bytes);
     }
 
     fn trailers(&mut self, fields: &Fields) {
+        self.replay.forget();
         self.to.trailers(fields);
     }
 

@@ -1,0 +1,63 @@
+//! The beginning of a request's body, kept while nobody has answered: a backend that speaks HTTP/2 may say that it has not processed a
+//! request (RFC 9113 §8.7) when a small body has left long since.
+
+use std::task::Context;
+
+use crate::exchange::Sink;
+
+/// The largest body that is kept.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// What was taken from the client and may have to be sent again.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    bytes: Vec<u8>,
+    /// Something is missing.
+    broken: bool,
+}
+
+impl Replay {
+    /// Keeps a piece of the body, if it still belongs to a whole.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        if self.bytes.len().saturating_add(piece.len()) > MAX_BYTES {
+            self.forget();
+        } else if !self.broken {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+
+    /// Keeps nothing of this body, now and later.
+    pub(super) fn forget(&mut self) {
+        self.broken = true;
+        self.bytes = Vec::new();
+    }
+
+    /// Whether all that was taken of the body is here.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.broken
+    }
+
+    /// Sends it again.
+    pub(super) fn send(&self, cx: &mut Context<'_>, to: &mut impl Sink) {
+        if !self.bytes.is_empty() {
+            to.data(cx, &self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_kept_whole_or_not_at_all() {
+        let mut replay = Replay::default();
+        replay.push(&[0; MAX_BYTES - 1]);
+        replay.push(&[0; 1]);
+        assert!(replay.is_whole() && replay.bytes.len() == MAX_BYTES);
+        replay.push(&[0; 1]);
+        assert!(!replay.is_whole() && replay.bytes.capacity() == 0);
+        replay.push(&[0; 1]);
+        assert!(!replay.is_whole() && replay.bytes.capacity() == 0);
+    }
+}
