@@ -221,7 +221,11 @@ pub(crate) fn a_stalled_upload_stalls_only_itself() {
 
 /// The windows of the configuration are those that the client gets to know.
 pub(crate) fn windows_follow_the_configuration() {
-    let origin = Origin::standard(Version::H1, "one");
+    // It reads nothing for a while: once what lies between is full, the window stays shut.
+    let origin = Origin::start(Version::H1, |_| {
+        std::thread::sleep(seconds(5));
+        Err(testkit::Fault::Closed)
+    });
     let keys = listener(&origin)
         .h2("initial_stream_window_size", 100_000)
         .h2("initial_connection_window_size", 300_000)
@@ -232,8 +236,7 @@ pub(crate) fn windows_follow_the_configuration() {
     assert_eq!(client.settings.get(&setting::INITIAL_WINDOW_SIZE), Some(&100_000));
     assert_eq!(client.settings.get(&setting::MAX_CONCURRENT_STREAMS), Some(&17));
     assert_eq!(client.send_windows.connection(), 300_000);
-    // The backend reads nothing for a while: once what lies between is full, the window stays shut.
-    let stream = client.open("POST", "/slow/4000", &[], false).unwrap();
+    let stream = client.open("POST", "/", &[], false).unwrap();
     let piece = frame::data(stream, [0; 10_000], false);
     client.send_anyway(piece.repeat(2000));
     client.until("an end", seconds(5), |c| c.streams[&stream].is_over() || c.gone.is_some()).unwrap();

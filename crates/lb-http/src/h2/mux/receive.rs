@@ -99,7 +99,9 @@ impl Mux {
 
     /// Resets one stream for what the peer did. All such resets are charged (attack H2-02).
     fn stream_error(&mut self, id: u32, code: ErrorCode, now: Instant) -> Result<Happening, FrameError> {
-        self.charge(Charge::LocalReset, now)?;
+        // A stream too many is no fault: the limit may not have reached the peer yet.
+        let charge = if code == ErrorCode::REFUSED_STREAM { Charge::Unwanted } else { Charge::LocalReset };
+        self.charge(charge, now)?;
         match self.find(id) {
             Some(key) => self.reset(key, code),
             None => {
