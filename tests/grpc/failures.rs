@@ -8,7 +8,8 @@ pub(crate) fn an_unreachable_backend_is_unavailable(front: Front) {
     let rig = Rig::new(front, testkit::ports::reserve());
     assert_code(&rig.call("raw", &["--path", "/test.Echo/Unary"]), "UNAVAILABLE");
     // Said in HTTP 200 and trailers only, for clients that look at nothing else.
-    let raw = rig.curl("/test.Echo/Unary", &["--data-binary", "x"]);
+    // Without a body: curl 7.88 fails or hangs when it is answered before it has sent its own.
+    let raw = rig.curl("/test.Echo/Unary", &["-X", "POST"]);
     let head = raw.stdout.to_ascii_lowercase();
     assert!(head.starts_with("http/2 200"), "{head}");
     assert!(head.contains("content-type: application/grpc") && head.contains("grpc-status: 14"), "{head}");
