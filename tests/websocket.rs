@@ -9,6 +9,10 @@
 mod attacks;
 #[path = "websocket/autobahn.rs"]
 mod autobahn;
+#[path = "websocket/drain.rs"]
+mod drain;
+#[path = "websocket/handshake.rs"]
+mod handshake;
 #[path = "websocket/limits.rs"]
 mod limits;
 #[path = "websocket/memory.rs"]
@@ -18,7 +22,7 @@ mod messages;
 #[path = "websocket/rig.rs"]
 mod rig;
 
-use rig::{H1_H1, H1S_H1, H2_H1, H2_H2, H2S_H1, H2S_H2};
+use rig::{H1_H1, H1_H2, H1S_H1, H2_H1, H2_H2, H2S_H1, H2S_H2};
 use testkit::harness::Case;
 use testkit::seconds;
 use testkit::tools::Tool::{Openssl, Peers, Wstest};
@@ -29,6 +33,7 @@ macro_rules! on_every_cell {
         vec![$(
             Case::new(concat!(stringify!($name), "_h1_h1"), || $module::$name(H1_H1)).needs(&[Peers]),
             Case::new(concat!(stringify!($name), "_h1s_h1"), || $module::$name(H1S_H1)).needs(&[Peers, Openssl]),
+            Case::new(concat!(stringify!($name), "_h1_h2"), || $module::$name(H1_H2)).needs(&[Peers]),
             Case::new(concat!(stringify!($name), "_h2_h1"), || $module::$name(H2_H1)).needs(&[Peers]),
             Case::new(concat!(stringify!($name), "_h2s_h1"), || $module::$name(H2S_H1)).needs(&[Peers, Openssl]),
             Case::new(concat!(stringify!($name), "_h2_h2"), || $module::$name(H2_H2)).needs(&[Peers]),
@@ -42,6 +47,7 @@ macro_rules! alone_on_plain_cells {
     ($($module:ident::$name:ident),* $(,)?) => {
         vec![$(
             Case::new(concat!(stringify!($name), "_h1_h1"), || $module::$name(H1_H1)).needs(&[Peers]).alone(),
+            Case::new(concat!(stringify!($name), "_h1_h2"), || $module::$name(H1_H2)).needs(&[Peers]).alone(),
             Case::new(concat!(stringify!($name), "_h2_h1"), || $module::$name(H2_H1)).needs(&[Peers]).alone(),
             Case::new(concat!(stringify!($name), "_h2_h2"), || $module::$name(H2_H2)).needs(&[Peers]).alone(),
         )*]
@@ -63,6 +69,7 @@ fn main() {
         limits::half_a_frame_ends_with_1008,
         limits::a_backend_that_takes_nothing_ends_with_1008,
         attacks::c_13_a_length_of_2_63_ends_the_tunnel,
+        drain::the_end_of_a_drain_ends_with_1001,
     ];
     cases.extend(alone_on_plain_cells![
         memory::a_client_that_never_reads_costs_no_memory,
@@ -75,8 +82,15 @@ fn main() {
         Case::new("deflate_is_untouched_h2", || messages::deflate_is_untouched(H2_H1)).needs(&[Peers]),
         Case::new("extended_connect_needs_leave", messages::extended_connect_needs_leave).needs(&[Peers]),
         Case::new("fragments_count_as_one_message", limits::fragments_count_as_one_message),
+        Case::new("a_wrong_proof_is_not_passed_on", handshake::a_wrong_proof_is_not_passed_on)
+            .needs(&[Peers]),
     ]);
     cases.extend(testkit::cases![
+        drain::a_tunnel_within_a_frame_is_told_when_it_ends,
+        handshake::broken_handshakes_are_refused,
+        handshake::a_backend_without_extended_connect_is_a_bad_gateway,
+        limits::a_frame_may_take_as_long_as_its_receiver,
+        limits::ends_are_counted,
         attacks::c_13_what_only_an_end_can_judge_passes,
         attacks::c_13_bytes_after_a_close_pass,
     ]);

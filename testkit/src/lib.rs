@@ -27,6 +27,7 @@ pub mod standard;
 pub mod tls;
 pub mod tools;
 pub mod usage;
+pub mod websocket;
 pub mod wire;
 
 pub use backend::Backend;

@@ -3,6 +3,7 @@
 use crate::rig::{Rig, SMUGGLED};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use testkit::websocket::{to_client, to_server};
 use testkit::{Backend, Fault, Listener, ms, request, seconds};
 
 const UPGRADE: &[(&str, &str)] = &[
@@ -25,19 +26,22 @@ pub(crate) fn h1_07_bytes_before_the_101_are_held() {
         seen_early.store(!nothing || !conn.wire.pending().is_empty(), Ordering::SeqCst);
         conn.wire.set_timeout(seconds(10));
         conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        conn.wire.exactly(to_server("").len())?;
         let bytes = conn.wire.exactly(SMUGGLED.len())?;
-        conn.send(bytes)?;
+        conn.send(to_client(bytes))?;
         conn.hold(seconds(10));
         Ok(())
     });
     let rig = Rig::with(backend, |config| config, Listener::websocket);
     let mut client = rig.gateway.client();
-    client.send([&request("GET", "/tunnel", UPGRADE, b"")[..], SMUGGLED.as_bytes()].concat()).unwrap();
+    // The frame's mask leaves the request in it as it is.
+    client.send([request("GET", "/tunnel", UPGRADE, b""), to_server(SMUGGLED)].concat()).unwrap();
     let (_, head) = client.head("GET").unwrap();
     assert_eq!(head.status, 101);
     assert!(!early.load(Ordering::SeqCst), "bytes arrived before the backend had agreed to a tunnel");
-    let echoed = client.wire.exactly(SMUGGLED.len()).unwrap();
-    assert_eq!(echoed, SMUGGLED.as_bytes(), "the held bytes are the tunnel's first");
+    let expected = to_client(SMUGGLED);
+    let echoed = client.wire.exactly(expected.len()).unwrap();
+    assert_eq!(echoed, expected, "the held bytes are the tunnel's first");
     assert_eq!(rig.gateway.get("/plain").text(), "plain");
 }
 

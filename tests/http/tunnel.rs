@@ -1,6 +1,7 @@
 //! Upgrades.
 
 use crate::rig::{gateway, gateway_with};
+use testkit::websocket::{read, to_client, to_server};
 use testkit::{Backend, Client, Fault, Listener, pattern, request, seconds};
 
 const FIELDS: &[(&str, &str)] = &[
@@ -26,13 +27,11 @@ fn echo() -> Backend {
         if !head.headers.has("upgrade") {
             return conn.respond(200, &[("Connection", "close")], b"plain");
         }
-        conn.send([SWITCH, "hello"].concat())?;
-        while !conn.wire.pending().is_empty() || conn.wire.fill()? > 0 {
-            let bytes = conn.wire.pending().to_vec();
-            conn.wire.consume(bytes.len());
-            conn.send(bytes)?;
+        conn.send([SWITCH.as_bytes(), &to_client("hello")].concat())?;
+        while let Some((_, message)) = read(&mut conn.wire)? {
+            conn.send(to_client(message))?;
         }
-        conn.send("goodbye")
+        conn.send(to_client("goodbye"))
     })
 }
 
@@ -41,7 +40,7 @@ fn switched(client: &mut Client) {
     client.send(request("GET", "/chat?room=1", FIELDS, b"")).unwrap();
     let (_, head) = client.head("GET").unwrap();
     assert_eq!(head.status, 101);
-    assert_eq!(client.wire.exactly(5).unwrap(), b"hello", "what the backend sent behind its 101");
+    assert_eq!(client.wire.exactly(7).unwrap(), to_client("hello"), "what the backend sent behind its 101");
 }
 
 pub(crate) fn bytes_flow_both_ways() {
@@ -50,19 +49,21 @@ pub(crate) fn bytes_flow_both_ways() {
     let mut client = gateway.client();
     switched(&mut client);
     for round in 0..10 {
-        // Not frames, not HTTP: the tunnel is opaque.
+        // Whatever a frame holds, it is not looked at.
         let message = [&[0x81, round, 0, 0xff][..], b"GET / HTTP/1.1\r\n\r\n"].concat();
-        client.send(&message).unwrap();
-        assert_eq!(client.wire.exactly(message.len()).unwrap(), message);
+        client.send(to_server(&message)).unwrap();
+        let expected = to_client(&message);
+        assert_eq!(client.wire.exactly(expected.len()).unwrap(), expected);
     }
     let bulk = pattern::bytes(5_000_000);
     let writer = client.wire.stream().try_clone().unwrap();
-    let sent = bulk.clone();
+    let sent = to_server(&bulk);
     let sending = std::thread::spawn(move || {
         use std::io::Write;
         (&writer).write_all(&sent).unwrap();
     });
-    assert!(client.wire.exactly(bulk.len()).unwrap() == bulk);
+    let expected = to_client(&bulk);
+    assert!(client.wire.exactly(expected.len()).unwrap() == expected);
     sending.join().unwrap();
     // The backend's end ends the client's connection.
     backend.cut();
@@ -75,9 +76,9 @@ pub(crate) fn half_close_passes() {
     let gateway = gateway_with(&[&backend], |config| config, Listener::websocket);
     let mut client = gateway.client();
     switched(&mut client);
-    client.send("last words").unwrap();
+    client.send(to_server("last words")).unwrap();
     client.finish();
-    assert_eq!(client.wire.to_end().unwrap(), b"last wordsgoodbye");
+    assert_eq!(client.wire.to_end().unwrap(), [to_client("last words"), to_client("goodbye")].concat());
 
     // From the other side: the backend stops sending, and still listens.
     let listening = Backend::start(|conn| {
@@ -91,7 +92,7 @@ pub(crate) fn half_close_passes() {
     client.send(request("GET", "/", FIELDS, b"")).unwrap();
     assert_eq!(client.head("GET").unwrap().1.status, 101);
     assert_eq!(client.wire.to_end().unwrap(), b"");
-    client.send("are you there?").unwrap();
+    client.send(to_server("are you there?")).unwrap();
     client.finish();
     testkit::eventually("the bytes arrive", seconds(5), || listening.saw(b"are you there?"));
 }
@@ -162,7 +163,7 @@ pub(crate) fn refusal_passes() {
 pub(crate) fn a_tunnel_ends_with_its_backend() {
     let backend = Backend::start(|conn| {
         conn.head()?;
-        conn.send([SWITCH, "hello"].concat())?;
+        conn.send([SWITCH.as_bytes(), &to_client("hello")].concat())?;
         // Not the kit's gentle end: the socket is closed at once, and what comes then is answered with a reset.
         Err(Fault::Reset)
     });
@@ -171,7 +172,7 @@ pub(crate) fn a_tunnel_ends_with_its_backend() {
     switched(&mut client);
     // The backend is gone for good; the client learns that it sends no more, and sends all the same.
     for _ in 0..3 {
-        client.send_anyway("into the void");
+        client.send_anyway(to_server("into the void"));
         std::thread::sleep(testkit::ms(50));
     }
     gateway.wait_metric("connections_inflight", &[], |v| v == 0.0);

@@ -5,7 +5,7 @@ use testkit::{Backend, Client, Config, Gateway, Listener, Usage, request, second
 
 const MIB: u64 = 1 << 20;
 
-const FIELDS: &[(&str, &str)] = &[
+pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),

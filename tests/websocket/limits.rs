@@ -2,7 +2,8 @@
 
 use crate::attacks::{SWITCH, close_code, switched};
 use crate::rig::{Cell, Rig, assert_closed};
-use testkit::{Backend, Config, Gateway, Listener, seconds};
+use testkit::websocket::{to_client, to_server};
+use testkit::{Backend, Config, Gateway, Listener, ms, seconds};
 
 pub(crate) fn a_large_message_ends_with_1009(cell: Cell) {
     let rig = Rig::new(cell, &[("max_message_size_bytes", 1000)]);
@@ -74,4 +75,50 @@ pub(crate) fn fragments_count_as_one_message() {
     };
     client.send([fragment(0x02, 500), fragment(0x00, 400), fragment(0x80, 200)].concat()).unwrap();
     assert_eq!(close_code(&mut client), Some(1009));
+}
+
+/// The time of a frame is its sender's: what the receiver takes to take it is not charged.
+pub(crate) fn a_frame_may_take_as_long_as_its_receiver() {
+    const SIZE: usize = 15_000_000;
+    let message = to_client(vec![b'm'; SIZE]);
+    let backend = Backend::start(move |conn| {
+        conn.head()?;
+        conn.send(SWITCH)?;
+        conn.send(&message)?;
+        conn.hold(seconds(10));
+        Ok(())
+    });
+    let listener = Listener::h1().websocket().block("websocket", "read_frame_timeout_seconds", 1);
+    let gateway = Gateway::start(Config::new().listener(listener.backend(backend.address)));
+    let mut client = switched(&gateway);
+    // More than twice as long as a frame may take, and never a second without progress.
+    for _ in 0..10 {
+        client.wire.exactly(SIZE / 20).unwrap();
+        std::thread::sleep(ms(250));
+    }
+    client.wire.exactly(SIZE / 2).unwrap();
+    client.send(to_server("still there")).unwrap();
+    testkit::eventually("the tunnel stands", seconds(5), || backend.saw(&to_server("still there")));
+}
+
+/// Tunnels are counted while they stand, and by how they end.
+pub(crate) fn ends_are_counted() {
+    let backend = Backend::start(|conn| {
+        conn.head()?;
+        conn.send(SWITCH)?;
+        conn.hold(seconds(20));
+        Ok(())
+    });
+    let gateway = Gateway::start(Config::new().listener(Listener::h1().websocket().backend(backend.address)));
+    let ended = |reason| gateway.metric("websocket_tunnels_ended_total", &[("reason", reason)]);
+    assert_eq!((gateway.metric("websocket_tunnels", &[]), ended("done")), (0.0, 0.0));
+    let (mut first, second, mut third) = (switched(&gateway), switched(&gateway), switched(&gateway));
+    assert_eq!(gateway.metric("websocket_tunnels", &[]), 3.0);
+    first.finish();
+    first.closed(seconds(5)).unwrap();
+    second.reset();
+    third.send(b"\x81\x02hi").unwrap();
+    assert_eq!(close_code(&mut third), Some(1002));
+    gateway.wait_metric("websocket_tunnels", &[], |open| open == 0.0);
+    assert_eq!((ended("done"), ended("cut"), ended("protocol_error")), (1.0, 1.0, 1.0));
 }

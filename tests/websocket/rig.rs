@@ -18,6 +18,7 @@ const fn cell(front_h2: bool, tls: bool, back_h2: bool) -> Cell {
 
 pub(crate) const H1_H1: Cell = cell(false, false, false);
 pub(crate) const H1S_H1: Cell = cell(false, true, false);
+pub(crate) const H1_H2: Cell = cell(false, false, true);
 pub(crate) const H2_H1: Cell = cell(true, false, false);
 pub(crate) const H2S_H1: Cell = cell(true, true, false);
 pub(crate) const H2_H2: Cell = cell(true, false, true);
@@ -48,9 +49,6 @@ impl Rig {
             None => Listener::h1(),
         };
         listener = listener.websocket();
-        if cell.front_h2 {
-            listener = listener.block("websocket", "h2_extended_connect", true);
-        }
         for (key, value) in keys {
             listener = listener.block("websocket", key, *value);
         }
@@ -58,7 +56,8 @@ impl Rig {
             true => listener.h2_backend(server.address),
             false => listener.backend(server.address),
         };
-        let gateway = Gateway::start(Config::new().listener(listener));
+        let config = Config::new().runtime("drain_timeout_ms", 4000).listener(listener);
+        let gateway = Gateway::start(config);
         Rig { gateway, server, cell, certificate }
     }
 

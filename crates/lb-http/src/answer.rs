@@ -18,6 +18,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         421 => "Misdirected Request",
+        426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -41,6 +42,10 @@ pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, he
     head.fields.push(b"Content-Length", body.len().to_string().as_bytes());
     if status == 405 {
         head.fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+    }
+    if status == 426 {
+        // RFC 6455 §4.4.
+        head.fields.push(b"Sec-WebSocket-Version", b"13");
     }
     front.head(head);
     front.data(cx, body.as_bytes());

@@ -157,7 +157,7 @@ pub trait ResponseSink: Sink {
     ///
     /// # Errors
     /// When the response may not stand here.
-    fn head(&mut self, head: &mut ResponseHead) -> Result<Next, UpstreamReject>;
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject>;
 }
 
 /// The backend's side of one exchange: sink of the request, source of the response.

@@ -6,13 +6,16 @@ mod grpc;
 mod health;
 mod relay;
 mod replay;
+mod sinks;
 mod timing;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{BodyLength, FieldName, RequestHead};
+use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
 use lb_core::retry::{self, Attempt, Failure};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
@@ -30,11 +33,15 @@ use crate::h2::{ClientConnection, DialTicket, Outcome, Wait, Way};
 use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Member, Service, Settings};
+use crate::session::Session;
+use crate::websocket::handshake;
 use dial::{Connect, Dial};
 use grpc::Call;
 use health::Health;
 use replay::Replay;
 use timing::{Stall, Upload};
+use tunnel::Tunnel;
+pub use tunnel::TunnelLimits;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// What its requests are given on their way.
     pub hop: Hop,
+    /// What TLS has settled, if it came inside it.
+    pub session: Option<Rc<Session>>,
 }
 
 /// One request on its way to a backend and its response on the way back.
@@ -61,6 +70,7 @@ pub struct Exchange {
     settings: Rc<Settings>,
     request: RequestHead,
     client: SocketAddr,
+    session: Option<Rc<Session>>,
     pool: PoolIndex,
     stage: Stage,
     started: Instant,
@@ -82,6 +92,8 @@ pub struct Exchange {
     response: Response,
     /// What a gRPC call needs besides.
     call: Option<Box<Call>>,
+    /// Set from the switch of protocols on.
+    tunnel: Option<Box<Tunnel>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
     backend_status: Option<u16>,
     /// Response bytes on their way past user space.
@@ -95,6 +107,8 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum Stage {
+    /// The connection was accepted under other rules than those of the host that is asked for.
+    Misdirected,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
     /// A connection is being made.
@@ -116,7 +130,6 @@ struct Response {
     status: u16,
     interims: u8,
     done: bool,
-    tunnel: bool,
     /// Its length was not announced: trailers can end it at any time.
     takes_trailers: bool,
 }
@@ -141,7 +154,15 @@ impl Exchange {
         let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
         let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
-        rules::request(&mut request, &client.hop, &mut service.worker.io.rng.borrow_mut());
+        let session = client.session.clone();
+        let serves = session.as_ref().is_none_or(|session| session.serves(request.authority()));
+        let mut rng = service.worker.io.rng.borrow_mut();
+        rules::request(&mut request, &client.hop, &mut rng);
+        if request.version == Version::H2 && !request.upgrade.is_empty() {
+            let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+            handshake::complete_h2_request(&mut request, &handshake::key(nonce.to_be_bytes()));
+        }
+        drop(rng);
         let call = Call::of(&settings, &request, started);
         Self {
             call,
@@ -149,8 +170,9 @@ impl Exchange {
             settings,
             request,
             client: client.address,
+            session,
             pool,
-            stage: Stage::Choose { fresh: false },
+            stage: if serves { Stage::Choose { fresh: false } } else { Stage::Misdirected },
             started,
             now: started,
             member: None,
@@ -162,6 +184,7 @@ impl Exchange {
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
+            tunnel: None,
             backend_status: None,
             pipe: None,
             received: 0,
@@ -186,6 +209,7 @@ impl Exchange {
         self.now = Instant::now();
         loop {
             let turn = match &mut self.stage {
+                Stage::Misdirected => self.misdirected(cx, front),
                 Stage::Choose { fresh } => {
                     let fresh = *fresh;
                     self.choose(cx, front, fresh)
@@ -232,6 +256,14 @@ impl Exchange {
         }
     }
 
+    /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
+    /// connection are none the worse for it.
+    fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let reason = RejectReason::Misdirected;
+        self.service.worker.metrics.request_rejected.of(reason).inc();
+        self.answer(cx, front, 421, reason.name())
+    }
+
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
     fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
         if let Some(turn) = self.begin_call(cx, front) {
@@ -266,8 +298,10 @@ impl Exchange {
             address: member.endpoint.key.address,
             timeout: self.settings.connect_timeout,
             tls: member.tls.clone(),
+            h2: member.endpoint.key.h2,
             handshake_timeout: self.settings.handshake_timeout,
             io: Rc::clone(&self.service.worker.io),
+            metrics: Arc::clone(&self.service.worker.metrics),
         }
     }
 
@@ -492,10 +526,18 @@ impl Exchange {
         use timing::Expired;
         let Some(expired) = self.what_expired() else { return Turn::Again };
         match expired {
-            Expired::TunnelIdle => {
-                self.reason = "tunnel_idle";
+            Expired::Tunnel(tunnel::Expired::Limit(close)) => {
+                if let (Some(tunnel), Stage::Relay { back, .. }) = (&mut self.tunnel, &mut self.stage) {
+                    tunnel.close(cx, close, front, back, self.now);
+                }
+                Turn::Again
+            }
+            // What a side has not taken by now, it does not want.
+            Expired::Tunnel(tunnel::Expired::Linger) if self.front_stall.is_on() => {
+                front.abort();
                 Turn::End(End::Broken)
             }
+            Expired::Tunnel(tunnel::Expired::Linger) => Turn::End(End::Complete),
             Expired::ClientRead => {
                 self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
                 self.reason = "write_timeout";
@@ -534,6 +576,9 @@ impl Exchange {
         let mut moved = traffic != Traffic::default();
         self.received = self.received.saturating_add(traffic.received);
         if traffic.sent > 0 {
+            if let Some(tunnel) = &mut self.tunnel {
+                tunnel.touch(self.now);
+            }
             self.sent = self.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
             self.front_stall.progress(traffic.sent, self.now);
@@ -543,6 +588,9 @@ impl Exchange {
             moved |= traffic != Traffic::default();
             let sent = traffic.sent;
             if sent > 0 {
+                if let Some(tunnel) = &mut self.tunnel {
+                    tunnel.touch(self.now);
+                }
                 metrics.bytes_client_to_backend.add(sent);
                 self.back_stall.progress(sent, self.now);
             }
@@ -574,6 +622,7 @@ impl Exchange {
             service: &self.service,
             request: &self.request,
             client: self.client,
+            session: self.session.as_deref(),
             status: Some(self.response.status).filter(|status| *status != 0),
             call: self.call.as_ref().map(|call| call.status()),
             received: self.received,
@@ -582,7 +631,7 @@ impl Exchange {
             backend: member
                 .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
                 .map(|member| member.name.as_str()),
-            reason: self.reason,
+            reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).unwrap_or(self.reason),
             retries: self.retries,
         }
     }

@@ -9,12 +9,14 @@ use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
 
 use crate::grpc::Status;
 use crate::service::Service;
+use crate::session::Session;
 
 /// Facts of one finished exchange.
 pub(crate) struct Entry<'a> {
     pub(crate) service: &'a Service,
     pub(crate) request: &'a RequestHead,
     pub(crate) client: SocketAddr,
+    pub(crate) session: Option<&'a Session>,
     pub(crate) status: Option<u16>,
     /// How the call ended, if the request was one and as far as that is known.
     pub(crate) call: Option<Option<Status>>,
@@ -52,6 +54,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         target: entry.request.target(),
         host: Some(entry.request.authority()).filter(|host| !host.is_empty()),
         version: text,
+        tls: entry.session.map(Session::record),
         status: entry.status,
         grpc_status: entry.call.flatten().map(Status::code),
         bytes_in: entry.received,

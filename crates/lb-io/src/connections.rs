@@ -13,6 +13,8 @@ pub enum Phase {
     Serving,
     /// Finish what runs; take nothing new on this connection.
     Draining,
+    /// Say farewell, where the protocol has words for it: the time to finish is over in a moment.
+    Farewell,
     /// End now.
     Abort,
 }
@@ -22,12 +24,17 @@ pub enum Phase {
 pub struct Connections {
     phase: Cell<Phase>,
     wakers: RefCell<Slab<Option<Waker>>>,
+    followers: RefCell<Slab<Waker>>,
 }
 
 impl Connections {
     /// An empty registry in [`Phase::Serving`].
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { phase: Cell::new(Phase::Serving), wakers: RefCell::default() })
+        Rc::new(Self {
+            phase: Cell::new(Phase::Serving),
+            wakers: RefCell::default(),
+            followers: RefCell::default(),
+        })
     }
 
     /// What connections may do now. Read at every turn of a connection.
@@ -71,11 +78,40 @@ impl Connections {
         }
     }
 
-    /// Wakes all connections.
+    /// Has a task woken by [`Self::wake_all`] that is no connection: one of the streams that a connection carries, say.
+    pub fn follow(self: &Rc<Self>, waker: &Waker) -> Follower {
+        let key = self.followers.borrow_mut().insert(waker.clone());
+        Follower { registry: Rc::clone(self), key }
+    }
+
+    /// Wakes all connections, and those who follow.
     pub fn wake_all(&self) {
         for key in self.keys() {
             self.wake(key);
         }
+        let followers: Vec<Waker> = self.followers.borrow().iter().map(|(_, waker)| waker.clone()).collect();
+        followers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Keeps a task among those that are woken with the connections.
+#[derive(Debug)]
+pub struct Follower {
+    registry: Rc<Connections>,
+    key: usize,
+}
+
+impl Follower {
+    /// What the connections may do now.
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        self.registry.phase()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.registry.followers.borrow_mut().try_remove(self.key);
     }
 }
 

@@ -17,7 +17,7 @@ mod stream;
 mod worker;
 
 pub use buffer::{BufferPool, Scratch};
-pub use connections::{ConnectionGuard, Connections, Phase};
+pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
 pub use runtime::{IoBackend, Runtime, default_workers};
 pub use stream::{TcpStream, connect};

@@ -23,7 +23,7 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse,
-    Http2Error, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult,
+    Http2Error, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
     UpstreamReject,
 };
 pub use shards::{
@@ -210,6 +210,14 @@ impl Metrics {
 
             scrape_tls(scrape, name, listener);
             scrape_grpc(scrape, name, listener);
+            if listener.serves_http() {
+                let open = listener.shards().map(|shard| shard.websocket_tunnels.value()).sum::<i64>();
+                scrape.gauge(&families::WEBSOCKET_TUNNELS, &[name], open as f64);
+                for end in TunnelEnd::ALL {
+                    let ended = listener.shards().map(|shard| shard.websocket_tunnels_ended.of(*end).value());
+                    scrape.counter(&families::WEBSOCKET_TUNNELS_ENDED, &[name, end.name()], ended.sum());
+                }
+            }
             for version in HttpVersion::ALL {
                 let shards =
                     listener.shards().map(|shard| shard.unrouted.version(*version)).collect::<Vec<_>>();

@@ -17,6 +17,9 @@ const CANCEL_TIME: Duration = Duration::from_millis(500);
 /// How often the open connections are counted.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How long before the end of its budget a listener says farewell, if the budget is not small: tunnels need a moment to close.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long an aborted connection is given to be gone.
 const ABORT_TIME: Duration = Duration::from_millis(500);
 
@@ -90,14 +93,18 @@ async fn finish(control: &Control) -> usize {
         .iter()
         .map(|bound| {
             let listener = control.snapshot.config.listeners.get(bound.index);
-            (bound, begun + listener.map_or(Duration::ZERO, |listener| listener.drain_timeout))
+            let budget = listener.map_or(Duration::ZERO, |listener| listener.drain_timeout);
+            (bound, begun + budget, Some(begun + budget.saturating_sub(FAREWELL.min(budget / 4))))
         })
         .collect();
     let mut aborted = 0usize;
     loop {
-        waiting.retain(|(bound, deadline)| {
-            let open = bound.gate.open();
-            if open > 0 && Instant::now() >= *deadline {
+        waiting.retain_mut(|(bound, deadline, farewell)| {
+            let (open, now) = (bound.gate.open(), Instant::now());
+            if farewell.take_if(|at| now >= *at).is_some() {
+                control.workers.order(|| Order::Farewell(bound.index));
+            }
+            if open > 0 && now >= *deadline {
                 tracing::warn!(listener = bound.name, remaining = open, "drain deadline elapsed");
                 aborted = aborted.saturating_add(open);
                 control.workers.order(|| Order::Abort(bound.index));

@@ -45,7 +45,9 @@ pub(crate) enum Order {
     StopAccepting(oneshot::Sender<()>),
     /// Close idle connections, spread over the jitter of their listener; finish the others.
     Drain,
-    /// End what is left of a listener, by its position.
+    /// Say farewell on what is left of a listener, by its position.
+    Farewell(usize),
+    /// End what is left of it.
     Abort(usize),
     /// End.
     Stop,
@@ -124,7 +126,8 @@ pub(crate) async fn run(birth: Birth) {
             Some(Order::Apply(snapshot)) => worker.apply(snapshot),
             Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
             Some(Order::Drain) => worker.drain(),
-            Some(Order::Abort(index)) => worker.abort(index),
+            Some(Order::Farewell(index)) => worker.advance(index, Phase::Farewell),
+            Some(Order::Abort(index)) => worker.advance(index, Phase::Abort),
             Some(Order::Stop) | None => return,
         }
     }
@@ -278,9 +281,9 @@ impl Worker {
         }
     }
 
-    fn abort(&self, index: usize) {
+    fn advance(&self, index: usize, phase: Phase) {
         for running in self.listeners.iter().filter(|running| running.index == index) {
-            running.acceptor.connections.advance(Phase::Abort);
+            running.acceptor.connections.advance(phase);
             running.acceptor.connections.wake_all();
         }
     }

@@ -317,7 +317,7 @@ static WEBSOCKET: Block = Block {
         Key::integer("read_frame_timeout_seconds", 1, U64, S)
             .or(30)
             .live("How long one frame may take to arrive, and one to be written."),
-        Key::flag("h2_extended_connect", false).live("WebSocket over HTTP/2 (RFC 8441)."),
+        Key::flag("h2_extended_connect", true).live("WebSocket over HTTP/2 (RFC 8441)."),
         Key::flag("h3_extended_connect", false).live("WebSocket over HTTP/3 (RFC 9220)."),
     ],
 };

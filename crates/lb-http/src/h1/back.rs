@@ -82,7 +82,7 @@ impl H1Back {
             let parsed = response::parse(rest, self.max_head_bytes, self.to_head, self.upgrading, head)?;
             let Some(parsed) = parsed else { return Ok(at) };
             at = at.saturating_add(parsed.consumed);
-            match to.head(head)? {
+            match to.head(cx, head)? {
                 Next::Head => {}
                 Next::Tunnel => {
                     self.wire.writing = Writing::Tunnel;

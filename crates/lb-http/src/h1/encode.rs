@@ -75,11 +75,11 @@ pub(super) fn response(head: &ResponseHead, chunked: bool, persistence: Persiste
     write_fields(&head.fields, out);
     if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-    } else if let BodyLength::Known(length) = head.body
+    } else if head.body == BodyLength::Known(0)
         && head.fields.values(FieldName::ContentLength).next().is_none()
     {
-        // HTTP/2 ends an empty body with its head and needs no length for it; here its absence means "until the connection closes".
-        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        // In HTTP/2 and later the end of the stream says it.
+        out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     match persistence {
         Persistence::Silent => {}
@@ -108,6 +108,7 @@ pub(super) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use lb_config::UnderscorePolicy;
+    use lb_core::head::Version;
 
     use super::*;
     use crate::h1::request::{HeadLimits, parse};
@@ -148,6 +149,23 @@ mod tests {
             let mut out = Vec::new();
             response(&head, false, persistence, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 204 \r\nA: b\r\n{line}\r\n"));
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_announced_where_nothing_else_ends_it() {
+        let mut head = ResponseHead {
+            status: 403,
+            body: BodyLength::Known(0),
+            version: Version::H2,
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            response(&head, false, Persistence::Silent, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), "HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n");
+            head.fields = Fields::default();
+            head.fields.push(b"Content-Length", b"0");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
+use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead};
 use lb_io::{Scratch, WorkerIo};
 use lb_observe::metrics::UpstreamReject;
 
@@ -161,10 +161,12 @@ impl Back for H2Back {
                     if self.tunnel && (200..300).contains(&head.status) {
                         // In the words of HTTP/1.1, which the exchange speaks.
                         head.status = 101;
-                        head.body = BodyLength::Unknown;
+                        head.body = BodyLength::None;
                         head.fields.push(b"Upgrade", b"websocket");
+                        // A tunnel has no length (RFC 9110 §9.3.6).
+                        head.fields.remove(FieldName::ContentLength);
                     }
-                    if to.head(head).map_err(BackError::Reject)? != Next::Head {
+                    if to.head(cx, head).map_err(BackError::Reject)? != Next::Head {
                         self.has_head = true;
                     }
                 }

@@ -410,6 +410,7 @@ fn refuse(
         service,
         request: &head,
         client: client.address,
+        session: client.session.as_deref(),
         status: Some(told.status),
         call: told.call,
         received: traffic.received,

@@ -3,28 +3,25 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{FieldName, Fields, ResponseHead, Version};
+use lb_core::head::Version;
 use lb_core::retry::Failure;
+use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
-use super::grpc::Call;
-use super::replay::Replay;
+use super::replay::Keep;
+use super::sinks::{Counted, ToClient};
 use super::timing::Stall;
-use super::{Exchange, Response, Stage, Turn};
+use super::{Exchange, Stage, Turn};
 use crate::back::AnyBack;
-use crate::exchange::{Back, BackError, Front, FrontError, Gone, Next, Progress, Reject, ResponseSink, Sink};
+use crate::exchange::{Back, BackError, Front, FrontError, Gone, Progress, Reject, Sink};
 use crate::grpc::Failure as CallFailure;
-use crate::rules;
 use crate::service::HttpWorker;
 
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
-
-/// Interim responses that one request may be given (attack H1-15).
-const MAX_INTERIM: u8 = 16;
 
 /// Why moving stopped.
 enum Stop {
@@ -100,6 +97,8 @@ impl Exchange {
             request,
             replay,
             call,
+            service,
+            tunnel,
             ..
         } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
@@ -108,14 +107,21 @@ impl Exchange {
             if back_stall.is_on() {
                 flush_back(cx, back, back_stall, upload, *now);
             }
-            if upload.is_wanted() && !back_stall.is_on() {
+            if let Some(tunnel) = tunnel {
+                tunnel.settle(cx, front, back, *now);
+                tunnel.hold(back_stall.is_on(), front_stall.is_on(), *now);
+            }
+            // Once the gateway has ended a tunnel, what still comes is read and thrown away.
+            let closing = tunnel.as_ref().is_some_and(|tunnel| tunnel.is_closing());
+            if upload.is_wanted() && (closing || !back_stall.is_on()) {
                 if matches!(back, AnyBack::H1(_)) && replay.is_whole() {
                     // It can say nothing of the kind.
                     replay.forget();
                 }
-                let mut counted = Counted { to: back, bytes: 0, replay };
-                let result = front.poll_body(cx, &mut scratch, &mut counted);
-                let bytes = counted.bytes;
+                let (result, bytes) = match tunnel {
+                    None => count(front, cx, &mut scratch, &mut Keep { to: back, replay }),
+                    Some(tunnel) => count(front, cx, &mut scratch, &mut tunnel.up(back, *now)),
+                };
                 match result {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
@@ -124,13 +130,15 @@ impl Exchange {
                             upload.finish(*now);
                         }
                     }
+                    Poll::Ready(Err(_)) if closing => upload.finish(*now),
                     Poll::Ready(Err(FrontError::Gone)) => return Stop::ClientGone,
                     Poll::Ready(Err(FrontError::Reject(reject))) => return Stop::Refused(reject),
                     Poll::Pending => {}
                 }
             }
             flush_back(cx, back, back_stall, upload, *now);
-            if front_stall.is_on() && pipe.is_none() && flush_front(cx, front, front_stall, *now).is_err() {
+            let gone = |result: Result<(), Gone>| result.is_err() && !closing;
+            if front_stall.is_on() && pipe.is_none() && gone(flush_front(cx, front, front_stall, *now)) {
                 return Stop::ClientGone;
             }
             if !response.done && pipe.is_none() && splices(front, back) {
@@ -147,17 +155,20 @@ impl Exchange {
                     }
                     Spliced::Stop(stop) => return stop,
                 }
-            } else if !response.done && !front_stall.is_on() {
+            } else if !response.done && (closing || !front_stall.is_on()) {
+                let was_tunnel = tunnel.is_some();
+                let room = front.room();
                 let mut sink = ToClient {
                     front: &mut *front,
                     response,
-                    alt_svc: settings.alt_svc.as_deref(),
-                    upgrade: request.upgrade(),
+                    tunnel,
                     call: call.as_deref_mut(),
                     cut: false,
+                    settings,
+                    request,
+                    service,
+                    now: *now,
                 };
-                let was_tunnel = sink.response.tunnel;
-                let room = sink.front.room();
                 let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);
                 let cut = sink.cut;
                 match result {
@@ -171,14 +182,11 @@ impl Exchange {
                             *backend_status = Some(response.status);
                             replay.forget();
                         }
-                        if response.tunnel {
-                            // The tunnel's clock runs for both directions.
-                            upload.moved(0, *now);
-                            if !was_tunnel {
-                                upload.reopen(*now);
-                            }
+                        if tunnel.is_some() && !was_tunnel {
+                            upload.reopen(*now);
                         }
                     }
+                    Poll::Ready(Err(_)) if closing => response.done = true,
                     Poll::Ready(Err(error)) => {
                         // What came before the fault is on its way; an abort must not overtake it more than needed.
                         let _ = front.poll_flush(cx);
@@ -186,16 +194,21 @@ impl Exchange {
                     }
                     Poll::Pending => {}
                 }
-                if flush_front(cx, front, front_stall, *now).is_err() {
+                if gone(flush_front(cx, front, front_stall, *now)) {
                     return Stop::ClientGone;
                 }
             }
+            if let Some(tunnel) = tunnel {
+                // What was read may be the gateway's reason to end it.
+                tunnel.settle(cx, front, back, *now);
+                moved |= !closing && tunnel.is_closing();
+                tunnel.hold(back_stall.is_on(), front_stall.is_on(), *now);
+            }
             if response.done {
-                if !response.tunnel {
-                    return Stop::Done;
-                }
+                let Some(tunnel) = tunnel else { return Stop::Done };
                 // A tunnel ends when both directions have, and what waits has left.
-                if !upload.is_wanted() && !back_stall.is_on() && !front_stall.is_on() {
+                if !moved && !upload.is_wanted() && !back_stall.is_on() && !front_stall.is_on() {
+                    tunnel.done();
                     return Stop::Done;
                 }
             }
@@ -203,7 +216,7 @@ impl Exchange {
                 // Nobody reads from the client now: its hanging up would go unnoticed.
                 // A stream tells of it whatever was sent before; a connection only behind what was sent.
                 let unread = !upload.is_wanted() || (back_stall.is_on() && request.version == Version::H2);
-                if unread && !response.tunnel && front.poll_hangup(cx).is_ready() {
+                if unread && tunnel.is_none() && front.poll_hangup(cx).is_ready() {
                     return Stop::ClientGone;
                 }
                 return Stop::Idle;
@@ -324,98 +337,14 @@ fn flush_front(
     }
 }
 
-/// Counts body bytes on their way.
-struct Counted<'a, S> {
-    to: &'a mut S,
-    bytes: u64,
-    replay: &'a mut Replay,
-}
-
-impl<S: Sink> Sink for Counted<'_, S> {
-    #[inline]
-    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        self.replay.push(bytes);
-        self.to.data(cx, bytes);
-    }
-
-    fn trailers(&mut self, fields: &Fields) {
-        self.replay.forget();
-        self.to.trailers(fields);
-    }
-
-    fn end(&mut self) {
-        self.to.end();
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.to.poll_flush(cx)
-    }
-}
-
-/// Takes a response for the client, head rules applied.
-struct ToClient<'a, F> {
-    front: &'a mut F,
-    response: &'a mut Response,
-    alt_svc: Option<&'a str>,
-    /// The protocol that the request asked for.
-    upgrade: &'a [u8],
-    call: Option<&'a mut Call>,
-    /// The client has its whole response, and the rest of the backend's is not for it.
-    cut: bool,
-}
-
-impl<F: Front> Sink for ToClient<'_, F> {
-    #[inline]
-    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        self.front.data(cx, bytes);
-    }
-
-    fn trailers(&mut self, fields: &Fields) {
-        if let Some(call) = &mut self.call {
-            call.trailers(fields);
-        }
-        self.front.trailers(fields);
-    }
-
-    fn end(&mut self) {
-        self.front.end();
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.front.poll_flush(cx)
-    }
-}
-
-impl<F: Front> ResponseSink for ToClient<'_, F> {
-    fn head(&mut self, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
-        if head.is_interim() {
-            self.response.interims = self.response.interims.saturating_add(1);
-            if self.response.interims > MAX_INTERIM {
-                return Err(UpstreamReject::InterimFlood);
-            }
-            rules::response(head, None);
-            self.front.interim(head);
-            return Ok(Next::Head);
-        }
-        if head.status == 101 {
-            // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
-            let agreed = head.fields.values(FieldName::Upgrade).next();
-            if !agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.upgrade)) {
-                return Err(UpstreamReject::UnaskedSwitch);
-            }
-        }
-        rules::response(head, self.alt_svc);
-        if let Some(call) = &mut self.call {
-            self.cut = call.response(head);
-        }
-        self.response.begun(head);
-        self.front.head(head);
-        if head.status == 101 {
-            self.response.tunnel = true;
-            self.front.switch();
-            return Ok(Next::Tunnel);
-        }
-        Ok(Next::Body)
-    }
+/// Reads once from the client, and says how many bytes were passed on.
+#[inline]
+fn count(
+    front: &mut impl Front,
+    cx: &mut Context<'_>,
+    scratch: &mut Scratch,
+    to: &mut impl Sink,
+) -> (Poll<Result<Progress, FrontError>>, u64) {
+    let mut counted = Counted { to, bytes: 0 };
+    (front.poll_body(cx, scratch, &mut counted), counted.bytes)
 }

@@ -1,9 +1,11 @@
 //! The beginning of a request's body, kept while nobody has answered: a backend that speaks HTTP/2 may say that it has not processed a
 //! request (RFC 9113 §8.7) when a small body has left long since.
 
-use std::task::Context;
+use std::task::{Context, Poll};
 
-use crate::exchange::Sink;
+use lb_core::head::Fields;
+
+use crate::exchange::{Gone, Sink};
 
 /// The largest body that is kept.
 const MAX_BYTES: usize = 16 * 1024;
@@ -42,6 +44,33 @@ impl Replay {
         if !self.bytes.is_empty() {
             to.data(cx, &self.bytes);
         }
+    }
+}
+
+/// Keeps a body on its way.
+pub(super) struct Keep<'a, S> {
+    pub(super) to: &'a mut S,
+    pub(super) replay: &'a mut Replay,
+}
+
+impl<S: Sink> Sink for Keep<'_, S> {
+    #[inline]
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        self.replay.push(bytes);
+        self.to.data(cx, bytes);
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        self.replay.forget();
+        self.to.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        self.to.end();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.to.poll_flush(cx)
     }
 }
 

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Exchange, Stage};
+use super::{Exchange, Stage, tunnel};
+use crate::websocket::Close;
 
 /// Sweeps that an upload is given before its rate counts.
 const RATE_GRACE_SWEEPS: u32 = 5;
+
+/// As good as never.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes per second that a side has to take, to count as one that takes anything.
 const LEAST_RATE: u64 = 64;
@@ -161,8 +165,8 @@ impl Upload {
 /// A deadline that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
-    /// Nothing passed through the tunnel.
-    TunnelIdle,
+    /// A limit of the tunnel.
+    Tunnel(tunnel::Expired),
     /// The client does not read.
     ClientRead,
     /// The client does not send.
@@ -183,12 +187,14 @@ impl Exchange {
     /// The earliest moment at which something may have expired.
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
+        if let Some(tunnel) = &self.tunnel {
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let due = stalls.into_iter().flatten().chain([tunnel.due()]).flatten().min();
+            return due.unwrap_or(self.now + FAR);
+        }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
-        let rest = if self.response.tunnel {
-            [Some(self.upload.progress + self.settings.tunnel_idle), None]
-        } else {
-            [self.whole_due(), self.phase_due()]
-        };
+        let rest = [self.whole_due(), self.phase_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
         // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
@@ -232,7 +238,7 @@ impl Exchange {
 
     fn counts_rate(&self) -> bool {
         self.settings.min_upload_rate > 0
-            && !self.response.tunnel
+            && self.tunnel.is_none()
             && self.call.is_none()
             && self.waits_for_client()
     }
@@ -242,6 +248,16 @@ impl Exchange {
         let now = self.now;
         let http = &self.settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if let Some(tunnel) = &self.tunnel {
+            let stalls =
+                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
+            let expired = if stalls.into_iter().flatten().any(come) {
+                Some(tunnel::Expired::Limit(Close::WRITE_TIMEOUT))
+            } else {
+                tunnel.expired(now)
+            };
+            return expired.map(Expired::Tunnel);
+        }
         if let Some(call) = &self.call
             && come(self.whole_due())
         {
@@ -252,10 +268,6 @@ impl Exchange {
         }
         if come(self.back_stall.due(http.write_timeout)) {
             return Some(Expired::Backend);
-        }
-        if self.response.tunnel {
-            return come(Some(self.upload.progress + self.settings.tunnel_idle))
-                .then_some(Expired::TunnelIdle);
         }
         if matches!(self.stage, Stage::Health(_)) && come(self.phase_due()) {
             return Some(Expired::HealthWatch);

@@ -1,12 +1,13 @@
-//! Opening handshakes: of HTTP/1.1 (RFC 6455 §4), of HTTP/2 (RFC 8441 §5), and from one to the other.
+//! Opening handshakes (RFC 6455 §4) in the form that an exchange speaks: a GET with [`RequestHead::upgrade`], and a 101 that accepts it.
+//! The codecs of HTTP/2 turn the extended CONNECT (RFC 8441 §5) into that and back.
 //!
-//! In both forms of a head, [`RequestHead::upgrade`] holds the protocol: the `Upgrade` token, or `:protocol`. HTTP/2 knows neither
-//! `Sec-WebSocket-Key` nor `Sec-WebSocket-Accept`, so whoever speaks HTTP/1.1 for an HTTP/2 peer makes the one and checks the other.
-//! All other fields pass both ways as they are, sub-protocols and extensions among them.
+//! HTTP/2 knows neither `Sec-WebSocket-Key` nor `Sec-WebSocket-Accept`, so where one end speaks it and the other does not, the gateway
+//! makes the key and checks the proof for the one, and proves itself to the other. All other fields pass both ways as they are,
+//! sub-protocols and extensions among them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead, Span};
+use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, Span};
 use sha1::{Digest, Sha1};
 
 /// What is wrong with a client's handshake.
@@ -52,7 +53,7 @@ pub fn accept_key(sec_websocket_key: &[u8]) -> [u8; 28] {
     text
 }
 
-/// Checks an HTTP/1.1 upgrade (RFC 6455 §4.2.1) whose `Upgrade` and `Connection` fields were understood before.
+/// Checks a client's HTTP/1.1 upgrade (RFC 6455 §4.2.1) whose `Upgrade` and `Connection` fields were understood before.
 ///
 /// # Errors
 /// When no server could agree to it.
@@ -67,67 +68,41 @@ pub fn check_h1_request(head: &RequestHead) -> Result<(), RequestFault> {
     }
 }
 
-/// Checks an extended CONNECT with `:protocol = websocket` (RFC 8441 §5).
-///
-/// # Errors
-/// When no server could agree to it.
-pub fn check_h2_request(head: &RequestHead) -> Result<(), RequestFault> {
-    if head.method() != b"CONNECT" || !head.upgrade().eq_ignore_ascii_case(b"websocket") {
-        return Err(RequestFault::Method);
-    }
-    check_version(&head.fields)
-}
-
-/// Turns an extended CONNECT into an upgrade with this key (see [`key`]).
-pub fn h2_request_to_h1(head: &mut RequestHead, key: &[u8; 24]) {
+/// Gives the upgrade of an HTTP/2 client what a backend that speaks HTTP/1.1 needs: a key (see [`key`]) in place of whatever the client
+/// made up, and the version unless the client named one.
+pub fn complete_h2_request(head: &mut RequestHead, key: &[u8; 24]) {
     drop_field(&mut head.fields, KEY);
-    head.method = text(&mut head.fields, b"GET");
-    head.body = BodyLength::None;
+    if head.fields.value_of(VERSION).is_none() {
+        head.fields.push(b"Sec-WebSocket-Version", b"13");
+    }
     head.fields.push(b"Sec-WebSocket-Key", key);
 }
 
-/// Turns an upgrade into an extended CONNECT.
-pub fn h1_request_to_h2(head: &mut RequestHead) {
-    drop_field(&mut head.fields, KEY);
-    head.method = text(&mut head.fields, b"CONNECT");
-    head.body = BodyLength::Unknown;
-    head.fields.drop_hop_by_hop();
-}
-
-/// Turns a backend's 101 into the 200 of an extended CONNECT. `key` is what the backend was sent.
+/// Checks that a backend which speaks HTTP/1.1 has accepted `request` (RFC 6455 §4.1). The proof was meant for the gateway, which has made
+/// the key: it does not pass on.
 ///
 /// # Errors
-/// When the backend did not accept that key, or not this protocol; nothing of the response may be forwarded.
-pub fn h1_response_to_h2(head: &mut ResponseHead, key: &[u8]) -> Result<(), ResponseFault> {
-    let upgrade =
-        head.fields.values(FieldName::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
-    let accepted = single(&head.fields, ACCEPT) == Some(&accept_key(key));
-    if head.status != 101 || !upgrade || !accepted {
+/// When it is not the proof for that key; nothing of the response may be forwarded.
+pub fn check_h1_response(head: &mut ResponseHead, request: &RequestHead) -> Result<(), ResponseFault> {
+    let key = single(&request.fields, KEY).ok_or(ResponseFault)?;
+    if single(&head.fields, ACCEPT) != Some(&accept_key(key)) {
         return Err(ResponseFault);
     }
     drop_field(&mut head.fields, ACCEPT);
-    head.fields.drop_hop_by_hop();
-    // A tunnel has no length (RFC 9110 §9.3.6).
-    head.fields.remove(FieldName::ContentLength);
-    head.status = 200;
-    head.reason = Span::default();
-    head.body = BodyLength::Unknown;
     Ok(())
 }
 
-/// Turns the 2xx of an extended CONNECT into a 101 for a client that sent `key`.
-pub fn h2_response_to_h1(head: &mut ResponseHead, key: &[u8]) {
+/// Gives the acceptance of a backend that speaks HTTP/2 the proof that a client which speaks HTTP/1.1 waits for.
+pub fn complete_h2_response(head: &mut ResponseHead, request: &RequestHead) {
     drop_field(&mut head.fields, ACCEPT);
-    head.fields.remove(FieldName::ContentLength);
-    head.status = 101;
     head.reason = text(&mut head.fields, b"Switching Protocols");
-    head.body = BodyLength::None;
-    head.fields.push(b"Upgrade", b"websocket");
-    head.fields.push(b"Sec-WebSocket-Accept", &accept_key(key));
+    if let Some(key) = single(&request.fields, KEY) {
+        head.fields.push(b"Sec-WebSocket-Accept", &accept_key(key));
+    }
 }
 
 fn check_version(fields: &Fields) -> Result<(), RequestFault> {
-    match single(fields, b"sec-websocket-version") {
+    match single(fields, VERSION) {
         Some(b"13") => Ok(()),
         _ => Err(RequestFault::Version),
     }
@@ -164,6 +139,7 @@ fn text(fields: &mut Fields, bytes: &[u8]) -> Span {
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY: &[u8] = b"sec-websocket-key";
 const ACCEPT: &[u8] = b"sec-websocket-accept";
+const VERSION: &[u8] = b"sec-websocket-version";
 
 #[cfg(test)]
 mod tests {
@@ -226,67 +202,62 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_connect_becomes_an_upgrade_and_back() {
+    fn an_http_2_client_is_given_key_and_version() {
         let fields: &[(&str, &[u8])] = &[
-            ("sec-websocket-version", b"13"),
             ("sec-websocket-protocol", b"chat, superchat"),
             ("sec-websocket-extensions", b"permessage-deflate"),
             ("cookie", b"a=b"),
             // HTTP/2 does not use it; what a client made up must not meet ours.
             ("sec-websocket-key", b"forged"),
         ];
-        let mut head = request(b"CONNECT", fields);
-        assert_eq!(check_h2_request(&head), Ok(()));
-        assert_eq!(check_h2_request(&request(b"GET", fields)), Err(RequestFault::Method));
-        h2_request_to_h1(&mut head, &key(*b"the sample nonce"));
+        let mut head = request(b"GET", fields);
+        complete_h2_request(&mut head, &key(*b"the sample nonce"));
         assert_eq!(check_h1_request(&head), Ok(()));
-        let kept = ["sec-websocket-version", "sec-websocket-protocol", "sec-websocket-extensions", "cookie"];
-        assert_eq!(names(&head.fields), [&kept[..], &["sec-websocket-key"]].concat());
+        assert_eq!(
+            names(&head.fields),
+            [
+                "sec-websocket-protocol",
+                "sec-websocket-extensions",
+                "cookie",
+                "sec-websocket-version",
+                "sec-websocket-key"
+            ]
+        );
         let mut wire = Vec::new();
         head.target = text(&mut head.fields, b"/chat");
         crate::h1::encode_request(&head, &mut wire);
         let wire = String::from_utf8(wire).unwrap();
-        assert!(wire.starts_with("GET /chat HTTP/1.1\r\nsec-websocket-version: 13\r\n"), "{wire}");
+        assert!(wire.starts_with("GET /chat HTTP/1.1\r\nsec-websocket-protocol: "), "{wire}");
         assert!(wire.ends_with(
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         ));
 
-        h1_request_to_h2(&mut head);
-        assert_eq!(
-            (head.method(), head.upgrade(), head.body),
-            (&b"CONNECT"[..], &b"websocket"[..], BodyLength::Unknown)
-        );
-        assert_eq!(names(&head.fields), kept);
+        // A version that the client named stays, for the backend to judge.
+        let mut head = request(b"GET", &[("sec-websocket-version", b"8")]);
+        complete_h2_request(&mut head, &key([0; 16]));
+        assert_eq!(head.fields.value_of(VERSION), Some(&b"8"[..]));
+        assert_eq!(names(&head.fields).len(), 2);
     }
 
     #[test]
-    fn a_switch_becomes_a_success_only_with_the_right_proof() {
-        let lines = |accept: &'static [u8]| -> Vec<(&'static str, &'static [u8])> {
-            vec![
-                ("Upgrade", b"WebSocket"),
-                ("Connection", b"Upgrade"),
-                ("Sec-WebSocket-Accept", accept),
-                ("Sec-WebSocket-Protocol", b"superchat"),
-            ]
-        };
-        let mut head = response(101, &lines(EXAMPLE_ACCEPT));
-        h1_response_to_h2(&mut head, EXAMPLE_KEY).unwrap();
-        assert_eq!((head.status, head.body), (200, BodyLength::Unknown));
+    fn a_switch_counts_only_with_the_right_proof() {
+        let asked = request(b"GET", &[("Sec-WebSocket-Key", EXAMPLE_KEY)]);
+        let chosen: (&str, &[u8]) = ("Sec-WebSocket-Protocol", b"superchat");
+        let mut head = response(101, &[("Sec-WebSocket-Accept", EXAMPLE_ACCEPT), chosen]);
+        check_h1_response(&mut head, &asked).unwrap();
         assert_eq!(names(&head.fields), ["sec-websocket-protocol"]);
-        h2_response_to_h1(&mut head, EXAMPLE_KEY);
-        assert_eq!(head.fields.value_of(b"sec-websocket-accept"), Some(EXAMPLE_ACCEPT));
-        assert_eq!(head.fields.slice(head.reason), b"Switching Protocols");
-        assert!(h1_response_to_h2(&mut head, EXAMPLE_KEY).is_ok());
-
-        let without_upgrade = lines(EXAMPLE_ACCEPT).split_off(1);
-        let twice = [lines(EXAMPLE_ACCEPT), lines(EXAMPLE_ACCEPT)].concat();
-        for (status, lines) in [
-            (200, lines(EXAMPLE_ACCEPT)),
-            (101, lines(b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
-            (101, without_upgrade),
-            (101, twice),
+        for lines in [
+            &[chosen][..],
+            &[("Sec-WebSocket-Accept", b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=")],
+            &[("Sec-WebSocket-Accept", EXAMPLE_ACCEPT), ("sec-websocket-accept", EXAMPLE_ACCEPT)],
         ] {
-            assert_eq!(h1_response_to_h2(&mut response(status, &lines), EXAMPLE_KEY), Err(ResponseFault));
+            assert_eq!(check_h1_response(&mut response(101, lines), &asked), Err(ResponseFault), "{lines:?}");
         }
+
+        // What an HTTP/2 backend says in its place does not count.
+        let mut head = response(101, &[("sec-websocket-accept", b"forged"), chosen]);
+        complete_h2_response(&mut head, &asked);
+        assert_eq!(head.fields.slice(head.reason), b"Switching Protocols");
+        assert_eq!(check_h1_response(&mut head, &asked), Ok(()));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse, Http2Error,
-    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
+    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -158,6 +159,9 @@ families! {
             "From the first byte of the request head to the last byte of the response, or to the abort.";
         GRPC_CALLS: Kind::Counter, "grpc_calls_total", [LISTENER, fixed::<GrpcStatus>("grpc_status")], "calls",
             "Finished gRPC calls by the `grpc-status` that the client got, `CANCELLED` if it gave the call up, `none` if there was none.";
+        WEBSOCKET_TUNNELS: Kind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
+        WEBSOCKET_TUNNELS_ENDED: Kind::Counter, "websocket_tunnels_ended_total",
+            [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
         REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [fixed::<RejectReason>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
         HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",

@@ -208,6 +208,8 @@ labels! {
         UriTooLong = "uri_too_long",
         /// The Host field is absent, repeated, malformed, or contradicts the target.
         Host = "host",
+        /// The host asks other client certificates for than the connection was accepted under.
+        Misdirected = "misdirected",
         /// A field name with an underscore, under the policy that rejects it.
         Underscore = "underscore",
         /// A method that is not served.
@@ -228,6 +230,8 @@ labels! {
         ChunkSyntax = "chunk_syntax",
         /// A trailer section that breaks the grammar or the limits.
         Trailer = "trailer",
+        /// A WebSocket handshake that no server could agree to.
+        WebSocketHandshake = "websocket_handshake",
     }
 
     /// Why the response of a backend was refused.
@@ -254,6 +258,30 @@ labels! {
         Reset = "reset",
         /// The backend does not take the extended CONNECT that a WebSocket needs over HTTP/2 (RFC 8441).
         NoExtendedConnect = "no_extended_connect",
+        /// The backend switched protocols without proof that it speaks WebSocket (RFC 6455 §4.1).
+        WebSocketHandshake = "websocket_handshake",
+    }
+
+    /// How a WebSocket tunnel ended.
+    TunnelEnd {
+        /// Both ends were done.
+        Done = "done",
+        /// An end vanished, or the gateway cut the tunnel.
+        Cut = "cut",
+        /// The end of a drain (1001).
+        GoingAway = "going_away",
+        /// Both ends were silent for too long (1001).
+        IdleTimeout = "idle_timeout",
+        /// A frame that breaks the framing (1002).
+        ProtocolError = "protocol_error",
+        /// Too many pings (1008).
+        PingFlood = "ping_flood",
+        /// A frame that took too long to arrive (1008).
+        ReadFrameTimeout = "read_frame_timeout",
+        /// An end that took too long to accept what was sent to it (1008).
+        WriteTimeout = "write_timeout",
+        /// A message over the limit (1009).
+        MessageTooBig = "message_too_big",
     }
 
     /// How a gRPC call ended for its client: the names of `grpc-status`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::families;
 use super::labels::{
     AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, RejectReason,
-    RetryReason, StatusClass, TlsFault, TlsResult, UpstreamReject,
+    RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
 
@@ -148,6 +148,10 @@ pub struct ListenerShard {
     pub tls_handshakes_inflight: Gauge,
     /// `grpc_calls_total`.
     pub grpc_calls: By<GrpcStatus, Counter>,
+    /// `websocket_tunnels`: tunnels open now.
+    pub websocket_tunnels: Gauge,
+    /// `websocket_tunnels_ended_total`.
+    pub websocket_tunnels_ended: By<TunnelEnd, Counter>,
     /// Requests that no named route took: the series with `route=""`.
     pub unrouted: RouteShard,
 }

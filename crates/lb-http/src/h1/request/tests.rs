@@ -53,6 +53,8 @@ fn absolute_targets_become_origin_form() {
     let (_, head) = ok("GET http://x.example/p?q HTTP/1.1\r\nHost: X.example\r\n\r\n");
     assert_eq!(head.target(), b"/p?q");
     assert_eq!(ok("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n").1.target(), b"/");
+    assert_eq!(ok("GET HTTPS://x/q HTTP/1.1\r\nHost: x\r\n\r\n").1.target(), b"/q");
+    assert_eq!(status("GET https://y/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     assert_eq!(status("GET http://y/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     assert_eq!(status("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
 }
@@ -60,13 +62,14 @@ fn absolute_targets_become_origin_form() {
 #[test]
 fn only_websocket_upgrades_are_honoured() {
     let upgrade = |token: &str| {
-        ok(&format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n\r\n"))
-            .1
-            .upgrade()
-            .to_vec()
+        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n{key}\r\n")
     };
-    assert_eq!(upgrade("WebSocket"), b"WebSocket");
-    assert_eq!(upgrade("h2c"), b"");
+    assert_eq!(ok(&upgrade("WebSocket")).1.upgrade(), b"WebSocket");
+    assert_eq!(ok(&upgrade("h2c")).1.upgrade(), b"");
+    // A handshake that no server could agree to goes no further.
+    assert_eq!(status(&upgrade("websocket").replace("Key: d", "Key: ")), 400);
+    assert_eq!(status(&upgrade("websocket").replace(": 13", ": 8")), 426);
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn h1_14_connect() {
 
 #[test]
 fn targets_that_are_none() {
-    for target in ["", "a", "*", "/a#b", "/\u{e9}", "http://x?q", "//"] {
+    for target in ["", "a", "*", "/a#b", "/\u{e9}", "http://x?q", "https:/x", "ftp://x/", "//"] {
         let result = read(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
         assert_eq!(result.is_ok(), target == "//", "{target:?}");
     }

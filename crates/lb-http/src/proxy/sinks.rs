@@ -1,0 +1,138 @@
+//! What stands between a source and the sink on the other side: a counter, and the rules for responses.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
+use lb_observe::metrics::UpstreamReject;
+use tokio::time::Instant;
+
+use super::Response;
+use super::grpc::Call;
+use super::tunnel::Tunnel;
+use crate::exchange::{Front, Gone, Next, ResponseSink, Sink};
+use crate::rules;
+use crate::service::{Service, Settings};
+use crate::websocket::handshake;
+
+/// Interim responses that one request may be given (attack H1-15).
+const MAX_INTERIM: u8 = 16;
+
+/// Counts body bytes on their way.
+pub(super) struct Counted<'a, S> {
+    pub(super) to: &'a mut S,
+    pub(super) bytes: u64,
+}
+
+impl<S: Sink> Sink for Counted<'_, S> {
+    #[inline]
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.to.data(cx, bytes);
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        self.to.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        self.to.end();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.to.poll_flush(cx)
+    }
+}
+
+/// Takes a response for the client, head rules applied.
+pub(super) struct ToClient<'a, F> {
+    pub(super) front: &'a mut F,
+    pub(super) response: &'a mut Response,
+    pub(super) tunnel: &'a mut Option<Box<Tunnel>>,
+    pub(super) call: Option<&'a mut Call>,
+    /// The client has its whole response, and the rest of the backend's is not for it.
+    pub(super) cut: bool,
+    pub(super) settings: &'a Settings,
+    pub(super) request: &'a RequestHead,
+    pub(super) service: &'a Rc<Service>,
+    pub(super) now: Instant,
+}
+
+impl<F> ToClient<'_, F> {
+    /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
+    fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), UpstreamReject> {
+        // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
+        let agreed = head.fields.values(FieldName::Upgrade).next();
+        let asked = agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.request.upgrade()));
+        let Some(limits) = self.settings.websocket.filter(|_| asked) else {
+            return Err(UpstreamReject::UnaskedSwitch);
+        };
+        match (self.request.version, head.version) {
+            (Version::H2, Version::H2) => {}
+            (_, Version::H2) => handshake::complete_h2_response(head, self.request),
+            (Version::H2, _) => handshake::check_h1_response(head, self.request)
+                .map_err(|_| UpstreamReject::WebSocketHandshake)?,
+            // Both ends see the same handshake.
+            _ => {}
+        }
+        *self.tunnel = Some(Box::new(Tunnel::new(limits, self.service, cx, self.now)));
+        Ok(())
+    }
+}
+
+impl<F: Front> Sink for ToClient<'_, F> {
+    #[inline]
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        match self.tunnel {
+            None => self.front.data(cx, bytes),
+            Some(tunnel) => tunnel.down(self.front, self.now).data(cx, bytes),
+        }
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        if let Some(call) = &mut self.call {
+            call.trailers(fields);
+        }
+        self.front.trailers(fields);
+    }
+
+    fn end(&mut self) {
+        match self.tunnel {
+            None => self.front.end(),
+            Some(tunnel) => tunnel.down(self.front, self.now).end(),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.front.poll_flush(cx)
+    }
+}
+
+impl<F: Front> ResponseSink for ToClient<'_, F> {
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
+        if head.is_interim() {
+            self.response.interims = self.response.interims.saturating_add(1);
+            if self.response.interims > MAX_INTERIM {
+                return Err(UpstreamReject::InterimFlood);
+            }
+            rules::response(head, None);
+            self.front.interim(head);
+            return Ok(Next::Head);
+        }
+        let switches = head.status == 101;
+        if switches {
+            self.switch(cx, head)?;
+        }
+        rules::response(head, self.settings.alt_svc.as_deref());
+        if let Some(call) = &mut self.call {
+            self.cut = call.response(head);
+        }
+        self.response.begun(head);
+        self.front.head(head);
+        if switches {
+            self.front.switch();
+            return Ok(Next::Tunnel);
+        }
+        Ok(Next::Body)
+    }
+}

@@ -1,0 +1,54 @@
+//! A WebSocket server that sends every message back, for `benches/websocket.sh`: `ws_echo ADDRESS`.
+//!
+//! It does as little as it can: a thread for each connection, one read and one write for what has come.
+
+#![allow(clippy::unwrap_used, reason = "a tool for the bench: it may end with a panic")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use testkit::websocket;
+
+fn main() {
+    let address = std::env::args().nth(1).expect("usage: ws_echo ADDRESS");
+    for stream in TcpListener::bind(address).unwrap().incoming() {
+        let stream = stream.unwrap();
+        std::thread::Builder::new().stack_size(64 * 1024).spawn(move || serve(stream)).unwrap();
+    }
+}
+
+/// Serves one connection until something about it is not as expected.
+fn serve(mut stream: TcpStream) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut buffer = Vec::new();
+    let mut chunk = [0; 8192];
+    let head = loop {
+        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        buffer.extend_from_slice(&chunk[..count]);
+        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = buffer.split_off(end + 4);
+            break std::mem::replace(&mut buffer, rest);
+        }
+    };
+    let head = String::from_utf8(head).ok()?;
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let key = lines.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))?.1.trim();
+    let accept = websocket::accept_key(key);
+    let switch = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(switch.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    loop {
+        let mut used = 0;
+        while let Some((first, payload, length)) = websocket::parse(&buffer[used..]) {
+            answer.extend_from_slice(&websocket::frame(first, &payload, None));
+            used += length;
+        }
+        buffer.drain(..used);
+        stream.write_all(&answer).ok()?;
+        answer.clear();
+        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        buffer.extend_from_slice(&chunk[..count]);
+    }
+}
