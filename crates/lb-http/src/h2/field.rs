@@ -49,8 +49,11 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 const NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0u8;
-    while byte < 128 {
-        table[byte as usize] = is_token_byte(byte) && !byte.is_ascii_uppercase();
+    while let Some(place) = table.split_at_mut(byte as usize).1.first_mut() {
+        *place = is_token_byte(byte) && !byte.is_ascii_uppercase();
+        if byte == u8::MAX {
+            break;
+        }
         byte += 1;
     }
     table

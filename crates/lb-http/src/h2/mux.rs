@@ -13,6 +13,7 @@ mod send;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use lb_core::ledger::{Charge, Ledger, Verdict};
 use lb_io::WorkerIo;
@@ -37,6 +38,9 @@ const LEAST_ROOM: usize = 4096;
 
 /// Streams that ended lately are remembered, so that a late frame is told from a wrong one.
 const REMEMBERED: usize = 64;
+
+/// How long the end of a request is waited for when its answer is complete.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Where a stream stands in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +111,8 @@ pub(super) struct Mux {
     ended: VecDeque<(u32, Ending)>,
     /// Streams with something to send that wait for the connection, in turn.
     queue: VecDeque<usize>,
+    /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
+    lingering: VecDeque<(Key, u32, Instant)>,
     ledger: Ledger,
     /// The highest identifier that the peer has used.
     highest: u32,
@@ -176,6 +182,7 @@ impl Mux {
             index: Vec::new(),
             ended: VecDeque::new(),
             queue: VecDeque::new(),
+            lingering: VecDeque::new(),
             ledger,
             highest: 0,
             next_id: 1,
@@ -253,6 +260,48 @@ impl Mux {
     /// The exchange behind a stream has ended. What the peer still sends on it is thrown away; a stream that is not complete is reset
     /// with `code`.
     pub(super) fn leave(&mut self, key: Key, code: ErrorCode) {
+        let Some(stream) = self.streams.get_mut(key.0) else { return };
+        if code == ErrorCode::NO_ERROR && stream.sent_end && !stream.is_closed() && !self.closed {
+            // The answer is complete, and the end of the request is likely on its way. Some clients throw an answer away when a reset
+            // follows it, though they should not (RFC 9113 §8.1): the reset waits for a moment.
+            stream.lingers = true;
+            let unread = u32::try_from(stream.inbox.len()).unwrap_or(u32::MAX);
+            self.io.buffers.put(&mut stream.inbox);
+            self.lingering.push_back((key, stream.id, Instant::now() + LINGER));
+            self.release_connection(unread);
+            self.wake_driver();
+            return;
+        }
+        self.remove(key, code);
+    }
+
+    /// Ends a stream that lingers, once the peer has ended it.
+    fn reap(&mut self, key: Key) {
+        if self.streams.get(key.0).is_some_and(|stream| stream.lingers && stream.is_closed()) {
+            self.remove(key, ErrorCode::NO_ERROR);
+        }
+    }
+
+    /// When the next stream has lingered for long enough.
+    pub(super) fn lingers_until(&self) -> Option<Instant> {
+        self.lingering.front().map(|(_, _, until)| *until)
+    }
+
+    /// Resets the streams that have lingered for long enough.
+    pub(super) fn end_lingering(&mut self, now: Instant) {
+        while let Some((key, id, _)) = self.next_lingering(now) {
+            if self.streams.get(key.0).is_some_and(|stream| stream.lingers && stream.id == id) {
+                self.remove(key, ErrorCode::NO_ERROR);
+            }
+        }
+    }
+
+    fn next_lingering(&mut self, now: Instant) -> Option<(Key, u32, Instant)> {
+        self.lingers_until().filter(|until| *until <= now)?;
+        self.lingering.pop_front()
+    }
+
+    fn remove(&mut self, key: Key, code: ErrorCode) {
         let Some(stream) = self.streams.try_remove(key.0) else { return };
         if let Ok(at) = self.index.binary_search_by_key(&stream.id, |(id, _)| *id) {
             self.index.remove(at);
@@ -294,11 +343,15 @@ impl Mux {
     /// Resets a stream for what the peer did; its exchange finds out, and goes on to count until it has ended.
     pub(super) fn reset(&mut self, key: Key, code: ErrorCode) {
         let Some(stream) = self.streams.get_mut(key.0) else { return };
-        if stream.reset.is_some() {
-            return;
+        match stream.reset {
+            None => {
+                stream.reset = Some(Reset::Ours(code));
+                stream.wake();
+            }
+            // The peer goes on with a stream that it has reset, and is told again and again (RFC 9113 §5.1), at its own cost.
+            Some(Reset::Peer(_)) => {}
+            Some(_) => return,
         }
-        stream.reset = Some(Reset::Ours(code));
-        stream.wake();
         let id = stream.id;
         frame::write::rst_stream(&mut self.out, id, code);
     }

@@ -313,13 +313,15 @@ impl Connection {
             .h2
             .keep_alive_interval
             .map(|interval| self.wire.ping_due(interval, settings.h2.keep_alive_timeout));
-        [stalled, head, state, alive].into_iter().flatten().min()
+        let lingering = self.mux.borrow().lingers_until();
+        [stalled, head, state, alive, lingering].into_iter().flatten().min()
     }
 
     /// A deadline has come. True when the connection is given up.
     fn expired(&mut self, settings: &Settings, now: Instant) -> bool {
         let http = &settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        self.mux.borrow_mut().end_lingering(now);
         if come(self.wire.stalled_since().map(|since| since + http.write_timeout)) {
             self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
             self.wire.stream.reset_on_close();
@@ -339,7 +341,7 @@ impl Connection {
         match self.state {
             State::Notice { since } if come(Some(since + NOTICE)) => self.finish(),
             State::Serving if come(self.idle_since.map(|since| since + http.keepalive_timeout)) => {
-                self.finish()
+                self.finish();
             }
             _ => {
                 if let Some(interval) = settings.h2.keep_alive_interval
@@ -368,8 +370,7 @@ fn begin(
     now: Instant,
 ) {
     let worker = Rc::clone(&service.worker);
-    let mut place =
-        worker.place(Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now));
+    let mut place = worker.place(Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now));
     let latest = now + settings.http.total_timeout;
     tokio::task::spawn_local(async move {
         let sleep = pin!(sleep_until(latest));

@@ -49,6 +49,8 @@ pub(super) struct Stream {
     pub(super) fault: Option<UpstreamReject>,
     /// Why the stream ended before both sides were done.
     pub(super) reset: Option<Reset>,
+    /// The exchange has ended with a complete answer, and the end of the request is waited for.
+    pub(super) lingers: bool,
     /// The exchange behind the stream is waiting for something here.
     pub(super) waker: Option<Waker>,
     pub(super) traffic: Traffic,
@@ -103,6 +105,7 @@ impl Stream {
             last_data: None,
             fault: None,
             reset: None,
+            lingers: false,
             waker: None,
             traffic: Traffic::default(),
         }

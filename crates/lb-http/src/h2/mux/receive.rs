@@ -115,8 +115,8 @@ impl Mux {
     /// What to make of a frame for a stream that is not there.
     fn absent(&self, id: u32) -> Result<(), FrameError> {
         let ours = match self.role {
-            Role::Server => id % 2 == 0,
-            Role::Client => id % 2 == 1,
+            Role::Server => id.is_multiple_of(2),
+            Role::Client => !id.is_multiple_of(2),
         };
         let highest = if ours { self.next_id.saturating_sub(1) } else { self.highest };
         if id > highest || (ours && self.role == Role::Server) {
@@ -163,6 +163,12 @@ impl Mux {
         if let Some((code, what)) = fault {
             self.release_connection(flow_len);
             return Err(FrameError::stream(id, code, what));
+        }
+        if stream.lingers {
+            stream.received_end |= end;
+            self.release_connection(flow_len);
+            self.reap(key);
+            return Ok(Happening::Nothing);
         }
         stream.traffic.received = stream.traffic.received.saturating_add(u64::from(flow_len));
         if let Some(expected) = &mut stream.expected {
@@ -239,7 +245,7 @@ impl Mux {
                 }
             };
         }
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(FrameError::connection(ErrorCode::PROTOCOL_ERROR, "a request on an even stream"));
         }
         if self.goaway_sent.is_some_and(|last| id > last) {
@@ -351,6 +357,7 @@ impl Mux {
         stream.trailers = (!fields.is_empty()).then_some(fields);
         stream.received_end = true;
         stream.wake();
+        self.reap(key);
         Ok(Happening::Nothing)
     }
 
@@ -459,6 +466,7 @@ impl Mux {
             });
         }
         stream.wake();
+        self.reap(key);
         Ok(Happening::Nothing)
     }
 
