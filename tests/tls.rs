@@ -1,4 +1,4 @@
-//! TLS in front and behind, on listeners that carry raw bytes.
+//! TLS in front and behind, on listeners that carry raw bytes and on those that speak HTTP.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -9,12 +9,22 @@ mod attacks;
 mod backends;
 #[path = "tls/files.rs"]
 mod files;
+#[path = "tls/h1s.rs"]
+mod h1s;
+#[path = "tls/h1s_backends.rs"]
+mod h1s_backends;
+#[path = "tls/h1s_changes.rs"]
+mod h1s_changes;
+#[path = "tls/h1s_rules.rs"]
+mod h1s_rules;
 #[path = "tls/rig.rs"]
 mod rig;
 #[path = "tls/serving.rs"]
 mod serving;
 #[path = "tls/sessions.rs"]
 mod sessions;
+#[path = "tls/site.rs"]
+mod site;
 
 use testkit::harness::Case;
 use testkit::tools::Tool;
@@ -57,5 +67,61 @@ fn main() {
         .needs(&[Tool::Openssl]),
         Case::new("openssl_as_backend", backends::openssl_as_backend).needs(&[Tool::Openssl]),
     ]);
+    cases.extend(h1s_cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}
+
+/// Listeners that speak HTTP inside TLS.
+fn h1s_cases() -> Vec<Case> {
+    const CURL: &[Tool] = &[Tool::Curl];
+    const NGINX: &[Tool] = &[Tool::Nginx, Tool::Curl];
+    let plain = testkit::cases![
+        h1s::alpn_chooses_the_protocol,
+        h1s::drain_says_close_and_goaway,
+        h1s::handshake_timeout_holds_on_h1s,
+        h1s::c_07_the_access_log_tells_version_alpn_and_server_name,
+        h1s::kept_connections_serve_many_requests,
+        h1s::the_end_of_a_connection_is_told_inside_tls,
+        h1s_backends::a_backend_that_is_cut_off_has_not_ended,
+        h1s_changes::sessions_of_both_versions_survive_changes,
+        h1s_rules::t_03_without_a_host_the_listeners_own_rules_hold,
+        h1s_rules::t_03_a_misdirected_request_costs_its_connection_nothing,
+        h1s_rules::t_06_a_revoked_client_is_refused_on_h1s,
+    ];
+    let alone = testkit::cases![
+        h1s::large_bodies_pass_in_bounded_memory,
+        h1s::idle_connections_hold_no_buffers,
+        h1s_backends::large_bodies_pass_to_backends_in_bounded_memory,
+    ];
+    let curl = testkit::cases![
+        h1s::curl_speaks_both_versions,
+        h1s_backends::t_05_an_http_backend_in_plaintext_fails_closed,
+        h1s_rules::t_03_a_host_with_other_rules_is_misdirected,
+    ];
+    let nginx = testkit::cases![
+        h1s_backends::nginx_in_all_four_cells,
+        h1s_backends::sessions_with_backends_are_resumed,
+        h1s_backends::t_10_reasons_of_backends_are_not_shown_to_clients,
+        h1s_backends::a_backend_that_does_not_choose_http_2_is_not_spoken_to,
+        h1s_backends::a_client_certificate_is_shown_to_backends,
+        h1s_backends::backends_with_and_without_tls_are_mixed,
+    ];
+    let openssl = testkit::cases![
+        h1s_rules::t_02_sessions_of_an_open_host_do_not_open_a_closed_one,
+        h1s_rules::client_certificates_are_told_and_cannot_be_forged,
+    ];
+    let h2load = testkit::cases![
+        h1s::h2load_over_tls_meets_no_error,
+        h1s_changes::rotation_under_load_drops_no_request,
+    ];
+    plain
+        .into_iter()
+        .chain(alone.into_iter().map(Case::alone))
+        .chain(curl.into_iter().map(|case| case.needs(CURL)))
+        .chain(nginx.into_iter().map(|case| case.needs(NGINX)))
+        .chain(openssl.into_iter().map(|case| case.needs(&[Tool::Openssl, Tool::Curl])))
+        .chain(
+            h2load.into_iter().map(|case| case.needs(&[Tool::H2load]).alone().guard(testkit::seconds(180))),
+        )
+        .collect()
 }

@@ -107,6 +107,17 @@ impl Listener {
         self.backend_with(address, &keys)
     }
 
+    /// Adds a backend that speaks HTTP/2 inside TLS, verified as `name` by the authority in the file `ca`.
+    pub fn h2_backend_tls(self, address: impl ToString, name: &str, ca: &Path) -> Self {
+        self.backend_tls(address, name, ca).backend_key("protocol", "h2")
+    }
+
+    /// Sets a key of the backend that was added last.
+    pub fn backend_key(mut self, key: &str, value: impl Toml) -> Self {
+        self.backends.last_mut().expect("a backend").insert(key.to_owned(), value.toml());
+        self
+    }
+
     /// The same listener elsewhere.
     pub fn at(mut self, address: SocketAddr) -> Self {
         self.address = address;

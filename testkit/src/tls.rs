@@ -1,5 +1,7 @@
 //! TLS clients for tests: blocking, and able to hold sessions, to show certificates and to lie.
 
+mod bridge;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::certificates::{Authority, Leaf};
+
+pub use bridge::Bridge;
 
 /// Settings of clients. Clients made from one value share their sessions.
 #[derive(Clone, Debug)]
@@ -30,8 +34,12 @@ pub struct TlsConnection {
 impl TlsClient {
     /// Trusts the authority, and shows a certificate if there is one.
     pub fn new(authority: &Authority, certificate: Option<&Leaf>) -> Self {
+        Self::build(&authority.pem(), certificate)
+    }
+
+    fn build(authority: &str, certificate: Option<&Leaf>) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -48,6 +56,11 @@ impl TlsClient {
         Self { config: Arc::new(config) }
     }
 
+    /// Trusts the authority with this certificate, in PEM.
+    pub fn trusting(authority: &str) -> Self {
+        Self::build(authority, None)
+    }
+
     /// Speaks nothing newer than TLS 1.2.
     pub fn tls12(authority: &Authority) -> Self {
         let mut roots = RootCertStore::empty();
@@ -58,6 +71,13 @@ impl TlsClient {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self { config: Arc::new(config) }
+    }
+
+    /// Offers these protocols by ALPN.
+    pub fn alpn(mut self, names: &[&str]) -> Self {
+        let names = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::make_mut(&mut self.config).alpn_protocols = names;
+        self
     }
 
     /// The bytes of a ClientHello.
@@ -106,6 +126,11 @@ impl TlsConnection {
         let mut stream = rustls::Stream::new(&mut self.tls, &mut self.tcp);
         stream.write_all(bytes)?;
         stream.flush()
+    }
+
+    /// The protocol that the server has chosen by ALPN.
+    pub fn alpn(&self) -> Option<String> {
+        self.tls.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
     /// Reads exactly so many bytes.

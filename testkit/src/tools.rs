@@ -100,6 +100,16 @@ impl Nginx {
         Nginx::start_at(crate::ports::reserve(), "http2", server)
     }
 
+    /// Starts inside TLS, with HTTP/2 for those who choose it by ALPN if `http2`, and these directives in the server block. The files
+    /// are `<name>.pem` and `<name>.key` in `directory`.
+    pub fn tls(directory: &Path, name: &str, http2: bool, server: &str) -> Nginx {
+        let directory = directory.display();
+        let files =
+            format!("ssl_certificate {directory}/{name}.pem; ssl_certificate_key {directory}/{name}.key;");
+        let listen = if http2 { "ssl http2" } else { "ssl" };
+        Nginx::start_at(crate::ports::reserve(), listen, &format!("{files} {server}"))
+    }
+
     fn start_at(address: SocketAddr, listen: &str, server: &str) -> Nginx {
         let dir = tempfile::Builder::new().prefix("testkit-nginx-").tempdir().unwrap();
         let base = dir.path().display();

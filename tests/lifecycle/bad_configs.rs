@@ -153,7 +153,9 @@ fn cases() -> Vec<Case> {
         ("h1s without a block", listener("h1s", ""), &["tls"]),
         ("quic without a block", listener("quic", ""), &["quic"]),
         ("websocket on tcp", listener("tcp", "[listeners.websocket]\n"), &["websocket", "tcp"]),
-        ("grpc on h1", listener("h1", "[listeners.grpc]\n"), &["grpc", "h1s"]),
+        ("grpc on tcp", listener("tcp", "[listeners.grpc]\n"), &["grpc", "h1s"]),
+        ("h2c on tcp", listener("tcp", &format!("h2c = true{HERE}\n")), &["listeners[0].h2c", "h1"]),
+        ("h2c in http", http("h2c = true"), &["listeners[0].http.h2c", "[[listeners]]"]),
         ("alt_svc without port", listener("h1", "[listeners.alt_svc]\nmax_age = 1\n"), &["alt_svc", "h3_port"]),
         (
             "tls key on a plain backend",
@@ -248,6 +250,8 @@ pub(crate) fn what_is_not_built_says_so() {
             ),
         ),
         ("xdp", format!("[runtime]\nxdp_enabled = true\nxdp_interface = \"lo\"\n{}", listener("h1", ""))),
+        ("h3", format!("{}protocol = \"h3\"\ntls_verify_peer = false\n", listener("h1", ""))),
+        ("h3_extended_connect", listener("h1", "[listeners.websocket]\nh3_extended_connect = true\n")),
     ];
     for (name, text) in texts {
         let (path, _) = write_marked(dir.path(), &text);

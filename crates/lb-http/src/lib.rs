@@ -16,6 +16,7 @@ mod record;
 pub mod rules;
 mod serve;
 pub mod service;
+mod session;
 pub mod upstream;
 
 pub use serve::serve;

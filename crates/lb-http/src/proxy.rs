@@ -9,6 +9,7 @@ mod tunnel;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
@@ -28,6 +29,7 @@ use crate::h2::{ClientConnection, DialTicket, Outcome, Wait, Way};
 use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Member, Service, Settings};
+use crate::session::Session;
 use crate::websocket::handshake;
 use dial::{Connect, Dial};
 use timing::{Stall, Upload};
@@ -50,6 +52,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// What its requests are given on their way.
     pub hop: Hop,
+    /// What TLS has settled, if it came inside it.
+    pub session: Option<Rc<Session>>,
 }
 
 /// One request on its way to a backend and its response on the way back.
@@ -59,6 +63,7 @@ pub struct Exchange {
     settings: Rc<Settings>,
     request: RequestHead,
     client: SocketAddr,
+    session: Option<Rc<Session>>,
     pool: PoolIndex,
     stage: Stage,
     started: Instant,
@@ -91,6 +96,8 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum Stage {
+    /// The connection was accepted under other rules than those of the host that is asked for.
+    Misdirected,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
     /// A connection is being made.
@@ -132,6 +139,8 @@ impl Exchange {
         let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
         let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
+        let session = client.session.clone();
+        let serves = session.as_ref().is_none_or(|session| session.serves(request.authority()));
         let mut rng = service.worker.io.rng.borrow_mut();
         rules::request(&mut request, &client.hop, &mut rng);
         if request.version == Version::H2 && !request.upgrade.is_empty() {
@@ -144,8 +153,9 @@ impl Exchange {
             settings,
             request,
             client: client.address,
+            session,
             pool,
-            stage: Stage::Choose { fresh: false },
+            stage: if serves { Stage::Choose { fresh: false } } else { Stage::Misdirected },
             started,
             now: started,
             member: None,
@@ -181,6 +191,7 @@ impl Exchange {
         self.now = Instant::now();
         loop {
             let turn = match &mut self.stage {
+                Stage::Misdirected => self.misdirected(cx, front),
                 Stage::Choose { fresh } => {
                     let fresh = *fresh;
                     self.choose(cx, front, fresh)
@@ -226,6 +237,14 @@ impl Exchange {
         }
     }
 
+    /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
+    /// connection are none the worse for it.
+    fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let reason = RejectReason::Misdirected;
+        self.service.worker.metrics.request_rejected.of(reason).inc();
+        self.answer(cx, front, 421, reason.name())
+    }
+
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
     fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
         let settings = Rc::clone(&self.settings);
@@ -257,8 +276,10 @@ impl Exchange {
             address: member.endpoint.key.address,
             timeout: self.settings.connect_timeout,
             tls: member.tls.clone(),
+            h2: member.endpoint.key.h2,
             handshake_timeout: self.settings.handshake_timeout,
             io: Rc::clone(&self.service.worker.io),
+            metrics: Arc::clone(&self.service.worker.metrics),
         }
     }
 
@@ -540,6 +561,7 @@ impl Exchange {
             service: &self.service,
             request: &self.request,
             client: self.client,
+            session: self.session.as_deref(),
             status: Some(self.response.status).filter(|status| *status != 0),
             received: self.received,
             sent: self.sent,

@@ -8,12 +8,14 @@ use lb_observe::access_log::AccessRecord;
 use lb_observe::metrics::{HttpVersion, StatusClass};
 
 use crate::service::Service;
+use crate::session::Session;
 
 /// Facts of one finished exchange.
 pub(crate) struct Entry<'a> {
     pub(crate) service: &'a Service,
     pub(crate) request: &'a RequestHead,
     pub(crate) client: SocketAddr,
+    pub(crate) session: Option<&'a Session>,
     pub(crate) status: Option<u16>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -45,6 +47,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         target: entry.request.target(),
         host: Some(entry.request.authority()).filter(|host| !host.is_empty()),
         version: text,
+        tls: entry.session.map(Session::record),
         status: entry.status,
         bytes_in: entry.received,
         bytes_out: entry.sent,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_core::head::{FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
 use lb_core::rng::SplitMix64;
+use lb_security::PeerCertificate;
 
 /// Fields that this hop adds to a request, or adds to.
 const ADDED: FieldNames = FieldNames::of(&[
@@ -29,6 +30,8 @@ pub struct Hop {
     version: Version,
     /// The lines that are the same for every request that brings none of [`ADDED`] itself.
     lines: Fields,
+    /// The lines that stand for the client's own of these names, where clients' certificates are checked.
+    certificate: Option<Fields>,
 }
 
 impl Hop {
@@ -39,7 +42,17 @@ impl Hop {
         lines.push(b"X-Forwarded-For", client.as_bytes());
         lines.push(b"X-Forwarded-Proto", scheme.as_bytes());
         lines.push(b"Via", via(version));
-        Self { client, scheme, version, lines }
+        Self { client, scheme, version, lines, certificate: None }
+    }
+
+    /// Tells the backend `certificate`, and drops whatever the client itself says about certificates.
+    pub fn tell_certificate(&mut self, certificate: Option<&PeerCertificate>) {
+        let mut lines = Fields::default();
+        if let Some(certificate) = certificate {
+            lines.push(b"X-Client-Cert-Subject", certificate.subject.as_bytes());
+            lines.push(b"X-Client-Cert-SHA256", certificate.sha256.as_bytes());
+        }
+        self.certificate = Some(lines);
     }
 }
 
@@ -58,6 +71,11 @@ pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
     if head.version == Version::Http10 {
         // An HTTP/1.0 client cannot wait for 100 (RFC 9110 §10.1.1).
         head.fields.remove(FieldName::Expect);
+    }
+    if let Some(certificate) = &hop.certificate {
+        head.fields.remove(FieldName::XClientCertSubject);
+        head.fields.remove(FieldName::XClientCertSha256);
+        head.fields.append(certificate);
     }
     if head.version == hop.version && !head.fields.may_have(ADDED) {
         head.fields.append(&hop.lines);
@@ -182,7 +200,7 @@ pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
         "warning",
         "www-authenticate",
     ];
-    const PREFIXES: &[&str] = &["content-", "if-", "proxy-", "x-forwarded-", ":"];
+    const PREFIXES: &[&str] = &["content-", "if-", "proxy-", "x-client-cert-", "x-forwarded-", ":"];
     EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact.as_bytes()))
         || name.contains(&b'_')
         || PREFIXES.iter().any(|prefix| {
@@ -222,6 +240,35 @@ mod tests {
         assert_eq!(line(via), "Via: HTTP/1.1 expressgateway");
         assert_eq!(line(host), "X-Forwarded-Host: a.example");
         assert!(trace.0 == "traceparent" && is_traceparent(trace.1.as_bytes()), "{trace:?}");
+    }
+
+    #[test]
+    fn a_client_cannot_tell_its_own_certificate() {
+        let told = PeerCertificate { subject: "CN=alice".to_owned(), sha256: "ab".repeat(32), not_after: 0 };
+        for (certificate, subject, others) in [(Some(&told), &["CN=alice"][..], 2), (None, &[], 0)] {
+            let mut hop = Hop::new("192.0.2.7".parse().unwrap(), "https", Version::H2);
+            hop.tell_certificate(certificate);
+            for version in [Version::H2, Version::Http11] {
+                let mut head = RequestHead { version, ..RequestHead::default() };
+                for name in [
+                    "x-client-cert-subject",
+                    "X-Client-Cert-SHA256",
+                    "X_Client_Cert_Subject",
+                    "x_client-cert_sha256",
+                ] {
+                    head.fields.push(name.as_bytes(), b"forged");
+                }
+                request(&mut head, &hop, &mut SplitMix64::new(1));
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let fields: Vec<_> =
+                    head.fields.iter().map(|field| (text(field.name), text(field.value))).collect();
+                assert_eq!(value(&fields, "x-client-cert-subject"), subject, "{fields:?}");
+                let about =
+                    |name: &str| name.to_ascii_lowercase().replace('_', "-").starts_with("x-client-cert");
+                assert_eq!(fields.iter().filter(|(name, _)| about(name)).count(), others, "{fields:?}");
+            }
+        }
+        assert!(is_forbidden_trailer(b"X-Client-Cert-Subject") && !is_forbidden_trailer(b"x-checksum"));
     }
 
     #[test]

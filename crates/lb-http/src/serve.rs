@@ -12,11 +12,12 @@ use lb_security::Stream;
 use crate::h2::frame::preface::PREFACE;
 use crate::proxy::Client;
 use crate::rules::Hop;
-use crate::service::Service;
+use crate::service::{ClientCertificates, Service};
+use crate::session::Session;
 use crate::{h1, h2};
 
 /// The name of HTTP/2 in ALPN (RFC 9113 §3.2).
-const H2: &[u8] = b"h2";
+pub(crate) const H2: &[u8] = b"h2";
 
 /// Serves one accepted connection to its end, after its TLS handshake if it has one. `guard` is its entry in the registry of live
 /// connections.
@@ -25,13 +26,13 @@ const H2: &[u8] = b"h2";
 /// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
 pub async fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
     let tls = stream.tls();
-    let scheme = if tls.is_some() { "https" } else { "http" };
     let mut version = match tls {
         Some(tls) if tls.alpn() == Some(H2) => Version::H2,
         _ => Version::Http11,
     };
+    let session = tls.map(|tls| Rc::new(Session::of(tls)));
     let mut early = Vec::new();
-    if tls.is_none() && service.settings().h2c {
+    if session.is_none() && service.settings().h2c {
         match first_bytes(&mut stream, &service).await {
             Some(bytes) => early = bytes,
             None => return,
@@ -40,11 +41,24 @@ pub async fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard,
             version = Version::H2;
         }
     }
-    let client = Client { address: peer, hop: Hop::new(peer.ip(), scheme, version) };
+    let client = client(peer, version, session, &service);
     match version {
         Version::H2 => h2::serve(stream, early, client, guard, service).await,
         _ => h1::serve(stream, early, client, guard, service).await,
     }
+}
+
+/// What is known of the client for all its requests.
+fn client(address: SocketAddr, version: Version, session: Option<Rc<Session>>, service: &Service) -> Client {
+    let scheme = if session.is_some() { "https" } else { "http" };
+    let mut hop = Hop::new(address.ip(), scheme, version);
+    let certificate = session.as_ref().and_then(|session| session.certificate());
+    match service.settings().client_certificates {
+        ClientCertificates::Off => {}
+        ClientCertificates::Checked => hop.tell_certificate(None),
+        ClientCertificates::Told => hop.tell_certificate(certificate),
+    }
+    Client { address, hop, session }
 }
 
 /// Reads until it is clear whether the client begins with the preface; `None` when it sends nothing, or hangs up.

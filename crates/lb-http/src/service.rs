@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendProtocol, Config, Listener};
+use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, Listener};
 use lb_core::balance::SmoothRoundRobin;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
@@ -143,6 +143,29 @@ pub struct ResolvedBackend {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// What becomes of `X-Client-Cert-Subject` and `X-Client-Cert-SHA256` in requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Clients are not asked for certificates: these are fields as any other.
+    Off,
+    /// Clients' own are dropped.
+    Checked,
+    /// The same, and the backend is told the certificate.
+    Told,
+}
+
+impl ClientCertificates {
+    fn of(listener: &Listener) -> Self {
+        let Some(files) = &listener.tls else { return Self::Off };
+        let asked = |auth: &lb_config::ClientAuth| auth.mode != ClientAuthMode::Off;
+        match asked(&files.client_auth) || files.certificates.iter().any(|one| asked(&one.client_auth)) {
+            true if files.client_cert_headers => Self::Told,
+            true => Self::Checked,
+            false => Self::Off,
+        }
+    }
+}
+
 /// Everything about a listener that a reload can change, as one request sees it from its first byte to its last.
 #[derive(Debug)]
 pub struct Settings {
@@ -168,6 +191,8 @@ pub struct Settings {
     pub rate_interval: Duration,
     /// Requests that a connection may carry; 0 = any number.
     pub max_requests: u32,
+    /// What requests are told of client certificates.
+    pub client_certificates: ClientCertificates,
     /// Limits of WebSocket tunnels, where they are let through.
     pub websocket: Option<TunnelLimits>,
     /// `Alt-Svc` of every response.
@@ -225,6 +250,7 @@ impl Settings {
             min_upload_rate: runtime.watchdog.body_progress_min_bps,
             rate_interval: runtime.watchdog.sweep_interval,
             max_requests: runtime.max_keepalive_requests,
+            client_certificates: ClientCertificates::of(listener),
             websocket: websocket.map(TunnelLimits::new),
             alt_svc: listener
                 .alt_svc

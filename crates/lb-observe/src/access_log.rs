@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-pub use record::AccessRecord;
+pub use record::{AccessRecord, TlsRecord};
 
 use crate::metrics::Metrics;
 use writer::Writer;

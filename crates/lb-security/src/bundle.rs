@@ -132,6 +132,33 @@ impl TlsConfigBundle {
     }
 }
 
+/// The client-certificate rules that a connection was accepted under, and with them the hosts that it may ask for.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    bundle: Arc<TlsConfigBundle>,
+    policy: PolicyId,
+}
+
+impl Accepted {
+    /// `None` where the rules are the same for every name.
+    pub(crate) fn under(bundle: &Arc<TlsConfigBundle>, server_name: Option<&str>) -> Option<Self> {
+        let policy = bundle.policy_of(server_name);
+        bundle.only_config().is_none().then(|| Self { bundle: Arc::clone(bundle), policy })
+    }
+
+    /// Whether requests for `authority` (a host, perhaps with a port; empty = none is named) may come over the connection: the
+    /// rules of that host are those that the connection was accepted under. Otherwise the answer is 421 (attack T-03).
+    pub fn serves(&self, authority: &[u8]) -> bool {
+        let host = match authority.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+            Some(at) if authority.get(at) == Some(&b':') => authority.get(..at),
+            _ => Some(authority),
+        };
+        // An address, or what is no name, has the rules of the listener's own certificate.
+        let name = host.and_then(|host| std::str::from_utf8(host).ok());
+        self.bundle.policy_of(name) == self.policy
+    }
+}
+
 /// The place of a listener's bundle. A load is one atomic read; handshakes that run keep what they loaded.
 #[derive(Clone, Debug)]
 pub struct SharedTlsBundle {

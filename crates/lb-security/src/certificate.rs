@@ -79,7 +79,8 @@ pub struct PeerCertificate {
     pub subject: String,
     /// SHA-256 of the certificate, in lower-case hex.
     pub sha256: String,
-    pub(crate) not_after: i64,
+    /// Unix time at which it runs out.
+    pub not_after: i64,
 }
 
 impl PeerCertificate {

@@ -20,7 +20,7 @@ mod tests;
 mod ticket;
 mod transport;
 
-pub use bundle::{CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
+pub use bundle::{Accepted, CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
 pub use certificate::PeerCertificate;
 pub use client::ClientTls;
 pub use error::{Reason, TlsError};

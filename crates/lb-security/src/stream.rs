@@ -24,7 +24,7 @@ use lb_io::{TcpStream, WorkerIo};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 
-use crate::bundle::{PolicyId, TlsConfigBundle};
+use crate::bundle::{Accepted, TlsConfigBundle};
 use crate::certificate::PeerCertificate;
 use crate::client::ClientTls;
 use crate::failure::Failure;
@@ -193,19 +193,19 @@ impl TlsStream {
         self.facts.peer.as_ref()
     }
 
-    /// The client-certificate rules that the connection was accepted under. On a server's side only.
-    pub fn policy(&self) -> Option<PolicyId> {
-        let bundle = self.facts.bundle.as_ref()?;
-        Some(bundle.policy_of(self.server_name()))
+    /// The version of TLS, as OpenSSL writes it. Known after the handshake.
+    pub fn version(&self) -> &'static str {
+        match self.common().and_then(|common| common.protocol_version()) {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "unknown",
+        }
     }
 
-    /// Whether requests for `host` (a name without port) may come over this connection: its client-certificate rules are those
-    /// that the connection was accepted under. Otherwise the answer is 421 (attack T-03).
-    pub fn serves(&self, host: &str) -> bool {
-        match &self.facts.bundle {
-            Some(bundle) => bundle.policy_of(Some(host)) == bundle.policy_of(self.server_name()),
-            None => true,
-        }
+    /// The client-certificate rules that the connection was accepted under; `None` where they are the same for every name, and on a
+    /// client's side.
+    pub fn accepted(&self) -> Option<Accepted> {
+        Accepted::under(self.facts.bundle.as_ref()?, self.server_name())
     }
 
     /// Bytes of memory in buffers of its own, and whether the socket is quiet.

@@ -98,11 +98,7 @@ pub(crate) async fn bind(
             }
             tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
         }
-        let of_listener = metrics.listener(&listener.name);
-        if listener.protocol.is_http() {
-            of_listener.serves(&[HttpVersion::H1]);
-        }
-        set_drain_gauge(metrics, listener);
+        show_listener(metrics, listener);
         all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
     }
     if all.is_empty() {
@@ -111,10 +107,17 @@ pub(crate) async fn bind(
     Ok(all)
 }
 
-/// Shows a listener's drain budget.
-pub(crate) fn set_drain_gauge(metrics: &Metrics, listener: &Listener) {
+/// Shows a listener's drain budget, and the versions of HTTP that it serves.
+pub(crate) fn show_listener(metrics: &Metrics, listener: &Listener) {
+    let of_listener = metrics.listener(&listener.name);
     let millis = i64::try_from(listener.drain_timeout.as_millis()).unwrap_or(i64::MAX);
-    metrics.listener(&listener.name).drain_timeout_ms.set(millis);
+    of_listener.drain_timeout_ms.set(millis);
+    if listener.protocol.is_http() {
+        of_listener.serves(&[HttpVersion::H1]);
+    }
+    if listener.protocol == Protocol::H1s || listener.h2c {
+        of_listener.serves(&[HttpVersion::H2]);
+    }
 }
 
 fn describe(listener: &Listener) {

@@ -60,7 +60,7 @@ impl Control {
 
     fn show_drain_budgets(&self, config: &Config) {
         for listener in config.listeners.iter().filter(|listener| listener.starts()) {
-            boot::set_drain_gauge(&self.metrics, listener);
+            boot::show_listener(&self.metrics, listener);
         }
     }
 

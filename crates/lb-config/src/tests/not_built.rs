@@ -32,53 +32,41 @@ fn xdp_keys_even_with_their_defaults_but_not_xdp_switched_off() {
 
 #[test]
 fn blocks_without_anything_behind_them() {
-    assert_eq!(
-        refused(&format!("{H1}[listeners.h2_security]\n[listeners.http]\nh2c = true\n{BACKEND}")),
-        [
-            "lb.toml:4: listeners[0].h2_security: not built yet: HTTP/2",
-            "lb.toml:6: listeners[0].http.h2c = true: not built yet: HTTP/2",
-        ]
-    );
     let passthrough =
         "[passthrough]\nbind_addr = \"0.0.0.0:1\"\nbackends = [\"10.0.0.1:1\"]\nretry_secret_path = \"s\"\n";
     assert_eq!(refused(passthrough), ["lb.toml:1: passthrough: not built yet: QUIC passthrough"]);
 }
 
 #[test]
-fn websocket_keys_that_need_a_look_into_frames() {
+fn websocket_over_http_3_unless_it_is_off() {
     let websocket = |line: &str| refused(&format!("{H1}[listeners.websocket]\n{line}\n{BACKEND}"));
-    assert_eq!(websocket("enabled = true\nidle_timeout_seconds = 5\nh2_extended_connect = false"), [""; 0]);
-    for line in [
-        "max_message_size_bytes = 1",
-        "ping_rate_limit_per_window = 1",
-        "ping_rate_limit_window_seconds = 1",
-        "read_frame_timeout_seconds = 1",
-        "h2_extended_connect = true",
-        "h3_extended_connect = true",
-    ] {
-        assert_eq!(websocket(line).len(), 1, "{line}");
-    }
+    assert_eq!(
+        websocket("h3_extended_connect = true"),
+        [
+            "lb.toml:5: listeners[0].websocket.h3_extended_connect = true: not built yet: WebSocket over HTTP/3"
+        ]
+    );
+    assert_eq!(websocket("h3_extended_connect = false\nh2_extended_connect = true"), [""; 0]);
 }
 
 #[test]
-fn backends_beyond_http_1_only_where_http_is_read() {
+fn http_3_backends_only_where_http_is_read() {
     let backend = |listener: &str, lines: &str| {
         refused(&format!(
             "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"{listener}\"\n{BACKEND}{lines}\n"
         ))
     };
+    let h3 = "protocol = \"h3\"\ntls_ca_path = \"ca\"";
     assert_eq!(
-        backend("h1", "protocol = \"h2\""),
-        ["lb.toml:6: listeners[0].backends[0].protocol = \"h2\": not built yet: HTTP/2 to backends"]
+        backend("h1", h3),
+        ["lb.toml:6: listeners[0].backends[0].protocol = \"h3\": not built yet: HTTP/3 to backends"]
     );
-    assert_eq!(backend("h1", "protocol = \"h3\"\ntls_ca_path = \"ca\"").len(), 1);
-    assert_eq!(
-        backend("h1", "tls = true\ntls_ca_path = \"ca\""),
-        ["lb.toml:6: listeners[0].backends[0].tls = true: not built yet: TLS to HTTP backends"]
-    );
-    assert_eq!(backend("tcp", "tls = true\ntls_ca_path = \"ca\""), [""; 0]);
-    assert_eq!(backend("tcp", "protocol = \"h2\""), [""; 0]);
-    assert_eq!(backend("h1", "protocol = \"h1\""), [""; 0]);
+    assert_eq!(backend("tcp", h3), [""; 0]);
+    for lines in
+        ["protocol = \"h1\"", "protocol = \"h2\"", "protocol = \"h2\"\ntls = true\ntls_ca_path = \"ca\""]
+    {
+        assert_eq!(backend("h1", lines), [""; 0], "{lines}");
+    }
 }
 
 #[test]

@@ -30,6 +30,12 @@ fn what_needs_no_missing_feature_starts_today() {
         "examples/tls.toml",
         "examples/h1.toml",
         "examples/h1-limits.toml",
+        "examples/h1-h2c.toml",
+        "examples/h1s.toml",
+        "examples/h1s-grpc.toml",
+        "examples/h1s-websocket.toml",
+        "examples/h1s-client-certificates.toml",
+        "examples/h2-backend.toml",
     ] {
         let text = std::fs::read_to_string(root().join("config").join(name)).unwrap();
         assert_eq!(parse(&text).not_built_yet(), [], "{name}");

@@ -22,6 +22,8 @@ pub enum FieldName {
     TransferEncoding,
     Upgrade,
     Via,
+    XClientCertSha256,
+    XClientCertSubject,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -63,9 +65,17 @@ impl FieldName {
             },
             18 => (Self::ProxyAuthenticate, b"proxy-authenticate"),
             19 => (Self::ProxyAuthorization, b"proxy-authorization"),
+            20 => return Self::XClientCertSha256.if_read_as(name, b"x-client-cert-sha256"),
+            21 => return Self::XClientCertSubject.if_read_as(name, b"x-client-cert-subject"),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(text) { candidate } else { Self::Other }
+    }
+
+    /// `self` if a backend may read `name` as `text`: many take `_` for `-`.
+    fn if_read_as(self, name: &[u8], text: &[u8]) -> Self {
+        let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+        if name.iter().zip(text).all(same) { self } else { Self::Other }
     }
 
     /// Fields that concern one connection only and are never forwarded (RFC 9110 §7.6.1).

@@ -102,7 +102,7 @@ impl Connection {
                             }
                             Poll::Ready(next)
                         }
-                        Poll::Ready(End::Broken) => Poll::Ready(None),
+                        Poll::Ready(End::Broken) => return Poll::Ready(()),
                         Poll::Pending => Poll::Pending,
                     }
                 }
@@ -113,7 +113,10 @@ impl Connection {
             };
             match next {
                 Poll::Ready(Some(state)) => self.state = state,
-                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(None) => {
+                    self.front.part();
+                    return Poll::Ready(());
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -209,6 +212,7 @@ impl Connection {
             service: &self.service,
             request: head,
             client: self.client.address,
+            session: self.client.session.as_deref(),
             status: Some(reject.status),
             received: traffic.received,
             sent: traffic.sent,

@@ -181,6 +181,15 @@ impl H1Front {
         self.wire.end();
     }
 
+    /// Ends a connection that owes nothing. Inside TLS a bare FIN would look like a cut (RFC 8446 §6.1); after a message that is not
+    /// whole it must look like one.
+    pub(super) fn part(&mut self) {
+        if matches!(self.wire.stream, Stream::Tls(_)) && self.wire.is_flushed() {
+            // The client may be gone already.
+            let _ = self.wire.stream.shutdown_write();
+        }
+    }
+
     /// Reads and throws away; the number of bytes thrown away, 0 at the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<usize> {
         self.wire.consume_early(usize::MAX);

@@ -203,11 +203,12 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
         [b'/', ..] => Ok(Target { authority: None, path: target }),
         b"*" if method == b"OPTIONS" => Ok(Target { authority: None, path: target }),
         _ => {
-            let rest = target
-                .split_at_checked(7)
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"http://"))
-                .map(|(_, rest)| rest)
-                .ok_or(bad)?;
+            // The scheme says nothing that the connection does not: clients of a TLS listener write `https`.
+            let after = |scheme: &[u8]| {
+                let (start, rest) = target.split_at_checked(scheme.len())?;
+                start.eq_ignore_ascii_case(scheme).then_some(rest)
+            };
+            let rest = after(b"http://").or_else(|| after(b"https://")).ok_or(bad)?;
             let path_at = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
             let (authority, path) = rest.split_at(path_at.unwrap_or(rest.len()));
             // `http://host?query` has an empty path, which origin form cannot say without inventing bytes.

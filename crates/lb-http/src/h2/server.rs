@@ -367,13 +367,19 @@ fn begin(
     client: &Client,
     now: Instant,
 ) {
-    let mut exchange = Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now);
+    let worker = Rc::clone(&service.worker);
+    let mut place =
+        worker.place(Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now));
     let latest = now + settings.http.total_timeout;
     tokio::task::spawn_local(async move {
         let sleep = pin!(sleep_until(latest));
         let mut deadline = Deadline::new(sleep);
-        let end = poll_fn(|cx| exchange.poll(cx, &mut front, &mut deadline)).await;
-        drop(exchange);
+        let end = poll_fn(|cx| match place.as_mut() {
+            Some(exchange) => exchange.poll(cx, &mut front, &mut deadline),
+            None => Poll::Ready(End::Broken),
+        })
+        .await;
+        worker.put_place(place);
         if end == End::Complete {
             front.complete();
         }
@@ -401,6 +407,7 @@ fn refuse(
         service,
         request: &head,
         client: client.address,
+        session: client.session.as_deref(),
         status: Some(reject.status),
         received: traffic.received,
         sent: traffic.sent,

@@ -1,7 +1,7 @@
 //! A connection in the making.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,28 +11,40 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_io::WorkerIo;
-use lb_security::{ClientTls, Stream, TlsStream};
+use lb_observe::metrics::{TlsResult, WorkerMetrics};
+use lb_security::{ClientTls, Stream, TlsStream, failure_of};
 
 use crate::h2::DialTicket;
+use crate::serve::H2;
 
 /// How a backend is reached.
 pub(super) struct Connect {
     pub(super) address: SocketAddr,
     pub(super) timeout: Duration,
     pub(super) tls: Option<Arc<ClientTls>>,
+    /// Inside TLS the backend must choose HTTP/2 (RFC 9113 §3.2).
+    pub(super) h2: bool,
     pub(super) handshake_timeout: Duration,
     pub(super) io: Rc<WorkerIo>,
+    pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl Connect {
     async fn run(self) -> io::Result<Stream> {
         let stream = lb_io::connect(self.address, self.timeout).await?;
         let Some(tls) = self.tls else { return Ok(Stream::Plain(stream)) };
-        let mut stream = TlsStream::client(stream, self.io, &tls)?;
-        match tokio::time::timeout(self.handshake_timeout, poll_fn(|cx| stream.poll_handshake(cx))).await {
-            Ok(result) => result.map(|()| Stream::Tls(Box::new(stream))),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        let mut stream = Box::new(TlsStream::client(stream, self.io, &tls)?);
+        let result = stream.handshake(self.handshake_timeout).await;
+        let counted = match &result {
+            Ok(result) => *result,
+            Err(error) => failure_of(error).map_or(TlsResult::Closed, |failure| failure.result()),
+        };
+        self.metrics.backend_tls_handshakes.of(counted).inc();
+        result?;
+        if self.h2 && stream.alpn() != Some(H2) {
+            return Err(io::Error::other("the backend does not choose HTTP/2"));
         }
+        Ok(Stream::Tls(stream))
     }
 }
 

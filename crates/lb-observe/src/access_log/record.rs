@@ -24,6 +24,8 @@ pub struct AccessRecord<'a> {
     pub host: Option<&'a [u8]>,
     /// The client's protocol version, such as `HTTP/1.1`.
     pub version: &'static str,
+    /// What TLS has settled, if the client came inside it.
+    pub tls: Option<TlsRecord<'a>>,
     /// The status of the response, if there was one.
     pub status: Option<u16>,
     /// Bytes of the request's body.
@@ -44,6 +46,17 @@ pub struct AccessRecord<'a> {
     pub referer: Option<&'a [u8]>,
 }
 
+/// The TLS connection that a request came over.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsRecord<'a> {
+    /// The version, such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The protocol that ALPN has chosen.
+    pub alpn: Option<&'a [u8]>,
+    /// The server name that the client asked for.
+    pub server_name: Option<&'a [u8]>,
+}
+
 impl AccessRecord<'_> {
     /// Appends the record to `line` as a JSON object and a line feed.
     ///
@@ -60,7 +73,17 @@ impl AccessRecord<'_> {
         line.extend_from_slice(br#","target":"#);
         push_text(line, self.target, MAX_TARGET);
         push_field(line, "host", self.host);
-        let _ = write!(line, r#","version":"{}","status":"#, self.version);
+        let _ = write!(line, r#","version":"{}","tls":"#, self.version);
+        match &self.tls {
+            Some(tls) => {
+                let _ = write!(line, r#"{{"version":"{}""#, tls.version);
+                push_field(line, "alpn", tls.alpn);
+                push_field(line, "server_name", tls.server_name);
+                line.push(b'}');
+            }
+            None => line.extend_from_slice(b"null"),
+        }
+        line.extend_from_slice(br#","status":"#);
         let _ = match self.status {
             Some(status) => write!(line, "{status}"),
             None => write!(line, "null"),
@@ -136,6 +159,7 @@ mod tests {
             target: b"/a?b=c",
             host: Some(b"example.org"),
             version: "HTTP/1.1",
+            tls: None,
             status: Some(200),
             bytes_in: 0,
             bytes_out: 12,
@@ -166,7 +190,7 @@ mod tests {
             line(record()),
             concat!(
                 r#"{"time":"1970-01-01T00:00:01.500Z","listener":"web","client":"[2001:db8::1]:4711","#,
-                r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","status":200,"#,
+                r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","tls":null,"status":200,"#,
                 r#""bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
                 r#""reason":"","retries":1,"user_agent":null,"referer":"https://example.org/"}"#,
                 "\n"
@@ -188,6 +212,17 @@ mod tests {
         let text = line(record);
         assert!(text.contains(r#"x\u000d\u000a{\"status\":200}\u001b[2J\\\u202e\u007fä"#), "{text}");
         assert_eq!(json(record)["user_agent"], hostile);
+    }
+
+    #[test]
+    fn c_07_a_server_name_cannot_forge_a_line() {
+        let hostile = "a\"},\"x\":{\u{202e}";
+        let tls = TlsRecord { version: "TLSv1.3", alpn: Some(b"h2"), server_name: Some(hostile.as_bytes()) };
+        let json = json(AccessRecord { tls: Some(tls), ..record() });
+        assert_eq!(json["tls"]["server_name"], hostile);
+        assert_eq!((&json["tls"]["alpn"], &json["tls"]["version"]), (&"h2".into(), &"TLSv1.3".into()));
+        let json = self::json(AccessRecord { tls: Some(TlsRecord { alpn: None, ..tls }), ..record() });
+        assert!(json["tls"]["alpn"].is_null());
     }
 
     #[test]

@@ -208,6 +208,8 @@ labels! {
         UriTooLong = "uri_too_long",
         /// The Host field is absent, repeated, malformed, or contradicts the target.
         Host = "host",
+        /// The host asks other client certificates for than the connection was accepted under.
+        Misdirected = "misdirected",
         /// A field name with an underscore, under the policy that rejects it.
         Underscore = "underscore",
         /// A method that is not served.

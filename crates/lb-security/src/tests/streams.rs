@@ -177,12 +177,19 @@ fn t_02_policies_that_differ_by_name_hold_for_their_names() {
              client_auth = \"require\"\nclient_ca_path = \"DIR/ca.pem\"\n";
         let bundle = rig.load(lines).unwrap();
         let (server, _client) = established(&bundle, &rig.client("server.test")).await;
-        assert!(server.serves("server.test") && server.serves("other.test") && !server.serves("closed.test"));
+        let open = server.accepted().unwrap();
+        assert!(
+            [&b""[..], b"server.test", b"other.test:443", b"[::1]", b"[::1]:443"]
+                .iter()
+                .all(|host| open.serves(host))
+        );
+        assert!([&b"closed.test"[..], b"CLOSED.test.:443"].iter().all(|host| !open.serves(host)));
         let (server, _) = handshake(&bundle, &rig.client("closed.test")).await;
         assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate));
         let (server, _client) = established(&bundle, &rig.client_with("closed.test", Some("c"))).await;
         assert_eq!(server.server_name(), Some("closed.test"));
-        assert!(server.serves("closed.test") && !server.serves("server.test"));
+        let closed = server.accepted().unwrap();
+        assert!(closed.serves(b"closed.test") && !closed.serves(b"server.test") && !closed.serves(b""));
     });
 }
 

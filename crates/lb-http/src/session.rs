@@ -1,0 +1,46 @@
+//! What a client's TLS handshake has settled for the requests that come over its connection.
+
+use lb_observe::access_log::TlsRecord;
+use lb_security::{Accepted, PeerCertificate, TlsStream};
+
+/// Facts of one TLS connection.
+#[derive(Debug)]
+pub struct Session {
+    version: &'static str,
+    alpn: Option<Box<[u8]>>,
+    server_name: Option<Box<str>>,
+    accepted: Option<Accepted>,
+    certificate: Option<PeerCertificate>,
+}
+
+impl Session {
+    /// The facts of a connection whose handshake is over.
+    pub(crate) fn of(stream: &TlsStream) -> Self {
+        Self {
+            version: stream.version(),
+            alpn: stream.alpn().map(Box::from),
+            server_name: stream.server_name().map(Box::from),
+            accepted: stream.accepted(),
+            certificate: stream.peer_certificate().cloned(),
+        }
+    }
+
+    /// The certificate that the client has shown, verified.
+    pub(crate) fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate.as_ref()
+    }
+
+    /// Whether requests for `authority` may come over the connection; if not, they are answered 421 (attack T-03).
+    pub(crate) fn serves(&self, authority: &[u8]) -> bool {
+        self.accepted.as_ref().is_none_or(|accepted| accepted.serves(authority))
+    }
+
+    /// For the access log.
+    pub(crate) fn record(&self) -> TlsRecord<'_> {
+        TlsRecord {
+            version: self.version,
+            alpn: self.alpn.as_deref(),
+            server_name: self.server_name.as_deref().map(str::as_bytes),
+        }
+    }
+}
