@@ -48,12 +48,15 @@ fn main() {
         deadlines::a_long_deadline_is_clamped,
         deadlines::a_silent_backend_meets_the_deadline,
         deadlines::a_deadline_covers_the_whole_call,
+        deadlines::a_silent_call_without_a_deadline_ends,
+        deadlines::a_call_outlives_the_limits_of_requests,
         deadlines::cancellation_reaches_the_backend,
         failures::an_unreachable_backend_is_unavailable,
         failures::a_lost_connection_is_unavailable,
         failures::resets_are_mapped,
         failures::plain_http_answers_are_mapped,
         failures::a_refused_call_is_made_again,
+        failures::refusals_are_told_as_statuses,
         health::health_is_that_of_the_backends,
         health::health_may_be_left_to_the_backend,
         health::a_watch_sees_changes,
@@ -66,6 +69,7 @@ fn main() {
             .needs(&[Peers, Openssl]),
         Case::new("an_h1_backend_may_serve_calls", calls::an_h1_backend_may_serve_calls).needs(&[Peers]),
         Case::new("an_h1_client_gets_the_trailers", calls::an_h1_client_gets_the_trailers).needs(&[Peers]),
+        Case::new("an_h1_client_is_told_every_end", calls::an_h1_client_is_told_every_end).needs(&[Peers]),
         Case::new("disabled_grpc_is_plain_http", calls::disabled_grpc_is_plain_http).needs(&[Peers]),
         Case::new("large_messages_cost_no_memory", attacks::large_messages_cost_no_memory)
             .needs(&[Peers])

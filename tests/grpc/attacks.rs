@@ -13,7 +13,8 @@ pub(crate) fn c_14_malformed_timeouts_are_refused(front: Front) {
     for bad in ["", "5", "S", "-1S", "1.5S", "5s", "999999999S", "18446744073709551616S", "0x10S", "5 S"] {
         // curl's way to write a field without a value ends in a semicolon.
         let field = if bad.is_empty() { "grpc-timeout;".to_owned() } else { format!("grpc-timeout: {bad}") };
-        let raw = rig.curl("/grpc/status/0", &["--data-binary", "x", "-H", &field]);
+        // No body: curl 7.88 fails or hangs when it is answered before it has sent its own.
+        let raw = rig.curl("/grpc/status/0", &["-X", "POST", "-H", &field]);
         let head = raw.stdout.to_ascii_lowercase();
         assert!(head.contains("grpc-status: 3"), "{bad:?}: {head} {}", raw.stderr);
     }

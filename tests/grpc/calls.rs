@@ -149,6 +149,28 @@ pub(crate) fn an_h1_client_gets_the_trailers() {
     assert_eq!(response.trailers.get("grpc-status").as_deref(), Some("0"), "{:?}", response.trailers);
 }
 
+/// Those that a backend gives in its head alone, and those that the gateway gives in its place.
+pub(crate) fn an_h1_client_is_told_every_end() {
+    let server = Peer::start("h2_server.py", &[]);
+    let rig = Rig::with(Front::Plain, |listener| {
+        listener.block("grpc", "max_deadline_seconds", 1).h2_backend(server.address)
+    });
+    let mut client = rig.gateway.client();
+    let fields = [("Content-Type", "application/grpc"), ("TE", "trailers"), ("Connection", "TE")];
+    let timed = [&fields[..], &[("grpc-timeout", "1H")]].concat();
+    for (path, status) in [("/grpc/status/5", "5"), ("/grpc/http/503", "14"), ("/grpc/hang", "4")] {
+        let response = client.request("POST", path, &timed, b"").unwrap();
+        assert_eq!(
+            (response.status, response.header("grpc-status").as_deref()),
+            (200, Some(status)),
+            "{path}"
+        );
+    }
+    let response = client.request("POST", "/grpc/hang/head", &timed, b"").unwrap();
+    assert_eq!(response.trailers.get("grpc-status").as_deref(), Some("4"), "{:?}", response.trailers);
+    assert_eq!(&response.body[..], b"\0\0\0\0\0");
+}
+
 pub(crate) fn disabled_grpc_is_plain_http() {
     let server = Peer::start("grpc_server.py", &[]);
     let listener = Listener::h2c().block("grpc", "enabled", false).h2_backend(server.address);

@@ -61,6 +61,30 @@ pub(crate) fn a_deadline_covers_the_whole_call(front: Front) {
     server.wait_event("reset", seconds(5), |event| event["path"] == "/grpc/hang/head");
 }
 
+pub(crate) fn a_silent_call_without_a_deadline_ends(front: Front) {
+    let server = Peer::start("h2_server.py", &[]);
+    let rig = Rig::with(front, |listener| {
+        listener.block("grpc", "max_deadline_seconds", 1).h2_backend(server.address)
+    });
+    for path in ["/grpc/hang", "/grpc/hang/head"] {
+        assert_code(&rig.call("raw", &["--path", path]), "UNAVAILABLE");
+        server.wait_event("reset", seconds(5), |event| event["path"] == path);
+    }
+}
+
+pub(crate) fn a_call_outlives_the_limits_of_requests(front: Front) {
+    let server = Peer::start("grpc_server.py", &[]);
+    let rig = Rig::with(front, |listener| {
+        let limits = ["total_timeout_ms", "head_timeout_ms", "body_timeout_ms"];
+        let listener = limits.into_iter().fold(listener, |listener, key| listener.http(key, 500));
+        listener.block("grpc", "health_synthesized", false).h2_backend(server.address)
+    });
+    // The server watches its own health, and has nothing new to say until the client's time is up.
+    let seen = rig.call("watch", &["--seconds", "3", "--count", "9"]);
+    assert_code(&seen, "DEADLINE_EXCEEDED");
+    assert!(seen["seconds"].as_f64().unwrap() > 2.0, "{seen}");
+}
+
 pub(crate) fn cancellation_reaches_the_backend(front: Front) {
     let server = Peer::start("grpc_server.py", &[]);
     let rig = Rig::new(front, server.address);

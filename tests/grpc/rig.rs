@@ -36,7 +36,9 @@ impl Rig {
             Some(certificate) => Listener::h1s(&certificate.chain, &certificate.key),
             None => Listener::h2c(),
         };
-        let config = Config::new().listener(more(listener.block("grpc", "", true)));
+        // The client does not repeat what a connection at its cap turns away.
+        let config = Config::new().runtime("max_keepalive_requests", 0);
+        let config = config.listener(more(listener.block("grpc", "", true)));
         Rig { gateway: Gateway::start(config), certificate }
     }
 

@@ -3,9 +3,11 @@
 
 use std::task::Context;
 
-use lb_core::head::{BodyLength, ResponseHead};
+use lb_core::head::{BodyLength, RequestHead, ResponseHead};
 
 use crate::exchange::Front;
+use crate::grpc::{self, Status};
+use crate::service::Settings;
 
 /// Status line text and body of the statuses that the gateway answers with.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
@@ -48,6 +50,36 @@ pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, he
     front.head(head);
     front.data(cx, body.as_bytes());
     front.end();
+}
+
+/// What a refused request was told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// How the call has ended, if it was one.
+    pub(crate) call: Option<Option<Status>>,
+}
+
+/// Refuses a request for which there is no exchange; a call in its own words. `head` is used as a scratch pad.
+pub(crate) fn refuse(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    settings: &Settings,
+    request: &RequestHead,
+    status: u16,
+    head: &mut ResponseHead,
+) -> Refused {
+    if settings.grpc.is_none() || !grpc::is_call(request) {
+        send(cx, front, status, head);
+        return Refused { status, call: None };
+    }
+    let call = Status::from_refusal(status);
+    head.clear();
+    grpc::trailers_only(call, reason_phrase(status), head);
+    front.head(head);
+    front.end();
+    Refused { status: head.status, call: Some(Some(call)) }
 }
 
 /// What a listener that is full says before it closes; written without a parser, since none is spent on the request.

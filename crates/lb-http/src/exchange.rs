@@ -134,6 +134,8 @@ pub enum BackError {
         /// By GOAWAY with an earlier last stream; otherwise by REFUSED_STREAM.
         goaway: bool,
     },
+    /// The backend reset the stream with this HTTP/2 error code.
+    Reset(u32),
     /// The backend broke the protocol or a limit, or ended too early.
     Reject(UpstreamReject),
 }

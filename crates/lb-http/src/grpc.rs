@@ -11,6 +11,8 @@ pub mod health;
 pub mod status;
 pub mod timeout;
 
+use lb_core::head::RequestHead;
+
 pub use answer::trailers_only;
 pub use status::{Failure, Status};
 pub use timeout::Timeout;
@@ -23,6 +25,11 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         }
         None => false,
     }
+}
+
+/// Whether a request is a call by its content type.
+pub fn is_call(request: &RequestHead) -> bool {
+    request.fields.value_of(b"content-type").is_some_and(is_grpc)
 }
 
 const GRPC: &[u8] = b"application/grpc";

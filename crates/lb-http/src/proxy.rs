@@ -2,7 +2,10 @@
 //! is told when something fails.
 
 mod dial;
+mod grpc;
+mod health;
 mod relay;
+mod replay;
 mod sinks;
 mod timing;
 mod tunnel;
@@ -23,7 +26,8 @@ use tokio::time::Instant;
 
 use crate::answer;
 use crate::back::AnyBack;
-use crate::exchange::{Front, Reject};
+use crate::exchange::{Front, Reject, Traffic};
+use crate::grpc::Failure as CallFailure;
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Outcome, Wait, Way};
 use crate::record;
@@ -32,6 +36,9 @@ use crate::service::{Member, Service, Settings};
 use crate::session::Session;
 use crate::websocket::handshake;
 use dial::{Connect, Dial};
+use grpc::Call;
+use health::Health;
+use replay::Replay;
 use timing::{Stall, Upload};
 use tunnel::Tunnel;
 pub use tunnel::TunnelLimits;
@@ -76,11 +83,15 @@ pub struct Exchange {
     /// Connections that were about to end when the request came.
     gone_away: u32,
     upload: Upload,
+    /// What of the body can be sent again.
+    replay: Replay,
     /// The client takes no more at the moment.
     front_stall: Stall,
     /// The backend takes no more at the moment.
     back_stall: Stall,
     response: Response,
+    /// What a gRPC call needs besides.
+    call: Option<Box<Call>>,
     /// Set from the switch of protocols on.
     tunnel: Option<Box<Tunnel>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
@@ -104,6 +115,8 @@ enum Stage {
     Dial(Dial),
     /// Another exchange is making the connection that this one will share.
     Wait { wait: Wait, since: Instant },
+    /// The gateway answers itself how its backends are.
+    Health(Box<Health>),
     /// Messages are moving.
     Relay { back: AnyBack, reused: bool, born: Instant },
     /// The response is complete and on its last way to the client.
@@ -117,6 +130,8 @@ struct Response {
     status: u16,
     interims: u8,
     done: bool,
+    /// Its length was not announced: trailers can end it at any time.
+    takes_trailers: bool,
 }
 
 /// What one turn of the state machine came to.
@@ -148,7 +163,9 @@ impl Exchange {
             handshake::complete_h2_request(&mut request, &handshake::key(nonce.to_be_bytes()));
         }
         drop(rng);
+        let call = Call::of(&settings, &request, started);
         Self {
+            call,
             service,
             settings,
             request,
@@ -163,6 +180,7 @@ impl Exchange {
             retries: 0,
             gone_away: 0,
             upload: Upload::new(has_body, expects, started),
+            replay: Replay::default(),
             front_stall: Stall::default(),
             back_stall: Stall::default(),
             response: Response::default(),
@@ -214,6 +232,7 @@ impl Exchange {
                     }
                     Poll::Pending => Turn::Wait,
                 },
+                Stage::Health(_) => self.health(cx, front),
                 Stage::Relay { .. } => self.relay(cx, front),
                 Stage::Flush => self.flush(cx, front),
             };
@@ -247,6 +266,9 @@ impl Exchange {
 
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
     fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
+        if let Some(turn) = self.begin_call(cx, front) {
+            return turn;
+        }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         let Some(at) = pool.pick(|at| !self.failed.contains(&at)) else { return self.unavailable(cx, front) };
@@ -263,7 +285,7 @@ impl Exchange {
         match pooled {
             Some(reused) => {
                 let back = self.h1_back(reused.stream);
-                self.begin(member, back, true, reused.born);
+                self.begin(cx, member, back, true, reused.born);
             }
             None => self.stage = Stage::Dial(Dial::new(self.connect(member), None)),
         }
@@ -297,7 +319,7 @@ impl Exchange {
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
                 self.service.worker.metrics.pool_reuses.inc();
-                self.begin(member, AnyBack::H2(back), true, self.now);
+                self.begin(cx, member, AnyBack::H2(back), true, self.now);
             }
             Way::Wait(wait) => {
                 let since = match self.stage {
@@ -313,13 +335,21 @@ impl Exchange {
 
     /// Nobody is left who could take the request.
     fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.call_failed(CallFailure::Connect);
         let status = if self.failed.is_empty() { 503 } else { 502 };
         self.answer(cx, front, status, "no_backend")
     }
 
     /// Sends the request on a connection that stands ready.
-    fn begin(&mut self, member: &Member, mut back: AnyBack, reused: bool, born: Instant) {
-        use crate::exchange::Back;
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        member: &Member,
+        mut back: AnyBack,
+        reused: bool,
+        born: Instant,
+    ) {
+        use crate::exchange::{Back, Sink};
         if self.request.fields.values(FieldName::Host).next().is_none() {
             // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
             if self.request.authority.is_empty() {
@@ -328,7 +358,16 @@ impl Exchange {
                 self.request.fields.push_copy(b"Host", self.request.authority);
             }
         }
+        if let Some(call) = &self.call {
+            call.forward(&mut self.request, self.now);
+        }
         back.request(&self.request);
+        if self.upload.is_consumed() {
+            self.replay.send(cx, &mut back);
+            if self.upload.is_done() {
+                back.end();
+            }
+        }
         self.back_stall = Stall::default();
         self.upload.restart(self.now);
         self.stage = Stage::Relay { back, reused, born };
@@ -350,9 +389,10 @@ impl Exchange {
         let error = match result {
             Ok(stream) => {
                 shard.connections.inc();
+                member.metrics.set_reachable(true);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
-                    self.begin(member, back, false, self.now);
+                    self.begin(cx, member, back, false, self.now);
                     return Turn::Again;
                 }
                 let io = Rc::clone(&self.service.worker.io);
@@ -367,7 +407,7 @@ impl Exchange {
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
-                self.begin(member, AnyBack::H2(back), false, self.now);
+                self.begin(cx, member, AnyBack::H2(back), false, self.now);
                 return Turn::Again;
             }
             Err(error) => error,
@@ -376,6 +416,7 @@ impl Exchange {
             ticket.fail();
         }
         shard.connect_failures.inc();
+        member.metrics.set_reachable(false);
         let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
         if timed_out {
             self.service.worker.metrics.backend_connect_timeouts.inc();
@@ -392,6 +433,7 @@ impl Exchange {
             self.stage = Stage::Choose { fresh: false };
             return Turn::Again;
         }
+        self.call_failed(CallFailure::Connect);
         if timed_out {
             self.answer(cx, front, 504, "connect_timeout")
         } else {
@@ -404,7 +446,7 @@ impl Exchange {
         let attempt = Attempt {
             tries_left: self.settings.http.retries.saturating_sub(self.retries),
             idempotent: retry::is_idempotent(self.request.method()),
-            body_consumed: self.upload.is_consumed(),
+            body_consumed: self.upload.is_consumed() && !self.replay.is_whole(),
         };
         let may =
             self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);
@@ -429,6 +471,9 @@ impl Exchange {
     /// The client went away; the backend is told by closing its connection.
     fn client_gone(&mut self) -> Turn {
         self.reason = "client_gone";
+        if let Some(call) = &mut self.call {
+            call.cancelled();
+        }
         Turn::End(End::Broken)
     }
 
@@ -441,6 +486,9 @@ impl Exchange {
         reason: &'static str,
     ) -> Turn {
         self.reason = reason;
+        if self.call.is_some() {
+            return self.answer_call(cx, front, status);
+        }
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that nobody takes it for whole.
             front.abort();
@@ -469,6 +517,7 @@ impl Exchange {
         if self.response.status == 0 {
             self.backend_status = Some(status);
         }
+        self.call_failed(grpc::failure_of(reason));
         self.answer(cx, front, status, reason.name())
     }
 
@@ -497,6 +546,12 @@ impl Exchange {
             }
             Expired::Upload => self.refuse(cx, front, Reject::new(408, RejectReason::BodyTimeout)),
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, RejectReason::BodyRate)),
+            Expired::CallDeadline => self.call_expired(cx, front),
+            Expired::CallIdle => {
+                self.call_failed(CallFailure::Idle);
+                self.answer(cx, front, 504, "grpc_idle")
+            }
+            Expired::HealthWatch => Turn::Again,
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }
@@ -518,6 +573,7 @@ impl Exchange {
         use crate::exchange::Back;
         let metrics = &self.service.worker.metrics;
         let traffic = front.take_traffic();
+        let mut moved = traffic != Traffic::default();
         self.received = self.received.saturating_add(traffic.received);
         if traffic.sent > 0 {
             if let Some(tunnel) = &mut self.tunnel {
@@ -528,7 +584,9 @@ impl Exchange {
             self.front_stall.progress(traffic.sent, self.now);
         }
         if let Stage::Relay { back, .. } = &mut self.stage {
-            let sent = back.take_traffic().sent;
+            let traffic = back.take_traffic();
+            moved |= traffic != Traffic::default();
+            let sent = traffic.sent;
             if sent > 0 {
                 if let Some(tunnel) = &mut self.tunnel {
                     tunnel.touch(self.now);
@@ -536,6 +594,9 @@ impl Exchange {
                 metrics.bytes_client_to_backend.add(sent);
                 self.back_stall.progress(sent, self.now);
             }
+        }
+        if moved && let Some(call) = &mut self.call {
+            call.moved(self.now);
         }
     }
 }
@@ -563,6 +624,7 @@ impl Exchange {
             client: self.client,
             session: self.session.as_deref(),
             status: Some(self.response.status).filter(|status| *status != 0),
+            call: self.call.as_ref().map(|call| call.status()),
             received: self.received,
             sent: self.sent,
             duration: self.now - self.started,

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use lb_core::head::{RequestHead, Version};
 use lb_observe::access_log::AccessRecord;
-use lb_observe::metrics::{HttpVersion, StatusClass};
+use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
 
+use crate::grpc::Status;
 use crate::service::Service;
 use crate::session::Session;
 
@@ -17,6 +18,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) client: SocketAddr,
     pub(crate) session: Option<&'a Session>,
     pub(crate) status: Option<u16>,
+    /// How the call ended, if the request was one and as far as that is known.
+    pub(crate) call: Option<Option<Status>>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) duration: Duration,
@@ -35,7 +38,11 @@ pub(crate) fn write(entry: &Entry<'_>) {
     };
     let worker = &entry.service.worker;
     let class = entry.status.map_or(StatusClass::NoResponse, StatusClass::of);
-    entry.service.metrics.worker(worker.io.id).unrouted.record(version, class, entry.duration);
+    let shard = entry.service.metrics.worker(worker.io.id);
+    shard.unrouted.record(version, class, entry.duration);
+    if let Some(status) = entry.call {
+        shard.grpc_calls.of(label(status)).inc();
+    }
     let Some(log) = &worker.access_log else { return };
     let fields = &entry.request.fields;
     let mut line = Vec::with_capacity(512);
@@ -49,6 +56,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         version: text,
         tls: entry.session.map(Session::record),
         status: entry.status,
+        grpc_status: entry.call.flatten().map(Status::code),
         bytes_in: entry.received,
         bytes_out: entry.sent,
         duration: entry.duration,
@@ -60,4 +68,23 @@ pub(crate) fn write(entry: &Entry<'_>) {
     }
     .append_to(&mut line);
     log.write(line);
+}
+
+/// The metric label of a call's end.
+fn label(status: Option<Status>) -> GrpcStatus {
+    let same = |status: Status| GrpcStatus::ALL.get(usize::from(status.code())).copied();
+    status.and_then(same).unwrap_or(GrpcStatus::Missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_under_their_names() {
+        for status in Status::ALL {
+            assert_eq!(label(Some(status)).name(), status.name());
+        }
+        assert_eq!(label(None).name(), "none");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a worker knows of one HTTP listener.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
 use lb_security::ClientTls;
+use tokio::time::Instant;
 
 use crate::h1::request::HeadLimits;
 use crate::h2::frame::BlockLimits;
@@ -122,6 +123,8 @@ pub struct Pool {
     /// Backend addresses.
     pub members: Vec<Member>,
     picker: RefCell<SmoothRoundRobin>,
+    /// The member that is tried next while none can be reached, and when one was tried last.
+    probe: Cell<(usize, Option<Instant>)>,
 }
 
 impl Pool {
@@ -129,6 +132,21 @@ impl Pool {
     #[inline]
     pub fn pick(&self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         self.picker.borrow_mut().pick(eligible)
+    }
+
+    /// Whether the last connect to some member came about, or none was tried yet.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.members.iter().any(|member| member.metrics.is_reachable())
+    }
+
+    /// The member to be tried now, one in each `interval`.
+    pub(crate) fn next_probe(&self, now: Instant, interval: Duration) -> Option<&Member> {
+        let (next, last) = self.probe.get();
+        if last.is_some_and(|last| now < last + interval) {
+            return None;
+        }
+        self.probe.set((next.wrapping_add(1), Some(now)));
+        self.members.get(next.checked_rem(self.members.len())?)
     }
 }
 
@@ -177,6 +195,8 @@ pub struct Settings {
     pub h2c: bool,
     /// Whether WebSockets are carried over HTTP/2 (RFC 8441).
     pub h2_extended_connect: bool,
+    /// How gRPC calls are served; without, they are requests like others.
+    pub grpc: Option<lb_config::Grpc>,
     /// Limits on heads.
     pub limits: HeadLimits,
     /// Time for one connect.
@@ -220,6 +240,7 @@ impl Settings {
         };
         let pool = Pool {
             picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),
+            probe: Cell::default(),
             members: members()
                 .map(|(backend, address)| Member {
                     endpoint: upstreams.endpoint(EndpointKey {
@@ -234,6 +255,10 @@ impl Settings {
                 .collect(),
         };
         let runtime = &config.runtime;
+        let grpc = listener.grpc.clone().filter(|grpc| grpc.enabled);
+        if grpc.is_some() {
+            metrics.listener(&listener.name).set_grpc();
+        }
         let websocket = listener.websocket.as_ref().filter(|websocket| websocket.enabled);
         Rc::new(Self {
             limits: HeadLimits {
@@ -259,6 +284,7 @@ impl Settings {
             http: listener.http.clone(),
             h2: listener.h2_security.clone(),
             h2c: listener.h2c,
+            grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             routes: RouteTable::single(PoolIndex(0)),
             pools: vec![pool],

@@ -22,8 +22,8 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
-    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse,
+    Http2Error, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
     UpstreamReject,
 };
 pub use shards::{
@@ -209,6 +209,7 @@ impl Metrics {
             scrape.gauge(&families::DRAIN_TIMEOUT, &[name], listener.drain_timeout_ms.value() as f64);
 
             scrape_tls(scrape, name, listener);
+            scrape_grpc(scrape, name, listener);
             if listener.serves_http() {
                 let open = listener.shards().map(|shard| shard.websocket_tunnels.value()).sum::<i64>();
                 scrape.gauge(&families::WEBSOCKET_TUNNELS, &[name], open as f64);
@@ -246,6 +247,7 @@ impl Metrics {
             scrape.counter(&families::BACKEND_CONNECTIONS, &labels, connections);
             let failures = metrics.shards().map(|shard| shard.connect_failures.value()).sum();
             scrape.counter(&families::BACKEND_CONNECT_FAILURES, &labels, failures);
+            scrape.gauge(&families::BACKEND_REACHABLE, &labels, f64::from(u8::from(metrics.is_reachable())));
 
             let shards = metrics.shards().map(|shard| shard.requests()).collect::<Vec<_>>();
             let serves_http = listeners.get(listener).is_some_and(|listener| listener.serves_http());
@@ -329,6 +331,17 @@ fn scrape_tls(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics) {
     scrape.gauge(&families::CERT_LOADED_AT, &[name], certificates.loaded_at as f64);
     for (certificate, expiry) in &certificates.expiries {
         scrape.gauge(&families::CERT_EXPIRY, &[name, certificate], *expiry as f64);
+    }
+}
+
+/// The calls of a listener that serves gRPC, or has served it.
+fn scrape_grpc(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics) {
+    let count = |status| listener.shards().map(|shard| shard.grpc_calls.of(status).value()).sum::<u64>();
+    let counts = GrpcStatus::ALL.iter().map(|status| (status.name(), count(*status))).collect::<Vec<_>>();
+    if listener.serves_grpc() || counts.iter().any(|(_, count)| *count > 0) {
+        for (status, count) in counts {
+            scrape.counter(&families::GRPC_CALLS, &[name, status], count);
+        }
     }
 }
 

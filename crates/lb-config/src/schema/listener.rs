@@ -324,13 +324,22 @@ static WEBSOCKET: Block = Block {
 
 static GRPC: Block = Block {
     path: "listeners.grpc",
-    doc: "gRPC. On an h1 listener it takes `h2c = true` to be reached by ordinary clients.",
+    doc: "gRPC: requests whose content type is `application/grpc` are calls. A call is bounded by its `grpc-timeout` and, where it has \
+          none, by silence, in place of `total_timeout_ms`, `head_timeout_ms`, `body_timeout_ms` and the least upload rate; \
+          `write_timeout_ms` holds. What goes wrong is told as a `grpc-status`. Without the block calls pass as requests like others. On \
+          an h1 listener it takes `h2c = true` to be reached by ordinary clients.",
     on: On::only(&[Protocol::H1, Protocol::H1s]),
     keys: &[
         Key::flag("enabled", true).live("False = as if the block were absent."),
         Key::integer("max_deadline_seconds", 1, U64, S)
             .or(300)
-            .live("The longest deadline that is passed on."),
-        Key::flag("health_synthesized", true).live("Whether the gateway answers gRPC health checks itself."),
+            .live(
+                "The longest deadline: a longer `grpc-timeout` is cut to it, and what is left is passed on. A call without one has \
+                 no deadline, and ends when nothing has passed either way for so long.",
+            ),
+        Key::flag("health_synthesized", true).live(
+            "Whether the gateway answers `grpc.health.v1.Health` itself, for the empty service name: SERVING while the last connect to some \
+             backend came about.",
+        ),
     ],
 };

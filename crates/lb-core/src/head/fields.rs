@@ -210,6 +210,15 @@ impl Fields {
         }
     }
 
+    /// Drops every line of a name, in any letter case.
+    pub fn remove_named(&mut self, name: &[u8]) {
+        let Self { text, lines, .. } = self;
+        for line in lines {
+            let own = text.get(line.name.start as usize..line.name.end as usize);
+            line.dropped |= own.is_some_and(|own| own.eq_ignore_ascii_case(name));
+        }
+    }
+
     /// Whether nothing would be forwarded.
     pub fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.dropped)

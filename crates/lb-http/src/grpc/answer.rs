@@ -1,16 +1,35 @@
 //! Answers of the gateway's own to a call.
 
-use lb_core::head::{BodyLength, Fields, ResponseHead};
+use lb_core::head::{BodyLength, Fields, ResponseHead, Span};
 
 use super::Status;
 
-/// Fills an empty head with a whole response: status and message in the only block of fields (the protocol, "Trailers-Only"). The
+/// Makes a head a whole response: status and message in the only block of fields (the protocol, "Trailers-Only"). The
 /// HTTP status is 200 whatever happened, or clients would not look for the other.
 pub fn trailers_only(status: Status, message: &str, head: &mut ResponseHead) {
     head.status = 200;
-    head.body = BodyLength::None;
+    head.body = BodyLength::Known(0);
     head.fields.push(b"content-type", b"application/grpc");
     push_status(status, message, &mut head.fields);
+}
+
+/// Turns a response of somebody who does not speak gRPC into a trailers-only one, by its HTTP status
+/// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>), and returns the status. What bears a status already, or
+/// HTTP 200, stays as it is. The body is not to be passed on.
+pub fn from_http(head: &mut ResponseHead) -> Option<Status> {
+    let fields = &head.fields;
+    let speaks = fields.value_of(b"content-type").is_some_and(super::is_grpc);
+    if head.status == 200 || speaks || fields.value_of(b"grpc-status").is_some() {
+        return None;
+    }
+    let status = Status::from_http(head.status);
+    let message = format!("the backend answered with HTTP status {}", head.status);
+    for described in ["content-type", "content-length", "content-encoding", "content-range", "trailer"] {
+        head.fields.remove_named(described.as_bytes());
+    }
+    head.reason = Span::default();
+    trailers_only(status, &message, head);
+    Some(status)
 }
 
 /// Adds what ends a call: to the head of a trailers-only response, or to the trailers of one whose body has begun.
@@ -51,10 +70,43 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_in_plain_http_is_told_by_its_status() {
+        let head = |status, fields: &[(&str, &str)]| {
+            let mut head = ResponseHead { status, body: BodyLength::Known(9), ..ResponseHead::default() };
+            for (name, value) in fields {
+                head.fields.push(name.as_bytes(), value.as_bytes());
+            }
+            head
+        };
+        let mut page = head(
+            503,
+            &[
+                ("Content-Type", "text/html"),
+                ("Content-Length", "9"),
+                ("Retry-After", "7"),
+                ("content-type", "x"),
+            ],
+        );
+        assert_eq!(from_http(&mut page), Some(Status::Unavailable));
+        assert_eq!((page.status, page.body), (200, BodyLength::Known(0)));
+        let names: Vec<_> = page.fields.iter().map(|field| field.name.to_ascii_lowercase()).collect();
+        assert_eq!(names, [&b"retry-after"[..], b"content-type", b"grpc-status", b"grpc-message"]);
+        for (status, fields) in [
+            (200, &[("content-type", "text/html")][..]),
+            (404, &[("content-type", "application/grpc")]),
+            (500, &[("grpc-status", "5")]),
+        ] {
+            let mut untouched = head(status, fields);
+            assert_eq!(from_http(&mut untouched), None);
+            assert_eq!((untouched.status, untouched.body), (status, BodyLength::Known(9)));
+        }
+    }
+
+    #[test]
     fn a_trailers_only_answer_is_one_block_of_fields() {
         let mut head = ResponseHead::default();
         trailers_only(Status::Unavailable, "no backend", &mut head);
-        assert_eq!((head.status, head.body), (200, BodyLength::None));
+        assert_eq!((head.status, head.body), (200, BodyLength::Known(0)));
         let fields: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
         let wanted: [(&[u8], &[u8]); 3] = [
             (b"content-type", b"application/grpc"),

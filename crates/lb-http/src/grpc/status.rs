@@ -33,6 +33,8 @@ pub enum Failure {
     ConnectionLost,
     /// The call's deadline passed.
     Deadline,
+    /// A call without a deadline, in which nothing has passed for too long, or a side that takes nothing.
+    Idle,
     /// The client gave the call up.
     ClientCancelled,
     /// A limit of the gateway: too many calls, too large a head.
@@ -106,6 +108,16 @@ impl Status {
         }
     }
 
+    /// The status of a call that the gateway refuses with what would be this HTTP status. Unlike the table for clients it knows the cause
+    /// of each.
+    pub fn from_refusal(status: u16) -> Self {
+        match status {
+            413 | 414 | 431 => Self::ResourceExhausted,
+            408 => Self::DeadlineExceeded,
+            _ => Self::from_http(status),
+        }
+    }
+
     /// The status of a stream that was reset with an HTTP/2 error code (the protocol, "Errors").
     pub fn from_reset(error_code: u32) -> Self {
         match error_code {
@@ -125,7 +137,7 @@ impl Failure {
     /// What the caller is told.
     pub fn status(self) -> Status {
         match self {
-            Self::Connect | Self::ConnectionLost => Status::Unavailable,
+            Self::Connect | Self::ConnectionLost | Self::Idle => Status::Unavailable,
             Self::Deadline => Status::DeadlineExceeded,
             Self::ClientCancelled => Status::Cancelled,
             Self::OverLimit => Status::ResourceExhausted,
@@ -140,6 +152,7 @@ impl Failure {
             Self::Connect => "no backend could be reached",
             Self::ConnectionLost => "the connection to the backend was lost",
             Self::Deadline => "deadline exceeded",
+            Self::Idle => "nothing has passed for too long",
             Self::ClientCancelled => "cancelled by the client",
             Self::OverLimit => "over a limit of the gateway",
             Self::BadResponse => "the backend's response was not understood",
@@ -208,6 +221,12 @@ mod tests {
         for other in [200, 204, 301, 402, 409, 413, 418, 431, 499, 500, 501, 505] {
             assert_eq!(mapped(other), 2, "{other}");
         }
+    }
+
+    #[test]
+    fn refusals_say_what_was_too_much() {
+        let mapped = |status: u16| Status::from_refusal(status).code();
+        assert_eq!([413, 414, 431, 503, 400, 405].map(mapped), [8, 8, 8, 14, 13, 2]);
     }
 
     #[test]

@@ -203,7 +203,10 @@ impl Connection {
         let worker = Rc::clone(&self.service.worker);
         worker.metrics.request_rejected.of(reject.reason).inc();
         self.front.last_request();
-        answer::send(cx, &mut self.front, reject.status, &mut worker.response.borrow_mut());
+        let settings = self.service.settings();
+        let mut answer = worker.response.borrow_mut();
+        let told = answer::refuse(cx, &mut self.front, &settings, head, reject.status, &mut answer);
+        drop(answer);
         // As much as leaves at once, so that the record can say so; the rest leaves later.
         let _ = self.front.poll_flush(cx);
         let traffic = self.front.take_traffic();
@@ -213,7 +216,8 @@ impl Connection {
             request: head,
             client: self.client.address,
             session: self.client.session.as_deref(),
-            status: Some(reject.status),
+            status: Some(told.status),
+            call: told.call,
             received: traffic.received,
             sent: traffic.sent,
             duration: started.elapsed(),

@@ -45,6 +45,9 @@ pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
         out.extend_from_slice(head.upgrade());
         out.extend_from_slice(b"\r\n");
+    } else if head.takes_trailers {
+        // This hop carries trailers on, so it may ask for them (RFC 9110 §10.1.4).
+        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -80,7 +80,7 @@ impl H2Back {
             Some(Reset::Unprocessed { goaway }) => Poll::Ready(Err(BackError::Unprocessed { goaway })),
             Some(Reset::Connection) if !self.has_head => Poll::Ready(Err(BackError::Closed { sent: true })),
             Some(Reset::Connection) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
-            Some(Reset::Peer(_)) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Reset))),
+            Some(Reset::Peer(code)) => Poll::Ready(Err(BackError::Reset(code.0))),
             Some(Reset::Ours(_)) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Framing))),
             None => {
                 stream.wait(cx);

@@ -230,7 +230,7 @@ impl Connection {
             let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
             match reject {
                 None => begin(service, settings, head, front, client, now),
-                Some(reject) => refuse(service, head, front, client, now, reject),
+                Some(reject) => refuse(service, settings, head, front, client, now, reject),
             }
             Ok(())
         });
@@ -389,6 +389,7 @@ fn begin(
 /// Answers a request that is not served.
 fn refuse(
     service: &Rc<Service>,
+    settings: &Settings,
     head: RequestHead,
     mut front: H2Front,
     client: &Client,
@@ -399,7 +400,9 @@ fn refuse(
     let cx = &mut Context::from_waker(Waker::noop());
     let worker = &service.worker;
     worker.metrics.request_rejected.of(reject.reason).inc();
-    answer::send(cx, &mut front, reject.status, &mut worker.response.borrow_mut());
+    let mut answer = worker.response.borrow_mut();
+    let told = answer::refuse(cx, &mut front, settings, &head, reject.status, &mut answer);
+    drop(answer);
     let _ = front.poll_flush(cx);
     let traffic = front.take_traffic();
     worker.metrics.bytes_backend_to_client.add(traffic.sent);
@@ -408,7 +411,8 @@ fn refuse(
         request: &head,
         client: client.address,
         session: client.session.as_deref(),
-        status: Some(reject.status),
+        status: Some(told.status),
+        call: told.call,
         received: traffic.received,
         sent: traffic.sent,
         duration: now.elapsed(),

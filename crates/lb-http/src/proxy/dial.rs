@@ -30,7 +30,7 @@ pub(super) struct Connect {
 }
 
 impl Connect {
-    async fn run(self) -> io::Result<Stream> {
+    pub(super) async fn run(self) -> io::Result<Stream> {
         let stream = lb_io::connect(self.address, self.timeout).await?;
         let Some(tls) = self.tls else { return Ok(Stream::Plain(stream)) };
         let mut stream = Box::new(TlsStream::client(stream, self.io, &tls)?);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use lb_core::head::Version;
 use lb_core::retry::Failure;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
@@ -10,11 +11,13 @@ use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
+use super::replay::Keep;
 use super::sinks::{Counted, ToClient};
 use super::timing::Stall;
 use super::{Exchange, Stage, Turn};
 use crate::back::AnyBack;
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Progress, Reject, Sink};
+use crate::grpc::Failure as CallFailure;
 use crate::service::HttpWorker;
 
 /// Reads of each direction before other connections get their turn.
@@ -49,6 +52,10 @@ impl Exchange {
             Stop::ClientGone => self.client_gone(),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
             Stop::Failed(BackError::Reject(reason)) => self.bad_response(cx, front, reason),
+            Stop::Failed(BackError::Reset(code)) => {
+                self.call_failed(CallFailure::Reset(code));
+                self.bad_response(cx, front, UpstreamReject::Reset)
+            }
             Stop::Failed(BackError::Unprocessed { goaway }) => {
                 let failure =
                     if goaway { Failure::GoneAway { before: self.gone_away } } else { Failure::Refused };
@@ -88,6 +95,8 @@ impl Exchange {
             now,
             settings,
             request,
+            replay,
+            call,
             service,
             tunnel,
             ..
@@ -105,8 +114,12 @@ impl Exchange {
             // Once the gateway has ended a tunnel, what still comes is read and thrown away.
             let closing = tunnel.as_ref().is_some_and(|tunnel| tunnel.is_closing());
             if upload.is_wanted() && (closing || !back_stall.is_on()) {
+                if matches!(back, AnyBack::H1(_)) && replay.is_whole() {
+                    // It can say nothing of the kind.
+                    replay.forget();
+                }
                 let (result, bytes) = match tunnel {
-                    None => count(front, cx, &mut scratch, back),
+                    None => count(front, cx, &mut scratch, &mut Keep { to: back, replay }),
                     Some(tunnel) => count(front, cx, &mut scratch, &mut tunnel.up(back, *now)),
                 };
                 match result {
@@ -145,17 +158,29 @@ impl Exchange {
             } else if !response.done && (closing || !front_stall.is_on()) {
                 let was_tunnel = tunnel.is_some();
                 let room = front.room();
-                let mut sink =
-                    ToClient { front: &mut *front, response, tunnel, settings, request, service, now: *now };
-                match back.poll_response(cx, &mut scratch, room, &mut head, &mut sink) {
+                let mut sink = ToClient {
+                    front: &mut *front,
+                    response,
+                    tunnel,
+                    call: call.as_deref_mut(),
+                    cut: false,
+                    settings,
+                    request,
+                    service,
+                    now: *now,
+                };
+                let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);
+                let cut = sink.cut;
+                match result {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
-                        response.done = progress == Progress::End;
+                        response.done = cut || progress == Progress::End;
                         if response.status != 0 || response.interims > 0 {
                             upload.answered(*now);
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
+                            replay.forget();
                         }
                         if tunnel.is_some() && !was_tunnel {
                             upload.reopen(*now);
@@ -189,7 +214,9 @@ impl Exchange {
             }
             if !moved {
                 // Nobody reads from the client now: its hanging up would go unnoticed.
-                if !upload.is_wanted() && tunnel.is_none() && front.poll_hangup(cx).is_ready() {
+                // A stream tells of it whatever was sent before; a connection only behind what was sent.
+                let unread = !upload.is_wanted() || (back_stall.is_on() && request.version == Version::H2);
+                if unread && tunnel.is_none() && front.poll_hangup(cx).is_ready() {
                     return Stop::ClientGone;
                 }
                 return Stop::Idle;

@@ -8,6 +8,7 @@ use lb_observe::metrics::UpstreamReject;
 use tokio::time::Instant;
 
 use super::Response;
+use super::grpc::Call;
 use super::tunnel::Tunnel;
 use crate::exchange::{Front, Gone, Next, ResponseSink, Sink};
 use crate::rules;
@@ -48,6 +49,9 @@ pub(super) struct ToClient<'a, F> {
     pub(super) front: &'a mut F,
     pub(super) response: &'a mut Response,
     pub(super) tunnel: &'a mut Option<Box<Tunnel>>,
+    pub(super) call: Option<&'a mut Call>,
+    /// The client has its whole response, and the rest of the backend's is not for it.
+    pub(super) cut: bool,
     pub(super) settings: &'a Settings,
     pub(super) request: &'a RequestHead,
     pub(super) service: &'a Rc<Service>,
@@ -86,6 +90,9 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn trailers(&mut self, fields: &Fields) {
+        if let Some(call) = &mut self.call {
+            call.trailers(fields);
+        }
         self.front.trailers(fields);
     }
 
@@ -117,7 +124,10 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             self.switch(cx, head)?;
         }
         rules::response(head, self.settings.alt_svc.as_deref());
-        self.response.status = head.status;
+        if let Some(call) = &mut self.call {
+            self.cut = call.response(head);
+        }
+        self.response.begun(head);
         self.front.head(head);
         if switches {
             self.front.switch();

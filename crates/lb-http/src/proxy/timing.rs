@@ -175,6 +175,12 @@ pub(super) enum Expired {
     UploadRate,
     /// The backend does not answer or does not read, or the request as a whole took too long.
     Backend,
+    /// The deadline of a call.
+    CallDeadline,
+    /// Nothing passed in a call that has no deadline.
+    CallIdle,
+    /// A watch looks for changes.
+    HealthWatch,
 }
 
 impl Exchange {
@@ -188,10 +194,18 @@ impl Exchange {
             return due.unwrap_or(self.now + FAR);
         }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
-        let rest = [Some(self.started + http.total_timeout), self.phase_due()];
+        let rest = [self.whole_due(), self.phase_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
-        // There is always the first of `rest`.
+        // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
+    }
+
+    /// Deadline of the request as a whole. A call has its own, which is behind it once its end is on the way.
+    fn whole_due(&self) -> Option<Instant> {
+        match &self.call {
+            Some(call) => call.due().filter(|_| !self.response.done),
+            None => Some(self.started + self.settings.http.total_timeout),
+        }
     }
 
     /// Deadline of the phase that a request is in: upload, or wait for the response head.
@@ -199,7 +213,11 @@ impl Exchange {
         if let Stage::Wait { since, .. } = self.stage {
             return Some(since + self.settings.connect_timeout + self.settings.handshake_timeout);
         }
-        if !matches!(self.stage, Stage::Relay { .. }) {
+        if let Stage::Health(health) = &self.stage {
+            return health.due();
+        }
+        // Messages of a call come when they come.
+        if !matches!(self.stage, Stage::Relay { .. }) || self.call.is_some() {
             return None;
         }
         if self.waits_for_client() {
@@ -219,7 +237,10 @@ impl Exchange {
     }
 
     fn counts_rate(&self) -> bool {
-        self.settings.min_upload_rate > 0 && self.tunnel.is_none() && self.waits_for_client()
+        self.settings.min_upload_rate > 0
+            && self.tunnel.is_none()
+            && self.call.is_none()
+            && self.waits_for_client()
     }
 
     /// What has expired by now, if anything.
@@ -237,13 +258,21 @@ impl Exchange {
             };
             return expired.map(Expired::Tunnel);
         }
+        if let Some(call) = &self.call
+            && come(self.whole_due())
+        {
+            return Some(call.expiry());
+        }
         if come(self.front_stall.due(http.write_timeout)) {
             return Some(Expired::ClientRead);
         }
         if come(self.back_stall.due(http.write_timeout)) {
             return Some(Expired::Backend);
         }
-        let total = come(Some(self.started + http.total_timeout));
+        if matches!(self.stage, Stage::Health(_)) && come(self.phase_due()) {
+            return Some(Expired::HealthWatch);
+        }
+        let total = come(self.whole_due());
         if total && (self.front_stall.is_on() || matches!(self.stage, Stage::Flush)) {
             return Some(Expired::ClientRead);
         }

@@ -28,6 +28,8 @@ pub struct AccessRecord<'a> {
     pub tls: Option<TlsRecord<'a>>,
     /// The status of the response, if there was one.
     pub status: Option<u16>,
+    /// How a gRPC call ended, by number; none of other requests, and of calls without a status.
+    pub grpc_status: Option<u8>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the response's body.
@@ -87,6 +89,10 @@ impl AccessRecord<'_> {
         let _ = match self.status {
             Some(status) => write!(line, "{status}"),
             None => write!(line, "null"),
+        };
+        let _ = match self.grpc_status {
+            Some(status) => write!(line, r#","grpc_status":{status}"#),
+            None => write!(line, r#","grpc_status":null"#),
         };
         let _ = write!(
             line,
@@ -161,6 +167,7 @@ mod tests {
             version: "HTTP/1.1",
             tls: None,
             status: Some(200),
+            grpc_status: None,
             bytes_in: 0,
             bytes_out: 12,
             duration: Duration::from_micros(1_000_250),
@@ -191,7 +198,7 @@ mod tests {
             concat!(
                 r#"{"time":"1970-01-01T00:00:01.500Z","listener":"web","client":"[2001:db8::1]:4711","#,
                 r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","tls":null,"status":200,"#,
-                r#""bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
+                r#""grpc_status":null,"bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
                 r#""reason":"","retries":1,"user_agent":null,"referer":"https://example.org/"}"#,
                 "\n"
             )
@@ -200,6 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_null() {
+        assert_eq!(json(AccessRecord { grpc_status: Some(14), ..record() })["grpc_status"], 14);
         let record = AccessRecord { status: None, host: None, backend: None, ..record() };
         let json = json(record);
         assert!(json["status"].is_null() && json["host"].is_null() && json["backend"].is_null());

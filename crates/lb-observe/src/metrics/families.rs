@@ -1,7 +1,7 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, Http2Abuse, Http2Error,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse, Http2Error,
     HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
     UpstreamReject,
 };
@@ -157,6 +157,8 @@ families! {
         HTTP_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "http_request_duration_seconds",
             [LISTENER, ROUTE, fixed::<HttpVersion>("version")], "seconds",
             "From the first byte of the request head to the last byte of the response, or to the abort.";
+        GRPC_CALLS: Kind::Counter, "grpc_calls_total", [LISTENER, fixed::<GrpcStatus>("grpc_status")], "calls",
+            "Finished gRPC calls by the `grpc-status` that the client got, `CANCELLED` if it gave the call up, `none` if there was none.";
         WEBSOCKET_TUNNELS: Kind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
         WEBSOCKET_TUNNELS_ENDED: Kind::Counter, "websocket_tunnels_ended_total",
             [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
@@ -178,6 +180,8 @@ families! {
             "Connections opened to the backend.";
         BACKEND_CONNECT_FAILURES: Kind::Counter, "backend_connect_failures_total", [LISTENER, BACKEND],
             "connections", "Connections to the backend that could not be made, timeouts included.";
+        BACKEND_REACHABLE: Kind::Gauge, "backend_reachable", [LISTENER, BACKEND], "none",
+            "1 while the last connect to the backend came about or none was tried yet, 0 after one that failed.";
         BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
         HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [fixed::<Http2Abuse>("kind")], "connections",

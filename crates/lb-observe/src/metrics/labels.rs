@@ -284,6 +284,46 @@ labels! {
         MessageTooBig = "message_too_big",
     }
 
+    /// How a gRPC call ended for its client: the names of `grpc-status`.
+    GrpcStatus {
+        /// 0.
+        NoError = "OK",
+        /// 1.
+        Cancelled = "CANCELLED",
+        /// 2.
+        Unknown = "UNKNOWN",
+        /// 3.
+        InvalidArgument = "INVALID_ARGUMENT",
+        /// 4.
+        DeadlineExceeded = "DEADLINE_EXCEEDED",
+        /// 5.
+        NotFound = "NOT_FOUND",
+        /// 6.
+        AlreadyExists = "ALREADY_EXISTS",
+        /// 7.
+        PermissionDenied = "PERMISSION_DENIED",
+        /// 8.
+        ResourceExhausted = "RESOURCE_EXHAUSTED",
+        /// 9.
+        FailedPrecondition = "FAILED_PRECONDITION",
+        /// 10.
+        Aborted = "ABORTED",
+        /// 11.
+        OutOfRange = "OUT_OF_RANGE",
+        /// 12.
+        Unimplemented = "UNIMPLEMENTED",
+        /// 13.
+        Internal = "INTERNAL",
+        /// 14.
+        Unavailable = "UNAVAILABLE",
+        /// 15.
+        DataLoss = "DATA_LOSS",
+        /// 16.
+        Unauthenticated = "UNAUTHENTICATED",
+        /// The call ended without a status.
+        Missing = "none",
+    }
+
     /// What an HTTP/2 client did too much of, so that its connection was ended.
     Http2Abuse {
         /// Resets of streams that were not done (H2-01).

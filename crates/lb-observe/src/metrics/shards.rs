@@ -1,14 +1,14 @@
 //! What one worker counts: for the process, for a listener, for a backend.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, Http2Abuse, Http2Error, HttpVersion, Label, RejectReason, RetryReason,
-    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, RejectReason,
+    RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
 
@@ -64,6 +64,7 @@ pub struct ListenerMetrics {
     pub ticket_key_rotations: SharedCounter,
     certificates: Mutex<Option<Certificates>>,
     served: AtomicU8,
+    grpc: AtomicBool,
     shards: PerWorker<ListenerShard>,
 }
 
@@ -74,6 +75,7 @@ impl ListenerMetrics {
             ticket_key_rotations: SharedCounter::default(),
             certificates: Mutex::default(),
             served: AtomicU8::new(0),
+            grpc: AtomicBool::new(false),
             shards: PerWorker::new(workers),
         }
     }
@@ -84,6 +86,15 @@ impl ListenerMetrics {
         for version in versions {
             self.served.fetch_or(1 << *version as u8, Relaxed);
         }
+    }
+
+    /// Says that this listener serves gRPC, so that its series exist at zero.
+    pub fn set_grpc(&self) {
+        self.grpc.store(true, Relaxed);
+    }
+
+    pub(super) fn serves_grpc(&self) -> bool {
+        self.grpc.load(Relaxed)
     }
 
     /// Says which certificates are in force. With the first call the listener's TLS families begin to exist.
@@ -135,6 +146,8 @@ pub struct ListenerShard {
     pub tls_handshakes: By<TlsResult, Counter>,
     /// `tls_handshakes_inflight`.
     pub tls_handshakes_inflight: Gauge,
+    /// `grpc_calls_total`.
+    pub grpc_calls: By<GrpcStatus, Counter>,
     /// `websocket_tunnels`: tunnels open now.
     pub websocket_tunnels: Gauge,
     /// `websocket_tunnels_ended_total`.
@@ -188,12 +201,26 @@ impl Default for RequestShard {
 /// The families of one backend behind one listener.
 #[derive(Debug)]
 pub struct BackendMetrics {
+    unreachable: AtomicBool,
     shards: PerWorker<BackendShard>,
 }
 
 impl BackendMetrics {
     pub(super) fn new(workers: usize) -> Self {
-        Self { shards: PerWorker::new(workers) }
+        Self { unreachable: AtomicBool::new(false), shards: PerWorker::new(workers) }
+    }
+
+    /// `backend_reachable`: says how the last connect ended, of whichever worker.
+    pub fn set_reachable(&self, reachable: bool) {
+        // Hardly ever changes: a load leaves the line with all who share it.
+        if self.unreachable.load(Relaxed) == reachable {
+            self.unreachable.store(!reachable, Relaxed);
+        }
+    }
+
+    /// Whether the last connect of any worker came about, or none was tried yet.
+    pub fn is_reachable(&self) -> bool {
+        !self.unreachable.load(Relaxed)
     }
 
     /// What the worker with this index counts.

@@ -47,6 +47,7 @@ fn scrape(metrics: &Metrics) -> Exposition {
 fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
+    metrics.listener("l").set_grpc();
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");

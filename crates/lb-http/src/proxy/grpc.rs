@@ -1,0 +1,238 @@
+//! What an exchange does differently when it carries a gRPC call: the deadline is the call's own, and whatever goes wrong is told to
+//! the client as a `grpc-status`.
+
+use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
+
+use lb_core::head::{Fields, RequestHead, ResponseHead, Version};
+use lb_observe::metrics::UpstreamReject;
+use tokio::time::Instant;
+
+use super::health::Health;
+use super::timing::{Expired, Stall};
+use super::{End, Exchange, Response, Stage, Turn};
+use crate::answer;
+use crate::exchange::Front;
+use crate::grpc::{self, Failure, Status, Timeout, health};
+use crate::service::Settings;
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// When it has failed. `None` when the client has named no time.
+    deadline: Option<Instant>,
+    /// The client has named a time that cannot be read (attack C-14).
+    malformed: bool,
+    /// How long a call without a deadline may be silent.
+    idle: Duration,
+    /// When something has passed last, either way.
+    active: Instant,
+    /// The method of the health service, if the gateway answers it.
+    health: Option<health::Method>,
+    /// The client waits for what may never come.
+    watches: bool,
+    /// What went wrong on the way.
+    failure: Option<Failure>,
+    /// How the call ends for the client, once that is known.
+    status: Option<Status>,
+}
+
+impl Call {
+    /// The call that a request makes, if it makes one on a listener that knows gRPC.
+    pub(super) fn of(settings: &Settings, request: &RequestHead, started: Instant) -> Option<Box<Self>> {
+        let grpc = settings.grpc.as_ref()?;
+        if !request.upgrade.is_empty() || !grpc::is_call(request) {
+            return None;
+        }
+        let most = grpc.max_deadline.min(LONGEST);
+        let mut told = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(TIMEOUT));
+        let timeout = told.next().map(|field| Timeout::parse(field.value));
+        let (deadline, malformed) = match timeout {
+            None => (None, false),
+            Some(Ok(timeout)) => (Some(started + timeout.clamp(most).duration()), told.next().is_some()),
+            Some(Err(_)) => (None, true),
+        };
+        let health = health::Method::of(request.target()).filter(|_| grpc.health_synthesized);
+        Some(Box::new(Self {
+            deadline,
+            malformed,
+            idle: most,
+            active: started,
+            health,
+            watches: false,
+            failure: None,
+            status: None,
+        }))
+    }
+
+    /// Tells the backend how long the call has left: less with every attempt.
+    pub(super) fn forward(&self, request: &mut RequestHead, now: Instant) {
+        let Some(deadline) = self.deadline else { return };
+        let left = Timeout::new(deadline.saturating_duration_since(now));
+        request.fields.remove_named(TIMEOUT);
+        request.fields.push(TIMEOUT, left.encode().as_bytes());
+    }
+
+    /// Something has passed.
+    pub(super) fn moved(&mut self, now: Instant) {
+        self.active = now;
+    }
+
+    /// The call may be silent for as long as it likes.
+    pub(super) fn watches(&mut self) {
+        self.watches = true;
+    }
+
+    /// When the call has failed unless it is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.deadline {
+            Some(deadline) => Some(deadline),
+            None if self.watches => None,
+            None => Some(self.active + self.idle),
+        }
+    }
+
+    /// Which of its times has come when [`Self::due`] has.
+    pub(super) fn expiry(&self) -> Expired {
+        if self.deadline.is_some() { Expired::CallDeadline } else { Expired::CallIdle }
+    }
+
+    /// Keeps what went wrong, of several things the first.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// The client has given the call up.
+    pub(super) fn cancelled(&mut self) {
+        self.status.get_or_insert(Failure::ClientCancelled.status());
+    }
+
+    /// How the call has ended for the client, as far as is known.
+    pub(super) fn status(&self) -> Option<Status> {
+        self.status
+    }
+
+    /// Looks at the head of the backend's final response, and makes it one of gRPC if it is none. True when no body is to follow whatever
+    /// the backend sends.
+    pub(super) fn response(&mut self, head: &mut ResponseHead) -> bool {
+        if let Some(status) = grpc::answer::from_http(head) {
+            self.status = Some(status);
+            return true;
+        }
+        self.trailers(&head.fields);
+        false
+    }
+
+    /// Looks at the trailers of the response.
+    pub(super) fn trailers(&mut self, fields: &Fields) {
+        if let Some(status) = fields.value_of(b"grpc-status") {
+            self.status = Some(Status::parse(status));
+        }
+    }
+
+    /// How the gateway ends the call, where it would answer another request with `status`.
+    fn verdict(&self, status: u16) -> (Status, &'static str) {
+        match self.failure {
+            Some(failure) => (failure.status(), failure.message()),
+            None => (Status::from_refusal(status), answer::reason_phrase(status)),
+        }
+    }
+}
+
+/// What a broken response means for a call.
+pub(super) fn failure_of(reject: UpstreamReject) -> Failure {
+    match reject {
+        UpstreamReject::Timeout => Failure::Idle,
+        UpstreamReject::Truncated | UpstreamReject::Reset => Failure::ConnectionLost,
+        _ => Failure::BadResponse,
+    }
+}
+
+impl Exchange {
+    /// What becomes of a call before any backend is asked. `None` lets it go on.
+    pub(super) fn begin_call(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Option<Turn> {
+        let call = self.call.as_mut()?;
+        if call.malformed {
+            self.reason = "grpc_timeout";
+            return Some(self.end_call(cx, front, Status::InvalidArgument, "grpc-timeout cannot be read"));
+        }
+        if call.deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Some(self.call_expired(cx, front));
+        }
+        let health = Health::new(call.health?);
+        self.stage = Stage::Health(Box::new(health));
+        Some(Turn::Again)
+    }
+
+    /// Keeps what went wrong, if this is a call.
+    pub(super) fn call_failed(&mut self, failure: Failure) {
+        if let Some(call) = &mut self.call {
+            call.failed(failure);
+        }
+    }
+
+    /// The call's deadline has passed.
+    pub(super) fn call_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.call_failed(Failure::Deadline);
+        if self.response.status == 0 && matches!(self.stage, Stage::Relay { .. }) {
+            self.backend_status = Some(504);
+        }
+        self.answer(cx, front, 504, "grpc_deadline")
+    }
+
+    /// The gateway answers a call where it would answer another request with `status`.
+    pub(super) fn answer_call(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: u16) -> Turn {
+        let verdict = self.call.as_ref().map(|call| call.verdict(status));
+        let (status, message) = verdict.unwrap_or((Status::Unknown, ""));
+        self.end_call(cx, front, status, message)
+    }
+
+    /// The gateway ends the call: in the only head, or in trailers where a response has begun. Nothing more comes from the backend, which
+    /// hears of it by a reset.
+    pub(super) fn end_call(
+        &mut self,
+        _: &mut Context<'_>,
+        front: &mut impl Front,
+        status: Status,
+        message: &str,
+    ) -> Turn {
+        if self.response.status == 0 {
+            let worker = Rc::clone(&self.service.worker);
+            let mut head = worker.response.borrow_mut();
+            head.clear();
+            grpc::trailers_only(status, message, &mut head);
+            self.response.status = head.status;
+            front.head(&head);
+        } else if self.response.takes_trailers && self.request.version != Version::Http10 {
+            let mut trailers = Fields::default();
+            grpc::answer::push_status(status, message, &mut trailers);
+            front.trailers(&trailers);
+        } else {
+            // Its length was announced: all that is left is to make sure that nobody takes it for whole.
+            front.abort();
+            return Turn::End(End::Broken);
+        }
+        front.end();
+        if let Some(call) = &mut self.call {
+            call.status = Some(status);
+        }
+        self.response.done = true;
+        self.front_stall = Stall::default();
+        self.stage = Stage::Flush;
+        Turn::Again
+    }
+}
+
+impl Response {
+    /// Takes note of a final head that goes to the client.
+    pub(super) fn begun(&mut self, head: &ResponseHead) {
+        self.status = head.status;
+        self.takes_trailers = head.body == lb_core::head::BodyLength::Unknown;
+    }
+}
+
+const TIMEOUT: &[u8] = b"grpc-timeout";
+
+/// The longest time that a clock can be moved by without care: nobody waits for a year.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);

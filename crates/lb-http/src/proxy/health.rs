@@ -1,0 +1,185 @@
+//! Health checks that the gateway answers itself (`grpc.health.v1`), from how the connects to its backends end.
+//!
+//! Only the server as a whole is known, by the empty name. It serves while some backend can be reached. Somebody who is told that none
+//! can stops sending calls, and nothing would ever be tried again: so a check that finds none has one of them tried.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lb_core::head::{BodyLength, Fields};
+use tokio::time::Instant;
+
+use super::{Exchange, Stage, Turn};
+use crate::exchange::{Front, FrontError, Gone, Progress, Sink};
+use crate::grpc::Status;
+use crate::grpc::health::{Method, Reader, Serving};
+use crate::service::Pool;
+
+/// How often a watch looks for changes, and how often an unreachable pool is tried.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A check or a watch.
+#[derive(Debug)]
+pub(super) struct Health {
+    method: Method,
+    request: Request,
+    /// What a watch was told last; it looks again at this time.
+    told: Option<(Serving, Instant)>,
+}
+
+impl Health {
+    pub(super) fn new(method: Method) -> Self {
+        Self { method, request: Request::default(), told: None }
+    }
+
+    /// When a watch looks for changes.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.told.map(|(_, at)| at)
+    }
+}
+
+/// The body of the request, as far as it has come.
+#[derive(Debug, Default)]
+struct Request {
+    reader: Reader,
+    fault: Option<Status>,
+}
+
+impl Sink for Request {
+    fn data(&mut self, _: &mut Context<'_>, bytes: &[u8]) {
+        if self.fault.is_none() {
+            self.fault = self.reader.push(bytes).err();
+        }
+    }
+
+    fn trailers(&mut self, _: &Fields) {}
+
+    fn end(&mut self) {}
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Exchange {
+    /// Reads a health check and answers it.
+    pub(super) fn health(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let Stage::Health(mut health) = std::mem::replace(&mut self.stage, Stage::Flush) else {
+            return Turn::Again;
+        };
+        let turn = self.answer_health(cx, front, &mut health);
+        if matches!(turn, Turn::Wait) {
+            self.stage = Stage::Health(health);
+        }
+        turn
+    }
+
+    fn answer_health(&mut self, cx: &mut Context<'_>, front: &mut impl Front, health: &mut Health) -> Turn {
+        while self.upload.is_wanted() {
+            let worker = Rc::clone(&self.service.worker);
+            let mut scratch = worker.io.scratch.borrow_mut();
+            match front.poll_body(cx, &mut scratch, &mut health.request) {
+                Poll::Ready(Ok(Progress::Moved)) => {}
+                Poll::Ready(Ok(Progress::End)) => self.upload.finish(self.now),
+                Poll::Ready(Err(FrontError::Gone)) => return self.client_gone(),
+                Poll::Ready(Err(FrontError::Reject(reject))) => return self.refuse(cx, front, reject),
+                Poll::Pending => return Turn::Wait,
+            }
+            if let Some(fault) = health.request.fault {
+                return self.refuse_health(cx, front, fault);
+            }
+        }
+        let known = match health.request.reader.finish() {
+            Ok(service) => service.is_empty(),
+            Err(fault) => return self.refuse_health(cx, front, fault),
+        };
+        match health.method {
+            Method::Check if known => self.answer_check(cx, front),
+            Method::Check => self.end_call(cx, front, Status::NotFound, "no such service"),
+            Method::Watch => self.watch(cx, front, health, known),
+        }
+    }
+
+    fn refuse_health(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: Status) -> Turn {
+        self.reason = "health_request";
+        self.end_call(cx, front, status, "not a health check request")
+    }
+
+    fn answer_check(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let serving = self.serving();
+        self.begin_health(front);
+        front.data(cx, &serving.message());
+        self.end_call(cx, front, Status::Ok, "")
+    }
+
+    /// Tells a watch how things stand, and then whenever that changes.
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        health: &mut Health,
+        known: bool,
+    ) -> Turn {
+        if let Some(call) = &mut self.call {
+            call.watches();
+        }
+        if front.poll_hangup(cx).is_ready() {
+            return self.client_gone();
+        }
+        if health.told.is_none_or(|(_, at)| at <= self.now) && !self.front_stall.is_on() {
+            let serving = if known { self.serving() } else { Serving::ServiceUnknown };
+            if health.told.is_none() {
+                self.begin_health(front);
+            }
+            if health.told.is_none_or(|(told, _)| told != serving) {
+                front.data(cx, &serving.message());
+            }
+            health.told = Some((serving, self.now + INTERVAL));
+        }
+        match front.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.front_stall.end(),
+            Poll::Ready(Err(Gone)) => return self.client_gone(),
+            Poll::Pending => self.front_stall.begin(self.now),
+        }
+        Turn::Wait
+    }
+
+    fn begin_health(&mut self, front: &mut impl Front) {
+        let worker = Rc::clone(&self.service.worker);
+        let mut head = worker.response.borrow_mut();
+        head.clear();
+        head.status = 200;
+        head.body = BodyLength::Unknown;
+        head.fields.push(b"content-type", b"application/grpc");
+        self.response.begun(&head);
+        front.head(&head);
+    }
+
+    /// Whether some backend can be reached.
+    fn serving(&self) -> Serving {
+        match self.settings.pool(self.pool) {
+            Some(pool) if pool.is_reachable() => Serving::Serving,
+            Some(pool) => {
+                self.probe(pool);
+                Serving::NotServing
+            }
+            None => Serving::NotServing,
+        }
+    }
+
+    /// Tries one backend, each in its turn and not too often. What comes of it is known to the next who asks.
+    fn probe(&self, pool: &Pool) {
+        let Some(member) = pool.next_probe(self.now, INTERVAL) else { return };
+        let connecting = self.connect(member).run();
+        let metrics = Arc::clone(&member.metrics);
+        let worker = self.service.worker.io.id;
+        tokio::task::spawn_local(async move {
+            let reached = connecting.await.is_ok();
+            metrics.set_reachable(reached);
+            let shard = metrics.worker(worker);
+            if reached { shard.connections.inc() } else { shard.connect_failures.inc() }
+        });
+    }
+}
