@@ -107,7 +107,7 @@ server=$!
 wait_for "$echo_port"
 for _ in $(seq "$rounds"); do
     round nginx "$nginx_port" "$nginx" -p "$work" -c "$work/nginx.conf"
-    round gateway "$gateway_port" "$gateway" --config "$work/gateway.toml"
+    round gateway "$gateway_port" "$gateway" "$work/gateway.toml"
 done
 awk -v ours="$(median "$work/gateway.figures")" -v theirs="$(median "$work/nginx.figures")" \
     'BEGIN { printf "median: gateway %.2f, nginx %.2f CPU us per round trip, ratio %.2f\n", ours, theirs, ours / theirs }'
