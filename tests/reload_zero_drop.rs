@@ -8,6 +8,7 @@ use testkit::gateway::Reload;
 use testkit::harness::Case;
 use testkit::load::Load;
 use testkit::pattern::Verifier;
+use testkit::websocket;
 use testkit::wire::Body;
 use testkit::{Backend, Config, Gateway, Listener, ms, request, seconds};
 
@@ -179,11 +180,15 @@ fn tcp_backends_change() {
 fn tunnels_outlive_reloads() {
     let backend = Backend::start(|conn| {
         conn.head()?;
-        conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
-        loop {
-            let byte = conn.wire.exactly(1)?;
-            conn.send(byte)?;
+        conn.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            websocket::accept_key("dGhlIHNhbXBsZSBub25jZQ==")
+        ))?;
+        while let Some((_, payload)) = websocket::read(&mut conn.wire)? {
+            conn.send(websocket::to_client(payload))?;
         }
+        Ok(())
     });
     let other = Backend::standard("other");
     let listener = Listener::h1().websocket();
@@ -200,7 +205,8 @@ fn tunnels_outlive_reloads() {
     assert_eq!(client.head("GET").unwrap().1.status, 101);
     for address in [other.address, backend.address, other.address] {
         apply(&mut gateway, base.clone().with_listener(listener.clone().backend(address)));
-        client.send("x").unwrap();
-        assert_eq!(client.wire.exactly(1).unwrap(), b"x");
+        client.send(websocket::to_server("x")).unwrap();
+        let (_, payload) = websocket::read(&mut client.wire).unwrap().unwrap();
+        assert_eq!(payload, b"x");
     }
 }
