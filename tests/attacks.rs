@@ -183,6 +183,10 @@ fn main() {
             h2_heads::h2_09_content_length_that_is_no_single_number,
         )
         .guard(seconds(120)),
+        Case::new(
+            "h2_08_refused_heads_leave_nothing_behind",
+            h2_heads::h2_08_refused_heads_leave_nothing_behind,
+        ),
         Case::new("h2_09_promise_cut_short", h2_heads::h2_09_promise_cut_short).guard(seconds(120)),
         Case::new("h2_10_authority_and_host", h2_heads::h2_10_authority_and_host).guard(seconds(120)),
         Case::new("h2_11_frames_after_a_reset", h2_resets::h2_11_frames_after_a_reset)

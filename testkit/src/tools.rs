@@ -117,7 +117,7 @@ impl Nginx {
         std::fs::create_dir(&root).unwrap();
         let user = if std::fs::metadata("/root").is_ok_and(|_| is_root()) { "user root;" } else { "" };
         let config = format!(
-            "{user} daemon off; worker_processes 1; pid {base}/pid; error_log {base}/error.log;
+            "{user} daemon off; master_process off; pid {base}/pid; error_log {base}/error.log;
              events {{ worker_connections 4096; }}
              http {{
                access_log off; keepalive_requests 100000;

@@ -252,6 +252,31 @@ pub(crate) fn h2_09_content_length_that_is_no_single_number() {
     }
 }
 
+/// A request that is refused leaves nothing behind in the next one, though both come in one read.
+pub(crate) fn h2_08_refused_heads_leave_nothing_behind() {
+    for back in BOTH {
+        let rig = Rig::standard(back);
+        let mut client = rig.client();
+        let head = |client: &testkit::H2Client, path: &str, extra: &[(&str, &str)]| {
+            testkit::h2::hpack::block(&client.fields("GET", path, extra))
+        };
+        let (first, second) = (client.next_stream(), client.next_stream());
+        let left = [("authorization", "Bearer secret"), ("content-length", "60"), ("Upper", "malformed")];
+        let bad = head(&client, "/bad", &left);
+        let good = head(&client, "/good", &[("x-own", "1")]);
+        client.send([frame::headers(first, bad, true), frame::headers(second, good, true)].concat()).unwrap();
+        assert_eq!(client.over(first).unwrap().reset, Some(code::PROTOCOL_ERROR), "{back:?}");
+        assert_eq!(client.response(second).unwrap().status(), 200, "{back:?}");
+        let requests = rig.origin.requests();
+        let request = requests.iter().find(|request| request.path == "/good").expect("the good one");
+        for name in ["authorization", "content-length"] {
+            assert!(request.headers.get(name).is_none(), "{back:?}: {name} of another request");
+        }
+        assert!(requests.iter().all(|request| request.path == "/good"), "{back:?}");
+        rig.origin.assert_clean();
+    }
+}
+
 /// A promise cut short by trailers, or by a reset.
 pub(crate) fn h2_09_promise_cut_short() {
     for back in BOTH {

@@ -4,6 +4,9 @@ use super::key::{BYTES, MS, S, U32, U64};
 use super::{Block, Key, On, Text};
 use crate::config::{BackendProtocol, ClientAuthMode, Protocol};
 
+/// The largest window of HTTP/2 (RFC 9113 §6.9.1).
+const MAX_WINDOW: u64 = 0x7fff_ffff;
+
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
 const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
 const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
@@ -289,10 +292,10 @@ static H2_SECURITY: Block = Block {
         Key::integer("keep_alive_timeout_ms", 0, U64, MS)
             .or(30_000)
             .live("How long a ping may stay unanswered."),
-        Key::integer("initial_stream_window_size", 0, U32, BYTES)
+        Key::integer("initial_stream_window_size", 0, MAX_WINDOW, BYTES)
             .or(65_535)
             .live("The first window of a stream."),
-        Key::integer("initial_connection_window_size", 0, U32, BYTES)
+        Key::integer("initial_connection_window_size", 0, MAX_WINDOW, BYTES)
             .or(1_048_576)
             .live("The first window of a connection."),
     ],

@@ -15,6 +15,7 @@ use super::back::H2Back;
 use super::driver::{Ended, Wire};
 use super::frame::{BlockLimits, ErrorCode};
 use super::mux::{Limits, Mux, Role};
+use super::window::MAX_WINDOW;
 use lb_security::Stream;
 
 /// Reads before other connections get their turn.
@@ -65,7 +66,11 @@ impl ClientConnection {
             max_concurrent_streams,
             max_header_list_size,
             initial_stream_window: settings.initial_stream_window,
-            initial_connection_window: settings.initial_connection_window,
+            // Streams whose clients do not read must not use up what the others need: their own windows bound what they hold.
+            initial_connection_window: settings
+                .initial_stream_window
+                .saturating_mul(max_concurrent_streams)
+                .clamp(settings.initial_connection_window, MAX_WINDOW),
             max_send_buffer: settings.max_send_buffer,
             extended_connect: false,
         };
@@ -154,8 +159,12 @@ impl Driver {
         loop {
             let now = Instant::now();
             let read = self.read(cx, now);
+            let held = self.mux.borrow().is_full();
             if let Poll::Ready(Err(_)) = self.wire.poll_write(cx, &self.mux, now) {
                 return Poll::Ready(());
+            }
+            if held && read.is_ok() && !self.mux.borrow().is_full() {
+                continue;
             }
             if read.is_err() {
                 return Poll::Ready(());

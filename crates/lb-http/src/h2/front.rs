@@ -93,6 +93,8 @@ impl Front for H2Front {
         if !bytes.is_empty() {
             let n = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let Some(left) = self.body_left.checked_sub(n) else {
+                self.mux.borrow_mut().release(self.key, u32::try_from(n).unwrap_or(u32::MAX));
+                self.io.buffers.put(&mut bytes);
                 let reject = Reject::new(413, RejectReason::BodyTooLarge);
                 return Poll::Ready(Err(FrontError::Reject(reject)));
             };

@@ -37,7 +37,7 @@ const FULL: usize = HIGH_WATER + 64 * 1024;
 const LEAST_ROOM: usize = 4096;
 
 /// Streams that ended lately are remembered, so that a late frame is told from a wrong one.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 512;
 
 /// How long the end of a request is waited for when its answer is complete.
 const LINGER: Duration = Duration::from_secs(1);
@@ -114,8 +114,10 @@ pub(super) struct Mux {
     /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
     lingering: VecDeque<(Key, u32, Instant)>,
     ledger: Ledger,
-    /// The highest identifier that the peer has used.
+    /// The highest identifier of a request that is or was served.
     highest: u32,
+    /// The highest identifier that the peer has used, beyond our GOAWAY too.
+    seen: u32,
     next_id: u32,
     /// The last stream that is served, once the peer was told so.
     goaway_sent: Option<u32>,
@@ -185,6 +187,7 @@ impl Mux {
             lingering: VecDeque::new(),
             ledger,
             highest: 0,
+            seen: 0,
             next_id: 1,
             goaway_sent: None,
             goaway_received: None,
@@ -223,9 +226,12 @@ impl Mux {
         self.next_id / 2
     }
 
-    /// Of the streams that were opened from this end, how many the peer had processed when it said that it would take no more.
+    /// Of the streams that were opened from this end, how many the peer had processed when it turned others away.
     pub(super) fn served(&self) -> Option<u32> {
-        self.goaway_received.map(|last| last.div_ceil(2)).filter(|served| *served <= self.opened())
+        let answers_ours = self.goaway_sent.is_some();
+        self.goaway_received
+            .map(|last| last.div_ceil(2))
+            .filter(|served| *served < self.opened() && !answers_ours)
     }
 
     /// Opens a stream from this end.
@@ -331,6 +337,11 @@ impl Mux {
         let mut pending = stream.pending;
         self.io.buffers.put(&mut pending);
         self.wake_driver();
+    }
+
+    /// Whether a stream of this identifier may have been there and is no longer remembered.
+    fn has_forgotten(&self, id: u32) -> bool {
+        self.ended.len() >= REMEMBERED && self.ended.front().is_some_and(|(oldest, _)| id < *oldest)
     }
 
     fn remember(&mut self, id: u32, ending: Ending) {

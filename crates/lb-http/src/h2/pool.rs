@@ -51,7 +51,7 @@ impl H2Pool {
         let lifetime = self.lifetime(now);
         let open = self.connections.borrow().iter().find_map(|connection| connection.open(lifetime, now));
         let expected = usize::try_from(EXPECTED_STREAMS.min(lifetime)).unwrap_or(usize::MAX);
-        let room = self.dials.get().saturating_mul(expected.saturating_sub(1));
+        let room = self.dials.get().saturating_mul(expected.saturating_sub(1).max(1));
         match open {
             Some(stream) => Way::Open(stream),
             None if self.waiting.get() < room => {

@@ -49,8 +49,10 @@ pub(super) struct RequestReader<'a> {
 }
 
 impl<'a> RequestReader<'a> {
-    /// A reader into `head`, which is empty.
+    /// A reader into `head`. Whatever an earlier block has left there, of a request that was refused say, is thrown away: nothing of one
+    /// request may stand in another.
     pub(super) fn new(head: &'a mut RequestHead, limits: RequestLimits<'a>) -> Self {
+        head.clear();
         Self {
             head,
             limits,
@@ -152,12 +154,16 @@ impl<'a> RequestReader<'a> {
 
     /// The block is complete; `end_stream` says that no body follows. Returns the announced length of the body.
     pub(super) fn finish(self, end_stream: bool) -> Result<Option<u64>, Refusal> {
+        // What is answered without being served is still recorded, and by its method.
+        self.head.method = self.method.unwrap_or_default();
+        self.head.target = self.path.unwrap_or_default();
+        self.head.authority = self.authority.unwrap_or_default();
+        self.head.version = Version::H2;
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
         let malformed = |what| Err(Refusal::Malformed(what));
         let Self { head, limits, method, path, authority, protocol, scheme, host, length, .. } = self;
-        head.version = Version::H2;
         let Some(method) = method.filter(|method| field::is_token(head.fields.slice(*method))) else {
             return malformed(":method");
         };

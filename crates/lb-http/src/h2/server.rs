@@ -156,10 +156,12 @@ impl Connection {
             if self.read(cx, settings, now).is_err() {
                 return Poll::Ready(());
             }
+            let held = self.mux.borrow().is_full();
             if let Poll::Ready(Err(_)) = self.wire.poll_write(cx, &self.mux, now) {
                 return Poll::Ready(());
             }
-            if self.settle(now) {
+            // What was not read for want of room may be what frees the streams.
+            if self.settle(now) || (held && !self.deaf && !self.mux.borrow().is_full()) {
                 continue;
             }
             self.rest(now);
@@ -397,14 +399,13 @@ fn refuse(
     now: Instant,
     reject: Reject,
 ) {
-    // A stream never waits for its socket: nobody has to be woken.
     let cx = &mut Context::from_waker(Waker::noop());
     let worker = &service.worker;
     worker.metrics.request_rejected.of(reject.reason).inc();
     let mut answer = worker.response.borrow_mut();
     let told = answer::refuse(cx, &mut front, settings, &head, reject.status, &mut answer);
     drop(answer);
-    let _ = front.poll_flush(cx);
+    let flushed = front.poll_flush(cx);
     let traffic = front.take_traffic();
     worker.metrics.bytes_backend_to_client.add(traffic.sent);
     record::write(&record::Entry {
@@ -421,8 +422,18 @@ fn refuse(
         reason: reject.reason.name(),
         retries: 0,
     });
-    front.complete();
     worker.put_head(head);
+    if flushed.is_ready() {
+        front.complete();
+        return;
+    }
+    // The client's windows are closed: the answer waits for them as any other does.
+    let limit = settings.http.write_timeout;
+    tokio::task::spawn_local(async move {
+        if let Ok(Ok(())) = tokio::time::timeout(limit, poll_fn(|cx| front.poll_flush(cx))).await {
+            front.complete();
+        }
+    });
 }
 
 /// The metric label of an error code.

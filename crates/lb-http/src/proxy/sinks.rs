@@ -123,6 +123,14 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
         if switches {
             self.switch(cx, head)?;
         }
+        if !switches
+            && self.request.version == Version::H2
+            && !self.request.upgrade().is_empty()
+            && (200..300).contains(&head.status)
+        {
+            // It would accept a tunnel that is not there (RFC 8441 §5).
+            return Err(UpstreamReject::WebSocketHandshake);
+        }
         rules::response(head, self.settings.alt_svc.as_deref());
         if let Some(call) = &mut self.call {
             self.cut = call.response(head);

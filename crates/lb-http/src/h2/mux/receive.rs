@@ -10,7 +10,7 @@ use crate::exchange::Reject;
 use crate::h2::frame::{self, ErrorCode, FrameError, Piece, Scope, SettingId, Settings};
 use crate::h2::request::{Refusal, RequestLimits, RequestReader};
 use crate::h2::response::{ResponseReader, TrailerReader};
-use crate::h2::stream::Reset;
+use crate::h2::stream::{Last, Reset};
 
 /// Interim responses that may wait to be taken (attack H1-15).
 const MAX_HEADS: usize = 20;
@@ -74,10 +74,11 @@ impl Mux {
                 } else {
                     Ok(())
                 };
-                charge.and_then(|()| self.data(stream, bytes, flow_len, end_stream))
+                charge.and_then(|()| self.data(stream, bytes, flow_len, end_stream, now))
             }
             Piece::Headers { stream, block, fault: Some(fault), .. } => {
                 self.highest = self.highest.max(if self.role == Role::Server { stream } else { 0 });
+                self.seen = self.seen.max(self.highest);
                 self.skip(block).and(Err(fault))
             }
             Piece::Headers { stream, block, end_stream, .. } => match self.role {
@@ -118,28 +119,49 @@ impl Mux {
             Role::Server => id.is_multiple_of(2),
             Role::Client => !id.is_multiple_of(2),
         };
-        let highest = if ours { self.next_id.saturating_sub(1) } else { self.highest };
+        let highest = if ours { self.next_id.saturating_sub(1) } else { self.seen };
         if id > highest || (ours && self.role == Role::Server) {
             return Err(FrameError::connection(ErrorCode::PROTOCOL_ERROR, "a frame on an idle stream"));
         }
         Ok(())
     }
 
+    /// A part of a message has come for a stream that was there.
+    fn late(&mut self, id: u32, now: Instant, what: &'static str) -> Result<Happening, FrameError> {
+        let not_served = self.goaway_sent.is_some_and(|last| id > last);
+        // What we open and cancel is ours to forget; what is beyond our GOAWAY was never begun (RFC 9113 §6.8).
+        if self.role == Role::Client || not_served {
+            return Ok(Happening::Nothing);
+        }
+        match self.ending(id) {
+            // It was sent before our RST_STREAM could arrive (attack H2-11: nothing looks at it).
+            Some(Ending::ByUs) => Ok(Happening::Nothing),
+            // Longer ago than we remember.
+            None => self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing),
+            Some(Ending::Done | Ending::ByPeer) => {
+                Err(FrameError::stream(id, ErrorCode::STREAM_CLOSED, what))
+            }
+        }
+    }
+
     fn ending(&self, id: u32) -> Option<Ending> {
         self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, ending)| *ending)
     }
 
-    fn data(&mut self, id: u32, bytes: &[u8], flow_len: u32, end: bool) -> Result<Happening, FrameError> {
+    fn data(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        flow_len: u32,
+        end: bool,
+        now: Instant,
+    ) -> Result<Happening, FrameError> {
         let violation = || FrameError::connection(ErrorCode::FLOW_CONTROL_ERROR, "more DATA than the window");
         self.receive_window.receive(flow_len).map_err(|_| violation())?;
         let Some(key) = self.find(id) else {
             self.release_connection(flow_len);
             self.absent(id)?;
-            return match self.ending(id) {
-                // It was sent before our RST_STREAM could arrive (attack H2-11: nothing looks at it).
-                Some(Ending::ByUs) => Ok(Happening::Nothing),
-                _ => Err(FrameError::stream(id, ErrorCode::STREAM_CLOSED, "DATA on a closed stream")),
-            };
+            return self.late(id, now, "DATA on a closed stream");
         };
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         if let Some(reset) = stream.reset {
@@ -166,6 +188,7 @@ impl Mux {
         }
         if stream.lingers {
             stream.received_end |= end;
+            stream.expected = None;
             self.release_connection(flow_len);
             self.reap(key);
             return Ok(Happening::Nothing);
@@ -240,6 +263,10 @@ impl Mux {
                 Some(_) => {
                     Err(FrameError::connection(ErrorCode::STREAM_CLOSED, "HEADERS on a closed stream"))
                 }
+                // Trailers of a stream that ended longer ago than we remember.
+                None if self.has_forgotten(id) => {
+                    self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing)
+                }
                 None => {
                     Err(FrameError::connection(ErrorCode::PROTOCOL_ERROR, "a stream identifier used before"))
                 }
@@ -250,9 +277,11 @@ impl Mux {
         }
         if self.goaway_sent.is_some_and(|last| id > last) {
             // It was sent before our GOAWAY could arrive, and will be repeated elsewhere.
+            self.seen = self.seen.max(id);
             return self.skip(block).map(|()| Happening::Nothing);
         }
         self.highest = id;
+        self.seen = id;
         let Some(Received { limits, head }) = request else {
             return self.skip(block).map(|()| Happening::Nothing);
         };
@@ -298,8 +327,7 @@ impl Mux {
         let Some(key) = self.find(id) else {
             self.skip(block)?;
             self.absent(id)?;
-            self.charge(Charge::Unwanted, now)?;
-            return Ok(Happening::Nothing);
+            return self.late(id, now, "HEADERS on a closed stream");
         };
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         if stream.received_head || stream.reset.is_some() {
@@ -456,6 +484,7 @@ impl Mux {
         let complete = self.role == Role::Client && stream.received_end && code == ErrorCode::NO_ERROR;
         if complete {
             stream.sent_end = true;
+            stream.last = Last::Done;
             stream.pending.clear();
             stream.pending_at = 0;
         } else if stream.reset.is_none() {
