@@ -58,6 +58,8 @@ fn main() {
         flow::all_streams_get_their_share,
         flow::initial_window_size_changes_in_mid_stream,
         flow::backend_changes_its_windows_in_mid_stream,
+        flow::refused_uploads_give_their_window_back,
+        flow::readers_are_served_beside_those_that_do_not_read,
         flow::windows_follow_the_configuration,
         lifetime::drain_lets_running_streams_finish,
         lifetime::streams_after_goaway_are_not_processed,

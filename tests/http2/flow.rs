@@ -244,3 +244,30 @@ pub(crate) fn windows_follow_the_configuration() {
         || client.goaways.iter().any(|g| g.code == code::FLOW_CONTROL_ERROR);
     assert!(blamed, "{:?} {:?}", client.streams[&stream].reset, client.goaways);
 }
+
+/// What is refused costs the connection nothing that lasts.
+pub(crate) fn refused_uploads_give_their_window_back() {
+    let origin = Origin::standard(Version::H1, "one");
+    let gateway = Gateway::start(config().listener(listener(&origin).http("max_request_body_bytes", 1000)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    // Twice the connection's window of a mebibyte.
+    for number in 0..40 {
+        let stream = client.open("POST", "/upload", &[], false).unwrap();
+        client.data(stream, &[0; 60_000][..], true).unwrap();
+        assert_eq!(client.response(stream).unwrap().status(), 413, "upload {number}");
+    }
+}
+
+/// Clients that do not read leave the others their share of the backend connection that all use.
+pub(crate) fn readers_are_served_beside_those_that_do_not_read() {
+    let rig = Rig::standard(Cell { front: Version::H1, back: Version::H2 });
+    let mut silent: Vec<_> = (0..60).map(|_| rig.gateway.client()).collect();
+    for client in &mut silent {
+        client.send("GET /bytes/20000000 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    rig.origin.wait_requests(60);
+    std::thread::sleep(seconds(1));
+    for _ in 0..4 {
+        assert_eq!(rig.front().get("/").unwrap().text(), "one");
+    }
+}
