@@ -304,6 +304,8 @@ pub(crate) fn reload_leaves_connections_alone() {
     let mut gateway = Gateway::start(config().listener(listener(&origin)));
     let mut client = H2Client::connect(gateway.front()).unwrap();
     let slow = client.open("GET", "/slow/800", &[], true).unwrap();
+    // Else the reload may come first, and the request goes to the new backend by right.
+    origin.wait_requests(1);
     let other = Origin::standard(Version::H2, "two");
     let new = with_origin(Listener::h2c().at(gateway.front()), &other);
     let changed = gateway.config.clone().with_listener(new);
