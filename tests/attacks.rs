@@ -101,6 +101,10 @@ fn main() {
         Case::new("h2_03_block_that_stays_open", h2_blocks::h2_03_block_that_stays_open)
             .alone()
             .guard(seconds(120)),
+        Case::new(
+            "h2_03_block_that_stays_open_beside_work",
+            h2_blocks::h2_03_block_that_stays_open_beside_work,
+        ),
         Case::new("h2_03_continuation_flood", h2_blocks::h2_03_continuation_flood)
             .alone()
             .guard(seconds(120)),

@@ -60,6 +60,22 @@ pub(crate) fn h2_03_block_that_stays_open() {
 }
 
 /// Another frame inside a block is an error of the connection, and so is CONTINUATION without a block.
+/// The time for a block runs out once, whatever else runs on the connection.
+pub(crate) fn h2_03_block_that_stays_open_beside_work() {
+    let rig = Rig::with(testkit::Origin::standard(Version::H1, "origin"), |listener| {
+        listener.http("header_timeout_ms", 500)
+    });
+    let mut client = rig.client();
+    client.open("GET", "/slow/20000", &[], true).unwrap();
+    rig.origin.wait_requests(1);
+    begin(&mut client);
+    assert_calmed("an open block", &mut client);
+    std::thread::sleep(ms(300));
+    let counted = |family, label| rig.gateway.metric(family, &[label]);
+    assert_eq!(counted("http2_abuse_total", ("kind", "header_timeout")), 1.0);
+    assert_eq!(counted("request_rejected_total", ("reason", "header_timeout")), 1.0);
+}
+
 pub(crate) fn h2_03_frames_inside_a_block() {
     type Intruder<'a> = (&'a str, fn(u32) -> Vec<u8>);
     let inside: [Intruder<'_>; 6] = [

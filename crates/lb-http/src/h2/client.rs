@@ -12,20 +12,14 @@ use lb_io::{Deadline, WorkerIo};
 use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
-use super::driver::{Ended, Wire};
+use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
 use super::frame::{BlockLimits, ErrorCode};
 use super::mux::{Limits, Mux, Role};
 use super::window::MAX_WINDOW;
 use lb_security::Stream;
 
-/// Reads before other connections get their turn.
-const ROUNDS: usize = 8;
-
 /// Resets that a backend may cause.
 const RESETS: usize = 1000;
-
-/// The PING that asks whether the backend is there.
-const KEEP_ALIVE_PING: [u8; 8] = *b"alive\0\0\0";
 
 /// What a connection to a backend is held to.
 #[derive(Clone, Copy, Debug)]

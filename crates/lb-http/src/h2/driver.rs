@@ -22,6 +22,12 @@ pub(super) enum Ended {
     Fault(FrameError),
 }
 
+/// Reads before other connections get their turn.
+pub(super) const ROUNDS: usize = 8;
+
+/// The PING that asks whether the peer is there.
+pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive\0\0\0";
+
 /// Bytes that are read after the end so that a close does not become a reset.
 const MAX_DISCARD: usize = 1024 * 1024;
 

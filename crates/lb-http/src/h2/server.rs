@@ -13,7 +13,7 @@ use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
 use tokio::time::{Instant, sleep_until};
 
-use super::driver::{Ended, Wire};
+use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
 use super::frame::{ErrorCode, FrameError, Preface};
 use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
@@ -25,17 +25,11 @@ use crate::record;
 use crate::service::{Service, Settings};
 use lb_security::Stream;
 
-/// Reads before other connections get their turn.
-const ROUNDS: usize = 8;
-
 /// How long the client is given to read the last bytes: a close while its own are on their way would reset the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The same while the gateway drains.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
-
-/// The PING that asks whether the client is there.
-const KEEP_ALIVE_PING: [u8; 8] = *b"alive\0\0\0";
 
 /// How long the first of the two GOAWAYs is given to arrive.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -301,10 +295,16 @@ impl Connection {
         self.wire.rest();
     }
 
+    /// When the header block that is being read is to be complete; nothing is due of a client that is not listened to any more.
+    fn head_due(&self, settings: &Settings) -> Option<Instant> {
+        let since = self.wire.head_since().filter(|_| !self.deaf)?;
+        Some(since + settings.http.header_timeout)
+    }
+
     fn due(&self, settings: &Settings) -> Option<Instant> {
         let http = &settings.http;
         let stalled = self.wire.stalled_since().map(|since| since + http.write_timeout);
-        let head = self.wire.head_since().map(|since| since + http.header_timeout);
+        let head = self.head_due(settings);
         let state = match self.state {
             State::Notice { since } => Some(since + NOTICE),
             State::Serving if !self.mux.borrow().peer.known => Some(self.born + http.header_timeout),
@@ -332,7 +332,7 @@ impl Connection {
         let silent = self.state == State::Serving
             && !self.mux.borrow().peer.known
             && come(Some(self.born + http.header_timeout));
-        if silent || come(self.wire.head_since().map(|since| since + http.header_timeout)) {
+        if silent || come(self.head_due(settings)) {
             self.service.worker.metrics.request_rejected.of(RejectReason::HeaderTimeout).inc();
             self.fault(FrameError::connection(
                 ErrorCode::ENHANCE_YOUR_CALM,
