@@ -17,7 +17,7 @@ pub(super) fn request(head: &RequestHead, scheme: &[u8], encoder: &mut Encoder, 
     if tunnel {
         encoder.field(b":protocol", head.upgrade(), Indexing::Yes, out);
     }
-    let mut lower = Vec::new();
+    let mut lower = Lower::new();
     for field in head.fields.iter() {
         let indexing = match field.known {
             // Said by `:authority`.
@@ -32,7 +32,7 @@ pub(super) fn request(head: &RequestHead, scheme: &[u8], encoder: &mut Encoder, 
             },
             _ => Indexing::No,
         };
-        encoder.field(lower_case(field.name, &mut lower), field.value, indexing, out);
+        encoder.field(lower.case(field.name), field.value, indexing, out);
     }
     if head.takes_trailers {
         encoder.field(b"te", b"trailers", Indexing::Yes, out);
@@ -67,12 +67,12 @@ pub(super) fn trailers(section: &Fields, encoder: &mut Encoder, out: &mut Vec<u8
 }
 
 fn fields(section: &Fields, tunnel: bool, encoder: &mut Encoder, out: &mut Vec<u8>) {
-    let mut lower = Vec::new();
+    let mut lower = Lower::new();
     for field in section.iter() {
         if tunnel && field.name.len() == 20 && is_handshake(field.name) {
             continue;
         }
-        let name = lower_case(field.name, &mut lower);
+        let name = lower.case(field.name);
         encoder.field(name, field.value, response_indexing(name), out);
     }
 }
@@ -87,18 +87,52 @@ fn response_indexing(name: &[u8]) -> Indexing {
     }
 }
 
-/// `name` as HTTP/2 writes it, copied into `buffer` only where it must change.
-#[inline]
-fn lower_case<'a>(name: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
-    if !name.iter().any(u8::is_ascii_uppercase) {
-        return name;
+/// Room for a field name in lower case. Names of usual length need no memory of their own.
+struct Lower {
+    short: [u8; 48],
+    long: Vec<u8>,
+}
+
+impl Lower {
+    fn new() -> Self {
+        Self { short: [0; 48], long: Vec::new() }
     }
-    buffer.clear();
-    buffer.extend(name.iter().map(u8::to_ascii_lowercase));
-    buffer
+
+    /// `name` as HTTP/2 writes it, copied only where it must change.
+    #[inline]
+    fn case<'a>(&'a mut self, name: &'a [u8]) -> &'a [u8] {
+        if !name.iter().any(u8::is_ascii_uppercase) {
+            return name;
+        }
+        let copy = match self.short.get_mut(..name.len()) {
+            Some(short) => short,
+            None => {
+                self.long.clear();
+                self.long.resize(name.len(), 0);
+                self.long.as_mut_slice()
+            }
+        };
+        for (to, from) in copy.iter_mut().zip(name) {
+            *to = from.to_ascii_lowercase();
+        }
+        copy
+    }
 }
 
 /// Whether the head alone is the whole message.
 pub(super) fn is_whole(body: BodyLength, to_head: bool) -> bool {
     to_head || matches!(body, BodyLength::None | BodyLength::Known(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lower;
+
+    #[test]
+    fn names_of_any_length_become_lower_case() {
+        let mut lower = Lower::new();
+        for name in ["server", "Content-Type", &"X".repeat(47), &"X".repeat(48), &"x-Y".repeat(100)] {
+            assert_eq!(lower.case(name.as_bytes()), name.to_ascii_lowercase().as_bytes(), "{name}");
+        }
+    }
 }

@@ -7,13 +7,13 @@
 //! that it belongs to while the peer's windows are closed or the output buffer is full, and a stream in which something waits takes no
 //! more ([`Mux::room`]).
 
+mod ending;
 mod receive;
 mod send;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
 
 use lb_core::ledger::{Charge, Ledger, Verdict};
 use lb_io::WorkerIo;
@@ -35,12 +35,6 @@ const FULL: usize = HIGH_WATER + 64 * 1024;
 
 /// The least that a stream takes at once: a head fits, and the streams of a connection together stay small.
 const LEAST_ROOM: usize = 4096;
-
-/// Streams that ended lately are remembered, so that a late frame is told from a wrong one.
-const REMEMBERED: usize = 512;
-
-/// How long the end of a request is waited for when its answer is complete.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Where a stream stands in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,94 +255,6 @@ impl Mux {
     fn find(&self, id: u32) -> Option<Key> {
         let at = self.index.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         self.index.get(at).map(|(_, key)| Key(*key))
-    }
-
-    /// The exchange behind a stream has ended. What the peer still sends on it is thrown away; a stream that is not complete is reset
-    /// with `code`.
-    pub(super) fn leave(&mut self, key: Key, code: ErrorCode) {
-        let Some(stream) = self.streams.get_mut(key.0) else { return };
-        if code == ErrorCode::NO_ERROR && stream.sent_end && !stream.is_closed() && !self.closed {
-            // The answer is complete, and the end of the request is likely on its way. Some clients throw an answer away when a reset
-            // follows it, though they should not (RFC 9113 §8.1): the reset waits for a moment.
-            stream.lingers = true;
-            let unread = u32::try_from(stream.inbox.len()).unwrap_or(u32::MAX);
-            self.io.buffers.put(&mut stream.inbox);
-            self.lingering.push_back((key, stream.id, Instant::now() + LINGER));
-            self.release_connection(unread);
-            self.wake_driver();
-            return;
-        }
-        self.remove(key, code);
-    }
-
-    /// Ends a stream that lingers, once the peer has ended it.
-    fn reap(&mut self, key: Key) {
-        if self.streams.get(key.0).is_some_and(|stream| stream.lingers && stream.is_closed()) {
-            self.remove(key, ErrorCode::NO_ERROR);
-        }
-    }
-
-    /// When the next stream has lingered for long enough.
-    pub(super) fn lingers_until(&self) -> Option<Instant> {
-        self.lingering.front().map(|(_, _, until)| *until)
-    }
-
-    /// Resets the streams that have lingered for long enough.
-    pub(super) fn end_lingering(&mut self, now: Instant) {
-        while let Some((key, id, _)) = self.next_lingering(now) {
-            if self.streams.get(key.0).is_some_and(|stream| stream.lingers && stream.id == id) {
-                self.remove(key, ErrorCode::NO_ERROR);
-            }
-        }
-    }
-
-    fn next_lingering(&mut self, now: Instant) -> Option<(Key, u32, Instant)> {
-        self.lingers_until().filter(|until| *until <= now)?;
-        self.lingering.pop_front()
-    }
-
-    fn remove(&mut self, key: Key, code: ErrorCode) {
-        let Some(stream) = self.streams.try_remove(key.0) else { return };
-        if let Ok(at) = self.index.binary_search_by_key(&stream.id, |(id, _)| *id) {
-            self.index.remove(at);
-        }
-        if stream.queued {
-            self.queue.retain(|queued| *queued != key.0);
-        }
-        let unread = u32::try_from(stream.inbox.len()).unwrap_or(u32::MAX);
-        self.release_connection(unread);
-        let ending = match stream.reset {
-            None if stream.is_closed() => {
-                self.ledger.served();
-                Ending::Done
-            }
-            None => {
-                if !self.closed {
-                    frame::write::rst_stream(&mut self.out, stream.id, code);
-                }
-                Ending::ByUs
-            }
-            Some(Reset::Peer(_)) => Ending::ByPeer,
-            Some(_) => Ending::ByUs,
-        };
-        self.remember(stream.id, ending);
-        let mut inbox = stream.inbox;
-        self.io.buffers.put(&mut inbox);
-        let mut pending = stream.pending;
-        self.io.buffers.put(&mut pending);
-        self.wake_driver();
-    }
-
-    /// Whether a stream of this identifier may have been there and is no longer remembered.
-    fn has_forgotten(&self, id: u32) -> bool {
-        self.ended.len() >= REMEMBERED && self.ended.front().is_some_and(|(oldest, _)| id < *oldest)
-    }
-
-    fn remember(&mut self, id: u32, ending: Ending) {
-        if self.ended.len() >= REMEMBERED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((id, ending));
     }
 
     /// Resets a stream for what the peer did; its exchange finds out, and goes on to count until it has ended.
