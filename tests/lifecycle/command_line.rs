@@ -104,7 +104,8 @@ fn addresses(text: &str) -> Vec<SocketAddr> {
 
 pub(crate) fn demo_serves_until_interrupted() {
     let mut command = Command::new(binary());
-    command.arg("demo");
+    // The ordinary ports may be somebody else's on this machine.
+    command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let mut demo = Process::spawn(command);
     let shown = testkit::poll(seconds(15), || {
         let text = [demo.stdout.lines(), demo.stderr.lines()].concat().join("\n");
