@@ -19,5 +19,5 @@ pub mod service;
 mod session;
 pub mod upstream;
 
-pub use serve::serve;
+pub use serve::{Serving, serve};
 pub mod websocket;

@@ -25,23 +25,24 @@ pub(crate) const MAX_TRAILER_FIELDS: usize = 32;
 #[derive(Debug)]
 pub struct Hop {
     /// The client's address in text, without port; IPv4-mapped addresses as IPv4.
-    client: String,
+    client: Box<str>,
     scheme: &'static str,
     version: Version,
     /// The lines that are the same for every request that brings none of [`ADDED`] itself.
     lines: Fields,
     /// The lines that stand for the client's own of these names, where clients' certificates are checked.
-    certificate: Option<Fields>,
+    certificate: Option<Box<Fields>>,
 }
 
 impl Hop {
     /// The hop of a client that speaks `version`; `scheme` is `http` or `https`.
     pub fn new(client: IpAddr, scheme: &'static str, version: Version) -> Self {
-        let client = client.to_canonical().to_string();
+        let client = client.to_canonical().to_string().into_boxed_str();
         let mut lines = Fields::default();
         lines.push(b"X-Forwarded-For", client.as_bytes());
         lines.push(b"X-Forwarded-Proto", scheme.as_bytes());
         lines.push(b"Via", via(version));
+        lines.shrink_to_fit();
         Self { client, scheme, version, lines, certificate: None }
     }
 
@@ -52,7 +53,8 @@ impl Hop {
             lines.push(b"X-Client-Cert-Subject", certificate.subject.as_bytes());
             lines.push(b"X-Client-Cert-SHA256", certificate.sha256.as_bytes());
         }
-        self.certificate = Some(lines);
+        lines.shrink_to_fit();
+        self.certificate = Some(Box::new(lines));
     }
 }
 

@@ -1,7 +1,8 @@
 //! A connection from a client, before it is known what it speaks.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
@@ -24,27 +25,40 @@ pub(crate) const H2: &[u8] = b"h2";
 ///
 /// Inside TLS the client has chosen a protocol by ALPN. Without, it speaks HTTP/2 if the listener allows that and its first bytes are the
 /// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
-pub async fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
+pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) -> Serving {
     let tls = stream.tls();
-    let mut version = match tls {
+    let version = match tls {
         Some(tls) if tls.alpn() == Some(H2) => Version::H2,
         _ => Version::Http11,
     };
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
-    let mut early = Vec::new();
-    if session.is_none() && service.settings().h2c {
-        match first_bytes(&mut stream, &service).await {
-            Some(bytes) => early = bytes,
-            None => return,
-        }
-        if early.starts_with(PREFACE) {
-            version = Version::H2;
-        }
+    if session.is_some() || !service.settings().h2c {
+        let client = client(peer, version, session, &service);
+        return speak(version, stream, Vec::new(), client, guard, service);
     }
-    let client = client(peer, version, session, &service);
+    Box::pin(async move {
+        let Some(early) = first_bytes(&mut stream, &service).await else { return };
+        let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
+        let client = client(peer, version, None, &service);
+        speak(version, stream, early, client, guard, service).await;
+    })
+}
+
+/// A connection that is served, in memory of its own: each protocol takes what it needs, and an idle connection of one does not pay for
+/// the size of the others.
+pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+fn speak(
+    version: Version,
+    stream: Stream,
+    early: Vec<u8>,
+    client: Client,
+    guard: ConnectionGuard,
+    service: Rc<Service>,
+) -> Serving {
     match version {
-        Version::H2 => h2::serve(stream, early, client, guard, service).await,
-        _ => h1::serve(stream, early, client, guard, service).await,
+        Version::H2 => h2::serve(stream, early, client, guard, service),
+        _ => h1::serve(stream, early, client, guard, service),
     }
 }
 

@@ -114,16 +114,15 @@ impl Acceptor {
         tokio::task::spawn_local(async move {
             let stream = match &acceptor.tls {
                 None => Some(Stream::Plain(stream)),
-                Some(tls) => acceptor.handshake(stream, tls, &guard).await,
+                // In memory that is given back when it is over.
+                Some(tls) => Box::pin(acceptor.handshake(stream, tls, &guard)).await,
             };
-            match (stream, &acceptor.protocol) {
-                (Some(stream), Protocol::Http(service)) => {
-                    lb_http::serve(stream, peer, guard, Rc::clone(service)).await;
-                }
-                (Some(stream), Protocol::Tcp(service)) => {
-                    lb_l4::serve(stream, guard, Rc::clone(service)).await;
-                }
-                (None, _) => {}
+            if let Some(stream) = stream {
+                let serving = match &acceptor.protocol {
+                    Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
+                    Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, guard, Rc::clone(service))),
+                };
+                serving.await;
             }
             drop(admission);
         });

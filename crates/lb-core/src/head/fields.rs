@@ -67,6 +67,12 @@ impl Fields {
         self.names = FieldNames::default();
     }
 
+    /// Gives back the memory that the lines do not need.
+    pub fn shrink_to_fit(&mut self) {
+        self.text.shrink_to_fit();
+        self.lines.shrink_to_fit();
+    }
+
     /// Whether a line has, or had before it was dropped, one of these names.
     #[inline]
     pub fn may_have(&self, names: FieldNames) -> bool {

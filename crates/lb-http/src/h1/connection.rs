@@ -17,6 +17,7 @@ use crate::answer;
 use crate::exchange::{Front, Gone, Progress, Reject, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
+use crate::serve::Serving;
 use crate::service::{Service, Settings};
 
 /// How long the last answer is given to be read, and the client to end what it sends: a close before that would reset the connection
@@ -30,16 +31,15 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end. `early` was read from it already; `guard` is its entry in the registry of live connections.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     stream: Stream,
     early: Vec<u8>,
     client: Client,
     guard: ConnectionGuard,
     service: Rc<Service>,
-) {
+) -> Serving {
     let now = Instant::now();
-    let sleep = pin!(sleep_until(now + service.settings().http.header_timeout));
-    let mut deadline = Deadline::new(sleep);
+    let first = now + service.settings().http.header_timeout;
     let front = H1Front::new(stream, &early, guard, Rc::clone(&service.worker.io));
     drop(early);
     let mut connection = Connection {
@@ -50,7 +50,11 @@ pub(crate) async fn serve(
         registered: false,
         service,
     };
-    poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+    Box::pin(async move {
+        let sleep = pin!(sleep_until(first));
+        let mut deadline = Deadline::new(sleep);
+        poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+    })
 }
 
 struct Connection {

@@ -22,6 +22,7 @@ use crate::answer;
 use crate::exchange::{Front, Gone, Reject, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
+use crate::serve::Serving;
 use crate::service::{Service, Settings};
 use lb_security::Stream;
 
@@ -35,17 +36,16 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 const NOTICE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end. `early` was read from it already.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     stream: Stream,
     early: Vec<u8>,
     client: Client,
     guard: ConnectionGuard,
     service: Rc<Service>,
-) {
+) -> Serving {
     let now = Instant::now();
     let settings = service.settings();
-    let sleep = pin!(sleep_until(now + settings.http.header_timeout));
-    let mut deadline = Deadline::new(sleep);
+    let first = now + settings.http.header_timeout;
     let h2 = &settings.h2;
     let limits = Limits {
         max_concurrent_streams: h2.max_concurrent_streams,
@@ -72,7 +72,11 @@ pub(crate) async fn serve(
         born: now,
         registered: false,
     };
-    poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+    Box::pin(async move {
+        let sleep = pin!(sleep_until(first));
+        let mut deadline = Deadline::new(sleep);
+        poll_fn(|cx| connection.poll(cx, &mut deadline)).await;
+    })
 }
 
 struct Connection {
