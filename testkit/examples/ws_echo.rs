@@ -1,29 +1,30 @@
 //! A WebSocket server that sends every message back, for `benches/websocket.sh`: `ws_echo ADDRESS`.
 //!
-//! It does as little as it can: a thread for each connection, one read and one write for what has come.
+//! It does as little as it can: one thread for all connections, one read and one write for what has come.
 
 #![allow(clippy::unwrap_used, reason = "a tool for the bench: it may end with a panic")]
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-
 use testkit::websocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-fn main() {
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
     let address = std::env::args().nth(1).expect("usage: ws_echo ADDRESS");
-    for stream in TcpListener::bind(address).unwrap().incoming() {
-        let stream = stream.unwrap();
-        std::thread::Builder::new().stack_size(64 * 1024).spawn(move || serve(stream)).unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(serve(stream));
     }
 }
 
 /// Serves one connection until something about it is not as expected.
-fn serve(mut stream: TcpStream) -> Option<()> {
+async fn serve(mut stream: TcpStream) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut buffer = Vec::new();
     let mut chunk = [0; 8192];
     let head = loop {
-        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        let count = stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
         buffer.extend_from_slice(&chunk[..count]);
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let rest = buffer.split_off(end + 4);
@@ -37,7 +38,7 @@ fn serve(mut stream: TcpStream) -> Option<()> {
     let switch = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    stream.write_all(switch.as_bytes()).ok()?;
+    stream.write_all(switch.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     loop {
         let mut used = 0;
@@ -46,9 +47,9 @@ fn serve(mut stream: TcpStream) -> Option<()> {
             used += length;
         }
         buffer.drain(..used);
-        stream.write_all(&answer).ok()?;
+        stream.write_all(&answer).await.ok()?;
         answer.clear();
-        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        let count = stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
         buffer.extend_from_slice(&chunk[..count]);
     }
 }
