@@ -1,5 +1,133 @@
 //! Which member of a pool takes the next request or connection.
+//!
+//! A [`Balancer`] belongs to one worker and one pool, so that picking takes no lock and shares no memory. What all workers know in
+//! common (health, ejection, draining, weights) comes in by [`Balancer::update`] when it has changed; what an update costs is not
+//! paid by picks. Policies that follow a key ([`Policy::follows_key`]) depend on nothing but settings, members and key: all workers
+//! and all instances of a fleet send a key to the same member. See [`hash`] for keys and identities.
 
+mod balancer;
+pub mod hash;
+mod level;
+mod load;
+mod sequence;
 mod smooth;
+mod warmup;
 
+use std::time::{Duration, Instant};
+
+pub use balancer::Balancer;
 pub use smooth::SmoothRoundRobin;
+
+/// How a member is chosen. All policies respect weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// One after the other, a heavy member's turns spread evenly over the round.
+    #[default]
+    RoundRobin,
+    /// By chance.
+    Random,
+    /// The one with the fewest open connections for its weight ([`Balancer::opened`]), then the fewest live requests. Looks at all
+    /// members.
+    LeastConnections,
+    /// The one with the fewest live requests for its weight ([`Balancer::begin`]). Looks at all members.
+    LeastRequest,
+    /// Of two drawn by chance, the one with fewer live requests for its weight.
+    P2c,
+    /// Of two drawn by chance, the one with the lower expected waiting time: peak EWMA of latency times live requests.
+    P2cEwma,
+    /// By key: a Maglev table, the cheapest.
+    Maglev,
+    /// By key: a ring of points, known as ketama.
+    RingHash,
+    /// By key: the highest random weight. Nothing to build, looks at all members.
+    Rendezvous,
+}
+
+impl Policy {
+    /// Whether the policy sends equal keys to the same member.
+    pub fn follows_key(self) -> bool {
+        matches!(self, Self::Maglev | Self::RingHash | Self::Rendezvous)
+    }
+}
+
+/// What holds for the whole pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How a member is chosen.
+    pub policy: Policy,
+    /// Slots of the Maglev table; raised to the next prime, and to a hundred slots for each member where that is at most
+    /// 5,000,011.
+    pub table_size: u32,
+    /// Points on the ring for each unit of weight; fewer when the ring would have more than 262,144 in all.
+    pub ring_points: u32,
+    /// Bounded load for policies that follow a key: no member takes more than this percentage of its fair share of live requests,
+    /// rounded up; what is above goes to the key's next choice. At least 100; `None` for no bound.
+    pub balance_factor: Option<u32>,
+    /// A priority level of which a smaller percentage (by weight) is healthy gives way to the next; when no level is fit, one is
+    /// used whole, the unhealthy with the healthy. 0: one healthy member makes a level fit, and without any nobody is picked.
+    pub panic_threshold_percent: u32,
+    /// How long the share of a member that became healthy grows to its weight; zero for at once.
+    pub slow_start: Duration,
+    /// How fast [`Policy::P2cEwma`] forgets: a measurement so old counts 1/e.
+    pub ewma_decay: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            table_size: 65_537,
+            ring_points: 160,
+            balance_factor: None,
+            panic_threshold_percent: 50,
+            slow_start: Duration::ZERO,
+            ewma_decay: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A member of a pool: one address of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberSpec {
+    /// What the member is for all instances and for ever: [`hash::bytes`] of its configured address.
+    pub identity: u64,
+    /// Its weight until the first [`Balancer::update`]; 0 is never picked.
+    pub weight: u32,
+    /// Its level; 0 is the best, and the others wait until it fails.
+    pub priority: u32,
+}
+
+/// What is known of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberState {
+    /// Whether its health checks let it be used.
+    pub healthy: bool,
+    /// Whether it is ejected for what it did to requests.
+    pub ejected: bool,
+    /// Whether it only finishes what it has. Never picked, not even in panic.
+    pub draining: bool,
+    /// Its weight; 0 is never picked, not even in panic.
+    pub weight: u32,
+    /// Since when it is healthy, if it has not been from the start: its slow start counts from there.
+    pub healthy_since: Option<Instant>,
+}
+
+/// How a request ended, for [`Balancer::end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The time to the head of the response, when there was one.
+    pub latency: Option<Duration>,
+    /// Whether the member failed the request: no connection, a reset, a timeout, a 5xx.
+    pub failed: bool,
+}
+
+/// Which part of a pool is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The priority level in use; `None` when nobody can be picked.
+    pub priority: Option<u32>,
+    /// Whether the level is used whole because too little of every level is healthy.
+    pub panic: bool,
+    /// How many members can be picked.
+    pub usable: usize,
+}

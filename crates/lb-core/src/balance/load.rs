@@ -1,0 +1,41 @@
+//! What a worker knows of a member: its share and what it is doing.
+
+use super::warmup::FULL;
+
+/// One member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Live requests.
+    pub(super) requests: u32,
+    /// Open connections.
+    pub(super) connections: u32,
+    /// Its weight; 0 while it is not in use.
+    pub(super) weight: u32,
+    /// How much of its weight counts during its slow start, of [`FULL`].
+    pub(super) factor: u32,
+    /// What it has saved up of turns during its slow start, of [`FULL`].
+    credit: u32,
+}
+
+impl Load {
+    pub(super) fn new() -> Self {
+        Self { requests: 0, connections: 0, weight: 0, factor: FULL, credit: 0 }
+    }
+
+    /// The weight that counts, in units of 1/[`FULL`].
+    #[inline]
+    pub(super) fn share(&self) -> u64 {
+        u64::from(self.weight) * u64::from(self.factor)
+    }
+
+    /// Whether a turn in the round is taken, during a slow start: so many of the turns as the factor says, evenly.
+    #[inline]
+    pub(super) fn takes_turn(&mut self) -> bool {
+        self.credit = self.credit.saturating_add(self.factor);
+        let takes = self.credit >= FULL;
+        if takes {
+            self.credit -= FULL;
+        }
+        takes
+    }
+}
