@@ -1,0 +1,300 @@
+//! Active health: when a backend is probed, and what its answers mean.
+//!
+//! One [`Target`] stands for one address in the whole process; whoever owns the sockets asks it when the next probe is due, tells it how
+//! the probe ended, and publishes the change if there is one.
+//!
+//! * Before the first verdict a backend counts as healthy: nothing is known against it, and a start must not wait for probes. The first
+//!   probe decides at once, either way: nothing good is known of it yet that one failure could be weighed against.
+//! * From then on `fall` failures in a row are needed to lose a healthy backend and `rise` successes in a row to take it back. A backend
+//!   that flaps faster than that changes nothing (attack C-04): `n` probes make at most `1 + n / min(rise, fall)` changes.
+//! * There is at most one probe under way, and it has a deadline. A target that lets every probe run into it (tar-pit, C-04) costs one
+//!   connection, and is probed no more often than any other.
+//! * Each distance between probes is drawn anew, so that thousands of targets, or the instances of a fleet, do not fall into step. A
+//!   process that was stopped for a while does not make up for the probes it missed.
+
+use std::time::{Duration, Instant};
+
+use crate::rng::SplitMix64;
+
+/// How a target is probed (`[pools.NAME.health]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From the start of a probe to the start of the next, on average; between [`MIN_INTERVAL`] and [`MAX_INTERVAL`].
+    pub interval: Duration,
+    /// How long one probe may take, from the name to the last byte; at most [`MAX_INTERVAL`].
+    pub timeout: Duration,
+    /// Successes in a row that make an unhealthy target healthy; 0 counts as 1.
+    pub rise: u32,
+    /// Failures in a row that make a healthy target unhealthy; 0 counts as 1.
+    pub fall: u32,
+    /// How far a distance may differ from `interval`, in percent of it; more than [`MAX_JITTER_PERCENT`] counts as that.
+    pub jitter_percent: u32,
+}
+
+/// The shortest interval: a prober must not become a flood.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The longest interval and timeout.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+
+/// The greatest jitter: no distance is less than half an interval.
+pub const MAX_JITTER_PERCENT: u32 = 50;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 3,
+            jitter_percent: 10,
+        }
+    }
+}
+
+/// What is known of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No probe has ended yet. Counts as healthy.
+    Unknown,
+    /// It may be used.
+    Healthy,
+    /// It must not be used, outside panic.
+    Unhealthy,
+}
+
+impl State {
+    /// Whether a balancer may pick the target.
+    #[inline]
+    pub fn is_usable(self) -> bool {
+        self != Self::Unhealthy
+    }
+
+    /// The word for logs and the admin port.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As expected.
+    Passed,
+    /// No connection came about.
+    Connect,
+    /// TLS was not agreed upon.
+    Tls,
+    /// It was not done within [`Settings::timeout`].
+    Timeout,
+    /// The connection ended before the answer did.
+    Closed,
+    /// What came is not the protocol.
+    Malformed,
+    /// A status that is not expected.
+    Status(u16),
+    /// The body lacks the expected text, or has it beyond the bytes that are looked at.
+    Body,
+    /// The gRPC health service says that it does not serve (`NOT_SERVING`, `SERVICE_UNKNOWN`).
+    NotServing,
+}
+
+impl Outcome {
+    /// Whether it speaks for the target.
+    #[inline]
+    pub fn passed(self) -> bool {
+        self == Self::Passed
+    }
+
+    /// The reason for logs, metrics and the admin port. The set of words is closed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+            Self::Status(_) => "status",
+            Self::Body => "body",
+            Self::NotServing => "not_serving",
+        }
+    }
+}
+
+/// A change that somebody has to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What was known before.
+    pub from: State,
+    /// What is known now; never [`State::Unknown`].
+    pub to: State,
+    /// How the probe ended that brought the change about.
+    pub why: Outcome,
+}
+
+/// One address that is probed.
+#[derive(Clone, Debug)]
+pub struct Target {
+    settings: Settings,
+    rng: SplitMix64,
+    state: State,
+    /// Since when the state holds.
+    since: Instant,
+    /// When it last came back from being unhealthy.
+    recovered: Option<Instant>,
+    /// Outcomes in a row that speak against the state.
+    against: u32,
+    last: Option<Outcome>,
+    next: Instant,
+    /// The start of the probe under way.
+    began: Option<Instant>,
+    counts: Counts,
+}
+
+/// What a target has been through, for metrics and the admin port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Probes that ended.
+    pub probes: u64,
+    /// Those among them that did not pass.
+    pub failures: u64,
+    /// Changes of state.
+    pub changes: u64,
+}
+
+impl Target {
+    /// A target of which nothing is known. Its first probe is due within the jitter of one interval; `seed` says when, and must differ
+    /// between targets.
+    pub fn new(settings: Settings, now: Instant, seed: u64) -> Self {
+        let mut target = Self {
+            settings,
+            rng: SplitMix64::new(seed),
+            state: State::Unknown,
+            since: now,
+            recovered: None,
+            against: 0,
+            last: None,
+            next: now,
+            began: None,
+            counts: Counts::default(),
+        };
+        let spread = target.jitter();
+        target.next = later(now, target.below(spread));
+        target
+    }
+
+    /// Goes on with other settings. What is known of the target stays; the next probe comes no later than the new interval allows.
+    pub fn reconfigure(&mut self, settings: Settings, now: Instant) {
+        self.settings = settings;
+        self.next = self.next.min(later(now, self.interval() + self.jitter()));
+    }
+
+    /// When the next probe is to begin; `None` while one is under way.
+    pub fn due(&self) -> Option<Instant> {
+        self.began.is_none().then_some(self.next)
+    }
+
+    /// When the probe under way is to be given up, with [`Outcome::Timeout`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.began.map(|began| later(began, self.settings.timeout.min(MAX_INTERVAL)))
+    }
+
+    /// A probe begins. `false`, and nothing happens, when one is under way or none is due.
+    #[must_use]
+    pub fn begin(&mut self, now: Instant) -> bool {
+        if self.began.is_some() || now < self.next {
+            return false;
+        }
+        self.began = Some(now);
+        let jitter = self.jitter();
+        let shortest = self.interval().saturating_sub(jitter);
+        let distance = shortest + self.below(jitter * 2);
+        self.next = later(now, distance);
+        true
+    }
+
+    /// The probe under way ended. Without one, nothing happens: an answer that comes after all cannot count twice.
+    pub fn end(&mut self, outcome: Outcome, now: Instant) -> Option<Change> {
+        self.began.take()?;
+        self.next = self.next.max(now);
+        self.last = Some(outcome);
+        self.counts.probes = self.counts.probes.saturating_add(1);
+        self.counts.failures = self.counts.failures.saturating_add(u64::from(!outcome.passed()));
+        let (to, needed) = if outcome.passed() {
+            (State::Healthy, self.settings.rise)
+        } else {
+            (State::Unhealthy, self.settings.fall)
+        };
+        if self.state == to {
+            self.against = 0;
+            return None;
+        }
+        self.against = self.against.saturating_add(1);
+        let from = self.state;
+        if from != State::Unknown && self.against < needed {
+            return None;
+        }
+        self.state = to;
+        self.since = now;
+        self.against = 0;
+        if from == State::Unhealthy {
+            self.recovered = Some(now);
+        }
+        self.counts.changes = self.counts.changes.saturating_add(1);
+        Some(Change { from, to, why: outcome })
+    }
+
+    /// What is known.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when the state holds.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When the target came back from being unhealthy, if it did and is healthy: the start of its slow start. The first verdict is no
+    /// return: at the start of the process there is no load yet that others could bear in the meantime.
+    pub fn healthy_since(&self) -> Option<Instant> {
+        self.recovered.filter(|_| self.state == State::Healthy)
+    }
+
+    /// How the last probe ended.
+    pub fn last(&self) -> Option<Outcome> {
+        self.last
+    }
+
+    /// What it has been through.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn interval(&self) -> Duration {
+        self.settings.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
+    }
+
+    /// The greatest difference between a distance and the interval.
+    fn jitter(&self) -> Duration {
+        (self.interval() / 100).saturating_mul(self.settings.jitter_percent.min(MAX_JITTER_PERCENT))
+    }
+
+    /// A duration from zero up to `bound`.
+    fn below(&mut self, bound: Duration) -> Duration {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.rng.below(nanos.saturating_add(1)))
+    }
+}
+
+/// `now` plus `wait`; `now` when the clock cannot say that.
+fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests;
