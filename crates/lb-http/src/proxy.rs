@@ -93,6 +93,10 @@ pub struct Exchange {
     tunnel: Option<Box<Tunnel>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
     backend_status: Option<u16>,
+    /// When the head of its response came.
+    heard: Option<Instant>,
+    /// What the attempt says of the member.
+    verdict: Verdict,
     /// Response bytes on their way past user space.
     pipe: Option<Pipe>,
     received: u64,
@@ -118,6 +122,17 @@ enum Stage {
     Relay { back: AnyBack, reused: bool, born: Instant },
     /// The response is complete and on its last way to the client.
     Flush,
+}
+
+/// What an attempt says of its member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// What the status says, if there is one.
+    Status,
+    /// There was no response.
+    Failure,
+    /// Nothing: the client decided how it ended.
+    Nothing,
 }
 
 /// What the client was told.
@@ -183,6 +198,8 @@ impl Exchange {
             response: Response::default(),
             tunnel: None,
             backend_status: None,
+            heard: None,
+            verdict: Verdict::Status,
             pipe: None,
             received: 0,
             sent: 0,
@@ -322,6 +339,7 @@ impl Exchange {
         if self.response.status == 0 {
             self.backend_status = Some(status);
         }
+        self.verdict = Verdict::Failure;
         self.call_failed(grpc::failure_of(reason));
         self.answer(cx, front, status, reason.name())
     }

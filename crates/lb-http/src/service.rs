@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, Listener};
-use lb_core::balance::SmoothRoundRobin;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
+use lb_pool::WorkerPool;
 use lb_security::ClientTls;
 use tokio::time::Instant;
 
@@ -122,21 +122,17 @@ pub struct Member {
 pub struct Pool {
     /// Backend addresses.
     pub members: Vec<Member>,
-    picker: RefCell<SmoothRoundRobin>,
+    /// Who of them is picked.
+    pub balance: Rc<WorkerPool>,
     /// The member that is tried next while none can be reached, and when one was tried last.
     probe: Cell<(usize, Option<Instant>)>,
 }
 
 impl Pool {
-    /// The next member among those that `eligible` admits.
-    #[inline]
-    pub fn pick(&self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
-        self.picker.borrow_mut().pick(eligible)
-    }
-
-    /// Whether the last connect to some member came about, or none was tried yet.
-    pub(crate) fn is_reachable(&self) -> bool {
-        self.members.iter().any(|member| member.metrics.is_reachable())
+    /// Whether some member can be picked that the last connect to came about, or that none was tried to yet.
+    pub(crate) fn is_reachable(&self, now: Instant) -> bool {
+        self.balance.standing(now.into_std()).usable > 0
+            && self.members.iter().any(|member| member.metrics.is_reachable())
     }
 
     /// The member to be tried now, one in each `interval`.
@@ -223,23 +219,23 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Builds what one worker needs from a validated configuration. `backends` are those of `listener`, in its order; `tls` says how one is
-    /// reached inside TLS.
+    /// Builds what one worker needs from a validated configuration. `backends` are those of `listener`, in its order, and their addresses
+    /// the members of `balance`; `tls` says how one is reached inside TLS.
     pub fn new(
         config: &Config,
         listener: &Listener,
         backends: &[ResolvedBackend],
+        balance: Rc<WorkerPool>,
         tls: impl Fn(&Backend) -> Option<Arc<ClientTls>>,
         upstreams: &Upstreams,
         metrics: &Metrics,
-        worker: usize,
     ) -> Rc<Self> {
         let members = || {
             let pairs = listener.backends.iter().zip(backends);
             pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
         };
         let pool = Pool {
-            picker: RefCell::new(SmoothRoundRobin::new(members().map(|(backend, _)| backend.weight), worker)),
+            balance,
             probe: Cell::default(),
             members: members()
                 .map(|(backend, address)| Member {

@@ -5,9 +5,12 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use lb_core::outlier::Ending;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
+use lb_pool::WorkerPool;
 use lb_security::{Failure, Stream, TlsStream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +28,7 @@ pub async fn serve(stream: Stream, guard: ConnectionGuard, service: Rc<Service>)
     if let Some((backend, at)) = connect(&service, &settings).await {
         let metrics = settings.backends.get(at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
+        let _place = Place::take(&settings.pool, at);
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
     }
@@ -35,13 +39,17 @@ async fn connect(service: &Service, settings: &Settings) -> Option<(Stream, usiz
     let worker = service.io.id;
     let mut tried = Vec::new();
     for _ in 0..settings.tcp.connect_tries {
-        let (at, backend) = settings.pick(&tried)?;
+        let (at, backend) = settings.pick(None, &tried)?;
         if !tried.is_empty() {
             service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
-        match open(service, settings, backend).await {
+        let place = Place::take(&settings.pool, at);
+        let began = Instant::now();
+        let opened = open(service, settings, backend).await;
+        place.end(opened.is_ok(), began);
+        match opened {
             Ok(stream) => {
                 shard.connections.inc();
                 return Some((stream, at));
@@ -71,6 +79,36 @@ async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::
     };
     service.worker_metrics.backend_tls_handshakes.of(counted).inc();
     result.map(|_| Stream::Tls(stream))
+}
+
+/// Load of a member, as its pool counts it, while a connection is being made or lives.
+struct Place {
+    pool: Rc<WorkerPool>,
+    at: usize,
+    /// What the end says of the member, and how long it took to connect.
+    told: Option<(Ending, Option<Duration>)>,
+}
+
+impl Place {
+    fn take(pool: &Rc<WorkerPool>, at: usize) -> Self {
+        pool.begin(at);
+        pool.opened(at);
+        Self { pool: Rc::clone(pool), at, told: None }
+    }
+
+    /// A connect that began at `began` has ended.
+    fn end(mut self, well: bool, began: Instant) {
+        let ending = if well { Ending::Fine } else { Ending::GatewayFailure };
+        self.told = Some((ending, well.then(|| began.elapsed())));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.closed(self.at);
+        let (ending, took) = self.told.unzip();
+        self.pool.end(self.at, std::time::Instant::now(), ending, took.flatten());
+    }
 }
 
 /// Counts a connection as being at its backend while it lives.

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_config::Tcp;
-use lb_core::balance::SmoothRoundRobin;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
+use lb_pool::WorkerPool;
 use lb_security::ClientTls;
 
 /// One backend address.
@@ -19,8 +19,6 @@ pub struct Backend {
     pub address: SocketAddr,
     /// As the configuration names it.
     pub name: String,
-    /// Share of the picks.
-    pub weight: u32,
     /// TLS towards it.
     pub tls: Option<Arc<ClientTls>>,
     /// Counters.
@@ -37,24 +35,23 @@ pub struct Settings {
     /// Time for one handshake with a backend.
     pub handshake_timeout: Duration,
     pub(crate) backends: Vec<Backend>,
-    picker: RefCell<SmoothRoundRobin>,
+    pub(crate) pool: Rc<WorkerPool>,
 }
 
 impl Settings {
-    /// Settings for one worker; workers start at different backends.
+    /// Settings for one worker. `backends` are the members of `pool`, in its order.
     pub fn new(
         tcp: Tcp,
         connect_timeout: Duration,
         handshake_timeout: Duration,
         backends: Vec<Backend>,
-        worker: usize,
+        pool: Rc<WorkerPool>,
     ) -> Rc<Self> {
-        let picker = SmoothRoundRobin::new(backends.iter().map(|backend| backend.weight), worker);
-        Rc::new(Self { tcp, connect_timeout, handshake_timeout, backends, picker: RefCell::new(picker) })
+        Rc::new(Self { tcp, connect_timeout, handshake_timeout, backends, pool })
     }
 
-    pub(crate) fn pick(&self, tried: &[usize]) -> Option<(usize, &Backend)> {
-        let at = self.picker.borrow_mut().pick(|at| !tried.contains(&at))?;
+    pub(crate) fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, &Backend)> {
+        let at = self.pool.pick(Instant::now(), key, |at| !tried.contains(&at))?;
         Some((at, self.backends.get(at)?))
     }
 }

@@ -213,7 +213,7 @@ pub(crate) fn bind_admin(wanted: MetricsBind) -> anyhow::Result<Option<tokio::ne
 }
 
 /// A number that differs from process to process and from start to start.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

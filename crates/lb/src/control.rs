@@ -3,19 +3,22 @@
 use std::future::pending;
 use std::sync::Arc;
 
+use lb_config::Config;
+use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_observe::access_log::AccessLog;
 use lb_observe::admin::Readiness;
 use lb_observe::metrics::Metrics;
+use lb_pool::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
 use crate::gateway::Source;
-use crate::names;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
+use crate::{names, pools};
 
 /// The signals that the gateway listens to.
 pub(crate) struct Signals {
@@ -43,6 +46,8 @@ pub(crate) struct Control {
     pub(crate) text: String,
     /// What runs.
     pub(crate) snapshot: Arc<Snapshot>,
+    /// What is known of the members of all pools.
+    pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
     /// When the first name must be asked again.
     pub(crate) valid_until: Option<Instant>,
@@ -100,13 +105,19 @@ impl Control {
             tracing::info!("backend addresses changed — applied live");
             let config = config.clone();
             let backends_tls = self.snapshot.backends_tls.clone();
-            self.publish(Snapshot { config, backends: resolution.listeners, backends_tls });
+            self.publish(config, resolution.listeners, backends_tls);
         }
     }
 
     /// Puts a snapshot in force on every worker.
-    pub(crate) fn publish(&mut self, snapshot: Snapshot) {
-        let snapshot = Arc::new(snapshot);
+    pub(crate) fn publish(
+        &mut self,
+        config: Config,
+        backends: Vec<Vec<ResolvedBackend>>,
+        backends_tls: BackendsTls,
+    ) {
+        let pools = pools::of(&mut self.registry, &config, &backends);
+        let snapshot = Arc::new(Snapshot { config, backends, pools, backends_tls });
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.workers.order(|| Order::Apply(Arc::clone(&snapshot)));
         let listeners = snapshot.config.listeners.iter();
@@ -128,7 +139,7 @@ impl Control {
         match BackendsTls::load(&self.snapshot.config, &BackendsTls::default()) {
             Ok(backends_tls) if !backends_tls.is_empty() => {
                 let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
-                self.publish(Snapshot { config, backends, backends_tls });
+                self.publish(config, backends, backends_tls);
             }
             Ok(_) => {}
             Err(error) => {

@@ -10,13 +10,14 @@ use lb_io::gate::AddressGate;
 use lb_observe::admin::{Admin, Readiness, State};
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
+use lb_pool::Registry;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Signals};
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
-use crate::{boot, check, drain, names};
+use crate::{boot, check, drain, names, pools};
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -125,7 +126,9 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tls.show(&config, &metrics);
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners, backends_tls });
+    let mut registry = Registry::new(workers, boot::seed());
+    let pools = pools::of(&mut registry, &config, &resolution.listeners);
+    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners, pools, backends_tls });
     let workers = boot::start(
         &runtime,
         &snapshot,
@@ -144,6 +147,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         source,
         text,
         snapshot,
+        registry,
         resolver,
         valid_until: resolution.valid_until,
         metrics,

@@ -9,6 +9,7 @@ mod demo;
 mod drain;
 mod gateway;
 mod names;
+mod pools;
 mod reload;
 mod tls;
 mod worker;

@@ -4,7 +4,6 @@ use lb_config::{Config, Plan};
 
 use crate::control::Control;
 use crate::tls::BackendsTls;
-use crate::worker::Snapshot;
 use crate::{boot, check, gateway, names};
 
 impl Control {
@@ -50,7 +49,7 @@ impl Control {
         self.text = text;
         if addresses_changed || !plan.live.is_empty() {
             self.show_drain_budgets(&next);
-            self.publish(Snapshot { config: next, backends: resolution.listeners, backends_tls });
+            self.publish(next, resolution.listeners, backends_tls);
             self.version = self.version.saturating_add(1);
             self.metrics.reload_version.set(i64::try_from(self.version).unwrap_or(i64::MAX));
         }

@@ -1,6 +1,6 @@
 //! One worker: its listeners, and the orders it takes from the control thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::Metrics;
+use lb_pool::{SharedPool, WorkerPool};
 use lb_security::SharedTlsBundle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub(crate) struct Snapshot {
     pub(crate) config: Config,
     /// For each listener of the configuration, its backends.
     pub(crate) backends: Vec<Vec<ResolvedBackend>>,
+    /// For each listener, what is known of the members of its pool: the addresses of its backends, in their order.
+    pub(crate) pools: Vec<Arc<SharedPool>>,
     /// TLS towards backends.
     pub(crate) backends_tls: BackendsTls,
 }
@@ -88,6 +91,8 @@ struct Worker {
     upstreams: Rc<Upstreams>,
     listeners: Vec<Running>,
     handshakes: Rc<Handshakes>,
+    /// The pools of the snapshot. Listeners may have one in common, and one that a reload does not touch goes on with its counts.
+    pools: RefCell<Vec<Rc<WorkerPool>>>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -103,7 +108,8 @@ pub(crate) async fn run(birth: Birth) {
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     let handshakes = Handshakes::new(&snapshot.config);
-    let mut worker = Worker { io, metrics, upstreams, listeners: Vec::new(), handshakes, snapshot };
+    let (listeners, pools) = (Vec::new(), RefCell::default());
+    let mut worker = Worker { io, metrics, upstreams, listeners, handshakes, pools, snapshot };
     let http = HttpWorker::new(
         Rc::clone(&worker.io),
         worker.metrics.worker(id),
@@ -136,11 +142,12 @@ pub(crate) async fn run(birth: Birth) {
 impl Worker {
     fn start(&mut self, bound: BoundListener, http: &Rc<HttpWorker>, seed: u64) {
         let snapshot = Arc::clone(&self.snapshot);
-        let Some((listener, backends)) = snapshot.listener(bound.index) else { return };
+        let Some((listener, backends, pool)) = snapshot.listener(bound.index) else { return };
+        let pool = self.pool(pool);
         let metrics = self.metrics.listener(&listener.name);
         let connections = Connections::new();
         let protocol = if listener.protocol.is_http() {
-            let settings = self.http_settings(&snapshot, listener, backends);
+            let settings = self.http_settings(&snapshot, listener, backends, pool);
             Protocol::Http(HttpService::new(
                 Rc::clone(http),
                 listener.name.clone(),
@@ -149,7 +156,7 @@ impl Worker {
                 settings,
             ))
         } else {
-            let settings = self.tcp_settings(&snapshot, listener, backends);
+            let settings = self.tcp_settings(&snapshot, listener, backends, pool);
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
                 self.metrics.worker(self.io.id),
@@ -184,22 +191,26 @@ impl Worker {
         self.listeners.push(Running { index: bound.index, acceptor, tasks });
     }
 
+    /// A shared pool as this worker sees it.
+    fn pool(&self, shared: &Arc<SharedPool>) -> Rc<WorkerPool> {
+        let mut pools = self.pools.borrow_mut();
+        if let Some(pool) = pools.iter().find(|pool| Arc::ptr_eq(pool.shared(), shared)) {
+            return Rc::clone(pool);
+        }
+        let pool = Rc::new(WorkerPool::new(Arc::clone(shared), self.io.id, std::time::Instant::now()));
+        pools.push(Rc::clone(&pool));
+        pool
+    }
+
     fn http_settings(
         &self,
         snapshot: &Snapshot,
         listener: &lb_config::Listener,
         backends: &[ResolvedBackend],
+        pool: Rc<WorkerPool>,
     ) -> Rc<HttpSettings> {
         let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(listener, backend);
-        HttpSettings::new(
-            &snapshot.config,
-            listener,
-            backends,
-            tls,
-            &self.upstreams,
-            &self.metrics,
-            self.io.id,
-        )
+        HttpSettings::new(&snapshot.config, listener, backends, pool, tls, &self.upstreams, &self.metrics)
     }
 
     fn tcp_settings(
@@ -207,6 +218,7 @@ impl Worker {
         snapshot: &Snapshot,
         listener: &lb_config::Listener,
         backends: &[ResolvedBackend],
+        pool: Rc<WorkerPool>,
     ) -> Rc<TcpSettings> {
         let backends = listener
             .backends
@@ -217,7 +229,6 @@ impl Worker {
                 resolved.addresses.iter().map(move |address| TcpBackend {
                     address: *address,
                     name: resolved.name.clone(),
-                    weight: resolved.weight,
                     tls: tls.clone(),
                     metrics: self.metrics.backend(&listener.name, &resolved.name),
                 })
@@ -225,7 +236,7 @@ impl Worker {
             .collect();
         let runtime = &snapshot.config.runtime;
         let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
-        TcpSettings::new(listener.tcp.clone(), connect, handshake, backends, self.io.id)
+        TcpSettings::new(listener.tcp.clone(), connect, handshake, backends, pool)
     }
 
     /// Puts a snapshot in force. Requests and connections that run keep what they began with.
@@ -240,17 +251,21 @@ impl Worker {
             .collect();
         self.upstreams.retire(|key| named.contains(&key.address));
         for running in &self.listeners {
-            let Some((listener, backends)) = snapshot.listener(running.index) else { continue };
+            let Some((listener, backends, pool)) = snapshot.listener(running.index) else { continue };
+            let pool = self.pool(pool);
             running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
             match &running.acceptor.protocol {
                 Protocol::Http(service) => {
-                    service.replace(self.http_settings(&snapshot, listener, backends));
+                    service.replace(self.http_settings(&snapshot, listener, backends, pool));
                 }
                 Protocol::Tcp(service) => {
-                    service.replace(self.tcp_settings(&snapshot, listener, backends));
+                    service.replace(self.tcp_settings(&snapshot, listener, backends, pool));
                 }
             }
         }
+        let of_snapshot =
+            |pool: &Rc<WorkerPool>| snapshot.pools.iter().any(|new| Arc::ptr_eq(new, pool.shared()));
+        self.pools.borrow_mut().retain(of_snapshot);
         self.snapshot = snapshot;
     }
 
@@ -273,7 +288,7 @@ impl Worker {
         for running in &self.listeners {
             let connections = Rc::clone(&running.acceptor.connections);
             connections.advance(Phase::Draining);
-            let jitter = self.snapshot.listener(running.index).map_or(Duration::ZERO, |(listener, _)| {
+            let jitter = self.snapshot.listener(running.index).map_or(Duration::ZERO, |(listener, ..)| {
                 // Those that close last still need time to close.
                 listener.drain_jitter.min(listener.drain_timeout / 2)
             });
@@ -310,8 +325,11 @@ fn max_inflight(config: &Config) -> usize {
 }
 
 impl Snapshot {
-    /// A listener and its backends, by position.
-    pub(crate) fn listener(&self, index: usize) -> Option<(&lb_config::Listener, &[ResolvedBackend])> {
-        Some((self.config.listeners.get(index)?, self.backends.get(index)?))
+    /// A listener, its backends and its pool, by position.
+    pub(crate) fn listener(
+        &self,
+        index: usize,
+    ) -> Option<(&lb_config::Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
+        Some((self.config.listeners.get(index)?, self.backends.get(index)?, self.pools.get(index)?))
     }
 }

@@ -72,6 +72,11 @@ impl Status {
         self as u8
     }
 
+    /// Whether it says that the server is broken, not that it declines the call.
+    pub fn is_breakdown(self) -> bool {
+        matches!(self, Self::Internal | Self::Unavailable | Self::DataLoss)
+    }
+
     /// The number as it stands in a field.
     pub fn text(self) -> &'static str {
         TEXTS.get(usize::from(self.code())).map_or("2", |(text, _)| text)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use lb_core::head::FieldName;
+use lb_core::outlier::Ending;
 use lb_core::retry::{self, Attempt, Failure};
 use lb_observe::metrics::RetryReason;
 use lb_security::Stream;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use super::dial::{Connect, Dial};
 use super::timing::Stall;
-use super::{Exchange, Stage, Turn};
+use super::{Exchange, Stage, Turn, Verdict};
 use crate::back::AnyBack;
 use crate::exchange::Front;
-use crate::grpc::Failure as CallFailure;
+use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Way};
 use crate::service::Member;
@@ -28,9 +29,11 @@ impl Exchange {
         }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let Some(at) = pool.pick(|at| !self.failed.contains(&at)) else { return self.unavailable(cx, front) };
+        let picked = pool.balance.pick(self.now.into_std(), None, |at| !self.failed.contains(&at));
+        let Some(at) = picked else { return self.unavailable(cx, front) };
         let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
         self.leave_member(None);
+        pool.balance.begin(at);
         self.member = Some((at, self.now));
         member.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.service.worker.metrics.pool_acquires.inc();
@@ -190,6 +193,7 @@ impl Exchange {
         timed_out: bool,
     ) -> Turn {
         self.failed.extend(self.member.map(|(at, _)| at));
+        self.verdict = Verdict::Failure;
         if self.may_retry(Failure::Connect) {
             self.service.worker.metrics.http_retries.of(RetryReason::Connect).inc();
             self.stage = Stage::Choose { fresh: false };
@@ -221,7 +225,20 @@ impl Exchange {
     /// Ends the attempt at the present member, with the status it gave.
     pub(super) fn leave_member(&mut self, status: Option<u16>) {
         let Some((at, since)) = self.member.take() else { return };
-        if let Some(member) = self.settings.pool(self.pool).and_then(|pool| pool.members.get(at)) {
+        let Some(pool) = self.settings.pool(self.pool) else { return };
+        let broken_call =
+            || self.call.as_ref().and_then(|call| call.status()).is_some_and(GrpcStatus::is_breakdown);
+        let ending = match std::mem::replace(&mut self.verdict, Verdict::Status) {
+            Verdict::Failure => Some(Ending::GatewayFailure),
+            Verdict::Nothing => None,
+            Verdict::Status => status.map(|status| match Ending::of_status(status) {
+                Ending::Fine if broken_call() => Ending::ServerError,
+                ending => ending,
+            }),
+        };
+        let latency = self.heard.take().map(|heard| heard.saturating_duration_since(since));
+        pool.balance.end(at, self.now.into_std(), ending, latency);
+        if let Some(member) = pool.members.get(at) {
             let shard = member.metrics.worker(self.service.worker.io.id);
             shard.inflight.dec();
             if let Some(status) = status {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::health::Health;
 use super::timing::{Expired, Stall};
-use super::{End, Exchange, Response, Stage, Turn};
+use super::{End, Exchange, Response, Stage, Turn, Verdict};
 use crate::answer;
 use crate::exchange::Front;
 use crate::grpc::{self, Failure, Status, Timeout, health};
@@ -178,6 +178,8 @@ impl Exchange {
         if self.response.status == 0 && matches!(self.stage, Stage::Relay { .. }) {
             self.backend_status = Some(504);
         }
+        // The client has set it, and must not be able to have backends ejected.
+        self.verdict = Verdict::Nothing;
         self.answer(cx, front, 504, "grpc_deadline")
     }
 

@@ -160,7 +160,7 @@ impl Exchange {
     /// Whether some backend can be reached.
     fn serving(&self) -> Serving {
         match self.settings.pool(self.pool) {
-            Some(pool) if pool.is_reachable() => Serving::Serving,
+            Some(pool) if pool.is_reachable(self.now) => Serving::Serving,
             Some(pool) => {
                 self.probe(pool);
                 Serving::NotServing

@@ -89,6 +89,7 @@ impl Exchange {
             upload,
             response,
             backend_status,
+            heard,
             pipe,
             front_stall,
             back_stall,
@@ -180,6 +181,7 @@ impl Exchange {
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
+                            heard.get_or_insert(*now);
                             replay.forget();
                         }
                         if tunnel.is_some() && !was_tunnel {

@@ -1,0 +1,18 @@
+//! Pools of backends: what all workers know of them in common, and how each worker picks.
+//!
+//! A [`SharedPool`] belongs to the process. Whoever learns something of a member says it there: the prober what its checks found, a
+//! worker that a member fails its requests, an operator that one is to be drained. That is rare. A [`WorkerPool`] belongs to one worker
+//! and picks without a lock; before each pick it looks at one number that tells whether the shared pool has changed since.
+//!
+//! What is known of an address outlives the configuration that named it: [`Registry`].
+
+mod member;
+mod registry;
+mod shared;
+mod tally;
+mod worker;
+
+pub use member::{Member, MemberKey};
+pub use registry::Registry;
+pub use shared::{Announcement, Outlier, PoolSettings, Report, SharedPool};
+pub use worker::WorkerPool;

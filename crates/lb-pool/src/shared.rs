@@ -1,0 +1,344 @@
+//! What all workers know of a pool.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lb_core::balance::{self, MemberSpec, MemberState, hash};
+use lb_core::health;
+use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
+
+use crate::member::Member;
+use crate::tally::Tally;
+
+/// What holds for a pool as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// How members are picked.
+    pub balance: balance::Settings,
+    /// When members that fail requests are put aside; `None` for never.
+    pub outlier: Option<Outlier>,
+    /// When members are probed, where they are.
+    pub health: Option<health::Settings>,
+}
+
+/// When members that fail requests are put aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlier {
+    /// Failures in a row, as one worker sees them.
+    pub streaks: StreakLimits,
+    /// What is looked at once in each interval, over all workers.
+    pub analysis: Analysis,
+    /// The interval of that.
+    pub interval: Duration,
+    /// For how long, and how many.
+    pub ejection: EjectionSettings,
+}
+
+/// A pool as the process knows it. Its members and settings are fixed; what is known of the members changes.
+#[derive(Debug)]
+pub struct SharedPool {
+    /// Its name: that of the configuration, or of the listener whose own it is.
+    pub name: String,
+    /// What holds for all of it.
+    pub settings: PoolSettings,
+    /// Its members with what the configuration says of each. Workers know them by position.
+    pub members: Vec<(Arc<Member>, MemberSpec)>,
+    ejector: Mutex<Ejector>,
+    /// For each worker, what it counts of each member; empty without outlier detection.
+    tallies: Vec<Vec<Tally>>,
+    /// The sums of those when they were looked at last, and when they are looked at next.
+    looked: Mutex<(Vec<Counts>, Instant)>,
+    /// Changes whenever what is known has changed.
+    epoch: AtomicU64,
+}
+
+/// Something about a member that operators are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// It is put aside for this long.
+    Ejected(Cause, Duration),
+    /// It is taken back.
+    Returned,
+}
+
+/// What a worker has to know of a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub(crate) state: MemberState,
+    /// How often it was put aside: another number means that failures are counted anew.
+    pub(crate) ejections: u64,
+    /// Until when it is watched more closely.
+    pub(crate) probation_until: Option<Instant>,
+}
+
+impl SharedPool {
+    pub(crate) fn new(
+        name: String,
+        settings: PoolSettings,
+        members: Vec<(Arc<Member>, MemberSpec)>,
+        ejector: Ejector,
+        workers: usize,
+        now: Instant,
+    ) -> Self {
+        let tallies = match &settings.outlier {
+            Some(_) => (0..workers).map(|_| members.iter().map(|_| Tally::default()).collect()).collect(),
+            None => Vec::new(),
+        };
+        let looked = (vec![Counts::default(); members.len()], now + interval_of(&settings));
+        Self {
+            name,
+            settings,
+            members,
+            ejector: Mutex::new(ejector),
+            tallies,
+            looked: Mutex::new(looked),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn tally(&self, worker: usize, at: usize) -> Option<&Tally> {
+        self.tallies.get(worker)?.get(at)
+    }
+
+    /// Takes back members whose time is over and, once in each interval, puts aside those that stand out. To be called at
+    /// [`Self::due`].
+    pub fn tend(&self, now: Instant) {
+        self.expire(now);
+        let Some(outlier) = &self.settings.outlier else { return };
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (earlier, next) = &mut *looked;
+        if now < *next {
+            return;
+        }
+        *next = now + outlier.interval;
+        let sums = (0..self.members.len()).map(|at| {
+            let counts = self.tallies.iter().filter_map(|tallies| tallies.get(at)).map(Tally::counts);
+            counts.fold(Counts::default(), Counts::plus)
+        });
+        let sums: Vec<Counts> = sums.collect();
+        let ejector = self.ejector();
+        let windows: Vec<(Counts, bool)> = sums
+            .iter()
+            .zip(earlier.iter())
+            .enumerate()
+            .map(|(at, (sum, earlier))| {
+                (sum.since(*earlier), ejector.standing(at, now) == Standing::Probation)
+            })
+            .collect();
+        drop(ejector);
+        *earlier = sums;
+        for suspect in outlier.analysis.suspects(&windows) {
+            self.eject(suspect.at, suspect.cause, now);
+        }
+    }
+
+    /// When [`Self::tend`] has something to do next.
+    pub fn due(&self) -> Option<Instant> {
+        self.settings.outlier.as_ref()?;
+        let next = self.looked.lock().unwrap_or_else(PoisonError::into_inner).1;
+        Some(self.next_return().map_or(next, |back| back.min(next)))
+    }
+
+    pub(crate) fn ejector(&self) -> MutexGuard<'_, Ejector> {
+        self.ejector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that differs from an earlier one if what is known has changed since.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// What is known of each member.
+    pub(crate) fn views(&self, now: Instant) -> Vec<View> {
+        // Acquired before what it guards is read, so that a change that comes meanwhile is noticed next time.
+        self.epoch.load(Ordering::Acquire);
+        let ejector = self.ejector();
+        let probation = self.settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
+        let views = self.members.iter().enumerate().map(|(at, (member, spec))| {
+            let live = member.live();
+            let returned = ejector.returned(at);
+            let recovered = live.health.as_ref().and_then(health::Target::healthy_since);
+            View {
+                state: MemberState {
+                    healthy: live.health.as_ref().is_none_or(|target| target.state().is_usable()),
+                    ejected: matches!(ejector.standing(at, now), Standing::Out { .. }),
+                    draining: live.draining,
+                    weight: live.weight.unwrap_or(spec.weight),
+                    healthy_since: recovered.max(returned),
+                },
+                ejections: ejector.ejections(at),
+                probation_until: returned.zip(probation).map(|(returned, probation)| returned + probation),
+            }
+        });
+        views.collect()
+    }
+
+    /// Puts a member aside that fails requests, unless too many are already. `None` when nothing happened.
+    pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> Option<Announcement> {
+        let usable: Vec<bool> = self
+            .members
+            .iter()
+            .map(|(member, spec)| {
+                let live = member.live();
+                let healthy = live.health.as_ref().is_none_or(|target| target.state().is_usable());
+                healthy && !live.draining && live.weight.unwrap_or(spec.weight) > 0
+            })
+            .collect();
+        let ejected = self.ejector().eject(at, now, |other| usable.get(other).copied().unwrap_or(false));
+        let (member, _) = self.members.get(at)?;
+        let (backend, address) = (&member.key.backend, member.key.address);
+        match ejected {
+            Ok(until) => {
+                self.changed();
+                let time = until.saturating_duration_since(now);
+                tracing::warn!(
+                    pool = self.name,
+                    backend,
+                    %address,
+                    cause = cause.as_str(),
+                    seconds = time.as_secs(),
+                    "backend ejected"
+                );
+                Some(Announcement::Ejected(cause, time))
+            }
+            Err(Refused::AlreadyOut | Refused::Unknown) => None,
+            Err(refused) => {
+                let why = if refused == Refused::Last {
+                    "no other could take its load"
+                } else {
+                    "too many are out"
+                };
+                tracing::debug!(pool = self.name, backend, %address, cause = cause.as_str(), why, "backend not ejected");
+                None
+            }
+        }
+    }
+
+    /// Takes back members whose time is over.
+    fn expire(&self, now: Instant) {
+        let mut returned = Vec::new();
+        self.ejector().expire(now, |at| returned.push(at));
+        for (member, _) in returned.iter().filter_map(|at| self.members.get(*at)) {
+            let (backend, address) = (&member.key.backend, member.key.address);
+            tracing::info!(pool = self.name, backend, %address, "backend back from ejection, on probation");
+        }
+        if !returned.is_empty() {
+            self.changed();
+        }
+    }
+
+    /// When the next member is taken back.
+    pub fn next_return(&self) -> Option<Instant> {
+        self.ejector().next_return()
+    }
+
+    /// Lets a probe of a member begin, if one is due.
+    #[must_use]
+    pub fn begin_probe(&self, at: usize, now: Instant) -> bool {
+        self.members
+            .get(at)
+            .and_then(|(member, _)| Some(member.live().health.as_mut()?.begin(now)))
+            .unwrap_or(false)
+    }
+
+    /// When the next probe of a member is due.
+    pub fn probe_due(&self, at: usize) -> Option<Instant> {
+        self.members.get(at)?.0.live().health.as_ref()?.due()
+    }
+
+    /// Takes in how a probe ended.
+    pub fn end_probe(&self, at: usize, outcome: health::Outcome, now: Instant) {
+        let Some((member, _)) = self.members.get(at) else { return };
+        let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
+        let Some(change) = change else { return };
+        self.changed();
+        let (backend, address) = (&member.key.backend, member.key.address);
+        let (from, to) = (change.from.as_str(), change.to.as_str());
+        if change.to.is_usable() {
+            tracing::info!(pool = self.name, backend, %address, from, to, "backend health changed");
+        } else {
+            tracing::warn!(pool = self.name, backend, %address, from, to, why = change.why.as_str(), "backend health changed");
+        }
+    }
+
+    /// Lets a member finish what it has and gives it nothing more, or takes that back.
+    pub fn set_draining(&self, at: usize, draining: bool) -> bool {
+        let Some((member, _)) = self.members.get(at) else { return false };
+        member.live().draining = draining;
+        self.changed();
+        true
+    }
+
+    /// Gives a member another weight than the configured one, or the configured one again.
+    pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
+        let Some((member, _)) = self.members.get(at) else { return false };
+        member.live().weight = weight;
+        self.changed();
+        true
+    }
+
+    /// What is known of the members now, for the admin port.
+    pub fn report(&self, now: Instant) -> Vec<Report> {
+        let ejector = self.ejector();
+        let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
+            let live = member.live();
+            Report {
+                backend: member.key.backend.clone(),
+                address: member.key.address,
+                weight: live.weight.unwrap_or(spec.weight),
+                priority: spec.priority,
+                draining: live.draining,
+                health: live.health.as_ref().map(|target| target.state()),
+                last: live.health.as_ref().and_then(health::Target::last),
+                ejected_for: match ejector.standing(at, now) {
+                    Standing::Out { until } => Some(until.saturating_duration_since(now)),
+                    Standing::In | Standing::Probation => None,
+                },
+                probation: ejector.standing(at, now) == Standing::Probation,
+                ejections: ejector.ejections(at),
+            }
+        });
+        reports.collect()
+    }
+}
+
+/// What operators are shown of a member.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The backend as the configuration names it.
+    pub backend: String,
+    /// The address.
+    pub address: std::net::SocketAddr,
+    /// The weight in force.
+    pub weight: u32,
+    /// Its level; 0 is the best.
+    pub priority: u32,
+    /// It gets nothing more.
+    pub draining: bool,
+    /// What its health checks say; `None` without any.
+    pub health: Option<health::State>,
+    /// How its last probe ended.
+    pub last: Option<health::Outcome>,
+    /// How much longer it is put aside.
+    pub ejected_for: Option<Duration>,
+    /// It came back from that a short while ago.
+    pub probation: bool,
+    /// How often it was put aside.
+    pub ejections: u64,
+}
+
+fn interval_of(settings: &PoolSettings) -> Duration {
+    settings.outlier.as_ref().map_or(Duration::ZERO, |outlier| outlier.interval)
+}
+
+/// The identity of a member for policies that follow a key: the same on all instances of a fleet.
+pub(crate) fn identity(address: std::net::SocketAddr) -> u64 {
+    hash::bytes(address.to_string().as_bytes())
+}

@@ -1,0 +1,153 @@
+//! A pool as one worker sees it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_core::balance::{Balancer, MemberSpec, Outcome, Policy, Standing};
+use lb_core::outlier::{Ending, Streak};
+
+use crate::shared::{Announcement, SharedPool};
+
+/// A pool as one worker sees it. Members are known by position, as in the shared pool.
+#[derive(Debug)]
+pub struct WorkerPool {
+    shared: Arc<SharedPool>,
+    worker: usize,
+    balancer: RefCell<Balancer>,
+    watched: RefCell<Vec<Watched>>,
+    /// The epoch of the shared pool that the balancer knows.
+    seen: Cell<u64>,
+}
+
+/// What a worker remembers of how a member serves it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watched {
+    streak: Streak,
+    ejections: u64,
+    probation_until: Option<Instant>,
+}
+
+impl WorkerPool {
+    /// The pool for a worker. Workers start at different members.
+    pub fn new(shared: Arc<SharedPool>, worker: usize, now: Instant) -> Self {
+        let specs: Vec<MemberSpec> = shared.members.iter().map(|(_, spec)| *spec).collect();
+        let seed = u64::try_from(worker).unwrap_or_default();
+        let balancer = Balancer::new(shared.settings.balance.clone(), &specs, seed, now);
+        let pool = Self {
+            balancer: RefCell::new(balancer),
+            watched: RefCell::new(vec![Watched::default(); specs.len()]),
+            seen: Cell::new(shared.epoch()),
+            shared,
+            worker,
+        };
+        pool.update(now);
+        pool
+    }
+
+    /// What all workers know of the pool.
+    pub fn shared(&self) -> &Arc<SharedPool> {
+        &self.shared
+    }
+
+    /// Whether picks follow a key.
+    #[inline]
+    pub fn follows_key(&self) -> bool {
+        self.policy().follows_key()
+    }
+
+    fn policy(&self) -> Policy {
+        self.shared.settings.balance.policy
+    }
+
+    /// The member for the next request, among those that `admits` lets through.
+    #[inline]
+    pub fn pick(&self, now: Instant, key: Option<u64>, admits: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+        self.balancer.borrow_mut().pick(now, key, admits)
+    }
+
+    /// A request goes to the member at `at`.
+    #[inline]
+    pub fn begin(&self, at: usize) {
+        self.balancer.borrow_mut().begin(at);
+    }
+
+    /// A connection to the member at `at` was opened that lives as long as what it carries.
+    pub fn opened(&self, at: usize) {
+        self.balancer.borrow_mut().opened(at);
+    }
+
+    /// It was closed.
+    pub fn closed(&self, at: usize) {
+        self.balancer.borrow_mut().closed(at);
+    }
+
+    /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
+    /// the response. Tells when the member was put aside for it.
+    #[inline]
+    pub fn end(
+        &self,
+        at: usize,
+        now: Instant,
+        ending: Option<Ending>,
+        latency: Option<Duration>,
+    ) -> Option<Announcement> {
+        let failed = ending.is_some_and(Ending::is_failure);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.count(failed, latency);
+        }
+        self.balancer.borrow_mut().end(at, now, Outcome { latency, failed });
+        self.judge(at, now, ending?)
+    }
+
+    #[inline]
+    fn judge(&self, at: usize, now: Instant, ending: Ending) -> Option<Announcement> {
+        let outlier = self.shared.settings.outlier.as_ref()?;
+        let cause = {
+            let mut watched = self.watched.borrow_mut();
+            let watched = watched.get_mut(at)?;
+            let limits = match watched.probation_until {
+                Some(until) if now < until => outlier.streaks.halved(),
+                _ => outlier.streaks,
+            };
+            watched.streak.record(ending, limits)?
+        };
+        self.shared.eject(at, cause, now)
+    }
+
+    /// Which part of the pool is in use.
+    pub fn standing(&self, now: Instant) -> Standing {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+        self.balancer.borrow().standing()
+    }
+
+    fn update(&self, now: Instant) {
+        self.seen.set(self.shared.epoch());
+        let views = self.shared.views(now);
+        let mut watched = self.watched.borrow_mut();
+        for (watched, view) in watched.iter_mut().zip(&views) {
+            if watched.ejections != view.ejections {
+                watched.streak = Streak::default();
+            }
+            watched.ejections = view.ejections;
+            watched.probation_until = view.probation_until;
+        }
+        let state = |at: usize| views.get(at).map(|view| view.state);
+        let mut balancer = self.balancer.borrow_mut();
+        balancer.update(now, |at| state(at).unwrap_or(NOBODY));
+    }
+}
+
+/// What stands for a member that is not there.
+const NOBODY: lb_core::balance::MemberState = lb_core::balance::MemberState {
+    healthy: false,
+    ejected: false,
+    draining: true,
+    weight: 0,
+    healthy_since: None,
+};

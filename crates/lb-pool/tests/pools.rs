@@ -1,0 +1,150 @@
+//! A shared pool and the pools of two workers, in virtual time.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_core::health;
+use lb_core::outlier::{Analysis, EjectionSettings, Ending, StreakLimits};
+use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, WorkerPool};
+
+fn settings() -> PoolSettings {
+    let outlier = Outlier {
+        streaks: StreakLimits { server_errors: 4, gateway_failures: 4 },
+        analysis: Analysis { error_rate_percent: 50, min_requests: 20, latency_factor_percent: 300 },
+        interval: Duration::from_secs(10),
+        ejection: EjectionSettings::default(),
+    };
+    PoolSettings {
+        outlier: Some(outlier),
+        health: Some(health::Settings::default()),
+        ..PoolSettings::default()
+    }
+}
+
+fn members(ports: &[u16]) -> Vec<(MemberKey, u32, u32)> {
+    let key = |port: &u16| MemberKey {
+        backend: format!("127.0.0.1:{port}"),
+        address: ([127, 0, 0, 1], *port).into(),
+    };
+    ports.iter().map(|port| (key(port), 1, 0)).collect()
+}
+
+/// Who gets the next twelve requests.
+fn picks(pool: &WorkerPool, now: Instant) -> Vec<usize> {
+    let mut seen: Vec<usize> = (0..12).filter_map(|_| pool.pick(now, None, |_| true)).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    seen
+}
+
+fn fail(pool: &WorkerPool, at: usize, times: usize, now: Instant) {
+    for _ in 0..times {
+        pool.begin(at);
+        pool.end(at, now, Some(Ending::GatewayFailure), None);
+    }
+}
+
+fn two_workers(shared: &Arc<SharedPool>, now: Instant) -> (WorkerPool, WorkerPool) {
+    (WorkerPool::new(Arc::clone(shared), 0, now), WorkerPool::new(Arc::clone(shared), 1, now))
+}
+
+#[test]
+fn what_one_worker_finds_out_all_workers_know() {
+    let mut now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3, 4]), now);
+    let (first, second) = two_workers(&shared, now);
+    fail(&first, 2, 3, now);
+    assert_eq!(picks(&second, now), [0, 1, 2, 3], "three failures are borne");
+    fail(&first, 2, 1, now);
+    assert_eq!(picks(&first, now), [0, 1, 3]);
+    assert_eq!(picks(&second, now), [0, 1, 3]);
+    // It comes back, and half as many failures are too many.
+    now = shared.next_return().unwrap();
+    shared.tend(now);
+    assert_eq!(picks(&second, now), [0, 1, 2, 3]);
+    fail(&second, 2, 2, now);
+    assert_eq!(picks(&first, now), [0, 1, 3]);
+    assert!(shared.next_return().unwrap() - now > Duration::from_secs(50), "for longer than before");
+}
+
+#[test]
+fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
+    let mut now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3, 4]), now);
+    let (first, _) = two_workers(&shared, now);
+    let mut probe = |at: usize, outcome| {
+        now = now.max(shared.probe_due(at).unwrap());
+        assert!(shared.begin_probe(at, now));
+        shared.end_probe(at, outcome, now);
+        now
+    };
+    let now = probe(3, health::Outcome::Timeout);
+    assert_eq!(picks(&first, now), [0, 1, 2], "the first probe decides at once");
+    probe(2, health::Outcome::Timeout);
+    let now = probe(1, health::Outcome::Timeout);
+    assert!(first.standing(now).panic);
+    assert_eq!(picks(&first, now), [0, 1, 2, 3], "too few are left to carry the load");
+}
+
+#[test]
+fn what_is_known_survives_a_change_of_the_set() {
+    let now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3]), now);
+    let same = registry.pool("p", &settings(), &members(&[1, 2, 3]), now);
+    assert!(Arc::ptr_eq(&shared, &same), "nothing has changed");
+    let (worker, _) = two_workers(&shared, now);
+    fail(&worker, 1, 4, now);
+    shared.set_draining(0, true);
+    // The first is gone from the list, and two are new.
+    let shared = registry.pool("p", &settings(), &members(&[4, 2, 1, 5]), now);
+    let (worker, _) = two_workers(&shared, now);
+    assert_eq!(picks(&worker, now), [0, 3], "the second is ejected and the first is draining");
+    shared.set_draining(2, false);
+    assert_eq!(picks(&worker, now), [0, 2, 3]);
+    shared.set_weight(0, Some(0));
+    assert_eq!(picks(&worker, now), [2, 3]);
+}
+
+#[test]
+fn who_stands_out_over_an_interval_is_put_aside() {
+    let now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let mut settings = settings();
+    settings.balance.panic_threshold_percent = 0;
+    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let (first, second) = two_workers(&shared, now);
+    let serve = |pool: &WorkerPool, at: usize, millis: u64, times: usize| {
+        for _ in 0..times {
+            pool.begin(at);
+            pool.end(at, now, Some(Ending::Fine), Some(Duration::from_millis(millis)));
+        }
+    };
+    for pool in [&first, &second] {
+        for at in 0..3 {
+            serve(pool, at, 2, 10);
+        }
+        serve(pool, 3, 50, 10);
+        // Never four in a row, but three of four fail.
+        for _ in 0..5 {
+            fail(pool, 1, 3, now);
+            serve(pool, 1, 2, 1);
+        }
+    }
+    let due = shared.due().unwrap();
+    assert_eq!(due - now, Duration::from_secs(10));
+    shared.tend(due - Duration::from_millis(1));
+    assert_eq!(picks(&first, now), [0, 1, 2, 3], "the interval is not over");
+    shared.tend(due);
+    assert_eq!(
+        picks(&first, due),
+        [0, 2],
+        "the slow one of both workers' measurements and the one that fails"
+    );
+    shared.tend(shared.due().unwrap());
+    assert_eq!(picks(&second, due), [0, 2], "nothing new is held against anybody");
+}
