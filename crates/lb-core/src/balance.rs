@@ -6,12 +6,21 @@
 //! and all instances of a fleet send a key to the same member. See [`hash`] for keys and identities.
 
 mod balancer;
+mod ewma;
 pub mod hash;
 mod level;
 mod load;
+mod maglev;
+mod pick;
+mod rendezvous;
+mod ring;
 mod sequence;
 mod smooth;
+mod table;
 mod warmup;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -55,8 +64,8 @@ impl Policy {
 pub struct Settings {
     /// How a member is chosen.
     pub policy: Policy,
-    /// Slots of the Maglev table; raised to the next prime, and to a hundred slots for each member where that is at most
-    /// 5,000,011.
+    /// Slots of the Maglev table; the next prime is taken, at most 5,000,011, but more than there are members. A hundred slots for
+    /// each member and more keep their shares within 1 %.
     pub table_size: u32,
     /// Points on the ring for each unit of weight; fewer when the ring would have more than 262,144 in all.
     pub ring_points: u32,

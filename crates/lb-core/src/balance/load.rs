@@ -1,8 +1,9 @@
-//! What a worker knows of a member: its share and what it is doing.
+//! What a worker knows of a member: its share, what it is doing, how fast it answers.
 
+use super::ewma::Estimate;
 use super::warmup::FULL;
 
-/// One member.
+/// One member. Half a cache line, so that comparing two touches at most two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     /// Live requests.
@@ -13,14 +14,15 @@ pub(super) struct Load {
     pub(super) weight: u32,
     /// How much of its weight counts during its slow start, of [`FULL`].
     pub(super) factor: u32,
+    /// How fast it answers.
+    pub(super) latency: Estimate,
     /// What it has saved up of turns during its slow start, of [`FULL`].
-    credit: u32,
+    pub(super) credit: u32,
 }
 
 impl Load {
-    pub(super) fn new() -> Self {
-        Self { requests: 0, connections: 0, weight: 0, factor: FULL, credit: 0 }
-    }
+    pub(super) const NONE: Self =
+        Self { requests: 0, connections: 0, weight: 0, factor: FULL, latency: Estimate::NONE, credit: 0 };
 
     /// The weight that counts, in units of 1/[`FULL`].
     #[inline]

@@ -4,19 +4,21 @@
 //! `w` stands at `(k + phase) / w` of the round, the phases of the members spread evenly: a member's turns are equally far apart, and
 //! members of equal weight follow each other in order.
 
+use super::table::Seat;
+
 /// No round is longer than this, or than twice the number of members when that is more.
 pub(super) const LONGEST: u64 = 16_384;
 
-/// The round for `members` of (position, weight), weights above 0. Weights with a sum too large for a round are scaled down, none to 0.
-pub(super) fn round(members: &[(u32, u32)]) -> Vec<u32> {
-    let Some(divisor) = members.iter().map(|&(_, weight)| weight).reduce(greatest_common_divisor) else {
+/// The round for `members`, with weights above 0. Weights with a sum too large for a round are scaled down, none to 0.
+pub(super) fn round(members: &[Seat]) -> Vec<u32> {
+    let Some(divisor) = members.iter().map(|seat| seat.weight).reduce(greatest_common_divisor) else {
         return Vec::new();
     };
     let divisor = divisor.max(1);
-    let sum: u64 = members.iter().map(|&(_, weight)| u64::from(weight / divisor)).sum();
+    let sum: u64 = members.iter().map(|seat| u64::from(seat.weight / divisor)).sum();
     let count = members.len() as u64;
     if sum == count {
-        return members.iter().map(|&(at, _)| at).collect();
+        return members.iter().map(|seat| seat.at).collect();
     }
     let longest = LONGEST.max(count.saturating_mul(2));
     let turns = |weight: u32| {
@@ -29,10 +31,10 @@ pub(super) fn round(members: &[(u32, u32)]) -> Vec<u32> {
         u64::try_from(scaled).unwrap_or(longest).max(1)
     };
     let mut round: Vec<(f64, u32)> = Vec::new();
-    for (order, &(at, weight)) in members.iter().enumerate() {
-        let turns = turns(weight);
+    for (order, seat) in members.iter().enumerate() {
+        let turns = turns(seat.weight);
         let phase = order as f64 / count as f64;
-        round.extend((0..turns).map(|turn| ((turn as f64 + phase) / turns as f64, at)));
+        round.extend((0..turns).map(|turn| ((turn as f64 + phase) / turns as f64, seat.at)));
     }
     round.sort_unstable_by(|(one, at), (other, by)| one.total_cmp(other).then(at.cmp(by)));
     round.into_iter().map(|(_, at)| at).collect()
@@ -51,7 +53,8 @@ mod tests {
     use super::*;
 
     fn of(weights: &[u32]) -> Vec<u32> {
-        let members: Vec<_> = (0u32..).zip(weights.iter().copied()).collect();
+        let each = (0u32..).zip(weights.iter().copied());
+        let members: Vec<_> = each.map(|(at, weight)| Seat { identity: 0, at, weight }).collect();
         round(&members)
     }
 

@@ -1,0 +1,120 @@
+//! What a policy that follows a key looks its members up in.
+//!
+//! A table depends on its members' identities and weights and on nothing else: not on the order of the configuration, not on what
+//! happened before. It holds the members of a level that cannot be used as well, as long as at least half of the level's weight
+//! can: a key of such a member goes to its next choice and comes back later, and no other key moves.
+
+use super::hash::{mix, part};
+use super::maglev::Maglev;
+use super::rendezvous::Rendezvous;
+use super::ring::Ring;
+use super::{Policy, Settings};
+
+/// A member as a table knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seat {
+    /// Distinct among the members of a pool. First, because seats are ordered by it.
+    pub(super) identity: u64,
+    /// The position of the member.
+    pub(super) at: u32,
+    /// Above 0.
+    pub(super) weight: u32,
+}
+
+/// A table and what it was made of.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    seats: Vec<Seat>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    None,
+    Maglev(Maglev),
+    Ring(Ring),
+    Rendezvous(Rendezvous),
+}
+
+impl Table {
+    pub(super) const NONE: Self = Self { seats: Vec::new(), kind: Kind::None };
+
+    /// Makes the table anew, if it was not made of the same seats. `used` are in use, `others` are the rest of their level; neither
+    /// has weights of 0.
+    pub(super) fn update(&mut self, settings: &Settings, used: &[Seat], others: &[Seat]) {
+        let weight = |seats: &[Seat]| seats.iter().map(|seat| u64::from(seat.weight)).sum::<u64>();
+        let others = if weight(others) <= weight(used) { others } else { &[] };
+        let mut seats: Vec<Seat> = used.iter().chain(others).copied().collect();
+        seats.sort_unstable();
+        if seats == self.seats {
+            return;
+        }
+        self.kind = match settings.policy {
+            Policy::Maglev => Kind::Maglev(Maglev::new(&seats, settings.table_size)),
+            Policy::RingHash => Kind::Ring(Ring::new(&seats, settings.ring_points)),
+            Policy::Rendezvous => Kind::Rendezvous(Rendezvous::new(&seats)),
+            _ => Kind::None,
+        };
+        self.seats = seats;
+    }
+
+    /// The first member that suits in the order of preference of `key`, as far as the table follows it.
+    #[inline]
+    pub(super) fn find(&self, key: u64, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        match &self.kind {
+            Kind::None => None,
+            Kind::Maglev(maglev) => maglev.find(key, suits),
+            Kind::Ring(ring) => ring.find(key, suits),
+            Kind::Rendezvous(rendezvous) => rendezvous.find(key, suits),
+        }
+    }
+
+    /// The first seat that suits from a place on that `key` chooses. Finds one if there is any; not by preference.
+    #[cold]
+    pub(super) fn scan(&self, key: u64, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let (before, after) = self.seats.split_at_checked(part(mix(key), self.seats.len()))?;
+        after.iter().chain(before).map(|seat| seat.at as usize).find(|&at| suits(at))
+    }
+}
+
+/// Identities made distinct: those that occur again get others, the same on every machine.
+pub(super) fn distinct(identities: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut distinct: Vec<u64> = identities.collect();
+    let mut order: Vec<usize> = (0..distinct.len()).collect();
+    loop {
+        // Positions break ties: which of two equals is the first makes no difference to anybody.
+        order.sort_unstable_by_key(|&at| (distinct.get(at).copied(), at));
+        let mut again = false;
+        let mut before: Option<u64> = None;
+        let mut repeats = 0u64;
+        for &at in &order {
+            let Some(identity) = distinct.get_mut(at) else { continue };
+            if before == Some(*identity) {
+                repeats += 1;
+                *identity = mix(identity.wrapping_add(repeats));
+                again = true;
+            } else {
+                before = Some(*identity);
+                repeats = 0;
+            }
+        }
+        if !again {
+            return distinct;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_identities_become_distinct_and_the_others_stay() {
+        let made = distinct([7, 5, 7, 7, 9, 0, 0].into_iter());
+        assert_eq!([made[0], made[1], made[4], made[5]], [7, 5, 9, 0]);
+        let mut sorted = made.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), made.len());
+    }
+}
