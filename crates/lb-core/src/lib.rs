@@ -1,12 +1,15 @@
 //! Pure decisions of the gateway: no sockets, no clock of its own, no randomness of its own.
 //!
 //! What a request looks like ([`head`]), which pool it goes to ([`route`]), which member of the pool takes it
-//! ([`balance`]), which members are fit for it ([`health`], [`outlier`]), whether it may be tried again ([`retry`]), and what a peer may
-//! cost us ([`ledger`]). Clocks and seeds are arguments, so that every decision can be tested without a socket and replayed.
+//! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
+//! again ([`retry`]) or sent twice ([`hedge`]), and what a peer may cost us ([`ledger`]). Clocks and seeds are arguments, so
+//! that every decision can be tested without a socket and replayed.
 
 pub mod balance;
+pub mod breaker;
 pub mod head;
 pub mod health;
+pub mod hedge;
 pub mod ledger;
 pub mod outlier;
 pub mod retry;

@@ -1,4 +1,15 @@
 //! Whether a request may be sent a second time.
+//!
+//! Three questions, in this order: is the failure one that the operator wants tried again ([`Conditions`]); does another try lose nothing and
+//! repeat nothing ([`may_retry`]); do tries on top of ordinary load stay within their share ([`Budget`]). [`decide`] asks all three.
+
+mod budget;
+mod conditions;
+
+pub use budget::{Budget, BudgetSettings};
+pub use conditions::Conditions;
+
+use std::time::Instant;
 
 /// How far an attempt got when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +30,29 @@ pub enum Failure {
         /// How often that has happened to this request.
         before: u32,
     },
+    /// The connection or the stream was reset or ended before any byte of a response, though it was not [`Failure::Stale`]. `sent` says
+    /// whether any byte of this request left.
+    Reset {
+        /// Whether any byte of the request was handed to the kernel.
+        sent: bool,
+    },
+    /// No response within the time for one try. `sent` says whether any byte of this request left.
+    Timeout {
+        /// Whether any byte of the request was handed to the kernel.
+        sent: bool,
+    },
+    /// A response with this status, none of which has reached the client.
+    Status(u16),
     /// Anything later, or on a connection made for this request.
     Later,
+}
+
+impl Failure {
+    /// Whether no backend has done any work for the request: another try is then the first that costs one, and adds no load.
+    #[inline]
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::Connect | Self::Stale { sent: false } | Self::GoneAway { .. })
+    }
 }
 
 /// What is known of the request.
@@ -47,9 +79,80 @@ pub fn may_retry(failure: Failure, attempt: Attempt) -> bool {
         && !attempt.body_consumed
         && match failure {
             Failure::Connect | Failure::Refused | Failure::GoneAway { .. } => true,
-            Failure::Stale { sent } => !sent || attempt.idempotent,
+            Failure::Stale { sent } | Failure::Reset { sent } | Failure::Timeout { sent } => {
+                !sent || attempt.idempotent
+            }
+            Failure::Status(_) => attempt.idempotent,
             Failure::Later => false,
         }
+}
+
+/// Whether a request may be sent to a second backend while the first has not answered: as after a [`Failure::Timeout`].
+pub fn may_hedge(attempt: Attempt) -> bool {
+    may_retry(Failure::Timeout { sent: true }, attempt)
+}
+
+/// What becomes of a request whose try failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It is tried again.
+    Again {
+        /// The try was taken from the budget: [`Budget::done`] is due when it has ended.
+        charged: bool,
+    },
+    /// It ends with its failure.
+    No(Why),
+}
+
+/// Why a request is not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A byte of a response has reached the client: nothing that follows could be another response.
+    Answered,
+    /// The operator does not want it after this failure.
+    Condition,
+    /// It could be done twice, it cannot be produced again, or no tries are left.
+    Unsafe,
+    /// Too many are being tried again already (attack C-05).
+    Budget,
+}
+
+impl Why {
+    /// The reason for logs and metrics. The set of words is closed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Condition => "condition",
+            Self::Unsafe => "unsafe",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Whether a request is tried again, and the place in the budget if so. `answered` says whether any byte of a response, interim ones
+/// included, has reached the client.
+pub fn decide(
+    conditions: &Conditions,
+    failure: Failure,
+    attempt: Attempt,
+    answered: bool,
+    budget: &mut Budget,
+    now: Instant,
+) -> Verdict {
+    if answered {
+        return Verdict::No(Why::Answered);
+    }
+    if !conditions.covers(failure) {
+        return Verdict::No(Why::Condition);
+    }
+    if !may_retry(failure, attempt) {
+        return Verdict::No(Why::Unsafe);
+    }
+    if failure.is_free() {
+        return Verdict::Again { charged: false };
+    }
+    if budget.take(now) { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
 }
 
 /// Whether `method` is idempotent (RFC 9110 §9.2.2).
@@ -76,6 +179,59 @@ mod tests {
         assert!(may_retry(Failure::GoneAway { before: 31 }, tired));
         assert!(!may_retry(Failure::GoneAway { before: 32 }, base));
         assert!(!may_retry(Failure::Connect, Attempt { body_consumed: true, ..base }));
+    }
+
+    /// Every failure there is.
+    fn failures() -> impl Iterator<Item = Failure> {
+        let sent = [false, true].into_iter();
+        let sent = sent
+            .flat_map(|sent| [Failure::Stale { sent }, Failure::Reset { sent }, Failure::Timeout { sent }]);
+        sent.chain([Failure::Connect, Failure::Refused, Failure::GoneAway { before: 0 }])
+            .chain([Failure::Status(503), Failure::Later])
+    }
+
+    #[test]
+    fn nothing_that_may_have_been_done_is_repeated_unless_idempotent() {
+        let base = Attempt { tries_left: 1, idempotent: false, body_consumed: false };
+        for failure in failures() {
+            let unprocessed = failure.is_free()
+                || matches!(
+                    failure,
+                    Failure::Refused | Failure::Reset { sent: false } | Failure::Timeout { sent: false }
+                );
+            assert_eq!(may_retry(failure, base), unprocessed, "{failure:?}");
+            let idempotent = Attempt { idempotent: true, ..base };
+            assert_eq!(may_retry(failure, idempotent), failure != Failure::Later, "{failure:?}");
+            assert!(!may_retry(failure, Attempt { body_consumed: true, ..idempotent }), "{failure:?}");
+        }
+        assert!(may_hedge(Attempt { idempotent: true, ..base }) && !may_hedge(base));
+    }
+
+    #[test]
+    fn the_first_answer_that_is_no_decides_and_only_a_yes_is_charged() {
+        let now = Instant::now();
+        let mut budget = Budget::new(BudgetSettings { percent: 0, min: 1 }, now);
+        budget.begin();
+        let all =
+            Conditions { statuses: [503].into_iter().collect(), timeout: true, ..Conditions::default() };
+        let safe = Attempt { tries_left: 9, idempotent: true, body_consumed: false };
+        let mut ask = |conditions: &Conditions, failure, attempt, answered| {
+            decide(conditions, failure, attempt, answered, &mut budget, now)
+        };
+        for failure in failures() {
+            assert_eq!(ask(&all, failure, safe, true), Verdict::No(Why::Answered), "{failure:?}");
+        }
+        assert_eq!(
+            ask(&Conditions::default(), Failure::Status(503), safe, false),
+            Verdict::No(Why::Condition)
+        );
+        let post = Attempt { idempotent: false, ..safe };
+        assert_eq!(ask(&all, Failure::Status(503), post, false), Verdict::No(Why::Unsafe));
+        assert_eq!(ask(&all, Failure::Status(503), safe, false), Verdict::Again { charged: true });
+        assert_eq!(ask(&all, Failure::Status(503), safe, false), Verdict::No(Why::Budget));
+        assert_eq!(ask(&all, Failure::Refused, post, false), Verdict::No(Why::Budget));
+        // What has cost no backend anything is not charged.
+        assert_eq!(ask(&all, Failure::Connect, post, false), Verdict::Again { charged: false });
     }
 
     #[test]

@@ -1,0 +1,267 @@
+//! Limits of one backend: what it is given at once, and who waits for room.
+//!
+//! A [`Breaker`] counts connections and requests against their limits. What finds no room waits in a bounded queue, for a bounded time, or is
+//! refused; waiting is first come, first served, and nobody who comes later overtakes. It knows no sockets and no tasks: what is to be
+//! woken (`W`) is kept for the caller, who asks for [`Breaker::first`] after each change.
+//!
+//! A breaker has one owner. The limits of a backend that several workers share are split by [`Limits::share`].
+
+use std::time::{Duration, Instant};
+
+mod queue;
+
+use queue::Queue;
+pub use queue::Ticket;
+
+/// The limits of a backend (`[pools.NAME.limits]`); 0 is no limit, for the queue no queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, in use or idle.
+    pub max_connections: u32,
+    /// Requests at once.
+    pub max_requests: u32,
+    /// Requests or connections that wait at once.
+    pub max_pending: u32,
+    /// How long each of them waits.
+    pub pending_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 0, max_requests: 0, max_pending: 0, pending_timeout: Duration::from_secs(1) }
+    }
+}
+
+impl Limits {
+    /// Whether there is anything to count.
+    pub fn is_off(&self) -> bool {
+        self.max_connections == 0 && self.max_requests == 0
+    }
+
+    /// The part of one of `workers`, the first being 0. The parts add up to the whole, except that each is at least 1, so that every
+    /// worker can reach the backend: with fewer connections or requests than workers the sum is the number of workers.
+    #[must_use]
+    pub fn share(self, worker: u32, workers: u32) -> Self {
+        let workers = workers.max(1);
+        let part = |whole: u32| whole / workers + u32::from(worker < whole % workers);
+        let limit = |whole: u32| if whole == 0 { 0 } else { part(whole).max(1) };
+        Self {
+            max_connections: limit(self.max_connections),
+            max_requests: limit(self.max_requests),
+            max_pending: part(self.max_pending),
+            pending_timeout: self.pending_timeout,
+        }
+    }
+}
+
+/// What somebody needs of the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Room for a request; a connection stands ready.
+    Request,
+    /// Room for a connection that carries no requests (TCP).
+    Connection,
+    /// Room for a request, and for a connection to send it on.
+    Both,
+}
+
+impl Need {
+    fn connections(self) -> u32 {
+        u32::from(self != Self::Request)
+    }
+
+    fn requests(self) -> u32 {
+        u32::from(self != Self::Connection)
+    }
+}
+
+/// What becomes of somebody who comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admit {
+    /// It may go on; the room is taken, and given back by [`Breaker::request_done`] and [`Breaker::connection_done`].
+    Go,
+    /// It waits. The ticket is to be asked about by [`Breaker::ask`], or handed back by [`Breaker::leave`].
+    Wait(Ticket),
+    /// It does not get in.
+    Refuse(Full),
+}
+
+/// What was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// All connections are taken, and there is no queue.
+    Connections,
+    /// All requests are taken, and there is no queue.
+    Requests,
+    /// The queue.
+    Pending,
+    /// Nothing became free in time.
+    PendingTimeout,
+}
+
+impl Full {
+    /// The reason for logs and metrics. The set of words is closed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::Requests => "max_requests",
+            Self::Pending => "max_pending",
+            Self::PendingTimeout => "pending_timeout",
+        }
+    }
+}
+
+/// The answer to somebody who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Answer {
+    /// It may go on, as with [`Admit::Go`]. The ticket is spent.
+    Go,
+    /// It goes on waiting, until then at most.
+    Wait(Instant),
+    /// Its time is over. The ticket is spent.
+    Refuse(Full),
+}
+
+/// The use of one backend.
+#[derive(Clone, Debug)]
+pub struct Breaker<W> {
+    limits: Limits,
+    connections: u32,
+    requests: u32,
+    queue: Queue<Waiter<W>>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiter<W> {
+    need: Need,
+    waker: W,
+}
+
+impl<W> Breaker<W> {
+    /// A breaker with everything free.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, connections: 0, requests: 0, queue: Queue::default() }
+    }
+
+    /// Goes on with other limits. What is in use or waits stays, even beyond them; there is room again when enough of it is done.
+    pub fn reconfigure(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Somebody comes. `waker` is kept if it is to wait.
+    #[inline]
+    pub fn admit(&mut self, need: Need, now: Instant, waker: impl FnOnce() -> W) -> Admit {
+        let full = match self.lacks(need) {
+            None if self.queue.is_empty() => {
+                self.take(need);
+                return Admit::Go;
+            }
+            full => full.unwrap_or(Full::Pending),
+        };
+        if self.limits.max_pending == 0 {
+            return Admit::Refuse(full);
+        }
+        if self.queue.len() >= self.limits.max_pending {
+            return Admit::Refuse(Full::Pending);
+        }
+        let until = now.checked_add(self.limits.pending_timeout).unwrap_or(now);
+        Admit::Wait(self.queue.push(until, Waiter { need, waker: waker() }))
+    }
+
+    /// What has become of somebody who waits. `need` may differ from before: a connection may stand ready by now. Room is given only to
+    /// the first in the queue, and time that is over is over even when there is room.
+    pub fn ask(&mut self, ticket: Ticket, need: Need, now: Instant) -> Answer {
+        let Some(until) = self.queue.until(ticket) else { return Answer::Refuse(Full::PendingTimeout) };
+        if until <= now {
+            self.queue.remove(ticket);
+            return Answer::Refuse(Full::PendingTimeout);
+        }
+        if self.queue.is_first(ticket) && self.lacks(need).is_none() {
+            self.queue.remove(ticket);
+            self.take(need);
+            return Answer::Go;
+        }
+        Answer::Wait(until)
+    }
+
+    /// Sets anew what is to be woken. A spent ticket is ignored.
+    pub fn rewake(&mut self, ticket: Ticket, waker: W) {
+        if let Some(waiter) = self.queue.waiter(ticket) {
+            waiter.waker = waker;
+        }
+    }
+
+    /// Somebody gives up waiting. A spent ticket is ignored.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.queue.remove(ticket);
+    }
+
+    /// A request is done.
+    #[inline]
+    pub fn request_done(&mut self) {
+        debug_assert!(self.requests > 0, "more requests done than begun");
+        self.requests = self.requests.saturating_sub(1);
+    }
+
+    /// A connection is closed.
+    #[inline]
+    pub fn connection_done(&mut self) {
+        debug_assert!(self.connections > 0, "more connections closed than opened");
+        self.connections = self.connections.saturating_sub(1);
+    }
+
+    /// Who is to be woken, if anybody could go on now: the first in the queue. To be asked after anything was done, closed, left or
+    /// answered. It may be woken in vain, when it needs a connection and none
+    /// stands ready.
+    #[inline]
+    pub fn first(&self) -> Option<&W> {
+        let waiter = self.queue.first()?;
+        // A connection may stand ready by now for a request that came without.
+        let least = if waiter.need == Need::Connection { Need::Connection } else { Need::Request };
+        self.lacks(least).is_none().then_some(&waiter.waker)
+    }
+
+    /// Whether somebody who comes now would get in at once; lets a balancer pass over a member that is full.
+    #[inline]
+    pub fn has_room(&self, need: Need) -> bool {
+        self.queue.is_empty() && self.lacks(need).is_none()
+    }
+
+    /// Connections, in use or idle.
+    pub fn connections(&self) -> u32 {
+        self.connections
+    }
+
+    /// Requests under way.
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// How many wait.
+    pub fn pending(&self) -> u32 {
+        self.queue.len()
+    }
+
+    #[inline]
+    fn lacks(&self, need: Need) -> Option<Full> {
+        let beyond = |limit: u32, used: u32, more: u32| limit != 0 && more != 0 && used >= limit;
+        if beyond(self.limits.max_requests, self.requests, need.requests()) {
+            Some(Full::Requests)
+        } else if beyond(self.limits.max_connections, self.connections, need.connections()) {
+            Some(Full::Connections)
+        } else {
+            None
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, need: Need) {
+        self.connections = self.connections.saturating_add(need.connections());
+        self.requests = self.requests.saturating_add(need.requests());
+    }
+}
+
+#[cfg(test)]
+mod tests;
