@@ -235,7 +235,7 @@ impl Settings {
         worker: usize,
     ) -> Rc<Self> {
         let members = || {
-            let pairs = listener.backends.iter().zip(backends);
+            let pairs = listener.pool.backends.iter().zip(backends);
             pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
         };
         let pool = Pool {

@@ -209,6 +209,7 @@ impl Worker {
         backends: &[ResolvedBackend],
     ) -> Rc<TcpSettings> {
         let backends = listener
+            .pool
             .backends
             .iter()
             .zip(backends)
