@@ -4,6 +4,8 @@ mod backend;
 mod blocks;
 mod host_port;
 mod listener;
+mod pool;
+mod resilience;
 mod runtime;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
@@ -13,7 +15,16 @@ pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
     TlsCertificate, TlsFiles, Transport, WebSocket,
 };
+pub(crate) use pool::is_token;
+pub use pool::{BackendPool, Balance, HashKey, Policy, PoolId, SameSite, Sticky};
+pub use resilience::{
+    Discovery, DiscoverySource, Health, HttpProbe, Limits, Outlier, Probe, ProbeKind, ProbeMethod, Retry,
+    RetryOn,
+};
 pub use runtime::{Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
@@ -26,6 +37,8 @@ pub struct Config {
     pub source_name: String,
     /// What the gateway binds, in the order of the file.
     pub listeners: Vec<Listener>,
+    /// Every `[pools.NAME]`, in the order of their names, whether a listener uses it or not.
+    pub pools: Vec<Arc<BackendPool>>,
     /// Process-wide settings.
     pub runtime: Runtime,
     /// Idle backend connections.
@@ -54,6 +67,13 @@ impl Config {
         let source = Source::new(text, file);
         let document = document::parse(&source)?;
         read::config(View::root(&document), &source)
+    }
+
+    /// Each pool that a started listener uses, once, in the order of the listeners. No two of them have the same id.
+    pub fn pools_in_use(&self) -> Vec<&Arc<BackendPool>> {
+        let mut seen = HashSet::new();
+        let started = self.listeners.iter().filter(|listener| listener.starts());
+        started.map(|listener| &listener.pool).filter(|pool| seen.insert(&pool.id)).collect()
     }
 
     /// The settings that are valid but that this build cannot honour. Both `check` and a start refuse them, because a

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 pub(crate) use source::Source;
+pub(crate) use typo::near;
 pub(crate) use view::View;
 pub(crate) use walk::parse;
 
@@ -58,4 +59,5 @@ pub(crate) enum Value {
     List(Vec<Value>),
     Block(Node),
     Blocks(Vec<Node>),
+    Named(BTreeMap<String, Node>),
 }

@@ -15,10 +15,12 @@ mod tests;
 mod words;
 
 pub use config::{
-    AccessLog, Admin, AltSvc, Backend, BackendProtocol, BackendTls, ClientAuth, ClientAuthMode,
-    ClientCertificate, Config, Dns, Grpc, H2Security, HostPort, HostPortError, Http, Listener, MetricsBind,
-    Observability, Passthrough, Pool, Protocol, Quic, RawProxy, Runtime, Security, Tcp, TlsCertificate,
-    TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
+    ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
+    Health, HostPort, HostPortError, Http, HttpProbe, Limits, Listener, MetricsBind, Observability, Outlier,
+    Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, RawProxy, Retry,
+    RetryOn, Runtime, SameSite, Security, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, UnderscorePolicy,
+    Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use plan::{Change, Plan};

@@ -2,9 +2,12 @@
 //!
 //! They are refused rather than ignored. Whoever builds a feature deletes its entry.
 
+use std::collections::HashMap;
+
 use crate::config::Protocol;
 use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
+use crate::read::pool;
 
 /// A setting that is refused.
 struct Missing {
@@ -22,6 +25,10 @@ enum When {
     True,
     /// Only this word.
     Is(&'static str),
+    /// Anything but this word.
+    IsNot(&'static str),
+    /// Anything but 0.
+    NotZero,
     /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
     HttpIs(&'static str),
 }
@@ -29,6 +36,25 @@ enum When {
 const NOT_BUILT: &[Missing] = &[
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
+    missing("listeners.backends", "priority", When::NotZero, "priorities"),
+    missing("pools.NAME", "policy", When::IsNot("round_robin"), "policies other than round_robin"),
+    missing("pools.NAME", "hash_key", When::Set, "hashing policies"),
+    missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
+    missing("pools.NAME", "hash_balance_factor", When::Set, "hashing policies"),
+    missing("pools.NAME", "maglev_table_size", When::Set, "hashing policies"),
+    missing("pools.NAME", "ring_points_per_weight", When::Set, "hashing policies"),
+    missing("pools.NAME", "panic_threshold_percent", When::Set, "the panic threshold"),
+    missing("pools.NAME", "slow_start_ms", When::Set, "slow start"),
+    missing("pools.NAME", "ewma_decay_ms", When::Set, "latencies as a policy"),
+    missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
+    missing("pools.NAME.backends", "priority", When::NotZero, "priorities"),
+    missing("pools.NAME", "sticky", When::Set, "sticky cookies"),
+    missing("pools.NAME", "health", When::Set, "active health checks"),
+    missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
+    missing("pools.NAME", "outlier", When::Set, "outlier detection"),
+    missing("pools.NAME", "limits", When::Set, "limits of a backend"),
+    missing("pools.NAME", "retry", When::Set, "retry rules of a pool"),
+    missing("pools.NAME", "discovery", When::Set, "discovery of backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("runtime", "xdp_interface", When::Set, "XDP"),
@@ -45,8 +71,9 @@ const fn missing(block: &'static str, key: &'static str, when: When, what: &'sta
 
 /// Everything in the file that is refused, in the order of the file.
 pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
-    let mut found = Vec::new();
-    visit(root, None, &mut |view, protocol| {
+    let mut found: Vec<ConfigError> = Vec::new();
+    let users = pool::users(root);
+    visit(root, None, &users, &mut |view, protocol| {
         for missing in NOT_BUILT.iter().filter(|missing| missing.block == view.block.path) {
             if missing.when.applies(view, missing.key, protocol) {
                 let problem = format!("not built yet: {}", missing.what);
@@ -55,6 +82,8 @@ pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
         }
     });
     found.sort_by_key(ConfigError::line);
+    // One reason to refuse a key is enough.
+    found.dedup_by(|next, first| next.path() == first.path());
     found
 }
 
@@ -65,6 +94,8 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
+            When::IsNot(word) => format!("`{path}` other than `\"{word}\"`: {what}"),
+            When::NotZero => format!("`{path}` other than `0`: {what}"),
             When::Is(word) => format!("`{path} = \"{word}\"`: {what}"),
             When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
         }
@@ -79,14 +110,22 @@ impl When {
         match self {
             Self::Set => true,
             Self::True => view.flag(key),
-            Self::Is(word) => view.word(key) == Some(word),
+            Self::Is(word) => view.word(key).or_else(|| view.text(key)) == Some(word),
+            Self::IsNot(word) => view.word(key) != Some(word),
+            Self::NotZero => view.integer(key) != 0,
             Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
         }
     }
 }
 
-/// Calls `act` on every block that is there, with the protocol of the listener it belongs to.
-fn visit<'a>(view: View<'a>, protocol: Option<Protocol>, act: &mut impl FnMut(View<'a>, Option<Protocol>)) {
+/// Calls `act` on every block that is there, with the protocol of the listener that it belongs to. A pool belongs to every listener
+/// that uses it: one that reads HTTP counts before others.
+fn visit<'a>(
+    view: View<'a>,
+    protocol: Option<Protocol>,
+    users: &HashMap<&str, Vec<Protocol>>,
+    act: &mut impl FnMut(View<'a>, Option<Protocol>),
+) {
     act(view, protocol);
     let Some(node) = view.node else { return };
     let protocol = match view.block.path {
@@ -95,8 +134,17 @@ fn visit<'a>(view: View<'a>, protocol: Option<Protocol>, act: &mut impl FnMut(Vi
     };
     for entry in node.entries.values() {
         match &entry.value {
-            Value::Block(inner) => visit(View::root(inner), protocol, act),
-            Value::Blocks(inner) => inner.iter().for_each(|inner| visit(View::root(inner), protocol, act)),
+            Value::Block(inner) => visit(View::root(inner), protocol, users, act),
+            Value::Blocks(inner) => {
+                inner.iter().for_each(|inner| visit(View::root(inner), protocol, users, act));
+            }
+            Value::Named(inner) => {
+                for (name, inner) in inner {
+                    let of_pool = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+                    let protocol = of_pool.iter().find(|protocol| protocol.is_http()).or(of_pool.first());
+                    visit(View::root(inner), protocol.copied(), users, act);
+                }
+            }
             _ => {}
         }
     }

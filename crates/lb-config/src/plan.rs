@@ -4,9 +4,10 @@ mod describe;
 mod field;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::config::{Config, Listener, Transport};
-use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS};
+use crate::config::{BackendPool, Config, Listener, PoolId, Transport};
+use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS, POOL_FIELDS};
 
 /// What a reload would do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,6 +35,7 @@ impl Plan {
         for field in CONFIG_FIELDS {
             plan.compare(field, "", running, new);
         }
+        plan.compare_pools(running, new);
         let (before, after) = (started(running), started(new));
         for old in running.listeners.iter().filter(|listener| listener.starts()) {
             match after.get(&identity(old)) {
@@ -59,7 +61,11 @@ impl Plan {
     pub fn apply(running: &Config, new: Config) -> Config {
         let listeners = {
             let after = started(&new);
-            running.listeners.iter().map(|old| merged(old, after.get(&identity(old)).copied())).collect()
+            running
+                .listeners
+                .iter()
+                .map(|old| merged(old, after.get(&identity(old)).copied(), &new.pools))
+                .collect()
         };
         let mut next = new;
         for keep in CONFIG_FIELDS.iter().filter_map(|field| field.keep) {
@@ -67,6 +73,23 @@ impl Plan {
         }
         next.listeners = listeners;
         next
+    }
+
+    fn compare_pools(&mut self, running: &Config, new: &Config) {
+        let (before, after) = (named(running), named(new));
+        for old in &running.pools {
+            match after.get(&old.id) {
+                Some(new) => {
+                    for field in POOL_FIELDS {
+                        self.compare(field, &format!("pool {} ", old.id), old.as_ref(), new);
+                    }
+                }
+                None => self.live.push(pool_change(old, "pool.removed", "removed")),
+            }
+        }
+        for new in new.pools.iter().filter(|new| !before.contains_key(&new.id)) {
+            self.live.push(pool_change(new, "pool.added", "added"));
+        }
     }
 
     fn compare_listeners(&mut self, running: &Listener, new: &Listener) {
@@ -102,12 +125,20 @@ fn started(config: &Config) -> HashMap<(&str, Transport), &Listener> {
     started.map(|listener| (identity(listener), listener)).collect()
 }
 
+fn named(config: &Config) -> HashMap<&PoolId, &BackendPool> {
+    config.pools.iter().map(|pool| (&pool.id, pool.as_ref())).collect()
+}
+
+fn pool_change(pool: &BackendPool, field: &'static str, what: &str) -> Change {
+    Change { scope: format!("pool {} {what}", pool.id), field }
+}
+
 fn listener_change(listener: &Listener, field: &'static str, what: &str) -> Change {
     Change { scope: format!("listener {} {what}", listener.name), field }
 }
 
 /// The running listener with what is live in the new one.
-fn merged(running: &Listener, new: Option<&Listener>) -> Listener {
+fn merged(running: &Listener, new: Option<&Listener>, pools: &[Arc<BackendPool>]) -> Listener {
     match new {
         Some(new) if running.starts() && new.protocol == running.protocol => {
             let mut next = new.clone();
@@ -116,6 +147,22 @@ fn merged(running: &Listener, new: Option<&Listener>) -> Listener {
             }
             next
         }
-        _ => running.clone(),
+        _ => Listener { pool: kept_pool(running, pools), ..running.clone() },
+    }
+}
+
+/// The pool of a listener that goes on as it is: what changes in a pool with a name holds there too. A pool that is no
+/// longer there, or that the listener cannot use any more, lives on as its own, so that no two have one id.
+fn kept_pool(running: &Listener, pools: &[Arc<BackendPool>]) -> Arc<BackendPool> {
+    if let PoolId::Listener(..) = running.pool.id {
+        return Arc::clone(&running.pool);
+    }
+    let new = pools.iter().find(|pool| pool.id == running.pool.id);
+    match new.filter(|pool| pool.misfit(running.protocol).is_none()) {
+        Some(pool) => Arc::clone(pool),
+        None => {
+            let id = PoolId::Listener(running.name.clone(), running.transport());
+            Arc::new(BackendPool { id, ..BackendPool::clone(&running.pool) })
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 mod backend;
 mod listener;
+pub(crate) mod pool;
 mod process;
+mod resilience;
 mod tls;
 
 use crate::config::Config;
@@ -37,6 +39,11 @@ impl Report<'_> {
         self.errors.push(self.source.error_about(view, name, problem));
     }
 
+    /// Notes that a block is probably not meant.
+    fn warn_about(&mut self, view: View<'_>, problem: impl Into<String>) {
+        self.warnings.push(self.source.error_about_block(view, problem).to_string());
+    }
+
     /// Notes something that is allowed but probably not meant.
     fn warn(&mut self, view: View<'_>, name: &str, problem: impl Into<String>) {
         self.warnings.push(self.source.error_about(view, name, problem).to_string());
@@ -49,10 +56,12 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         report.errors.push(report.source.file_error(None, problem));
     }
     let runtime = process::runtime(root.block("runtime"), report)?;
+    let pools = pool::all(root, report)?;
     let admin = process::admin(root.block("admin"));
     Some(Config {
         source_name: report.source.file.to_owned(),
-        listeners: listener::all(root, &runtime, report)?,
+        listeners: listener::all(root, &runtime, &pools, report)?,
+        pools: pools.into_values().collect(),
         runtime,
         pool: process::pool(root.block("pool")),
         dns: process::dns(root.block("dns"), report),

@@ -80,7 +80,7 @@ fn type_of(kind: &Kind) -> Option<&'static str> {
         Kind::Integer { .. } => Some("integer"),
         Kind::Word { .. } | Kind::Text(_) => Some("string"),
         Kind::Texts(_) => Some("array of strings"),
-        Kind::Block(_) | Kind::Blocks(_) => None,
+        Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) => None,
     }
 }
 

@@ -2,17 +2,19 @@
 
 mod key;
 mod listener;
+mod pool;
 mod process;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
-pub(crate) use text::Text;
+pub(crate) use pool::POOLS;
+pub(crate) use text::{Text, read_statuses};
 
 use crate::config::Protocol;
 
 /// A `[block]` of the file.
 pub(crate) struct Block {
-    /// As in a table header, such as `listeners.http`; empty for the file itself.
+    /// As in a table header, such as `listeners.http`; empty for the file itself. `NAME` stands for what the file chooses.
     pub(crate) path: &'static str,
     /// What it is for.
     pub(crate) doc: &'static str,
@@ -69,7 +71,7 @@ pub(crate) fn blocks() -> Vec<&'static Block> {
     fn collect(block: &'static Block, into: &mut Vec<&'static Block>) {
         into.push(block);
         for key in block.keys {
-            if let Kind::Block(inner) | Kind::Blocks(inner) = &key.kind {
+            if let Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) = &key.kind {
                 collect(inner, into);
             }
         }
@@ -79,7 +81,8 @@ pub(crate) fn blocks() -> Vec<&'static Block> {
     all
 }
 
-const REPEATED: &[&str] = &["listeners", "listeners.tls.certificates", "listeners.backends"];
+const REPEATED: &[&str] =
+    &["listeners", "listeners.tls.certificates", "listeners.backends", "pools.NAME.backends"];
 
 /// The file.
 pub(crate) static ROOT: Block = Block {
@@ -88,6 +91,7 @@ pub(crate) static ROOT: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::blocks("listeners", &listener::LISTENERS),
+        Key::named("pools", &POOLS),
         Key::block("runtime", &process::RUNTIME),
         Key::block("pool", &process::POOL),
         Key::block("dns", &process::DNS),

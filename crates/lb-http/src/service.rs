@@ -231,7 +231,7 @@ impl Settings {
         metrics: &Metrics,
     ) -> Rc<Self> {
         let members = || {
-            let pairs = listener.backends.iter().zip(backends);
+            let pairs = listener.pool.backends.iter().zip(backends);
             pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
         };
         let pool = Pool {

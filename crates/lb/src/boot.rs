@@ -121,7 +121,7 @@ pub(crate) fn show_listener(metrics: &Metrics, listener: &Listener) {
 }
 
 fn describe(listener: &Listener) {
-    let backends = listener.backends.len();
+    let backends = listener.pool.backends.len();
     let name = &listener.name;
     match listener.protocol {
         Protocol::Tls => tracing::info!(listener = name, backends, "listener configured for TLS termination"),

@@ -123,7 +123,7 @@ impl Control {
         let listeners = snapshot.config.listeners.iter();
         let named: Vec<(&str, &str)> = listeners
             .flat_map(|listener| {
-                listener.backends.iter().map(|backend| (listener.name.as_str(), backend.name.as_str()))
+                listener.pool.backends.iter().map(|backend| (listener.name.as_str(), backend.name.as_str()))
             })
             .collect();
         self.metrics.retain_backends(&named);

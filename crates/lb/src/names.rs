@@ -44,7 +44,7 @@ pub(crate) async fn resolve(
     let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
     for listener in &config.listeners {
         let mut backends = Vec::new();
-        for backend in &listener.backends {
+        for backend in &listener.pool.backends {
             let (addresses, until) = match lookup(&backend.address, resolver, metrics).await {
                 Ok(found) => found,
                 Err(error) => {
@@ -72,7 +72,7 @@ pub(crate) async fn resolve(
         config
             .listeners
             .iter()
-            .flat_map(|listener| &listener.backends)
+            .flat_map(|listener| &listener.pool.backends)
             .any(|backend| backend.address.host == name)
     });
     metrics.dns_cache_entries.set(i64::try_from(resolver.cached_names()).unwrap_or(i64::MAX));

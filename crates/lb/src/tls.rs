@@ -150,7 +150,7 @@ impl BackendsTls {
     pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
         let mut all = HashMap::new();
         for listener in &config.listeners {
-            for backend in &listener.backends {
+            for backend in &listener.pool.backends {
                 let Some(key) = key(listener, backend) else { continue };
                 if all.contains_key(&key) {
                     continue;

@@ -221,6 +221,7 @@ impl Worker {
         pool: Rc<WorkerPool>,
     ) -> Rc<TcpSettings> {
         let backends = listener
+            .pool
             .backends
             .iter()
             .zip(backends)

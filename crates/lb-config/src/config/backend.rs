@@ -1,11 +1,11 @@
-//! Where a listener sends its traffic.
+//! Where traffic is sent.
 
 use std::path::PathBuf;
 
 use super::HostPort;
 use crate::words::words;
 
-/// One backend of a listener.
+/// One backend of a pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Backend {
     /// Where it listens.
@@ -16,6 +16,8 @@ pub struct Backend {
     pub protocol: BackendProtocol,
     /// Its share of the picks. 0 = never picked.
     pub weight: u32,
+    /// Which of the pool's groups it belongs to. A group is used when those with lower numbers are not well enough; 0 is the first.
+    pub priority: u32,
     /// TLS towards it. Present on h3 backends and where the file says `tls = true`.
     pub tls: Option<BackendTls>,
 }

@@ -1,9 +1,10 @@
 //! What the gateway binds, and how it treats what arrives there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, HostPort};
+use super::{BackendPool, HostPort};
 use crate::words::words;
 
 /// One listener.
@@ -37,8 +38,8 @@ pub struct Listener {
     pub drain_timeout: Duration,
     /// The spread of the closes in a drain, never above `drain_timeout`.
     pub drain_jitter: Duration,
-    /// Where traffic goes. May be empty: see [`Self::starts`].
-    pub backends: Vec<Backend>,
+    /// Where traffic goes: its own pool, or one that it shares with others. May be empty: see [`Self::starts`].
+    pub pool: Arc<BackendPool>,
 }
 
 impl Listener {
@@ -49,7 +50,7 @@ impl Listener {
 
     /// Whether there is anything behind it. A listener with nothing behind it is not started.
     pub fn starts(&self) -> bool {
-        !self.backends.is_empty() || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
+        self.pool.has_backends() || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
     }
 }
 

@@ -40,7 +40,10 @@ impl<'a> Source<'a> {
         let path = join(view.node.map_or("", |node| &node.path), name);
         match view.entry(name) {
             Some(entry) => {
-                let is_scalar = !matches!(entry.value, Value::Block(_) | Value::Blocks(_) | Value::List(_));
+                let is_scalar = !matches!(
+                    entry.value,
+                    Value::Block(_) | Value::Blocks(_) | Value::Named(_) | Value::List(_)
+                );
                 self.error(entry.at, path, is_scalar.then_some(&entry.written), problem)
             }
             None => {
@@ -51,6 +54,12 @@ impl<'a> Source<'a> {
                 self.error(view.node.map_or(0, |node| node.at), path, default.as_ref(), problem)
             }
         }
+    }
+
+    /// An error about a block that passed the walk.
+    pub(crate) fn error_about_block(&self, view: View<'_>, problem: impl Into<String>) -> ConfigError {
+        let (at, path) = view.node.map_or((0, ""), |node| (node.at, &node.path));
+        self.error(at, path.to_owned(), None, problem)
     }
 
     /// An error about the file as a whole, or about a place that is no key.

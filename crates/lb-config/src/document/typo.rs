@@ -15,11 +15,14 @@ pub(super) fn unknown_key(block: &Block, name: &str) -> String {
 }
 
 fn nearest(block: &Block, name: &str) -> Option<&'static str> {
+    near(name, block.keys.iter().map(|key| key.name))
+}
+
+/// The one of `known` that `name` was probably meant to be.
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.chars().take(LONGEST).collect();
-    block
-        .keys
-        .iter()
-        .map(|key| (distance(&wanted, key.name), key.name))
+    known
+        .map(|known| (distance(&wanted, known), known))
         .filter(|(distance, known)| *distance <= known.len() / 3)
         .min()
         .map(|(_, known)| known)

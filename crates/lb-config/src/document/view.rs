@@ -61,6 +61,15 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The blocks under `name` with the names that the file gives them, in the order of these.
+    pub(crate) fn named(self, name: &str) -> impl Iterator<Item = (&'a str, Self)> {
+        let nodes = match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::Named(nodes)) => Some(nodes),
+            _ => None,
+        };
+        nodes.into_iter().flatten().map(|(name, node)| (name.as_str(), View::root(node)))
+    }
+
     pub(crate) fn flag(self, name: &str) -> bool {
         match self.entry(name).map(|entry| &entry.value) {
             Some(Value::Flag(flag)) => *flag,
@@ -87,6 +96,11 @@ impl<'a> View<'a> {
 
     pub(crate) fn int32(self, name: &str) -> u32 {
         self.integer(name).try_into().unwrap_or(u32::MAX)
+    }
+
+    /// The same, where 0 means none.
+    pub(crate) fn nonzero32(self, name: &str) -> Option<u32> {
+        Some(self.int32(name)).filter(|number| *number > 0)
     }
 
     pub(crate) fn size(self, name: &str) -> usize {

@@ -87,6 +87,7 @@ impl Walk<'_> {
                 return Some(Value::Block(self.block(block, table, path.to_owned(), value.span().start)));
             }
             (Kind::Blocks(block), DeValue::Array(array)) => return self.blocks(block, array, path),
+            (Kind::Named(block), DeValue::Table(table)) => return self.named(block, table, path),
             (Kind::Texts(text), DeValue::Array(array)) => return self.texts(key, *text, array, path),
             (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
             (Kind::Integer { min, max, zero, .. }, DeValue::Integer(integer)) => read_integer(integer)
@@ -131,6 +132,29 @@ impl Walk<'_> {
         (nodes.len() == array.len()).then_some(Value::Blocks(nodes))
     }
 
+    fn named(&mut self, block: &'static Block, table: &DeTable<'_>, path: &str) -> Option<Value> {
+        let mut nodes = BTreeMap::new();
+        for (name, value) in table {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            let path = join(path, &spell(name));
+            match value.get_ref() {
+                DeValue::Table(_) if !is_block_name(name) => {
+                    let problem = "a name is 1 to 64 letters, digits, `-` and `_`".to_owned();
+                    self.note(at, path, None, problem);
+                }
+                DeValue::Table(table) => {
+                    nodes.insert(name.to_owned(), self.block(block, table, path, at));
+                }
+                _ => {
+                    let problem = must_be(&format!("a table, opened by {}", block.header()), "");
+                    self.note(at, path, Some(&any_written(value)), problem);
+                }
+            }
+        }
+        (nodes.len() == table.len()).then_some(Value::Named(nodes))
+    }
+
     fn texts(&mut self, key: &Key, text: Text, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
         let mut values = Vec::with_capacity(array.len());
         for (index, element) in array.iter().enumerate() {
@@ -150,6 +174,12 @@ impl Walk<'_> {
         }
         (values.len() == array.len()).then_some(Value::List(values))
     }
+}
+
+/// What a file may call a block: it stands in paths, messages and metrics.
+fn is_block_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
 }
 
 fn read_integer(integer: &DeInteger<'_>) -> Option<u64> {

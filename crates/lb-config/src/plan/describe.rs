@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use crate::config::Backend;
+use crate::config::{Backend, Listener, PoolId};
 
 /// What differs, found in what `Debug` says about the values: `header_timeout: 1s -> 2s` for each field of a struct,
 /// `1s -> 2s` for any other value.
@@ -91,4 +91,21 @@ pub(super) fn backends(running: &Vec<Backend>, new: &Vec<Backend>) -> Option<Str
     let changes: Vec<_> = removed.chain(added).chain(changed).collect();
     // The same backends in another order, or one of them once more, pick differently too.
     Some(if changes.is_empty() { "in another order or number".to_owned() } else { changes.join(", ") })
+}
+
+/// The same for the pool that a listener has for itself; what happens in a pool with a name is told of the pool.
+pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<String> {
+    match (&running.pool.id, &new.pool.id) {
+        (PoolId::Listener(..), PoolId::Listener(..)) => backends(&running.pool.backends, &new.pool.backends),
+        _ => None,
+    }
+}
+
+/// Whether a listener sends its traffic to another pool.
+pub(super) fn pool_name(running: &Listener, new: &Listener) -> Option<String> {
+    let name = |listener: &Listener| match &listener.pool.id {
+        PoolId::Named(name) => name.clone(),
+        PoolId::Listener(..) => "its own backends".to_owned(),
+    };
+    (running.pool.id != new.pool.id).then(|| format!("{} -> {}", name(running), name(new)))
 }

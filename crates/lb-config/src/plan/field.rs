@@ -1,7 +1,7 @@
 //! The settings that a plan compares, each with what a reload does with it.
 
-use super::describe::{backends, difference, hidden};
-use crate::config::{Config, Listener};
+use super::describe::{backends, difference, hidden, own_backends, pool_name};
+use crate::config::{BackendPool, Config, Listener};
 
 /// One setting of a `T`.
 pub(super) struct Field<T> {
@@ -35,7 +35,8 @@ macro_rules! restart {
 }
 
 pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
-    live!("listener.backends", "backends", backends, backends),
+    Field { label: "listener.backends", what: "backends", difference: own_backends, keep: None },
+    Field { label: "listener.pool", what: "pool", difference: pool_name, keep: None },
     live!("listener.l7", "http", http),
     live!("listener.l7", "h2c", h2c),
     live!("listener.l7", "h2_security", h2_security),
@@ -47,6 +48,18 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter),
     restart!("tls", "tls", tls),
     restart!("quic", "quic", quic),
+];
+
+/// Those of a pool with a name. Listeners that use it need no word of their own.
+pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
+    live!("pool.backends", "backends", backends, backends),
+    live!("pool.balance", "balance", balance),
+    live!("pool.sticky", "sticky", sticky),
+    live!("pool.health", "health", health),
+    live!("pool.outlier", "outlier", outlier),
+    live!("pool.limits", "limits", limits),
+    live!("pool.retry", "retry", retry),
+    live!("pool.discovery", "discovery", discovery),
 ];
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[

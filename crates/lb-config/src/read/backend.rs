@@ -1,25 +1,30 @@
-//! `[[listeners.backends]]`.
+//! The backends of a pool, wherever they stand.
 
 use super::Report;
 use crate::config::{Backend, BackendProtocol, BackendTls, ClientCertificate, Protocol};
 use crate::document::View;
 
-/// Every backend of a listener, and the rules between them.
-pub(super) fn all(listener: View<'_>, protocol: Protocol, report: &mut Report<'_>) -> Option<Vec<Backend>> {
-    let views = listener.blocks("backends");
-    let backends = views.iter().map(|view| one(*view, report)).collect::<Option<Vec<_>>>()?;
+/// Every backend of a block, and the rules between them.
+pub(super) fn all(owner: View<'_>, report: &mut Report<'_>) -> Option<Vec<Backend>> {
+    let views = owner.blocks("backends");
+    let backends = views.into_iter().map(|view| one(view, report)).collect::<Option<Vec<_>>>()?;
     if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
-        report.error(listener, "backends", "the weight of every backend is 0, so none can be picked");
-    }
-    match protocol {
-        Protocol::Tcp | Protocol::Tls => warn_raw(&views, &backends, protocol, report),
-        Protocol::H1 | Protocol::H1s => check_shared_tls(&views, &backends, report),
-        Protocol::Quic => {
-            check_one_family(&views, &backends, report);
-            check_shared_tls(&views, &backends, report);
-        }
+        report.error(owner, "backends", "the weight of every backend is 0, so none can be picked");
     }
     Some(backends)
+}
+
+/// The rules that follow from what clients speak on the listeners in front of them.
+pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol], report: &mut Report<'_>) {
+    let views = owner.blocks("backends");
+    if protocols.contains(&Protocol::Quic) {
+        check_one_family(&views, backends, report);
+    }
+    if protocols.iter().any(|protocol| protocol.is_http()) {
+        check_shared_tls(&views, backends, report);
+    } else if let Some(protocol) = protocols.first() {
+        warn_raw(&views, backends, *protocol, report);
+    }
 }
 
 fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
@@ -34,6 +39,7 @@ fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
         name: name.to_owned(),
         protocol,
         weight: view.int32("weight"),
+        priority: view.int32("priority"),
         tls,
     })
 }

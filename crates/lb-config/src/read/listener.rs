@@ -1,25 +1,32 @@
 //! `[[listeners]]` and the blocks inside it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Report, backend, tls};
+use super::pool::{self, Pools};
+use super::{Report, tls};
 use crate::config::{
-    AltSvc, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp, Transport,
-    WebSocket,
+    AltSvc, BackendPool, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp,
+    Transport, WebSocket,
 };
-use crate::document::View;
+use crate::document::{View, near};
 use crate::schema::Kind;
 
 /// Every listener. `runtime` is what they inherit from.
-pub(super) fn all(root: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Vec<Listener>> {
+pub(super) fn all(
+    root: View<'_>,
+    runtime: &Runtime,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<Vec<Listener>> {
     let mut bound: HashMap<(HostPort, Transport), String> = HashMap::new();
     if let Some(address) = root.block("passthrough").socket_addr("bind_addr") {
         bound.insert((address.into(), Transport::Udp), "passthrough.bind_addr".to_owned());
     }
     let mut listeners = Vec::new();
     for (index, view) in root.blocks("listeners").into_iter().enumerate() {
-        let listener = one(view, runtime, report)?;
+        let listener = one(view, runtime, pools, report)?;
         let transport = listener.transport();
         let place = format!("listeners[{index}].address");
         if let Some(other) = bound.insert((listener.address.clone(), transport), place) {
@@ -31,7 +38,7 @@ pub(super) fn all(root: View<'_>, runtime: &Runtime, report: &mut Report<'_>) ->
     Some(listeners)
 }
 
-fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Listener> {
+fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>) -> Option<Listener> {
     let (address, name) = view.host_port("address")?;
     let protocol = Protocol::from_word(view.word("protocol")?)?;
     check_blocks(view, protocol, report);
@@ -51,18 +58,52 @@ fn one(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> Option<Lis
         tcp: tcp(view.block("tcp")),
         drain_timeout,
         drain_jitter,
-        backends: backend::all(view, protocol, report)?,
+        pool: pool(view, name, protocol, pools, report)?,
     };
     if listener.h2c && protocol != Protocol::H1 {
         report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
     }
-    if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && !listener.backends.is_empty() {
-        report.error(view, "backends", "not allowed together with quic.raw_proxy, which names the backend");
+    if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && listener.pool.has_backends() {
+        let name = if view.entry("pool").is_some() { "pool" } else { "backends" };
+        report.error(view, name, "not allowed together with quic.raw_proxy, which names the backend");
     }
     if !listener.starts() {
         report.warn(view, "backends", "the listener has no backends, so it is not started");
     }
     Some(listener)
+}
+
+/// With how many names a mistyped one is compared.
+const MOST_COMPARED: usize = 100;
+
+/// The pool that the listener names, or its own.
+fn pool(
+    view: View<'_>,
+    name: &str,
+    protocol: Protocol,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<Arc<BackendPool>> {
+    let Some(wanted) = view.text("pool") else {
+        return pool::of_listener(view, name, protocol, report).map(Arc::new);
+    };
+    if view.entry("backends").is_some() {
+        report.error(view, "pool", "not allowed together with [[listeners.backends]]");
+    }
+    let Some(pool) = pools.get(wanted) else {
+        let problem = match near(wanted, pools.keys().map(String::as_str).take(MOST_COMPARED)) {
+            Some(near) => format!("there is no pool of that name; did you mean \"{near}\"?"),
+            None => "there is no pool of that name".to_owned(),
+        };
+        report.error(view, "pool", problem);
+        return pool::of_listener(view, name, protocol, report).map(Arc::new);
+    };
+    if let Some(key) = pool.misfit(protocol) {
+        let problem =
+            format!("not allowed on \"{protocol}\" listeners, because pools.{wanted}.{key} needs HTTP");
+        report.error(view, "pool", problem);
+    }
+    Some(Arc::clone(pool))
 }
 
 /// Which blocks a protocol may have, needs, or does nothing with.

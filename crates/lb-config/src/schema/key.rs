@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Block(&'static Block),
     /// An array of blocks inside this one.
     Blocks(&'static Block),
+    /// Blocks inside this one under names that the file chooses.
+    Named(&'static Block),
 }
 
 /// What holds when a key is absent.
@@ -143,6 +145,11 @@ impl Key {
         Self::new(name, Kind::Blocks(block))
     }
 
+    /// A key that opens blocks under names that the file chooses.
+    pub(crate) const fn named(name: &'static str, block: &'static Block) -> Self {
+        Self::new(name, Kind::Named(block))
+    }
+
     /// With a default.
     pub(crate) const fn or(mut self, default: u64) -> Self {
         self.default = Default::Integer(default);
@@ -193,6 +200,7 @@ impl Kind {
             Self::Text(text) => text.expected().to_owned(),
             Self::Texts(text) => format!("an array, each element {}", text.expected()),
             Self::Block(block) => format!("a table, opened by {}", block.header()),
+            Self::Named(block) => format!("a table of tables, each opened by {}", block.header()),
             Self::Blocks(block) => format!("an array of tables, each opened by {}", block.header()),
         }
     }

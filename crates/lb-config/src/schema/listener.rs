@@ -35,6 +35,9 @@ pub(super) static LISTENERS: Block = Block {
         Key::integer("drain_jitter_ms", 0, 300_000, MS)
             .or_else("that of `[runtime]`, at most the drain timeout")
             .live("Closes of idle connections are spread over this time in a drain. At most the drain timeout that holds here."),
+        Key::text("pool", Text::NotBlank)
+            .or_else("the listener's own `[[listeners.backends]]`")
+            .live("The name of the `[pools.NAME]` where traffic goes. Not together with `[[listeners.backends]]`."),
         Key::block("tls", &TLS),
         Key::block("quic", &QUIC),
         Key::block("alt_svc", &ALT_SVC),
@@ -56,40 +59,46 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "listeners.backends",
-    doc: "Where the listener sends its traffic. Picks are spread by weight. On h1 and h1s listeners the protocols may be \
+    doc: "Where the listener sends its traffic: a pool of its own, in place of `pool`. Picks are spread by weight. On h1 and h1s listeners the protocols may be \
           mixed, but all h3 backends of a listener share `tls_ca_path` and `tls_verify_peer`; on a quic listener all \
           backends are of one family (`tcp` and `h1`, or `h2`, or `h3`).",
     on: On::EVERYWHERE,
-    keys: &[
-        Key::text("address", Text::HostPort)
-            .required()
-            .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),
-        Key::word("protocol", BackendProtocol::WORDS).or_word("tcp").live(
-            "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
-        ),
-        Key::integer("weight", 0, U32, "")
-            .or(1)
-            .live("Its share of the picks, relative to the other backends. 0 = never picked; not all may be 0."),
-        Key::flag("tls", false).live(
-            "Whether the connection to it is inside TLS, on every kind of TCP listener. An h3 backend always is, and does not \
-             have this key. The keys below need it, or h3.",
-        ),
-        Key::text("tls_ca_path", Text::Path).or_else("the system's; h3 has no default").live(
-            "PEM file of the certificate authorities to trust. An h3 backend must have it unless `tls_verify_peer` is false.",
-        ),
-        Key::text("tls_verify_hostname", Text::NotBlank)
-            .or_else("the host of `address`")
-            .live("The name that the certificate must carry; also the SNI."),
-        Key::flag("tls_verify_peer", true)
-            .live("Whether the certificate is checked. Without it anyone on the way can be the backend."),
-        Key::text("tls_client_cert_path", Text::Path).live(
-            "PEM chain of the certificate that the gateway shows to the backend, leaf first. Not on h3 backends.",
-        ),
-        Key::text("tls_client_key_path", Text::Path).live(
-            "PEM private key of that certificate; the file may not be readable by group or others.",
-        ),
-    ],
+    keys: BACKEND_KEYS,
 };
+
+/// The keys of a backend, wherever it stands.
+pub(super) static BACKEND_KEYS: &[Key] = &[
+    Key::text("address", Text::HostPort)
+        .required()
+        .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),
+    Key::word("protocol", BackendProtocol::WORDS).or_word("tcp").live(
+        "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
+    ),
+    Key::integer("weight", 0, U32, "")
+        .or(1)
+        .live("Its share of the picks, relative to the other backends. 0 = never picked; not all may be 0."),
+    Key::integer("priority", 0, 127, "").or(0).live(
+        "Which group of the pool it belongs to. A group is used while too few backends of those with lower numbers are well.",
+    ),
+    Key::flag("tls", false).live(
+        "Whether the connection to it is inside TLS, on every kind of TCP listener. An h3 backend always is, and does not \
+         have this key. The keys below need it, or h3.",
+    ),
+    Key::text("tls_ca_path", Text::Path).or_else("the system's; h3 has no default").live(
+        "PEM file of the certificate authorities to trust. An h3 backend must have it unless `tls_verify_peer` is false.",
+    ),
+    Key::text("tls_verify_hostname", Text::NotBlank)
+        .or_else("the host of `address`")
+        .live("The name that the certificate must carry; also the SNI."),
+    Key::flag("tls_verify_peer", true)
+        .live("Whether the certificate is checked. Without it anyone on the way can be the backend."),
+    Key::text("tls_client_cert_path", Text::Path).live(
+        "PEM chain of the certificate that the gateway shows to the backend, leaf first. Not on h3 backends.",
+    ),
+    Key::text("tls_client_key_path", Text::Path).live(
+        "PEM private key of that certificate; the file may not be readable by group or others.",
+    ),
+];
 
 static TLS: Block = Block {
     path: "listeners.tls",

@@ -1,8 +1,9 @@
 //! The kinds of string, each with its check.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
-use crate::config::HostPort;
+use crate::config::{HashKey, HostPort, RetryOn, is_token};
 use crate::document::Value;
 
 /// What a string must be.
@@ -26,6 +27,22 @@ pub(crate) enum Text {
     ServerName,
     /// 64 hex digits.
     Sha256,
+    /// A token of HTTP.
+    Token,
+    /// What the hashing policies hash.
+    HashKey,
+    /// A path of a URL that may stand in a cookie.
+    CookiePath,
+    /// The target of a request: path and query.
+    Target,
+    /// A host with or without a port.
+    Authority,
+    /// A status, or the first and last of a range.
+    Statuses,
+    /// What is tried again.
+    RetryOn,
+    /// A DNS name, whose labels may begin with `_`.
+    ServiceName,
 }
 
 impl Text {
@@ -41,6 +58,16 @@ impl Text {
             Self::DnsServer => "\"ip\" or \"ip:port\"",
             Self::ServerName => "a DNS name, or one that begins with \"*.\"",
             Self::Sha256 => "64 hex digits",
+            Self::Token => "a token (RFC 9110 §5.6.2)",
+            Self::HashKey => {
+                "\"source_address\", \"header:NAME\", \"cookie:NAME\", \"path\", \"query:NAME\" or \"connection_id\""
+            }
+            Self::CookiePath => "a path that begins with \"/\", without \";\", spaces and control characters",
+            Self::Target => "a path that begins with \"/\", without \"#\", spaces and control characters",
+            Self::Authority => "a host, with or without a port",
+            Self::Statuses => "a status 100..=599, or two of them with \"-\" between",
+            Self::RetryOn => "\"connect\", \"refused\", \"reset\", \"timeout\", \"502\", \"503\" or \"504\"",
+            Self::ServiceName => "a DNS name",
         }
     }
 
@@ -72,9 +99,45 @@ impl Text {
                 .map(Value::SocketAddr)
                 .map_err(|_| String::new()),
             Self::ServerName => read_server_name(text).map(Value::Text).ok_or_else(String::new),
+            Self::Token => checked(text, is_token),
+            Self::HashKey => checked(text, |text| HashKey::parse(text).is_some()),
+            Self::CookiePath => checked(text, |text| is_target(text, b';')),
+            Self::Target => checked(text, |text| is_target(text, b'#')),
+            Self::Authority => checked(text, is_authority),
+            Self::Statuses => checked(text, |text| read_statuses(text).is_some()),
+            Self::RetryOn => checked(text, |text| RetryOn::from_word(text).is_some()),
+            Self::ServiceName => {
+                let is_name = !text.contains(':')
+                    && HostPort::parse(&format!("{text}:0")).is_ok_and(|found| found.ip().is_none());
+                if is_name { Ok(Value::Text(text.to_ascii_lowercase())) } else { Err(String::new()) }
+            }
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
     }
+}
+
+fn checked(text: &str, fits: impl FnOnce(&str) -> bool) -> Result<Value, String> {
+    if fits(text) { Ok(Value::Text(text.to_owned())) } else { Err(String::new()) }
+}
+
+/// Whether it can stand in a request line or a field as it is.
+fn is_target(text: &str, forbidden: u8) -> bool {
+    text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != forbidden)
+}
+
+fn is_authority(text: &str) -> bool {
+    HostPort::parse(text).is_ok() || HostPort::parse(&format!("{text}:0")).is_ok()
+}
+
+/// The statuses that `200` or `200-399` stands for.
+pub(crate) fn read_statuses(text: &str) -> Option<RangeInclusive<u16>> {
+    let status = |text: &str| {
+        let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|status| digits && (100..=599).contains(status))
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = status(first.trim())?..=status(last.trim())?;
+    Some(range).filter(|range| !range.is_empty())
 }
 
 /// The name in lower case. A wildcard stands for one whole label (RFC 6125 §6.4.3).

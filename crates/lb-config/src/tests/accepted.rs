@@ -53,7 +53,7 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(listener.http.header_timeout, Duration::from_secs(10));
     assert_eq!(listener.http.max_request_body_bytes, None);
     assert_eq!(listener.websocket, None);
-    let backend = &listener.backends[0];
+    let backend = &listener.pool.backends[0];
     assert_eq!((backend.protocol, backend.weight, &backend.tls), (BackendProtocol::Tcp, 1, &None));
 }
 
@@ -93,7 +93,7 @@ fn white_space_around_any_string_is_ignored() {
          [dns]\nservers = [\" ::1 \"]\n",
     );
     assert_eq!(config.listeners[0].name, "0.0.0.0:80");
-    assert_eq!(config.listeners[0].backends[0].name, "10.0.0.1:80");
+    assert_eq!(config.listeners[0].pool.backends[0].name, "10.0.0.1:80");
     assert_eq!(config.observability.access_log, Some(AccessLog::Stdout));
     assert_eq!(config.dns.servers, ["[::1]:53".parse().unwrap()]);
 }
@@ -134,7 +134,7 @@ fn an_inherited_jitter_never_exceeds_the_listeners_drain() {
 #[test]
 fn a_weight_of_zero_is_kept_beside_others() {
     let listener = h1("[[listeners.backends]]\naddress = \"10.0.0.9:80\"\nweight = 0");
-    assert_eq!(listener.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(listener.pool.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_h3_backend_verifies_the_host_of_its_address_by_default() {
     let h3 =
         "[[listeners.backends]]\naddress = \"b.example:443\"\nprotocol = \"h3\"\ntls_verify_peer = false";
     let listener = h1(h3);
-    let tls = listener.backends[0].tls.as_ref().unwrap();
+    let tls = listener.pool.backends[0].tls.as_ref().unwrap();
     assert_eq!((tls.verify_hostname.as_str(), tls.verify_peer), ("b.example", false));
 }
 
@@ -203,7 +203,7 @@ fn a_certificate_inherits_what_the_listener_asks_of_clients() {
     assert_eq!(tls.certificates[0].client_auth, tls.client_auth);
     assert_eq!(tls.certificates[0].server_names, ["*.example.org"]);
     assert_eq!(tls.certificates[1].client_auth.mode, ClientAuthMode::Off);
-    let backend = config.listeners[0].backends[0].tls.as_ref().unwrap();
+    let backend = config.listeners[0].pool.backends[0].tls.as_ref().unwrap();
     assert_eq!((backend.ca_path.as_ref(), backend.verify_peer), (None, true));
 }
 

@@ -17,13 +17,22 @@ struct Line {
     other: &'static str,
 }
 
+/// The path with `NAME` in place of the name of a pool.
+fn schema_path(path: &str) -> String {
+    let mut parts: Vec<_> = path.split('.').collect();
+    if let ["pools", name, ..] = parts.as_mut_slice() {
+        *name = "NAME";
+    }
+    parts.join(".")
+}
+
 fn lines() -> Vec<Line> {
     let mut block = None;
     let mut found = Vec::new();
     for (index, line) in FILE.lines().enumerate() {
         if line.starts_with('[') {
             let path = line.trim_matches(['[', ']']);
-            block = blocks().into_iter().find(|block| block.path == path);
+            block = blocks().into_iter().find(|block| block.path == schema_path(path));
         } else if let (Some((name, _)), Some((_, other))) = (line.split_once(" = "), line.split_once(" # ")) {
             let block = block.unwrap();
             found.push(Line { index, block, key: block.key(name).unwrap(), other });
@@ -44,7 +53,11 @@ fn with(line: &Line, text: &str) -> Config {
 fn the_file_has_every_key() {
     let found: BTreeSet<_> = lines().iter().map(|line| (line.block.path, line.key.name)).collect();
     for block in blocks() {
-        for key in block.keys.iter().filter(|key| !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_))) {
+        for key in block
+            .keys
+            .iter()
+            .filter(|key| !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_)))
+        {
             assert!(found.contains(&(block.path, key.name)), "{} {}", block.path, key.name);
         }
     }
@@ -89,11 +102,11 @@ fn every_key_is_documented_and_every_default_is_in_range() {
         assert!(!block.doc.is_empty(), "{}", block.path);
         for key in block.keys {
             let place = format!("{} {}", block.path, key.name);
-            let is_block = matches!(key.kind, Kind::Block(_) | Kind::Blocks(_));
+            let is_block = matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_));
             assert!(is_block || key.doc.ends_with('.'), "{place}");
             match (&key.kind, key.default) {
-                (Kind::Integer { min, max, .. }, Default::Integer(number)) => {
-                    assert!((*min..=*max).contains(&number), "{place}");
+                (Kind::Integer { min, max, zero, .. }, Default::Integer(number)) => {
+                    assert!((*min..=*max).contains(&number) || *zero && number == 0, "{place}");
                 }
                 (Kind::Word { words, .. }, Default::Word(word)) => assert!(words.contains(&word), "{place}"),
                 _ => {}

@@ -1,0 +1,139 @@
+//! `[pools.NAME]`: what is chosen, and by which rule.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Report, backend, resilience};
+use crate::config::{BackendPool, Balance, HashKey, Policy, PoolId, Protocol, SameSite, Sticky};
+use crate::document::View;
+use crate::schema::POOLS;
+
+/// Every named pool by its name.
+pub(super) type Pools = BTreeMap<String, Arc<BackendPool>>;
+
+/// What clients speak on the listeners that refer to each pool, by its name.
+pub(crate) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
+    let mut users: HashMap<_, Vec<_>> = HashMap::new();
+    for listener in root.blocks("listeners") {
+        let protocol = listener.word("protocol").and_then(Protocol::from_word);
+        if let (Some(name), Some(protocol)) = (listener.text("pool"), protocol) {
+            users.entry(name).or_default().push(protocol);
+        }
+    }
+    users
+}
+
+/// Reads every `[pools.NAME]`.
+pub(super) fn all(root: View<'_>, report: &mut Report<'_>) -> Option<Pools> {
+    let users = users(root);
+    let mut pools = Pools::new();
+    for (name, view) in root.named("pools") {
+        let pool = one(PoolId::Named(name.to_owned()), view, report)?;
+        match users.get(name) {
+            Some(protocols) => backend::check(view, &pool.backends, protocols, report),
+            None => report.warn_about(view, "no listener uses it"),
+        }
+        if !pool.has_backends() {
+            let problem = "missing: a pool has at least one backend, or [pools.NAME.discovery]";
+            report.error(view, "backends", problem);
+        }
+        pools.insert(name.to_owned(), Arc::new(pool));
+    }
+    Some(pools)
+}
+
+/// The pool of the backends that stand inside a listener: all but these is at its default.
+pub(super) fn of_listener(
+    view: View<'_>,
+    name: &str,
+    protocol: Protocol,
+    report: &mut Report<'_>,
+) -> Option<BackendPool> {
+    let defaults = View { block: &POOLS, node: None };
+    let id = PoolId::Listener(name.to_owned(), protocol.transport());
+    let backends = backend::all(view, report)?;
+    backend::check(view, &backends, &[protocol], report);
+    Some(BackendPool { backends, ..one(id, defaults, report)? })
+}
+
+fn one(id: PoolId, view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
+    Some(BackendPool {
+        id,
+        backends: backend::all(view, report)?,
+        balance: balance(view, report)?,
+        sticky: view.optional("sticky", |view| sticky(view, report))?,
+        health: view.optional("health", |view| resilience::health(view, report))?,
+        outlier: view.present("outlier").map(|view| resilience::outlier(view, report)),
+        limits: resilience::limits(view.block("limits"), report),
+        retry: view.present("retry").map(|view| resilience::retry(view, report)),
+        discovery: view.optional("discovery", |view| resilience::discovery(view, report))?,
+    })
+}
+
+/// Keys that only some policies look at.
+const POLICY_KEYS: &[(&str, &[Policy])] = &[
+    ("hash_key", HASHING),
+    ("hash_balance_factor", HASHING),
+    ("maglev_table_size", &[Policy::Maglev]),
+    ("ring_points_per_weight", &[Policy::RingHash]),
+    ("ewma_decay_ms", &[Policy::P2cEwma]),
+];
+
+const HASHING: &[Policy] = &[Policy::Maglev, Policy::RingHash, Policy::Rendezvous];
+
+fn balance(view: View<'_>, report: &mut Report<'_>) -> Option<Balance> {
+    let policy = Policy::from_word(view.word("policy")?)?;
+    for (name, policies) in POLICY_KEYS {
+        if view.entry(name).is_some() && !policies.contains(&policy) {
+            let list: Vec<_> = policies.iter().map(|policy| format!("\"{policy}\"")).collect();
+            let problem = format!("does nothing with policy = \"{policy}\", only with {}", list.join(", "));
+            report.warn(view, name, problem);
+        }
+    }
+    let maglev_table_size = view.int32("maglev_table_size");
+    if !is_prime(maglev_table_size) {
+        let next = (maglev_table_size..).find(|number| is_prime(*number)).unwrap_or(maglev_table_size);
+        report.error(view, "maglev_table_size", format!("must be a prime number; the next is {next}"));
+    }
+    Some(Balance {
+        policy,
+        hash_key: view.text("hash_key").map_or(Some(HashKey::SourceAddress), HashKey::parse)?,
+        hash_balance_factor_percent: view.nonzero32("hash_balance_factor"),
+        maglev_table_size,
+        ring_points_per_weight: view.int32("ring_points_per_weight"),
+        panic_threshold_percent: view.int32("panic_threshold_percent"),
+        slow_start: view.millis("slow_start_ms"),
+        ewma_decay: view.millis("ewma_decay_ms"),
+    })
+}
+
+fn is_prime(number: u32) -> bool {
+    let divisors = (2..).take_while(|divisor| divisor * divisor <= number);
+    number >= 2 && divisors.into_iter().all(|divisor| number % divisor != 0)
+}
+
+fn sticky(view: View<'_>, report: &mut Report<'_>) -> Option<Sticky> {
+    let sticky = Sticky {
+        cookie: view.text("cookie").unwrap_or("eg_sticky").to_owned(),
+        ttl: Some(view.seconds("ttl_seconds")).filter(|ttl| !ttl.is_zero()),
+        path: view.text("path").unwrap_or("/").to_owned(),
+        secure: view.flag("secure"),
+        http_only: view.flag("http_only"),
+        same_site: SameSite::from_word(view.word("same_site")?)?,
+        key_path: view.path("key_path"),
+    };
+    // Browsers drop a cookie that breaks these rules without a word, and the client is never kept anywhere
+    // (draft-ietf-httpbis-rfc6265bis §4.1.2.7, §4.1.3).
+    let name = sticky.cookie.to_ascii_lowercase();
+    let is_host = name.starts_with("__host-");
+    if !sticky.secure && (is_host || name.starts_with("__secure-")) {
+        report.error(view, "secure", "must be true: the name of the cookie asks for it");
+    }
+    if is_host && sticky.path != "/" {
+        report.error(view, "path", "must be \"/\": the name of the cookie asks for it");
+    }
+    if !sticky.secure && sticky.same_site == SameSite::None {
+        report.error(view, "same_site", "needs secure = true");
+    }
+    Some(sticky)
+}
