@@ -118,6 +118,11 @@ impl Balancer {
         self.warm(now);
     }
 
+    /// Whether the member at `at` can be picked at all, for a client that is to come back to it.
+    pub fn is_in_use(&self, at: usize) -> bool {
+        self.loads.get(at).is_some_and(|load| load.weight > 0)
+    }
+
     /// A request goes to the member at `at`.
     #[inline]
     pub fn begin(&mut self, at: usize) {
