@@ -59,7 +59,7 @@ pub(crate) fn a_share_of_failures_ejects() {
     let flaky = Backend::start(move |conn: &mut Conn| {
         loop {
             conn.request()?;
-            let status = if turn.fetch_add(1, Ordering::SeqCst) % 2 == 0 { 500 } else { 200 };
+            let status = if turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { 500 } else { 200 };
             conn.respond(status, &[], b"flaky")?;
         }
     });

@@ -63,7 +63,7 @@ pub(crate) fn least_request_avoids_a_busy_backend() {
         let mut hanging = Vec::new();
         while busy.request_count() < 1 {
             let mut client = gateway.client();
-            client.send(&testkit::request("GET", "/stall", &[], b"")).unwrap();
+            client.send(testkit::request("GET", "/stall", &[], b"")).unwrap();
             hanging.push(client);
             testkit::eventually("the request has arrived somewhere", seconds(10), || {
                 busy.request_count() + free.request_count() >= hanging.len()
