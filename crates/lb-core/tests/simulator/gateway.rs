@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, hash};
 use lb_core::breaker::Breaker;
-use lb_core::health::Target;
+use lb_core::health::{Outcome, State, Target};
 use lb_core::hedge::Hedge;
 use lb_core::outlier::{Cause, Counts, Ejector, Ending, Standing, Streak};
 use lb_core::retry::Budget;
@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: u64,
     draining: Vec<bool>,
     readings: Vec<Counts>,
+    /// Whether the last probes of each member passed, and how many in a row did the same.
+    rows: Vec<(bool, u32)>,
 }
 
 impl Shared {
@@ -31,7 +33,26 @@ impl Shared {
             epoch: 0,
             draining: vec![false; backends],
             readings: vec![Counts::default(); backends],
+            rows: vec![(false, 0); backends],
         }
+    }
+
+    /// A probe ended; says whether that changed anything, and checks that it had to and might.
+    pub(crate) fn probed(&mut self, world: &World, at: usize, outcome: Outcome, now: Instant) -> bool {
+        let before = self.targets[at].state();
+        let change = self.targets[at].end(outcome, now);
+        let (passed, row) = &mut self.rows[at];
+        *row = if *passed == outcome.passed() { *row + 1 } else { 1 };
+        *passed = outcome.passed();
+        let needed = match before {
+            State::Unknown => 1,
+            State::Unhealthy if *passed => world.health.rise,
+            State::Healthy if !*passed => world.health.fall,
+            _ => u32::MAX,
+        };
+        assert_eq!(change.is_some(), *row >= needed, "{row} probes in a row from {before:?}, {outcome:?}");
+        self.epoch += u64::from(change.is_some());
+        change.is_some()
     }
 
     /// Whether a member is in service.
@@ -218,6 +239,10 @@ impl Worker {
         assert!(within(limits.max_requests, breaker.requests()));
         assert!(within(limits.max_connections, breaker.connections()));
         assert!(breaker.pending() <= limits.max_pending, "{} wait", breaker.pending());
+        let full = |limit: u32, used: u32| limit != 0 && used >= limit;
+        let full = full(limits.max_requests, breaker.requests())
+            || full(limits.max_connections, breaker.connections());
+        assert!(full || breaker.pending() == 0, "{} wait though there is room", breaker.pending());
     }
 
     /// When nothing is under way any more, nothing is counted as under way.

@@ -112,10 +112,10 @@ impl Simulation {
             reached <= self.report.requests + self.report.taken,
             "work was added that no budget was charged for"
         );
+        assert_eq!(self.shared.ejector.out(), 0, "nobody is out so long after the last fault");
         for (at, target) in self.shared.targets.iter().enumerate() {
             let counts = target.counts();
-            let least = self.world.health.rise.min(self.world.health.fall);
-            assert!(counts.changes <= 1 + counts.probes / u64::from(least));
+            assert!(target.state().is_usable(), "everybody is well so long after the last fault");
             self.report.health_changes += counts.changes;
             self.report.ejections += self.shared.ejector.ejections(at);
         }
@@ -155,9 +155,8 @@ impl Simulation {
             }
             Event::Probe(at) => self.probe(at),
             Event::Probed(at, outcome) => {
-                if let Some(change) = self.shared.targets[at].end(outcome, now) {
-                    self.shared.epoch += 1;
-                    self.note(at as u64 * 2 + u64::from(change.to.is_usable()));
+                if self.shared.probed(&self.world, at, outcome, now) {
+                    self.note(at as u64);
                 }
                 self.probe_later(at);
             }

@@ -250,7 +250,7 @@ impl Simulation {
         while let Some(&number) = self.workers[worker].breakers[at].first() {
             let (_, ticket, charged) = self.requests[number].waiting.expect("only who waits is woken");
             match self.workers[worker].breakers[at].ask(ticket, Need::Both, self.start + self.now) {
-                Answer::Wait(_) => return,
+                Answer::Wait(_) => break,
                 Answer::Go => {
                     self.requests[number].waiting = None;
                     self.try_begins(number, at, charged);
@@ -260,8 +260,8 @@ impl Simulation {
                     self.nowhere(number, charged);
                 }
             }
-            self.workers[worker].check_breaker(&self.world, worker, at);
         }
+        self.workers[worker].check_breaker(&self.world, worker, at);
     }
 
     pub(super) fn wait_ends(&mut self, number: usize) {
