@@ -81,7 +81,12 @@ impl Shared {
     /// What the control thread does from time to time.
     pub(crate) fn tick(&mut self, world: &World, since_start: Duration, now: Instant) {
         let mut changes = 0;
-        self.ejector.expire(now, |_| changes += 1);
+        let standings: Vec<_> = (0..self.targets.len()).map(|at| self.ejector.standing(at, now)).collect();
+        self.ejector.expire(now, |at| {
+            let is_over = matches!(standings[at], Standing::Out { until } if until <= now);
+            assert!(is_over, "member {at} returned before its time");
+            changes += 1;
+        });
         for (at, draining) in self.draining.iter_mut().enumerate() {
             let drains = world.backends[at].is_draining(since_start);
             changes += u64::from(drains != *draining);
