@@ -25,10 +25,6 @@ enum When {
     True,
     /// Only this word.
     Is(&'static str),
-    /// Anything but this word.
-    IsNot(&'static str),
-    /// Anything but 0.
-    NotZero,
     /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
     HttpIs(&'static str),
 }
@@ -36,22 +32,11 @@ enum When {
 const NOT_BUILT: &[Missing] = &[
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("listeners.backends", "priority", When::NotZero, "priorities"),
-    missing("pools.NAME", "policy", When::IsNot("round_robin"), "policies other than round_robin"),
-    missing("pools.NAME", "hash_key", When::Set, "hashing policies"),
     missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
-    missing("pools.NAME", "hash_balance_factor", When::Set, "hashing policies"),
-    missing("pools.NAME", "maglev_table_size", When::Set, "hashing policies"),
-    missing("pools.NAME", "ring_points_per_weight", When::Set, "hashing policies"),
-    missing("pools.NAME", "panic_threshold_percent", When::Set, "the panic threshold"),
-    missing("pools.NAME", "slow_start_ms", When::Set, "slow start"),
-    missing("pools.NAME", "ewma_decay_ms", When::Set, "latencies as a policy"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME.backends", "priority", When::NotZero, "priorities"),
     missing("pools.NAME", "sticky", When::Set, "sticky cookies"),
     missing("pools.NAME", "health", When::Set, "active health checks"),
     missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
-    missing("pools.NAME", "outlier", When::Set, "outlier detection"),
     missing("pools.NAME", "limits", When::Set, "limits of a backend"),
     missing("pools.NAME", "retry", When::Set, "retry rules of a pool"),
     missing("pools.NAME", "discovery", When::Set, "discovery of backends"),
@@ -94,8 +79,6 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
-            When::IsNot(word) => format!("`{path}` other than `\"{word}\"`: {what}"),
-            When::NotZero => format!("`{path}` other than `0`: {what}"),
             When::Is(word) => format!("`{path} = \"{word}\"`: {what}"),
             When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
         }
@@ -111,8 +94,6 @@ impl When {
             Self::Set => true,
             Self::True => view.flag(key),
             Self::Is(word) => view.word(key).or_else(|| view.text(key)) == Some(word),
-            Self::IsNot(word) => view.word(key) != Some(word),
-            Self::NotZero => view.integer(key) != 0,
             Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
         }
     }

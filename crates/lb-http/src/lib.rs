@@ -4,6 +4,7 @@
 //! [`proxy`] moves one exchange between the two. Rules that hold for every pair of protocols stand in [`rules`] and [`proxy`], and
 //! nowhere else.
 
+mod affinity;
 pub mod answer;
 mod back;
 pub mod exchange;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, Listener};
+use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
 use lb_io::{Connections, WorkerIo};
@@ -124,6 +124,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// Who of them is picked.
     pub balance: Rc<WorkerPool>,
+    /// What of a request they are picked by, under a policy that follows a key.
+    pub hash_key: HashKey,
     /// The member that is tried next while none can be reached, and when one was tried last.
     probe: Cell<(usize, Option<Instant>)>,
 }
@@ -236,6 +238,7 @@ impl Settings {
         };
         let pool = Pool {
             balance,
+            hash_key: listener.pool.balance.hash_key.clone(),
             probe: Cell::default(),
             members: members()
                 .map(|(backend, address)| Member {

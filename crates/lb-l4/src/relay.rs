@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::balance::hash;
 use lb_core::outlier::Ending;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
@@ -18,14 +20,14 @@ use crate::half::{Half, Moved};
 use crate::service::{Backend, Service, Settings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: Stream, guard: ConnectionGuard, service: Rc<Service>) {
+pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         Poll::Ready(())
     })
     .await;
     let settings = service.settings();
-    if let Some((backend, at)) = connect(&service, &settings).await {
+    if let Some((backend, at)) = connect(&service, &settings, peer).await {
         let metrics = settings.backends.get(at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
         let _place = Place::take(&settings.pool, at);
@@ -35,11 +37,13 @@ pub async fn serve(stream: Stream, guard: ConnectionGuard, service: Rc<Service>)
 }
 
 /// A connection to a backend, after as many tries as are allowed. Nothing was sent yet, so every failure may be followed by another try.
-async fn connect(service: &Service, settings: &Settings) -> Option<(Stream, usize)> {
+async fn connect(service: &Service, settings: &Settings, client: SocketAddr) -> Option<(Stream, usize)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
+    // The one key that bytes without a protocol have.
+    let key = settings.pool.follows_key().then(|| hash::ip(client.ip()));
     for _ in 0..settings.tcp.connect_tries {
-        let (at, backend) = settings.pick(None, &tried)?;
+        let (at, backend) = settings.pick(key, &tried)?;
         if !tried.is_empty() {
             service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
         }

@@ -120,7 +120,7 @@ impl Acceptor {
             if let Some(stream) = stream {
                 let serving = match &acceptor.protocol {
                     Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
-                    Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, guard, Rc::clone(service))),
+                    Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
                 };
                 serving.await;
             }

@@ -75,6 +75,7 @@ impl Control {
                     _ = user1.recv() => self.reopen(),
                     _ = tick.tick() => self.tls.tick(&self.snapshot.config, &self.metrics),
                     () = at(self.valid_until) => self.refresh_names().await,
+                    () = at(self.pools_due()) => self.tend_pools(),
                 }
             };
             // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
@@ -84,6 +85,18 @@ impl Control {
                 _ = interrupt.recv() => return,
                 () = work => {}
             }
+        }
+    }
+
+    fn pools_due(&self) -> Option<Instant> {
+        self.snapshot.pools.iter().filter_map(|pool| pool.due()).min().map(Instant::from_std)
+    }
+
+    /// Takes ejected members back, and ejects those that stand out.
+    fn tend_pools(&self) {
+        let now = std::time::Instant::now();
+        for pool in &self.snapshot.pools {
+            pool.tend(now);
         }
     }
 

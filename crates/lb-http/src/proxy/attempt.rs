@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::dial::{Connect, Dial};
 use super::timing::Stall;
 use super::{Exchange, Stage, Turn, Verdict};
+use crate::affinity;
 use crate::back::AnyBack;
 use crate::exchange::Front;
 use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
@@ -29,7 +30,11 @@ impl Exchange {
         }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let picked = pool.balance.pick(self.now.into_std(), None, |at| !self.failed.contains(&at));
+        let key = match pool.balance.follows_key() {
+            true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
+            false => None,
+        };
+        let picked = pool.balance.pick(self.now.into_std(), key, |at| !self.failed.contains(&at));
         let Some(at) = picked else { return self.unavailable(cx, front) };
         let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
         self.leave_member(None);
