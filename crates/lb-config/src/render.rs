@@ -142,6 +142,7 @@ refuse a file that uses them, because no accepted setting is ever ignored.
 const EXAMPLES: &[(&str, &str, &str)] = &[
     ("tcp", "tcp.toml", include_str!("../../../config/examples/tcp.toml")),
     ("h1", "h1-limits.toml", include_str!("../../../config/examples/h1-limits.toml")),
+    ("h1: a pool", "h1-pool.toml", include_str!("../../../config/examples/h1-pool.toml")),
     ("tls", "tls.toml", include_str!("../../../config/examples/tls.toml")),
     ("h1s", "h1s.toml", include_str!("../../../config/examples/h1s.toml")),
     ("quic: HTTP/3", "quic-h3.toml", include_str!("../../../config/examples/quic-h3.toml")),
