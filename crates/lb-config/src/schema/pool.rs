@@ -81,7 +81,7 @@ static BACKENDS: Block = Block {
     doc: "A backend of the pool. What `[[listeners.backends]]` says of the protocols behind one listener holds for every listener that uses \
           the pool.",
     on: On::EVERYWHERE,
-    keys: BACKEND_KEYS,
+    keys: &BACKEND_KEYS,
 };
 
 static STICKY: Block = Block {
@@ -260,4 +260,4 @@ pub(crate) static LIST: Block = Block {
 };
 
 static LISTED: Block =
-    Block { path: "backends", doc: "One of them.", on: On::EVERYWHERE, keys: BACKEND_KEYS };
+    Block { path: "backends", doc: "One of them.", on: On::EVERYWHERE, keys: &BACKEND_KEYS };
