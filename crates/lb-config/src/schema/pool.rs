@@ -78,9 +78,10 @@ const POLICY_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "pools.NAME.backends",
-    doc: "A backend of the pool.",
+    doc: "A backend of the pool. What `[[listeners.backends]]` says of the protocols behind one listener holds for every listener that uses \
+          the pool.",
     on: On::EVERYWHERE,
-    keys: BACKEND_KEYS,
+    keys: &BACKEND_KEYS,
 };
 
 static STICKY: Block = Block {
@@ -238,7 +239,8 @@ static DISCOVERY: Block = Block {
         ),
         Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
         Key::text("file", Text::Path).live(
-            "A file with a list of `backends`, with the keys of `[[pools.NAME.backends]]`, as TOML or JSON. Read again when it changes.",
+            "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of objects \
+             when its name ends with `.json`.",
         ),
         Key::integer("refresh_ms", 100, HOUR_MS, MS)
             .or(5000)
@@ -248,3 +250,14 @@ static DISCOVERY: Block = Block {
 
 /// An h3 backend needs keys that an SRV record does not have.
 const DISCOVERED_PROTOCOLS: &[&str] = &["tcp", "h1", "h2"];
+
+/// A file of backends.
+pub(crate) static LIST: Block = Block {
+    path: "",
+    doc: "Backends of a pool.",
+    on: On::EVERYWHERE,
+    keys: &[Key::blocks("backends", &LISTED)],
+};
+
+static LISTED: Block =
+    Block { path: "backends", doc: "One of them.", on: On::EVERYWHERE, keys: &BACKEND_KEYS };
