@@ -103,6 +103,8 @@ pub(super) struct Mux {
     /// Identifier and place of each stream, by identifier.
     index: Vec<(u32, usize)>,
     ended: VecDeque<(u32, Ending)>,
+    /// The highest identifier of a stream that has ended and is not remembered any more.
+    forgotten: u32,
     /// Streams with something to send that wait for the connection, in turn.
     queue: VecDeque<usize>,
     /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
@@ -177,6 +179,7 @@ impl Mux {
             streams: Slab::new(),
             index: Vec::new(),
             ended: VecDeque::new(),
+            forgotten: 0,
             queue: VecDeque::new(),
             lingering: VecDeque::new(),
             ledger,
