@@ -86,7 +86,6 @@ fn main() {
         late::uploads_may_go_on_after_early_answers,
         shared::what_clients_cancel_is_not_charged_to_the_backend,
         shared::a_goaway_on_an_idle_connection_teaches_nothing,
-        shared::a_goaway_in_answer_to_ours_teaches_nothing,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

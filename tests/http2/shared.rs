@@ -94,31 +94,3 @@ pub(crate) fn a_goaway_on_an_idle_connection_teaches_nothing() {
     assert_eq!(backend.connections(), 2, "60 requests at once");
     backend.assert_clean();
 }
-
-/// Nor is the GOAWAY that answers ours a limit: what a backend learned to take stays.
-pub(crate) fn a_goaway_in_answer_to_ours_teaches_nothing() {
-    const MOST: u32 = 5;
-    // Ends each connection after some requests, and answers a GOAWAY with one of its own that says little.
-    let backend = H2Backend::raw(|reader, _| {
-        reader.wire.send(&frame::settings(&[]))?;
-        reader.wire.set_timeout(seconds(60));
-        let last = MOST * 2 - 1;
-        loop {
-            match reader.event()? {
-                Event::Settings(_) => reader.wire.send(&frame::settings_ack())?,
-                Event::Headers { stream, .. } if stream <= last => reader.wire.send(&ok(stream))?,
-                Event::Headers { .. } => reader.wire.send(&frame::goaway(last, code::NO_ERROR))?,
-                Event::GoAway { .. } => reader.wire.send(&frame::goaway(1, code::NO_ERROR))?,
-                _ => {}
-            }
-        }
-    });
-    let gateway = gateway(&backend);
-    let mut client = H2Client::connect(gateway.front()).unwrap();
-    for number in 0..4 * MOST {
-        assert_eq!(client.get("/").unwrap().status(), 200, "request {number}");
-        // The backend's answer to our GOAWAY has come by then.
-        std::thread::sleep(ms(20));
-    }
-    assert_eq!(backend.connections(), 4, "for {} requests of which each takes {MOST}", 4 * MOST);
-}
