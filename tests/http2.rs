@@ -72,6 +72,7 @@ fn main() {
         lifetime::drain_lets_running_streams_finish,
         lifetime::streams_after_goaway_are_not_processed,
         lifetime::drain_has_an_end,
+        lifetime::drain_ends_connections_that_have_said_nothing,
         lifetime::drain_lets_backends_go,
         lifetime::max_keepalive_requests_ends_a_connection,
         lifetime::keep_alive_pings_find_dead_clients,
@@ -86,6 +87,8 @@ fn main() {
         late::uploads_may_go_on_after_early_answers,
         shared::what_clients_cancel_is_not_charged_to_the_backend,
         shared::a_goaway_on_an_idle_connection_teaches_nothing,
+        shared::a_head_beyond_the_limit_costs_only_its_stream,
+        shared::connections_with_an_open_window_come_first,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

@@ -2,13 +2,16 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use lb_core::head::Version;
-use lb_io::ConnectionGuard;
+use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_security::Stream;
+use tokio::time::{Instant, sleep_until};
 
+use crate::h1::FIRST_REQUEST;
 use crate::h2::frame::preface::PREFACE;
 use crate::proxy::Client;
 use crate::rules::Hop;
@@ -33,7 +36,7 @@ pub async fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard,
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
     let mut early = Vec::new();
     if session.is_none() && service.settings().h2c {
-        match first_bytes(&mut stream, &service).await {
+        match first_bytes(&mut stream, &guard, &service).await {
             Some(bytes) => early = bytes,
             None => return,
         }
@@ -61,22 +64,33 @@ fn client(address: SocketAddr, version: Version, session: Option<Rc<Session>>, s
     Client { address, hop, session }
 }
 
-/// Reads until it is clear whether the client begins with the preface; `None` when it sends nothing, or hangs up.
-async fn first_bytes(stream: &mut Stream, service: &Rc<Service>) -> Option<Vec<u8>> {
+/// Reads until it is clear whether the client begins with the preface; `None` when there is nothing to serve: it sends nothing, or hangs up,
+/// or the process ends.
+async fn first_bytes(stream: &mut Stream, guard: &ConnectionGuard, service: &Rc<Service>) -> Option<Vec<u8>> {
+    let since = Instant::now();
+    let within = service.settings().http.header_timeout;
+    let sleep = pin!(sleep_until(since + within));
+    let mut deadline = Deadline::new(sleep);
     let mut bytes = Vec::new();
-    let read = poll_fn(|cx| {
+    poll_fn(|cx| {
+        guard.set_waker(cx.waker());
         let mut scratch = service.worker.io.scratch.borrow_mut();
-        loop {
-            match ready!(stream.poll_recv(cx, scratch.bytes_mut())) {
+        while let Poll::Ready(received) = stream.poll_recv(cx, scratch.bytes_mut()) {
+            match received {
                 Ok([]) | Err(_) => return Poll::Ready(None),
                 Ok(input) => bytes.extend_from_slice(input),
             }
             let n = bytes.len().min(PREFACE.len());
             if n == PREFACE.len() || bytes.get(..n) != PREFACE.get(..n) {
-                return Poll::Ready(Some(()));
+                return Poll::Ready(Some(std::mem::take(&mut bytes)));
             }
         }
-    });
-    let in_time = tokio::time::timeout(service.settings().http.header_timeout, read).await;
-    in_time.ok().flatten().map(|()| bytes)
+        let within = match guard.phase() {
+            Phase::Abort => return Poll::Ready(None),
+            Phase::Draining | Phase::Farewell if bytes.is_empty() => within.min(FIRST_REQUEST),
+            _ => within,
+        };
+        if deadline.poll(cx, since + within) { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
 }
