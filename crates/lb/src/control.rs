@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
 use crate::gateway::Source;
+use crate::probe::Prober;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
 use crate::{names, pools};
@@ -48,6 +49,7 @@ pub(crate) struct Control {
     pub(crate) snapshot: Arc<Snapshot>,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
+    pub(crate) prober: Prober,
     pub(crate) resolver: Resolver,
     /// When the first name must be asked again.
     pub(crate) valid_until: Option<Instant>,
@@ -140,7 +142,8 @@ impl Control {
             })
             .collect();
         self.metrics.retain_backends(&named);
-        self.snapshot = Arc::clone(&snapshot);
+        self.prober.follow(&snapshot);
+        self.snapshot = snapshot;
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.
