@@ -187,21 +187,21 @@ pub(crate) fn each_address_has_one_prober() {
         "type = \"http\"\npath = \"/health\"\ninterval_ms = 3600000\ntimeout_ms = 20000\njitter_percent = 0";
     let pool = Pool::with_health(hour).h1(first.server.address);
     let [one, two, three] = [Listener::h1(), Listener::h1(), Listener::tcp()];
+    let base = Config::new().runtime("workers", 4);
     let config = |pool: &Pool| {
         let shared = |listener: &Listener| listener.clone().key("pool", "p");
-        let config = Config::new().runtime("workers", 4).listener(shared(&one)).listener(shared(&three));
+        let config = base.clone().listener(shared(&one)).listener(shared(&three));
         config.listener(pool.behind(two.clone()))
     };
     let mut gateway = Gateway::start(config(&pool));
-    let passed = |gateway: &Gateway, patient: &Patient| probes(gateway, patient.server.address, "passed");
-    testkit::eventually("the first probe", seconds(20), || passed(&gateway, &first) == 1.0);
-    let admin = gateway.config.admin.to_string();
+    testkit::eventually("the first probe", seconds(20), || {
+        probes(&gateway, first.server.address, "passed") == 1.0
+    });
     for policy in ["random", "p2c", "least_request"] {
-        let next =
-            config(&pool.clone().key("policy", policy)).block("observability", "metrics_bind", admin.clone());
+        let next = config(&pool.clone().key("policy", policy));
         assert!(matches!(gateway.reload(next), Reload::Complete(_)), "{policy}");
     }
-    let next = config(&pool.h1(second.server.address)).block("observability", "metrics_bind", admin);
+    let next = config(&pool.h1(second.server.address));
     assert!(matches!(gateway.reload(next), Reload::Complete(_)));
     testkit::eventually("the probe of the new backend", seconds(20), || {
         probes(&gateway, second.server.address, "passed") == 1.0
