@@ -1,4 +1,4 @@
-//! Pools of backends: who is used, and how that is found out.
+//! Pools of backends: who gets a request, who is left alone, how that is found out, and what it costs the clients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -9,8 +9,16 @@ mod c_04;
 mod health;
 #[path = "pools/health_grpc.rs"]
 mod health_grpc;
+#[path = "pools/health_rig.rs"]
+mod health_rig;
+#[path = "pools/outlier.rs"]
+mod outlier;
+#[path = "pools/policies.rs"]
+mod policies;
 #[path = "pools/rig.rs"]
 mod rig;
+#[path = "pools/sticky.rs"]
+mod sticky;
 
 use testkit::harness::Case;
 use testkit::seconds;
@@ -18,6 +26,19 @@ use testkit::tools::Tool::Peers;
 
 fn main() {
     let mut cases = testkit::cases![
+        policies::every_policy_is_true_to_weights,
+        policies::least_request_avoids_a_busy_backend,
+        policies::least_connections_counts_tcp_connections,
+        policies::a_key_keeps_its_backend,
+        policies::tcp_follows_the_source_address,
+        policies::fallback_level_waits_for_its_turn,
+        outlier::failures_in_a_row_eject,
+        outlier::a_share_of_failures_ejects,
+        outlier::half_of_the_backends_stay_whatever_happens,
+        outlier::deadlines_of_clients_eject_nobody,
+        sticky::cookie_brings_a_client_back,
+        sticky::cookie_of_nobody_is_replaced,
+        sticky::instances_with_one_key_agree,
         health::a_backend_that_fails_its_checks_gets_nothing_until_it_passes_them,
         health::the_request_is_the_one_that_is_asked_for,
         health::status_body_and_host_must_be_right,

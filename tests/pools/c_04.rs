@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use testkit::{Backend, Fault, Gateway, H2Backend, Usage, ms, seconds};
 
-use crate::rig::{Pool, probes, wait_health, wait_probes};
+use crate::health_rig::{Pool, probes, wait_health, wait_probes};
 
 const MIB: u64 = 1024 * 1024;
 

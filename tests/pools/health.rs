@@ -7,7 +7,7 @@ use testkit::dns::Dns;
 use testkit::gateway::Reload;
 use testkit::{Backend, Config, Gateway, H2Backend, Listener, ports, seconds};
 
-use crate::rig::{Pool, probes, wait_health, wait_probes};
+use crate::health_rig::{Pool, probes, wait_health, wait_probes};
 
 /// Answers `/health` with a status that changes, and everything else with its name.
 pub(crate) struct Patient {

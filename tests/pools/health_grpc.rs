@@ -7,7 +7,7 @@ use testkit::certificates::Authority;
 use testkit::h2::Call;
 use testkit::{Backend, Config, Fault, Gateway, H2Backend, Listener, Peer};
 
-use crate::rig::{Pool, probes, wait_health, wait_probes};
+use crate::health_rig::{Pool, probes, wait_health, wait_probes};
 
 /// How a scripted server answers.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{Control, Signals};
 use crate::probe::Prober;
+use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
 use crate::{boot, check, drain, names, pools};
@@ -121,6 +122,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     let resolution = names::resolve(&config, &resolver, &metrics, None).await?;
     let tls = Tls::load(&config)?;
     let backends_tls = BackendsTls::load(&config, &BackendsTls::default())?;
+    let sticky = StickyKeys::load(&config, &StickyKeys::default())?;
     if config.listeners.iter().any(|listener| listener.tls.is_some()) {
         boot::forbid_core_dumps();
     }
@@ -129,7 +131,13 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
     let mut registry = Registry::new(workers, boot::seed()).shown_in(Arc::clone(&metrics));
     let pools = pools::of(&mut registry, &config, &resolution.listeners);
-    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners, pools, backends_tls });
+    let snapshot = Arc::new(Snapshot {
+        config,
+        backends: resolution.listeners,
+        pools,
+        backends_tls,
+        sticky: sticky.clone(),
+    });
     let mut prober = Prober::new(WorkerIo::new(workers, boot::seed()));
     prober.follow(&snapshot);
     let workers = boot::start(
@@ -150,6 +158,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         source,
         text,
         snapshot,
+        sticky,
         registry,
         prober,
         resolver,

@@ -12,6 +12,7 @@ mod names;
 mod pools;
 mod probe;
 mod reload;
+mod sticky;
 mod tls;
 mod worker;
 
