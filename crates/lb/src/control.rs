@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
 use crate::gateway::Source;
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
@@ -51,6 +52,7 @@ pub(crate) struct Control {
     pub(crate) sticky: StickyKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
+    pub(crate) prober: Prober,
     pub(crate) resolver: Resolver,
     /// When the first name must be asked again.
     pub(crate) valid_until: Option<Instant>,
@@ -144,7 +146,8 @@ impl Control {
             })
             .collect();
         self.metrics.retain_backends(&named);
-        self.snapshot = Arc::clone(&snapshot);
+        self.prober.follow(&snapshot);
+        self.snapshot = snapshot;
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lb_config::Config;
-use lb_io::Runtime;
 use lb_io::gate::AddressGate;
+use lb_io::{Runtime, WorkerIo};
 use lb_observe::admin::{Admin, Readiness, State};
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Signals};
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
@@ -128,7 +129,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tls.show(&config, &metrics);
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-    let mut registry = Registry::new(workers, boot::seed());
+    let mut registry = Registry::new(workers, boot::seed()).shown_in(Arc::clone(&metrics));
     let pools = pools::of(&mut registry, &config, &resolution.listeners);
     let snapshot = Arc::new(Snapshot {
         config,
@@ -137,6 +138,8 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         backends_tls,
         sticky: sticky.clone(),
     });
+    let mut prober = Prober::new(WorkerIo::new(workers, boot::seed()));
+    prober.follow(&snapshot);
     let workers = boot::start(
         &runtime,
         &snapshot,
@@ -157,6 +160,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         snapshot,
         sticky,
         registry,
+        prober,
         resolver,
         valid_until: resolution.valid_until,
         metrics,

@@ -10,6 +10,7 @@ mod drain;
 mod gateway;
 mod names;
 mod pools;
+mod probe;
 mod reload;
 mod sticky;
 mod tls;

@@ -124,7 +124,7 @@ static HEALTH: Block = Block {
             .live("How long a probe may take, from its connect to the end of its body; at most `interval_ms`."),
         Key::integer("rise", 1, 100, "probes").or(2).live("Successes in a row after which a failed address is used again."),
         Key::integer("fall", 1, 100, "probes").or(3).live("Failures in a row after which an address is used no more."),
-        Key::integer("jitter_percent", 0, 100, "percent")
+        Key::integer("jitter_percent", 0, 50, "percent")
             .or(10)
             .live("By how much of itself the interval varies, so that probes of many instances do not fall together."),
         Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is asked."),
