@@ -29,6 +29,7 @@ use std::sync::Arc;
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::read;
+use crate::schema::ROOT;
 
 /// One whole, valid configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,7 +66,7 @@ impl Config {
     /// Everything that is wrong with the text, up to a bound, each with its line.
     pub fn parse(text: &str, file: &str) -> Result<Self, Errors> {
         let source = Source::new(text, file);
-        let document = document::parse(&source)?;
+        let document = document::parse(&source, &ROOT)?;
         read::config(View::root(&document), &source)
     }
 

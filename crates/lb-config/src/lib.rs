@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a file or a socket: the caller hands in the text, and a name for messages.
 
+mod backend_list;
 mod config;
 mod document;
 mod error;
@@ -14,6 +15,7 @@ mod schema;
 mod tests;
 mod words;
 
+pub use backend_list::MAX_LISTED_BACKENDS;
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,

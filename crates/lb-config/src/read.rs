@@ -7,7 +7,7 @@ mod process;
 mod resilience;
 mod tls;
 
-use crate::config::Config;
+use crate::config::{Backend, Config, Protocol};
 use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
@@ -22,6 +22,20 @@ pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Erro
             debug_assert!(false, "a key is missing that the schema does not require");
             Err(Errors::new(vec![source.file_error(None, "a required key is missing")]))
         }
+        _ => Err(Errors::new(report.errors)),
+    }
+}
+
+/// Applies every rule between the keys of a list of backends that stands outside the configuration.
+pub(crate) fn backends(
+    root: View<'_>,
+    protocols: &[Protocol],
+    source: &Source<'_>,
+) -> Result<Vec<Backend>, Errors> {
+    let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
+    let backends = backend::list(root, protocols, &mut report);
+    match backends {
+        Some(backends) if report.errors.is_empty() => Ok(backends),
         _ => Err(Errors::new(report.errors)),
     }
 }

@@ -9,10 +9,10 @@ use super::source::{join, shorten};
 use super::typo::unknown_key;
 use super::{Entry, Node, Source, Value, Written};
 use crate::error::{ConfigError, Errors};
-use crate::schema::{Block, Default, Key, Kind, ROOT, Text};
+use crate::schema::{Block, Default, Key, Kind, Text};
 
 /// Reads the text, and checks every key and value by itself.
-pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
+pub(crate) fn parse(source: &Source<'_>, root: &'static Block) -> Result<Node, Errors> {
     if source.text.len() > LARGEST {
         let problem = format!("{} bytes long: must be at most {LARGEST} bytes", source.text.len());
         return Err(Errors::new(vec![source.file_error(None, problem)]));
@@ -22,7 +22,7 @@ pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
         Errors::new(vec![source.file_error(at, format!("not TOML: {}", shorten(error.message())))])
     })?;
     let mut walk = Walk { source, errors: Vec::new() };
-    let node = walk.block(&ROOT, table.get_ref(), String::new(), 0);
+    let node = walk.block(root, table.get_ref(), String::new(), 0);
     if walk.errors.is_empty() { Ok(node) } else { Err(Errors::new(walk.errors)) }
 }
 

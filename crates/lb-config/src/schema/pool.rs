@@ -237,6 +237,10 @@ static DISCOVERY: Block = Block {
             "A name with SRV records, such as `_http._tcp.example.org`: they say host, port, priority and weight of each backend.",
         ),
         Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
+        Key::flag("allow_loopback", false).live(
+            "Whether the names of `srv` may lead to this machine itself. The records say the port too, so that whoever can forge one could \
+             otherwise reach what listens only here (attack C-03).",
+        ),
         Key::text("file", Text::Path).live(
             "A file with a list of `backends`, with the keys of `[[pools.NAME.backends]]`, as TOML or JSON. Read again when it changes.",
         ),
@@ -245,6 +249,16 @@ static DISCOVERY: Block = Block {
             .live("The least time between two looks at the source."),
     ],
 };
+
+/// A list of backends outside the configuration: what the file of [`DISCOVERY`] holds.
+pub(crate) static BACKEND_LIST: Block = Block {
+    path: "",
+    doc: "",
+    on: On::EVERYWHERE,
+    keys: &[Key::blocks("backends", &LISTED)],
+};
+
+static LISTED: Block = Block { path: "backends", doc: "", on: On::EVERYWHERE, keys: BACKEND_KEYS };
 
 /// An h3 backend needs keys that an SRV record does not have.
 const DISCOVERED_PROTOCOLS: &[&str] = &["tcp", "h1", "h2"];
