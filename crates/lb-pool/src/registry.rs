@@ -45,8 +45,9 @@ impl Registry {
         let from: Vec<Option<usize>> = members.iter().map(|(key, ..)| position(key)).collect();
         let taken =
             |at: &usize| old.and_then(|old| old.members.get(*at)).map(|(member, _)| Arc::clone(member));
+        let workers = self.workers;
         let list = members.iter().zip(&from).zip(seed..).map(|(((key, weight, priority), from), seed)| {
-            let member = from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone())));
+            let member = from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone(), workers)));
             let mut live = member.live();
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
@@ -69,7 +70,7 @@ impl Registry {
             (_, ejection) => Ejector::new(ejection.unwrap_or_default(), list.len(), seed),
         };
         let pool =
-            Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, self.workers, now));
+            Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, now));
         self.pools.insert(name.to_owned(), Arc::clone(&pool));
         pool
     }
