@@ -29,7 +29,6 @@ use std::sync::Arc;
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::read;
-use crate::schema::ROOT;
 
 /// One whole, valid configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -66,7 +65,7 @@ impl Config {
     /// Everything that is wrong with the text, up to a bound, each with its line.
     pub fn parse(text: &str, file: &str) -> Result<Self, Errors> {
         let source = Source::new(text, file);
-        let document = document::parse(&source, &ROOT)?;
+        let document = document::parse(&source)?;
         read::config(View::root(&document), &source)
     }
 

@@ -2,10 +2,10 @@
 //!
 //! Nothing here opens a file or a socket: the caller hands in the text, and a name for messages.
 
-mod backend_list;
 mod config;
 mod document;
 mod error;
+mod list;
 mod not_built;
 mod plan;
 mod read;
@@ -15,7 +15,6 @@ mod schema;
 mod tests;
 mod words;
 
-pub use backend_list::MAX_LISTED_BACKENDS;
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
@@ -25,5 +24,6 @@ pub use config::{
     Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
+pub use list::{ListFormat, parse_backends};
 pub use plan::{Change, Plan};
 pub use render::render_config_md;

@@ -7,7 +7,7 @@ mod process;
 mod resilience;
 mod tls;
 
-use crate::config::{Backend, Config, Protocol};
+use crate::config::{Backend, Config};
 use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
@@ -26,18 +26,12 @@ pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Erro
     }
 }
 
-/// Applies every rule between the keys of a list of backends that stands outside the configuration.
-pub(crate) fn backends(
-    root: View<'_>,
-    protocols: &[Protocol],
-    source: &Source<'_>,
-) -> Result<Vec<Backend>, Errors> {
+/// The backends of a list outside the configuration.
+pub(crate) fn backends(list: View<'_>, source: &Source<'_>) -> Result<Vec<Backend>, Errors> {
     let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
-    let backends = backend::list(root, protocols, &mut report);
-    match backends {
-        Some(backends) if report.errors.is_empty() => Ok(backends),
-        _ => Err(Errors::new(report.errors)),
-    }
+    let backends = backend::all(list, &mut report).unwrap_or_default();
+    report.errors.extend(not_built::find_in_list(list, source));
+    if report.errors.is_empty() { Ok(backends) } else { Err(Errors::new(report.errors)) }
 }
 
 /// What the rules have found so far.

@@ -7,7 +7,7 @@ mod process;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
-pub(crate) use pool::{BACKEND_LIST, POOLS};
+pub(crate) use pool::{LIST, POOLS};
 pub(crate) use text::{Text, read_statuses};
 
 use crate::config::Protocol;

@@ -45,6 +45,25 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    /// Ends the connection. Inside TLS the backend is told that this is the end, and no cut.
+    fn close(mut self) {
+        farewell(&mut self.stream);
+    }
+}
+
+/// Says that nothing follows on a connection that is to be closed.
+fn farewell(stream: &mut Stream) {
+    // Fails only where the backend has gone already.
+    let _ = stream.shutdown_write();
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.idle.get_mut().drain(..).for_each(Idle::close);
+    }
+}
+
 /// A connection taken from the pool.
 #[derive(Debug)]
 pub struct Reused {
@@ -109,6 +128,7 @@ impl Upstreams {
                 self.metrics.pool_reuses.inc();
                 return Some(Reused { stream: idle.stream, born: idle.born });
             }
+            idle.close();
         }
     }
 
@@ -116,8 +136,11 @@ impl Upstreams {
     /// pool will want it.
     #[inline]
     pub fn put(&self, endpoint: &Endpoint, stream: Stream, born: Instant, now: Instant) {
-        if !endpoint.retired.get() {
-            endpoint.idle.borrow_mut().push(Idle { stream, born, since: now });
+        let idle = Idle { stream, born, since: now };
+        if endpoint.retired.get() {
+            idle.close();
+        } else {
+            endpoint.idle.borrow_mut().push(idle);
             self.count(1);
         }
     }
@@ -149,7 +172,13 @@ impl Upstreams {
                     stays
                 })
                 .collect();
-            idle.retain(|_| keep.pop().unwrap_or(false));
+            idle.retain_mut(|idle| {
+                let stays = keep.pop().unwrap_or(false);
+                if !stays {
+                    farewell(&mut idle.stream);
+                }
+                stays
+            });
             self.count(i64::try_from(idle.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
             true
         });
@@ -162,8 +191,9 @@ impl Upstreams {
             if let Some(endpoint) = endpoint.upgrade().filter(|_| !keep(key)) {
                 endpoint.retired.set(true);
                 endpoint.h2.retire();
-                let closed = std::mem::take(&mut *endpoint.idle.borrow_mut()).len();
-                self.count(-i64::try_from(closed).unwrap_or(0));
+                let closed = std::mem::take(&mut *endpoint.idle.borrow_mut());
+                self.count(-i64::try_from(closed.len()).unwrap_or(0));
+                closed.into_iter().for_each(Idle::close);
             }
         }
     }

@@ -47,12 +47,13 @@ impl Registry {
             |at: &usize| old.and_then(|old| old.members.get(*at)).map(|(member, _)| Arc::clone(member));
         let workers = self.workers;
         let list = members.iter().zip(&from).zip(seed..).map(|(((key, weight, priority), from), seed)| {
-            let member = from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone(), workers)));
+            let member =
+                from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone(), workers)));
             let mut live = member.live();
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
                 (health, settings) => {
-                    *health = settings.map(|settings| health::Target::new(settings, now, seed))
+                    *health = settings.map(|settings| health::Target::new(settings, now, seed));
                 }
             }
             drop(live);
@@ -69,8 +70,7 @@ impl Registry {
             }
             (_, ejection) => Ejector::new(ejection.unwrap_or_default(), list.len(), seed),
         };
-        let pool =
-            Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, now));
+        let pool = Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, now));
         self.pools.insert(name.to_owned(), Arc::clone(&pool));
         pool
     }

@@ -14,27 +14,6 @@ pub(super) fn all(owner: View<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
     Some(backends)
 }
 
-/// The backends of a list that stands outside the configuration. A share of 0 for all of them is right there: others may stand beside them.
-pub(super) fn list(owner: View<'_>, protocols: &[Protocol], report: &mut Report<'_>) -> Option<Vec<Backend>> {
-    let views = owner.blocks("backends");
-    if owner.entry("backends").is_none() {
-        report.error(owner, "backends", "missing: a list without backends says `backends = []`");
-    }
-    let mut backends: Vec<Backend> = Vec::with_capacity(views.len());
-    for view in views {
-        let backend = one(view, report)?;
-        if backends.iter().any(|other| other.address == backend.address) {
-            report.error(view, "address", "is in the list already");
-        }
-        if backend.protocol == BackendProtocol::H3 && protocols.iter().any(|protocol| protocol.is_http()) {
-            report.error(view, "protocol", "not built yet: HTTP/3 to backends");
-        }
-        backends.push(backend);
-    }
-    check(owner, &backends, protocols, report);
-    Some(backends)
-}
-
 /// The rules that follow from what clients speak on the listeners in front of them.
 pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol], report: &mut Report<'_>) {
     let views = owner.blocks("backends");

@@ -78,9 +78,10 @@ const POLICY_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "pools.NAME.backends",
-    doc: "A backend of the pool.",
+    doc: "A backend of the pool. What `[[listeners.backends]]` says of the protocols behind one listener holds for every listener that uses \
+          the pool.",
     on: On::EVERYWHERE,
-    keys: BACKEND_KEYS,
+    keys: &BACKEND_KEYS,
 };
 
 static STICKY: Block = Block {
@@ -242,7 +243,8 @@ static DISCOVERY: Block = Block {
              otherwise reach what listens only here (attack C-03).",
         ),
         Key::text("file", Text::Path).live(
-            "A file with a list of `backends`, with the keys of `[[pools.NAME.backends]]`, as TOML or JSON. Read again when it changes.",
+            "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of objects \
+             when its name ends with `.json`.",
         ),
         Key::integer("refresh_ms", 100, HOUR_MS, MS)
             .or(5000)
@@ -250,15 +252,16 @@ static DISCOVERY: Block = Block {
     ],
 };
 
-/// A list of backends outside the configuration: what the file of [`DISCOVERY`] holds.
-pub(crate) static BACKEND_LIST: Block = Block {
+/// An h3 backend needs keys that an SRV record does not have.
+const DISCOVERED_PROTOCOLS: &[&str] = &["tcp", "h1", "h2"];
+
+/// A file of backends.
+pub(crate) static LIST: Block = Block {
     path: "",
-    doc: "",
+    doc: "Backends of a pool.",
     on: On::EVERYWHERE,
     keys: &[Key::blocks("backends", &LISTED)],
 };
 
-static LISTED: Block = Block { path: "backends", doc: "", on: On::EVERYWHERE, keys: BACKEND_KEYS };
-
-/// An h3 backend needs keys that an SRV record does not have.
-const DISCOVERED_PROTOCOLS: &[&str] = &["tcp", "h1", "h2"];
+static LISTED: Block =
+    Block { path: "backends", doc: "One of them.", on: On::EVERYWHERE, keys: &BACKEND_KEYS };

@@ -74,3 +74,61 @@ fn keys_for_listeners_that_are_refused_pass_by_themselves() {
     let text = format!("[runtime]\nmax_requests_per_h3_connection = 5\n{H1}{BACKEND}");
     assert_eq!(refused(&text), [""; 0]);
 }
+
+/// What is said of `lines` in `[pools.web]`, which one h1 listener uses.
+fn refused_of_pool(lines: &str) -> Vec<String> {
+    let pool = "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n";
+    refused(&format!("{H1}pool = \"web\"\n[pools.web]\n{lines}\n{pool}"))
+}
+
+#[test]
+fn a_pool_with_plain_backends_is_built() {
+    assert_eq!(refused_of_pool(""), [""; 0]);
+    assert_eq!(refused_of_pool("policy = \"round_robin\""), [""; 0]);
+    let backends =
+        "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nweight = 3\npriority = 0\nprotocol = \"h2\"\n";
+    assert_eq!(refused(&format!("{H1}pool = \"web\"\n{backends}")), [""; 0]);
+}
+
+#[test]
+fn every_other_rule_of_a_pool_is_refused_once() {
+    assert_eq!(
+        refused_of_pool("policy = \"random\""),
+        ["lb.toml:6: pools.web.policy = \"random\": not built yet: policies other than round_robin"]
+    );
+    for line in [
+        "policy = \"maglev\"",
+        "hash_key = \"connection_id\"",
+        "hash_balance_factor = 0",
+        "maglev_table_size = 65537",
+        "ring_points_per_weight = 160",
+        "panic_threshold_percent = 50",
+        "slow_start_ms = 0",
+        "ewma_decay_ms = 10000",
+        "sticky = {}",
+        "health = { type = \"tcp\" }",
+        "outlier = {}",
+        "limits = {}",
+        "retry = {}",
+        "discovery = { file = \"a\" }",
+    ] {
+        assert_eq!(refused_of_pool(line).len(), 1, "{line}");
+    }
+    assert_eq!(refused(&format!("{H1}{BACKEND}priority = 1\n")).len(), 1);
+    assert_eq!(refused(&format!("{H1}{BACKEND}priority = 0\n")), [""; 0]);
+}
+
+#[test]
+fn http_3_backends_of_a_pool_only_where_http_is_read() {
+    let users = |protocols: &[&str]| {
+        let h3 =
+            "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nprotocol = \"h3\"\ntls_ca_path = \"ca\"\n";
+        let listeners = protocols.iter().enumerate().map(|(number, protocol)| {
+            format!(
+                "[[listeners]]\naddress = \"0.0.0.0:{number}\"\nprotocol = \"{protocol}\"\npool = \"web\"\n"
+            )
+        });
+        refused(&format!("{}{h3}", listeners.collect::<String>())).len()
+    };
+    assert_eq!([users(&["tcp"]), users(&["h1"]), users(&["tcp", "h1"])], [0, 1, 1]);
+}

@@ -34,7 +34,13 @@ impl Exchange {
             true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
             false => None,
         };
-        let picked = pool.balance.pick(self.now.into_std(), key, |at| !self.failed.contains(&at));
+        let now = self.now.into_std();
+        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
+        let picked = stuck_to
+            .filter(|at| !self.failed.contains(at))
+            .and_then(|at| pool.balance.pick_again(now, at))
+            .or_else(|| pool.balance.pick(now, key, |at| !self.failed.contains(&at)));
+        self.moves = pool.sticky.is_some() && picked != stuck_to;
         let Some(at) = picked else { return self.unavailable(cx, front) };
         let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
         self.leave_member(None);

@@ -90,6 +90,9 @@ impl Exchange {
             response,
             backend_status,
             heard,
+            member,
+            moves,
+            pool,
             pipe,
             front_stall,
             back_stall,
@@ -103,6 +106,10 @@ impl Exchange {
             ..
         } = self;
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
+        let set_cookie = match member {
+            Some((at, _)) if *moves => settings.pool(*pool).and_then(|pool| pool.sticky.as_ref()?.line(*at)),
+            _ => None,
+        };
         for _ in 0..ROUNDS {
             let mut moved = false;
             if back_stall.is_on() {
@@ -168,6 +175,7 @@ impl Exchange {
                     settings,
                     request,
                     service,
+                    set_cookie,
                     now: *now,
                 };
                 let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);

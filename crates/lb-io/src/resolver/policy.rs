@@ -43,16 +43,23 @@ mod tests {
         for address in ["0.0.0.0", "0.1.2.3", "::", "255.255.255.255", "224.0.0.1", "ff02::1"] {
             assert!(refused(address, true).is_some(), "{address}");
         }
-        for address in
-            ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "febf::1", "fd00:ec2::254", "100.100.100.200"]
-        {
+        for address in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
+        ] {
             assert!(refused(address, true).is_some(), "{address}");
         }
         for address in ["127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(refused(address, true), None, "{address}");
             assert_eq!(refused(address, false), Some("loopback address"), "{address}");
         }
-        for address in ["10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
+        for address in
+            ["10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "8.8.8.8", "fd00::1", "2001:db8::1"]
+        {
             assert_eq!(refused(address, false), None, "{address}");
         }
     }

@@ -90,9 +90,9 @@ mod tests {
     use super::*;
 
     fn read(records: &[(u16, u16, u16, &str)]) -> Result<Vec<(u16, String)>, String> {
-        let all = records.iter().map(|(priority, weight, port, target)| {
-            (*priority, *weight, *port, (*target).to_owned())
-        });
+        let all = records
+            .iter()
+            .map(|(priority, weight, port, target)| (*priority, *weight, *port, (*target).to_owned()));
         let records = usable(all)?;
         let text = |record: ServiceRecord| (record.priority, format!("{}:{}", record.host, record.port));
         Ok(records.into_iter().map(text).collect())
