@@ -52,6 +52,7 @@ fn every_family_is_exposed_with_help_and_type() {
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");
     metrics.reload_applied.declare(&["listeners.backends"]);
+    metrics.discovery_failures.keep(&["web"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
     let scraped = scrape(&metrics);
     for family in FAMILIES {
