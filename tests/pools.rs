@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "pools/admin.rs"]
+mod admin;
 #[path = "pools/c_04.rs"]
 mod c_04;
 #[path = "pools/health.rs"]
@@ -11,6 +13,8 @@ mod health;
 mod health_grpc;
 #[path = "pools/health_rig.rs"]
 mod health_rig;
+#[path = "pools/membership.rs"]
+mod membership;
 #[path = "pools/outlier.rs"]
 mod outlier;
 #[path = "pools/policies.rs"]
@@ -57,6 +61,21 @@ fn main() {
         c_04::a_trickle_ends_with_the_probe,
         c_04::flapping_changes_nothing,
         c_04::other_ends,
+        admin::backends_are_shown_as_they_stand,
+        admin::c_08_changes_need_a_token_in_force,
+        admin::backends_come_and_go_under_traffic,
+        admin::a_drained_backend_finishes_what_it_has,
+        admin::weights_move_the_shares,
+        admin::wrong_requests_change_nothing,
+        admin::a_reload_keeps_what_the_file_does_not_name,
+        admin::tcp_connections_outlive_the_removal,
+        membership::a_file_is_followed,
+        membership::a_file_that_is_wrong_changes_nothing,
+        membership::srv_records_are_followed,
+        membership::c_03_last_good_records_outlive_the_name,
+        membership::c_03_names_lead_neither_here_nor_to_the_keeper,
+        membership::counts_survive_a_change_of_the_set,
+        membership::sources_come_and_go_with_reloads,
     ];
     cases.extend([
         Case::new(

@@ -37,7 +37,6 @@ const NOT_BUILT: &[Missing] = &[
     missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
     missing("pools.NAME", "limits", When::Set, "limits of a backend"),
     missing("pools.NAME", "retry", When::Set, "retry rules of a pool"),
-    missing("pools.NAME", "discovery", When::Set, "discovery of backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("runtime", "xdp_interface", When::Set, "XDP"),

@@ -32,7 +32,8 @@ pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics,
 };
 pub use values::{
-    Counter, Gauge, Histogram, MAX_BOUNDS, PerWorker, SharedCounter, SharedCounters, SharedGauge,
+    Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
+    SharedGauge,
 };
 
 use scrape::Scrape;
@@ -61,6 +62,8 @@ pub struct Metrics {
     pub dns_cache_entries: SharedGauge,
     /// `dns_failures_total`.
     pub dns_failures: SharedCounter,
+    /// `discovery_failures_total`, by pool.
+    pub discovery_failures: NamedCounters,
     /// `shutdown_aborted_connections_total`.
     pub shutdown_aborted_connections: SharedCounter,
     /// `shutdown_listener_cancel_timeout_total`.
@@ -95,6 +98,7 @@ impl Metrics {
             dns_cache_misses: SharedCounter::default(),
             dns_cache_entries: SharedGauge::default(),
             dns_failures: SharedCounter::default(),
+            discovery_failures: NamedCounters::default(),
             shutdown_aborted_connections: SharedCounter::default(),
             shutdown_listener_cancel_timeouts: SharedCounter::default(),
             shutdown_inflight_drain_timeouts: SharedCounter::default(),
@@ -299,6 +303,9 @@ impl Metrics {
         }
         scrape.gauge(&families::DNS_CACHE_ENTRIES, &[], self.dns_cache_entries.value() as f64);
         scrape.gauge(&families::RELOAD_VERSION, &[], self.reload_version.value() as f64);
+        for (pool, count) in self.discovery_failures.values() {
+            scrape.counter(&families::DISCOVERY_FAILURES, &[&pool], count);
+        }
         for (family, counters) in [
             (&families::RELOAD_APPLIED, &self.reload_applied),
             (&families::RELOAD_RESTART_REQUIRED, &self.reload_restart_required),

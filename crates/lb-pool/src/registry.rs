@@ -53,8 +53,12 @@ impl Registry {
         let from: Vec<Option<usize>> = members.iter().map(|(key, ..)| position(key)).collect();
         let taken =
             |at: &usize| old.and_then(|old| old.members.get(*at)).map(|(member, _)| Arc::clone(member));
+        let workers = self.workers;
         let list = members.iter().zip(&from).zip(seed..).map(|(((key, weight, priority), from), seed)| {
-            let member = from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone())));
+            let member = from
+                .as_ref()
+                .and_then(taken)
+                .unwrap_or_else(|| Arc::new(joining(old.map(Arc::as_ref), key, workers)));
             let mut live = member.live();
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
@@ -86,7 +90,7 @@ impl Registry {
             _ => Meters::default(),
         };
         let (name, settings) = (name.to_owned(), settings.clone());
-        let pool = SharedPool::new(name.clone(), settings, list, ejector, self.workers, meters, now);
+        let pool = SharedPool::new(name.clone(), settings, list, ejector, meters, now);
         let pool = Arc::new(pool);
         self.pools.insert(name, Arc::clone(&pool));
         pool
@@ -115,6 +119,25 @@ impl Registry {
         pools.sort_by(|a, b| a.name.cmp(&b.name));
         pools
     }
+}
+
+/// A member that is new. What an operator has said of all other addresses of its backend holds for it too.
+fn joining(old: Option<&SharedPool>, key: &MemberKey, workers: usize) -> Member {
+    let member = Member::new(key.clone(), workers);
+    let members = old.map_or(&[][..], |old| &old.members);
+    let mut kin = members.iter().map(|(member, _)| member).filter(|other| other.key.backend == key.backend);
+    if let Some(first) = kin.next() {
+        let told = |member: &Member| {
+            let live = member.live();
+            (live.draining, live.weight)
+        };
+        let first = told(first);
+        if kin.all(|other| told(other) == first) {
+            let mut live = member.live();
+            (live.draining, live.weight) = first;
+        }
+    }
+    member
 }
 
 fn is_same(old: &SharedPool, settings: &PoolSettings, members: &[(MemberKey, u32, u32)]) -> bool {

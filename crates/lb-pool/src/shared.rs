@@ -46,8 +46,6 @@ pub struct SharedPool {
     /// Its members with what the configuration says of each. Workers know them by position.
     pub members: Vec<(Arc<Member>, MemberSpec)>,
     ejector: Mutex<Ejector>,
-    /// For each worker, what it counts of each member; empty without outlier detection.
-    tallies: Vec<Vec<Tally>>,
     /// The sums of those when they were looked at last, and when they are looked at next.
     looked: Mutex<(Vec<Counts>, Instant)>,
     /// Changes whenever what is known has changed.
@@ -82,21 +80,16 @@ impl SharedPool {
         settings: PoolSettings,
         members: Vec<(Arc<Member>, MemberSpec)>,
         ejector: Ejector,
-        workers: usize,
         meters: Meters,
         now: Instant,
     ) -> Self {
-        let tallies = match &settings.outlier {
-            Some(_) => (0..workers).map(|_| members.iter().map(|_| Tally::default()).collect()).collect(),
-            None => Vec::new(),
-        };
-        let looked = (vec![Counts::default(); members.len()], now + interval_of(&settings));
+        let counts = members.iter().map(|(member, _)| member.counts()).collect();
+        let looked = (counts, now + interval_of(&settings));
         let pool = Self {
             name,
             settings,
             members,
             ejector: Mutex::new(ejector),
-            tallies,
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),
             meters,
@@ -131,7 +124,7 @@ impl SharedPool {
 
     #[inline]
     pub(crate) fn tally(&self, worker: usize, at: usize) -> Option<&Tally> {
-        self.tallies.get(worker)?.get(at)
+        self.members.get(at)?.0.tally(worker)
     }
 
     /// Takes back members whose time is over and, once in each interval, puts aside those that stand out. To be called at
@@ -145,11 +138,7 @@ impl SharedPool {
             return;
         }
         *next = now + outlier.interval;
-        let sums = (0..self.members.len()).map(|at| {
-            let counts = self.tallies.iter().filter_map(|tallies| tallies.get(at)).map(Tally::counts);
-            counts.fold(Counts::default(), Counts::plus)
-        });
-        let sums: Vec<Counts> = sums.collect();
+        let sums: Vec<Counts> = self.members.iter().map(|(member, _)| member.counts()).collect();
         let ejector = self.ejector();
         let windows: Vec<(Counts, bool)> = sums
             .iter()
@@ -333,6 +322,8 @@ impl SharedPool {
         let ejector = self.ejector();
         let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
             let live = member.live();
+            let counts = member.counts();
+            let (requests_running, connections) = member.running();
             Report {
                 backend: member.key.backend.clone(),
                 address: member.key.address,
@@ -347,6 +338,11 @@ impl SharedPool {
                 },
                 probation: ejector.standing(at, now) == Standing::Probation,
                 ejections: ejector.ejections(at),
+                requests_running,
+                connections,
+                requests: counts.requests,
+                failures: counts.failures,
+                mean_latency: mean(&counts),
             }
         });
         reports.collect()
@@ -376,6 +372,21 @@ pub struct Report {
     pub probation: bool,
     /// How often it was put aside.
     pub ejections: u64,
+    /// Requests, or connections that carry bytes without a protocol, that it serves now.
+    pub requests_running: u64,
+    /// Connections to it that live as long as what they carry.
+    pub connections: u64,
+    /// Requests and connections that it was given and that have ended, since it came to be a member.
+    pub requests: u64,
+    /// Those that it failed.
+    pub failures: u64,
+    /// The mean time to the head of a response, or to a connection; `None` before the first.
+    pub mean_latency: Option<Duration>,
+}
+
+fn mean(counts: &Counts) -> Option<Duration> {
+    let nanos = counts.latency.as_nanos().checked_div(u128::from(counts.timed))?;
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 fn interval_of(settings: &PoolSettings) -> Duration {

@@ -84,16 +84,25 @@ impl WorkerPool {
     #[inline]
     pub fn begin(&self, at: usize) {
         self.balancer.borrow_mut().begin(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.begin();
+        }
     }
 
     /// A connection to the member at `at` was opened that lives as long as what it carries.
     pub fn opened(&self, at: usize) {
         self.balancer.borrow_mut().opened(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.open();
+        }
     }
 
     /// It was closed.
     pub fn closed(&self, at: usize) {
         self.balancer.borrow_mut().closed(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.close();
+        }
     }
 
     /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of

@@ -238,6 +238,10 @@ static DISCOVERY: Block = Block {
             "A name with SRV records, such as `_http._tcp.example.org`: they say host, port, priority and weight of each backend.",
         ),
         Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
+        Key::flag("allow_loopback", false).live(
+            "Whether the names of `srv` may lead to this machine itself. The records say the port too, so that whoever can forge one could \
+             otherwise reach what listens only here (attack C-03).",
+        ),
         Key::text("file", Text::Path).live(
             "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of \
              objects when its name ends with `.json`.",

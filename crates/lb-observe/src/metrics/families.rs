@@ -217,6 +217,8 @@ families! {
         DNS_CACHE_ENTRIES: Kind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
         DNS_FAILURES: Kind::Counter, "dns_failures_total", [], "lookups",
             "Lookups that failed. The last good answer stays in use.";
+        DISCOVERY_FAILURES: Kind::Counter, "discovery_failures_total", [configured("pool")], "looks",
+            "Looks at a pool's source of backends, file or SRV records, that failed. Its last good backends stay in use.";
     }
     "Reload" {
         RELOAD_SUCCEEDED: Kind::Counter, "config_reload_succeeded_total", [], "reloads",

@@ -54,6 +54,7 @@ fn every_family_is_exposed_with_help_and_type() {
     metrics.pool_backend("p", "b").set_healthy(Some(true));
     metrics.pool_backend("p", "b").set_ejected(Some(0));
     metrics.reload_applied.declare(&["listeners.backends"]);
+    metrics.discovery_failures.keep(&["web"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
     let scraped = scrape(&metrics);
     for family in FAMILIES {
