@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{self, MemberSpec, MemberState, hash};
+use lb_core::breaker::Limits;
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
 
 use crate::member::Member;
 use crate::tally::Tally;
+use crate::tries::Retry;
 
 /// What holds for a pool as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub struct PoolSettings {
     pub outlier: Option<Outlier>,
     /// When members are probed, where they are.
     pub health: Option<health::Settings>,
+    /// What each member is given at once.
+    pub limits: Limits,
+    /// Which requests are tried again; `None` leaves it to the listener.
+    pub retry: Option<Retry>,
 }
 
 /// When members that fail requests are put aside.
@@ -45,6 +51,8 @@ pub struct SharedPool {
     /// Its members with what the configuration says of each. Workers know them by position.
     pub members: Vec<(Arc<Member>, MemberSpec)>,
     ejector: Mutex<Ejector>,
+    /// How many share its limits.
+    pub(crate) workers: usize,
     /// For each worker, what it counts of each member; empty without outlier detection.
     tallies: Vec<Vec<Tally>>,
     /// The sums of those when they were looked at last, and when they are looked at next.
@@ -91,6 +99,7 @@ impl SharedPool {
             settings,
             members,
             ejector: Mutex::new(ejector),
+            workers,
             tallies,
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::health;
 use lb_core::outlier::{Analysis, EjectionSettings, Ending, StreakLimits};
+use lb_observe::metrics::PoolMetrics;
 use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, WorkerPool};
 
 fn settings() -> PoolSettings {
@@ -46,8 +47,12 @@ fn fail(pool: &WorkerPool, at: usize, times: usize, now: Instant) {
     }
 }
 
+fn worker(shared: &Arc<SharedPool>, index: usize, now: Instant) -> WorkerPool {
+    WorkerPool::new(Arc::clone(shared), index, now, None, Arc::new(PoolMetrics::new(2)))
+}
+
 fn two_workers(shared: &Arc<SharedPool>, now: Instant) -> (WorkerPool, WorkerPool) {
-    (WorkerPool::new(Arc::clone(shared), 0, now), WorkerPool::new(Arc::clone(shared), 1, now))
+    (worker(shared, 0, now), worker(shared, 1, now))
 }
 
 #[test]
