@@ -51,7 +51,7 @@ impl Registry {
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
                 (health, settings) => {
-                    *health = settings.map(|settings| health::Target::new(settings, now, seed))
+                    *health = settings.map(|settings| health::Target::new(settings, now, seed));
                 }
             }
             drop(live);

@@ -192,11 +192,8 @@ impl WorkerPool {
     #[must_use]
     pub fn take_hedge(&self, now: Instant) -> bool {
         let taken = self.tries.as_ref().is_some_and(|tries| tries.take(now));
-        if taken {
-            self.shard().hedges.inc()
-        } else {
-            self.shard().budget_exhausted.inc()
-        }
+        let counter = if taken { &self.shard().hedges } else { &self.shard().budget_exhausted };
+        counter.inc();
         taken
     }
 

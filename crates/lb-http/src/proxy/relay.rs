@@ -188,20 +188,17 @@ impl Exchange {
             } else if !response.done && (closing || !front_stall.is_on()) {
                 let was_tunnel = tunnel.is_some();
                 let room = front.room();
-                let again = match rules.filter(|_| response.status == 0) {
-                    Some(pool) => Some(Again {
-                        pool,
-                        attempt: Attempt {
-                            tries_left,
-                            idempotent: retry::is_idempotent(request.method()),
-                            body_consumed: upload.is_consumed() && !replay.is_whole(),
-                        },
-                        charged: &mut *charged,
-                        now: *now,
-                        withheld: None,
-                    }),
-                    None => None,
-                };
+                let again = rules.filter(|_| response.status == 0).map(|pool| Again {
+                    pool,
+                    attempt: Attempt {
+                        tries_left,
+                        idempotent: retry::is_idempotent(request.method()),
+                        body_consumed: upload.is_consumed() && !replay.is_whole(),
+                    },
+                    charged: &mut *charged,
+                    now: *now,
+                    withheld: None,
+                });
                 let mut sink = ToClient {
                     front: &mut *front,
                     response,
