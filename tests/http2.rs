@@ -7,6 +7,8 @@
 mod flow;
 #[path = "http2/heads.rs"]
 mod heads;
+#[path = "http2/late.rs"]
+mod late;
 #[path = "http2/lifetime.rs"]
 mod lifetime;
 #[path = "http2/messages.rs"]
@@ -15,6 +17,8 @@ mod messages;
 mod peers;
 #[path = "http2/rig.rs"]
 mod rig;
+#[path = "http2/shared.rs"]
+mod shared;
 #[path = "http2/streams.rs"]
 mod streams;
 
@@ -33,6 +37,7 @@ fn main() {
         messages::bodyless_answers,
         messages::close_delimited_answers,
         messages::error_answers,
+        messages::a_refused_head_request_gets_no_body,
         messages::early_answer_while_uploading,
         messages::requests_count_by_version,
         messages::both_versions_on_one_listener,
@@ -42,6 +47,7 @@ fn main() {
         heads::hop_by_hop_fields_stay_behind,
         heads::forwarding_fields,
         heads::host_and_authority,
+        heads::requests_without_host,
         heads::options_asterisk,
         heads::large_heads,
         heads::heads_over_the_limit_are_431,
@@ -61,9 +67,12 @@ fn main() {
         flow::refused_uploads_give_their_window_back,
         flow::readers_are_served_beside_those_that_do_not_read,
         flow::windows_follow_the_configuration,
+        flow::refusals_wait_for_the_windows,
+        flow::reading_goes_on_when_the_output_has_left,
         lifetime::drain_lets_running_streams_finish,
         lifetime::streams_after_goaway_are_not_processed,
         lifetime::drain_has_an_end,
+        lifetime::drain_ends_connections_that_have_said_nothing,
         lifetime::drain_lets_backends_go,
         lifetime::max_keepalive_requests_ends_a_connection,
         lifetime::keep_alive_pings_find_dead_clients,
@@ -74,6 +83,12 @@ fn main() {
         lifetime::goaway_of_a_backend_is_graceful,
         lifetime::goaway_in_a_crowd,
         lifetime::reload_leaves_connections_alone,
+        late::frames_beyond_our_goaway_are_ignored,
+        late::uploads_may_go_on_after_early_answers,
+        shared::what_clients_cancel_is_not_charged_to_the_backend,
+        shared::a_goaway_on_an_idle_connection_teaches_nothing,
+        shared::a_head_beyond_the_limit_costs_only_its_stream,
+        shared::connections_with_an_open_window_come_first,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

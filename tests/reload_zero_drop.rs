@@ -10,7 +10,7 @@ use testkit::load::Load;
 use testkit::pattern::Verifier;
 use testkit::websocket;
 use testkit::wire::Body;
-use testkit::{Backend, Config, Gateway, Listener, ms, request, seconds};
+use testkit::{Backend, Config, Gateway, Listener, Pool, ms, request, seconds};
 
 fn main() {
     let cases = vec![
@@ -18,6 +18,7 @@ fn main() {
         Case::new("new_backends_serve_old_connections", new_backends_serve_old_connections),
         Case::new("timeouts_change_on_old_connections", timeouts_change_on_old_connections),
         Case::new("weights_change_while_running", weights_change_while_running),
+        Case::new("named_pools_change_under_their_listeners", named_pools_change),
         Case::new("tcp_backends_change_without_touching_connections", tcp_backends_change),
         Case::new("tunnels_outlive_reloads", tunnels_outlive_reloads),
     ];
@@ -150,6 +151,40 @@ fn weights_change_while_running() {
         }
         assert_eq!(a.request_count() - before, turns * first as usize / (first + second) as usize);
     }
+}
+
+fn named_pools_change() {
+    let [old, new, other] = ["old", "new", "other"].map(Backend::standard);
+    let (first, second) = (Listener::h1(), Listener::h1());
+    let addresses = [first.address, second.address];
+    let base = Config::new().runtime("workers", 1);
+    let with = |web: Pool, api: Pool, of_second: &str| {
+        let second = second.clone().pool(of_second);
+        base.clone().listener(first.clone().pool("web")).listener(second).pool(web).pool(api)
+    };
+    let (web, api) = (Pool::named("web"), Pool::named("api").backend(other.address));
+    let of_old = web.clone().weighted(old.address, 3).weighted(new.address, 0);
+    let mut gateway = Gateway::start(with(of_old, api.clone(), "web"));
+    let mut clients = addresses.map(|address| testkit::Client::connect(address).unwrap());
+    let mut served = || clients.each_mut().map(|client| client.get("/").unwrap().text());
+    assert_eq!(served(), ["old", "old"]);
+    // Both listeners follow their pool on connections that are open.
+    let of_new = web.clone().backend(new.address);
+    apply(&mut gateway, with(of_new.clone(), api.clone(), "web"));
+    assert_eq!(served(), ["new", "new"]);
+    // One of them moves to the other pool, and a weight in it counts at once.
+    apply(&mut gateway, with(of_new.clone(), api.clone(), "api"));
+    assert_eq!(served(), ["new", "other"]);
+    apply(
+        &mut gateway,
+        with(of_new, Pool::named("api").weighted(other.address, 1).weighted(old.address, 4), "api"),
+    );
+    let before = old.request_count();
+    for _ in 0..20 {
+        assert_eq!(served()[0], "new");
+    }
+    assert_eq!(old.request_count() - before, 16);
+    gateway.wait_metric("config_reload_succeeded_total", &[], |v| v == 3.0);
 }
 
 fn tcp_backends_change() {

@@ -83,6 +83,7 @@ fn h1s_cases() -> Vec<Case> {
         h1s::kept_connections_serve_many_requests,
         h1s::the_end_of_a_connection_is_told_inside_tls,
         h1s_backends::a_backend_that_is_cut_off_has_not_ended,
+        h1s_backends::kept_connections_to_backends_end_well,
         h1s_changes::sessions_of_both_versions_survive_changes,
         h1s_rules::t_03_without_a_host_the_listeners_own_rules_hold,
         h1s_rules::t_03_a_misdirected_request_costs_its_connection_nothing,

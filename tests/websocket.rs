@@ -88,6 +88,7 @@ fn main() {
     cases.extend(testkit::cases![
         drain::a_tunnel_within_a_frame_is_told_when_it_ends,
         handshake::broken_handshakes_are_refused,
+        handshake::a_success_that_switches_nothing_opens_no_tunnel,
         handshake::a_backend_without_extended_connect_is_a_bad_gateway,
         limits::a_frame_may_take_as_long_as_its_receiver,
         limits::ends_are_counted,

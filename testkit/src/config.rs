@@ -179,6 +179,11 @@ impl Listener {
         self
     }
 
+    /// Sends the traffic to a pool with a name, which [`Config::pool`] adds.
+    pub fn pool(self, name: &str) -> Self {
+        self.key("pool", name)
+    }
+
     /// Takes all backends away.
     pub fn without_backends(mut self) -> Self {
         self.backends.clear();
@@ -200,6 +205,66 @@ impl Listener {
     }
 }
 
+/// One `[pools.NAME]` block with the blocks inside it.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    name: String,
+    keys: Keys,
+    blocks: BTreeMap<&'static str, Keys>,
+    backends: Vec<Keys>,
+}
+
+impl Pool {
+    /// A pool without backends. Listeners refer to it by [`Listener::pool`].
+    pub fn named(name: &str) -> Self {
+        Pool { name: name.to_owned(), keys: Keys::new(), blocks: BTreeMap::new(), backends: Vec::new() }
+    }
+
+    /// Sets a key of the pool.
+    pub fn key(mut self, key: &str, value: impl Toml) -> Self {
+        self.keys.insert(key.to_owned(), value.toml());
+        self
+    }
+
+    /// Sets a key of a block of the pool such as `health`.
+    pub fn block(mut self, block: &'static str, key: &str, value: impl Toml) -> Self {
+        self.blocks.entry(block).or_default().insert(key.to_owned(), value.toml());
+        self
+    }
+
+    /// Adds a backend.
+    pub fn backend(self, address: impl ToString) -> Self {
+        self.backend_with(address, &[])
+    }
+
+    /// Adds a backend with a weight.
+    pub fn weighted(self, address: impl ToString, weight: u32) -> Self {
+        self.backend_with(address, &[("weight", weight.toml())])
+    }
+
+    /// Adds a backend with more keys, whose values are TOML.
+    pub fn backend_with(mut self, address: impl ToString, extra: &[(&str, String)]) -> Self {
+        let mut keys = Keys::from([("address".to_owned(), address.to_string().toml())]);
+        keys.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        self.backends.push(keys);
+        self
+    }
+
+    fn render(&self, out: &mut String) {
+        let name = &self.name;
+        writeln!(out, "\n[pools.{name}]").unwrap();
+        write_keys(out, &self.keys);
+        for (block, keys) in &self.blocks {
+            writeln!(out, "[pools.{name}.{block}]").unwrap();
+            write_keys(out, keys);
+        }
+        for backend in &self.backends {
+            writeln!(out, "[[pools.{name}.backends]]").unwrap();
+            write_keys(out, backend);
+        }
+    }
+}
+
 /// A whole file. Starts with a short drain, no settling and an admin port, which nearly every test wants.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -207,13 +272,14 @@ pub struct Config {
     pub admin: SocketAddr,
     blocks: BTreeMap<String, Keys>,
     listeners: Vec<Listener>,
+    pools: Vec<Pool>,
 }
 
 impl Config {
     /// A file without listeners.
     pub fn new() -> Self {
         let admin = crate::ports::reserve();
-        Config { admin, blocks: BTreeMap::new(), listeners: Vec::new() }
+        Config { admin, blocks: BTreeMap::new(), listeners: Vec::new(), pools: Vec::new() }
             .block("observability", "metrics_bind", admin.to_string())
             .runtime("drain_timeout_ms", 500)
             .runtime("readiness_settle_ms", 0)
@@ -229,6 +295,13 @@ impl Config {
     /// The same file with other listeners.
     pub fn with_listener(mut self, listener: Listener) -> Self {
         self.listeners = vec![listener];
+        self
+    }
+
+    /// Adds a pool, in place of one of the same name.
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pools.retain(|known| known.name != pool.name);
+        self.pools.push(pool);
         self
     }
 
@@ -257,6 +330,9 @@ impl Config {
         }
         for listener in &self.listeners {
             listener.render(&mut out);
+        }
+        for pool in &self.pools {
+            pool.render(&mut out);
         }
         out
     }

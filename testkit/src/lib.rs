@@ -32,7 +32,7 @@ pub mod wire;
 
 pub use backend::Backend;
 pub use client::{Client, Response, request};
-pub use config::{Config, Listener};
+pub use config::{Config, Listener, Pool};
 pub use exchange::{Exchange, Origin, Version};
 pub use front::Front;
 pub use gateway::Gateway;

@@ -1,10 +1,12 @@
 //! Windows: what one side does not take, the other side does not lose.
 
 use crate::rig::{BOTH, Cell, Rig, config, listener};
+use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use testkit::h2::backend::Manners;
-use testkit::h2::{code, frame, setting};
+use testkit::h2::{Event, code, frame, hpack, setting};
 use testkit::{
     Gateway, H2Backend, H2Client, Listener, Origin, Usage, Version, eventually, ms, pattern, seconds,
 };
@@ -269,5 +271,102 @@ pub(crate) fn readers_are_served_beside_those_that_do_not_read() {
     std::thread::sleep(seconds(1));
     for _ in 0..4 {
         assert_eq!(rig.front().get("/").unwrap().text(), "one");
+    }
+}
+
+/// A refusal waits for the client's windows as any other answer does.
+pub(crate) fn refusals_wait_for_the_windows() {
+    let origin = Origin::standard(Version::H1, "one");
+    let listener = listener(&origin).http("max_request_body_bytes", 1000);
+    let gateway = Gateway::start(config().runtime("header_underscore_policy", "reject").listener(listener));
+    let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
+    let mut client = H2Client::connect_with(gateway.front(), &closed).unwrap();
+    for (method, field, status) in [
+        ("GET", ("under_score", "1"), 400),
+        ("POST", ("under_score", "1"), 400),
+        // The length that is announced decides, before a byte of the body.
+        ("POST", ("content-length", "2000"), 413),
+    ] {
+        let stream = client.open(method, "/upload", &[field], method == "GET").unwrap();
+        let head = client.head(stream).unwrap();
+        assert_eq!(head.get(":status"), Some(format!("{status}")), "{method}");
+        client.read_for(ms(300));
+        let waiting = &client.streams[&stream];
+        assert!(!waiting.is_over() && waiting.body.is_empty(), "{method} {status}: {waiting:?}");
+        client.credit(stream, 10).unwrap();
+        client.until("ten bytes", seconds(5), |c| c.streams[&stream].body.len() == 10).unwrap();
+        client.credit(stream, 1000).unwrap();
+        let answer = client.response(stream).unwrap_or_else(|e| panic!("{method} {status}: {e}"));
+        assert!(answer.text().starts_with(&status.to_string()), "{method} {status}: {}", answer.text());
+        let length = answer.head.as_ref().and_then(|head| head.get("content-length"));
+        assert_eq!(length, Some(answer.body.len().to_string()), "{method} {status}");
+    }
+    assert_eq!(origin.request_count(), 0);
+}
+
+/// While much output waits nothing is read. That ends with the output, also where all of it leaves in one write and the client, which has
+/// sent something meanwhile, waits for an answer to it.
+pub(crate) fn reading_goes_on_when_the_output_has_left() {
+    const STREAMS: usize = 240;
+    // Answers to all at once: their heads, which no window holds back, are more than may wait.
+    let backend = H2Backend::raw(move |reader, _| {
+        reader.wire.send(&frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 1000)]))?;
+        reader.wire.set_timeout(seconds(60));
+        // To the backend the large field is a reference to its table; to the client it is written out.
+        let large =
+            [hpack::block(&[(":status", "200")]), hpack::incremental("etag", "v".repeat(2000))].concat();
+        let block = [hpack::block(&[(":status", "200")]), hpack::indexed(hpack::FIRST_DYNAMIC)].concat();
+        let answer = |stream: u32| {
+            [frame::headers(stream, &block, false), frame::data(stream, [b'z'; 201], true)].concat()
+        };
+        let mut held = Vec::new();
+        loop {
+            match reader.event()? {
+                Event::Settings(_) => reader.wire.send(&frame::settings_ack())?,
+                Event::Headers { stream: 1, .. } => reader.wire.send(&frame::headers(1, &large, true))?,
+                Event::Headers { stream, .. } => {
+                    held.push(stream);
+                    if held.len() == STREAMS {
+                        let answers: Vec<u8> = held.drain(..).flat_map(answer).collect();
+                        reader.wire.send(&answers)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    let listener = Listener::h2c().h2_backend(backend.address);
+    let gateway = Gateway::start(config().runtime("workers", 1).listener(listener));
+    assert_eq!(gateway.get("/").status, 200);
+    for round in 0..3 {
+        let small = [(setting::INITIAL_WINDOW_SIZE, 200)];
+        let mut client = H2Client::connect_with(gateway.front(), &small).unwrap().withhold();
+        client.credit(0, 1 << 20).unwrap();
+        let mut streams: Vec<u32> =
+            (1..STREAMS).map(|_| client.open("GET", "/held", &[], true).unwrap()).collect();
+        // It goes on to send, so that something arrives while the output waits.
+        let mut writer = client.reader.wire.stream().try_clone().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let sender = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                writer.write_all(&frame::window_update(0, 1)).unwrap();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        streams.push(client.open("GET", "/held", &[], true).unwrap());
+        let first = |c: &H2Client| streams.iter().all(|stream| c.streams[stream].body.len() == 200);
+        let sent = client.until("the first window of each", seconds(10), first);
+        stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
+        sent.unwrap_or_else(|e| panic!("round {round}: {e}"));
+        client.send(frame::ping([7; 8])).unwrap();
+        // Long before a ping of the gateway's own would wake it.
+        let answered = client.until("an answer to PING", seconds(5), |c| !c.pongs.is_empty());
+        answered.unwrap_or_else(|e| panic!("round {round}: {e}"));
+        streams.iter().for_each(|stream| client.credit(*stream, 200).unwrap());
+        for stream in streams {
+            assert_eq!(client.response(stream).unwrap().body.len(), 201, "round {round}");
+        }
     }
 }

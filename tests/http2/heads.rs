@@ -1,6 +1,6 @@
 //! What becomes of fields on their way from one version to the other.
 
-use crate::rig::{CELLS, Rig};
+use crate::rig::{CELLS, Cell, Rig};
 use testkit::h2::hpack;
 use testkit::{Origin, Version};
 
@@ -177,6 +177,27 @@ pub(crate) fn host_and_authority() {
         }
         rig.origin.assert_clean();
     }
+}
+
+/// A request of HTTP/1.0 may name nobody: a backend that speaks HTTP/2 is told the same name as one that speaks HTTP/1.1.
+pub(crate) fn requests_without_host() {
+    let names = [Version::H1, Version::H2].map(|back| {
+        let cell = Cell { front: Version::H1, back };
+        let rig = Rig::standard(cell);
+        let mut client = rig.gateway.client();
+        client.send("GET /unnamed HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(client.response("GET").unwrap().text(), "one", "{cell:?}");
+        let seen = rig.origin.last_request();
+        assert_eq!(seen.headers.all("host").len(), usize::from(back == Version::H1), "{cell:?}");
+        rig.origin.assert_clean();
+        let own_name = match &rig.origin {
+            Origin::H1(backend) => backend.address.to_string(),
+            Origin::H2(backend) => backend.address.to_string(),
+        };
+        seen.authority.replace(&own_name, "the backend's own")
+    });
+    assert!(!names[0].is_empty());
+    assert_eq!(names[0], names[1]);
 }
 
 /// OPTIONS * is a target of its own, in both versions.

@@ -77,6 +77,22 @@ pub(crate) fn drain_has_an_end() {
     assert!(client.gone.is_some() && !client.streams[&slow].ended);
 }
 
+/// Before its first byte it is not known what a client speaks; a drain does not wait for that byte for as long as is allowed otherwise.
+pub(crate) fn drain_ends_connections_that_have_said_nothing() {
+    let origin = Origin::standard(Version::H1, "one");
+    let listener = listener(&origin).http("header_timeout_ms", 60_000);
+    let mut gateway = Gateway::start(config().runtime("drain_timeout_ms", 50_000).listener(listener));
+    let mut silent = gateway.client();
+    // Known to have been accepted: it came before one that was served.
+    assert_eq!(gateway.get("/").status, 200);
+    std::thread::sleep(ms(1200));
+    let mut late = gateway.client();
+    gateway.process.signal(SIGTERM);
+    silent.closed(seconds(5)).unwrap();
+    late.closed(seconds(5)).unwrap();
+    assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
+}
+
 /// A backend's connections are let go as well, with GOAWAY or at least with their end.
 pub(crate) fn drain_lets_backends_go() {
     let backend = H2Backend::start(|call| call.respond(200, &[], b"one"));

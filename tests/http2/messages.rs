@@ -269,6 +269,22 @@ pub(crate) fn error_answers() {
     }
 }
 
+/// The answer to a HEAD has no body, nor has a refusal (RFC 9110 §9.3.2): over HTTP/2, a DATA frame would break the protocol.
+pub(crate) fn a_refused_head_request_gets_no_body() {
+    for cell in CELLS {
+        let origin = Origin::standard(cell.back, "one");
+        let config = config().runtime("header_underscore_policy", "reject").listener(listener(&origin));
+        let gateway = Gateway::start(config);
+        let mut front = Front::connect(cell.front, gateway.front()).unwrap();
+        let answer = front.request("HEAD", "/", &[("under_score", "1")], b"").unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (400, ""), "{cell:?}");
+        if cell.front == Version::H2 {
+            // What follows a refusal on HTTP/1.1 is not read.
+            assert_eq!(front.get("/").unwrap().text(), "one", "{cell:?}");
+        }
+    }
+}
+
 pub(crate) fn early_answer_while_uploading() {
     for cell in CELLS {
         let rig = Rig::scripted(cell, |exchange| {

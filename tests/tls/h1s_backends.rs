@@ -5,7 +5,7 @@ use testkit::front::Upload;
 use testkit::process::SIGKILL;
 use testkit::tls::Bridge;
 use testkit::tools::Nginx;
-use testkit::{Backend, Front, Gateway, H2Backend, Listener, Usage, Version, pattern, seconds};
+use testkit::{Backend, Config, Front, Gateway, H2Backend, Listener, Usage, Version, pattern, seconds};
 
 use crate::site::{Site, VERSIONS};
 
@@ -194,6 +194,39 @@ pub(crate) fn a_backend_that_is_cut_off_has_not_ended() {
         inner.process.signal(SIGKILL);
         let next = front.piece();
         assert!(next.is_err(), "{alpn}: {next:?}");
+    }
+}
+
+/// A kept connection ends with close_notify whatever ends it: else its backend takes the end for a cut.
+pub(crate) fn kept_connections_to_backends_end_well() {
+    let site = Site::new();
+    let ca = site.rig.file("ca.pem");
+    for end in ["idle", "too old", "reload", "drain"] {
+        // It carries bytes, and counts connections that end without a word.
+        let carrier = Listener::tls(site.rig.files.path(), "s").backend(site.backend.address);
+        let inner = Gateway::start(Config::new().listener(carrier));
+        let listener = Listener::h1().backend_tls(inner.front(), "server.test", &ca);
+        let config = Config::new().runtime("workers", 1);
+        let config = match end {
+            "idle" => config.block("pool", "idle_timeout_ms", 300),
+            "too old" => config.block("pool", "max_age_ms", 300),
+            _ => config,
+        };
+        let mut outer = Gateway::start(config.listener(listener));
+        assert_eq!(outer.get("/").text(), "one", "{end}");
+        match end {
+            "reload" => {
+                let elsewhere = Listener::h1().at(outer.front()).backend(site.backend.address);
+                let changed = outer.config.clone().with_listener(elsewhere);
+                assert!(matches!(outer.reload(changed), testkit::gateway::Reload::Complete(_)));
+            }
+            "drain" => assert_eq!(outer.stop(seconds(10)), 0),
+            _ => {}
+        }
+        inner.wait_metric("tls_handshakes_total", &[("result", "full")], |n| n == 1.0);
+        inner.wait_metric("connections_inflight", &[], |n| n == 0.0);
+        let cut = inner.metric("tls_faults_total", &[("reason", "truncated")]);
+        assert_eq!(cut, 0.0, "{end}: without close_notify");
     }
 }
 

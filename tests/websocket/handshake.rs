@@ -2,7 +2,7 @@
 
 use crate::attacks::FIELDS;
 use testkit::peers::scenario;
-use testkit::{Backend, Config, Gateway, Listener, request};
+use testkit::{Backend, Config, Gateway, H2Client, Listener, request};
 
 /// What no server could agree to does not reach one.
 pub(crate) fn broken_handshakes_are_refused() {
@@ -54,6 +54,29 @@ pub(crate) fn a_wrong_proof_is_not_passed_on() {
     let seen = run("/wrong");
     assert_eq!(seen["status"], 502, "{seen}");
     assert_eq!(gateway.metric("upstream_rejected_total", &[("reason", "websocket_handshake")]), 1.0);
+}
+
+/// To a client of HTTP/2 any 2xx opens the tunnel (RFC 8441 §5); from a backend of HTTP/1.1 only 101 does. What it answers instead must not
+/// be taken for one.
+pub(crate) fn a_success_that_switches_nothing_opens_no_tunnel() {
+    for (status, body) in [(200, "hello"), (204, ""), (299, "hello")] {
+        let backend = Backend::start(move |conn| {
+            conn.request()?;
+            let length =
+                if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+            conn.send(format!("HTTP/1.1 {status} Fine\r\n{length}\r\n{body}"))
+        });
+        let gateway =
+            Gateway::start(Config::new().listener(Listener::h2c().websocket().backend(backend.address)));
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        let connect = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+        let stream = client.open("CONNECT", "/", &connect, false).unwrap();
+        assert_eq!(client.over(stream).unwrap().status(), 502, "{status}");
+        assert_eq!(backend.last_request().header("upgrade").as_deref(), Some("websocket"), "{status}");
+        let rejected = gateway.metric("upstream_rejected_total", &[("reason", "websocket_handshake")]);
+        assert_eq!(rejected, 1.0, "{status}");
+        assert_eq!(client.goaways, [], "{status}");
+    }
 }
 
 /// A backend that speaks HTTP/2 has to offer it (RFC 8441 §3).

@@ -12,7 +12,7 @@ use std::ops::Range;
 pub(crate) use source::Source;
 pub(crate) use typo::near;
 pub(crate) use view::View;
-pub(crate) use walk::parse;
+pub(crate) use walk::{check_size, parse, parse_as};
 
 use crate::config::HostPort;
 use crate::schema::Block;

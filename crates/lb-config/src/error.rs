@@ -62,6 +62,12 @@ impl Errors {
         Self { shown: all, omitted }
     }
 
+    /// The same about a text that is not the one that people wrote.
+    pub(crate) fn without_lines(mut self) -> Self {
+        self.shown.iter_mut().for_each(|error| error.line = None);
+        self
+    }
+
     /// The errors one by one.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.shown.iter()

@@ -5,6 +5,7 @@
 mod config;
 mod document;
 mod error;
+mod list;
 mod not_built;
 mod plan;
 mod read;
@@ -23,5 +24,6 @@ pub use config::{
     Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
+pub use list::{ListFormat, parse_backends};
 pub use plan::{Change, Plan};
 pub use render::render_config_md;

@@ -34,7 +34,6 @@ const NOT_BUILT: &[Missing] = &[
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME", "sticky", When::Set, "sticky cookies"),
     missing("pools.NAME", "health", When::Set, "active health checks"),
     missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
     missing("pools.NAME.retry", "hedge_percentile", When::Set, "hedged requests"),
@@ -53,12 +52,27 @@ const fn missing(block: &'static str, key: &'static str, when: When, what: &'sta
     Missing { block, key, when, what }
 }
 
-/// Everything in the file that is refused, in the order of the file.
+/// Everything in a configuration that is refused, in the order of the file.
 pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
+    find_in(root, None, &pool::users(root), source)
+}
+
+/// The same in a list of backends, which may come to stand behind any listener.
+pub(crate) fn find_in_list(list: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
+    find_in(list, Some(Protocol::H1), &HashMap::new(), source)
+}
+
+fn find_in(
+    root: View<'_>,
+    protocol: Option<Protocol>,
+    users: &HashMap<&str, Vec<Protocol>>,
+    source: &Source<'_>,
+) -> Vec<ConfigError> {
     let mut found: Vec<ConfigError> = Vec::new();
-    let users = pool::users(root);
-    visit(root, None, &users, &mut |view, protocol| {
-        for missing in NOT_BUILT.iter().filter(|missing| missing.block == view.block.path) {
+    visit(root, protocol, users, &mut |view, protocol| {
+        let block = if view.block.path == "backends" { "pools.NAME.backends" } else { view.block.path };
+        let has = |missing: &&Missing| missing.block == block && view.block.key(missing.key).is_some();
+        for missing in NOT_BUILT.iter().filter(has) {
             if missing.when.applies(view, missing.key, protocol) {
                 let problem = format!("not built yet: {}", missing.what);
                 found.push(source.error_about(view, missing.key, problem));

@@ -7,7 +7,7 @@ mod process;
 mod resilience;
 mod tls;
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
 use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
@@ -24,6 +24,14 @@ pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Erro
         }
         _ => Err(Errors::new(report.errors)),
     }
+}
+
+/// The backends of a list outside the configuration.
+pub(crate) fn backends(list: View<'_>, source: &Source<'_>) -> Result<Vec<Backend>, Errors> {
+    let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
+    let backends = backend::all(list, &mut report).unwrap_or_default();
+    report.errors.extend(not_built::find_in_list(list, source));
+    if report.errors.is_empty() { Ok(backends) } else { Err(Errors::new(report.errors)) }
 }
 
 /// What the rules have found so far.

@@ -9,8 +9,10 @@ use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
 /// The whole of CONFIG.md.
 pub fn render_config_md() -> String {
     let mut page = String::from(INTRODUCTION);
-    for block in blocks() {
-        section(&mut page, block);
+    let all = blocks();
+    for (index, block) in all.iter().enumerate() {
+        let before = all.iter().take(index);
+        section(&mut page, block, before.copied().find(|other| std::ptr::eq(other.keys, block.keys)));
     }
     page.push_str("## Not built yet\n\n");
     page.push_str(NOT_BUILT_YET);
@@ -30,12 +32,17 @@ pub fn render_config_md() -> String {
     page
 }
 
-fn section(page: &mut String, block: &Block) {
+/// One block. `same` is another one, further up, that has the same keys.
+fn section(page: &mut String, block: &Block, same: Option<&Block>) {
     if block.path.is_empty() {
         line_of(page, format_args!("## Blocks\n\n{}\n", block.doc));
         return;
     }
     line_of(page, format_args!("### `{}`\n\n{}{}\n", block.header(), block.doc, where_it_stands(block)));
+    if let Some(same) = same {
+        line_of(page, format_args!("Its keys are those of `{}`.\n", same.header()));
+        return;
+    }
     page.push_str("| Key | Type | Default | Allowed | Reload | Meaning |\n|---|---|---|---|---|---|\n");
     for key in block.keys {
         let Some(kind) = type_of(&key.kind) else { continue };
@@ -142,6 +149,7 @@ refuse a file that uses them, because no accepted setting is ever ignored.
 const EXAMPLES: &[(&str, &str, &str)] = &[
     ("tcp", "tcp.toml", include_str!("../../../config/examples/tcp.toml")),
     ("h1", "h1-limits.toml", include_str!("../../../config/examples/h1-limits.toml")),
+    ("h1: a pool", "h1-pool.toml", include_str!("../../../config/examples/h1-pool.toml")),
     ("tls", "tls.toml", include_str!("../../../config/examples/tls.toml")),
     ("h1s", "h1s.toml", include_str!("../../../config/examples/h1s.toml")),
     ("quic: HTTP/3", "quic-h3.toml", include_str!("../../../config/examples/quic-h3.toml")),

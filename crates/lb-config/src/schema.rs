@@ -7,7 +7,7 @@ mod process;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
-pub(crate) use pool::POOLS;
+pub(crate) use pool::{LIST, POOLS};
 pub(crate) use text::{Text, read_statuses};
 
 use crate::config::Protocol;
@@ -82,7 +82,7 @@ pub(crate) fn blocks() -> Vec<&'static Block> {
 }
 
 const REPEATED: &[&str] =
-    &["listeners", "listeners.tls.certificates", "listeners.backends", "pools.NAME.backends"];
+    &["listeners", "listeners.tls.certificates", "listeners.backends", "pools.NAME.backends", "backends"];
 
 /// The file.
 pub(crate) static ROOT: Block = Block {

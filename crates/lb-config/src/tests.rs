@@ -2,6 +2,7 @@
 
 mod accepted;
 mod keys;
+mod list;
 mod not_built;
 mod plan;
 mod rejected;

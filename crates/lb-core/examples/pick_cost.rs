@@ -72,7 +72,7 @@ fn measure(policy: Policy, members: usize, mixed: bool) -> Costs {
     let settings = Settings { policy, ..Settings::default() };
     let mut balancer = Balancer::new(settings.clone(), &specs, 1, now);
     let picks: usize = match policy {
-        Policy::LeastConnections | Policy::LeastRequest | Policy::Rendezvous => 2_000,
+        Policy::Rendezvous => 2_000,
         _ => 200_000,
     };
     let keys: Vec<u64> = (0..picks as u64).map(|number| hash::bytes(&number.to_le_bytes())).collect();

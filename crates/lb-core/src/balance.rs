@@ -8,6 +8,7 @@
 mod balancer;
 mod ewma;
 pub mod hash;
+mod least;
 mod level;
 mod load;
 mod maglev;
@@ -35,10 +36,9 @@ pub enum Policy {
     RoundRobin,
     /// By chance.
     Random,
-    /// The one with the fewest open connections for its weight ([`Balancer::opened`]), then the fewest live requests. Looks at all
-    /// members.
+    /// The one with the fewest open connections for its weight ([`Balancer::opened`]), then the fewest live requests.
     LeastConnections,
-    /// The one with the fewest live requests for its weight ([`Balancer::begin`]). Looks at all members.
+    /// The one with the fewest live requests for its weight ([`Balancer::begin`]).
     LeastRequest,
     /// Of two drawn by chance, the one with fewer live requests for its weight.
     P2c,

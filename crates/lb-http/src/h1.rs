@@ -12,5 +12,5 @@ pub mod request;
 pub mod response;
 mod wire;
 
-pub(crate) use connection::serve;
+pub(crate) use connection::{FIRST_REQUEST, serve};
 pub(crate) use encode::request as encode_request;

@@ -27,3 +27,7 @@ pub(crate) use server::serve;
 
 /// Frames that one header block may take (attack H2-03).
 pub(crate) const MAX_BLOCK_FRAMES: u32 = 16;
+
+/// Bytes of a backend's header block that are decoded even though fewer may pass. A larger block ends the connection, and so the requests
+/// of others on it (attack H2-13).
+const MAX_RESPONSE_BLOCK: usize = 256 * 1024;

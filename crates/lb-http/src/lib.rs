@@ -21,4 +21,5 @@ mod session;
 pub mod upstream;
 
 pub use serve::{Serving, serve};
+mod sticky;
 pub mod websocket;

@@ -105,6 +105,8 @@ pub struct Exchange {
     tunnel: Option<Box<Tunnel>>,
     /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
     backend_status: Option<u16>,
+    /// The member is another than the one that the client's cookie stands for: it gets a new one.
+    moves: bool,
     /// When the head of its response came.
     heard: Option<Instant>,
     /// What the attempt says of the member.
@@ -224,6 +226,7 @@ impl Exchange {
             response: Response::default(),
             tunnel: None,
             backend_status: None,
+            moves: false,
             heard: None,
             verdict: Verdict::Status,
             pipe: None,

@@ -2,14 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use lb_core::head::Version;
-use lb_io::ConnectionGuard;
+use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_security::Stream;
+use tokio::time::{Instant, sleep_until};
 
+use crate::h1::FIRST_REQUEST;
 use crate::h2::frame::preface::PREFACE;
 use crate::proxy::Client;
 use crate::rules::Hop;
@@ -37,7 +39,7 @@ pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, servi
         return speak(version, stream, Vec::new(), client, guard, service);
     }
     Box::pin(async move {
-        let Some(early) = first_bytes(&mut stream, &service).await else { return };
+        let Some(early) = first_bytes(&mut stream, &guard, &service).await else { return };
         let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
         let client = client(peer, version, None, &service);
         speak(version, stream, early, client, guard, service).await;
@@ -75,22 +77,33 @@ fn client(address: SocketAddr, version: Version, session: Option<Rc<Session>>, s
     Client { address, hop, session }
 }
 
-/// Reads until it is clear whether the client begins with the preface; `None` when it sends nothing, or hangs up.
-async fn first_bytes(stream: &mut Stream, service: &Rc<Service>) -> Option<Vec<u8>> {
+/// Reads until it is clear whether the client begins with the preface; `None` when there is nothing to serve: it sends nothing, or hangs up,
+/// or the process ends.
+async fn first_bytes(stream: &mut Stream, guard: &ConnectionGuard, service: &Rc<Service>) -> Option<Vec<u8>> {
+    let since = Instant::now();
+    let within = service.settings().http.header_timeout;
+    let sleep = pin!(sleep_until(since + within));
+    let mut deadline = Deadline::new(sleep);
     let mut bytes = Vec::new();
-    let read = poll_fn(|cx| {
+    poll_fn(|cx| {
+        guard.set_waker(cx.waker());
         let mut scratch = service.worker.io.scratch.borrow_mut();
-        loop {
-            match ready!(stream.poll_recv(cx, scratch.bytes_mut())) {
+        while let Poll::Ready(received) = stream.poll_recv(cx, scratch.bytes_mut()) {
+            match received {
                 Ok([]) | Err(_) => return Poll::Ready(None),
                 Ok(input) => bytes.extend_from_slice(input),
             }
             let n = bytes.len().min(PREFACE.len());
             if n == PREFACE.len() || bytes.get(..n) != PREFACE.get(..n) {
-                return Poll::Ready(Some(()));
+                return Poll::Ready(Some(std::mem::take(&mut bytes)));
             }
         }
-    });
-    let in_time = tokio::time::timeout(service.settings().http.header_timeout, read).await;
-    in_time.ok().flatten().map(|()| bytes)
+        let within = match guard.phase() {
+            Phase::Abort => return Poll::Ready(None),
+            Phase::Draining | Phase::Farewell if bytes.is_empty() => within.min(FIRST_REQUEST),
+            _ => within,
+        };
+        if deadline.poll(cx, since + within) { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
 }

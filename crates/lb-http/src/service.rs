@@ -13,13 +13,14 @@ use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
 use lb_pool::WorkerPool;
-use lb_security::ClientTls;
+use lb_security::{ClientTls, StickyKey};
 use tokio::time::Instant;
 
 use crate::h1::request::HeadLimits;
 use crate::h2::frame::BlockLimits;
 use crate::h2::{ClientSettings, MAX_BLOCK_FRAMES};
 use crate::proxy::{Exchange, TunnelLimits};
+use crate::sticky::Sticky;
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
 
 /// Bytes that a header block may take on the wire beyond what its list may take decoded: padding, and representations that are longer
@@ -126,6 +127,8 @@ pub struct Pool {
     pub balance: Rc<WorkerPool>,
     /// What of a request they are picked by, under a policy that follows a key.
     pub hash_key: HashKey,
+    /// The cookies that bring clients back to the member that served them.
+    pub(crate) sticky: Option<Sticky>,
     /// The member that is tried next while none can be reached, and when one was tried last.
     probe: Cell<(usize, Option<Instant>)>,
 }
@@ -157,6 +160,17 @@ pub struct ResolvedBackend {
     pub weight: u32,
     /// All its addresses.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// What a pool of the configuration has become.
+#[derive(Debug)]
+pub struct PoolParts<'a> {
+    /// Its backends with their addresses, in the order of the configuration.
+    pub backends: &'a [ResolvedBackend],
+    /// Who of those addresses is picked; its members are all of them, in order.
+    pub balance: Rc<WorkerPool>,
+    /// What signs its cookies, where it has any.
+    pub sticky: Option<&'a StickyKey>,
 }
 
 /// What becomes of `X-Client-Cert-Subject` and `X-Client-Cert-SHA256` in requests.
@@ -221,24 +235,29 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Builds what one worker needs from a validated configuration. `backends` are those of `listener`, in its order, and their addresses
-    /// the members of `balance`; `tls` says how one is reached inside TLS.
+    /// Builds what one worker needs from a validated configuration. `parts` are of the pool of `listener`; `tls` says how a backend is
+    /// reached inside TLS.
     pub fn new(
         config: &Config,
         listener: &Listener,
-        backends: &[ResolvedBackend],
-        balance: Rc<WorkerPool>,
+        parts: PoolParts<'_>,
         tls: impl Fn(&Backend) -> Option<Arc<ClientTls>>,
         upstreams: &Upstreams,
         metrics: &Metrics,
     ) -> Rc<Self> {
+        let PoolParts { backends, balance, sticky } = parts;
         let members = || {
             let pairs = listener.pool.backends.iter().zip(backends);
             pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
         };
+        let sticky = listener.pool.sticky.as_ref().zip(sticky).map(|(settings, key)| {
+            let identities = balance.shared().members.iter().map(|(_, spec)| spec.identity);
+            Sticky::new(settings, key, listener.pool.id.name(), identities)
+        });
         let pool = Pool {
             balance,
             hash_key: listener.pool.balance.hash_key.clone(),
+            sticky,
             probe: Cell::default(),
             members: members()
                 .map(|(backend, address)| Member {

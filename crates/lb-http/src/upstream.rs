@@ -47,6 +47,25 @@ struct Idle {
     place: Option<Place>,
 }
 
+impl Idle {
+    /// Ends the connection. Inside TLS the backend is told that this is the end, and no cut.
+    fn close(mut self) {
+        farewell(&mut self.stream);
+    }
+}
+
+/// Says that nothing follows on a connection that is to be closed.
+fn farewell(stream: &mut Stream) {
+    // Fails only where the backend has gone already.
+    let _ = stream.shutdown_write();
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.idle.get_mut().drain(..).for_each(Idle::close);
+    }
+}
+
 /// A connection taken from the pool.
 #[derive(Debug)]
 pub struct Reused {
@@ -128,8 +147,10 @@ impl Upstreams {
             }
             let dead = idle.pop();
             drop(idle);
-            drop(dead);
             self.count(-1);
+            if let Some(dead) = dead {
+                dead.close();
+            }
         }
     }
 
@@ -144,8 +165,11 @@ impl Upstreams {
         place: Option<Place>,
         now: Instant,
     ) {
-        if !endpoint.retired.get() {
-            endpoint.idle.borrow_mut().push(Idle { stream, born, since: now, place });
+        let idle = Idle { stream, born, since: now, place };
+        if endpoint.retired.get() {
+            idle.close();
+        } else {
+            endpoint.idle.borrow_mut().push(idle);
             self.count(1);
         }
     }
@@ -177,7 +201,13 @@ impl Upstreams {
                     stays
                 })
                 .collect();
-            idle.retain(|_| keep.pop().unwrap_or(false));
+            idle.retain_mut(|idle| {
+                let stays = keep.pop().unwrap_or(false);
+                if !stays {
+                    farewell(&mut idle.stream);
+                }
+                stays
+            });
             self.count(i64::try_from(idle.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
             true
         });
@@ -190,8 +220,9 @@ impl Upstreams {
             if let Some(endpoint) = endpoint.upgrade().filter(|_| !keep(key)) {
                 endpoint.retired.set(true);
                 endpoint.h2.retire();
-                let closed = std::mem::take(&mut *endpoint.idle.borrow_mut()).len();
-                self.count(-i64::try_from(closed).unwrap_or(0));
+                let closed = std::mem::take(&mut *endpoint.idle.borrow_mut());
+                self.count(-i64::try_from(closed.len()).unwrap_or(0));
+                closed.into_iter().for_each(Idle::close);
             }
         }
     }

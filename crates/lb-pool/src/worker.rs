@@ -94,6 +94,14 @@ impl WorkerPool {
         self.balancer.borrow_mut().pick(now, key, admits)
     }
 
+    /// The member at `at`, if it can be picked: for a client that is to come back to it.
+    pub fn pick_again(&self, now: Instant, at: usize) -> Option<usize> {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+        self.balancer.borrow().is_in_use(at).then_some(at)
+    }
+
     /// A request goes to the member at `at`.
     #[inline]
     pub fn begin(&self, at: usize) {

@@ -76,6 +76,11 @@ pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationL
     Ok(lists)
 }
 
+/// The bytes of a small file that its owner alone may read.
+pub(crate) fn secret(path: &Path) -> Result<Vec<u8>, TlsError> {
+    read(path, MAX_SMALL_FILE, true)
+}
+
 /// The bytes of a file of ticket keys.
 pub(crate) fn ticket_keys(path: &Path) -> Result<Vec<u8>, TlsError> {
     read(path, MAX_TICKET_FILE, true)

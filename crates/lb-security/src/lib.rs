@@ -14,6 +14,7 @@ mod error;
 mod failure;
 mod files;
 mod names;
+mod sticky;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use certificate::PeerCertificate;
 pub use client::ClientTls;
 pub use error::{Reason, TlsError};
 pub use failure::{Failure, failure_of};
+pub use sticky::StickyKey;
 pub use stream::TlsStream;
 pub use ticket::TicketRotator;
 pub use transport::Stream;

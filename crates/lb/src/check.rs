@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use lb_config::Config;
 
 use crate::gateway::Outcome;
+use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 
 /// A larger file is not a configuration (attack C-01).
@@ -17,6 +18,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
     let config = load(&read(path)?, path)?;
     Tls::load(&config)?;
     BackendsTls::load(&config, &BackendsTls::default())?;
+    StickyKeys::load(&config, &StickyKeys::default())?;
     let mut out = std::io::stdout().lock();
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
 use crate::gateway::Source;
+use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
 use crate::{names, pools};
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     pub(crate) text: String,
     /// What runs.
     pub(crate) snapshot: Arc<Snapshot>,
+    /// Keys of sticky cookies for what is published next.
+    pub(crate) sticky: StickyKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
@@ -130,7 +133,8 @@ impl Control {
         backends_tls: BackendsTls,
     ) {
         let pools = pools::of(&mut self.registry, &config, &backends);
-        let snapshot = Arc::new(Snapshot { config, backends, pools, backends_tls });
+        let snapshot =
+            Arc::new(Snapshot { config, backends, pools, backends_tls, sticky: self.sticky.clone() });
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.workers.order(|| Order::Apply(Arc::clone(&snapshot)));
         let listeners = snapshot.config.listeners.iter();
@@ -149,8 +153,18 @@ impl Control {
             log.reopen();
         }
         let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
+        match StickyKeys::load(&self.snapshot.config, &self.sticky) {
+            Ok(keys) => self.sticky = keys,
+            Err(error) => {
+                renewed.fail = renewed.fail.saturating_add(1);
+                tracing::error!(
+                    reason = format!("{error:#}"),
+                    "sticky key reload failed — keeping previous keys live"
+                );
+            }
+        }
         match BackendsTls::load(&self.snapshot.config, &BackendsTls::default()) {
-            Ok(backends_tls) if !backends_tls.is_empty() => {
+            Ok(backends_tls) if !backends_tls.is_empty() || self.sticky.has_files() => {
                 let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
                 self.publish(config, backends, backends_tls);
             }

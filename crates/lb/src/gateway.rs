@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Signals};
+use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
 use crate::{boot, check, drain, names, pools};
@@ -120,6 +121,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     let resolution = names::resolve(&config, &resolver, &metrics, None).await?;
     let tls = Tls::load(&config)?;
     let backends_tls = BackendsTls::load(&config, &BackendsTls::default())?;
+    let sticky = StickyKeys::load(&config, &StickyKeys::default())?;
     if config.listeners.iter().any(|listener| listener.tls.is_some()) {
         boot::forbid_core_dumps();
     }
@@ -128,7 +130,13 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
     let mut registry = Registry::new(workers, boot::seed());
     let pools = pools::of(&mut registry, &config, &resolution.listeners);
-    let snapshot = Arc::new(Snapshot { config, backends: resolution.listeners, pools, backends_tls });
+    let snapshot = Arc::new(Snapshot {
+        config,
+        backends: resolution.listeners,
+        pools,
+        backends_tls,
+        sticky: sticky.clone(),
+    });
     let workers = boot::start(
         &runtime,
         &snapshot,
@@ -147,6 +155,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         source,
         text,
         snapshot,
+        sticky,
         registry,
         resolver,
         valid_until: resolution.valid_until,

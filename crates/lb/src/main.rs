@@ -11,6 +11,7 @@ mod gateway;
 mod names;
 mod pools;
 mod reload;
+mod sticky;
 mod tls;
 mod worker;
 

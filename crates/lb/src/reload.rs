@@ -3,6 +3,7 @@
 use lb_config::{Config, Plan};
 
 use crate::control::Control;
+use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 use crate::{boot, check, gateway, names};
 
@@ -44,6 +45,7 @@ impl Control {
         let known = Some(self.snapshot.backends.as_slice());
         let resolution = names::resolve(&next, &self.resolver, &self.metrics, known).await?;
         let backends_tls = BackendsTls::load(&next, &self.snapshot.backends_tls)?;
+        self.sticky = StickyKeys::load(&next, &self.sticky)?;
         let addresses_changed = resolution.listeners != self.snapshot.backends;
         self.valid_until = resolution.valid_until;
         self.text = text;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::Config;
-use lb_http::service::{HttpWorker, ResolvedBackend, Service as HttpService, Settings as HttpSettings};
+use lb_http::service::{
+    HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings,
+};
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
@@ -19,6 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::acceptor::{Acceptor, Gates, Handshakes};
+use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 
 /// How often idle backend connections are looked over.
@@ -37,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) pools: Vec<Arc<SharedPool>>,
     /// TLS towards backends.
     pub(crate) backends_tls: BackendsTls,
+    /// Keys of sticky cookies.
+    pub(crate) sticky: StickyKeys,
 }
 
 /// Orders from the control thread.
@@ -214,7 +219,8 @@ impl Worker {
         pool: Rc<WorkerPool>,
     ) -> Rc<HttpSettings> {
         let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(listener, backend);
-        HttpSettings::new(&snapshot.config, listener, backends, pool, tls, &self.upstreams, &self.metrics)
+        let parts = PoolParts { backends, balance: pool, sticky: snapshot.sticky.of(&listener.pool) };
+        HttpSettings::new(&snapshot.config, listener, parts, tls, &self.upstreams, &self.metrics)
     }
 
     fn tcp_settings(

@@ -11,19 +11,29 @@ use super::{Entry, Node, Source, Value, Written};
 use crate::error::{ConfigError, Errors};
 use crate::schema::{Block, Default, Key, Kind, ROOT, Text};
 
-/// Reads the text, and checks every key and value by itself.
+/// Reads a configuration, and checks every key and value by itself.
 pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
-    if source.text.len() > LARGEST {
-        let problem = format!("{} bytes long: must be at most {LARGEST} bytes", source.text.len());
-        return Err(Errors::new(vec![source.file_error(None, problem)]));
-    }
+    parse_as(&ROOT, source)
+}
+
+/// Reads a text in which the keys of `block` may stand.
+pub(crate) fn parse_as(block: &'static Block, source: &Source<'_>) -> Result<Node, Errors> {
+    check_size(source.text).map_err(|problem| Errors::new(vec![source.file_error(None, problem)]))?;
     let table = DeTable::parse(source.text).map_err(|error| {
         let at = error.span().map(|span| span.start);
         Errors::new(vec![source.file_error(at, format!("not TOML: {}", shorten(error.message())))])
     })?;
     let mut walk = Walk { source, errors: Vec::new() };
-    let node = walk.block(&ROOT, table.get_ref(), String::new(), 0);
+    let node = walk.block(block, table.get_ref(), String::new(), 0);
     if walk.errors.is_empty() { Ok(node) } else { Err(Errors::new(walk.errors)) }
+}
+
+/// Refuses a text that is too long to be looked at.
+pub(crate) fn check_size(text: &str) -> Result<(), String> {
+    match text.len() {
+        ..=LARGEST => Ok(()),
+        bytes => Err(format!("{bytes} bytes long: must be at most {LARGEST} bytes")),
+    }
 }
 
 /// Far above any file that people or their tools write, far below what could hurt.

@@ -108,8 +108,8 @@ fn balance(view: View<'_>, report: &mut Report<'_>) -> Option<Balance> {
 }
 
 fn is_prime(number: u32) -> bool {
-    let divisors = (2..).take_while(|divisor| divisor * divisor <= number);
-    number >= 2 && divisors.into_iter().all(|divisor| number % divisor != 0)
+    let mut divisors = (2..).take_while(|divisor| divisor * divisor <= number);
+    number >= 2 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn sticky(view: View<'_>, report: &mut Report<'_>) -> Option<Sticky> {

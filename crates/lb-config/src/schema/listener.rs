@@ -59,15 +59,15 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "listeners.backends",
-    doc: "Where the listener sends its traffic: a pool of its own, in place of `pool`. Picks are spread by weight. On h1 and h1s listeners the protocols may be \
-          mixed, but all h3 backends of a listener share `tls_ca_path` and `tls_verify_peer`; on a quic listener all \
-          backends are of one family (`tcp` and `h1`, or `h2`, or `h3`).",
+    doc: "Where the listener sends its traffic: a pool of its own, in place of `pool`. Picks are spread by weight. On h1 \
+          and h1s listeners the protocols may be mixed, but all h3 backends of a listener share `tls_ca_path` and \
+          `tls_verify_peer`; on a quic listener all backends are of one family (`tcp` and `h1`, or `h2`, or `h3`).",
     on: On::EVERYWHERE,
-    keys: BACKEND_KEYS,
+    keys: &BACKEND_KEYS,
 };
 
 /// The keys of a backend, wherever it stands.
-pub(super) static BACKEND_KEYS: &[Key] = &[
+pub(super) static BACKEND_KEYS: [Key; 10] = [
     Key::text("address", Text::HostPort)
         .required()
         .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),

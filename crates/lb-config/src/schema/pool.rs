@@ -26,8 +26,8 @@ pub(crate) static POOLS: Block = Block {
              `maglev`, `ring_hash` and `rendezvous` always the same for the same `hash_key`, as far as the backends stay the same.",
         ),
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
-            "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` is the \
-             client's IP address without its port. All but `source_address` and `connection_id` need HTTP, so that no tcp or tls listener \
+            "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` \
+             is the client's IP address without its port. All but `source_address` and `connection_id` need HTTP, so that no tcp or tls listener \
              may use the pool.",
         ),
         Key::zero_or("hash_balance_factor", 101, 1000, "percent").or(0).live(
@@ -78,9 +78,10 @@ const POLICY_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "pools.NAME.backends",
-    doc: "A backend of the pool.",
+    doc: "A backend of the pool. What `[[listeners.backends]]` says of the protocols behind one listener holds for every listener that uses \
+          the pool.",
     on: On::EVERYWHERE,
-    keys: BACKEND_KEYS,
+    keys: &BACKEND_KEYS,
 };
 
 static STICKY: Block = Block {
@@ -114,8 +115,8 @@ static HEALTH: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::word("type", ProbeKind::WORDS).required().live(
-            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a handshake. With the \
-             protocol and TLS settings of the backend.",
+            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a handshake. \
+             With the protocol and TLS settings of the backend.",
         ),
         Key::integer("interval_ms", 100, HOUR_MS, MS).or(5000).live("From one probe of an address to its next."),
         Key::integer("timeout_ms", 10, HOUR_MS, MS)
@@ -244,7 +245,8 @@ static DISCOVERY: Block = Block {
         ),
         Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
         Key::text("file", Text::Path).live(
-            "A file with a list of `backends`, with the keys of `[[pools.NAME.backends]]`, as TOML or JSON. Read again when it changes.",
+            "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of \
+             objects when its name ends with `.json`.",
         ),
         Key::integer("refresh_ms", 100, HOUR_MS, MS)
             .or(5000)
@@ -254,3 +256,14 @@ static DISCOVERY: Block = Block {
 
 /// An h3 backend needs keys that an SRV record does not have.
 const DISCOVERED_PROTOCOLS: &[&str] = &["tcp", "h1", "h2"];
+
+/// A file of backends.
+pub(crate) static LIST: Block = Block {
+    path: "",
+    doc: "Backends of a pool.",
+    on: On::EVERYWHERE,
+    keys: &[Key::blocks("backends", &LISTED)],
+};
+
+static LISTED: Block =
+    Block { path: "backends", doc: "One of them.", on: On::EVERYWHERE, keys: &BACKEND_KEYS };

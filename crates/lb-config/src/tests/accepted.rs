@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{h1, parse};
 use crate::config::{
-    AccessLog, BackendProtocol, ClientAuthMode, Config, HostPort, MetricsBind, Protocol, UnderscorePolicy,
+    AccessLog, BackendPool, BackendProtocol, ClientAuthMode, Config, DiscoverySource, HashKey, HostPort,
+    MetricsBind, Policy, PoolId, Probe, ProbeMethod, Protocol, RetryOn, SameSite, Transport,
+    UnderscorePolicy,
 };
 
 const TCP: &str = "
@@ -212,4 +214,138 @@ fn a_backend_that_is_not_verified_is_a_warning() {
     let backend = "[[listeners.backends]]\naddress = \"b.example:443\"\ntls = true\ntls_verify_peer = false";
     let config = parse(&format!("[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n{backend}"));
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+}
+
+/// `[pools.web]` with `lines` and one backend, behind an h1 listener.
+fn web(lines: &str) -> BackendPool {
+    let config = parse(&format!(
+        "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\npool = \"web\"\n\
+         [[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n[pools.web]\n{lines}"
+    ));
+    BackendPool::clone(&config.pools[0])
+}
+
+#[test]
+fn listeners_share_a_pool_and_others_have_their_own() {
+    let listener = |address: &str, protocol: &str, lines: &str| {
+        format!("[[listeners]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n{lines}\n")
+    };
+    let backend = "[[listeners.backends]]\naddress = \"10.0.0.9:80\"";
+    let config = parse(&format!(
+        "{}{}{}{}[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\npriority = 1\n\
+         [[pools.Spare_1.backends]]\naddress = \"10.0.0.2:80\"\n",
+        listener("0.0.0.0:80", "h1", "pool = \"web\""),
+        listener("0.0.0.0:81", "tcp", backend),
+        listener("0.0.0.0:82", "tcp", "pool = \" web \""),
+        listener("0.0.0.0:83", "tcp", ""),
+    ));
+    assert_eq!(
+        config.warnings,
+        [
+            "lb.toml:21: pools.Spare_1: no listener uses it",
+            "lb.toml:14: listeners[3].backends: the listener has no backends, so it is not started",
+        ]
+    );
+    let ids: Vec<_> = config.pools.iter().map(|pool| pool.id.name()).collect();
+    assert_eq!(ids, ["Spare_1", "web"]);
+    let own = PoolId::Listener("0.0.0.0:81".to_owned(), Transport::Tcp);
+    let used: Vec<_> = config.pools_in_use().into_iter().map(|pool| pool.id.clone()).collect();
+    assert_eq!(used, [PoolId::Named("web".to_owned()), own]);
+    let names: Vec<_> = config.listeners.iter().flat_map(|listener| &listener.pool.backends).collect();
+    assert_eq!(
+        names.iter().map(|backend| backend.name.as_str()).collect::<Vec<_>>(),
+        ["10.0.0.1:80", "10.0.0.9:80", "10.0.0.1:80"]
+    );
+    assert_eq!((names[0].priority, names[1].priority), (1, 0));
+}
+
+#[test]
+fn a_pool_without_rules_has_the_defaults_of_backends_inside_a_listener() {
+    let own = h1("").pool;
+    let named = web("");
+    assert_eq!(BackendPool { id: own.id.clone(), ..named.clone() }, *own);
+    assert_eq!(
+        (named.balance.policy, &named.balance.hash_key),
+        (Policy::RoundRobin, &HashKey::SourceAddress)
+    );
+    assert_eq!(named.balance.hash_balance_factor_percent, None);
+    assert_eq!((named.balance.maglev_table_size, named.balance.panic_threshold_percent), (65_537, 50));
+    assert_eq!(
+        (named.limits.max_connections, named.limits.max_requests, named.limits.max_pending),
+        (None, None, 0)
+    );
+    assert!(named.sticky.is_none() && named.health.is_none() && named.outlier.is_none());
+    assert!(named.retry.is_none() && named.discovery.is_none());
+}
+
+#[test]
+fn empty_blocks_of_a_pool_have_the_documented_defaults() {
+    let pool = web("sticky = {}\nhealth = { type = \"http\" }\noutlier = {}\nretry = {}");
+    let sticky = pool.sticky.unwrap();
+    assert_eq!((sticky.cookie.as_str(), sticky.path.as_str(), sticky.ttl), ("eg_sticky", "/", None));
+    assert_eq!((sticky.secure, sticky.http_only, sticky.same_site), (true, true, SameSite::Lax));
+    let health = pool.health.unwrap();
+    let Probe::Http(http) = health.probe else { panic!("{:?}", health.probe) };
+    assert_eq!(
+        (http.method, http.path.as_str(), http.expected_statuses),
+        (ProbeMethod::Get, "/", vec![200..=399])
+    );
+    assert_eq!((health.interval, health.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
+    assert_eq!((health.rise, health.fall, health.port), (2, 3, None));
+    let outlier = pool.outlier.unwrap();
+    assert_eq!((outlier.consecutive_5xx, outlier.error_rate_percent), (Some(5), None));
+    assert_eq!(outlier.max_ejection, Duration::from_secs(300));
+    let retry = pool.retry.unwrap();
+    assert_eq!((retry.attempts, retry.budget_percent, retry.budget_min), (1, 20, 3));
+    assert_eq!(retry.on, [RetryOn::Connect, RetryOn::Refused, RetryOn::Reset]);
+    assert_eq!((retry.per_try_timeout, retry.hedge_percentile), (None, None));
+}
+
+#[test]
+fn every_hash_key_is_read() {
+    let key = |text: &str| web(&format!("policy = \"maglev\"\nhash_key = \"{text}\"")).balance.hash_key;
+    assert_eq!(key("source_address"), HashKey::SourceAddress);
+    assert_eq!(key("header:X-User"), HashKey::Header("x-user".to_owned()));
+    assert_eq!(key("cookie:User"), HashKey::Cookie("User".to_owned()));
+    assert_eq!(key("query:a[]"), HashKey::Query("a[]".to_owned()));
+    assert_eq!(key("path"), HashKey::Path);
+    assert_eq!(key("connection_id"), HashKey::ConnectionId);
+}
+
+#[test]
+fn lists_of_a_pool_are_in_order_and_without_repetition() {
+    let pool = web("retry = { on = [\"503\", \"connect\", \" 503 \"] }\n\
+         health = { type = \"http\", expected_statuses = [\"204\", \"300 - 308\"], host = \"[::1]\" }");
+    assert_eq!(pool.retry.unwrap().on, [RetryOn::Connect, RetryOn::Status503]);
+    let Probe::Http(http) = pool.health.unwrap().probe else { panic!("another probe") };
+    assert_eq!(http.expected_statuses, [204..=204, 300..=308]);
+}
+
+#[test]
+fn a_pool_that_is_discovered_needs_no_backends() {
+    let text = "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\npool = \"web\"\n[pools.web.discovery]\n";
+    let config = parse(&format!("{text}srv = \"_http._tcp.Example.org\"\nprotocol = \"h2\""));
+    assert!(config.listeners[0].starts());
+    let source =
+        DiscoverySource::Srv { name: "_http._tcp.example.org".to_owned(), protocol: BackendProtocol::H2 };
+    assert_eq!(config.listeners[0].pool.discovery.as_ref().unwrap().source, source);
+}
+
+#[test]
+fn rules_of_a_pool_that_do_nothing_are_warnings() {
+    let config = parse(
+        "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\npool = \"web\"\n\
+         [pools.web]\npolicy = \"random\"\nhash_key = \"source_address\"\newma_decay_ms = 1\n\
+         [[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nprotocol = \"h1\"\n\
+         [pools.web.outlier]\nconsecutive_5xx = 0\nconsecutive_gateway_failures = 0\n",
+    );
+    assert_eq!(
+        config.warnings,
+        [
+            "lb.toml:7: pools.web.hash_key = \"source_address\": does nothing with policy = \"random\", only with \"maglev\", \"ring_hash\", \"rendezvous\"",
+            "lb.toml:8: pools.web.ewma_decay_ms = 1: does nothing with policy = \"random\", only with \"p2c_ewma\"",
+            "lb.toml:12: pools.web.outlier: does nothing, because every rule in it is 0",
+            "lb.toml:11: pools.web.backends[0].protocol = \"h1\": does nothing on \"tcp\" listeners, which carry raw bytes",
+        ]
+    );
 }

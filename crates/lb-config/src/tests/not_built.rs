@@ -74,3 +74,44 @@ fn keys_for_listeners_that_are_refused_pass_by_themselves() {
     let text = format!("[runtime]\nmax_requests_per_h3_connection = 5\n{H1}{BACKEND}");
     assert_eq!(refused(&text), [""; 0]);
 }
+
+/// What is said of `lines` in `[pools.web]`, which one h1 listener uses.
+fn refused_of_pool(lines: &str) -> Vec<String> {
+    let pool = "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n";
+    refused(&format!("{H1}pool = \"web\"\n[pools.web]\n{lines}\n{pool}"))
+}
+
+#[test]
+fn a_pool_with_plain_backends_is_built() {
+    assert_eq!(refused_of_pool(""), [""; 0]);
+    assert_eq!(refused_of_pool("policy = \"round_robin\""), [""; 0]);
+    let backends =
+        "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nweight = 3\npriority = 0\nprotocol = \"h2\"\n";
+    assert_eq!(refused(&format!("{H1}pool = \"web\"\n{backends}")), [""; 0]);
+}
+
+#[test]
+fn what_a_pool_cannot_do_yet_is_refused_once() {
+    assert_eq!(
+        refused_of_pool("hash_key = \"connection_id\""),
+        ["lb.toml:6: pools.web.hash_key = \"connection_id\": not built yet: QUIC listeners"]
+    );
+    for line in ["health = { type = \"tcp\" }", "limits = {}", "retry = {}", "discovery = { file = \"a\" }"] {
+        assert_eq!(refused_of_pool(line).len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn http_3_backends_of_a_pool_only_where_http_is_read() {
+    let users = |protocols: &[&str]| {
+        let h3 =
+            "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nprotocol = \"h3\"\ntls_ca_path = \"ca\"\n";
+        let listeners = protocols.iter().enumerate().map(|(number, protocol)| {
+            format!(
+                "[[listeners]]\naddress = \"0.0.0.0:{number}\"\nprotocol = \"{protocol}\"\npool = \"web\"\n"
+            )
+        });
+        refused(&format!("{}{h3}", listeners.collect::<String>())).len()
+    };
+    assert_eq!([users(&["tcp"]), users(&["h1"]), users(&["tcp", "h1"])], [0, 1, 1]);
+}

@@ -183,3 +183,78 @@ fn what_is_applied_mixes_new_and_running() {
     assert_eq!(again.live, []);
     assert_eq!(again.restart, plan.restart);
 }
+
+const POOLED: &str = "
+[[listeners]]
+address = \"0.0.0.0:80\"
+protocol = \"h1\"
+pool = \"web\"
+[[listeners]]
+address = \"0.0.0.0:81\"
+protocol = \"tcp\"
+pool = \"web\"
+[[pools.web.backends]]
+address = \"10.0.0.1:80\"
+[[pools.api.backends]]
+address = \"10.0.0.2:80\"
+";
+
+/// The live changes from [`POOLED`] to it with `from` replaced by `to`, and the configuration that runs then.
+fn pooled(from: &str, to: &str) -> (Vec<String>, crate::Config) {
+    assert!(POOLED.contains(from));
+    let (running, new) = (parse(POOLED), parse(&POOLED.replacen(from, to, 1)));
+    let plan = Plan::between(&running, &new);
+    let applied = Plan::apply(&running, new.clone());
+    assert_eq!(Plan::between(&applied, &new), Plan { live: Vec::new(), restart: plan.restart });
+    (plan.live.iter().map(|change| format!("{} | {}", change.field, change.scope)).collect(), applied)
+}
+
+#[test]
+fn a_pool_changes_once_for_all_its_listeners() {
+    let (said, applied) = pooled("10.0.0.1:80", "10.0.0.3:80");
+    assert_eq!(said, ["pool.backends | pool web backends: removed 10.0.0.1:80, added 10.0.0.3:80"]);
+    for listener in &applied.listeners {
+        assert_eq!(listener.pool.backends[0].name, "10.0.0.3:80");
+    }
+    let rules =
+        "[pools.web]\npolicy = \"random\"\n[pools.web.limits]\nmax_requests = 5\n[[pools.web.backends]]";
+    let (said, _) = pooled("[[pools.web.backends]]", rules);
+    assert_eq!(
+        said,
+        [
+            "pool.balance | pool web balance: policy: RoundRobin -> Random",
+            "pool.limits | pool web limits: max_requests: unset -> 5"
+        ]
+    );
+    let (said, _) = pooled("[[pools.web.backends]]", "[pools.web.outlier]\n[[pools.web.backends]]");
+    assert_eq!(said, ["pool.outlier | pool web outlier: set"]);
+}
+
+#[test]
+fn a_listener_moves_to_another_pool_while_running() {
+    let (said, applied) = pooled("pool = \"web\"", "pool = \"api\"");
+    assert_eq!(said, ["listener.pool | listener 0.0.0.0:80 pool: web -> api"]);
+    assert_eq!(applied.listeners[0].pool, applied.pools[0]);
+    let (said, _) = pooled("pool = \"web\"", "[[listeners.backends]]\naddress = \"10.0.0.1:80\"");
+    assert_eq!(said, ["listener.pool | listener 0.0.0.0:80 pool: web -> its own backends"]);
+    let (said, _) = pooled("[[pools.api.backends]]\naddress = \"10.0.0.2:80\"\n", "");
+    assert_eq!(said, ["pool.removed | pool api removed"]);
+}
+
+#[test]
+fn a_listener_that_waits_for_a_restart_follows_its_pool_as_far_as_it_can() {
+    // It is gone from the file, and the pool has changed.
+    let (said, applied) = pooled(
+        "[[listeners]]\naddress = \"0.0.0.0:81\"\nprotocol = \"tcp\"\npool = \"web\"\n[[pools.web.backends]]\naddress = \"10.0.0.1:80\"",
+        "[[pools.web.backends]]\naddress = \"10.0.0.3:80\"",
+    );
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(applied.listeners[1].pool, applied.pools[1]);
+    assert_eq!(applied.pools_in_use().len(), 1);
+    // The pool has become one for HTTP alone; it goes on as it was.
+    let (_, applied) = pooled("\"tcp\"\npool = \"web\"\n", "\"h1\"\npool = \"web\"\n[pools.web.sticky]\n");
+    assert_eq!((applied.listeners[1].protocol.as_str(), &applied.listeners[1].pool.sticky), ("tcp", &None));
+    let ids: Vec<_> = applied.pools_in_use().into_iter().map(|pool| pool.id.clone()).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ewma::Estimator;
+use super::least::Least;
 use super::load::Load;
 use super::table::{self, Seat, Table};
 use super::warmup::{self, FULL};
@@ -30,6 +31,8 @@ pub struct Balancer {
     pub(super) turn: usize,
     /// For policies that follow a key.
     pub(super) table: Table,
+    /// For policies that want the least loaded.
+    pub(super) least: Least,
     /// For [`Policy::P2cEwma`].
     pub(super) estimator: Estimator,
     /// When slow starts are due to be looked at; `None` when there are none.
@@ -70,6 +73,7 @@ impl Balancer {
             round: Vec::new(),
             turn: 0,
             table: Table::NONE,
+            least: Least::default(),
             estimator: Estimator::new(settings.ewma_decay, now),
             warming: None,
             random: SplitMix64::new(hash::mix(seed)),
@@ -116,6 +120,12 @@ impl Balancer {
         // In panic every member is needed whole.
         self.warming = (!self.settings.slow_start.is_zero() && !self.standing.panic).then_some(now);
         self.warm(now);
+        self.least = Least::new(self.settings.policy, &self.loads);
+    }
+
+    /// Whether the member at `at` can be picked at all, for a client that is to come back to it.
+    pub fn is_in_use(&self, at: usize) -> bool {
+        self.loads.get(at).is_some_and(|load| load.weight > 0)
     }
 
     /// A request goes to the member at `at`.
@@ -124,6 +134,7 @@ impl Balancer {
         if let Some(load) = self.loads.get_mut(at) {
             load.requests = load.requests.saturating_add(1);
             self.live += u64::from(load.weight > 0);
+            self.least.changed(self.settings.policy, at, load);
         }
     }
 
@@ -133,6 +144,7 @@ impl Balancer {
         let Some(load) = self.loads.get_mut(at) else { return };
         load.requests = load.requests.saturating_sub(1);
         self.live = self.live.saturating_sub(u64::from(load.weight > 0));
+        self.least.changed(self.settings.policy, at, load);
         if self.settings.policy == Policy::P2cEwma {
             let clock = self.estimator.clock(now);
             self.estimator.learn(&mut load.latency, outcome, clock);
@@ -144,6 +156,7 @@ impl Balancer {
     pub fn opened(&mut self, at: usize) {
         if let Some(load) = self.loads.get_mut(at) {
             load.connections = load.connections.saturating_add(1);
+            self.least.changed(self.settings.policy, at, load);
         }
     }
 
@@ -152,6 +165,7 @@ impl Balancer {
     pub fn closed(&mut self, at: usize) {
         if let Some(load) = self.loads.get_mut(at) {
             load.connections = load.connections.saturating_sub(1);
+            self.least.changed(self.settings.policy, at, load);
         }
     }
 
@@ -170,6 +184,7 @@ impl Balancer {
             }
             self.live += if load.weight > 0 { u64::from(load.requests) } else { 0 };
         }
+        self.least = Least::new(self.settings.policy, &self.loads);
         self.estimator = former.estimator.clone().with_decay(self.settings.ewma_decay);
         self.turn = former.turn.checked_rem(self.round.len()).unwrap_or(0);
     }
@@ -235,6 +250,7 @@ impl Balancer {
                 load.factor = u32::try_from(factor).unwrap_or(FULL).clamp(1, FULL);
             }
         }
+        self.least = Least::new(self.settings.policy, &self.loads);
     }
 
     /// The identity of the member at `at`, distinct in the pool.

@@ -69,7 +69,13 @@ pub(super) fn mix(value: u64) -> u64 {
 /// Where `hash` falls when its range is cut into `bound` equal parts.
 #[inline]
 pub(super) fn part(hash: u64, bound: usize) -> usize {
-    ((u128::from(hash) * bound as u128) >> 64) as usize
+    scale(hash, bound as u64) as usize
+}
+
+/// The same for a 64-bit range.
+#[inline]
+pub(super) fn scale(hash: u64, bound: u64) -> u64 {
+    ((u128::from(hash) * u128::from(bound)) >> 64) as u64
 }
 
 #[inline]

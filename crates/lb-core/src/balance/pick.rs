@@ -24,11 +24,9 @@ impl Balancer {
             (Policy::Random | Policy::Maglev | Policy::RingHash | Policy::Rendezvous, _) => {
                 self.draw(&admits).map(|(_, at)| at)
             }
-            (Policy::LeastRequest, _) => self.least(|load| f64::from(load.requests), &admits),
-            (Policy::LeastConnections, _) => {
-                // Requests decide among equal connections.
-                let load = |load: &Load| f64::from(load.connections) + f64::from(load.requests) / REQUESTS;
-                self.least(load, &admits)
+            (Policy::LeastConnections | Policy::LeastRequest, _) => {
+                let number = self.random.next_u64();
+                self.least.pick(number, &admits)
             }
             (Policy::P2c, _) => self.better_of_two(|load, _| load, &admits),
             (Policy::P2cEwma, _) => {
@@ -112,38 +110,6 @@ impl Balancer {
             || self.loads.get(at).is_some_and(|load| number & u64::from(FULL - 1) < u64::from(load.factor))
     }
 
-    /// The member with the lowest `load` for its share; among equals by chance and weight.
-    fn least(&mut self, load: impl Fn(&Load) -> f64, admits: &impl Fn(usize) -> bool) -> Option<usize> {
-        let loads = &self.loads;
-        let in_use = || {
-            let each = self.in_use.iter().map(|&at| at as usize);
-            each.filter_map(|at| loads.get(at).map(|member| (at, member)))
-        };
-        // Divisions round equal ratios to the same number, so that equals are found to be equal.
-        let score = |member: &Load| load(member) / member.share() as f64;
-        let mut lowest = f64::INFINITY;
-        let mut tied = 0u64;
-        for (at, member) in in_use() {
-            let score = score(member);
-            if score < lowest && admits(at) {
-                lowest = score;
-                tied = member.share();
-            } else if score == lowest && admits(at) {
-                tied = tied.saturating_add(member.share());
-            }
-        }
-        let mut left = self.random.below(tied);
-        for (at, member) in in_use() {
-            if score(member) == lowest && admits(at) {
-                match left.checked_sub(member.share()) {
-                    Some(rest) => left = rest,
-                    None => return Some(at),
-                }
-            }
-        }
-        None
-    }
-
     /// The first choice of `key` that is in use, admitted, within its bound and far enough in its slow start. If there is none, the
     /// slow start does not matter, then the bound.
     #[inline]
@@ -195,6 +161,3 @@ const TURNS: usize = 64;
 
 /// So many draws are made before the members are asked one by one.
 const DRAWS: usize = 16;
-
-/// More than a count of requests can be.
-const REQUESTS: f64 = (1u64 << 32) as f64;

@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// How long a connection that was accepted just before a drain is given to bring its request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end. `early` was read from it already; `guard` is its entry in the registry of live connections.
 pub(crate) fn serve(

@@ -71,7 +71,8 @@ impl ClientConnection {
             extended_connect: false,
         };
         let block = BlockLimits {
-            bytes: usize::try_from(max_header_list_size).unwrap_or(usize::MAX),
+            // A head that is too large fails its stream alone: up to here its block is decoded all the same.
+            bytes: usize::try_from(max_header_list_size).unwrap_or(usize::MAX).max(super::MAX_RESPONSE_BLOCK),
             frames: super::MAX_BLOCK_FRAMES,
         };
         let mux = Rc::new(RefCell::new(Mux::new(
@@ -117,6 +118,11 @@ impl ClientConnection {
     /// Whether no stream can ever be opened on it again.
     pub(crate) fn is_retired(&self) -> bool {
         self.mux.borrow().is_retired()
+    }
+
+    /// Whether the backend takes bodies now: its window for all streams together is open.
+    pub(crate) fn can_send(&self) -> bool {
+        self.mux.borrow().can_send()
     }
 
     /// Streams that are open.

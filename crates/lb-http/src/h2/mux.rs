@@ -103,6 +103,8 @@ pub(super) struct Mux {
     /// Identifier and place of each stream, by identifier.
     index: Vec<(u32, usize)>,
     ended: VecDeque<(u32, Ending)>,
+    /// The highest identifier of a stream that has ended and is not remembered any more.
+    forgotten: u32,
     /// Streams with something to send that wait for the connection, in turn.
     queue: VecDeque<usize>,
     /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
@@ -150,6 +152,11 @@ impl Mux {
                 frame::write::settings(&mut out, entries);
             }
         }
+        let max_list = usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX);
+        let max_string = match role {
+            Role::Server => max_list,
+            Role::Client => max_list.max(super::MAX_RESPONSE_BLOCK),
+        };
         let mut receive_window = ReceiveWindow::new(DEFAULT_WINDOW);
         if let Some(more) = receive_window.grow(limits.initial_connection_window) {
             frame::write::window_update(&mut out, 0, more);
@@ -165,10 +172,7 @@ impl Mux {
                 known: false,
             },
             encoder: Encoder::new(),
-            decoder: Decoder::new(
-                DEFAULT_TABLE_SIZE,
-                usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX),
-            ),
+            decoder: Decoder::new(DEFAULT_TABLE_SIZE, max_string),
             out,
             sent: 0,
             drained: 0,
@@ -177,6 +181,7 @@ impl Mux {
             streams: Slab::new(),
             index: Vec::new(),
             ended: VecDeque::new(),
+            forgotten: 0,
             queue: VecDeque::new(),
             lingering: VecDeque::new(),
             ledger,
@@ -213,6 +218,11 @@ impl Mux {
             || self.goaway_received.is_some()
             || self.goaway_sent.is_some()
             || self.next_id >= MAX_STREAM_ID
+    }
+
+    /// Whether the peer's window for the whole connection is open.
+    pub(super) fn can_send(&self) -> bool {
+        self.send_window.available() > 0
     }
 
     /// Streams that were opened from this end.

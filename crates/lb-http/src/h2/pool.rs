@@ -49,7 +49,12 @@ impl H2Pool {
     /// The way to a stream.
     pub(crate) fn way(self: &Rc<Self>, now: Instant) -> Way {
         let lifetime = self.lifetime(now);
-        let open = self.connections.borrow().iter().find_map(|connection| connection.open(lifetime, now));
+        // A stream with a body would stand still where the connection's window is closed.
+        let open = [true, false].into_iter().find_map(|can_send| {
+            let connections = self.connections.borrow();
+            let mut alike = connections.iter().filter(|connection| connection.can_send() == can_send);
+            alike.find_map(|connection| connection.open(lifetime, now))
+        });
         let room = self.expected(lifetime);
         match open {
             Some(stream) => Way::Open(stream),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use lb_core::head::RequestHead;
+use lb_core::head::{BodyLength, RequestHead};
 use lb_core::ledger::Ledger;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
@@ -226,6 +226,13 @@ impl Connection {
                 mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
             }
             let max_body = settings.http.max_request_body_bytes;
+            let reject = reject.or_else(|| match (head.body, max_body) {
+                // Announced already: nothing of it is read.
+                (BodyLength::Known(length), Some(most)) if length > most => {
+                    Some(Reject::new(413, RejectReason::BodyTooLarge))
+                }
+                _ => None,
+            });
             let io = Rc::clone(&worker.io);
             let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
             match reject {

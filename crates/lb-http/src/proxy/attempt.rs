@@ -56,21 +56,36 @@ impl Exchange {
 
     /// The member for the next attempt: one that has not failed this request if there is one, and one with room if there is one.
     #[inline]
-    fn pick(&self, pool: &Pool, fresh: bool) -> Option<usize> {
+    fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
         let key = match pool.balance.follows_key() {
             true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
             false => None,
         };
+        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
+        let picked = self.pick_by(pool, key, stuck_to, fresh);
+        self.moves = pool.sticky.is_some() && picked != stuck_to;
+        picked
+    }
+
+    /// The same, once it is known what the request goes by: a key, or the member that its client is stuck to.
+    #[inline]
+    fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
         let now = self.now.into_std();
         let works = |at: usize| !self.failed.contains(&at);
         if self.avoided.is_empty() && !pool.balance.is_limited() {
-            return pool.balance.pick(now, key, works);
+            return stuck_to
+                .filter(|at| works(*at))
+                .and_then(|at| pool.balance.pick_again(now, at))
+                .or_else(|| pool.balance.pick(now, key, works));
         }
         let other = |at: usize| works(at) && !self.avoided.contains(&at);
         let has_room =
             |at: usize| pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh)));
         let pick = |admits: &dyn Fn(usize) -> bool| pool.balance.pick(now, key, admits);
-        pick(&|at| other(at) && has_room(at))
+        stuck_to
+            .filter(|at| other(*at) && has_room(*at))
+            .and_then(|at| pool.balance.pick_again(now, at))
+            .or_else(|| pick(&|at| other(at) && has_room(at)))
             .or_else(|| pick(&|at| works(at) && has_room(at)))
             .or_else(|| pick(&other))
             .or_else(|| pick(&works))

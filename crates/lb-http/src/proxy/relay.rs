@@ -116,6 +116,9 @@ impl Exchange {
             response,
             backend_status,
             heard,
+            member,
+            moves,
+            pool,
             pipe,
             front_stall,
             back_stall,
@@ -126,12 +129,15 @@ impl Exchange {
             call,
             service,
             tunnel,
-            pool,
             charged,
             ..
         } = self;
         let rules = if tries_left > 0 { settings.pool(*pool).map(|pool| &*pool.balance) } else { None };
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
+        let set_cookie = match member {
+            Some((at, _)) if *moves => settings.pool(*pool).and_then(|pool| pool.sticky.as_ref()?.line(*at)),
+            _ => None,
+        };
         for _ in 0..ROUNDS {
             let mut moved = false;
             if back_stall.is_on() {
@@ -209,6 +215,7 @@ impl Exchange {
                     settings,
                     request,
                     service,
+                    set_cookie,
                     now: *now,
                 };
                 let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);

@@ -58,6 +58,8 @@ pub(super) struct ToClient<'a, F> {
     pub(super) settings: &'a Settings,
     pub(super) request: &'a RequestHead,
     pub(super) service: &'a Rc<Service>,
+    /// A cookie for the client.
+    pub(super) set_cookie: Option<&'a [u8]>,
     pub(super) now: Instant,
 }
 
@@ -155,6 +157,9 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Err(UpstreamReject::WebSocketHandshake);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
+        if let Some(cookie) = self.set_cookie {
+            head.fields.push(b"Set-Cookie", cookie);
+        }
         if let Some(call) = &mut self.call {
             self.cut = call.response(head);
         }

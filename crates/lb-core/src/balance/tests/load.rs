@@ -175,6 +175,59 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Against the definition, through changes of load, weight and health.
+    #[test]
+    fn nobody_admitted_has_less_to_do_than_who_is_picked(
+        weights in proptest::collection::vec(0u32..5, 1..70),
+        connections: bool,
+        seed: u64,
+    ) {
+        let now = Instant::now();
+        let policy = if connections { Policy::LeastConnections } else { Policy::LeastRequest };
+        let mut balancer = balancer(policy, &weights);
+        let mut random = SplitMix64::new(seed);
+        let mut states: Vec<_> = weights.iter().map(|&weight| MemberState { weight, ..UP }).collect();
+        for _ in 0..200 {
+            let other = random.below(weights.len() as u64) as usize;
+            match random.below(8) {
+                0 => balancer.end(other, now, FINE),
+                1 => balancer.closed(other),
+                2 => balancer.opened(other),
+                3 => {
+                    states[other].healthy = !states[other].healthy;
+                    states[other].weight = random.below(4) as u32;
+                    balancer.update(now, |at| states[at]);
+                }
+                _ => {}
+            }
+            let refused = random.below(40);
+            let admits = |at: usize| hash::mix(seed ^ at as u64) % 40 >= refused;
+            let asked = std::cell::Cell::new(0);
+            let picked = balancer.pick(now, None, |at| {
+                asked.set(asked.get() + 1);
+                admits(at)
+            });
+            let standing = balancer.standing();
+            let usable = |at: &usize| level::in_use(&standing, 0, &states[*at]) && admits(*at);
+            // Connections, then requests, for the weight, compared without dividing.
+            let work = |at: usize| {
+                let first = if connections { u64::from(balancer.connections(at)) << 32 } else { 0 };
+                first + u64::from(balancer.requests(at))
+            };
+            prop_assert_eq!(picked.is_some(), (0..weights.len()).any(|at| usable(&at)));
+            let Some(picked) = picked else { continue };
+            prop_assert!(usable(&picked));
+            // After sixteen refusals anybody will do.
+            for at in (0..weights.len()).filter(usable).filter(|_| asked.get() <= 16) {
+                let (one, other) = (u64::from(states[at].weight), u64::from(states[picked].weight));
+                prop_assert!(work(picked) * one <= work(at) * other, "{} before {}", picked, at);
+            }
+            balancer.begin(picked);
+        }
+    }
+}
+
 #[test]
 fn below_the_bound_keys_stay_and_the_bound_gives_way_to_who_is_admitted() {
     let now = Instant::now();

@@ -93,12 +93,15 @@ impl Mux {
 
     /// Whether a stream of this identifier may have been there and is no longer remembered.
     pub(super) fn has_forgotten(&self, id: u32) -> bool {
-        self.ended.len() >= REMEMBERED && self.ended.front().is_some_and(|(oldest, _)| id < *oldest)
+        id <= self.forgotten
     }
 
     pub(super) fn remember(&mut self, id: u32, ending: Ending) {
-        if self.ended.len() >= REMEMBERED {
-            self.ended.pop_front();
+        if self.ended.len() >= REMEMBERED
+            && let Some((forgotten, _)) = self.ended.pop_front()
+        {
+            // Streams do not end in the order in which they began.
+            self.forgotten = self.forgotten.max(forgotten);
         }
         self.ended.push_back((id, ending));
     }

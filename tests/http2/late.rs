@@ -1,0 +1,74 @@
+//! Frames that come late: for streams that will not be served, or that were over long ago.
+
+use crate::rig::{BOTH, config, listener};
+use testkit::h2::{code, frame, hpack};
+use testkit::{Gateway, H2Backend, H2Client, Listener, Origin, ms, seconds};
+
+/// What was sent before our GOAWAY could arrive is ignored, however much it is (RFC 9113 §6.8), and gives its window back.
+pub(crate) fn frames_beyond_our_goaway_are_ignored() {
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let gateway =
+            Gateway::start(config().runtime("max_keepalive_requests", 1).listener(listener(&origin)));
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
+        client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();
+        // Together more than the connection's window of a mebibyte, and than what is borne of frames for streams that are gone.
+        for number in 0..1200 {
+            let late = client.open("POST", "/late", &[], false).unwrap();
+            client.data(late, &[0; 1000], false).unwrap_or_else(|e| panic!("{back:?}, stream {late}: {e}"));
+            client.send(frame::window_update(late, 1000)).unwrap();
+            match number % 3 {
+                0 => client.trailers(late, &[("x-sum", "1")]).unwrap(),
+                1 if number < 60 => client.reset(late, code::CANCEL).unwrap(),
+                _ => client.data(late, b"", true).unwrap(),
+            }
+        }
+        let answer = client.response(slow).unwrap_or_else(|e| panic!("{back:?}: {e} {:?}", client.goaways));
+        assert_eq!(answer.text(), "one", "{back:?}");
+        client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        assert!(client.goaways.iter().all(|g| g.code == code::NO_ERROR), "{back:?}: {:?}", client.goaways);
+        assert_eq!(origin.request_count(), 1, "{back:?}: processed after the GOAWAY that denies it");
+    }
+}
+
+/// Uploads that were answered early go on for a while: their frames are neither errors of the connection nor answered with resets, though
+/// there are more such streams than are remembered, and they did not end in the order in which they began.
+pub(crate) fn uploads_may_go_on_after_early_answers() {
+    const ROUND: usize = 250;
+    let backend = H2Backend::start(|call| {
+        if call.path() == "/later" {
+            call.pause(ms(300));
+        }
+        call.respond(401, &[], b"")
+    });
+    let gateway = Gateway::start(config().listener(Listener::h2c().h2_backend(backend.address)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let path = |number| if number + 1 == ROUND { "/at-once" } else { "/later" };
+        let round: Vec<u32> =
+            (0..ROUND).map(|number| client.open("POST", path(number), &[], false).unwrap()).collect();
+        for stream in &round {
+            assert_eq!(client.head(*stream).unwrap().get(":status").as_deref(), Some("401"));
+        }
+        // The end of the upload is waited for; then the stream is let go.
+        let told = |c: &H2Client| round.iter().all(|stream| c.streams[stream].reset.is_some());
+        client.until("the end of the wait", seconds(5), told).unwrap();
+        streams.extend(round);
+    }
+    for stream in &streams {
+        client.send(frame::data(*stream, [0; 1000], false)).unwrap();
+        client.send(frame::window_update(*stream, 1)).unwrap();
+    }
+    for stream in &streams {
+        client.send(frame::headers(*stream, hpack::block(&[("x-sum", "1")]), true)).unwrap();
+    }
+    let next = client.get("/").map(|response| response.status());
+    assert_eq!(next.ok(), Some(401), "the connection goes on; {:?}", client.goaways);
+    assert_eq!(client.goaways, []);
+    for stream in streams {
+        assert_eq!(client.streams[&stream].reset, Some(code::NO_ERROR), "stream {stream}");
+    }
+    backend.assert_clean();
+}
