@@ -13,12 +13,16 @@ mod health;
 mod health_grpc;
 #[path = "pools/health_rig.rs"]
 mod health_rig;
+#[path = "pools/limits.rs"]
+mod limits;
 #[path = "pools/membership.rs"]
 mod membership;
 #[path = "pools/outlier.rs"]
 mod outlier;
 #[path = "pools/policies.rs"]
 mod policies;
+#[path = "pools/retry.rs"]
+mod retry;
 #[path = "pools/rig.rs"]
 mod rig;
 #[path = "pools/sticky.rs"]
@@ -90,5 +94,7 @@ fn main() {
         Case::new("c_04_what_has_no_end_is_malformed", c_04::what_has_no_end_is_malformed).alone(),
         Case::new("c_04_http_2_floods_end_with_the_probe", c_04::http_2_floods_end_with_the_probe).alone(),
     ]);
+    cases.extend(limits::cases());
+    cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

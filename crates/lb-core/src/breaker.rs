@@ -198,6 +198,16 @@ impl<W> Breaker<W> {
         self.queue.remove(ticket);
     }
 
+    /// Takes room for one more connection on behalf of a request that has its place already, ahead of the queue.
+    #[must_use]
+    pub fn take_connection(&mut self) -> bool {
+        let room = self.lacks(Need::Connection).is_none();
+        if room {
+            self.take(Need::Connection);
+        }
+        room
+    }
+
     /// A request is done.
     #[inline]
     pub fn request_done(&mut self) {

@@ -1,10 +1,12 @@
 //! The one place that drives an exchange: chooses a backend, moves both directions at once, keeps the deadlines, decides what the client
 //! is told when something fails.
 
+mod again;
 mod attempt;
 mod dial;
 mod grpc;
 mod health;
+mod queue;
 mod relay;
 mod replay;
 mod sinks;
@@ -20,6 +22,7 @@ use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
+use lb_pool::{Place, Waiting};
 use tokio::time::Instant;
 
 use crate::answer;
@@ -76,7 +79,16 @@ pub struct Exchange {
     member: Option<(usize, Instant)>,
     /// Members whose connects failed.
     failed: Vec<usize>,
+    /// Members at which another try failed: the next goes elsewhere if it can.
+    avoided: Vec<usize>,
     retries: u32,
+    /// The pool has rules for further tries.
+    ruled: bool,
+    /// The request is counted in their budget, and so is this try.
+    counted: bool,
+    charged: bool,
+    /// Room for the request at its member, where that has limits.
+    room: Option<Place>,
     /// Connections that were about to end when the request came.
     gone_away: u32,
     upload: Upload,
@@ -114,6 +126,8 @@ enum Stage {
     Misdirected,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
+    /// A member that is at its limits is to have room.
+    Queue(Waiting, usize),
     /// A connection is being made.
     Dial(Dial),
     /// Another exchange is making the connection that this one will share.
@@ -121,7 +135,13 @@ enum Stage {
     /// The gateway answers itself how its backends are.
     Health(Box<Health>),
     /// Messages are moving.
-    Relay { back: AnyBack, reused: bool, born: Instant },
+    Relay {
+        back: AnyBack,
+        reused: bool,
+        born: Instant,
+        /// Room for the connection, unless the connection itself holds it.
+        place: Option<Place>,
+    },
     /// The response is complete and on its last way to the client.
     Flush,
 }
@@ -178,6 +198,7 @@ impl Exchange {
         }
         drop(rng);
         let call = Call::of(&settings, &request, started);
+        let ruled = settings.pool(pool).is_some_and(|pool| pool.balance.retry().is_some());
         Self {
             call,
             service,
@@ -191,7 +212,12 @@ impl Exchange {
             now: started,
             member: None,
             failed: Vec::new(),
+            avoided: Vec::new(),
             retries: 0,
+            ruled,
+            counted: false,
+            charged: false,
+            room: None,
             gone_away: 0,
             upload: Upload::new(has_body, expects, started),
             replay: Replay::default(),
@@ -231,10 +257,12 @@ impl Exchange {
                     let fresh = *fresh;
                     self.choose(cx, front, fresh)
                 }
+                Stage::Queue(..) => self.queue(cx, front),
                 Stage::Dial(dial) => match dial.poll(cx) {
                     Poll::Ready(result) => {
                         let ticket = dial.ticket.take();
-                        self.dialled(cx, front, result, ticket)
+                        let place = dial.place.take();
+                        self.dialled(cx, front, result, ticket, place)
                     }
                     Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                         self.client_gone()
@@ -242,7 +270,7 @@ impl Exchange {
                     Poll::Pending => Turn::Wait,
                 },
                 Stage::Wait { wait, .. } => match wait.poll(cx) {
-                    Poll::Ready(Outcome::Again) => self.share(cx, front),
+                    Poll::Ready(Outcome::Again) => self.share(cx, front, None),
                     Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
                     Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                         self.client_gone()
@@ -377,7 +405,8 @@ impl Exchange {
                 self.call_failed(CallFailure::Idle);
                 self.answer(cx, front, 504, "grpc_idle")
             }
-            Expired::HealthWatch => Turn::Again,
+            Expired::HealthWatch | Expired::Queue => Turn::Again,
+            Expired::Try => self.try_expired(cx, front),
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }
@@ -424,6 +453,7 @@ impl Drop for Exchange {
         }
         record::write(&self.entry());
         self.leave_member(self.backend_status);
+        self.leave_budget();
         self.service.worker.put_head(std::mem::take(&mut self.request));
     }
 }

@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 
 use lb_config::{BackendTls, Pool as PoolLimits};
 use lb_observe::metrics::WorkerMetrics;
+use lb_pool::Place;
 use lb_security::Stream;
 use tokio::time::Instant;
 
@@ -43,6 +44,7 @@ struct Idle {
     stream: Stream,
     born: Instant,
     since: Instant,
+    place: Option<Place>,
 }
 
 impl Idle {
@@ -71,6 +73,8 @@ pub struct Reused {
     pub stream: Stream,
     /// When it was made.
     pub born: Instant,
+    /// Room for it, where its backend has limits.
+    pub place: Option<Place>,
 }
 
 /// The idle connections of one worker.
@@ -118,25 +122,50 @@ impl Upstreams {
     /// An idle connection that is still open as far as this process knows.
     #[inline]
     pub fn take(&self, endpoint: &Endpoint, now: Instant) -> Option<Reused> {
+        if !self.is_ready(endpoint, now) {
+            return None;
+        }
+        let Idle { stream, born, place, .. } = endpoint.idle.borrow_mut().pop()?;
+        self.count(-1);
+        self.metrics.pool_reuses.inc();
+        Some(Reused { stream, born, place })
+    }
+
+    /// Whether [`Self::take`] would find a connection. Closes what it would pass over.
+    #[inline]
+    pub fn is_ready(&self, endpoint: &Endpoint, now: Instant) -> bool {
         let limits = self.limits.borrow();
         loop {
-            let mut idle = endpoint.idle.borrow_mut().pop()?;
-            self.count(-1);
-            if !idle.stream.is_quiet() {
-                self.metrics.pool_probe_failures.inc();
-            } else if now < idle.born + limits.max_age && now < idle.since + limits.idle_timeout {
-                self.metrics.pool_reuses.inc();
-                return Some(Reused { stream: idle.stream, born: idle.born });
+            let mut idle = endpoint.idle.borrow_mut();
+            let Some(last) = idle.last_mut() else { return false };
+            let quiet = last.stream.is_quiet();
+            if quiet && now < last.born + limits.max_age && now < last.since + limits.idle_timeout {
+                return true;
             }
-            idle.close();
+            if !quiet {
+                self.metrics.pool_probe_failures.inc();
+            }
+            let dead = idle.pop();
+            drop(idle);
+            self.count(-1);
+            if let Some(dead) = dead {
+                dead.close();
+            }
         }
     }
 
     /// Keeps a connection for later. One more than the limits allow is kept all the same, for `linger`: the next request of a busy
     /// pool will want it.
     #[inline]
-    pub fn put(&self, endpoint: &Endpoint, stream: Stream, born: Instant, now: Instant) {
-        let idle = Idle { stream, born, since: now };
+    pub fn put(
+        &self,
+        endpoint: &Endpoint,
+        stream: Stream,
+        born: Instant,
+        place: Option<Place>,
+        now: Instant,
+    ) {
+        let idle = Idle { stream, born, since: now, place };
         if endpoint.retired.get() {
             idle.close();
         } else {

@@ -12,7 +12,7 @@ use lb_core::balance::hash;
 use lb_core::outlier::Ending;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
-use lb_pool::WorkerPool;
+use lb_pool::{Entry, Need, Pass, WorkerPool};
 use lb_security::{Failure, Stream, TlsStream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
@@ -27,7 +27,7 @@ pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, ser
     })
     .await;
     let settings = service.settings();
-    if let Some((backend, at)) = connect(&service, &settings, peer).await {
+    if let Some((backend, at, _room)) = connect(&service, &settings, peer).await {
         let metrics = settings.backends.get(at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
         let _place = Place::take(&settings.pool, at);
@@ -36,27 +36,36 @@ pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, ser
     }
 }
 
-/// A connection to a backend, after as many tries as are allowed. Nothing was sent yet, so every failure may be followed by another try.
-async fn connect(service: &Service, settings: &Settings, client: SocketAddr) -> Option<(Stream, usize)> {
+/// A connection to a backend with the room it takes there, after as many tries as are allowed. Nothing was sent yet, so every failure
+/// may be followed by another try; and since none has cost a backend anything, none is charged to a budget.
+async fn connect(
+    service: &Service,
+    settings: &Settings,
+    client: SocketAddr,
+) -> Option<(Stream, usize, Pass)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
     // The one key that bytes without a protocol have.
     let key = settings.pool.follows_key().then(|| hash::ip(client.ip()));
-    for _ in 0..settings.tcp.connect_tries {
+    for _ in 0..settings.tries() {
         let (at, backend) = settings.pick(key, &tried)?;
+        let room = enter(settings, at).await?;
         if !tried.is_empty() {
             service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
+            if settings.pool.retry().is_some() {
+                settings.pool.shard().retries.of(RetryReason::Connect).inc();
+            }
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
         let place = Place::take(&settings.pool, at);
         let began = Instant::now();
-        let opened = open(service, settings, backend).await;
+        let opened = open_in_time(service, settings, backend).await;
         place.end(opened.is_ok(), began);
         match opened {
             Ok(stream) => {
                 shard.connections.inc();
-                return Some((stream, at));
+                return Some((stream, at, room));
             }
             Err(error) => {
                 shard.connect_failures.inc();
@@ -69,6 +78,42 @@ async fn connect(service: &Service, settings: &Settings, client: SocketAddr) -> 
         }
     }
     None
+}
+
+/// Room for a connection at the member at `at`. `None` when there is none and none in time.
+async fn enter(settings: &Settings, at: usize) -> Option<Pass> {
+    let Some(gate) = settings.pool.gate(at) else { return Some(Pass::default()) };
+    let mut waiting = match poll_fn(|cx| Poll::Ready(gate.enter(Need::Connection, now(), cx))).await {
+        Entry::Go(pass) => return Some(pass),
+        Entry::Full(_) => return None,
+        Entry::Wait(waiting) => waiting,
+    };
+    let sleep = pin!(sleep_until(Instant::now()));
+    let mut deadline = Deadline::new(sleep);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(entered) = waiting.poll(Need::Connection, now(), cx) {
+                return Poll::Ready(entered.ok());
+            }
+            if !deadline.poll(cx, waiting.until().into()) {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Connects within the time for one try, where there is one.
+async fn open_in_time(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
+    let opening = open(service, settings, backend);
+    match settings.pool.retry().and_then(|retry| retry.per_try_timeout) {
+        None => opening.await,
+        Some(limit) => tokio::time::timeout(limit, opening).await?,
+    }
 }
 
 /// Connects, and does the handshake where the backend is inside TLS.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lb_config::Tcp;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
-use lb_pool::WorkerPool;
+use lb_pool::{Need, WorkerPool};
 use lb_security::ClientTls;
 
 /// One backend address.
@@ -51,8 +51,24 @@ impl Settings {
     }
 
     pub(crate) fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, &Backend)> {
-        let at = self.pool.pick(Instant::now(), key, |at| !tried.contains(&at))?;
+        let now = Instant::now();
+        let other = |at: usize| !tried.contains(&at);
+        let has_room = |at: usize| self.pool.gate(at).is_none_or(|gate| gate.has_room(Need::Connection));
+        let roomy = match self.pool.is_limited() {
+            true => self.pool.pick(now, key, |at| other(at) && has_room(at)),
+            false => None,
+        };
+        let at = roomy.or_else(|| self.pool.pick(now, key, other))?;
         Some((at, self.backends.get(at)?))
+    }
+
+    /// Connects that may be tried for one client.
+    pub(crate) fn tries(&self) -> u32 {
+        match self.pool.retry() {
+            None => self.tcp.connect_tries,
+            Some(retry) if retry.conditions.connect => retry.attempts.saturating_add(1),
+            Some(_) => 1,
+        }
     }
 }
 

@@ -24,12 +24,13 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Abuse, Http2Error, HttpVersion, Label, ProbeResult, RejectReason, RetryReason, StatusClass,
-    TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
+    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 pub use pools::PoolBackend;
 pub use shards::{
-    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics,
+    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PoolMetrics, PoolShard,
+    RouteShard, WorkerMetrics,
 };
 pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
@@ -81,7 +82,8 @@ pub struct Metrics {
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
     backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
-    pools: pools::Pools,
+    pool_backends: pools::Pools,
+    pools: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
 }
 
 impl Metrics {
@@ -110,7 +112,8 @@ impl Metrics {
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
             backends: Mutex::default(),
-            pools: pools::Pools::default(),
+            pool_backends: pools::Pools::default(),
+            pools: Mutex::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -143,6 +146,17 @@ impl Metrics {
         Arc::clone(&entry.metrics)
     }
 
+    /// The families of the pool with this name. They exist as long as somebody holds them.
+    pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
+        let mut pools = lock(&self.pools);
+        if let Some(pool) = pools.get(name) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(PoolMetrics::new(self.worker_count()));
+        pools.insert(name.to_owned(), Arc::clone(&pool));
+        pool
+    }
+
     /// Forgets every backend except these pairs of listener and backend, each as soon as nobody holds its
     /// handle any more: what still runs there stays visible until it ends.
     pub fn retain_backends(&self, kept: &[(&str, &str)]) {
@@ -153,12 +167,12 @@ impl Metrics {
 
     /// The families of a backend of a pool, which begin to exist with the first call.
     pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
-        self.pools.backend(pool, backend)
+        self.pool_backends.backend(pool, backend)
     }
 
     /// Forgets every backend of a pool for which `keep` is false.
     pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
-        self.pools.retain(keep);
+        self.pool_backends.retain(keep);
     }
 
     /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
@@ -172,7 +186,8 @@ impl Metrics {
         self.scrape_workers(&mut scrape);
         self.scrape_listeners(&mut scrape);
         self.scrape_backends(&mut scrape);
-        self.pools.scrape(&mut scrape);
+        self.pool_backends.scrape(&mut scrape);
+        self.scrape_pools(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()
@@ -277,6 +292,35 @@ impl Metrics {
                     [&families::BACKEND_REQUESTS, &families::BACKEND_REQUEST_DURATION],
                     &labels,
                 );
+            }
+        }
+    }
+
+    fn scrape_pools(&self, scrape: &mut Scrape) {
+        let mut pools = lock(&self.pools);
+        // Handles are made under this lock only, so a count of one means that nobody can write any more.
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        for (name, pool) in &*pools {
+            if pool.has_retries() {
+                for reason in RetryReason::ALL {
+                    let sum = pool.shards().map(|shard| shard.retries.of(*reason).value()).sum();
+                    scrape.counter(&families::POOL_RETRIES, &[name, reason.name()], sum);
+                }
+                let sum = |of: fn(&PoolShard) -> &Counter| pool.shards().map(|shard| of(shard).value()).sum();
+                let exhausted = sum(|shard| &shard.budget_exhausted);
+                scrape.counter(&families::POOL_RETRY_BUDGET_EXHAUSTED, &[name], exhausted);
+                scrape.counter(&families::POOL_HEDGES, &[name], sum(|shard| &shard.hedges));
+                scrape.counter(&families::POOL_HEDGES_WON, &[name], sum(|shard| &shard.hedges_won));
+            }
+            if pool.has_limits() {
+                for reason in Overflow::ALL {
+                    let sum = pool.shards().map(|shard| shard.overflow.of(*reason).value()).sum();
+                    scrape.counter(&families::POOL_OVERFLOW, &[name, reason.name()], sum);
+                }
+                let pending = pool.shards().map(|shard| shard.pending.value()).sum::<i64>();
+                scrape.gauge(&families::POOL_PENDING, &[name], pending as f64);
+                let open = pool.shards().map(|shard| shard.circuit_open.value()).sum::<i64>();
+                scrape.gauge(&families::POOL_CIRCUIT_OPEN, &[name], open as f64);
             }
         }
     }

@@ -6,14 +6,18 @@
 //!
 //! What is known of an address outlives the configuration that named it: [`Registry`].
 
+mod gate;
 mod member;
 mod meters;
 mod registry;
 mod shared;
 mod tally;
+mod tries;
 mod worker;
 
+pub use gate::{Entry, Gate, Need, Pass, Place, Waiting};
 pub use member::{Member, MemberKey};
 pub use registry::Registry;
 pub use shared::{Announcement, Outlier, PoolSettings, Report, SharedPool};
+pub use tries::Retry;
 pub use worker::WorkerPool;

@@ -90,7 +90,7 @@ impl Registry {
             _ => Meters::default(),
         };
         let (name, settings) = (name.to_owned(), settings.clone());
-        let pool = SharedPool::new(name.clone(), settings, list, ejector, meters, now);
+        let pool = SharedPool::new(name.clone(), settings, list, ejector, self.workers, meters, now);
         let pool = Arc::new(pool);
         self.pools.insert(name, Arc::clone(&pool));
         pool

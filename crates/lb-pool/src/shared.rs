@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{self, MemberSpec, MemberState, hash};
+use lb_core::breaker::Limits;
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
 
 use crate::member::Member;
 use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
+use crate::tries::Retry;
 
 /// What holds for a pool as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct PoolSettings {
     pub outlier: Option<Outlier>,
     /// When members are probed, where they are.
     pub health: Option<health::Settings>,
+    /// What each member is given at once.
+    pub limits: Limits,
+    /// Which requests are tried again; `None` leaves it to the listener.
+    pub retry: Option<Retry>,
 }
 
 /// When members that fail requests are put aside.
@@ -46,6 +52,8 @@ pub struct SharedPool {
     /// Its members with what the configuration says of each. Workers know them by position.
     pub members: Vec<(Arc<Member>, MemberSpec)>,
     ejector: Mutex<Ejector>,
+    /// How many workers share its limits.
+    pub(crate) workers: usize,
     /// The sums of those when they were looked at last, and when they are looked at next.
     looked: Mutex<(Vec<Counts>, Instant)>,
     /// Changes whenever what is known has changed.
@@ -80,6 +88,7 @@ impl SharedPool {
         settings: PoolSettings,
         members: Vec<(Arc<Member>, MemberSpec)>,
         ejector: Ejector,
+        workers: usize,
         meters: Meters,
         now: Instant,
     ) -> Self {
@@ -90,6 +99,7 @@ impl SharedPool {
             settings,
             members,
             ejector: Mutex::new(ejector),
+            workers,
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),
             meters,

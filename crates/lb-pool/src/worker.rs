@@ -1,13 +1,20 @@
 //! A pool as one worker sees it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
 use lb_core::outlier::{Ending, Streak};
+use lb_core::retry::{Attempt, Failure, Verdict, Why};
+use lb_observe::metrics::{PoolMetrics, PoolShard};
 
+use crate::gate::Gate;
+use crate::member::Member;
 use crate::shared::{Announcement, SharedPool};
+use crate::tries::{Retry, Tries};
 
 /// A pool as one worker sees it. Members are known by position, as in the shared pool.
 #[derive(Debug)]
@@ -20,6 +27,10 @@ pub struct WorkerPool {
     seen: Cell<u64>,
     /// Members that nothing is known against.
     fit: Cell<usize>,
+    tries: Option<Tries>,
+    /// The limits of each member; empty where there are none.
+    gates: Vec<Rc<Gate>>,
+    metrics: Arc<PoolMetrics>,
 }
 
 /// What a worker remembers of how a member serves it.
@@ -31,11 +42,22 @@ struct Watched {
 }
 
 impl WorkerPool {
-    /// The pool for a worker. Workers start at different members.
-    pub fn new(shared: Arc<SharedPool>, worker: usize, now: Instant) -> Self {
+    /// The pool for a worker. Workers start at different members. What is counted in `earlier`, the same pool before a reload, is kept.
+    pub fn new(
+        shared: Arc<SharedPool>,
+        worker: usize,
+        now: Instant,
+        earlier: Option<&Self>,
+        metrics: Arc<PoolMetrics>,
+    ) -> Self {
         let specs: Vec<MemberSpec> = shared.members.iter().map(|(_, spec)| *spec).collect();
         let seed = u64::try_from(worker).unwrap_or_default();
         let balancer = Balancer::new(shared.settings.balance.clone(), &specs, seed, now);
+        let retry = shared.settings.retry;
+        let tries =
+            retry.map(|retry| Tries::new(retry, earlier.and_then(|earlier| earlier.tries.as_ref()), now));
+        let gates = gates(&shared, worker, earlier, &metrics);
+        metrics.set_kinds(tries.is_some(), !gates.is_empty());
         let pool = Self {
             balancer: RefCell::new(balancer),
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
@@ -43,6 +65,9 @@ impl WorkerPool {
             fit: Cell::new(0),
             shared,
             worker,
+            tries,
+            gates,
+            metrics,
         };
         pool.update(now);
         pool
@@ -138,6 +163,85 @@ impl WorkerPool {
         self.shared.eject(at, cause, now)
     }
 
+    /// Its own rules for further tries; without, the listener's hold.
+    #[inline]
+    pub fn retry(&self) -> Option<&Retry> {
+        self.tries.as_ref().map(|tries| &tries.settings)
+    }
+
+    /// Counts a request that may be tried again. [`Self::end_request`] is due when it has ended.
+    #[inline]
+    pub fn begin_request(&self) {
+        if let Some(tries) = &self.tries {
+            tries.begin();
+        }
+    }
+
+    /// A request has ended.
+    #[inline]
+    pub fn end_request(&self) {
+        if let Some(tries) = &self.tries {
+            tries.end();
+        }
+    }
+
+    /// Whether a request is tried again by the pool's own rules; never without any. [`Self::try_done`] is due for a charged one.
+    pub fn decide(&self, failure: Failure, attempt: Attempt, answered: bool, now: Instant) -> Verdict {
+        let Some(tries) = &self.tries else { return Verdict::No(Why::Condition) };
+        let verdict = tries.decide(failure, attempt, answered, now);
+        if verdict == Verdict::No(Why::Budget) {
+            self.shard().budget_exhausted.inc();
+        }
+        verdict
+    }
+
+    /// A further try that was charged to the budget has ended.
+    pub fn try_done(&self) {
+        if let Some(tries) = &self.tries {
+            tries.done();
+        }
+    }
+
+    /// How long a request waits before a second try runs beside the first; `None` when none does.
+    #[inline]
+    pub fn hedge_delay(&self) -> Option<Duration> {
+        self.tries.as_ref()?.hedge().borrow().delay()
+    }
+
+    /// Charges such a try to the budget, if it has room. [`Self::try_done`] is due.
+    #[must_use]
+    pub fn take_hedge(&self, now: Instant) -> bool {
+        let taken = self.tries.as_ref().is_some_and(|tries| tries.take(now));
+        let counter = if taken { &self.shard().hedges } else { &self.shard().budget_exhausted };
+        counter.inc();
+        taken
+    }
+
+    /// Records how long a try took to its response head, or had waited for it when it was given up for another.
+    #[inline]
+    pub fn record_latency(&self, latency: Duration) {
+        if let Some(tries) = &self.tries {
+            tries.hedge().borrow_mut().record(latency);
+        }
+    }
+
+    /// The limits of a member, where there are any.
+    #[inline]
+    pub fn gate(&self, at: usize) -> Option<&Rc<Gate>> {
+        self.gates.get(at)
+    }
+
+    /// Whether members have limits.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        !self.gates.is_empty()
+    }
+
+    /// What this worker counts for the pool.
+    pub fn shard(&self) -> &PoolShard {
+        self.metrics.worker(self.worker)
+    }
+
     /// Which part of the pool is in use.
     pub fn standing(&self, now: Instant) -> Standing {
         if self.seen.get() != self.shared.epoch() {
@@ -180,3 +284,31 @@ fn is_fit(state: &MemberState) -> bool {
 /// What stands for a member that is not there.
 const NOBODY: MemberState =
     MemberState { healthy: false, ejected: false, draining: true, weight: 0, healthy_since: None };
+
+/// The gate of each member, with this worker's part of the limits. A member that stays keeps its own.
+fn gates(
+    shared: &SharedPool,
+    worker: usize,
+    earlier: Option<&WorkerPool>,
+    metrics: &Arc<PoolMetrics>,
+) -> Vec<Rc<Gate>> {
+    let whole = shared.settings.limits;
+    if whole.is_off() {
+        return Vec::new();
+    }
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let limits = whole.share(number(worker), number(shared.workers));
+    let mut known = HashMap::new();
+    if let Some(earlier) = earlier {
+        let members = earlier.shared.members.iter().map(|(member, _)| Arc::as_ptr(member));
+        known.extend(members.zip(&earlier.gates));
+    }
+    let gate = |member: &Arc<Member>| match known.get(&Arc::as_ptr(member)) {
+        Some(gate) => {
+            gate.reconfigure(limits);
+            Rc::clone(gate)
+        }
+        None => Gate::new(limits, Arc::clone(metrics), worker),
+    };
+    shared.members.iter().map(|(member, _)| gate(member)).collect()
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, EjectionSettings, Ending, StreakLimits};
-use lb_observe::metrics::Metrics;
+use lb_observe::metrics::{Metrics, PoolMetrics};
 use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, WorkerPool};
 
 fn settings() -> PoolSettings {
@@ -47,8 +47,12 @@ fn fail(pool: &WorkerPool, at: usize, times: usize, now: Instant) {
     }
 }
 
+fn worker(shared: &Arc<SharedPool>, index: usize, now: Instant) -> WorkerPool {
+    WorkerPool::new(Arc::clone(shared), index, now, None, Arc::new(PoolMetrics::new(2)))
+}
+
 fn two_workers(shared: &Arc<SharedPool>, now: Instant) -> (WorkerPool, WorkerPool) {
-    (WorkerPool::new(Arc::clone(shared), 0, now), WorkerPool::new(Arc::clone(shared), 1, now))
+    (worker(shared, 0, now), worker(shared, 1, now))
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn metrics_and_workers_see_the_same() {
     let mut list = members(&[1, 2, 3]);
     list[1].0.backend = list[0].0.backend.clone();
     let old = registry.pool("p", &settings, &list, now);
-    let worker = WorkerPool::new(Arc::clone(&old), 0, now);
+    let worker = worker(&old, 0, now);
     let probe = |pool: &SharedPool, at: usize, outcome| {
         let due = pool.probe_due(at).unwrap();
         assert!(pool.begin_probe(at, due));

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lb_config::{BackendPool, Config};
+use lb_config::{BackendPool, Config, RetryOn};
+use lb_core::breaker::Limits;
 use lb_core::outlier::{Analysis, EjectionSettings, StreakLimits};
-use lb_core::{balance, health};
+use lb_core::retry::{BudgetSettings, Conditions};
+use lb_core::{balance, health, hedge};
 use lb_http::service::ResolvedBackend;
-use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool};
+use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, Retry, SharedPool};
 
 /// For each listener of the configuration, its pool. What was known of members that stay is kept.
 pub(crate) fn of(
@@ -62,6 +64,38 @@ fn settings(pool: &BackendPool) -> PoolSettings {
             fall: health.fall,
             jitter_percent: health.jitter_percent,
         }),
+        limits: limits(&pool.limits),
+        retry: pool.retry.as_ref().map(retry),
+    }
+}
+
+fn limits(limits: &lb_config::Limits) -> Limits {
+    // Where there is no limit, it is 0.
+    Limits {
+        max_connections: limits.max_connections.unwrap_or(0),
+        max_requests: limits.max_requests.unwrap_or(0),
+        max_pending: limits.max_pending,
+        pending_timeout: limits.pending_timeout,
+    }
+}
+
+fn retry(retry: &lb_config::Retry) -> Retry {
+    let has = |condition| retry.on.contains(&condition);
+    Retry {
+        attempts: retry.attempts,
+        conditions: Conditions {
+            connect: has(RetryOn::Connect),
+            refused: has(RetryOn::Refused),
+            reset: has(RetryOn::Reset),
+            timeout: has(RetryOn::Timeout),
+            statuses: retry.on.iter().filter_map(|condition| condition.status()).collect(),
+        },
+        per_try_timeout: retry.per_try_timeout,
+        budget: BudgetSettings { percent: retry.budget_percent, min: retry.budget_min },
+        hedge: hedge::Settings {
+            percentile: retry.hedge_percentile.unwrap_or(0),
+            min_delay: retry.hedge_min_delay,
+        },
     }
 }
 

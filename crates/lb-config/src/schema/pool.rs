@@ -188,12 +188,14 @@ static OUTLIER: Block = Block {
 
 static LIMITS: Block = Block {
     path: "pools.NAME.limits",
-    doc: "What one backend may be given at once by the whole process. What finds no room waits, or is refused with 503.",
+    doc: "What one backend may be given at once by the whole process. Each worker has an equal part, and at least 1: with fewer than there are \
+          workers, the sum is the number of workers. What finds no room at any backend waits, first come, first served, or is refused with 503; \
+          a TCP connection is closed.",
     on: On::EVERYWHERE,
     keys: &[
         Key::integer("max_connections", 0, 1_000_000, "connections")
             .or(0)
-            .live("Connections to one backend. 0 = any number."),
+            .live("Connections to one backend, in use or idle. 0 = any number."),
         Key::integer("max_requests", 0, 1_000_000, "requests").or(0).live("Requests at one backend. 0 = any number."),
         Key::integer("max_pending", 0, 1_000_000, "requests").or(0).live(
             "Requests and connections that may wait for room. 0 = none: what finds no room is refused. Needs one of the limits above.",
@@ -204,8 +206,9 @@ static LIMITS: Block = Block {
 
 static RETRY: Block = Block {
     path: "pools.NAME.retry",
-    doc: "Further tries of a request, in place of the listener's `http.retries`. Never after a byte of a response has reached the client; and a \
-          request that may not be repeated only when the backend has not seen it.",
+    doc: "Further tries of a request, in place of the listener's `http.retries` or `tcp.connect_tries`. Never after a byte of a response has \
+          reached the client; and a request that may not be repeated (RFC 9110 §9.2.2; every gRPC call is a POST) only when the backend has not \
+          seen it. A body of more than 16 KiB is not sent again. A further try goes to another backend where there is one.",
     on: On::EVERYWHERE,
     keys: &[
         Key::integer("attempts", 0, 10, "").or(1).live("Further tries of one request. 0 = none."),
@@ -215,12 +218,15 @@ static RETRY: Block = Block {
         ),
         Key::integer("per_try_timeout_ms", 0, HOUR_MS, MS)
             .or(0)
-            .live("How long one try may take to its response head. 0 = as long as the request."),
+            .live("How long one try may take to its response head, the client's time for its body not counted; the last one ends with 504. \
+                   0 = as long as the request."),
         Key::integer("budget_percent", 0, 100, "percent").or(20).live(
-            "How many further tries may run at once, in percent of the running requests of a worker; so that tries do not add to an overload \
-             (attack C-05).",
+            "How many further tries may run at once, in percent of the running requests of a worker, and how many there may be in all, in \
+             percent of its requests; so that tries do not add to an overload (attack C-05). Tries that follow a failed connect are not counted.",
         ),
-        Key::integer("budget_min", 0, 1000, "tries").or(3).live("How many may run at once however few requests do."),
+        Key::integer("budget_min", 0, 1000, "tries").or(3).live(
+            "How many may run at once in a worker, and begin in a second, however few requests do.",
+        ),
         Key::zero_or("hedge_percentile", 50, 99, "percent").or(0).live(
             "When a repeatable request has waited for longer than this share of the latest ones, a second try starts at another backend, and \
              the first response is taken. Counts as a further try. 0 = never.",

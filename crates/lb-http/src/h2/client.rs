@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lb_core::ledger::Ledger;
 use lb_io::{Deadline, WorkerIo};
+use lb_pool::Place;
 use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
@@ -53,6 +54,7 @@ impl ClientConnection {
         tls: bool,
         settings: ClientSettings,
         io: Rc<WorkerIo>,
+        place: Option<Place>,
         now: Instant,
     ) -> Rc<Self> {
         let ClientSettings { max_concurrent_streams, max_header_list_size, .. } = settings;
@@ -83,6 +85,7 @@ impl ClientConnection {
             wire: Wire::new(stream, Vec::new(), block, None, Rc::clone(&io), now),
             mux: Rc::clone(&mux),
             settings,
+            _place: place,
         };
         tokio::task::spawn_local(driver.run(now));
         Rc::new(Self { mux, io, tls, born: now, used: Cell::new(now) })
@@ -99,6 +102,12 @@ impl ClientConnection {
         };
         self.used.set(now);
         Some(H2Back::new(Rc::clone(&self.mux), key, Rc::clone(&self.io), self.tls))
+    }
+
+    /// Whether [`Self::open`] would open a stream.
+    pub(crate) fn has_room(&self, lifetime: u32) -> bool {
+        let mux = self.mux.borrow();
+        mux.opened() < lifetime && mux.takes_streams()
     }
 
     /// How many streams the backend has processed, if it has said that it takes no more.
@@ -132,6 +141,8 @@ struct Driver {
     wire: Wire,
     mux: Rc<RefCell<Mux>>,
     settings: ClientSettings,
+    /// Room for the connection, where its backend has limits.
+    _place: Option<Place>,
 }
 
 impl Drop for Driver {

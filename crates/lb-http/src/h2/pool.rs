@@ -55,8 +55,7 @@ impl H2Pool {
             let mut alike = connections.iter().filter(|connection| connection.can_send() == can_send);
             alike.find_map(|connection| connection.open(lifetime, now))
         });
-        let expected = usize::try_from(EXPECTED_STREAMS.min(lifetime)).unwrap_or(usize::MAX);
-        let room = self.dials.get().saturating_mul(expected.saturating_sub(1).max(1));
+        let room = self.expected(lifetime);
         match open {
             Some(stream) => Way::Open(stream),
             None if self.waiting.get() < room => {
@@ -70,6 +69,19 @@ impl H2Pool {
             }
             None => Way::Dial(self.ticket()),
         }
+    }
+
+    /// Whether [`Self::way`] would not lead to a new connection.
+    pub(crate) fn has_way(&self, now: Instant) -> bool {
+        let lifetime = self.lifetime(now);
+        self.connections.borrow().iter().any(|connection| connection.has_room(lifetime))
+            || self.waiting.get() < self.expected(lifetime)
+    }
+
+    /// How many may wait for the connections that are being made.
+    fn expected(&self, lifetime: u32) -> usize {
+        let expected = usize::try_from(EXPECTED_STREAMS.min(lifetime)).unwrap_or(usize::MAX);
+        self.dials.get().saturating_mul(expected.saturating_sub(1).max(1))
     }
 
     /// How many streams a connection is given.

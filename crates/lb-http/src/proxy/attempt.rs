@@ -6,8 +6,9 @@ use std::task::Context;
 
 use lb_core::head::FieldName;
 use lb_core::outlier::Ending;
-use lb_core::retry::{self, Attempt, Failure};
+use lb_core::retry::Failure;
 use lb_observe::metrics::RetryReason;
+use lb_pool::{Pass, Place};
 use lb_security::Stream;
 use tokio::time::Instant;
 
@@ -20,7 +21,17 @@ use crate::exchange::Front;
 use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Way};
-use crate::service::Member;
+use crate::service::{Member, Pool};
+
+/// Where a connection comes from.
+pub(super) struct Origin {
+    /// It has served before.
+    pub(super) reused: bool,
+    /// When it was made.
+    pub(super) born: Instant,
+    /// Room for it, unless it holds that itself.
+    pub(super) place: Option<Place>,
+}
 
 impl Exchange {
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
@@ -30,35 +41,84 @@ impl Exchange {
         }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        if self.ruled && !std::mem::replace(&mut self.counted, true) {
+            pool.balance.begin_request();
+        }
+        let picked = self.pick(pool, fresh);
+        let Some(at) = picked else { return self.unavailable(cx, front) };
+        let status = self.backend_status.take();
+        self.leave_member(status);
+        match pool.balance.gate(at) {
+            None => self.attempt(cx, front, at, fresh, Pass::default()),
+            Some(gate) => self.enter(cx, front, gate, at, fresh),
+        }
+    }
+
+    /// The member for the next attempt: one that has not failed this request if there is one, and one with room if there is one.
+    #[inline]
+    fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
         let key = match pool.balance.follows_key() {
             true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
             false => None,
         };
-        let now = self.now.into_std();
         let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
-        let picked = stuck_to
-            .filter(|at| !self.failed.contains(at))
-            .and_then(|at| pool.balance.pick_again(now, at))
-            .or_else(|| pool.balance.pick(now, key, |at| !self.failed.contains(&at)));
+        let picked = self.pick_by(pool, key, stuck_to, fresh);
         self.moves = pool.sticky.is_some() && picked != stuck_to;
-        let Some(at) = picked else { return self.unavailable(cx, front) };
+        picked
+    }
+
+    /// The same, once it is known what the request goes by: a key, or the member that its client is stuck to.
+    #[inline]
+    fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
+        let now = self.now.into_std();
+        let works = |at: usize| !self.failed.contains(&at);
+        if self.avoided.is_empty() && !pool.balance.is_limited() {
+            return stuck_to
+                .filter(|at| works(*at))
+                .and_then(|at| pool.balance.pick_again(now, at))
+                .or_else(|| pool.balance.pick(now, key, works));
+        }
+        let other = |at: usize| works(at) && !self.avoided.contains(&at);
+        let has_room =
+            |at: usize| pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh)));
+        let pick = |admits: &dyn Fn(usize) -> bool| pool.balance.pick(now, key, admits);
+        stuck_to
+            .filter(|at| other(*at) && has_room(*at))
+            .and_then(|at| pool.balance.pick_again(now, at))
+            .or_else(|| pick(&|at| other(at) && has_room(at)))
+            .or_else(|| pick(&|at| works(at) && has_room(at)))
+            .or_else(|| pick(&other))
+            .or_else(|| pick(&works))
+    }
+
+    /// Begins an attempt at a member, for which `pass` holds the room.
+    pub(super) fn attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        at: usize,
+        fresh: bool,
+        pass: Pass,
+    ) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
-        self.leave_member(None);
         pool.balance.begin(at);
         self.member = Some((at, self.now));
+        self.room = pass.request;
         member.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.service.worker.metrics.pool_acquires.inc();
         if member.endpoint.key.h2 {
-            return self.share(cx, front);
+            return self.share(cx, front, pass.connection);
         }
         let upstreams = &self.service.worker.upstreams;
         let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
         match pooled {
             Some(reused) => {
                 let back = self.h1_back(reused.stream);
-                self.begin(cx, member, back, true, reused.born);
+                self.begin(cx, member, back, Origin { reused: true, born: reused.born, place: reused.place });
             }
-            None => self.stage = Stage::Dial(Dial::new(self.connect(member), None)),
+            None => self.stage = Stage::Dial(Dial::new(self.connect(member), None, pass.connection)),
         }
         Turn::Again
     }
@@ -82,15 +142,27 @@ impl Exchange {
     }
 
     /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
-    pub(super) fn share(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+    /// `place` is room for another one.
+    pub(super) fn share(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        place: Option<Place>,
+    ) -> Turn {
         let settings = Rc::clone(&self.settings);
-        let Some(member) = self.member.and_then(|(at, _)| settings.pool(self.pool)?.members.get(at)) else {
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
             return self.unavailable(cx, front);
         };
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
                 self.service.worker.metrics.pool_reuses.inc();
-                self.begin(cx, member, AnyBack::H2(back), true, self.now);
+                self.begin(
+                    cx,
+                    member,
+                    AnyBack::H2(back),
+                    Origin { reused: true, born: self.now, place: None },
+                );
             }
             Way::Wait(wait) => {
                 let since = match self.stage {
@@ -99,7 +171,16 @@ impl Exchange {
                 };
                 self.stage = Stage::Wait { wait, since };
             }
-            Way::Dial(ticket) => self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket))),
+            Way::Dial(ticket) => {
+                let place = match (place, pool.balance.gate(at)) {
+                    (None, Some(gate)) => match gate.connection() {
+                        Ok(place) => Some(place),
+                        Err(full) => return self.overflow(cx, front, full),
+                    },
+                    (place, _) => place,
+                };
+                self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket), place));
+            }
         }
         Turn::Again
     }
@@ -112,14 +193,7 @@ impl Exchange {
     }
 
     /// Sends the request on a connection that stands ready.
-    pub(super) fn begin(
-        &mut self,
-        cx: &mut Context<'_>,
-        member: &Member,
-        mut back: AnyBack,
-        reused: bool,
-        born: Instant,
-    ) {
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut back: AnyBack, origin: Origin) {
         use crate::exchange::{Back, Sink};
         if self.request.fields.values(FieldName::Host).next().is_none() {
             // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
@@ -141,7 +215,8 @@ impl Exchange {
         }
         self.back_stall = Stall::default();
         self.upload.restart(self.now);
-        self.stage = Stage::Relay { back, reused, born };
+        let Origin { reused, born, place } = origin;
+        self.stage = Stage::Relay { back, reused, born, place };
     }
 
     /// A connect came about, or not.
@@ -151,6 +226,7 @@ impl Exchange {
         front: &mut impl Front,
         result: std::io::Result<Stream>,
         ticket: Option<DialTicket>,
+        place: Option<Place>,
     ) -> Turn {
         let settings = Rc::clone(&self.settings);
         let Some(member) = self.member.and_then(|(at, _)| settings.pool(self.pool)?.members.get(at)) else {
@@ -163,7 +239,7 @@ impl Exchange {
                 member.metrics.set_reachable(true);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
-                    self.begin(cx, member, back, false, self.now);
+                    self.begin(cx, member, back, Origin { reused: false, born: self.now, place });
                     return Turn::Again;
                 }
                 let io = Rc::clone(&self.service.worker.io);
@@ -172,13 +248,19 @@ impl Exchange {
                     member.tls.is_some(),
                     settings.client_settings(),
                     io,
+                    place,
                     self.now,
                 );
                 let back = connection.open(u32::MAX, self.now);
                 member.endpoint.h2.add(connection);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
-                self.begin(cx, member, AnyBack::H2(back), false, self.now);
+                self.begin(
+                    cx,
+                    member,
+                    AnyBack::H2(back),
+                    Origin { reused: false, born: self.now, place: None },
+                );
                 return Turn::Again;
             }
             Err(error) => error,
@@ -205,8 +287,7 @@ impl Exchange {
     ) -> Turn {
         self.failed.extend(self.member.map(|(at, _)| at));
         self.verdict = Verdict::Failure;
-        if self.may_retry(Failure::Connect) {
-            self.service.worker.metrics.http_retries.of(RetryReason::Connect).inc();
+        if self.may_retry(Failure::Connect, RetryReason::Connect) {
             self.stage = Stage::Choose { fresh: false };
             return Turn::Again;
         }
@@ -218,23 +299,9 @@ impl Exchange {
         }
     }
 
-    /// Whether another attempt may follow; counts it if so.
-    pub(super) fn may_retry(&mut self, failure: Failure) -> bool {
-        let attempt = Attempt {
-            tries_left: self.settings.http.retries.saturating_sub(self.retries),
-            idempotent: retry::is_idempotent(self.request.method()),
-            body_consumed: self.upload.is_consumed() && !self.replay.is_whole(),
-        };
-        let may =
-            self.response.status == 0 && self.response.interims == 0 && retry::may_retry(failure, attempt);
-        if may {
-            self.retries = self.retries.saturating_add(1);
-        }
-        may
-    }
-
     /// Ends the attempt at the present member, with the status it gave.
     pub(super) fn leave_member(&mut self, status: Option<u16>) {
+        self.room = None;
         let Some((at, since)) = self.member.take() else { return };
         let Some(pool) = self.settings.pool(self.pool) else { return };
         let broken_call =

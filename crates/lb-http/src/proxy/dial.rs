@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lb_io::WorkerIo;
 use lb_observe::metrics::{TlsResult, WorkerMetrics};
+use lb_pool::Place;
 use lb_security::{ClientTls, Stream, TlsStream, failure_of};
 
 use crate::h2::DialTicket;
@@ -54,11 +55,13 @@ pub(super) struct Dial {
     connecting: Pin<Box<dyn Future<Output = io::Result<Stream>>>>,
     /// Held while others wait for this connection.
     pub(super) ticket: Option<DialTicket>,
+    /// Room for the connection, where its backend has limits.
+    pub(super) place: Option<Place>,
 }
 
 impl Dial {
-    pub(super) fn new(connect: Connect, ticket: Option<DialTicket>) -> Self {
-        Self { address: connect.address, connecting: Box::pin(connect.run()), ticket }
+    pub(super) fn new(connect: Connect, ticket: Option<DialTicket>, place: Option<Place>) -> Self {
+        Self { address: connect.address, connecting: Box::pin(connect.run()), ticket, place }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {

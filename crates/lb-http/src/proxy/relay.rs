@@ -4,17 +4,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::head::Version;
-use lb_core::retry::Failure;
+use lb_core::retry::{self, Attempt, Failure};
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
+use super::again::Again;
 use super::replay::Keep;
 use super::sinks::{Counted, ToClient};
 use super::timing::Stall;
-use super::{Exchange, Stage, Turn};
+use super::{Exchange, Stage, Turn, Verdict};
 use crate::back::AnyBack;
 use crate::exchange::{Back, BackError, Front, FrontError, Gone, Progress, Reject, Sink};
 use crate::grpc::Failure as CallFailure;
@@ -34,6 +35,11 @@ enum Stop {
     ClientGone,
     Refused(Reject),
     Failed(BackError),
+    /// The response is not for the client. `ended` says whether it is complete.
+    Withheld {
+        status: u16,
+        ended: bool,
+    },
 }
 
 impl Exchange {
@@ -51,32 +57,51 @@ impl Exchange {
             }
             Stop::ClientGone => self.client_gone(),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
-            Stop::Failed(BackError::Reject(reason)) => self.bad_response(cx, front, reason),
-            Stop::Failed(BackError::Reset(code)) => {
+            Stop::Withheld { status, ended } => {
+                if ended {
+                    self.release();
+                }
+                self.count_retry(RetryReason::Status);
+                self.backend_status = Some(status);
+                self.stage = Stage::Choose { fresh: false };
+                Turn::Again
+            }
+            Stop::Failed(error) => self.failed(cx, front, error),
+        }
+    }
+
+    /// The backend will not complete its response.
+    fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, error: BackError) -> Turn {
+        let reused = matches!(self.stage, Stage::Relay { reused: true, .. });
+        let (failure, reason) = match error {
+            BackError::Unprocessed { goaway: true } => {
+                (Failure::GoneAway { before: self.gone_away }, RetryReason::Unprocessed)
+            }
+            BackError::Unprocessed { goaway: false } => (Failure::Refused, RetryReason::Unprocessed),
+            BackError::Closed { sent } if reused => (Failure::Stale { sent }, RetryReason::Stale),
+            BackError::Closed { sent } => (Failure::Reset { sent }, RetryReason::Reset),
+            BackError::Reset(_) | BackError::Reject(UpstreamReject::Reset | UpstreamReject::Truncated) => {
+                (Failure::Reset { sent: true }, RetryReason::Reset)
+            }
+            BackError::Reject(_) => (Failure::Later, RetryReason::Reset),
+        };
+        if self.may_retry(failure, reason) {
+            self.gone_away =
+                self.gone_away.saturating_add(u32::from(matches!(failure, Failure::GoneAway { .. })));
+            if matches!(failure, Failure::Reset { .. }) {
+                self.verdict = Verdict::Failure;
+            }
+            self.stage = Stage::Choose { fresh: matches!(failure, Failure::Stale { .. }) };
+            return Turn::Again;
+        }
+        match error {
+            BackError::Reject(reason) => self.bad_response(cx, front, reason),
+            BackError::Reset(code) => {
                 self.call_failed(CallFailure::Reset(code));
                 self.bad_response(cx, front, UpstreamReject::Reset)
             }
-            Stop::Failed(BackError::Unprocessed { goaway }) => {
-                let failure =
-                    if goaway { Failure::GoneAway { before: self.gone_away } } else { Failure::Refused };
-                if self.may_retry(failure) {
-                    self.gone_away = self.gone_away.saturating_add(u32::from(goaway));
-                    self.service.worker.metrics.http_retries.of(RetryReason::Unprocessed).inc();
-                    self.stage = Stage::Choose { fresh: false };
-                    return Turn::Again;
-                }
-                self.bad_response(cx, front, UpstreamReject::Reset)
-            }
-            Stop::Failed(BackError::Closed { sent }) => {
-                let reused = matches!(self.stage, Stage::Relay { reused: true, .. });
-                let failure = if reused { Failure::Stale { sent } } else { Failure::Later };
-                if self.may_retry(failure) {
-                    self.service.worker.metrics.http_retries.of(RetryReason::Stale).inc();
-                    self.stage = Stage::Choose { fresh: true };
-                    return Turn::Again;
-                }
-                self.bad_response(cx, front, UpstreamReject::Truncated)
-            }
+            BackError::Unprocessed { .. } => self.bad_response(cx, front, UpstreamReject::Reset),
+            BackError::Closed { .. } => self.bad_response(cx, front, UpstreamReject::Truncated),
         }
     }
 
@@ -84,6 +109,7 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         let mut head = worker.response.borrow_mut();
+        let tries_left = if self.ruled { self.tries_left() } else { 0 };
         let Self {
             stage,
             upload,
@@ -103,8 +129,10 @@ impl Exchange {
             call,
             service,
             tunnel,
+            charged,
             ..
         } = self;
+        let rules = if tries_left > 0 { settings.pool(*pool).map(|pool| &*pool.balance) } else { None };
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
         let set_cookie = match member {
             Some((at, _)) if *moves => settings.pool(*pool).and_then(|pool| pool.sticky.as_ref()?.line(*at)),
@@ -122,8 +150,8 @@ impl Exchange {
             // Once the gateway has ended a tunnel, what still comes is read and thrown away.
             let closing = tunnel.as_ref().is_some_and(|tunnel| tunnel.is_closing());
             if upload.is_wanted() && (closing || !back_stall.is_on()) {
-                if matches!(back, AnyBack::H1(_)) && replay.is_whole() {
-                    // It can say nothing of the kind.
+                if matches!(back, AnyBack::H1(_)) && rules.is_none() && replay.is_whole() {
+                    // It cannot say that it has not processed a request, and after nothing else would one be sent again.
                     replay.forget();
                 }
                 let (result, bytes) = match tunnel {
@@ -166,11 +194,23 @@ impl Exchange {
             } else if !response.done && (closing || !front_stall.is_on()) {
                 let was_tunnel = tunnel.is_some();
                 let room = front.room();
+                let again = rules.filter(|_| response.status == 0).map(|pool| Again {
+                    pool,
+                    attempt: Attempt {
+                        tries_left,
+                        idempotent: retry::is_idempotent(request.method()),
+                        body_consumed: upload.is_consumed() && !replay.is_whole(),
+                    },
+                    charged: &mut *charged,
+                    now: *now,
+                    withheld: None,
+                });
                 let mut sink = ToClient {
                     front: &mut *front,
                     response,
                     tunnel,
                     call: call.as_deref_mut(),
+                    again,
                     cut: false,
                     settings,
                     request,
@@ -180,6 +220,11 @@ impl Exchange {
                 };
                 let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);
                 let cut = sink.cut;
+                if let Some(status) = sink.withheld() {
+                    heard.get_or_insert(*now);
+                    let ended = matches!(result, Poll::Ready(Ok(Progress::End)));
+                    return Stop::Withheld { status, ended };
+                }
                 match result {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
@@ -238,21 +283,26 @@ impl Exchange {
     /// The response is complete: the connection goes back to the pool if it can be used again.
     fn release(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Flush);
-        let Stage::Relay { mut back, born, .. } = stage else { return };
+        let Stage::Relay { mut back, born, place, .. } = stage else { return };
         let worker = &self.service.worker;
         let sent = back.take_traffic().sent;
         worker.metrics.bytes_client_to_backend.add(sent);
-        let AnyBack::H1(back) = back else { return };
+        let AnyBack::H1(back) = back else {
+            self.room = None;
+            return;
+        };
         let member = self.member.and_then(|(at, _)| self.settings.pool(self.pool)?.members.get(at));
         match back.into_idle() {
             Ok(Some(stream)) if self.upload.is_done() => {
                 if let Some(member) = member {
-                    worker.upstreams.put(&member.endpoint, stream, born, self.now);
+                    worker.upstreams.put(&member.endpoint, stream, born, place, self.now);
                 }
             }
             Ok(_) => {}
             Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
         }
+        // The backend is done with the request, whenever the client is.
+        self.room = None;
     }
 }
 

@@ -8,6 +8,7 @@ use lb_observe::metrics::UpstreamReject;
 use tokio::time::Instant;
 
 use super::Response;
+use super::again::Again;
 use super::grpc::Call;
 use super::tunnel::Tunnel;
 use crate::exchange::{Front, Gone, Next, ResponseSink, Sink};
@@ -50,6 +51,8 @@ pub(super) struct ToClient<'a, F> {
     pub(super) response: &'a mut Response,
     pub(super) tunnel: &'a mut Option<Box<Tunnel>>,
     pub(super) call: Option<&'a mut Call>,
+    /// Who may hold the response back.
+    pub(super) again: Option<Again<'a>>,
     /// The client has its whole response, and the rest of the backend's is not for it.
     pub(super) cut: bool,
     pub(super) settings: &'a Settings,
@@ -61,6 +64,12 @@ pub(super) struct ToClient<'a, F> {
 }
 
 impl<F> ToClient<'_, F> {
+    /// The status of a response that is not for the client.
+    #[inline]
+    pub(super) fn withheld(&self) -> Option<u16> {
+        self.again.as_ref()?.withheld
+    }
+
     /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
     fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), UpstreamReject> {
         // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
@@ -85,6 +94,9 @@ impl<F> ToClient<'_, F> {
 impl<F: Front> Sink for ToClient<'_, F> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        if self.withheld().is_some() {
+            return;
+        }
         match self.tunnel {
             None => self.front.data(cx, bytes),
             Some(tunnel) => tunnel.down(self.front, self.now).data(cx, bytes),
@@ -92,6 +104,9 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn trailers(&mut self, fields: &Fields) {
+        if self.withheld().is_some() {
+            return;
+        }
         if let Some(call) = &mut self.call {
             call.trailers(fields);
         }
@@ -99,6 +114,9 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn end(&mut self) {
+        if self.withheld().is_some() {
+            return;
+        }
         match self.tunnel {
             None => self.front.end(),
             Some(tunnel) => tunnel.down(self.front, self.now).end(),
@@ -120,6 +138,11 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             rules::response(head, None);
             self.front.interim(head);
             return Ok(Next::Head);
+        }
+        if let Some(again) = &mut self.again
+            && again.withholds(head.status, self.response.interims > 0)
+        {
+            return Ok(Next::Body);
         }
         let switches = head.status == 101;
         if switches {

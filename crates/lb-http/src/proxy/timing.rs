@@ -147,6 +147,14 @@ impl Upload {
         self.progress = now;
     }
 
+    /// Since when nothing more of the body was wanted, but not before `since`; `None` while more is.
+    pub(super) fn ended_since(&self, since: Instant) -> Option<Instant> {
+        if self.is_wanted() {
+            return None;
+        }
+        Some(if self.has_body { self.progress.max(since) } else { since })
+    }
+
     fn rate_due(&self, interval: Duration) -> Instant {
         self.rate_since + interval.saturating_mul(self.sweeps)
     }
@@ -181,6 +189,10 @@ pub(super) enum Expired {
     CallIdle,
     /// A watch looks for changes.
     HealthWatch,
+    /// The time in the queue is over.
+    Queue,
+    /// The time for one try is over.
+    Try,
 }
 
 impl Exchange {
@@ -194,7 +206,7 @@ impl Exchange {
             return due.unwrap_or(self.now + FAR);
         }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
-        let rest = [self.whole_due(), self.phase_due()];
+        let rest = [self.whole_due(), self.phase_due(), self.try_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
         // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
@@ -215,6 +227,9 @@ impl Exchange {
         }
         if let Stage::Health(health) = &self.stage {
             return health.due();
+        }
+        if let Stage::Queue(waiting, _) = &self.stage {
+            return Some(waiting.until().into());
         }
         // Messages of a call come when they come.
         if !matches!(self.stage, Stage::Relay { .. }) || self.call.is_some() {
@@ -273,6 +288,12 @@ impl Exchange {
             return Some(Expired::HealthWatch);
         }
         let total = come(self.whole_due());
+        if !total && matches!(self.stage, Stage::Queue(..)) && come(self.phase_due()) {
+            return Some(Expired::Queue);
+        }
+        if !total && come(self.try_due()) {
+            return Some(Expired::Try);
+        }
         if total && (self.front_stall.is_on() || matches!(self.stage, Stage::Flush)) {
             return Some(Expired::ClientRead);
         }

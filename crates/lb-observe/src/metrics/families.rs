@@ -2,8 +2,8 @@
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Abuse, Http2Error, HttpVersion, Label, ProbeResult, RejectReason, RetryReason, StatusClass,
-    TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
+    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -166,7 +166,8 @@ families! {
         REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [fixed::<RejectReason>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
         HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",
-            "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died.";
+            "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
+             backend had said that it did nothing for them; the others where `[pools.NAME.retry]` asks for it.";
     }
     "Backends" {
         BACKEND_REQUESTS: Kind::Counter, "backend_requests_total",
@@ -201,6 +202,22 @@ families! {
             "Client connections that were ended because the client broke HTTP/2, by the code of the GOAWAY.";
         UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [fixed::<UpstreamReject>("reason")],
             "responses", "Responses of backends that were refused or cut. The backend connection is closed.";
+    }
+    "Limits and retries of pools" {
+        POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryReason>("reason")], "requests",
+            "The part of `http_retries_total` that a pool with `[pools.NAME.retry]` has.";
+        POOL_RETRY_BUDGET_EXHAUSTED: Kind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
+            "Further tries and hedges that were not made because too many ran already.";
+        POOL_HEDGES: Kind::Counter, "pool_hedges_total", [POOL], "requests",
+            "Requests sent to a second backend while the first had not answered.";
+        POOL_HEDGES_WON: Kind::Counter, "pool_hedges_won_total", [POOL], "requests",
+            "The part of `pool_hedges_total` in which the second backend's response was taken.";
+        POOL_PENDING: Kind::Gauge, "pool_pending", [POOL], "requests",
+            "Requests and TCP connections that wait for room at a backend now.";
+        POOL_OVERFLOW: Kind::Counter, "pool_overflow_total", [POOL, fixed::<Overflow>("reason")], "requests",
+            "Requests and TCP connections that were refused because a backend was at its limits.";
+        POOL_CIRCUIT_OPEN: Kind::Gauge, "pool_circuit_open", [POOL], "backends",
+            "Backends at their limits: the last that came found no room, and nothing has become free since. Each worker counts its own part.";
     }
     "Backend connection pool" {
         POOL_ACQUIRES: Kind::Counter, "pool_acquires_total", [], "connections",

@@ -162,6 +162,24 @@ labels! {
         Stale = "stale",
         /// The backend said that it had not processed the request.
         Unprocessed = "unprocessed",
+        /// The connection or the stream ended before any byte of the response.
+        Reset = "reset",
+        /// No response came in the time for one try.
+        Timeout = "timeout",
+        /// A response had a status that is tried again.
+        Status = "status",
+    }
+
+    /// What of a backend's limits left no room for a request or a connection.
+    Overflow {
+        /// All its connections are taken.
+        Connections = "max_connections",
+        /// All its requests are taken.
+        Requests = "max_requests",
+        /// As many as may wait do.
+        Pending = "max_pending",
+        /// It waited, and nothing became free in time.
+        PendingTimeout = "pending_timeout",
     }
 
     /// How a health check ended.

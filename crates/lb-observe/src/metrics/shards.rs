@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, RejectReason,
-    RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, Overflow,
+    RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
 
@@ -255,4 +255,65 @@ impl BackendShard {
     pub(super) fn requests(&self) -> &RequestShard {
         &self.requests
     }
+}
+
+/// The families of a pool that has limits or retry rules.
+#[derive(Debug)]
+pub struct PoolMetrics {
+    retries: AtomicBool,
+    limits: AtomicBool,
+    shards: PerWorker<PoolShard>,
+}
+
+impl PoolMetrics {
+    /// Metrics for this many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            retries: AtomicBool::new(false),
+            limits: AtomicBool::new(false),
+            shards: PerWorker::new(workers),
+        }
+    }
+
+    /// Says which of its families exist, even at zero.
+    pub fn set_kinds(&self, retries: bool, limits: bool) {
+        self.retries.store(retries, Relaxed);
+        self.limits.store(limits, Relaxed);
+    }
+
+    pub(super) fn has_retries(&self) -> bool {
+        self.retries.load(Relaxed)
+    }
+
+    pub(super) fn has_limits(&self) -> bool {
+        self.limits.load(Relaxed)
+    }
+
+    /// What the worker with this index counts.
+    pub fn worker(&self, worker: usize) -> &PoolShard {
+        self.shards.of(worker)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = &PoolShard> {
+        self.shards.iter()
+    }
+}
+
+/// What one worker counts for a pool.
+#[derive(Debug, Default)]
+pub struct PoolShard {
+    /// `pool_retries_total`.
+    pub retries: By<RetryReason, Counter>,
+    /// `pool_retry_budget_exhausted_total`.
+    pub budget_exhausted: Counter,
+    /// `pool_hedges_total`.
+    pub hedges: Counter,
+    /// `pool_hedges_won_total`.
+    pub hedges_won: Counter,
+    /// `pool_pending`: how many wait for room now.
+    pub pending: Gauge,
+    /// `pool_overflow_total`.
+    pub overflow: By<Overflow, Counter>,
+    /// `pool_circuit_open`: backends without room now.
+    pub circuit_open: Gauge,
 }

@@ -48,6 +48,8 @@ fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
+    let pool = metrics.pool("p");
+    pool.set_kinds(true, true);
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");
@@ -75,6 +77,8 @@ fn labels_are_the_declared_ones() {
     let metrics = Metrics::new(1);
     metrics.listener("l").serves(HttpVersion::ALL);
     let _backend = metrics.backend("l", "b");
+    let pool = metrics.pool("p");
+    pool.set_kinds(true, true);
     let scraped = scrape(&metrics);
     for (series, _) in scraped.series {
         let (name, labels) = series.split_once('{').unwrap_or((&series, "}"));
@@ -255,4 +259,18 @@ fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
     assert!(!scraped.has_any("backend_ejected{"), "nothing is ejected in this pool");
     metrics.retain_pool_backends(|pool, backend| (pool, backend) != ("p", "b"));
     assert!(!scrape(&metrics).has_any("backend_healthy{"));
+}
+
+#[test]
+fn a_pool_has_the_families_of_what_it_has_while_somebody_holds_it() {
+    let metrics = Metrics::new(2);
+    let pool = metrics.pool("p");
+    assert!(!scrape(&metrics).has_any("pool_pending"));
+    pool.set_kinds(false, true);
+    pool.worker(1).pending.inc();
+    let scraped = scrape(&metrics);
+    assert_eq!(scraped.value(r#"pool_pending{pool="p"}"#), 1.0);
+    assert!(!scraped.has_any("pool_retries_total"));
+    drop(pool);
+    assert!(!scrape(&metrics).has_any("pool_pending"));
 }

@@ -1,0 +1,71 @@
+//! Members at their limits: who waits for room, and who is refused.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_observe::metrics::{Label, Overflow};
+use lb_pool::{Entry, Gate, Need};
+
+use super::{Exchange, Stage, Turn};
+use crate::exchange::Front;
+use crate::service::Pool;
+
+impl Exchange {
+    /// What an attempt at a member needs: nothing for a connection where one stands ready.
+    pub(super) fn need(&self, pool: &Pool, at: usize, fresh: bool) -> Need {
+        let Some(member) = pool.members.get(at) else { return Need::Both };
+        let ready = if member.endpoint.key.h2 {
+            member.endpoint.h2.has_way(self.now)
+        } else {
+            !fresh && self.service.worker.upstreams.is_ready(&member.endpoint, self.now)
+        };
+        if ready { Need::Request } else { Need::Both }
+    }
+
+    /// Asks for room at a member that has limits.
+    pub(super) fn enter(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        gate: &Rc<Gate>,
+        at: usize,
+        fresh: bool,
+    ) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        let need = self.need(pool, at, fresh);
+        if fresh && !gate.has_room(need) {
+            // An idle connection gives way to the new one.
+            let member = pool.members.get(at);
+            drop(member.and_then(|member| self.service.worker.upstreams.take(&member.endpoint, self.now)));
+        }
+        match gate.enter(need, self.now.into_std(), cx) {
+            Entry::Go(pass) => self.attempt(cx, front, at, fresh, pass),
+            Entry::Wait(waiting) => {
+                self.stage = Stage::Queue(waiting, at);
+                Turn::Again
+            }
+            Entry::Full(full) => self.overflow(cx, front, full),
+        }
+    }
+
+    /// Waits for room.
+    pub(super) fn queue(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let settings = Rc::clone(&self.settings);
+        let Stage::Queue(_, at) = self.stage else { return Turn::Again };
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        let need = self.need(pool, at, false);
+        let Stage::Queue(waiting, _) = &mut self.stage else { return Turn::Again };
+        match waiting.poll(need, self.now.into_std(), cx) {
+            Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, false, pass),
+            Poll::Ready(Err(full)) => self.overflow(cx, front, full),
+            Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => self.client_gone(),
+            Poll::Pending => Turn::Wait,
+        }
+    }
+
+    /// There is no room for the request.
+    pub(super) fn overflow(&mut self, cx: &mut Context<'_>, front: &mut impl Front, full: Overflow) -> Turn {
+        self.answer(cx, front, 503, full.name())
+    }
+}

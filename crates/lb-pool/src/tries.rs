@@ -1,0 +1,68 @@
+//! Further tries of the requests of a pool in one worker, and what they cost.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use lb_core::hedge::{self, Hedge};
+use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Failure, Verdict};
+
+/// Which requests are tried again (`[pools.NAME.retry]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries of one request.
+    pub attempts: u32,
+    /// After which failures.
+    pub conditions: Conditions,
+    /// How long one try may take to its response head.
+    pub per_try_timeout: Option<Duration>,
+    /// How many at once.
+    pub budget: BudgetSettings,
+    /// When a second try runs beside the first.
+    pub hedge: hedge::Settings,
+}
+
+/// The tries of a pool in one worker. Reloads keep what is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Tries {
+    pub(crate) settings: Retry,
+    budget: Rc<RefCell<Budget>>,
+    hedge: Rc<RefCell<Hedge>>,
+}
+
+impl Tries {
+    pub(crate) fn new(settings: Retry, earlier: Option<&Self>, now: Instant) -> Self {
+        let Some(earlier) = earlier else {
+            let budget = Rc::new(RefCell::new(Budget::new(settings.budget, now)));
+            return Self { settings, budget, hedge: Rc::new(RefCell::new(Hedge::new(settings.hedge))) };
+        };
+        earlier.budget.borrow_mut().reconfigure(settings.budget);
+        earlier.hedge.borrow_mut().reconfigure(settings.hedge);
+        Self { settings, ..earlier.clone() }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.budget.borrow_mut().begin();
+    }
+
+    pub(crate) fn end(&self) {
+        self.budget.borrow_mut().end();
+    }
+
+    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, answered: bool, now: Instant) -> Verdict {
+        let mut budget = self.budget.borrow_mut();
+        retry::decide(&self.settings.conditions, failure, attempt, answered, &mut budget, now)
+    }
+
+    pub(crate) fn take(&self, now: Instant) -> bool {
+        self.budget.borrow_mut().take(now)
+    }
+
+    pub(crate) fn done(&self) {
+        self.budget.borrow_mut().done();
+    }
+
+    pub(crate) fn hedge(&self) -> &RefCell<Hedge> {
+        &self.hedge
+    }
+}

@@ -1,0 +1,366 @@
+//! Further tries of a request: when there is one, where it goes, and how many there may be.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use testkit::backend::BlackHole;
+use testkit::harness::Case;
+use testkit::load::Load;
+use testkit::{Backend, Config, Fault, Gateway, Listener, ms, ports, request, seconds};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = testkit::cases![
+        a_status_is_tried_again_elsewhere,
+        the_last_response_is_the_client_s,
+        statuses_that_were_not_named_pass,
+        what_may_not_be_repeated_is_not,
+        a_small_body_is_sent_again_and_a_large_one_is_not,
+        a_response_that_has_begun_is_never_replaced,
+        a_reset_is_tried_again,
+        a_slow_try_is_given_up,
+        the_last_slow_try_is_504,
+        time_for_one_try_does_not_count_the_client,
+        a_connect_that_hangs_is_given_up,
+        without_rules_a_status_passes,
+        discarded_responses_keep_their_connections,
+        tcp_connects_are_tried_as_the_pool_says,
+    ];
+    cases.extend([
+        Case::new("c_05_a_storm_costs_a_fifth_more", c_05_a_storm_costs_a_fifth_more).alone(),
+        Case::new("c_05_three_tiers_do_not_multiply", c_05_three_tiers_do_not_multiply).alone(),
+        Case::new("a_killed_backend_costs_no_get", a_killed_backend_costs_no_get).alone(),
+    ]);
+    cases
+}
+
+/// A listener whose pool `p` has these backends.
+pub(crate) fn pool(listener: Listener, protocol: &str, backends: &[SocketAddr]) -> Listener {
+    let block = |address: &SocketAddr| {
+        format!("[[pools.p.backends]]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n")
+    };
+    listener.key("pool", "p").text(&backends.iter().map(block).collect::<String>())
+}
+
+/// Rules with `attempts` further tries on these conditions, and a budget that does not matter.
+fn rules(attempts: u32, on: &[&str]) -> Config {
+    let on: Vec<String> = on.iter().map(|&word| word.to_owned()).collect();
+    let config = Config::new().block("pools.p.retry", "attempts", attempts).block("pools.p.retry", "on", on);
+    config.block("pools.p.retry", "budget_percent", 100).block("pools.p.retry", "budget_min", 100)
+}
+
+fn gateway(config: Config, backends: &[&Backend]) -> Gateway {
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)))
+}
+
+/// A backend that answers each request with this status and a body.
+fn failing(status: u16) -> Backend {
+    Backend::each(move |_, conn| conn.respond(status, &[], b"no"))
+}
+
+fn count(backends: &[&Backend]) -> usize {
+    backends.iter().map(|backend| backend.request_count()).sum()
+}
+
+fn a_status_is_tried_again_elsewhere() {
+    let (bad, good) = (failing(503), Backend::standard("good"));
+    let gateway = gateway(rules(1, &["503"]), &[&bad, &good]);
+    let mut client = gateway.client();
+    for number in 0..40 {
+        let response = client.get("/").unwrap();
+        assert_eq!((response.status, response.text().as_str()), (200, "good"), "request {number}");
+    }
+    assert_eq!(good.request_count(), 40);
+    let tried = bad.request_count();
+    assert!((20..=40).contains(&tried), "{tried} came here first");
+    assert_eq!(gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", "status")]), tried as f64);
+    assert_eq!(gateway.metric("http_retries_total", &[("reason", "status")]), tried as f64);
+}
+
+fn the_last_response_is_the_client_s() {
+    let (one, two) = (failing(503), failing(502));
+    let gateway = gateway(rules(3, &["502", "503"]), &[&one, &two]);
+    let response = gateway.get("/");
+    assert!([502, 503].contains(&response.status), "{}", response.status);
+    assert_eq!(response.text(), "no", "it is the backend's own");
+    assert_eq!((one.request_count(), two.request_count()), (2, 2), "they take turns");
+}
+
+fn statuses_that_were_not_named_pass() {
+    let (one, two) = (failing(503), failing(500));
+    let gateway = gateway(rules(3, &["502", "504"]), &[&one, &two]);
+    let mut statuses = [gateway.get("/").status, gateway.get("/").status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [500, 503]);
+    assert_eq!(count(&[&one, &two]), 2);
+}
+
+fn what_may_not_be_repeated_is_not() {
+    let (one, two) = (failing(503), failing(503));
+    let gateway = gateway(rules(3, &["connect", "reset", "503"]), &[&one, &two]);
+    let mut client = gateway.client();
+    assert_eq!(client.request("POST", "/", &[], b"once").unwrap().status, 503);
+    assert_eq!(client.request("PATCH", "/", &[], b"").unwrap().status, 503);
+    assert_eq!(count(&[&one, &two]), 2);
+    // But what no backend has seen may go elsewhere.
+    let (dead, good) = (ports::reserve(), Backend::standard("good"));
+    let listener = pool(Listener::h1(), "h1", &[dead, good.address]);
+    let gateway = Gateway::start(rules(1, &["connect"]).listener(listener));
+    for _ in 0..10 {
+        assert_eq!(gateway.client().request("POST", "/", &[], b"once").unwrap().text(), "good");
+    }
+}
+
+fn a_small_body_is_sent_again_and_a_large_one_is_not() {
+    let bad = failing(503);
+    let good = Backend::standard("good");
+    let gateway = gateway(rules(1, &["503"]), &[&bad, &good]);
+    let mut client = gateway.client();
+    let body = testkit::pattern::bytes(16 * 1024);
+    for _ in 0..4 {
+        assert_eq!(client.request("PUT", "/upload", &[], &body).unwrap().text(), "16384 right");
+    }
+    assert!(bad.request_count() >= 2);
+    let body = testkit::pattern::bytes(16 * 1024 + 1);
+    let statuses: Vec<u16> =
+        (0..2).map(|_| gateway.client().request("PUT", "/upload", &[], &body).unwrap().status).collect();
+    assert!(statuses.contains(&503), "{statuses:?}");
+}
+
+fn a_response_that_has_begun_is_never_replaced() {
+    let half = || {
+        Backend::each(|_, conn| {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
+            conn.pause(ms(100));
+            conn.reset();
+            Err(Fault::Closed)
+        })
+    };
+    let (one, two) = (half(), half());
+    let gateway = gateway(rules(3, &["reset", "502"]), &[&one, &two]);
+    let mut client = gateway.client();
+    client.get("/").unwrap_err();
+    assert_eq!(count(&[&one, &two]), 1);
+    // An interim response is a byte at the client as well.
+    let hint = Backend::each(|_, conn| {
+        conn.send(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",
+        )
+    });
+    let gateway = gateway_of(rules(3, &["503"]), &hint);
+    assert_eq!(gateway.get("/").status, 503);
+    assert_eq!(hint.request_count(), 1);
+}
+
+fn gateway_of(config: Config, backend: &Backend) -> Gateway {
+    gateway(config, &[backend])
+}
+
+fn a_reset_is_tried_again() {
+    let bad = Backend::start(|conn| {
+        conn.request()?;
+        conn.reset();
+        Ok(())
+    });
+    let good = Backend::standard("good");
+    let gateway = gateway(rules(1, &["reset"]), &[&bad, &good]);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").text(), "good");
+    }
+    assert!(bad.request_count() >= 5);
+    let statuses: Vec<u16> =
+        (0..2).map(|_| gateway.client().request("POST", "/", &[], b"once").unwrap().status).collect();
+    assert!(statuses.contains(&502), "a POST is not repeated: {statuses:?}");
+}
+
+fn a_slow_try_is_given_up() {
+    let slow = Backend::each(|_, conn| {
+        conn.pause(seconds(20));
+        conn.respond(200, &[], b"slow")
+    });
+    let good = Backend::standard("good");
+    let config = rules(1, &["timeout"]).block("pools.p.retry", "per_try_timeout_ms", 150);
+    let gateway = gateway(config, &[&slow, &good]);
+    let mut client = gateway.client();
+    for _ in 0..4 {
+        assert_eq!(client.get("/").unwrap().text(), "good");
+    }
+    let tried = slow.request_count();
+    assert!(tried >= 2);
+    assert_eq!(gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", "timeout")]), tried as f64);
+}
+
+fn the_last_slow_try_is_504() {
+    let slow = || {
+        Backend::each(|_, conn| {
+            conn.pause(seconds(20));
+            conn.respond(200, &[], b"slow")
+        })
+    };
+    let (one, two) = (slow(), slow());
+    let config = rules(1, &["timeout"]).block("pools.p.retry", "per_try_timeout_ms", 150);
+    let gateway = gateway(config, &[&one, &two]);
+    assert_eq!(gateway.get("/").status, 504);
+    assert_eq!((one.request_count(), two.request_count()), (1, 1));
+    let mut client = gateway.client();
+    assert_eq!(client.request("POST", "/", &[], b"once").unwrap().status, 504);
+    assert_eq!(count(&[&one, &two]), 3);
+}
+
+fn time_for_one_try_does_not_count_the_client() {
+    let good = Backend::standard("good");
+    let config = rules(1, &["timeout"]).block("pools.p.retry", "per_try_timeout_ms", 300);
+    let gateway = gateway_of(config, &good);
+    let mut client = gateway.client();
+    let bytes = request("PUT", "/upload", &[], &testkit::pattern::bytes(100));
+    client.drip(&bytes, bytes.len().div_ceil(5), ms(150)).unwrap();
+    assert_eq!(client.response("PUT").unwrap().text(), "100 right");
+    assert_eq!(good.request_count(), 1);
+}
+
+fn a_connect_that_hangs_is_given_up() {
+    let (hole, good) = (BlackHole::start(), Backend::standard("good"));
+    let config = rules(1, &["timeout"]).runtime("connect_timeout_ms", 20_000).block(
+        "pools.p.retry",
+        "per_try_timeout_ms",
+        150,
+    );
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &[hole.address, good.address])));
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        // Nothing was sent yet, so that even this may go elsewhere.
+        assert_eq!(client.request("POST", "/", &[], b"once").unwrap().text(), "good");
+    }
+}
+
+fn without_rules_a_status_passes() {
+    let (one, two) = (failing(503), failing(503));
+    let gateway = gateway(Config::new(), &[&one, &two]);
+    assert_eq!(gateway.get("/").status, 503);
+    assert_eq!(count(&[&one, &two]), 1);
+    assert!(!gateway.metrics().has("pool_retries_total"));
+}
+
+fn discarded_responses_keep_their_connections() {
+    let (bad, good) = (failing(503), Backend::standard("good"));
+    let gateway = gateway(rules(1, &["503"]), &[&bad, &good]);
+    let mut client = gateway.client();
+    for _ in 0..40 {
+        assert_eq!(client.get("/").unwrap().status, 200);
+    }
+    assert!(bad.connections() <= 2, "{} connections for {} requests", bad.connections(), bad.request_count());
+    // One whose body goes on for ever is let go.
+    let endless = Backend::each(|_, conn| {
+        conn.send("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        loop {
+            conn.send(testkit::client::chunk(&[b'x'; 4096]))?;
+        }
+    });
+    let gateway = gateway_of_two(&endless, &good);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").text(), "good");
+    }
+    testkit::eventually("its connections end", seconds(10), || endless.open_connections() == 0);
+}
+
+fn gateway_of_two(one: &Backend, two: &Backend) -> Gateway {
+    gateway(rules(1, &["503"]), &[one, two])
+}
+
+fn tcp_connects_are_tried_as_the_pool_says() {
+    let echo = Backend::tcp_echo();
+    let backends = [ports::reserve(), ports::reserve(), echo.address];
+    let ask = |gateway: &Gateway| {
+        let mut client = gateway.client();
+        client.send("ping").is_ok() && client.wire.fill().is_ok_and(|n| n > 0)
+    };
+    let enough = Gateway::start(rules(2, &["connect"]).listener(pool(Listener::tcp(), "tcp", &backends)));
+    assert!((0..6).all(|_| ask(&enough)));
+    assert!(enough.metric("pool_retries_total", &[("pool", "p"), ("reason", "connect")]) >= 6.0);
+    let none = Gateway::start(rules(2, &["reset"]).listener(pool(Listener::tcp(), "tcp", &backends)));
+    let served = (0..6).filter(|_| ask(&none)).count();
+    assert!((1..=3).contains(&served), "{served} of 6: no connect is tried again");
+}
+
+/// Sends `each` GETs on each of `clients` connections, and returns how many were answered with 200.
+fn burst(to: SocketAddr, clients: usize, each: usize) -> usize {
+    let well = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..clients)
+        .map(|_| {
+            let well = Arc::clone(&well);
+            thread::spawn(move || {
+                let mut client = testkit::Client::connect(to).unwrap();
+                for _ in 0..each {
+                    let response = client.get("/").unwrap();
+                    well.fetch_add(usize::from(response.status == 200), Ordering::Relaxed);
+                    if response.closes() {
+                        client = testkit::Client::connect(to).unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    well.load(Ordering::Relaxed)
+}
+
+fn storm(attempts: u32) -> Config {
+    rules(attempts, &["connect", "reset", "502", "503", "504"])
+        .block("pools.p.retry", "budget_percent", 20)
+        .block("pools.p.retry", "budget_min", 0)
+}
+
+fn c_05_a_storm_costs_a_fifth_more() {
+    let backends = [failing(503), failing(503), failing(503)];
+    let gateway = gateway(storm(3), &[&backends[0], &backends[1], &backends[2]]);
+    let (clients, each) = (24, 100);
+    assert_eq!(burst(gateway.front(), clients, each), 0);
+    let (sent, came) = (clients * each, count(&[&backends[0], &backends[1], &backends[2]]));
+    assert!(came * 10 <= sent * 12, "{came} requests at the backends for {sent} of clients");
+    assert!(came * 100 >= sent * 105, "{came} for {sent}: the budget is made use of");
+    assert!(gateway.metric("pool_retry_budget_exhausted_total", &[("pool", "p")]) > 0.0);
+    let retries = gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", "status")]);
+    assert_eq!(retries as usize, came - sent);
+}
+
+fn c_05_three_tiers_do_not_multiply() {
+    let backend = failing(503);
+    let last = gateway(storm(3), &[&backend]);
+    let tier = |to: &Gateway| Gateway::start(storm(3).listener(pool(Listener::h1(), "h1", &[to.front()])));
+    let middle = tier(&last);
+    let first = tier(&middle);
+    let (clients, each) = (24, 50);
+    assert_eq!(burst(first.front(), clients, each), 0);
+    let (sent, came) = (clients * each, backend.request_count());
+    // 1.2 to the third; without a budget it would be 64 times as many.
+    assert!(came * 1000 <= sent * 1728, "{came} requests at the backend for {sent} of clients");
+}
+
+fn a_killed_backend_costs_no_get() {
+    let origins = [Backend::standard("a"), Backend::standard("b"), Backend::standard("c")];
+    // The backends proper are processes, which can be killed.
+    let through =
+        |origin: &Backend| Gateway::start(Config::new().listener(Listener::h1().backend(origin.address)));
+    let backends = [through(&origins[0]), through(&origins[1]), through(&origins[2])];
+    let addresses = [backends[0].front(), backends[1].front(), backends[2].front()];
+    // At the moment of its death, a third of all requests is at it.
+    let config = rules(2, &["connect", "reset"]).block("pools.p.retry", "budget_percent", 100);
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+    let load = Load::start(gateway.front(), 16, "/slow/5", ms(0));
+    let more = |count: u64| {
+        let until = load.served() + count;
+        testkit::eventually("more requests are served", seconds(60), || load.served() >= until);
+    };
+    more(300);
+    backends[1].process.signal(testkit::process::SIGKILL);
+    more(600);
+    let tally = load.stop();
+    let lost = [&tally.failed, &tally.refused, &tally.repeated].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(lost, [0; 3], "{:?}", tally.failures.lock().unwrap());
+    let retries = |reason| gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", reason)]);
+    assert!(retries("stale") + retries("reset") + retries("connect") > 0.0, "it was noticed");
+}
