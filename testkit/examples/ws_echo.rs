@@ -8,13 +8,17 @@ use testkit::websocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, listen());
+}
+
+async fn listen() {
     let address = std::env::args().nth(1).expect("usage: ws_echo ADDRESS");
     let listener = TcpListener::bind(address).await.unwrap();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(stream));
+        tokio::task::spawn_local(serve(stream));
     }
 }
 

@@ -281,16 +281,15 @@ pub(crate) fn refusals_wait_for_the_windows() {
     let gateway = Gateway::start(config().runtime("header_underscore_policy", "reject").listener(listener));
     let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
     let mut client = H2Client::connect_with(gateway.front(), &closed).unwrap();
-    let cases: [(&str, &[(&str, &str)], u16); 3] = [
-        ("GET", &[("under_score", "1")], 400),
-        ("POST", &[("under_score", "1")], 400),
+    for (method, field, status) in [
+        ("GET", ("under_score", "1"), 400),
+        ("POST", ("under_score", "1"), 400),
         // The length that is announced decides, before a byte of the body.
-        ("POST", &[("content-length", "2000")], 413),
-    ];
-    for (method, fields, status) in cases {
-        let stream = client.open(method, "/upload", fields, method == "GET").unwrap();
+        ("POST", ("content-length", "2000"), 413),
+    ] {
+        let stream = client.open(method, "/upload", &[field], method == "GET").unwrap();
         let head = client.head(stream).unwrap();
-        assert_eq!(head.get(":status"), Some(status.to_string()), "{method}");
+        assert_eq!(head.get(":status"), Some(format!("{status}")), "{method}");
         client.read_for(ms(300));
         let waiting = &client.streams[&stream];
         assert!(!waiting.is_over() && waiting.body.is_empty(), "{method} {status}: {waiting:?}");

@@ -34,7 +34,6 @@ const NOT_BUILT: &[Missing] = &[
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME", "health", When::Set, "active health checks"),
     missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
     missing("pools.NAME", "limits", When::Set, "limits of a backend"),
     missing("pools.NAME", "retry", When::Set, "retry rules of a pool"),

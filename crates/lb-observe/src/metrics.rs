@@ -10,6 +10,7 @@
 mod document;
 mod families;
 mod labels;
+mod pools;
 mod process;
 mod scrape;
 mod shards;
@@ -22,10 +23,11 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse,
-    Http2Error, HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
-    UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
+    Http2Abuse, Http2Error, HttpVersion, Label, ProbeResult, RejectReason, RetryReason, StatusClass,
+    TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
+pub use pools::PoolBackend;
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, RouteShard, WorkerMetrics,
 };
@@ -79,6 +81,7 @@ pub struct Metrics {
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
     backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
+    pools: pools::Pools,
 }
 
 impl Metrics {
@@ -107,6 +110,7 @@ impl Metrics {
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
             backends: Mutex::default(),
+            pools: pools::Pools::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -147,6 +151,16 @@ impl Metrics {
         }
     }
 
+    /// The families of a backend of a pool, which begin to exist with the first call.
+    pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
+        self.pools.backend(pool, backend)
+    }
+
+    /// Forgets every backend of a pool for which `keep` is false.
+    pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
+        self.pools.retain(keep);
+    }
+
     /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
     pub fn drain_phase(&self, phase: DrainPhase, outcome: DrainOutcome, duration: Duration) {
         self.drain.of(phase).of(outcome).0.observe(duration);
@@ -158,6 +172,7 @@ impl Metrics {
         self.scrape_workers(&mut scrape);
         self.scrape_listeners(&mut scrape);
         self.scrape_backends(&mut scrape);
+        self.pools.scrape(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()

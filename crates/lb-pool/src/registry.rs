@@ -1,14 +1,16 @@
 //! The pools of a process, over all its configurations.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lb_core::balance::MemberSpec;
 use lb_core::health;
 use lb_core::outlier::Ejector;
+use lb_observe::metrics::Metrics;
 
 use crate::member::{Member, MemberKey};
+use crate::meters::Meters;
 use crate::shared::{PoolSettings, SharedPool, identity};
 
 /// The pools of the configuration that runs, with what is known of their members. Owned by the control thread.
@@ -18,12 +20,18 @@ pub struct Registry {
     workers: usize,
     /// Differs from pool to pool and from process to process.
     seed: u64,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Registry {
     /// An empty registry for a process of so many workers.
     pub fn new(workers: usize, seed: u64) -> Self {
-        Self { pools: HashMap::new(), workers, seed }
+        Self { pools: HashMap::new(), workers, seed, metrics: None }
+    }
+
+    /// The same, with metrics that show what is known of the members.
+    pub fn shown_in(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The pool of this name with these settings and members: weight and priority of each. One that has not changed is the same as
@@ -72,14 +80,37 @@ impl Registry {
             }
             (_, ejection) => Ejector::new(ejection.unwrap_or_default(), list.len(), seed),
         };
-        let pool = Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, now));
-        self.pools.insert(name.to_owned(), Arc::clone(&pool));
+        if let Some(old) = old {
+            old.replaced();
+        }
+        let meters = match &self.metrics {
+            Some(metrics) if settings.health.is_some() || settings.outlier.is_some() => {
+                Meters::new(metrics, name, members.iter().map(|(key, ..)| key.backend.as_str()))
+            }
+            _ => Meters::default(),
+        };
+        let (name, settings) = (name.to_owned(), settings.clone());
+        let pool = SharedPool::new(name.clone(), settings, list, ejector, meters, now);
+        let pool = Arc::new(pool);
+        self.pools.insert(name, Arc::clone(&pool));
         pool
     }
 
-    /// Forgets pools that no configuration names any more.
+    /// Forgets pools that no configuration names any more, and what metrics show of backends that are gone.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.pools.retain(|name, _| keep(name));
+        if let Some(metrics) = &self.metrics {
+            let backends: HashSet<(&str, &str)> = self
+                .pools
+                .values()
+                .filter(|pool| pool.is_shown())
+                .flat_map(|pool| {
+                    let members = pool.members.iter();
+                    members.map(|(member, _)| (pool.name.as_str(), member.key.backend.as_str()))
+                })
+                .collect();
+            metrics.retain_pool_backends(|pool, backend| backends.contains(&(pool, backend)));
+        }
     }
 
     /// All pools, by name.

@@ -1,6 +1,6 @@
 //! What all workers know of a pool.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
 
 use crate::member::Member;
+use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
 
 /// What holds for a pool as a whole.
@@ -49,6 +50,9 @@ pub struct SharedPool {
     looked: Mutex<(Vec<Counts>, Instant)>,
     /// Changes whenever what is known has changed.
     epoch: AtomicU64,
+    meters: Meters,
+    /// Another pool has taken its place: only requests that began with it still use it.
+    is_replaced: AtomicBool,
 }
 
 /// Something about a member that operators are told.
@@ -76,18 +80,46 @@ impl SharedPool {
         settings: PoolSettings,
         members: Vec<(Arc<Member>, MemberSpec)>,
         ejector: Ejector,
+        meters: Meters,
         now: Instant,
     ) -> Self {
         let counts = members.iter().map(|(member, _)| member.counts()).collect();
         let looked = (counts, now + interval_of(&settings));
-        Self {
+        let pool = Self {
             name,
             settings,
             members,
             ejector: Mutex::new(ejector),
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),
+            meters,
+            is_replaced: AtomicBool::new(false),
+        };
+        pool.show(now);
+        pool
+    }
+
+    /// From now on another pool shows in metrics what is known of the members.
+    pub(crate) fn replaced(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether metrics show what is known of the members.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.meters.is_empty()
+    }
+
+    /// Shows what is known of the members in metrics.
+    fn show(&self, now: Instant) {
+        if self.meters.is_empty() || self.is_replaced.load(Ordering::Relaxed) {
+            return;
         }
+        let ejector = self.ejector();
+        let ejects = self.settings.outlier.is_some();
+        self.meters.show(self.members.iter().enumerate().map(|(at, (member, _))| Reading {
+            usable: member.live().health.as_ref().map(|target| target.state().is_usable()),
+            ejected: ejects.then(|| matches!(ejector.standing(at, now), Standing::Out { .. })),
+        }));
     }
 
     #[inline]
@@ -140,8 +172,9 @@ impl SharedPool {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    fn changed(&self) {
+    fn changed(&self, now: Instant) {
         self.epoch.fetch_add(1, Ordering::Release);
+        self.show(now);
     }
 
     /// What is known of each member.
@@ -185,7 +218,8 @@ impl SharedPool {
         let (backend, address) = (&member.key.backend, member.key.address);
         match ejected {
             Ok(until) => {
-                self.changed();
+                self.meters.ejected(at, cause);
+                self.changed(now);
                 let time = until.saturating_duration_since(now);
                 tracing::warn!(
                     pool = self.name,
@@ -219,7 +253,7 @@ impl SharedPool {
             tracing::info!(pool = self.name, backend, %address, "backend back from ejection, on probation");
         }
         if !returned.is_empty() {
-            self.changed();
+            self.changed(now);
         }
     }
 
@@ -242,12 +276,22 @@ impl SharedPool {
         self.members.get(at)?.0.live().health.as_ref()?.due()
     }
 
+    /// Forgets the probe of a member that is under way, if one is: what it asks is no longer of interest.
+    pub fn abandon_probe(&self, at: usize) {
+        if let Some((member, _)) = self.members.get(at)
+            && let Some(target) = member.live().health.as_mut()
+        {
+            target.abandon();
+        }
+    }
+
     /// Takes in how a probe ended.
     pub fn end_probe(&self, at: usize, outcome: health::Outcome, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
+        self.meters.probed(at, outcome);
         let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
         let Some(change) = change else { return };
-        self.changed();
+        self.changed(now);
         let (backend, address) = (&member.key.backend, member.key.address);
         let (from, to) = (change.from.as_str(), change.to.as_str());
         if change.to.is_usable() {
@@ -261,7 +305,7 @@ impl SharedPool {
     pub fn set_draining(&self, at: usize, draining: bool) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         member.live().draining = draining;
-        self.changed();
+        self.changed(Instant::now());
         true
     }
 
@@ -269,7 +313,7 @@ impl SharedPool {
     pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         member.live().weight = weight;
-        self.changed();
+        self.changed(Instant::now());
         true
     }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, Outcome, Policy, Standing};
+use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
 use lb_core::outlier::{Ending, Streak};
 
 use crate::shared::{Announcement, SharedPool};
@@ -18,6 +18,8 @@ pub struct WorkerPool {
     watched: RefCell<Vec<Watched>>,
     /// The epoch of the shared pool that the balancer knows.
     seen: Cell<u64>,
+    /// Members that nothing is known against.
+    fit: Cell<usize>,
 }
 
 /// What a worker remembers of how a member serves it.
@@ -38,6 +40,7 @@ impl WorkerPool {
             balancer: RefCell::new(balancer),
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
             seen: Cell::new(shared.epoch()),
+            fit: Cell::new(0),
             shared,
             worker,
         };
@@ -143,9 +146,19 @@ impl WorkerPool {
         self.balancer.borrow().standing()
     }
 
+    /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in
+    /// panic.
+    pub fn fit(&self, now: Instant) -> usize {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+        self.fit.get()
+    }
+
     fn update(&self, now: Instant) {
         self.seen.set(self.shared.epoch());
         let views = self.shared.views(now);
+        self.fit.set(views.iter().filter(|view| is_fit(&view.state)).count());
         let mut watched = self.watched.borrow_mut();
         for (watched, view) in watched.iter_mut().zip(&views) {
             if watched.ejections != view.ejections {
@@ -160,11 +173,10 @@ impl WorkerPool {
     }
 }
 
+fn is_fit(state: &MemberState) -> bool {
+    state.healthy && !state.ejected && !state.draining && state.weight > 0
+}
+
 /// What stands for a member that is not there.
-const NOBODY: lb_core::balance::MemberState = lb_core::balance::MemberState {
-    healthy: false,
-    ejected: false,
-    draining: true,
-    weight: 0,
-    healthy_since: None,
-};
+const NOBODY: MemberState =
+    MemberState { healthy: false, ejected: false, draining: true, weight: 0, healthy_since: None };

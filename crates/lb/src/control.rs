@@ -20,6 +20,7 @@ use crate::boot::{Bound, Workers};
 use crate::discovery::{Found, Sources};
 use crate::gateway::Source;
 use crate::overlay::Overlay;
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
@@ -64,6 +65,7 @@ pub(crate) struct Control {
     pub(crate) sticky: StickyKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
+    pub(crate) prober: Prober,
     pub(crate) resolver: Rc<Resolver>,
     /// When the first name must be asked again.
     pub(crate) valid_until: Option<Instant>,
@@ -196,7 +198,8 @@ impl Control {
             })
             .collect();
         self.metrics.retain_backends(&named);
-        self.snapshot = Arc::clone(&snapshot);
+        self.prober.follow(&snapshot);
+        self.snapshot = snapshot;
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.

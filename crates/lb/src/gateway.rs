@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lb_config::{Config, HostPort, PoolId};
-use lb_io::Runtime;
 use lb_io::gate::AddressGate;
+use lb_io::{Runtime, WorkerIo};
 use lb_observe::admin::{Admin, MAX_WAITING_CALLS, Readiness, State};
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, Signals};
 use crate::discovery::Sources;
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
@@ -136,7 +137,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tls.show(&config, &metrics);
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-    let mut registry = Registry::new(workers, boot::seed());
+    let mut registry = Registry::new(workers, boot::seed()).shown_in(Arc::clone(&metrics));
     let pools = pools::of(&mut registry, &config, &resolution.listeners);
     let snapshot = Arc::new(Snapshot {
         config,
@@ -145,6 +146,8 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         backends_tls,
         sticky: sticky.clone(),
     });
+    let mut prober = Prober::new(WorkerIo::new(workers, boot::seed()));
+    prober.follow(&snapshot);
     let workers = boot::start(
         &runtime,
         &snapshot,
@@ -171,6 +174,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         snapshot,
         sticky,
         registry,
+        prober,
         resolver,
         valid_until: resolution.valid_until,
         metrics,

@@ -13,6 +13,7 @@ mod gateway;
 mod names;
 mod overlay;
 mod pools;
+mod probe;
 mod reload;
 mod sticky;
 mod tls;

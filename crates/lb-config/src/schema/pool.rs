@@ -26,8 +26,8 @@ pub(crate) static POOLS: Block = Block {
              `maglev`, `ring_hash` and `rendezvous` always the same for the same `hash_key`, as far as the backends stay the same.",
         ),
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
-            "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` is the \
-             client's IP address without its port. All but `source_address` and `connection_id` need HTTP, so that no tcp or tls listener \
+            "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` \
+             is the client's IP address without its port. All but `source_address` and `connection_id` need HTTP, so that no tcp or tls listener \
              may use the pool.",
         ),
         Key::zero_or("hash_balance_factor", 101, 1000, "percent").or(0).live(
@@ -115,8 +115,8 @@ static HEALTH: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::word("type", ProbeKind::WORDS).required().live(
-            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a handshake. With the \
-             protocol and TLS settings of the backend.",
+            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a handshake. \
+             With the protocol and TLS settings of the backend.",
         ),
         Key::integer("interval_ms", 100, HOUR_MS, MS).or(5000).live("From one probe of an address to its next."),
         Key::integer("timeout_ms", 10, HOUR_MS, MS)
@@ -124,7 +124,7 @@ static HEALTH: Block = Block {
             .live("How long a probe may take, from its connect to the end of its body; at most `interval_ms`."),
         Key::integer("rise", 1, 100, "probes").or(2).live("Successes in a row after which a failed address is used again."),
         Key::integer("fall", 1, 100, "probes").or(3).live("Failures in a row after which an address is used no more."),
-        Key::integer("jitter_percent", 0, 100, "percent")
+        Key::integer("jitter_percent", 0, 50, "percent")
             .or(10)
             .live("By how much of itself the interval varies, so that probes of many instances do not fall together."),
         Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is asked."),
@@ -243,8 +243,8 @@ static DISCOVERY: Block = Block {
              otherwise reach what listens only here (attack C-03).",
         ),
         Key::text("file", Text::Path).live(
-            "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of objects \
-             when its name ends with `.json`.",
+            "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of \
+             objects when its name ends with `.json`.",
         ),
         Key::integer("refresh_ms", 100, HOUR_MS, MS)
             .or(5000)

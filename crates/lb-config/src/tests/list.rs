@@ -36,8 +36,6 @@ fn a_wrong_list_is_refused_with_what_is_wrong() {
         toml("[[backends]]\naddress = \"a:1\"\nweight = 0"),
         "list:1: backends: the weight of every backend is 0, so none can be picked"
     );
-    let refused = toml("[[backends]]\naddress = \"a:1\"\npriority = 1\n");
-    assert_eq!(refused, "list:3: backends[0].priority = 1: not built yet: priorities");
     let json = |text: &str| read(text, ListFormat::Json).unwrap_err();
     assert_eq!(
         json("[{\"address\": \"a:1\", \"weight\": -1}]"),

@@ -91,31 +91,14 @@ fn a_pool_with_plain_backends_is_built() {
 }
 
 #[test]
-fn every_other_rule_of_a_pool_is_refused_once() {
+fn what_a_pool_cannot_do_yet_is_refused_once() {
     assert_eq!(
-        refused_of_pool("policy = \"random\""),
-        ["lb.toml:6: pools.web.policy = \"random\": not built yet: policies other than round_robin"]
+        refused_of_pool("hash_key = \"connection_id\""),
+        ["lb.toml:6: pools.web.hash_key = \"connection_id\": not built yet: QUIC listeners"]
     );
-    for line in [
-        "policy = \"maglev\"",
-        "hash_key = \"connection_id\"",
-        "hash_balance_factor = 0",
-        "maglev_table_size = 65537",
-        "ring_points_per_weight = 160",
-        "panic_threshold_percent = 50",
-        "slow_start_ms = 0",
-        "ewma_decay_ms = 10000",
-        "sticky = {}",
-        "health = { type = \"tcp\" }",
-        "outlier = {}",
-        "limits = {}",
-        "retry = {}",
-        "discovery = { file = \"a\" }",
-    ] {
+    for line in ["health = { type = \"tcp\" }", "limits = {}", "retry = {}", "discovery = { file = \"a\" }"] {
         assert_eq!(refused_of_pool(line).len(), 1, "{line}");
     }
-    assert_eq!(refused(&format!("{H1}{BACKEND}priority = 1\n")).len(), 1);
-    assert_eq!(refused(&format!("{H1}{BACKEND}priority = 0\n")), [""; 0]);
 }
 
 #[test]

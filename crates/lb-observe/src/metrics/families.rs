@@ -1,9 +1,9 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse, Http2Error,
-    HttpVersion, Label, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
-    UpstreamReject,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
+    Http2Abuse, Http2Error, HttpVersion, Label, ProbeResult, RejectReason, RetryReason, StatusClass,
+    TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -53,6 +53,7 @@ const fn configured(name: &'static str) -> LabelNames {
 
 const LISTENER: LabelNames = configured("listener");
 const BACKEND: LabelNames = configured("backend");
+const POOL: LabelNames = configured("pool");
 const ROUTE: LabelNames = configured("route");
 const FIELD: LabelNames = configured("field");
 
@@ -184,6 +185,16 @@ families! {
             "1 while the last connect to the backend came about or none was tried yet, 0 after one that failed.";
         BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
+        BACKEND_HEALTHY: Kind::Gauge, "backend_healthy", [POOL, BACKEND], "none",
+            "1 while the health checks of the pool let some address of the backend be used, or none has ended yet; 0 while they let none be.";
+        HEALTH_PROBES: Kind::Counter, "backend_health_probes_total",
+            [POOL, BACKEND, fixed::<ProbeResult>("result")], "probes",
+            "Health checks of the addresses of the backend that have ended, by how.";
+        BACKEND_EJECTED: Kind::Gauge, "backend_ejected", [POOL, BACKEND], "addresses",
+            "Addresses of the backend that are put aside now because they failed requests.";
+        BACKEND_EJECTIONS: Kind::Counter, "backend_ejections_total",
+            [POOL, BACKEND, fixed::<EjectionCause>("cause")], "ejections",
+            "How often addresses of the backend were put aside, by why.";
         HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [fixed::<Http2Abuse>("kind")], "connections",
             "Client connections that were ended with GOAWAY and ENHANCE_YOUR_CALM.";
         HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",

@@ -51,6 +51,8 @@ fn every_family_is_exposed_with_help_and_type() {
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");
+    metrics.pool_backend("p", "b").set_healthy(Some(true));
+    metrics.pool_backend("p", "b").set_ejected(Some(0));
     metrics.reload_applied.declare(&["listeners.backends"]);
     metrics.discovery_failures.keep(&["web"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
@@ -237,4 +239,20 @@ fn drain_phases_are_timed() {
     assert_eq!(scraped.value(&format!("shutdown_drain_seconds_global_sum{{{labels}}}")), 21.0);
     assert_eq!(scraped.value(&format!(r#"shutdown_drain_seconds_global_bucket{{{labels},le="10"}}"#)), 0.0);
     assert_eq!(scraped.value(&format!(r#"shutdown_drain_seconds_global_bucket{{{labels},le="30"}}"#)), 1.0);
+}
+
+#[test]
+fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
+    let metrics = Metrics::new(1);
+    let backend = metrics.pool_backend("p", "b");
+    assert!(!scrape(&metrics).has_any("backend_healthy{"));
+    backend.set_healthy(Some(false));
+    backend.probes.of(ProbeResult::Timeout).inc();
+    let scraped = scrape(&metrics);
+    assert_eq!(scraped.value("backend_healthy{pool=\"p\",backend=\"b\"}"), 0.0);
+    let probes = "backend_health_probes_total{pool=\"p\",backend=\"b\",result=\"timeout\"}";
+    assert_eq!(scraped.value(probes), 1.0);
+    assert!(!scraped.has_any("backend_ejected{"), "nothing is ejected in this pool");
+    metrics.retain_pool_backends(|pool, backend| (pool, backend) != ("p", "b"));
+    assert!(!scrape(&metrics).has_any("backend_healthy{"));
 }

@@ -176,6 +176,17 @@ fn when_all_became_healthy_together_nobody_has_to_wait() {
         balancer.update(start, |_| MemberState { healthy_since: Some(start), ..UP });
         let share = share_of_first(&mut balancer, start + Duration::from_secs(1));
         assert!((0.15..0.35).contains(&share), "{policy:?}: {share}");
+        assert!(balancer.loads.iter().all(|load| load.factor == warmup::FULL), "{policy:?}");
+        // Shares are compared with the member that is furthest.
+        let later = start + Duration::from_secs(5);
+        balancer.update(later, |at| MemberState {
+            healthy_since: Some(if at == 0 { later } else { start }),
+            ..UP
+        });
+        balancer.warm(start + Duration::from_secs(10));
+        // Half, but for the rounding of both factors.
+        assert!((warmup::FULL / 2 - 4..=warmup::FULL / 2).contains(&balancer.loads[0].factor), "{policy:?}");
+        assert_eq!(balancer.loads[1].factor, warmup::FULL, "{policy:?}");
     }
 }
 
