@@ -6,6 +6,7 @@
 //!
 //! What is known of an address outlives the configuration that named it: [`Registry`].
 
+mod lineage;
 mod member;
 mod meters;
 mod registry;

@@ -202,7 +202,9 @@ impl Worker {
         if let Some(pool) = pools.iter().find(|pool| Arc::ptr_eq(pool.shared(), shared)) {
             return Rc::clone(pool);
         }
-        let pool = Rc::new(WorkerPool::new(Arc::clone(shared), self.io.id, std::time::Instant::now()));
+        let earlier = pools.iter().rev().find(|pool| pool.shared().name == shared.name).map(|pool| &**pool);
+        let now = std::time::Instant::now();
+        let pool = Rc::new(WorkerPool::new(Arc::clone(shared), self.io.id, now, earlier));
         pools.push(Rc::clone(&pool));
         pool
     }
