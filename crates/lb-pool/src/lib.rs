@@ -7,6 +7,7 @@
 //! What is known of an address outlives the configuration that named it: [`Registry`].
 
 mod gate;
+mod lineage;
 mod member;
 mod meters;
 mod registry;

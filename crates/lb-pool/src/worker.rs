@@ -12,6 +12,7 @@ use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 use crate::gate::Gate;
+use crate::lineage::Lineage;
 use crate::member::Member;
 use crate::shared::{Announcement, SharedPool};
 use crate::tries::{Retry, Tries};
@@ -21,7 +22,10 @@ use crate::tries::{Retry, Tries};
 pub struct WorkerPool {
     shared: Arc<SharedPool>,
     worker: usize,
-    balancer: RefCell<Balancer>,
+    balancer: Rc<RefCell<Balancer>>,
+    /// Those that came before under this name and may come after, and which of them this is.
+    lineage: Rc<Lineage>,
+    generation: u64,
     watched: RefCell<Vec<Watched>>,
     /// The epoch of the shared pool that the balancer knows.
     seen: Cell<u64>,
@@ -42,7 +46,8 @@ struct Watched {
 }
 
 impl WorkerPool {
-    /// The pool for a worker. Workers start at different members. What is counted in `earlier`, the same pool before a reload, is kept.
+    /// The pool for a worker. Workers start at different members. It takes over from `earlier`, the same pool before a change: the load of
+    /// members that stay is known, and what ends there is told here.
     pub fn new(
         shared: Arc<SharedPool>,
         worker: usize,
@@ -52,14 +57,24 @@ impl WorkerPool {
     ) -> Self {
         let specs: Vec<MemberSpec> = shared.members.iter().map(|(_, spec)| *spec).collect();
         let seed = u64::try_from(worker).unwrap_or_default();
-        let balancer = Balancer::new(shared.settings.balance.clone(), &specs, seed, now);
+        let mut balancer = Balancer::new(shared.settings.balance.clone(), &specs, seed, now);
+        if let Some(earlier) = earlier {
+            balancer.inherit(&earlier.balancer.borrow());
+        }
+        let balancer = Rc::new(RefCell::new(balancer));
+        let (lineage, generation) = match earlier {
+            Some(earlier) => (Rc::clone(&earlier.lineage), earlier.lineage.follow(&balancer, &shared)),
+            None => (Lineage::new(&balancer, &shared), 0),
+        };
         let retry = shared.settings.retry;
         let tries =
             retry.map(|retry| Tries::new(retry, earlier.and_then(|earlier| earlier.tries.as_ref()), now));
         let gates = gates(&shared, worker, earlier, &metrics);
         metrics.set_kinds(tries.is_some(), !gates.is_empty());
         let pool = Self {
-            balancer: RefCell::new(balancer),
+            balancer,
+            lineage,
+            generation,
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
             seen: Cell::new(shared.epoch()),
             fit: Cell::new(0),
@@ -108,7 +123,7 @@ impl WorkerPool {
     /// A request goes to the member at `at`.
     #[inline]
     pub fn begin(&self, at: usize) {
-        self.balancer.borrow_mut().begin(at);
+        self.balance(at, |balancer, at| balancer.begin(at));
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.begin();
         }
@@ -116,7 +131,7 @@ impl WorkerPool {
 
     /// A connection to the member at `at` was opened that lives as long as what it carries.
     pub fn opened(&self, at: usize) {
-        self.balancer.borrow_mut().opened(at);
+        self.balance(at, |balancer, at| balancer.opened(at));
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.open();
         }
@@ -124,7 +139,7 @@ impl WorkerPool {
 
     /// It was closed.
     pub fn closed(&self, at: usize) {
-        self.balancer.borrow_mut().closed(at);
+        self.balance(at, |balancer, at| balancer.closed(at));
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.close();
         }
@@ -144,8 +159,17 @@ impl WorkerPool {
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.count(failed, latency);
         }
-        self.balancer.borrow_mut().end(at, now, Outcome { latency, failed });
+        self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency, failed }));
         self.judge(at, now, ending?)
+    }
+
+    /// Tells the balancer, and that of the pool which has taken this one's place.
+    #[inline]
+    fn balance(&self, at: usize, act: impl Fn(&mut Balancer, usize)) {
+        act(&mut self.balancer.borrow_mut(), at);
+        if self.lineage.has_moved_on(self.generation) {
+            self.lineage.tell(&self.shared, at, act);
+        }
     }
 
     #[inline]

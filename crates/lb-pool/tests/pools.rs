@@ -219,3 +219,57 @@ fn a_probe_that_is_given_up_leaves_nothing_behind() {
     assert!(next > due, "and the next comes at its time");
     assert!(pool.begin_probe(0, next));
 }
+
+#[test]
+fn load_survives_a_change_of_the_set() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let mut settings = settings();
+    settings.balance.policy = lb_core::balance::Policy::LeastRequest;
+    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let old = WorkerPool::new(Arc::clone(&shared), 0, now, None);
+    (0..3).for_each(|_| old.begin(0));
+    let shared = registry.pool("p", &settings, &members(&[3, 1, 2]), now);
+    let middle = WorkerPool::new(Arc::clone(&shared), 0, now, Some(&old));
+    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let new = WorkerPool::new(Arc::clone(&shared), 0, now, Some(&middle));
+    drop(middle);
+    (0..2).for_each(|_| new.begin(1));
+    assert_eq!(new.pick(now, None, |_| true), Some(1), "three against two");
+    assert_eq!(shared.report(now)[0].requests_running, 3);
+    for _ in 0..2 {
+        old.end(0, now, Some(Ending::Fine), Some(Duration::from_millis(2)));
+    }
+    assert_eq!(new.pick(now, None, |_| true), Some(0), "one against two");
+    old.begin(0);
+    old.begin(0);
+    assert_eq!(new.pick(now, None, |_| true), Some(1), "who began with the old one may try again there");
+    let report = &shared.report(now)[0];
+    assert_eq!((report.requests_running, report.requests), (3, 2));
+    assert_eq!(report.mean_latency, Some(Duration::from_millis(2)));
+}
+
+#[test]
+fn new_addresses_of_a_backend_are_treated_like_its_others() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let named = |last: &[u16]| -> Vec<(MemberKey, u32, u32)> {
+        let members = members(last).into_iter();
+        members
+            .map(|(key, weight, priority)| {
+                (MemberKey { backend: "app:80".to_owned(), ..key }, weight, priority)
+            })
+            .collect()
+    };
+    let shared = registry.pool("p", &settings(), &named(&[1, 2]), now);
+    shared.set_draining(0, true);
+    let shared = registry.pool("p", &settings(), &named(&[1, 2, 3]), now);
+    let draining = |shared: &lb_pool::SharedPool| -> Vec<bool> {
+        shared.report(now).iter().map(|report| report.draining).collect()
+    };
+    assert_eq!(draining(&shared), [true, false, false], "one address was meant");
+    shared.set_draining(1, true);
+    shared.set_draining(2, true);
+    let shared = registry.pool("p", &settings(), &named(&[4]), now);
+    assert_eq!(draining(&shared), [true], "the backend was meant");
+}

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Config, HostPort, PoolId};
+use lb_config::{Config, HostPort, Listener, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
@@ -123,7 +123,9 @@ impl Control {
     /// What a source of backends says now is put in force; what cannot be is left, and what it said before stays.
     async fn discovered(&mut self, Found { pool, what }: Found) {
         let mut overlay = self.overlay.clone();
-        if !overlay.discovered(&pool, what) {
+        let has_source = |listener: &Listener| listener.pool.id == pool && listener.pool.discovery.is_some();
+        // It may have been found before a reload took the source away.
+        if !self.config.listeners.iter().any(has_source) || !overlay.discovered(&pool, what) {
             return;
         }
         match self.apply(self.config.clone(), overlay).await {

@@ -12,6 +12,7 @@ use lb_config::{
 };
 use lb_io::resolver::{Resolver, ServiceRecord};
 use lb_observe::metrics::Metrics;
+use lb_security::ClientTls;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -215,6 +216,13 @@ impl Look {
         }
         let backends = parse_backends(&text, &name, ListFormat::of(path))?;
         check(&backends, &self.source.protocols).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+        for backend in &backends {
+            if let Some(tls) = backend.tls.as_ref().filter(|_| backend.protocol != BackendProtocol::H3) {
+                // What cannot be read must not keep the gateway from starting, nor hold up what else is found.
+                ClientTls::load(tls, &[], SystemTime::now())
+                    .with_context(|| format!("{name}: backend {}", backend.name))?;
+            }
+        }
         let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED);
         self.seen = is_settled.then_some(stamp);
         Ok(Some(Discovered { backends, allow_loopback: true }))
