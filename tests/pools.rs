@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "pools/hedge.rs"]
+mod hedge;
 #[path = "pools/limits.rs"]
 mod limits;
 #[path = "pools/outlier.rs"]
@@ -32,6 +34,7 @@ fn main() {
         sticky::cookie_of_nobody_is_replaced,
         sticky::instances_with_one_key_agree,
     ];
+    cases.extend(hedge::cases());
     cases.extend(limits::cases());
     cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
