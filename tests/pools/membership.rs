@@ -196,7 +196,8 @@ pub(crate) fn c_03_last_good_records_outlive_the_name() {
     let rig = srv_rig(|config| config);
     let failures = || rig.gateway.metric("discovery_failures_total", &[("pool", "p")]);
     assert_eq!(ask(&rig.gateway, &[]), "first");
-    let lies: [(&str, Box<dyn Fn(&Dns)>); 8] = [
+    type Lie = Box<dyn Fn(&Dns)>;
+    let lies: [(&str, Lie); 8] = [
         ("it is gone", Box::new(|dns| dns.remove(NAME))),
         ("the server fails", Box::new(|dns| dns.fail(NAME))),
         ("the server is silent", Box::new(|dns| dns.silence(NAME))),
