@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn paths_and_methods_are_actions() {
-        let (pool, backend) = || -> (String, String) { ("p".to_owned(), "10.0.0.1:80".to_owned()) }();
+        let (pool, backend) = ("p".to_owned(), "10.0.0.1:80".to_owned());
         let body = Bytes::from_static(b"{}");
         for (method, path, expected) in [
             ("GET", "/backends", Action::List(None)),
