@@ -13,6 +13,8 @@ mod health;
 mod health_grpc;
 #[path = "pools/health_rig.rs"]
 mod health_rig;
+#[path = "pools/hedge.rs"]
+mod hedge;
 #[path = "pools/limits.rs"]
 mod limits;
 #[path = "pools/membership.rs"]
@@ -94,6 +96,7 @@ fn main() {
         Case::new("c_04_what_has_no_end_is_malformed", c_04::what_has_no_end_is_malformed).alone(),
         Case::new("c_04_http_2_floods_end_with_the_probe", c_04::http_2_floods_end_with_the_probe).alone(),
     ]);
+    cases.extend(hedge::cases());
     cases.extend(limits::cases());
     cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)

@@ -192,13 +192,11 @@ pub(crate) fn srv_records_are_followed() {
     assert_eq!(tally.refused.load(Ordering::Relaxed), 0);
 }
 
-/// What a name server does to the name.
-type Lie = Box<dyn Fn(&Dns)>;
-
 pub(crate) fn c_03_last_good_records_outlive_the_name() {
     let rig = srv_rig(|config| config);
     let failures = || rig.gateway.metric("discovery_failures_total", &[("pool", "p")]);
     assert_eq!(ask(&rig.gateway, &[]), "first");
+    type Lie = Box<dyn Fn(&Dns)>;
     let lies: [(&str, Lie); 8] = [
         ("it is gone", Box::new(|dns| dns.remove(NAME))),
         ("the server fails", Box::new(|dns| dns.fail(NAME))),

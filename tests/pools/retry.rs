@@ -44,7 +44,7 @@ pub(crate) fn pool(listener: Listener, protocol: &str, backends: &[SocketAddr]) 
 }
 
 /// Rules with `attempts` further tries on these conditions, and a budget that does not matter.
-fn rules(attempts: u32, on: &[&str]) -> Config {
+pub(crate) fn rules(attempts: u32, on: &[&str]) -> Config {
     let on: Vec<String> = on.iter().map(|&word| word.to_owned()).collect();
     let config = Config::new().block("pools.p.retry", "attempts", attempts).block("pools.p.retry", "on", on);
     config.block("pools.p.retry", "budget_percent", 100).block("pools.p.retry", "budget_min", 100)
@@ -60,7 +60,7 @@ fn failing(status: u16) -> Backend {
     Backend::each(move |_, conn| conn.respond(status, &[], b"no"))
 }
 
-fn count(backends: &[&Backend]) -> usize {
+pub(crate) fn count(backends: &[&Backend]) -> usize {
     backends.iter().map(|backend| backend.request_count()).sum()
 }
 
@@ -285,7 +285,7 @@ fn tcp_connects_are_tried_as_the_pool_says() {
 }
 
 /// Sends `each` GETs on each of `clients` connections, and returns how many were answered with 200.
-fn burst(to: SocketAddr, clients: usize, each: usize) -> usize {
+pub(crate) fn burst(to: SocketAddr, clients: usize, each: usize) -> usize {
     let well = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..clients)
         .map(|_| {

@@ -6,6 +6,7 @@ mod attempt;
 mod dial;
 mod grpc;
 mod health;
+mod hedge;
 mod queue;
 mod relay;
 mod replay;
@@ -38,6 +39,7 @@ use crate::websocket::handshake;
 use dial::Dial;
 use grpc::Call;
 use health::Health;
+use hedge::Side;
 use replay::Replay;
 use timing::{Stall, Upload};
 use tunnel::Tunnel;
@@ -87,6 +89,12 @@ pub struct Exchange {
     /// The request is counted in their budget, and so is this try.
     counted: bool,
     charged: bool,
+    /// It was looked at whether a second try is to run beside the first.
+    hedged: bool,
+    /// This try is such a second one.
+    second: bool,
+    /// The other try, while two run side by side.
+    beside: Option<Box<Side>>,
     /// Room for the request at its member, where that has limits.
     room: Option<Place>,
     /// Connections that were about to end when the request came.
@@ -217,6 +225,9 @@ impl Exchange {
             ruled,
             counted: false,
             charged: false,
+            hedged: false,
+            second: false,
+            beside: None,
             room: None,
             gone_away: 0,
             upload: Upload::new(has_body, expects, started),
@@ -251,37 +262,11 @@ impl Exchange {
     ) -> Poll<End> {
         self.now = Instant::now();
         loop {
-            let turn = match &mut self.stage {
-                Stage::Misdirected => self.misdirected(cx, front),
-                Stage::Choose { fresh } => {
-                    let fresh = *fresh;
-                    self.choose(cx, front, fresh)
-                }
-                Stage::Queue(..) => self.queue(cx, front),
-                Stage::Dial(dial) => match dial.poll(cx) {
-                    Poll::Ready(result) => {
-                        let ticket = dial.ticket.take();
-                        let place = dial.place.take();
-                        self.dialled(cx, front, result, ticket, place)
-                    }
-                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
-                        self.client_gone()
-                    }
-                    Poll::Pending => Turn::Wait,
-                },
-                Stage::Wait { wait, .. } => match wait.poll(cx) {
-                    Poll::Ready(Outcome::Again) => self.share(cx, front, None),
-                    Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
-                    Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
-                        self.client_gone()
-                    }
-                    Poll::Pending => Turn::Wait,
-                },
-                Stage::Health(_) => self.health(cx, front),
-                Stage::Relay { .. } => self.relay(cx, front),
-                Stage::Flush => self.flush(cx, front),
-            };
+            let mut turn = self.step(cx, front);
             self.account(front);
+            if self.beside.is_some() {
+                turn = self.race(cx, front, turn);
+            }
             match turn {
                 Turn::Again => {}
                 Turn::End(end) => {
@@ -298,6 +283,40 @@ impl Exchange {
                 }
                 Turn::Wait => return Poll::Pending,
             }
+        }
+    }
+
+    /// Takes one turn.
+    fn step(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        match &mut self.stage {
+            Stage::Misdirected => self.misdirected(cx, front),
+            Stage::Choose { fresh } => {
+                let fresh = *fresh;
+                self.choose(cx, front, fresh)
+            }
+            Stage::Queue(..) => self.queue(cx, front),
+            Stage::Dial(dial) => match dial.poll(cx) {
+                Poll::Ready(result) => {
+                    let ticket = dial.ticket.take();
+                    let place = dial.place.take();
+                    self.dialled(cx, front, result, ticket, place)
+                }
+                Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+                    self.client_gone()
+                }
+                Poll::Pending => Turn::Wait,
+            },
+            Stage::Wait { wait, .. } => match wait.poll(cx) {
+                Poll::Ready(Outcome::Again) => self.share(cx, front, None),
+                Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
+                Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+                    self.client_gone()
+                }
+                Poll::Pending => Turn::Wait,
+            },
+            Stage::Health(_) => self.health(cx, front),
+            Stage::Relay { .. } => self.relay(cx, front),
+            Stage::Flush => self.flush(cx, front),
         }
     }
 
@@ -407,6 +426,7 @@ impl Exchange {
             }
             Expired::HealthWatch | Expired::Queue => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
+            Expired::Hedge => self.hedge(cx, front),
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }
@@ -452,6 +472,7 @@ impl Drop for Exchange {
             self.now = Instant::now();
         }
         record::write(&self.entry());
+        self.drop_beside();
         self.leave_member(self.backend_status);
         self.leave_budget();
         self.service.worker.put_head(std::mem::take(&mut self.request));

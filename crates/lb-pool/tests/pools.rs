@@ -47,13 +47,12 @@ fn fail(pool: &WorkerPool, at: usize, times: usize, now: Instant) {
     }
 }
 
-fn worker(shared: &Arc<SharedPool>, index: usize, now: Instant) -> WorkerPool {
-    WorkerPool::new(Arc::clone(shared), index, now, None, Arc::new(PoolMetrics::new(2)))
+fn after(shared: &Arc<SharedPool>, index: usize, now: Instant, earlier: Option<&WorkerPool>) -> WorkerPool {
+    WorkerPool::new(Arc::clone(shared), index, now, earlier, Arc::new(PoolMetrics::new(2)))
 }
 
-/// The pool that takes over from an earlier one in the first worker.
-fn after(shared: &Arc<SharedPool>, now: Instant, earlier: &WorkerPool) -> WorkerPool {
-    WorkerPool::new(Arc::clone(shared), 0, now, Some(earlier), Arc::new(PoolMetrics::new(2)))
+fn worker(shared: &Arc<SharedPool>, index: usize, now: Instant) -> WorkerPool {
+    after(shared, index, now, None)
 }
 
 fn two_workers(shared: &Arc<SharedPool>, now: Instant) -> (WorkerPool, WorkerPool) {
@@ -232,12 +231,12 @@ fn load_survives_a_change_of_the_set() {
     let mut settings = settings();
     settings.balance.policy = lb_core::balance::Policy::LeastRequest;
     let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
-    let old = worker(&shared, 0, now);
+    let old = after(&shared, 0, now, None);
     (0..3).for_each(|_| old.begin(0));
     let shared = registry.pool("p", &settings, &members(&[3, 1, 2]), now);
-    let middle = after(&shared, now, &old);
+    let middle = after(&shared, 0, now, Some(&old));
     let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
-    let new = after(&shared, now, &middle);
+    let new = after(&shared, 0, now, Some(&middle));
     drop(middle);
     (0..2).for_each(|_| new.begin(1));
     assert_eq!(new.pick(now, None, |_| true), Some(1), "three against two");

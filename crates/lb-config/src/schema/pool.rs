@@ -229,7 +229,8 @@ static RETRY: Block = Block {
         ),
         Key::zero_or("hedge_percentile", 50, 99, "percent").or(0).live(
             "When a repeatable request has waited for longer than this share of the latest ones, a second try starts at another backend, and \
-             the first response is taken. Counts as a further try. 0 = never.",
+             the first response is taken. Counts as a further try, and against the budget. Known after 128 requests of a worker. Clients that are \
+             bound to a backend by a cookie are not hedged. 0 = never.",
         ),
         Key::integer("hedge_min_delay_ms", 0, 60_000, MS).or(10).live("But not before this time."),
     ],

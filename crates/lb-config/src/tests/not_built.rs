@@ -96,10 +96,15 @@ fn what_a_pool_cannot_do_yet_is_refused_once() {
         refused_of_pool("hash_key = \"connection_id\""),
         ["lb.toml:6: pools.web.hash_key = \"connection_id\": not built yet: QUIC listeners"]
     );
-    for line in ["health = { type = \"quic\" }", "retry = { hedge_percentile = 95 }"] {
+    for line in ["health = { type = \"quic\" }", "hash_key = \"connection_id\""] {
         assert_eq!(refused_of_pool(line).len(), 1, "{line}");
     }
-    for line in ["health = { type = \"tcp\" }", "limits = {}", "retry = {}", "discovery = { file = \"a\" }"] {
+    for line in [
+        "health = { type = \"tcp\" }",
+        "limits = {}",
+        "retry = { hedge_percentile = 95 }",
+        "discovery = { file = \"a\" }",
+    ] {
         assert_eq!(refused_of_pool(line), [""; 0], "{line}");
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Again<'a> {
     /// The present try is in the budget; from then on the next one.
     pub(super) charged: &'a mut bool,
     pub(super) now: Instant,
+    /// Another try runs beside this one.
+    pub(super) beside: bool,
     /// The status of the response that is not for the client.
     pub(super) withheld: Option<u16>,
 }
@@ -29,7 +31,8 @@ impl Again<'_> {
     /// Whether a response with this status is withheld. `answered` says whether the client has had anything.
     pub(super) fn withholds(&mut self, status: u16, answered: bool) -> bool {
         if self.pool.retry().is_some_and(|rules| rules.conditions.statuses.contains(status))
-            && decide(self.pool, Failure::Status(status), self.attempt, answered, self.charged, self.now)
+            && (self.beside
+                || decide(self.pool, Failure::Status(status), self.attempt, answered, self.charged, self.now))
         {
             self.withheld = Some(status);
         }
@@ -60,7 +63,7 @@ fn decide(
 
 impl Exchange {
     /// What a further try depends on.
-    fn attempt_facts(&self) -> Attempt {
+    pub(super) fn attempt_facts(&self) -> Attempt {
         Attempt {
             tries_left: self.tries_left(),
             idempotent: retry::is_idempotent(self.request.method()),
@@ -126,6 +129,12 @@ impl Exchange {
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let sent = matches!(self.stage, Stage::Relay { .. });
+        if self.beside.is_some() {
+            self.backend_status = Some(504);
+            self.verdict = Verdict::Failure;
+            self.fall_back();
+            return Turn::Again;
+        }
         if !self.may_retry(Failure::Timeout { sent }, RetryReason::Timeout) {
             return self.bad_response(cx, front, UpstreamReject::Timeout);
         }

@@ -287,6 +287,9 @@ impl Exchange {
     ) -> Turn {
         self.failed.extend(self.member.map(|(at, _)| at));
         self.verdict = Verdict::Failure;
+        if self.fall_back() {
+            return Turn::Again;
+        }
         if self.may_retry(Failure::Connect, RetryReason::Connect) {
             self.stage = Stage::Choose { fresh: false };
             return Turn::Again;
@@ -315,6 +318,13 @@ impl Exchange {
             }),
         };
         let latency = self.heard.take().map(|heard| heard.saturating_duration_since(since));
+        if self.ruled {
+            // A try that was given up would have taken at least as long.
+            let least = (status == Some(504)).then(|| self.now.saturating_duration_since(since));
+            if let Some(latency) = latency.or(least) {
+                pool.balance.record_latency(latency);
+            }
+        }
         pool.balance.end(at, self.now.into_std(), ending, latency);
         if let Some(member) = pool.members.get(at) {
             let shard = member.metrics.worker(self.service.worker.io.id);

@@ -66,6 +66,9 @@ impl Exchange {
 
     /// There is no room for the request.
     pub(super) fn overflow(&mut self, cx: &mut Context<'_>, front: &mut impl Front, full: Overflow) -> Turn {
+        if self.fall_back() {
+            return Turn::Again;
+        }
         self.answer(cx, front, 503, full.name())
     }
 }

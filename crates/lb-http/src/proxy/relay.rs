@@ -61,8 +61,11 @@ impl Exchange {
                 if ended {
                     self.release();
                 }
-                self.count_retry(RetryReason::Status);
                 self.backend_status = Some(status);
+                if self.fall_back() {
+                    return Turn::Again;
+                }
+                self.count_retry(RetryReason::Status);
                 self.stage = Stage::Choose { fresh: false };
                 Turn::Again
             }
@@ -72,6 +75,11 @@ impl Exchange {
 
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, error: BackError) -> Turn {
+        if self.beside.is_some() && self.response.status == 0 {
+            self.verdict = Verdict::Failure;
+            self.fall_back();
+            return Turn::Again;
+        }
         let reused = matches!(self.stage, Stage::Relay { reused: true, .. });
         let (failure, reason) = match error {
             BackError::Unprocessed { goaway: true } => {
@@ -130,9 +138,12 @@ impl Exchange {
             service,
             tunnel,
             charged,
+            beside,
             ..
         } = self;
-        let rules = if tries_left > 0 { settings.pool(*pool).map(|pool| &*pool.balance) } else { None };
+        let beside = beside.is_some();
+        let rules =
+            if tries_left > 0 || beside { settings.pool(*pool).map(|pool| &*pool.balance) } else { None };
         let Stage::Relay { back, .. } = stage else { return Stop::Idle };
         let set_cookie = match member {
             Some((at, _)) if *moves => settings.pool(*pool).and_then(|pool| pool.sticky.as_ref()?.line(*at)),
@@ -150,8 +161,9 @@ impl Exchange {
             // Once the gateway has ended a tunnel, what still comes is read and thrown away.
             let closing = tunnel.as_ref().is_some_and(|tunnel| tunnel.is_closing());
             if upload.is_wanted() && (closing || !back_stall.is_on()) {
-                if matches!(back, AnyBack::H1(_)) && rules.is_none() && replay.is_whole() {
-                    // It cannot say that it has not processed a request, and after nothing else would one be sent again.
+                let repeats = rules.is_some() && retry::is_idempotent(request.method());
+                if matches!(back, AnyBack::H1(_)) && !repeats && replay.is_whole() {
+                    // It cannot say that it has not processed a request, and after nothing else would this one be sent again.
                     replay.forget();
                 }
                 let (result, bytes) = match tunnel {
@@ -203,6 +215,7 @@ impl Exchange {
                     },
                     charged: &mut *charged,
                     now: *now,
+                    beside,
                     withheld: None,
                 });
                 let mut sink = ToClient {

@@ -193,6 +193,8 @@ pub(super) enum Expired {
     Queue,
     /// The time for one try is over.
     Try,
+    /// The response has not come for longer than most take.
+    Hedge,
 }
 
 impl Exchange {
@@ -206,7 +208,7 @@ impl Exchange {
             return due.unwrap_or(self.now + FAR);
         }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
-        let rest = [self.whole_due(), self.phase_due(), self.try_due()];
+        let rest = [self.whole_due(), self.phase_due(), self.try_due(), self.hedge_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
         // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
@@ -293,6 +295,9 @@ impl Exchange {
         }
         if !total && come(self.try_due()) {
             return Some(Expired::Try);
+        }
+        if !total && come(self.hedge_due()) {
+            return Some(Expired::Hedge);
         }
         if total && (self.front_stall.is_on() || matches!(self.stage, Stage::Flush)) {
             return Some(Expired::ClientRead);

@@ -1,0 +1,180 @@
+//! Two tries of one request side by side, of which the first that answers is taken.
+//!
+//! A request that has waited for longer than most is sent to a second member as well, if that repeats nothing that may not be repeated
+//! and the budget of further tries allows it. From then on each side is driven in its turn. The exchange itself holds one of them, and
+//! [`Side`] keeps the other; a side that fails is let go, and the other goes on alone.
+
+use std::task::Context;
+
+use lb_core::retry;
+use lb_pool::{Entry, Pass, Place};
+use tokio::time::Instant;
+
+use super::timing::Stall;
+use super::{Exchange, Stage, Turn, Verdict};
+use crate::exchange::Front;
+
+/// What of an exchange belongs to one try.
+#[derive(Debug)]
+pub(super) struct Side {
+    stage: Stage,
+    member: Option<(usize, Instant)>,
+    room: Option<Place>,
+    charged: bool,
+    back_stall: Stall,
+    backend_status: Option<u16>,
+    heard: Option<Instant>,
+    verdict: Verdict,
+    second: bool,
+}
+
+impl Exchange {
+    /// When a second try begins, if this request may have one.
+    #[inline]
+    pub(super) fn hedge_due(&self) -> Option<Instant> {
+        if !self.ruled || self.hedged || self.response.status != 0 || self.response.interims != 0 {
+            return None;
+        }
+        let (_, since) = self.member?;
+        if !matches!(self.stage, Stage::Dial(_) | Stage::Wait { .. } | Stage::Relay { .. }) {
+            return None;
+        }
+        let pool = self.settings.pool(self.pool)?;
+        let delay = pool.balance.hedge_delay()?;
+        let attempt = self.attempt_facts();
+        // A client that is bound to its member by a cookie stays there.
+        let may = self.upload.is_done()
+            && self.request.upgrade.is_empty()
+            && pool.sticky.is_none()
+            && retry::may_hedge(attempt);
+        if may { Some(self.upload.ended_since(since)? + delay) } else { None }
+    }
+
+    /// Sends the request to a second member, if there is one with room, and room in the budget.
+    pub(super) fn hedge(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.hedged = true;
+        let settings = std::rc::Rc::clone(&self.settings);
+        let Some(pool) = settings.pool(self.pool) else { return Turn::Again };
+        let Some((first, _)) = self.member else { return Turn::Again };
+        let now = self.now.into_std();
+        let picked = pool.balance.pick(now, None, |at| {
+            at != first
+                && !self.failed.contains(&at)
+                && !self.avoided.contains(&at)
+                && pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, false)))
+        });
+        let Some(at) = picked else { return Turn::Again };
+        if !pool.balance.take_hedge(now) {
+            return Turn::Again;
+        }
+        let pass = match pool.balance.gate(at) {
+            None => Pass::default(),
+            Some(gate) => match gate.enter(self.need(pool, at, false), now, cx) {
+                Entry::Go(pass) => pass,
+                Entry::Wait(_) | Entry::Full(_) => {
+                    pool.balance.try_done();
+                    return Turn::Again;
+                }
+            },
+        };
+        self.retries = self.retries.saturating_add(1);
+        self.beside = Some(Box::new(Side {
+            stage: Stage::Flush,
+            member: None,
+            room: None,
+            charged: true,
+            back_stall: Stall::default(),
+            backend_status: None,
+            heard: None,
+            verdict: Verdict::Status,
+            second: true,
+        }));
+        self.swap_sides();
+        let turn = self.attempt(cx, front, at, false, pass);
+        self.swap_sides();
+        turn
+    }
+
+    /// Drives the other side, when this one has come to `turn`.
+    pub(super) fn race(&mut self, cx: &mut Context<'_>, front: &mut impl Front, turn: Turn) -> Turn {
+        if self.response.status != 0 {
+            self.drop_beside();
+            return turn;
+        }
+        if !matches!(turn, Turn::Wait) {
+            return turn;
+        }
+        self.swap_sides();
+        let turn = self.step(cx, front);
+        self.account(front);
+        if self.response.status != 0 {
+            self.drop_beside();
+        } else {
+            // Nothing is swapped when this side has failed: the other is back in its place.
+            self.swap_sides();
+        }
+        turn
+    }
+
+    /// This try has failed. `true` if another ran beside it, which goes on alone.
+    pub(super) fn fall_back(&mut self) -> bool {
+        if self.beside.is_none() || self.response.status != 0 {
+            return false;
+        }
+        self.swap_sides();
+        // What stands beside now is what has failed, with its verdict.
+        self.end_beside(None);
+        true
+    }
+
+    /// This side has answered, or the request is over: the other is not waited for any more.
+    pub(super) fn drop_beside(&mut self) {
+        if self.beside.is_none() {
+            return;
+        }
+        if self.second
+            && self.heard.is_some()
+            && let Some(pool) = self.settings.pool(self.pool)
+        {
+            pool.balance.shard().hedges_won.inc();
+        }
+        self.end_beside(Some(Verdict::Nothing));
+    }
+
+    /// Ends the other side; `verdict` replaces its own.
+    fn end_beside(&mut self, verdict: Option<Verdict>) {
+        self.swap_sides();
+        if let Some(verdict) = verdict {
+            self.verdict = verdict;
+            if let (Some(pool), Some((_, since))) = (self.settings.pool(self.pool), self.member) {
+                // It would have taken at least as long.
+                pool.balance.record_latency(self.now.saturating_duration_since(since));
+            }
+        }
+        if std::mem::take(&mut self.charged)
+            && let Some(pool) = self.settings.pool(self.pool)
+        {
+            pool.balance.try_done();
+        }
+        let status = self.backend_status.take();
+        self.leave_member(status);
+        // Cancelled before the other is put in its place.
+        self.stage = Stage::Flush;
+        self.swap_sides();
+        self.beside = None;
+    }
+
+    fn swap_sides(&mut self) {
+        use std::mem::swap;
+        let Some(beside) = &mut self.beside else { return };
+        swap(&mut self.stage, &mut beside.stage);
+        swap(&mut self.member, &mut beside.member);
+        swap(&mut self.room, &mut beside.room);
+        swap(&mut self.charged, &mut beside.charged);
+        swap(&mut self.back_stall, &mut beside.back_stall);
+        swap(&mut self.backend_status, &mut beside.backend_status);
+        swap(&mut self.heard, &mut beside.heard);
+        swap(&mut self.verdict, &mut beside.verdict);
+        swap(&mut self.second, &mut beside.second);
+    }
+}

@@ -1,0 +1,216 @@
+//! Requests that are sent to a second backend when the first takes its time.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::retry::{burst, count, pool, rules};
+use testkit::backend::Conn;
+use testkit::harness::Case;
+use testkit::{Backend, Client, Config, Fault, Gateway, Listener, ms, seconds};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = testkit::cases![
+        the_second_answers_for_a_slow_first,
+        the_first_may_still_win,
+        a_failure_of_either_is_borne,
+        what_may_not_be_repeated_is_not_hedged,
+        who_leaves_ends_both,
+        both_failing_is_a_failure,
+    ];
+    cases.push(Case::new("c_05_hedges_share_the_budget", c_05_hedges_share_the_budget).alone());
+    cases
+}
+
+type Act = fn(&mut Conn) -> Result<(), Fault>;
+
+/// Two backends that act by who a request comes to first. Requests for `/warm` are answered at once.
+struct Pair {
+    backends: [Backend; 2],
+}
+
+impl Pair {
+    fn start(first: Act, second: Act) -> Self {
+        let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+        let start = || {
+            let seen = Arc::clone(&seen);
+            Backend::start(move |conn| {
+                loop {
+                    let request = conn.request()?;
+                    if request.target() == "/warm" {
+                        conn.respond(200, &[], b"warm")?;
+                    } else if seen.lock().unwrap().insert(request.target().to_owned()) {
+                        first(conn)?;
+                    } else {
+                        second(conn)?;
+                    }
+                }
+            })
+        };
+        Self { backends: [start(), start()] }
+    }
+
+    fn count(&self) -> usize {
+        count(&[&self.backends[0], &self.backends[1]])
+    }
+
+    fn open(&self) -> usize {
+        self.backends.iter().map(Backend::open_connections).sum()
+    }
+
+    /// A gateway in front, and a client on a connection whose worker has seen enough requests to know what is slow.
+    fn gateway(&self, config: Config) -> (Gateway, Client) {
+        let addresses = [self.backends[0].address, self.backends[1].address];
+        let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+        let mut client = gateway.client();
+        client.set_timeout(seconds(60));
+        for _ in 0..200 {
+            assert_eq!(client.get("/warm").unwrap().status, 200);
+        }
+        (gateway, client)
+    }
+}
+
+fn hedging(attempts: u32, on: &[&str]) -> Config {
+    let config = rules(attempts, on).runtime("max_keepalive_requests", 10_000);
+    config.block("pools.p.retry", "hedge_percentile", 99).block("pools.p.retry", "hedge_min_delay_ms", 100)
+}
+
+fn hedges(gateway: &Gateway) -> (f64, f64) {
+    let of = |name| gateway.metric(name, &[("pool", "p")]);
+    (of("pool_hedges_total"), of("pool_hedges_won_total"))
+}
+
+fn never(conn: &mut Conn) -> Result<(), Fault> {
+    conn.pause(seconds(50));
+    conn.respond(200, &[], b"first")
+}
+
+fn later(conn: &mut Conn) -> Result<(), Fault> {
+    conn.pause(ms(500));
+    conn.respond(200, &[], b"first")
+}
+
+fn at_once(conn: &mut Conn) -> Result<(), Fault> {
+    conn.respond(200, &[], b"second")
+}
+
+fn cut(conn: &mut Conn) -> Result<(), Fault> {
+    conn.pause(ms(300));
+    conn.reset();
+    Err(Fault::Closed)
+}
+
+fn much_later(conn: &mut Conn) -> Result<(), Fault> {
+    conn.pause(ms(900));
+    conn.respond(200, &[], b"second")
+}
+
+fn no(conn: &mut Conn) -> Result<(), Fault> {
+    conn.respond(503, &[], b"no")
+}
+
+fn the_second_answers_for_a_slow_first() {
+    let pair = Pair::start(never, at_once);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let warm = hedges(&gateway);
+    for number in 0..5 {
+        assert_eq!(client.get(&format!("/{number}")).unwrap().text(), "second");
+    }
+    // A body goes along, if it is small.
+    let response = client.request("PUT", "/put", &[], b"a small body").unwrap();
+    assert_eq!(response.text(), "second");
+    let bodies = pair.backends.iter().flat_map(Backend::requests).filter(|seen| seen.target() == "/put");
+    assert_eq!(bodies.map(|seen| seen.body).collect::<Vec<_>>(), [b"a small body"; 2]);
+    let (made, won) = hedges(&gateway);
+    assert_eq!((made - warm.0, won - warm.1), (6.0, 6.0));
+    // What is not waited for any more is cancelled, and its backend holds nothing against the gateway.
+    testkit::eventually("nothing is in flight", seconds(10), || {
+        gateway.metric("backend_inflight", &[]) == 0.0
+    });
+}
+
+fn the_first_may_still_win() {
+    let pair = Pair::start(later, never);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let warm = hedges(&gateway);
+    for number in 0..3 {
+        assert_eq!(client.get(&format!("/{number}")).unwrap().text(), "first");
+    }
+    let (made, won) = hedges(&gateway);
+    assert_eq!((made - warm.0, won - warm.1), (3.0, 0.0));
+}
+
+fn a_failure_of_either_is_borne() {
+    let pair = Pair::start(cut, much_later);
+    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
+    for number in 0..3 {
+        assert_eq!(client.get(&format!("/{number}")).unwrap().text(), "second");
+    }
+    let pair = Pair::start(later, no);
+    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "503"]));
+    for number in 0..3 {
+        let response = client.get(&format!("/{number}")).unwrap();
+        assert_eq!((response.status, response.text().as_str()), (200, "first"));
+    }
+}
+
+fn both_failing_is_a_failure() {
+    let pair = Pair::start(cut, cut);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
+    let before = pair.count();
+    assert_eq!(client.get("/x").unwrap().status, 502);
+    assert_eq!(pair.count() - before, 2, "the second try was the one that it had");
+    testkit::eventually("nothing is in flight", seconds(10), || {
+        gateway.metric("backend_inflight", &[]) == 0.0
+    });
+}
+
+fn what_may_not_be_repeated_is_not_hedged() {
+    let pair = Pair::start(later, at_once);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let (warm, before) = (hedges(&gateway), pair.count());
+    assert_eq!(client.request("POST", "/post", &[], b"once").unwrap().text(), "first");
+    let large = testkit::pattern::bytes(64 * 1024);
+    assert_eq!(client.request("PUT", "/large", &[], &large).unwrap().text(), "first");
+    assert_eq!(pair.count() - before, 2);
+    assert_eq!(hedges(&gateway), warm);
+}
+
+fn who_leaves_ends_both() {
+    let pair = Pair::start(never, never);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let (before, idle) = (pair.count(), pair.open());
+    client.send(testkit::request("GET", "/x", &[], b"")).unwrap();
+    testkit::eventually("both are asked", seconds(10), || pair.count() - before == 2);
+    assert!(gateway.metric("backend_inflight", &[]) >= 2.0);
+    drop(client);
+    testkit::eventually("nothing is in flight", seconds(10), || {
+        gateway.metric("backend_inflight", &[]) == 0.0
+    });
+    assert!(pair.open() <= idle.max(2));
+}
+
+fn c_05_hedges_share_the_budget() {
+    let spread = || {
+        let turn = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        Backend::each(move |_, conn| {
+            conn.pause(ms(5 + turn.fetch_add(7, Ordering::Relaxed) % 40));
+            conn.respond(200, &[], b"ok")
+        })
+    };
+    let backends = [spread(), spread()];
+    let config = rules(1, &["connect"])
+        .block("pools.p.retry", "hedge_percentile", 50)
+        .block("pools.p.retry", "hedge_min_delay_ms", 1)
+        .block("pools.p.retry", "budget_percent", 20)
+        .block("pools.p.retry", "budget_min", 0);
+    let addresses = [backends[0].address, backends[1].address];
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+    let (clients, each) = (24, 60);
+    assert_eq!(burst(gateway.front(), clients, each), clients * each);
+    let (sent, came) = (clients * each, count(&[&backends[0], &backends[1]]));
+    assert!(came > sent, "some are hedged");
+    assert!(came * 10 <= sent * 12, "{came} requests at the backends for {sent} of clients");
+    assert!(gateway.metric("pool_retry_budget_exhausted_total", &[("pool", "p")]) > 0.0);
+}
