@@ -1,12 +1,24 @@
-//! Pools of backends: who gets a request, who is left alone, and what that costs the clients.
+//! Pools of backends: who gets a request, who is left alone, how that is found out, and what it costs the clients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "pools/admin.rs"]
+mod admin;
+#[path = "pools/c_04.rs"]
+mod c_04;
+#[path = "pools/health.rs"]
+mod health;
+#[path = "pools/health_grpc.rs"]
+mod health_grpc;
+#[path = "pools/health_rig.rs"]
+mod health_rig;
 #[path = "pools/hedge.rs"]
 mod hedge;
 #[path = "pools/limits.rs"]
 mod limits;
+#[path = "pools/membership.rs"]
+mod membership;
 #[path = "pools/outlier.rs"]
 mod outlier;
 #[path = "pools/policies.rs"]
@@ -17,6 +29,10 @@ mod retry;
 mod rig;
 #[path = "pools/sticky.rs"]
 mod sticky;
+
+use testkit::harness::Case;
+use testkit::seconds;
+use testkit::tools::Tool::Peers;
 
 fn main() {
     let mut cases = testkit::cases![
@@ -33,9 +49,55 @@ fn main() {
         sticky::cookie_brings_a_client_back,
         sticky::cookie_of_nobody_is_replaced,
         sticky::instances_with_one_key_agree,
+        health::a_backend_that_fails_its_checks_gets_nothing_until_it_passes_them,
+        health::the_request_is_the_one_that_is_asked_for,
+        health::status_body_and_host_must_be_right,
+        health::tcp_checks_of_a_tcp_listener,
+        health::a_port_of_its_own,
+        health::http_2_backends_are_asked_over_http_2,
+        health::a_pool_without_a_healthy_backend,
+        health::each_address_has_one_prober,
+        health::probers_follow_a_reload,
+        health::probers_follow_a_name,
+        health::the_health_of_a_pool_is_that_of_the_gateway,
+        health::a_drain_does_not_wait_for_probes,
+        health_grpc::only_serving_is_healthy,
+        health_grpc::backends_inside_tls_are_asked_inside_tls,
+        health_grpc::plaintext_where_tls_is_due_fails,
+        c_04::a_trickle_ends_with_the_probe,
+        c_04::flapping_changes_nothing,
+        c_04::other_ends,
+        admin::backends_are_shown_as_they_stand,
+        admin::c_08_changes_need_a_token_in_force,
+        admin::backends_come_and_go_under_traffic,
+        admin::a_drained_backend_finishes_what_it_has,
+        admin::weights_move_the_shares,
+        admin::wrong_requests_change_nothing,
+        admin::a_reload_keeps_what_the_file_does_not_name,
+        admin::tcp_connections_outlive_the_removal,
+        membership::a_file_is_followed,
+        membership::a_file_that_is_wrong_changes_nothing,
+        membership::srv_records_are_followed,
+        membership::c_03_last_good_records_outlive_the_name,
+        membership::c_03_names_lead_neither_here_nor_to_the_keeper,
+        membership::counts_survive_a_change_of_the_set,
+        membership::sources_come_and_go_with_reloads,
     ];
     cases.extend(hedge::cases());
     cases.extend(limits::cases());
     cases.extend(retry::cases());
+    cases.extend([
+        Case::new(
+            "a_real_server_answers_for_its_services",
+            health_grpc::a_real_server_answers_for_its_services,
+        )
+        .needs(&[Peers]),
+        Case::new("c_04_tar_pit", c_04::tar_pit).alone(),
+        Case::new("c_04_a_gibibyte_is_not_read", c_04::a_gibibyte_is_not_read).alone().guard(seconds(120)),
+        Case::new("c_04_a_gibibyte_over_http_2_is_not_read", c_04::a_gibibyte_over_http_2_is_not_read)
+            .alone(),
+        Case::new("c_04_what_has_no_end_is_malformed", c_04::what_has_no_end_is_malformed).alone(),
+        Case::new("c_04_http_2_floods_end_with_the_probe", c_04::http_2_floods_end_with_the_probe).alone(),
+    ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

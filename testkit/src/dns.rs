@@ -7,15 +7,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const TYPE_A: u16 = 1;
+const TYPE_CNAME: u16 = 5;
 const TYPE_AAAA: u16 = 28;
+const TYPE_SRV: u16 = 33;
 
 /// What the server says about a name.
 #[derive(Debug, Clone)]
 enum Answer {
     Addresses(Vec<IpAddr>, u32),
+    Services(Vec<Service>, u32),
+    /// The name is another name.
+    Alias(String),
+    /// These bytes where records should be, and as many records announced as fit a count.
+    Garbage(Vec<u8>),
     ServerFailure,
     Silence,
 }
+
+/// An SRV record: priority, weight, port and target.
+pub type Service = (u16, u16, u16, String);
 
 #[derive(Debug, Default)]
 struct Zone {
@@ -63,6 +73,22 @@ impl Dns {
         self.set_answer(name, Answer::Addresses(addresses, ttl_seconds));
     }
 
+    /// Gives a name its SRV records.
+    pub fn set_services(&self, name: &str, services: &[(u16, u16, u16, &str)], ttl_seconds: u32) {
+        let services = services.iter().map(|(a, b, port, to)| (*a, *b, *port, (*to).to_owned())).collect();
+        self.set_answer(name, Answer::Services(services, ttl_seconds));
+    }
+
+    /// Makes a name an alias, of itself if need be.
+    pub fn alias(&self, name: &str, target: &str) {
+        self.set_answer(name, Answer::Alias(target.to_owned()));
+    }
+
+    /// Answers nonsense for a name.
+    pub fn babble(&self, name: &str, bytes: &[u8]) {
+        self.set_answer(name, Answer::Garbage(bytes.to_vec()));
+    }
+
     /// Takes a name away: NXDOMAIN.
     pub fn remove(&self, name: &str) {
         self.zone.names.lock().unwrap().remove(name);
@@ -106,28 +132,38 @@ fn reply(query: &[u8], names: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     let kind = u16::from_be_bytes(query.get(at..at + 2)?.try_into().ok()?);
     let question = query.get(12..at + 4)?;
 
-    let (code, records): (u8, Vec<(IpAddr, u32)>) = match names.get(&labels.join(".")) {
+    let mut nonsense = None;
+    let (code, records): (u8, Vec<(u16, Vec<u8>, u32)>) = match names.get(&labels.join(".")) {
         None => (3, Vec::new()),
         Some(Answer::ServerFailure) => (2, Vec::new()),
         Some(Answer::Silence) => return None,
+        Some(Answer::Garbage(bytes)) => {
+            nonsense = Some(bytes);
+            (0, Vec::new())
+        }
+        Some(Answer::Alias(target)) => (0, vec![(TYPE_CNAME, encode(target), 1)]),
+        Some(Answer::Services(services, ttl)) => {
+            let of_kind = services.iter().filter(|_| kind == TYPE_SRV);
+            (0, of_kind.map(|service| (TYPE_SRV, service_data(service), *ttl)).collect())
+        }
         Some(Answer::Addresses(addresses, ttl)) => {
-            let of_kind = addresses.iter().filter(|a| match a {
-                IpAddr::V4(_) => kind == TYPE_A,
-                IpAddr::V6(_) => kind == TYPE_AAAA,
+            let of_kind = addresses.iter().filter_map(|address| match address {
+                IpAddr::V4(v4) if kind == TYPE_A => Some(v4.octets().to_vec()),
+                IpAddr::V6(v6) if kind == TYPE_AAAA => Some(v6.octets().to_vec()),
+                _ => None,
             });
-            (0, of_kind.map(|a| (*a, *ttl)).collect())
+            (0, of_kind.map(|data| (kind, data, *ttl)).collect())
         }
     };
+    let count = if nonsense.is_some() { u16::MAX } else { records.len() as u16 };
     let mut out = header[..2].to_vec();
     // A response, authoritative, recursion desired as asked, recursion available.
     out.extend([0x84 | (header[2] & 0x01), 0x80 | code]);
-    out.extend([0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
+    out.extend([0, 1]);
+    out.extend(count.to_be_bytes());
+    out.extend([0, 0, 0, 0]);
     out.extend_from_slice(question);
-    for (address, ttl) in records {
-        let data = match address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
+    for (kind, data, ttl) in records {
         out.extend([0xc0, 12]);
         out.extend(kind.to_be_bytes());
         out.extend([0, 1]);
@@ -135,5 +171,20 @@ fn reply(query: &[u8], names: &HashMap<String, Answer>) -> Option<Vec<u8>> {
         out.extend((data.len() as u16).to_be_bytes());
         out.extend(data);
     }
+    out.extend(nonsense.into_iter().flatten());
     Some(out)
+}
+
+fn service_data((priority, weight, port, target): &Service) -> Vec<u8> {
+    let numbers = [priority, weight, port].into_iter().flat_map(|number| number.to_be_bytes());
+    numbers.chain(encode(target)).collect()
+}
+
+/// A name as its labels; the last dot may be left out, and the root is `.`.
+fn encode(name: &str) -> Vec<u8> {
+    let labels = name.trim_end_matches('.').split('.').filter(|label| !label.is_empty());
+    let mut out: Vec<u8> =
+        labels.flat_map(|label| std::iter::once(label.len() as u8).chain(label.bytes())).collect();
+    out.push(0);
+    out
 }

@@ -42,7 +42,7 @@ pub enum Policy {
     LeastRequest,
     /// Of two drawn by chance, the one with fewer live requests for its weight.
     P2c,
-    /// Of two drawn by chance, the one with the lower expected waiting time: peak EWMA of latency times live requests.
+    /// Of two drawn by chance, the one with the lower product of the square of its latency (peak EWMA) and its live requests.
     P2cEwma,
     /// By key: a Maglev table, the cheapest.
     Maglev,

@@ -218,6 +218,11 @@ impl Target {
         true
     }
 
+    /// The probe under way is given up without an outcome, because what it asks has changed. The next comes at its time.
+    pub fn abandon(&mut self) {
+        self.began = None;
+    }
+
     /// The probe under way ended. Without one, nothing happens: an answer that comes after all cannot count twice.
     pub fn end(&mut self, outcome: Outcome, now: Instant) -> Option<Change> {
         self.began.take()?;

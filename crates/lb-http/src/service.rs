@@ -134,9 +134,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Whether some member can be picked that the last connect to came about, or that none was tried to yet.
+    /// Whether nothing is known against some member, and the last connect to some came about or none was tried yet. A pool of which
+    /// only panic makes use does not serve.
     pub(crate) fn is_reachable(&self, now: Instant) -> bool {
-        self.balance.standing(now.into_std()).usable > 0
+        self.balance.fit(now.into_std()) > 0
             && self.members.iter().any(|member| member.metrics.is_reachable())
     }
 

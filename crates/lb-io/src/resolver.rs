@@ -1,5 +1,8 @@
 //! Names to addresses, with the time that an answer stays good.
 
+mod policy;
+mod services;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +15,9 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::time::Instant;
+
+pub use policy::refusal;
+pub use services::{MAX_SERVICES, ServiceRecord, Services};
 
 /// Addresses kept of one answer; a hostile answer cannot make a pool grow without bound (attack C-03).
 pub const MAX_ADDRESSES: usize = 64;

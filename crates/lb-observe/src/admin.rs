@@ -1,16 +1,20 @@
 //! The admin server: metrics and probes over plain HTTP/1.1.
 //!
 //! It lives until the process is about to end, so that a drain can be watched: `/readyz` answers 503 and the
-//! shutdown families can be scraped while connections finish. It changes nothing: there is no method but GET.
+//! shutdown families can be scraped while connections finish. GET changes nothing; what changes backends is POST or DELETE, and needs a
+//! token.
 
 mod answer;
+mod calls;
 mod host;
 mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub use calls::{Action, Call, MAX_BODY_BYTES, MAX_WAITING_CALLS, Refusal};
 pub use server::serve;
+use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
@@ -27,6 +31,8 @@ pub struct Admin {
     /// port through a name of theirs (attack row C-08). To be switched off where other machines may ask, since
     /// they use names, and a token protects that port.
     pub check_host: bool,
+    /// Who answers what is asked about backends.
+    pub calls: mpsc::Sender<Call>,
 }
 
 /// Whether the gateway takes traffic; shared by who decides it and who answers probes.

@@ -10,6 +10,7 @@
 mod document;
 mod families;
 mod labels;
+mod pools;
 mod process;
 mod scrape;
 mod shards;
@@ -22,16 +23,18 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse,
-    Http2Error, HttpVersion, Label, Overflow, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult,
-    TunnelEnd, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
+    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
+    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
+pub use pools::PoolBackend;
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PoolMetrics, PoolShard,
     RouteShard, WorkerMetrics,
 };
 pub use values::{
-    Counter, Gauge, Histogram, MAX_BOUNDS, PerWorker, SharedCounter, SharedCounters, SharedGauge,
+    Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
+    SharedGauge,
 };
 
 use scrape::Scrape;
@@ -60,6 +63,8 @@ pub struct Metrics {
     pub dns_cache_entries: SharedGauge,
     /// `dns_failures_total`.
     pub dns_failures: SharedCounter,
+    /// `discovery_failures_total`, by pool.
+    pub discovery_failures: NamedCounters,
     /// `shutdown_aborted_connections_total`.
     pub shutdown_aborted_connections: SharedCounter,
     /// `shutdown_listener_cancel_timeout_total`.
@@ -77,7 +82,8 @@ pub struct Metrics {
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
     backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
-    pools: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
+    pool_metrics: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
+    pools: pools::Pools,
 }
 
 impl Metrics {
@@ -94,6 +100,7 @@ impl Metrics {
             dns_cache_misses: SharedCounter::default(),
             dns_cache_entries: SharedGauge::default(),
             dns_failures: SharedCounter::default(),
+            discovery_failures: NamedCounters::default(),
             shutdown_aborted_connections: SharedCounter::default(),
             shutdown_listener_cancel_timeouts: SharedCounter::default(),
             shutdown_inflight_drain_timeouts: SharedCounter::default(),
@@ -105,7 +112,8 @@ impl Metrics {
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
             backends: Mutex::default(),
-            pools: Mutex::default(),
+            pool_metrics: Mutex::default(),
+            pools: pools::Pools::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -140,7 +148,7 @@ impl Metrics {
 
     /// The families of the pool with this name. They exist as long as somebody holds them.
     pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
-        let mut pools = lock(&self.pools);
+        let mut pools = lock(&self.pool_metrics);
         if let Some(pool) = pools.get(name) {
             return Arc::clone(pool);
         }
@@ -157,6 +165,16 @@ impl Metrics {
         }
     }
 
+    /// The families of a backend of a pool, which begin to exist with the first call.
+    pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
+        self.pools.backend(pool, backend)
+    }
+
+    /// Forgets every backend of a pool for which `keep` is false.
+    pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
+        self.pools.retain(keep);
+    }
+
     /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
     pub fn drain_phase(&self, phase: DrainPhase, outcome: DrainOutcome, duration: Duration) {
         self.drain.of(phase).of(outcome).0.observe(duration);
@@ -168,7 +186,8 @@ impl Metrics {
         self.scrape_workers(&mut scrape);
         self.scrape_listeners(&mut scrape);
         self.scrape_backends(&mut scrape);
-        self.scrape_pools(&mut scrape);
+        self.scrape_pool_metrics(&mut scrape);
+        self.pools.scrape(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()
@@ -277,8 +296,8 @@ impl Metrics {
         }
     }
 
-    fn scrape_pools(&self, scrape: &mut Scrape) {
-        let mut pools = lock(&self.pools);
+    fn scrape_pool_metrics(&self, scrape: &mut Scrape) {
+        let mut pools = lock(&self.pool_metrics);
         // Handles are made under this lock only, so a count of one means that nobody can write any more.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         for (name, pool) in &*pools {
@@ -328,6 +347,9 @@ impl Metrics {
         }
         scrape.gauge(&families::DNS_CACHE_ENTRIES, &[], self.dns_cache_entries.value() as f64);
         scrape.gauge(&families::RELOAD_VERSION, &[], self.reload_version.value() as f64);
+        for (pool, count) in self.discovery_failures.values() {
+            scrape.counter(&families::DISCOVERY_FAILURES, &[&pool], count);
+        }
         for (family, counters) in [
             (&families::RELOAD_APPLIED, &self.reload_applied),
             (&families::RELOAD_RESTART_REQUIRED, &self.reload_restart_required),

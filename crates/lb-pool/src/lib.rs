@@ -8,6 +8,7 @@
 
 mod gate;
 mod member;
+mod meters;
 mod registry;
 mod shared;
 mod tally;

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lb_core::health;
+use lb_core::outlier::Counts;
+
+use crate::tally::Tally;
 
 /// What tells members of a pool apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,8 @@ pub struct Member {
     pub key: MemberKey,
     /// What changes while it lives.
     live: Mutex<Live>,
+    /// What each worker counts of it.
+    tallies: Box<[Tally]>,
 }
 
 /// What changes while a member lives.
@@ -35,8 +40,25 @@ pub(crate) struct Live {
 }
 
 impl Member {
-    pub(crate) fn new(key: MemberKey) -> Self {
-        Self { key, live: Mutex::default() }
+    pub(crate) fn new(key: MemberKey, workers: usize) -> Self {
+        let tallies = (0..workers.max(1)).map(|_| Tally::default()).collect();
+        Self { key, live: Mutex::default(), tallies }
+    }
+
+    #[inline]
+    pub(crate) fn tally(&self, worker: usize) -> Option<&Tally> {
+        self.tallies.get(worker)
+    }
+
+    /// What all workers have counted.
+    pub(crate) fn counts(&self) -> Counts {
+        self.tallies.iter().map(Tally::counts).fold(Counts::default(), Counts::plus)
+    }
+
+    /// Requests and connections of all workers that run now.
+    pub(crate) fn running(&self) -> (u64, u64) {
+        let running = self.tallies.iter().map(Tally::running);
+        running.fold((0, 0), |sum, one| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1)))
     }
 
     /// A panic elsewhere leaves plain values behind, which are as good as before.

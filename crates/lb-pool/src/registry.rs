@@ -1,14 +1,16 @@
 //! The pools of a process, over all its configurations.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lb_core::balance::MemberSpec;
 use lb_core::health;
 use lb_core::outlier::Ejector;
+use lb_observe::metrics::Metrics;
 
 use crate::member::{Member, MemberKey};
+use crate::meters::Meters;
 use crate::shared::{PoolSettings, SharedPool, identity};
 
 /// The pools of the configuration that runs, with what is known of their members. Owned by the control thread.
@@ -18,12 +20,18 @@ pub struct Registry {
     workers: usize,
     /// Differs from pool to pool and from process to process.
     seed: u64,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Registry {
     /// An empty registry for a process of so many workers.
     pub fn new(workers: usize, seed: u64) -> Self {
-        Self { pools: HashMap::new(), workers, seed }
+        Self { pools: HashMap::new(), workers, seed, metrics: None }
+    }
+
+    /// The same, with metrics that show what is known of the members.
+    pub fn shown_in(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The pool of this name with these settings and members: weight and priority of each. One that has not changed is the same as
@@ -45,8 +53,12 @@ impl Registry {
         let from: Vec<Option<usize>> = members.iter().map(|(key, ..)| position(key)).collect();
         let taken =
             |at: &usize| old.and_then(|old| old.members.get(*at)).map(|(member, _)| Arc::clone(member));
+        let workers = self.workers;
         let list = members.iter().zip(&from).zip(seed..).map(|(((key, weight, priority), from), seed)| {
-            let member = from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(Member::new(key.clone())));
+            let member = from
+                .as_ref()
+                .and_then(taken)
+                .unwrap_or_else(|| Arc::new(joining(old.map(Arc::as_ref), key, workers)));
             let mut live = member.live();
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
@@ -68,15 +80,37 @@ impl Registry {
             }
             (_, ejection) => Ejector::new(ejection.unwrap_or_default(), list.len(), seed),
         };
-        let pool =
-            Arc::new(SharedPool::new(name.to_owned(), settings.clone(), list, ejector, self.workers, now));
-        self.pools.insert(name.to_owned(), Arc::clone(&pool));
+        if let Some(old) = old {
+            old.replaced();
+        }
+        let meters = match &self.metrics {
+            Some(metrics) if settings.health.is_some() || settings.outlier.is_some() => {
+                Meters::new(metrics, name, members.iter().map(|(key, ..)| key.backend.as_str()))
+            }
+            _ => Meters::default(),
+        };
+        let (name, settings) = (name.to_owned(), settings.clone());
+        let pool = SharedPool::new(name.clone(), settings, list, ejector, workers, meters, now);
+        let pool = Arc::new(pool);
+        self.pools.insert(name, Arc::clone(&pool));
         pool
     }
 
-    /// Forgets pools that no configuration names any more.
+    /// Forgets pools that no configuration names any more, and what metrics show of backends that are gone.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.pools.retain(|name, _| keep(name));
+        if let Some(metrics) = &self.metrics {
+            let backends: HashSet<(&str, &str)> = self
+                .pools
+                .values()
+                .filter(|pool| pool.is_shown())
+                .flat_map(|pool| {
+                    let members = pool.members.iter();
+                    members.map(|(member, _)| (pool.name.as_str(), member.key.backend.as_str()))
+                })
+                .collect();
+            metrics.retain_pool_backends(|pool, backend| backends.contains(&(pool, backend)));
+        }
     }
 
     /// All pools, by name.
@@ -85,6 +119,25 @@ impl Registry {
         pools.sort_by(|a, b| a.name.cmp(&b.name));
         pools
     }
+}
+
+/// A member that is new. What an operator has said of all other addresses of its backend holds for it too.
+fn joining(old: Option<&SharedPool>, key: &MemberKey, workers: usize) -> Member {
+    let member = Member::new(key.clone(), workers);
+    let members = old.map_or(&[][..], |old| &old.members);
+    let mut kin = members.iter().map(|(member, _)| member).filter(|other| other.key.backend == key.backend);
+    if let Some(first) = kin.next() {
+        let told = |member: &Member| {
+            let live = member.live();
+            (live.draining, live.weight)
+        };
+        let first = told(first);
+        if kin.all(|other| told(other) == first) {
+            let mut live = member.live();
+            (live.draining, live.weight) = first;
+        }
+    }
+    member
 }
 
 fn is_same(old: &SharedPool, settings: &PoolSettings, members: &[(MemberKey, u32, u32)]) -> bool {

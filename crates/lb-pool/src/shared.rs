@@ -1,6 +1,6 @@
 //! What all workers know of a pool.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
 
 use crate::member::Member;
+use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
 use crate::tries::Retry;
 
@@ -53,12 +54,13 @@ pub struct SharedPool {
     ejector: Mutex<Ejector>,
     /// How many share its limits.
     pub(crate) workers: usize,
-    /// For each worker, what it counts of each member; empty without outlier detection.
-    tallies: Vec<Vec<Tally>>,
     /// The sums of those when they were looked at last, and when they are looked at next.
     looked: Mutex<(Vec<Counts>, Instant)>,
     /// Changes whenever what is known has changed.
     epoch: AtomicU64,
+    meters: Meters,
+    /// Another pool has taken its place: only requests that began with it still use it.
+    is_replaced: AtomicBool,
 }
 
 /// Something about a member that operators are told.
@@ -87,28 +89,52 @@ impl SharedPool {
         members: Vec<(Arc<Member>, MemberSpec)>,
         ejector: Ejector,
         workers: usize,
+        meters: Meters,
         now: Instant,
     ) -> Self {
-        let tallies = match &settings.outlier {
-            Some(_) => (0..workers).map(|_| members.iter().map(|_| Tally::default()).collect()).collect(),
-            None => Vec::new(),
-        };
-        let looked = (vec![Counts::default(); members.len()], now + interval_of(&settings));
-        Self {
+        let counts = members.iter().map(|(member, _)| member.counts()).collect();
+        let looked = (counts, now + interval_of(&settings));
+        let pool = Self {
             name,
             settings,
             members,
             ejector: Mutex::new(ejector),
             workers,
-            tallies,
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),
+            meters,
+            is_replaced: AtomicBool::new(false),
+        };
+        pool.show(now);
+        pool
+    }
+
+    /// From now on another pool shows in metrics what is known of the members.
+    pub(crate) fn replaced(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether metrics show what is known of the members.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.meters.is_empty()
+    }
+
+    /// Shows what is known of the members in metrics.
+    fn show(&self, now: Instant) {
+        if self.meters.is_empty() || self.is_replaced.load(Ordering::Relaxed) {
+            return;
         }
+        let ejector = self.ejector();
+        let ejects = self.settings.outlier.is_some();
+        self.meters.show(self.members.iter().enumerate().map(|(at, (member, _))| Reading {
+            usable: member.live().health.as_ref().map(|target| target.state().is_usable()),
+            ejected: ejects.then(|| matches!(ejector.standing(at, now), Standing::Out { .. })),
+        }));
     }
 
     #[inline]
     pub(crate) fn tally(&self, worker: usize, at: usize) -> Option<&Tally> {
-        self.tallies.get(worker)?.get(at)
+        self.members.get(at)?.0.tally(worker)
     }
 
     /// Takes back members whose time is over and, once in each interval, puts aside those that stand out. To be called at
@@ -122,11 +148,7 @@ impl SharedPool {
             return;
         }
         *next = now + outlier.interval;
-        let sums = (0..self.members.len()).map(|at| {
-            let counts = self.tallies.iter().filter_map(|tallies| tallies.get(at)).map(Tally::counts);
-            counts.fold(Counts::default(), Counts::plus)
-        });
-        let sums: Vec<Counts> = sums.collect();
+        let sums: Vec<Counts> = self.members.iter().map(|(member, _)| member.counts()).collect();
         let ejector = self.ejector();
         let windows: Vec<(Counts, bool)> = sums
             .iter()
@@ -160,8 +182,9 @@ impl SharedPool {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    fn changed(&self) {
+    fn changed(&self, now: Instant) {
         self.epoch.fetch_add(1, Ordering::Release);
+        self.show(now);
     }
 
     /// What is known of each member.
@@ -205,7 +228,8 @@ impl SharedPool {
         let (backend, address) = (&member.key.backend, member.key.address);
         match ejected {
             Ok(until) => {
-                self.changed();
+                self.meters.ejected(at, cause);
+                self.changed(now);
                 let time = until.saturating_duration_since(now);
                 tracing::warn!(
                     pool = self.name,
@@ -239,7 +263,7 @@ impl SharedPool {
             tracing::info!(pool = self.name, backend, %address, "backend back from ejection, on probation");
         }
         if !returned.is_empty() {
-            self.changed();
+            self.changed(now);
         }
     }
 
@@ -262,12 +286,22 @@ impl SharedPool {
         self.members.get(at)?.0.live().health.as_ref()?.due()
     }
 
+    /// Forgets the probe of a member that is under way, if one is: what it asks is no longer of interest.
+    pub fn abandon_probe(&self, at: usize) {
+        if let Some((member, _)) = self.members.get(at)
+            && let Some(target) = member.live().health.as_mut()
+        {
+            target.abandon();
+        }
+    }
+
     /// Takes in how a probe ended.
     pub fn end_probe(&self, at: usize, outcome: health::Outcome, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
+        self.meters.probed(at, outcome);
         let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
         let Some(change) = change else { return };
-        self.changed();
+        self.changed(now);
         let (backend, address) = (&member.key.backend, member.key.address);
         let (from, to) = (change.from.as_str(), change.to.as_str());
         if change.to.is_usable() {
@@ -281,7 +315,7 @@ impl SharedPool {
     pub fn set_draining(&self, at: usize, draining: bool) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         member.live().draining = draining;
-        self.changed();
+        self.changed(Instant::now());
         true
     }
 
@@ -289,7 +323,7 @@ impl SharedPool {
     pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         member.live().weight = weight;
-        self.changed();
+        self.changed(Instant::now());
         true
     }
 
@@ -298,6 +332,8 @@ impl SharedPool {
         let ejector = self.ejector();
         let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
             let live = member.live();
+            let counts = member.counts();
+            let (requests_running, connections) = member.running();
             Report {
                 backend: member.key.backend.clone(),
                 address: member.key.address,
@@ -312,6 +348,11 @@ impl SharedPool {
                 },
                 probation: ejector.standing(at, now) == Standing::Probation,
                 ejections: ejector.ejections(at),
+                requests_running,
+                connections,
+                requests: counts.requests,
+                failures: counts.failures,
+                mean_latency: mean(&counts),
             }
         });
         reports.collect()
@@ -341,6 +382,21 @@ pub struct Report {
     pub probation: bool,
     /// How often it was put aside.
     pub ejections: u64,
+    /// Requests, or connections that carry bytes without a protocol, that it serves now.
+    pub requests_running: u64,
+    /// Connections to it that live as long as what they carry.
+    pub connections: u64,
+    /// Requests and connections that it was given and that have ended, since it came to be a member.
+    pub requests: u64,
+    /// Those that it failed.
+    pub failures: u64,
+    /// The mean time to the head of a response, or to a connection; `None` before the first.
+    pub mean_latency: Option<Duration>,
+}
+
+fn mean(counts: &Counts) -> Option<Duration> {
+    let nanos = counts.latency.as_nanos().checked_div(u128::from(counts.timed))?;
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 fn interval_of(settings: &PoolSettings) -> Duration {

@@ -5,16 +5,43 @@ use std::time::Duration;
 
 use lb_core::outlier::Counts;
 
-/// The counts of one member at one worker, which alone writes them.
+/// The counts of one member at one worker, which alone writes them. On cache lines of its own: each worker writes with every request.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Tally {
     requests: AtomicU64,
     failures: AtomicU64,
     timed: AtomicU64,
     latency_ns: AtomicU64,
+    begun: AtomicU64,
+    opened: AtomicU64,
+    closed: AtomicU64,
 }
 
 impl Tally {
+    /// A request begins; [`Self::count`] ends it.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        add(&self.begun, 1);
+    }
+
+    /// A connection that lives as long as what it carries was opened.
+    pub(crate) fn open(&self) {
+        add(&self.opened, 1);
+    }
+
+    /// It was closed.
+    pub(crate) fn close(&self) {
+        add(&self.closed, 1);
+    }
+
+    /// Requests and connections that run now.
+    pub(crate) fn running(&self) -> (u64, u64) {
+        // What ends first, so that nothing can end that has not begun.
+        let (ended, closed) = (self.requests.load(Relaxed), self.closed.load(Relaxed));
+        (self.begun.load(Relaxed).saturating_sub(ended), self.opened.load(Relaxed).saturating_sub(closed))
+    }
+
     /// Counts one request. For the worker whose tally it is: nobody else adds, so that no locked instruction is needed.
     #[inline]
     pub(crate) fn count(&self, failed: bool, latency: Option<Duration>) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, Outcome, Policy, Standing};
+use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
 use lb_core::outlier::{Ending, Streak};
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
@@ -29,6 +29,8 @@ pub struct WorkerPool {
     /// The limits of each member; empty where there are none.
     gates: Vec<Rc<Gate>>,
     metrics: Arc<PoolMetrics>,
+    /// Members that nothing is known against.
+    fit: Cell<usize>,
 }
 
 /// What a worker remembers of how a member serves it.
@@ -60,6 +62,7 @@ impl WorkerPool {
             balancer: RefCell::new(balancer),
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
             seen: Cell::new(shared.epoch()),
+            fit: Cell::new(0),
             shared,
             worker,
             tries,
@@ -106,16 +109,25 @@ impl WorkerPool {
     #[inline]
     pub fn begin(&self, at: usize) {
         self.balancer.borrow_mut().begin(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.begin();
+        }
     }
 
     /// A connection to the member at `at` was opened that lives as long as what it carries.
     pub fn opened(&self, at: usize) {
         self.balancer.borrow_mut().opened(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.open();
+        }
     }
 
     /// It was closed.
     pub fn closed(&self, at: usize) {
         self.balancer.borrow_mut().closed(at);
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.close();
+        }
     }
 
     /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
@@ -238,9 +250,19 @@ impl WorkerPool {
         self.balancer.borrow().standing()
     }
 
+    /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in
+    /// panic.
+    pub fn fit(&self, now: Instant) -> usize {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+        self.fit.get()
+    }
+
     fn update(&self, now: Instant) {
         self.seen.set(self.shared.epoch());
         let views = self.shared.views(now);
+        self.fit.set(views.iter().filter(|view| is_fit(&view.state)).count());
         let mut watched = self.watched.borrow_mut();
         for (watched, view) in watched.iter_mut().zip(&views) {
             if watched.ejections != view.ejections {
@@ -255,14 +277,13 @@ impl WorkerPool {
     }
 }
 
+fn is_fit(state: &MemberState) -> bool {
+    state.healthy && !state.ejected && !state.draining && state.weight > 0
+}
+
 /// What stands for a member that is not there.
-const NOBODY: lb_core::balance::MemberState = lb_core::balance::MemberState {
-    healthy: false,
-    ejected: false,
-    draining: true,
-    weight: 0,
-    healthy_since: None,
-};
+const NOBODY: MemberState =
+    MemberState { healthy: false, ejected: false, draining: true, weight: 0, healthy_since: None };
 
 /// The gate of each member, with this worker's part of the limits. A member that stays keeps its own.
 fn gates(

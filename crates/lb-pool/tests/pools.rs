@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_core::health;
-use lb_core::outlier::{Analysis, EjectionSettings, Ending, StreakLimits};
-use lb_observe::metrics::PoolMetrics;
+use lb_core::outlier::{Analysis, Cause, EjectionSettings, Ending, StreakLimits};
+use lb_observe::metrics::{Metrics, PoolMetrics};
 use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, WorkerPool};
 
 fn settings() -> PoolSettings {
@@ -152,4 +152,70 @@ fn who_stands_out_over_an_interval_is_put_aside() {
     );
     shared.tend(shared.due().unwrap());
     assert_eq!(picks(&second, due), [0, 2], "nothing new is held against anybody");
+}
+
+#[test]
+fn metrics_and_workers_see_the_same() {
+    let now = Instant::now();
+    let metrics = Metrics::new(1);
+    let mut registry = Registry::new(1, 7).shown_in(Arc::clone(&metrics));
+    let settings = settings();
+    let shown = |text: &str| metrics.encode().lines().any(|line| line == text);
+    // Two addresses of one backend, and another.
+    let mut list = members(&[1, 2, 3]);
+    list[1].0.backend = list[0].0.backend.clone();
+    let old = registry.pool("p", &settings, &list, now);
+    let worker = worker(&old, 0, now);
+    let probe = |pool: &SharedPool, at: usize, outcome| {
+        let due = pool.probe_due(at).unwrap();
+        assert!(pool.begin_probe(at, due));
+        pool.end_probe(at, outcome, due);
+    };
+    assert_eq!(worker.fit(now), 3);
+    probe(&old, 0, health::Outcome::Timeout);
+    assert_eq!(worker.fit(now), 2);
+    assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:1\"} 1"), "{}", metrics.encode());
+    probe(&old, 1, health::Outcome::Body);
+    probe(&old, 2, health::Outcome::Connect);
+    assert_eq!(worker.fit(now), 0);
+    assert!(worker.standing(now).panic && worker.standing(now).usable > 0);
+    for text in [
+        "backend_healthy{pool=\"p\",backend=\"127.0.0.1:1\"} 0",
+        "backend_health_probes_total{pool=\"p\",backend=\"127.0.0.1:1\",result=\"timeout\"} 1",
+        "backend_health_probes_total{pool=\"p\",backend=\"127.0.0.1:1\",result=\"body\"} 1",
+        "backend_health_probes_total{pool=\"p\",backend=\"127.0.0.1:3\",result=\"connect\"} 1",
+    ] {
+        assert!(shown(text), "{text} is not in {}", metrics.encode());
+    }
+
+    // A reload keeps what is known; what the old pool still learns is not shown as if it were new.
+    let new = registry.pool("p", &settings, &members(&[1, 3]), now);
+    registry.retain(|_| true);
+    assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 0"));
+    for _ in 0..2 {
+        probe(&new, 1, health::Outcome::Passed);
+    }
+    assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 1"));
+    assert!(old.eject(0, Cause::Latency, now).is_some());
+    assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 0"));
+    assert!(new.eject(0, Cause::Latency, now).is_some());
+    assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 1"));
+    registry.retain(|_| false);
+    assert!(!metrics.encode().contains("pool=\"p\""));
+}
+
+#[test]
+fn a_probe_that_is_given_up_leaves_nothing_behind() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let pool = registry.pool("p", &settings(), &members(&[1]), now);
+    let due = pool.probe_due(0).unwrap();
+    assert!(pool.begin_probe(0, due));
+    assert_eq!(pool.probe_due(0), None);
+    pool.abandon_probe(0);
+    pool.end_probe(0, health::Outcome::Timeout, due);
+    assert_eq!(pool.report(due)[0].health, Some(health::State::Unknown), "its outcome does not count");
+    let next = pool.probe_due(0).unwrap();
+    assert!(next > due, "and the next comes at its time");
+    assert!(pool.begin_probe(0, next));
 }

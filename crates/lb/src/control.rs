@@ -1,21 +1,26 @@
 //! The control thread: signals, reloads, names that run out.
 
 use std::future::pending;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::Config;
+use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_observe::access_log::AccessLog;
-use lb_observe::admin::Readiness;
+use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
+use crate::discovery::{Found, Sources};
 use crate::gateway::Source;
+use crate::overlay::Overlay;
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
@@ -45,13 +50,23 @@ pub(crate) struct Control {
     pub(crate) source: Source,
     /// The text that was read last.
     pub(crate) text: String,
+    /// What of it is in force: the configuration without the backends that lie over it.
+    pub(crate) config: Config,
+    /// Backends that were discovered, and what the admin port was told.
+    pub(crate) overlay: Overlay,
+    /// Who looks for further backends, and what they found.
+    pub(crate) sources: Sources,
+    pub(crate) found: mpsc::Receiver<Found>,
+    /// What is asked of the admin port.
+    pub(crate) calls: mpsc::Receiver<Call>,
     /// What runs.
     pub(crate) snapshot: Arc<Snapshot>,
     /// Keys of sticky cookies for what is published next.
     pub(crate) sticky: StickyKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
-    pub(crate) resolver: Resolver,
+    pub(crate) prober: Prober,
+    pub(crate) resolver: Rc<Resolver>,
     /// When the first name must be asked again.
     pub(crate) valid_until: Option<Instant>,
     pub(crate) metrics: Arc<Metrics>,
@@ -79,6 +94,8 @@ impl Control {
                     _ = tick.tick() => self.tls.tick(&self.snapshot.config, &self.metrics),
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(self.pools_due()) => self.tend_pools(),
+                    Some(found) = self.found.recv() => self.discovered(found).await,
+                    Some(call) = self.calls.recv() => self.answer(call).await,
                 }
             };
             // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
@@ -103,11 +120,48 @@ impl Control {
         }
     }
 
+    /// What a source of backends says now is put in force; what cannot be is left, and what it said before stays.
+    async fn discovered(&mut self, Found { pool, what }: Found) {
+        let mut overlay = self.overlay.clone();
+        if !overlay.discovered(&pool, what) {
+            return;
+        }
+        match self.apply(self.config.clone(), overlay).await {
+            Ok(_) => tracing::info!(pool = pool.name(), "discovered backends changed — applied live"),
+            Err(error) => {
+                self.metrics.discovery_failures.inc(pool.name());
+                let reason = format!("{error:#}");
+                tracing::warn!(
+                    pool = pool.name(),
+                    reason,
+                    "discovered backends cannot be used — keeping the last ones"
+                );
+            }
+        }
+    }
+
+    /// Puts in force what lies over a configuration, if anything differs from what runs. Whatever fails, what runs stays as it is.
+    pub(crate) async fn apply(&mut self, config: Config, overlay: Overlay) -> anyhow::Result<bool> {
+        let merged = overlay.over(&config);
+        let known = Some(self.snapshot.backends.as_slice());
+        let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
+        let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
+        let backends_tls = BackendsTls::load(&merged, &self.snapshot.backends_tls)?;
+        let differs = resolution.listeners != self.snapshot.backends || merged != self.snapshot.config;
+        self.valid_until = resolution.valid_until;
+        (self.config, self.overlay) = (config, overlay);
+        if differs {
+            self.publish(merged, resolution.listeners, backends_tls);
+        }
+        Ok(differs)
+    }
+
     /// Asks again for names whose answers have run out, and publishes what changed.
     async fn refresh_names(&mut self) {
         let config = &self.snapshot.config;
         let known = Some(self.snapshot.backends.as_slice());
-        let resolution = match names::resolve(config, &self.resolver, &self.metrics, known).await {
+        let origin = |pool: &PoolId, address: &HostPort| self.overlay.origin_in(&self.config, pool, address);
+        let resolution = match names::resolve(config, origin, &self.resolver, &self.metrics, known).await {
             Ok(resolution) => resolution,
             Err(error) => {
                 // Every name has a last answer, so this cannot happen twice in a row for the same reason.
@@ -144,7 +198,8 @@ impl Control {
             })
             .collect();
         self.metrics.retain_backends(&named);
-        self.snapshot = Arc::clone(&snapshot);
+        self.prober.follow(&snapshot);
+        self.snapshot = snapshot;
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.

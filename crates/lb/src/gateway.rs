@@ -1,24 +1,27 @@
 //! The life of a gateway process, from its configuration to its exit code.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::Config;
-use lb_io::Runtime;
+use lb_config::{Config, HostPort, PoolId};
 use lb_io::gate::AddressGate;
-use lb_observe::admin::{Admin, Readiness, State};
+use lb_io::{Runtime, WorkerIo};
+use lb_observe::admin::{Admin, MAX_WAITING_CALLS, Readiness, State};
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, Signals};
+use crate::discovery::Sources;
+use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
-use crate::{boot, check, drain, names, pools};
+use crate::{api, boot, check, discovery, drain, names, pools};
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -91,13 +94,14 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     let runtime = Runtime::new();
     let pool = &config.pool;
     tracing::info!(per_peer_max = pool.per_peer_max, total_max = pool.total_max, "TCP backend pool ready");
-    let resolver = names::resolver(&config.dns)?;
+    let resolver = Rc::new(names::resolver(&config.dns)?);
     tracing::info!(
         "DNS resolver ready (positive cap {}s, negative TTL {}s)",
         config.dns.max_ttl.as_secs(),
         config.dns.negative_ttl.as_secs()
     );
     let readiness = Readiness::new();
+    let (caller, calls) = mpsc::channel(MAX_WAITING_CALLS);
     let (stop_admin, admin_stopped) = oneshot::channel::<()>();
     if let Some(listener) = boot::bind_admin(config.observability.metrics_bind)? {
         let admin = Admin {
@@ -105,6 +109,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
             readiness: Arc::clone(&readiness),
             token_hash: config.admin.api_token_hash,
             check_host: !config.admin.allow_non_loopback,
+            calls: caller,
         };
         tokio::task::spawn_local(lb_observe::admin::serve(listener, admin, async {
             let _ = admin_stopped.await;
@@ -118,7 +123,11 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         "accept-loop guards configured"
     );
     let access_log = boot::open_access_log(&config, &metrics)?;
-    let resolution = names::resolve(&config, &resolver, &metrics, None).await?;
+    let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
+    let file = config;
+    let config = overlay.over(&file);
+    let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
+    let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await?;
     let tls = Tls::load(&config)?;
     let backends_tls = BackendsTls::load(&config, &BackendsTls::default())?;
     let sticky = StickyKeys::load(&config, &StickyKeys::default())?;
@@ -128,7 +137,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tls.show(&config, &metrics);
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-    let mut registry = Registry::new(workers, boot::seed());
+    let mut registry = Registry::new(workers, boot::seed()).shown_in(Arc::clone(&metrics));
     let pools = pools::of(&mut registry, &config, &resolution.listeners);
     let snapshot = Arc::new(Snapshot {
         config,
@@ -137,6 +146,8 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         backends_tls,
         sticky: sticky.clone(),
     });
+    let mut prober = Prober::new(WorkerIo::new(workers, boot::seed()));
+    prober.follow(&snapshot);
     let workers = boot::start(
         &runtime,
         &snapshot,
@@ -151,12 +162,19 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tracing::info!("probes flipped to Ready — service open for traffic");
     notify_systemd(&[sd_notify::NotifyState::Ready]);
 
+    let (sources, found) = Sources::new();
     let mut control = Control {
         source,
         text,
+        config: file,
+        overlay,
+        sources,
+        found,
+        calls,
         snapshot,
         sticky,
         registry,
+        prober,
         resolver,
         valid_until: resolution.valid_until,
         metrics,
@@ -168,7 +186,13 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         access_log,
         version: 1,
     };
+    control.follow_sources(looked);
     control.until_terminated(signals).await;
+    let Control { config, overlay, snapshot, .. } = &control;
+    let (config, overlay, snapshot) = (config.clone(), overlay.clone(), Arc::clone(snapshot));
+    // What waits is refused; what comes later is told how things stood.
+    let calls = std::mem::replace(&mut control.calls, mpsc::channel(1).1);
+    tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
     let outcome = drain::run(&mut control).await;
     drop(stop_admin);
     Ok(outcome)

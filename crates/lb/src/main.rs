@@ -1,18 +1,23 @@
 //! `expressgateway`: composition of the rooms into one process. What is decided is decided elsewhere.
 
 mod acceptor;
+mod api;
 mod boot;
 mod check;
 mod cli;
 mod control;
 mod demo;
+mod discovery;
 mod drain;
 mod gateway;
 mod names;
+mod overlay;
 mod pools;
+mod probe;
 mod reload;
 mod sticky;
 mod tls;
+mod together;
 mod worker;
 
 use std::process::ExitCode;

@@ -1,14 +1,18 @@
 //! Backends with the addresses that their names stand for, asked anew while the gateway runs.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{Config, Dns, HostPort, Listener};
+use lb_config::{Config, Dns, HostPort, Listener, PoolId};
 use lb_http::service::ResolvedBackend;
-use lb_io::resolver::{Resolver, ResolverOptions};
+use lb_io::resolver::{ResolveError, Resolved, Resolver, ResolverOptions, refusal};
 use lb_observe::metrics::Metrics;
 use tokio::time::Instant;
+
+use crate::overlay::Origin;
+use crate::together::together;
 
 /// What all names of a configuration resolved to.
 #[derive(Debug)]
@@ -34,31 +38,39 @@ pub(crate) fn resolver(dns: &Dns) -> anyhow::Result<Resolver> {
 /// Resolves every backend.
 ///
 /// `known` is what runs now: a name that does not resolve keeps the addresses it has there, and is asked again soon (attack C-03).
-/// Without it, a name that does not resolve is an error.
+/// Without it, a name that does not resolve is an error, except where the backend was discovered: that one waits for an address.
 pub(crate) async fn resolve(
     config: &Config,
+    origin: impl Fn(&PoolId, &HostPort) -> Origin,
     resolver: &Resolver,
     metrics: &Metrics,
     known: Option<&[Vec<ResolvedBackend>]>,
 ) -> anyhow::Result<Resolution> {
+    let answers = ask(config, resolver, metrics).await;
     let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
     for listener in &config.listeners {
         let mut backends = Vec::new();
         for backend in &listener.pool.backends {
-            let (addresses, until) = match lookup(&backend.address, resolver, metrics).await {
+            let origin = origin(&listener.pool.id, &backend.address);
+            let (addresses, until) = match addresses(&backend.address, &answers, origin) {
                 Ok(found) => found,
-                Err(error) => {
+                Err(reason) => {
                     metrics.dns_failures.inc();
                     let old = known.and_then(|known| find(known, &backend.name));
-                    let Some(old) = old else {
-                        return Err(error).with_context(|| context(listener, &backend.name));
+                    let addresses = match (old, origin) {
+                        (Some(old), _) => old.addresses.clone(),
+                        (None, Origin::Discovery { .. }) => Vec::new(),
+                        (None, _) => {
+                            return Err(anyhow::anyhow!(reason))
+                                .with_context(|| context(listener, &backend.name));
+                        }
                     };
                     tracing::warn!(
                         backend = backend.name,
-                        error = format!("{error:#}"),
+                        error = reason,
                         "name does not resolve — keeping its last addresses"
                     );
-                    (old.addresses.clone(), Some(Instant::now() + retry_after(resolver)))
+                    (addresses, Some(Instant::now() + retry_after(resolver)))
                 }
             };
             // Never ask in a tight loop, whatever the answer says.
@@ -79,6 +91,67 @@ pub(crate) async fn resolve(
     Ok(resolution)
 }
 
+/// What each name of the configuration stands for.
+type Answers<'a> = HashMap<&'a str, Result<Resolved, ResolveError>>;
+
+/// Asks for all names at once, so that those that nobody answers for cost the time of one.
+async fn ask<'a>(config: &'a Config, resolver: &Resolver, metrics: &Metrics) -> Answers<'a> {
+    let addresses = config.listeners.iter().flat_map(|listener| &listener.pool.backends);
+    let named = addresses.map(|backend| &backend.address).filter(|address| address.socket_addr().is_none());
+    let hosts: HashSet<&str> = named.map(|address| address.host.as_str()).collect();
+    let answers = together(hosts.into_iter().map(async |host| (host, resolver.resolve(host).await))).await;
+    for (_, answer) in &answers {
+        count(answer.as_ref().ok(), metrics);
+    }
+    answers.into_iter().collect()
+}
+
+fn count(answer: Option<&Resolved>, metrics: &Metrics) {
+    match answer {
+        Some(answer) if answer.cached => metrics.dns_cache_hits.inc(),
+        Some(_) => metrics.dns_cache_misses.inc(),
+        None => {}
+    }
+}
+
+/// The addresses of a backend, without those that a name must not lead to (attack C-03).
+fn addresses(
+    address: &HostPort,
+    answers: &Answers<'_>,
+    origin: Origin,
+) -> Result<(Vec<SocketAddr>, Option<Instant>), String> {
+    if let Some(literal) = address.socket_addr() {
+        return Ok((vec![literal], None));
+    }
+    let answer = match answers.get(address.host.as_str()) {
+        Some(Ok(answer)) => answer,
+        Some(Err(error)) => return Err(error.to_string()),
+        None => return Err(format!("name `{}` was not asked for", address.host)),
+    };
+    let allow_loopback = !matches!(origin, Origin::Discovery { allow_loopback: false });
+    let mut refused = None;
+    let usable: Vec<SocketAddr> = answer
+        .addresses
+        .iter()
+        .filter(|ip| match refusal(**ip, allow_loopback) {
+            Some(why) => {
+                refused = Some(format!("name `{}` leads to {ip}, a {why}", address.host));
+                false
+            }
+            None => true,
+        })
+        .map(|ip| SocketAddr::new(*ip, address.port))
+        .collect();
+    match refused {
+        Some(reason) if usable.is_empty() => Err(reason),
+        Some(reason) if !answer.cached => {
+            tracing::warn!(reason, "address of a name is not used");
+            Ok((usable, answer.valid_until))
+        }
+        _ => Ok((usable, answer.valid_until)),
+    }
+}
+
 /// Least time between two questions for a name.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
 
@@ -95,29 +168,16 @@ fn find<'a>(known: &'a [Vec<ResolvedBackend>], name: &str) -> Option<&'a Resolve
     known.iter().flatten().find(|backend| backend.name == name && !backend.addresses.is_empty())
 }
 
-async fn lookup(
-    address: &HostPort,
-    resolver: &Resolver,
-    metrics: &Metrics,
-) -> anyhow::Result<(Vec<SocketAddr>, Option<Instant>)> {
-    if let Some(literal) = address.socket_addr() {
-        return Ok((vec![literal], None));
-    }
-    let resolved = resolver.resolve(&address.host).await?;
-    if resolved.cached {
-        metrics.dns_cache_hits.inc();
-    } else {
-        metrics.dns_cache_misses.inc();
-    }
-    let addresses = resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect();
-    Ok((addresses, resolved.valid_until))
-}
-
 /// The addresses that a listener binds.
 pub(crate) async fn listen_addresses(
     address: &HostPort,
     resolver: &Resolver,
     metrics: &Metrics,
 ) -> anyhow::Result<Vec<SocketAddr>> {
-    Ok(lookup(address, resolver, metrics).await?.0)
+    if let Some(literal) = address.socket_addr() {
+        return Ok(vec![literal]);
+    }
+    let resolved = resolver.resolve(&address.host).await?;
+    count(Some(&resolved), metrics);
+    Ok(resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect())
 }

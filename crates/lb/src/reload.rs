@@ -3,9 +3,9 @@
 use lb_config::{Config, Plan};
 
 use crate::control::Control;
+use crate::discovery::Look;
 use crate::sticky::StickyKeys;
-use crate::tls::BackendsTls;
-use crate::{boot, check, gateway, names};
+use crate::{boot, check, gateway};
 
 impl Control {
     /// One pass. Whatever fails, what runs stays as it is.
@@ -36,27 +36,53 @@ impl Control {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
         let new = check::load(&text, &self.source.path())?;
-        let running = &self.snapshot.config;
+        let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
-        let known = Some(self.snapshot.backends.as_slice());
-        let resolution = names::resolve(&next, &self.resolver, &self.metrics, known).await?;
-        let backends_tls = BackendsTls::load(&next, &self.snapshot.backends_tls)?;
-        self.sticky = StickyKeys::load(&next, &self.sticky)?;
-        let addresses_changed = resolution.listeners != self.snapshot.backends;
-        self.valid_until = resolution.valid_until;
+        let keys = StickyKeys::load(&next, &self.sticky)?;
+        let mut overlay = self.overlay.clone();
+        overlay.reloaded(&next);
+        // Workers find their keys in what is published.
+        let keys = std::mem::replace(&mut self.sticky, keys);
+        let differs = match self.apply(next, overlay).await {
+            Ok(differs) => differs,
+            Err(error) => {
+                self.sticky = keys;
+                return Err(error);
+            }
+        };
+        self.forget_weights();
         self.text = text;
-        if addresses_changed || !plan.live.is_empty() {
-            self.show_drain_budgets(&next);
-            self.publish(next, resolution.listeners, backends_tls);
+        if differs || !plan.live.is_empty() {
+            self.show_drain_budgets(&self.config);
             self.version = self.version.saturating_add(1);
             self.metrics.reload_version.set(i64::try_from(self.version).unwrap_or(i64::MAX));
         }
+        self.follow_sources(Vec::new());
         self.report(&plan);
         Ok(())
+    }
+
+    /// The file wins for the backends that it names: shares that the admin port gave them are theirs no more.
+    fn forget_weights(&self) {
+        for (listener, pool) in self.config.listeners.iter().zip(&self.snapshot.pools) {
+            for (at, (member, _)) in pool.members.iter().enumerate() {
+                if listener.pool.backends.iter().any(|backend| backend.name == member.key.backend) {
+                    pool.set_weight(at, None);
+                }
+            }
+        }
+    }
+
+    /// Looks at the sources of backends that the configuration names.
+    pub(crate) fn follow_sources(&mut self, looked: Vec<Look>) {
+        let pools = self.config.pools_in_use().into_iter().filter(|pool| pool.discovery.is_some());
+        let names: Vec<&str> = pools.map(|pool| pool.id.name()).collect();
+        self.metrics.discovery_failures.keep(&names);
+        self.sources.follow(&self.config, &self.resolver, &self.metrics, looked);
     }
 
     fn show_drain_budgets(&self, config: &Config) {

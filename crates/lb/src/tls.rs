@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use lb_config::{Backend, BackendProtocol, BackendTls, Config, Listener, Protocol};
+use lb_config::{Backend, BackendProtocol, BackendTls, Config, Listener, Probe, Protocol};
 use lb_observe::metrics::{Certificates, Metrics};
 use lb_security::{ALPN_HTTP, ClientTls, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError};
 use tokio::time::Instant;
@@ -151,24 +151,18 @@ impl BackendsTls {
         let mut all = HashMap::new();
         for listener in &config.listeners {
             for backend in &listener.pool.backends {
-                let Some(key) = key(listener, backend) else { continue };
-                if all.contains_key(&key) {
-                    continue;
-                }
-                let tls = match known.0.get(&key) {
-                    Some(known) => Arc::clone(known),
-                    None => {
-                        let alpn: &[&[u8]] = match key.1 {
-                            Some(BackendProtocol::H2) => &[b"h2"],
-                            Some(_) => &[b"http/1.1"],
-                            None => &[],
-                        };
-                        ClientTls::load(&key.0, alpn, SystemTime::now()).with_context(|| {
-                            format!("listener {}: backend {}", listener.name, backend.name)
-                        })?
+                for key in [key(listener, backend), probe_key(listener, backend)].into_iter().flatten() {
+                    if all.contains_key(&key) {
+                        continue;
                     }
-                };
-                all.insert(key, tls);
+                    let tls = match known.0.get(&key) {
+                        Some(known) => Arc::clone(known),
+                        None => load(&key).with_context(|| {
+                            format!("listener {}: backend {}", listener.name, backend.name)
+                        })?,
+                    };
+                    all.insert(key, tls);
+                }
             }
         }
         Ok(Self(all))
@@ -183,6 +177,20 @@ impl BackendsTls {
     pub(crate) fn of(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
         self.0.get(&key(listener, backend)?).cloned()
     }
+
+    /// How health checks reach a backend, if inside TLS.
+    pub(crate) fn of_probe(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
+        self.0.get(&probe_key(listener, backend)?).cloned()
+    }
+}
+
+fn load((tls, says): &Key) -> Result<Arc<ClientTls>, TlsError> {
+    let alpn: &[&[u8]] = match says {
+        Some(BackendProtocol::H2) => &[b"h2"],
+        Some(_) => &[b"http/1.1"],
+        None => &[],
+    };
+    ClientTls::load(tls, alpn, SystemTime::now())
 }
 
 fn key(listener: &Listener, backend: &Backend) -> Option<Key> {
@@ -191,4 +199,15 @@ fn key(listener: &Listener, backend: &Backend) -> Option<Key> {
         BackendProtocol::H3 if listener.protocol.is_http() => None,
         _ => Some((backend.tls.clone()?, says)),
     }
+}
+
+/// Health checks may speak HTTP where the listener does not.
+fn probe_key(listener: &Listener, backend: &Backend) -> Option<Key> {
+    let says = match (&listener.pool.health.as_ref()?.probe, backend.protocol) {
+        (Probe::Quic, _) => return None,
+        (Probe::Tcp, _) => return key(listener, backend),
+        (Probe::Grpc { .. }, _) | (Probe::Http(_), BackendProtocol::H2) => BackendProtocol::H2,
+        (Probe::Http(_), _) => BackendProtocol::H1,
+    };
+    Some((backend.tls.clone()?, Some(says)))
 }

@@ -194,6 +194,8 @@ pub enum DiscoverySource {
         name: String,
         /// What the backends speak; not h3.
         protocol: BackendProtocol,
+        /// Whether it may lead to addresses of this machine alone (attack C-03).
+        allow_loopback: bool,
     },
     /// A file with a list of backends, TOML or JSON.
     File(PathBuf),

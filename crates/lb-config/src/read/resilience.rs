@@ -156,10 +156,17 @@ pub(super) fn retry(view: View<'_>, report: &mut Report<'_>) -> Retry {
 pub(super) fn discovery(view: View<'_>, report: &mut Report<'_>) -> Option<Discovery> {
     let protocol = BackendProtocol::from_word(view.word("protocol")?)?;
     let source = match (view.text("srv"), view.path("file")) {
-        (Some(name), None) => DiscoverySource::Srv { name: name.to_owned(), protocol },
+        (Some(name), None) => DiscoverySource::Srv {
+            name: name.to_owned(),
+            protocol,
+            allow_loopback: view.flag("allow_loopback"),
+        },
         (None, Some(file)) => {
             if view.entry("protocol").is_some() {
                 report.error(view, "protocol", "only allowed with srv; in a file each backend has its own");
+            }
+            if view.entry("allow_loopback").is_some() {
+                report.error(view, "allow_loopback", "only allowed with srv");
             }
             DiscoverySource::File(file)
         }

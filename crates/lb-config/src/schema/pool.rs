@@ -124,7 +124,7 @@ static HEALTH: Block = Block {
             .live("How long a probe may take, from its connect to the end of its body; at most `interval_ms`."),
         Key::integer("rise", 1, 100, "probes").or(2).live("Successes in a row after which a failed address is used again."),
         Key::integer("fall", 1, 100, "probes").or(3).live("Failures in a row after which an address is used no more."),
-        Key::integer("jitter_percent", 0, 100, "percent")
+        Key::integer("jitter_percent", 0, 50, "percent")
             .or(10)
             .live("By how much of itself the interval varies, so that probes of many instances do not fall together."),
         Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is asked."),
@@ -245,6 +245,10 @@ static DISCOVERY: Block = Block {
             "A name with SRV records, such as `_http._tcp.example.org`: they say host, port, priority and weight of each backend.",
         ),
         Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
+        Key::flag("allow_loopback", false).live(
+            "Whether the names of `srv` may lead to this machine itself. The records say the port too, so that whoever can forge one could \
+             otherwise reach what listens only here (attack C-03).",
+        ),
         Key::text("file", Text::Path).live(
             "A file of backends with the keys of `[[pools.NAME.backends]]`, read again when it changes: `[[backends]]` blocks, or an array of \
              objects when its name ends with `.json`.",

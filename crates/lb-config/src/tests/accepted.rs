@@ -326,8 +326,11 @@ fn a_pool_that_is_discovered_needs_no_backends() {
     let text = "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\npool = \"web\"\n[pools.web.discovery]\n";
     let config = parse(&format!("{text}srv = \"_http._tcp.Example.org\"\nprotocol = \"h2\""));
     assert!(config.listeners[0].starts());
-    let source =
-        DiscoverySource::Srv { name: "_http._tcp.example.org".to_owned(), protocol: BackendProtocol::H2 };
+    let source = DiscoverySource::Srv {
+        name: "_http._tcp.example.org".to_owned(),
+        protocol: BackendProtocol::H2,
+        allow_loopback: false,
+    };
     assert_eq!(config.listeners[0].pool.discovery.as_ref().unwrap().source, source);
 }
 

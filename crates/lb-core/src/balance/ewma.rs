@@ -1,7 +1,8 @@
 //! Peak EWMA: how long a member is expected to take.
 //!
-//! A latency above the estimate replaces it at once, one below pulls it down slowly: a member that becomes slow is noticed with its
-//! first slow answer, and has to prove for a while that it is fast again. A failure counts as a slow answer, or else a member that fails
+//! A latency above the estimate replaces it at once, one below pulls it down slowly, by time or by a sixty-fourth with each answer: a
+//! member that becomes slow is noticed with its first slow answer, and has to prove for a while that it is fast again. Where answers are
+//! many that while is short, or one pause of the scheduler would keep a good member out for seconds. A failure counts as a slow answer, or else a member that fails
 //! quickly would look like the best. What was measured long ago counts less and less: in the end a member counts as somewhat faster than
 //! is typical of the pool, so that one that is avoided is tried again, but not by all requests at once. A member of which nothing is
 //! known counts as typical.
@@ -84,7 +85,7 @@ impl Estimator {
         let latency = if estimate.latency == 0.0 || latency >= known {
             latency
         } else {
-            latency + (known - latency) * self.remembered(*estimate, clock)
+            latency + (known - latency) * self.remembered(*estimate, clock).min(1.0 - 1.0 / LAST)
         };
         *estimate = Estimate { latency, measured: clock };
     }
@@ -163,11 +164,18 @@ mod tests {
         assert!(near(millis(&estimator, member, 0), 10.0));
         estimator.learn(&mut member, answer(100), 1);
         assert!(near(millis(&estimator, member, 1), 100.0));
-        // Ten answers a second for as long as the decay: 1/e of the distance is left.
-        for tick in 1..=100 {
-            estimator.learn(&mut member, answer(10), 1 + tick * 100);
+        // Four answers a second for as long as the decay: 1/e of the distance is left.
+        for tick in 1..=40 {
+            estimator.learn(&mut member, answer(10), 1 + tick * 250);
         }
         let left = (millis(&estimator, member, 10_001) - 10.0) / 90.0;
+        assert!((0.35..0.39).contains(&left), "{left}");
+        // A thousand a second: as many answers as tell what is typical.
+        estimator.learn(&mut member, answer(100), 11_000);
+        for tick in 1..=64 {
+            estimator.learn(&mut member, answer(10), 11_000 + tick);
+        }
+        let left = (millis(&estimator, member, 11_064) - 10.0) / 90.0;
         assert!((0.35..0.39).contains(&left), "{left}");
     }
 

@@ -32,8 +32,12 @@ impl Balancer {
             (Policy::P2cEwma, _) => {
                 let clock = self.estimator.clock(now);
                 let estimator = self.estimator.clone();
-                let wait =
-                    |load: f32, member: &Load| estimator.expected(member.latency, clock) * (load + 1.0);
+                // By the square: a latency that was measured under load holds the wait for what stood before, so that live requests
+                // only tell what has changed since. Otherwise a slow member would be filled until it has its share of those.
+                let wait = |load: f32, member: &Load| {
+                    let latency = estimator.expected(member.latency, clock);
+                    latency * latency * (load + 1.0)
+                };
                 self.better_of_two(wait, &admits)
             }
         };

@@ -24,7 +24,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output
     tracing::info!(
         address,
         bearer_auth = admin.token_hash.is_some(),
-        "admin http listener started (/metrics, /livez, /readyz, /startupz, /healthz)"
+        "admin http listener started (/metrics, /backends, /livez, /readyz, /startupz, /healthz)"
     );
     let admin = Rc::new(admin);
     let (closing, _) = watch::channel(false);
@@ -58,8 +58,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: impl Future<Output
 
 async fn converse(stream: TcpStream, admin: Rc<Admin>, mut closing: watch::Receiver<bool>) {
     let service = service_fn(|request| {
-        let response = answer(&admin, &request);
-        async { Ok::<_, Infallible>(response) }
+        let admin = Rc::clone(&admin);
+        async move { Ok::<_, Infallible>(answer(&admin, request).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()

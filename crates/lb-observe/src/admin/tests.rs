@@ -27,6 +27,7 @@ impl Server {
             readiness: Arc::clone(&readiness),
             token_hash: token.map(|token| Sha256::digest(token).into()),
             check_host,
+            calls: answering(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = spawn_local(serve(listener, admin, async { stopped.await.unwrap_or_default() }));
@@ -65,6 +66,46 @@ impl Answer {
     fn is(&self, status: u16, content_type: &str, body: &str) {
         assert_eq!((self.status, &*self.content_type, &*self.body), (status, content_type, body));
     }
+}
+
+/// Somebody who answers every call with what it was.
+fn answering() -> mpsc::Sender<Call> {
+    let (calls, mut received) = mpsc::channel::<Call>(MAX_WAITING_CALLS);
+    spawn_local(async move {
+        while let Some(Call { action, answer }) = received.recv().await {
+            answer.send(Ok(format!("{action:?}"))).unwrap();
+        }
+    });
+    calls
+}
+
+#[test]
+fn c_08_backends_are_changed_only_with_a_token_in_force() {
+    run(async || {
+        let send = async |server: &Server, method: &str, fields: &str| {
+            server
+                .send(&format!(
+                    "{method} /backends/p/b HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n{fields}\r\n"
+                ))
+                .await
+        };
+        let open = Server::start(None, true).await;
+        let refused = send(&open, "DELETE", "").await;
+        refused.is(403, TEXT, "forbidden: backends can be changed only where admin.api_token_hash is set\n");
+        assert_eq!(open.get("/backends", "Host: localhost\r\n").await.body, "List(None)");
+        let guarded = Server::start(Some("secret"), true).await;
+        for fields in ["", "Authorization: Bearer wrong\r\n"] {
+            let refused = send(&guarded, "DELETE", fields).await;
+            refused.is(403, TEXT, "forbidden: the bearer token is missing or wrong\n");
+            assert_eq!(guarded.get("/backends", fields).await.status, 403);
+        }
+        let token = "Authorization: Bearer secret\r\n";
+        send(&guarded, "DELETE", token).await.is(200, JSON, "Remove(\"p\", \"b\")");
+        assert_eq!(send(&guarded, "GET", token).await.status, 405, "what changes something is no GET");
+        let elsewhere = format!("{token}Host: evil.example\r\n");
+        assert_eq!(guarded.get("/backends", &elsewhere).await.status, 403);
+        assert_eq!(send(&guarded, "DELETE", &elsewhere).await.status, 403);
+    });
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -1,9 +1,9 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Abuse, Http2Error,
-    HttpVersion, Label, Overflow, RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd,
-    UpstreamReject,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
+    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
+    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
@@ -53,9 +53,9 @@ const fn configured(name: &'static str) -> LabelNames {
 
 const LISTENER: LabelNames = configured("listener");
 const BACKEND: LabelNames = configured("backend");
+const POOL: LabelNames = configured("pool");
 const ROUTE: LabelNames = configured("route");
 const FIELD: LabelNames = configured("field");
-const POOL: LabelNames = configured("pool");
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -186,6 +186,16 @@ families! {
             "1 while the last connect to the backend came about or none was tried yet, 0 after one that failed.";
         BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
+        BACKEND_HEALTHY: Kind::Gauge, "backend_healthy", [POOL, BACKEND], "none",
+            "1 while the health checks of the pool let some address of the backend be used, or none has ended yet; 0 while they let none be.";
+        HEALTH_PROBES: Kind::Counter, "backend_health_probes_total",
+            [POOL, BACKEND, fixed::<ProbeResult>("result")], "probes",
+            "Health checks of the addresses of the backend that have ended, by how.";
+        BACKEND_EJECTED: Kind::Gauge, "backend_ejected", [POOL, BACKEND], "addresses",
+            "Addresses of the backend that are put aside now because they failed requests.";
+        BACKEND_EJECTIONS: Kind::Counter, "backend_ejections_total",
+            [POOL, BACKEND, fixed::<EjectionCause>("cause")], "ejections",
+            "How often addresses of the backend were put aside, by why.";
         HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [fixed::<Http2Abuse>("kind")], "connections",
             "Client connections that were ended with GOAWAY and ENHANCE_YOUR_CALM.";
         HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
@@ -224,6 +234,8 @@ families! {
         DNS_CACHE_ENTRIES: Kind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
         DNS_FAILURES: Kind::Counter, "dns_failures_total", [], "lookups",
             "Lookups that failed. The last good answer stays in use.";
+        DISCOVERY_FAILURES: Kind::Counter, "discovery_failures_total", [configured("pool")], "looks",
+            "Looks at a pool's source of backends, file or SRV records, that failed. Its last good backends stay in use.";
     }
     "Reload" {
         RELOAD_SUCCEEDED: Kind::Counter, "config_reload_succeeded_total", [], "reloads",

@@ -53,7 +53,10 @@ fn every_family_is_exposed_with_help_and_type() {
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend("l", "b");
+    metrics.pool_backend("p", "b").set_healthy(Some(true));
+    metrics.pool_backend("p", "b").set_ejected(Some(0));
     metrics.reload_applied.declare(&["listeners.backends"]);
+    metrics.discovery_failures.keep(&["web"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
     let scraped = scrape(&metrics);
     for family in FAMILIES {
@@ -254,4 +257,20 @@ fn a_pool_has_the_families_of_what_it_has_while_somebody_holds_it() {
     assert!(!scraped.has_any("pool_retries_total"));
     drop(pool);
     assert!(!scrape(&metrics).has_any("pool_pending"));
+}
+
+#[test]
+fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
+    let metrics = Metrics::new(1);
+    let backend = metrics.pool_backend("p", "b");
+    assert!(!scrape(&metrics).has_any("backend_healthy{"));
+    backend.set_healthy(Some(false));
+    backend.probes.of(ProbeResult::Timeout).inc();
+    let scraped = scrape(&metrics);
+    assert_eq!(scraped.value("backend_healthy{pool=\"p\",backend=\"b\"}"), 0.0);
+    let probes = "backend_health_probes_total{pool=\"p\",backend=\"b\",result=\"timeout\"}";
+    assert_eq!(scraped.value(probes), 1.0);
+    assert!(!scraped.has_any("backend_ejected{"), "nothing is ejected in this pool");
+    metrics.retain_pool_backends(|pool, backend| (pool, backend) != ("p", "b"));
+    assert!(!scrape(&metrics).has_any("backend_healthy{"));
 }

@@ -140,6 +140,37 @@ impl SharedCounters {
     }
 }
 
+/// Counters by a name of the configuration.
+#[derive(Debug, Default)]
+pub struct NamedCounters(Mutex<BTreeMap<String, u64>>);
+
+impl NamedCounters {
+    /// Makes the series of exactly these names exist, at zero unless they already counted.
+    pub fn keep(&self, names: &[&str]) {
+        let mut counts = self.lock();
+        counts.retain(|name, _| names.contains(&name.as_str()));
+        for name in names {
+            counts.entry((*name).to_owned()).or_default();
+        }
+    }
+
+    /// Adds one to the series of `name`.
+    pub fn inc(&self, name: &str) {
+        let mut counts = self.lock();
+        let count = counts.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Every series and its count, in the order of the names.
+    pub fn values(&self) -> Vec<(String, u64)> {
+        self.lock().iter().map(|(name, count)| (name.clone(), *count)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Durations sorted into fixed buckets, written by one thread (the invariant of [`Counter`]).
 #[derive(Debug)]
 pub struct Histogram {

@@ -1,0 +1,91 @@
+//! What metrics say of the members of a pool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lb_core::health::Outcome;
+use lb_core::outlier::Cause;
+use lb_observe::metrics::{EjectionCause, Metrics, PoolBackend, ProbeResult};
+
+/// The metrics of each member, by position: members of one backend have them in common. Empty where nobody reads them.
+#[derive(Debug, Default)]
+pub(crate) struct Meters(Vec<Arc<PoolBackend>>);
+
+/// What a member adds to the gauges of its backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// Whether its health checks let it be used; `None` without any.
+    pub(crate) usable: Option<bool>,
+    /// Whether it is put aside; `None` where that never happens.
+    pub(crate) ejected: Option<bool>,
+}
+
+impl Meters {
+    /// Those of a pool whose members belong to these backends.
+    pub(crate) fn new<'a>(
+        metrics: &Metrics,
+        pool: &str,
+        backends: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self(backends.into_iter().map(|backend| metrics.pool_backend(pool, backend)).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn probed(&self, at: usize, outcome: Outcome) {
+        if let Some(metrics) = self.0.get(at) {
+            metrics.probes.of(result(outcome)).inc();
+        }
+    }
+
+    pub(crate) fn ejected(&self, at: usize, why: Cause) {
+        if let Some(metrics) = self.0.get(at) {
+            metrics.ejections.of(cause(why)).inc();
+        }
+    }
+
+    /// Shows how things stand, by what each member adds.
+    pub(crate) fn show(&self, readings: impl Iterator<Item = Reading>) {
+        let mut backends: BTreeMap<*const PoolBackend, (&PoolBackend, Option<bool>, Option<usize>)> =
+            BTreeMap::new();
+        for (metrics, reading) in self.0.iter().zip(readings) {
+            let (_, healthy, ejected) =
+                backends.entry(Arc::as_ptr(metrics)).or_insert((metrics.as_ref(), None, None));
+            if let Some(usable) = reading.usable {
+                *healthy = Some(healthy.unwrap_or(false) || usable);
+            }
+            if let Some(is_out) = reading.ejected {
+                *ejected = Some(ejected.unwrap_or(0).saturating_add(usize::from(is_out)));
+            }
+        }
+        for (metrics, healthy, ejected) in backends.into_values() {
+            metrics.set_healthy(healthy);
+            metrics.set_ejected(ejected);
+        }
+    }
+}
+
+fn result(outcome: Outcome) -> ProbeResult {
+    match outcome {
+        Outcome::Passed => ProbeResult::Passed,
+        Outcome::Connect => ProbeResult::Connect,
+        Outcome::Tls => ProbeResult::Tls,
+        Outcome::Timeout => ProbeResult::Timeout,
+        Outcome::Closed => ProbeResult::Closed,
+        Outcome::Malformed => ProbeResult::Malformed,
+        Outcome::Status(_) => ProbeResult::Status,
+        Outcome::Body => ProbeResult::Body,
+        Outcome::NotServing => ProbeResult::NotServing,
+    }
+}
+
+fn cause(cause: Cause) -> EjectionCause {
+    match cause {
+        Cause::ConsecutiveServerErrors => EjectionCause::ServerErrors,
+        Cause::ConsecutiveGatewayFailures => EjectionCause::GatewayFailures,
+        Cause::ErrorRate => EjectionCause::ErrorRate,
+        Cause::Latency => EjectionCause::Latency,
+    }
+}

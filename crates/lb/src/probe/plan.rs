@@ -1,0 +1,74 @@
+//! What a prober asks of one address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::http::uri::Authority;
+use lb_config::{BackendProtocol, Listener, Probe};
+use lb_pool::MemberKey;
+use lb_security::ClientTls;
+
+use crate::tls::BackendsTls;
+
+/// What is asked of one address, and how it is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// What is asked.
+    pub(super) probe: Probe,
+    /// Where.
+    pub(super) address: SocketAddr,
+    /// `Host`, or `:authority`.
+    pub(super) authority: Authority,
+    /// Whether the question goes over HTTP/2.
+    pub(super) http2: bool,
+    /// How it is reached inside TLS, if it is.
+    pub(super) tls: Option<Arc<ClientTls>>,
+    /// How long all of it may take.
+    pub(super) timeout: Duration,
+}
+
+impl Plan {
+    /// For a member of a listener's pool, if that is probed.
+    pub(super) fn of(listener: &Listener, tls: &BackendsTls, member: &MemberKey) -> Option<Self> {
+        let health = listener.pool.health.as_ref()?;
+        let backend = listener.pool.backends.iter().find(|backend| backend.name == member.backend)?;
+        let host = match &health.probe {
+            Probe::Quic => return None,
+            Probe::Tcp => &None,
+            Probe::Http(request) => &request.host,
+            Probe::Grpc { host, .. } => host,
+        };
+        let port = health.port.unwrap_or(member.address.port());
+        let address = SocketAddr::new(member.address.ip(), port);
+        let authority = host.clone().unwrap_or_else(|| backend.address.to_string());
+        Some(Self {
+            probe: health.probe.clone(),
+            address,
+            // An IPv6 address with a scope is no authority.
+            authority: authority.parse().or_else(|_| address.to_string().parse()).ok()?,
+            http2: match &health.probe {
+                Probe::Grpc { .. } => true,
+                _ => backend.protocol == BackendProtocol::H2,
+            },
+            tls: tls.of_probe(listener, backend),
+            timeout: health.timeout,
+        })
+    }
+}
+
+/// Renewed certificates make another plan.
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_tls
+            && self.probe == other.probe
+            && self.address == other.address
+            && self.authority == other.authority
+            && self.http2 == other.http2
+            && self.timeout == other.timeout
+    }
+}
