@@ -96,8 +96,9 @@ fn what_a_pool_cannot_do_yet_is_refused_once() {
         refused_of_pool("hash_key = \"connection_id\""),
         ["lb.toml:6: pools.web.hash_key = \"connection_id\": not built yet: QUIC listeners"]
     );
-    for line in ["health = { type = \"tcp\" }", "discovery = { file = \"a\" }"] {
-        assert_eq!(refused_of_pool(line).len(), 1, "{line}");
+    assert_eq!(refused_of_pool("health = { type = \"quic\" }").len(), 1);
+    for line in ["health = { type = \"tcp\" }", "limits = {}", "retry = { hedge_percentile = 99 }"] {
+        assert_eq!(refused_of_pool(line), [""; 0], "{line}");
     }
 }
 
