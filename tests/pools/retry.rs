@@ -348,7 +348,10 @@ fn a_killed_backend_costs_no_get() {
     let backends = [through(&origins[0]), through(&origins[1]), through(&origins[2])];
     let addresses = [backends[0].front(), backends[1].front(), backends[2].front()];
     // At the moment of its death, a third of all requests is at it.
-    let config = rules(2, &["connect", "reset"]).block("pools.p.retry", "budget_percent", 100);
+    let defaults = |config: Config| {
+        config.block("pools.p.retry", "budget_percent", 20).block("pools.p.retry", "budget_min", 3)
+    };
+    let config = defaults(rules(2, &["connect", "reset"]));
     let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
     let load = Load::start(gateway.front(), 16, "/slow/5", ms(0));
     let more = |count: u64| {

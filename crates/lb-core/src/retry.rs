@@ -152,7 +152,11 @@ pub fn decide(
     if failure.is_free() {
         return Verdict::Again { charged: false };
     }
-    if budget.take(now) { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
+    let granted = match failure {
+        Failure::Reset { .. } => budget.take_after_loss(now),
+        _ => budget.take(now),
+    };
+    if granted { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
 }
 
 /// Whether `method` is idempotent (RFC 9110 §9.2.2).

@@ -82,8 +82,8 @@ pub struct Metrics {
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
     backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
-    pool_backends: pools::Pools,
-    pools: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
+    pool_metrics: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
+    pools: pools::Pools,
 }
 
 impl Metrics {
@@ -112,8 +112,8 @@ impl Metrics {
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
             backends: Mutex::default(),
-            pool_backends: pools::Pools::default(),
-            pools: Mutex::default(),
+            pool_metrics: Mutex::default(),
+            pools: pools::Pools::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -148,7 +148,7 @@ impl Metrics {
 
     /// The families of the pool with this name. They exist as long as somebody holds them.
     pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
-        let mut pools = lock(&self.pools);
+        let mut pools = lock(&self.pool_metrics);
         if let Some(pool) = pools.get(name) {
             return Arc::clone(pool);
         }
@@ -167,12 +167,12 @@ impl Metrics {
 
     /// The families of a backend of a pool, which begin to exist with the first call.
     pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
-        self.pool_backends.backend(pool, backend)
+        self.pools.backend(pool, backend)
     }
 
     /// Forgets every backend of a pool for which `keep` is false.
     pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
-        self.pool_backends.retain(keep);
+        self.pools.retain(keep);
     }
 
     /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
@@ -186,8 +186,8 @@ impl Metrics {
         self.scrape_workers(&mut scrape);
         self.scrape_listeners(&mut scrape);
         self.scrape_backends(&mut scrape);
-        self.pool_backends.scrape(&mut scrape);
-        self.scrape_pools(&mut scrape);
+        self.scrape_pool_metrics(&mut scrape);
+        self.pools.scrape(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()
@@ -296,8 +296,8 @@ impl Metrics {
         }
     }
 
-    fn scrape_pools(&self, scrape: &mut Scrape) {
-        let mut pools = lock(&self.pools);
+    fn scrape_pool_metrics(&self, scrape: &mut Scrape) {
+        let mut pools = lock(&self.pool_metrics);
         // Handles are made under this lock only, so a count of one means that nobody can write any more.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         for (name, pool) in &*pools {

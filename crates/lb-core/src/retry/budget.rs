@@ -5,7 +5,8 @@
 //!
 //! * at once: fewer than `percent` of the live requests, but `min` in any case;
 //! * over time: each request saves up `percent` of a try, and each second `min` tries; a try spends one. Failures that come quicker than
-//!   successes would otherwise fit many times into the first bound. No more is saved up than may run at once.
+//!   successes would otherwise fit many times into the first bound. No more is saved up than one try for each live
+//!   request. For requests whose connection was lost only this bound holds ([`Budget::take_after_loss`]).
 //!
 //! A try after a failure that cost no backend anything ([`super::Failure::is_free`]) adds no load and is not counted.
 
@@ -81,6 +82,19 @@ impl Budget {
         true
     }
 
+    /// The same for a request whose connection was lost before an answer. A backend that dies takes all that it had with it at one
+    /// moment, be it more than the share of the live; as that cannot happen twice to a dead backend, only the bound over time holds.
+    #[must_use]
+    pub fn take_after_loss(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        if self.extra >= self.most() || self.saved < TRY {
+            return false;
+        }
+        self.saved -= TRY;
+        self.extra += 1;
+        true
+    }
+
     /// A try or a hedge has ended.
     #[inline]
     pub fn done(&mut self) {
@@ -105,9 +119,15 @@ impl Budget {
         self.settings.min.max(u32::try_from(share).unwrap_or(u32::MAX))
     }
 
+    /// How many tries may run at once after losses, and be saved up: one for each live request, unless there is to be none.
+    #[inline]
+    fn most(&self) -> u32 {
+        if self.settings.percent == 0 { self.settings.min } else { self.settings.min.max(self.live) }
+    }
+
     #[inline]
     fn most_saved(&self) -> u64 {
-        u64::from(self.at_once()) * TRY
+        u64::from(self.most()) * TRY
     }
 
     /// Saves up to the bound. What was saved when more was live is not lost.
@@ -155,6 +175,22 @@ mod tests {
         let mut none = Budget::new(BudgetSettings { percent: 0, min: 0 }, now);
         none.begin();
         assert_eq!(taken(&mut none, now + Duration::from_secs(3600)), 0);
+    }
+
+    #[test]
+    fn a_backend_that_dies_with_many_requests_is_made_up_for() {
+        let start = Instant::now();
+        let mut budget = Budget::new(SETTINGS, start);
+        // Forty at once, a third of which are at the one that dies.
+        (0..40).for_each(|_| budget.begin());
+        (0..400).for_each(|_| {
+            budget.begin();
+            budget.end();
+        });
+        assert_eq!((0..14).filter(|_| budget.take_after_loss(start)).count(), 14);
+        assert!(!budget.take(start), "the share of the live is taken");
+        let rest = (0..10_000).filter(|_| budget.take_after_loss(start)).count();
+        assert_eq!(rest, 26, "one for each live request");
     }
 
     #[test]

@@ -230,7 +230,10 @@ impl Worker {
     /// A try was taken from the budget: both its bounds must hold.
     pub(crate) fn check_budget(&mut self, world: &World, since_start: Duration) {
         self.taken += 1;
-        assert!(self.budget.extra() <= self.budget.at_once(), "more at once than the budget allows");
+        assert!(
+            self.budget.extra() <= self.budget.at_once().max(self.budget.live()),
+            "more than the budget allows"
+        );
         let share = self.begun * u64::from(world.budget.percent) / 100;
         let floor = u64::from(world.budget.min) * (since_start.as_secs() + 2);
         assert!(self.taken <= share + floor, "{} tries of {} requests", self.taken, self.begun);
