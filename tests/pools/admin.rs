@@ -56,6 +56,12 @@ pub(crate) fn backends_are_shown_as_they_stand() {
     for _ in 0..6 {
         gateway.get("/");
     }
+    // The last request is counted when its response has left, which its client may see first.
+    testkit::eventually("all requests are counted", seconds(10), || {
+        let pools: Value = serde_json::from_str(&gateway.admin_get("/backends").text()).unwrap();
+        let members = pools[0]["members"].as_array().unwrap();
+        members.iter().map(|member| member["requests_total"].as_u64().unwrap()).sum::<u64>() == 6
+    });
     let response = gateway.admin_get("/backends");
     assert_eq!(response.status, 200);
     assert_eq!(response.header("content-type").as_deref(), Some("application/json; charset=utf-8"));

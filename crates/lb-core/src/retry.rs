@@ -153,7 +153,7 @@ pub fn decide(
         return Verdict::Again { charged: false };
     }
     let granted = match failure {
-        Failure::Reset { .. } => budget.take_after_loss(now),
+        Failure::Reset { .. } | Failure::Stale { .. } => budget.take_after_loss(now),
         _ => budget.take(now),
     };
     if granted { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
