@@ -31,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("c_05_a_storm_costs_a_fifth_more", c_05_a_storm_costs_a_fifth_more).alone(),
         Case::new("c_05_three_tiers_do_not_multiply", c_05_three_tiers_do_not_multiply).alone(),
         Case::new("a_killed_backend_costs_no_get", a_killed_backend_costs_no_get).alone(),
+        Case::new("a_rolling_restart_costs_no_request", a_rolling_restart_costs_no_request).alone(),
     ]);
     cases
 }
@@ -366,4 +367,40 @@ fn a_killed_backend_costs_no_get() {
     assert_eq!(lost, [0; 3], "{:?}", tally.failures.lock().unwrap());
     let retries = |reason| gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", reason)]);
     assert!(retries("stale") + retries("reset") + retries("connect") > 0.0, "it was noticed");
+}
+
+fn a_rolling_restart_costs_no_request() {
+    let origin = Backend::standard("origin");
+    // The backends proper are processes, which drain when they are told to end.
+    let at = |address: Option<SocketAddr>| {
+        let listener = Listener::h1().backend(origin.address);
+        let listener = address.map_or(listener.clone(), |address| listener.at(address));
+        Gateway::start(Config::new().listener(listener))
+    };
+    let mut backends = [at(None), at(None), at(None)];
+    let addresses = [backends[0].front(), backends[1].front(), backends[2].front()];
+    let config = rules(2, &["connect", "reset"])
+        .block("pools.p.retry", "budget_percent", 20)
+        .block("pools.p.retry", "budget_min", 3)
+        .block("pools.p.health", "type", "tcp")
+        .block("pools.p.health", "interval_ms", 100)
+        .block("pools.p.health", "timeout_ms", 100);
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+    let load = Load::start(gateway.front(), 16, "/slow/5", ms(0));
+    for (backend, address) in backends.iter_mut().zip(addresses) {
+        let healthy = |wanted: f64| {
+            let labels = [("pool", "p"), ("backend", &*address.to_string())];
+            gateway.wait_metric("backend_healthy", &labels, |healthy| healthy == wanted);
+        };
+        healthy(1.0);
+        assert_eq!(backend.stop(seconds(20)), 0, "it drains in time");
+        healthy(0.0);
+        *backend = at(Some(address));
+        healthy(1.0);
+        let until = load.served() + 200;
+        testkit::eventually("more requests are served", seconds(60), || load.served() >= until);
+    }
+    let tally = load.stop();
+    let lost = [&tally.failed, &tally.refused, &tally.repeated].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(lost, [0; 3], "{:?}", tally.failures.lock().unwrap());
 }
