@@ -11,6 +11,8 @@ mod c_04;
 mod health;
 #[path = "pools/health_grpc.rs"]
 mod health_grpc;
+#[path = "pools/health_quic.rs"]
+mod health_quic;
 #[path = "pools/health_rig.rs"]
 mod health_rig;
 #[path = "pools/hedge.rs"]
@@ -61,6 +63,7 @@ fn main() {
         health::probers_follow_a_name,
         health::the_health_of_a_pool_is_that_of_the_gateway,
         health::a_drain_does_not_wait_for_probes,
+        health_quic::who_speaks_quic_is_healthy,
         health_grpc::only_serving_is_healthy,
         health_grpc::backends_inside_tls_are_asked_inside_tls,
         health_grpc::plaintext_where_tls_is_due_fails,

@@ -34,7 +34,6 @@ const NOT_BUILT: &[Missing] = &[
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME.health", "type", When::Is("quic"), "QUIC health checks"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("runtime", "xdp_interface", When::Set, "XDP"),

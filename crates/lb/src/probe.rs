@@ -11,6 +11,7 @@ mod exchange;
 mod grpc;
 mod http;
 mod plan;
+mod quic;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -148,8 +149,7 @@ async fn probe(plan: &Plan, io: &Rc<WorkerIo>) -> Outcome {
             Probe::Tcp => connection::check(plan, io).await,
             Probe::Http(request) => http::check(plan, request, io).await,
             Probe::Grpc { service, .. } => grpc::check(plan, service, io).await,
-            // No plan is made of it.
-            Probe::Quic => Err(Outcome::Connect),
+            Probe::Quic => quic::check(plan, io).await,
         }
     };
     match timeout(plan.timeout, asked).await {

@@ -40,7 +40,7 @@ pub enum Probe {
         /// `:authority`. None = the backend's address.
         host: Option<String>,
     },
-    /// Whether a QUIC handshake comes about.
+    /// Whether somebody says which versions of QUIC are spoken there.
     Quic,
 }
 

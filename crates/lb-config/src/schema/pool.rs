@@ -115,7 +115,7 @@ static HEALTH: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::word("type", ProbeKind::WORDS).required().live(
-            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a handshake. \
+            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a question for the versions of QUIC that are spoken there, over UDP. \
              With the protocol and TLS settings of the backend.",
         ),
         Key::integer("interval_ms", 100, HOUR_MS, MS).or(5000).live("From one probe of an address to its next."),

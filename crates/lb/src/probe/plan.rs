@@ -34,8 +34,7 @@ impl Plan {
         let health = listener.pool.health.as_ref()?;
         let backend = listener.pool.backends.iter().find(|backend| backend.name == member.backend)?;
         let host = match &health.probe {
-            Probe::Quic => return None,
-            Probe::Tcp => &None,
+            Probe::Tcp | Probe::Quic => &None,
             Probe::Http(request) => &request.host,
             Probe::Grpc { host, .. } => host,
         };
