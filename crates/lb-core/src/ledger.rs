@@ -36,6 +36,9 @@ pub enum Charge {
 /// Below so many bytes a part of a body counts as tiny: its frame is dearer than its content.
 pub const TINY_DATA: u32 = 16;
 
+/// A DATA frame of at least so many bytes may be answered by window updates without a charge.
+const ANSWERED_DATA: u32 = 256;
+
 /// A budget: how much of a kind is borne at once, and how much of it comes back each second.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -160,6 +163,18 @@ impl Ledger {
         }
     }
 
+    /// A DATA frame of so many bytes was sent, which makes up for two updates: some clients answer each frame by opening both of its
+    /// windows. Not a frame of a few bytes, which a peer can ask for by windows of its making.
+    #[inline]
+    pub fn data_sent(&mut self, bytes: u32) {
+        if bytes < ANSWERED_DATA {
+            return;
+        }
+        if let Some(spent) = self.spent.get_mut(Charge::WindowUpdate as usize) {
+            *spent = spent.saturating_sub(2);
+        }
+    }
+
     #[cold]
     fn fill(&mut self, seconds: u64) {
         self.filled = self.filled.checked_add(Duration::from_secs(seconds)).unwrap_or(self.filled);
@@ -249,6 +264,23 @@ mod tests {
         (0..10_000).for_each(|_| ledger.served());
         assert!((0..100).all(|_| ledger.charge(Charge::PeerReset, now) == Verdict::Fine));
         assert_eq!(ledger.charge(Charge::PeerReset, now), Verdict::TooMuch(Charge::PeerReset));
+    }
+
+    #[test]
+    fn a_client_may_open_both_windows_after_each_frame_but_not_byte_by_byte() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(100, 100, start);
+        let mut frames = |bytes: u32| {
+            (0..1_000_000)
+                .take_while(|_| {
+                    ledger.data_sent(bytes);
+                    ledger.charge_many(Charge::WindowUpdate, 2, start) == Verdict::Fine
+                })
+                .count()
+        };
+        // A gigabyte within a second.
+        assert_eq!(frames(1024), 1_000_000);
+        assert!(frames(1) < 25_000);
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Mux {
             let taken = u32::try_from(n).unwrap_or(u32::MAX);
             stream.send_window.take(taken);
             self.send_window.take(taken);
+            self.ledger.data_sent(taken);
             stream.traffic.sent = stream.traffic.sent.saturating_add(length(n.saturating_add(HEADER_LENGTH)));
             rest = later;
         }
