@@ -1,7 +1,9 @@
 //! The one place that drives an exchange: chooses a backend, moves both directions at once, keeps the deadlines, decides what the client
 //! is told when something fails.
 
+mod account;
 mod again;
+mod answers;
 mod attempt;
 mod dial;
 mod grpc;
@@ -22,16 +24,14 @@ use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
-use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
+use lb_observe::metrics::{RejectReason, UpstreamReject};
 use lb_pool::{Place, Waiting};
 use tokio::time::Instant;
 
-use crate::answer;
 use crate::back::AnyBack;
-use crate::exchange::{Front, Reject, Traffic};
+use crate::exchange::{Front, Reject};
 use crate::grpc::Failure as CallFailure;
 use crate::h2::{Outcome, Wait};
-use crate::record;
 use crate::rules::{self, Hop};
 use crate::service::{Service, Settings};
 use crate::session::Session;
@@ -320,80 +320,6 @@ impl Exchange {
         }
     }
 
-    /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
-    /// connection are none the worse for it.
-    fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let reason = RejectReason::Misdirected;
-        self.service.worker.metrics.request_rejected.of(reason).inc();
-        self.answer(cx, front, 421, reason.name())
-    }
-
-    /// The response is complete; the last of it leaves.
-    fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        match front.poll_flush(cx) {
-            Poll::Ready(Ok(())) => Turn::End(End::Complete),
-            Poll::Ready(Err(_)) => self.client_gone(),
-            Poll::Pending => {
-                self.front_stall.begin(self.now);
-                Turn::Wait
-            }
-        }
-    }
-
-    /// The client went away; the backend is told by closing its connection.
-    fn client_gone(&mut self) -> Turn {
-        self.reason = "client_gone";
-        if let Some(call) = &mut self.call {
-            call.cancelled();
-        }
-        Turn::End(End::Broken)
-    }
-
-    /// The gateway answers itself, in place of a backend.
-    fn answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        status: u16,
-        reason: &'static str,
-    ) -> Turn {
-        self.reason = reason;
-        if self.call.is_some() {
-            return self.answer_call(cx, front, status);
-        }
-        if self.response.status != 0 {
-            // A response has begun: all that is left is to make sure that nobody takes it for whole.
-            front.abort();
-            return Turn::End(End::Broken);
-        }
-        self.response.status = status;
-        self.response.done = true;
-        let worker = Rc::clone(&self.service.worker);
-        answer::send(cx, front, status, &mut worker.response.borrow_mut());
-        self.front_stall = Stall::default();
-        self.stage = Stage::Flush;
-        Turn::Again
-    }
-
-    /// The client broke the protocol or a limit.
-    fn refuse(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reject: Reject) -> Turn {
-        self.service.worker.metrics.request_rejected.of(reject.reason).inc();
-        front.last_request();
-        self.answer(cx, front, reject.status, reject.reason.name())
-    }
-
-    /// The backend broke the protocol or a limit.
-    fn bad_response(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reason: UpstreamReject) -> Turn {
-        self.service.worker.metrics.upstream_rejected.of(reason).inc();
-        let status = if reason == UpstreamReject::Timeout { 504 } else { 502 };
-        if self.response.status == 0 {
-            self.backend_status = Some(status);
-        }
-        self.verdict = Verdict::Failure;
-        self.call_failed(grpc::failure_of(reason));
-        self.answer(cx, front, status, reason.name())
-    }
-
     /// What to do when the earliest deadline has come.
     fn expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         use timing::Expired;
@@ -428,76 +354,6 @@ impl Exchange {
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
-        }
-    }
-
-    /// Adds what has passed since the last turn to the counters.
-    fn account(&mut self, front: &mut impl Front) {
-        use crate::exchange::Back;
-        let metrics = &self.service.worker.metrics;
-        let traffic = front.take_traffic();
-        let mut moved = traffic != Traffic::default();
-        self.received = self.received.saturating_add(traffic.received);
-        if traffic.sent > 0 {
-            if let Some(tunnel) = &mut self.tunnel {
-                tunnel.touch(self.now);
-            }
-            self.sent = self.sent.saturating_add(traffic.sent);
-            metrics.bytes_backend_to_client.add(traffic.sent);
-            self.front_stall.progress(traffic.sent, self.now);
-        }
-        if let Stage::Relay { back, .. } = &mut self.stage {
-            let traffic = back.take_traffic();
-            moved |= traffic != Traffic::default();
-            let sent = traffic.sent;
-            if sent > 0 {
-                if let Some(tunnel) = &mut self.tunnel {
-                    tunnel.touch(self.now);
-                }
-                metrics.bytes_client_to_backend.add(sent);
-                self.back_stall.progress(sent, self.now);
-            }
-        }
-        if moved && let Some(call) = &mut self.call {
-            call.moved(self.now);
-        }
-    }
-}
-
-impl Drop for Exchange {
-    /// Every exchange is recorded once, however it ends.
-    fn drop(&mut self) {
-        if !self.ended {
-            // Cut off from outside, at a moment that no turn has seen.
-            self.now = Instant::now();
-        }
-        record::write(&self.entry());
-        self.drop_beside();
-        self.leave_member(self.backend_status);
-        self.leave_budget();
-        self.service.worker.put_head(std::mem::take(&mut self.request));
-    }
-}
-
-impl Exchange {
-    /// The facts to write down.
-    fn entry(&self) -> record::Entry<'_> {
-        let member = self.member.map(|(at, _)| at);
-        record::Entry {
-            service: &self.service,
-            request: &self.request,
-            client: self.client,
-            session: self.session.as_deref(),
-            status: Some(self.response.status).filter(|status| *status != 0),
-            call: self.call.as_ref().map(|call| call.status()),
-            received: self.received,
-            sent: self.sent,
-            duration: self.now - self.started,
-            backend: member
-                .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
-                .map(|member| member.name.as_str()),
-            reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).unwrap_or(self.reason),
-            retries: self.retries,
         }
     }
 }

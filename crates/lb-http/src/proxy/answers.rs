@@ -1,0 +1,92 @@
+//! What the client is told where no backend answers, and the end of the last answer.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
+
+use super::timing::Stall;
+use super::{End, Exchange, Stage, Turn, Verdict, grpc};
+use crate::answer;
+use crate::exchange::{Front, Reject};
+
+impl Exchange {
+    /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
+    /// connection are none the worse for it.
+    pub(super) fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let reason = RejectReason::Misdirected;
+        self.service.worker.metrics.request_rejected.of(reason).inc();
+        self.answer(cx, front, 421, reason.name())
+    }
+
+    /// The response is complete; the last of it leaves.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        match front.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Turn::End(End::Complete),
+            Poll::Ready(Err(_)) => self.client_gone(),
+            Poll::Pending => {
+                self.front_stall.begin(self.now);
+                Turn::Wait
+            }
+        }
+    }
+
+    /// The client went away; the backend is told by closing its connection.
+    pub(super) fn client_gone(&mut self) -> Turn {
+        self.reason = "client_gone";
+        if let Some(call) = &mut self.call {
+            call.cancelled();
+        }
+        Turn::End(End::Broken)
+    }
+
+    /// The gateway answers itself, in place of a backend.
+    pub(super) fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        status: u16,
+        reason: &'static str,
+    ) -> Turn {
+        self.reason = reason;
+        if self.call.is_some() {
+            return self.answer_call(cx, front, status);
+        }
+        if self.response.status != 0 {
+            // A response has begun: all that is left is to make sure that nobody takes it for whole.
+            front.abort();
+            return Turn::End(End::Broken);
+        }
+        self.response.status = status;
+        self.response.done = true;
+        let worker = Rc::clone(&self.service.worker);
+        answer::send(cx, front, status, &mut worker.response.borrow_mut());
+        self.front_stall = Stall::default();
+        self.stage = Stage::Flush;
+        Turn::Again
+    }
+
+    /// The client broke the protocol or a limit.
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reject: Reject) -> Turn {
+        self.service.worker.metrics.request_rejected.of(reject.reason).inc();
+        front.last_request();
+        self.answer(cx, front, reject.status, reject.reason.name())
+    }
+
+    /// The backend broke the protocol or a limit.
+    pub(super) fn bad_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        reason: UpstreamReject,
+    ) -> Turn {
+        self.service.worker.metrics.upstream_rejected.of(reason).inc();
+        let status = if reason == UpstreamReject::Timeout { 504 } else { 502 };
+        if self.response.status == 0 {
+            self.backend_status = Some(status);
+        }
+        self.verdict = Verdict::Failure;
+        self.call_failed(grpc::failure_of(reason));
+        self.answer(cx, front, status, reason.name())
+    }
+}
