@@ -16,7 +16,6 @@ mod pick;
 mod rendezvous;
 mod ring;
 mod sequence;
-mod smooth;
 mod table;
 mod warmup;
 
@@ -26,7 +25,6 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use balancer::Balancer;
-pub use smooth::SmoothRoundRobin;
 
 /// How a member is chosen. All policies respect weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

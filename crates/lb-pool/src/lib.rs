@@ -19,6 +19,6 @@ mod worker;
 pub use gate::{Entry, Gate, Need, Pass, Place, Waiting};
 pub use member::{Member, MemberKey};
 pub use registry::Registry;
-pub use shared::{Announcement, Outlier, PoolSettings, Report, SharedPool};
+pub use shared::{Outlier, PoolSettings, Report, SharedPool};
 pub use tries::Retry;
 pub use worker::WorkerPool;

@@ -63,15 +63,6 @@ pub struct SharedPool {
     is_replaced: AtomicBool,
 }
 
-/// Something about a member that operators are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
-    /// It is put aside for this long.
-    Ejected(Cause, Duration),
-    /// It is taken back.
-    Returned,
-}
-
 /// What a worker has to know of a member.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
@@ -80,6 +71,14 @@ pub(crate) struct View {
     pub(crate) ejections: u64,
     /// Until when it is watched more closely.
     pub(crate) probation_until: Option<Instant>,
+}
+
+impl View {
+    /// Whether the member takes work and nothing is known against it.
+    pub(crate) fn is_fit(&self) -> bool {
+        let state = &self.state;
+        state.healthy && !state.ejected && !state.draining && state.weight > 0
+    }
 }
 
 impl SharedPool {
@@ -183,14 +182,13 @@ impl SharedPool {
     }
 
     fn changed(&self, now: Instant) {
-        self.epoch.fetch_add(1, Ordering::Release);
+        // The locks order what has changed; this only tells that it has.
+        self.epoch.fetch_add(1, Ordering::Relaxed);
         self.show(now);
     }
 
     /// What is known of each member.
     pub(crate) fn views(&self, now: Instant) -> Vec<View> {
-        // Acquired before what it guards is read, so that a change that comes meanwhile is noticed next time.
-        self.epoch.load(Ordering::Acquire);
         let ejector = self.ejector();
         let probation = self.settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
         let views = self.members.iter().enumerate().map(|(at, (member, spec))| {
@@ -212,19 +210,11 @@ impl SharedPool {
         views.collect()
     }
 
-    /// Puts a member aside that fails requests, unless too many are already. `None` when nothing happened.
-    pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> Option<Announcement> {
-        let usable: Vec<bool> = self
-            .members
-            .iter()
-            .map(|(member, spec)| {
-                let live = member.live();
-                let healthy = live.health.as_ref().is_none_or(|target| target.state().is_usable());
-                healthy && !live.draining && live.weight.unwrap_or(spec.weight) > 0
-            })
-            .collect();
-        let ejected = self.ejector().eject(at, now, |other| usable.get(other).copied().unwrap_or(false));
-        let (member, _) = self.members.get(at)?;
+    /// Puts a member aside that fails requests, unless too many are already. Says whether it was.
+    pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> bool {
+        let Some((member, _)) = self.members.get(at) else { return false };
+        let views = self.views(now);
+        let ejected = self.ejector().eject(at, now, |other| views.get(other).is_some_and(View::is_fit));
         let (backend, address) = (&member.key.backend, member.key.address);
         match ejected {
             Ok(until) => {
@@ -239,9 +229,9 @@ impl SharedPool {
                     seconds = time.as_secs(),
                     "backend ejected"
                 );
-                Some(Announcement::Ejected(cause, time))
+                true
             }
-            Err(Refused::AlreadyOut | Refused::Unknown) => None,
+            Err(Refused::AlreadyOut | Refused::Unknown) => false,
             Err(refused) => {
                 let why = if refused == Refused::Last {
                     "no other could take its load"
@@ -249,7 +239,7 @@ impl SharedPool {
                     "too many are out"
                 };
                 tracing::debug!(pool = self.name, backend, %address, cause = cause.as_str(), why, "backend not ejected");
-                None
+                false
             }
         }
     }

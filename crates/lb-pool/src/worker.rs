@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
-use lb_core::outlier::{Ending, Streak};
+use lb_core::outlier::{Cause, Ending, Streak};
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 use crate::gate::Gate;
 use crate::lineage::Lineage;
 use crate::member::Member;
-use crate::shared::{Announcement, SharedPool};
+use crate::shared::{Outlier, SharedPool};
 use crate::tries::{Retry, Tries};
 
 /// A pool as one worker sees it. Members are known by position, as in the shared pool.
@@ -106,17 +106,13 @@ impl WorkerPool {
     /// The member for the next request, among those that `admits` lets through.
     #[inline]
     pub fn pick(&self, now: Instant, key: Option<u64>, admits: impl Fn(usize) -> bool) -> Option<usize> {
-        if self.seen.get() != self.shared.epoch() {
-            self.update(now);
-        }
+        self.refresh(now);
         self.balancer.borrow_mut().pick(now, key, admits)
     }
 
     /// The member at `at`, if it can be picked: for a client that is to come back to it.
     pub fn pick_again(&self, now: Instant, at: usize) -> Option<usize> {
-        if self.seen.get() != self.shared.epoch() {
-            self.update(now);
-        }
+        self.refresh(now);
         self.balancer.borrow().is_in_use(at).then_some(at)
     }
 
@@ -146,21 +142,20 @@ impl WorkerPool {
     }
 
     /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
-    /// the response. Tells when the member was put aside for it.
+    /// the response.
     #[inline]
-    pub fn end(
-        &self,
-        at: usize,
-        now: Instant,
-        ending: Option<Ending>,
-        latency: Option<Duration>,
-    ) -> Option<Announcement> {
+    pub fn end(&self, at: usize, now: Instant, ending: Option<Ending>, latency: Option<Duration>) {
         let failed = ending.is_some_and(Ending::is_failure);
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.count(failed, latency);
         }
         self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency, failed }));
-        self.judge(at, now, ending?)
+        if let Some(outlier) = &self.shared.settings.outlier
+            && let Some(ending) = ending
+            && let Some(cause) = self.judge(outlier, at, now, ending)
+        {
+            self.shared.eject(at, cause, now);
+        }
     }
 
     /// Tells the balancer, and that of the pool which has taken this one's place.
@@ -172,19 +167,16 @@ impl WorkerPool {
         }
     }
 
+    /// Whether there were too many failures in a row.
     #[inline]
-    fn judge(&self, at: usize, now: Instant, ending: Ending) -> Option<Announcement> {
-        let outlier = self.shared.settings.outlier.as_ref()?;
-        let cause = {
-            let mut watched = self.watched.borrow_mut();
-            let watched = watched.get_mut(at)?;
-            let limits = match watched.probation_until {
-                Some(until) if now < until => outlier.streaks.halved(),
-                _ => outlier.streaks,
-            };
-            watched.streak.record(ending, limits)?
+    fn judge(&self, outlier: &Outlier, at: usize, now: Instant, ending: Ending) -> Option<Cause> {
+        let mut watched = self.watched.borrow_mut();
+        let watched = watched.get_mut(at)?;
+        let limits = match watched.probation_until {
+            Some(until) if now < until => outlier.streaks.halved(),
+            _ => outlier.streaks,
         };
-        self.shared.eject(at, cause, now)
+        watched.streak.record(ending, limits)
     }
 
     /// Its own rules for further tries; without, the listener's hold.
@@ -268,25 +260,30 @@ impl WorkerPool {
 
     /// Which part of the pool is in use.
     pub fn standing(&self, now: Instant) -> Standing {
-        if self.seen.get() != self.shared.epoch() {
-            self.update(now);
-        }
+        self.refresh(now);
         self.balancer.borrow().standing()
     }
 
     /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in
     /// panic.
     pub fn fit(&self, now: Instant) -> usize {
-        if self.seen.get() != self.shared.epoch() {
-            self.update(now);
-        }
+        self.refresh(now);
         self.fit.get()
     }
 
+    /// Takes in what has been learned since.
+    #[inline]
+    fn refresh(&self, now: Instant) {
+        if self.seen.get() != self.shared.epoch() {
+            self.update(now);
+        }
+    }
+
+    #[cold]
     fn update(&self, now: Instant) {
         self.seen.set(self.shared.epoch());
         let views = self.shared.views(now);
-        self.fit.set(views.iter().filter(|view| is_fit(&view.state)).count());
+        self.fit.set(views.iter().filter(|view| view.is_fit()).count());
         let mut watched = self.watched.borrow_mut();
         for (watched, view) in watched.iter_mut().zip(&views) {
             if watched.ejections != view.ejections {
@@ -299,10 +296,6 @@ impl WorkerPool {
         let mut balancer = self.balancer.borrow_mut();
         balancer.update(now, |at| state(at).unwrap_or(NOBODY));
     }
-}
-
-fn is_fit(state: &MemberState) -> bool {
-    state.healthy && !state.ejected && !state.draining && state.weight > 0
 }
 
 /// What stands for a member that is not there.

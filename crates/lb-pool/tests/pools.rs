@@ -200,9 +200,9 @@ fn metrics_and_workers_see_the_same() {
         probe(&new, 1, health::Outcome::Passed);
     }
     assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 1"));
-    assert!(old.eject(0, Cause::Latency, now).is_some());
+    assert!(old.eject(0, Cause::Latency, now));
     assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 0"));
-    assert!(new.eject(0, Cause::Latency, now).is_some());
+    assert!(new.eject(0, Cause::Latency, now));
     assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 1"));
     registry.retain(|_| false);
     assert!(!metrics.encode().contains("pool=\"p\""));

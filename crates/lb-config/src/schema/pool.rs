@@ -48,7 +48,7 @@ pub(crate) static POOLS: Block = Block {
             .live("How long the weight of a backend that has come back grows until it is whole. 0 = it is at once."),
         Key::integer("ewma_decay_ms", 1, HOUR_MS, MS)
             .or(10_000)
-            .live("How long a latency counts with `p2c_ewma`: after this time, for a third."),
+            .live("How long a latency counts with `p2c_ewma`: after this time, for a third. Where answers are many, each makes up for a sixty-fourth."),
         Key::blocks("backends", &BACKENDS),
         Key::block("sticky", &STICKY),
         Key::block("health", &HEALTH),
@@ -222,7 +222,7 @@ static RETRY: Block = Block {
                    0 = as long as the request."),
         Key::integer("budget_percent", 0, 100, "percent").or(20).live(
             "How many further tries may run at once, in percent of the running requests of a worker, and how many there may be in all, in \
-             percent of its requests; so that tries do not add to an overload (attack C-05). Tries that follow a failed connect are not counted.",
+             percent of its requests; so that tries do not add to an overload (attack C-05). Tries that follow a failed connect are not counted, and those that follow a connection lost before an answer only in all.",
         ),
         Key::integer("budget_min", 0, 1000, "tries").or(3).live(
             "How many may run at once in a worker, and begin in a second, however few requests do.",
