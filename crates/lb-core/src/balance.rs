@@ -51,6 +51,19 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Every one.
+    pub const ALL: [Self; 9] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastConnections,
+        Self::LeastRequest,
+        Self::P2c,
+        Self::P2cEwma,
+        Self::Maglev,
+        Self::RingHash,
+        Self::Rendezvous,
+    ];
+
     /// Whether the policy sends equal keys to the same member.
     pub fn follows_key(self) -> bool {
         matches!(self, Self::Maglev | Self::RingHash | Self::Rendezvous)

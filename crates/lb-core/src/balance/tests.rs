@@ -9,17 +9,7 @@ use std::time::Instant;
 
 use super::*;
 
-const ALL: [Policy; 9] = [
-    Policy::RoundRobin,
-    Policy::Random,
-    Policy::LeastConnections,
-    Policy::LeastRequest,
-    Policy::P2c,
-    Policy::P2cEwma,
-    Policy::Maglev,
-    Policy::RingHash,
-    Policy::Rendezvous,
-];
+const ALL: [Policy; 9] = Policy::ALL;
 
 const FOLLOWING: [Policy; 3] = [Policy::Maglev, Policy::RingHash, Policy::Rendezvous];
 

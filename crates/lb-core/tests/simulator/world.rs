@@ -87,18 +87,6 @@ pub(crate) struct World {
     pub(crate) pace: Vec<(Duration, Duration)>,
 }
 
-const POLICIES: [Policy; 9] = [
-    Policy::RoundRobin,
-    Policy::Random,
-    Policy::LeastConnections,
-    Policy::LeastRequest,
-    Policy::P2c,
-    Policy::P2cEwma,
-    Policy::Maglev,
-    Policy::RingHash,
-    Policy::Rendezvous,
-];
-
 impl World {
     /// Health checks, ejections and retries, and no faults; 20 requests a second.
     pub(crate) fn calm(seed: u64, policy: Policy, backends: usize) -> Self {
@@ -140,7 +128,7 @@ impl World {
     pub(crate) fn drawn(seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed ^ 0x5eed);
         let mut draw = |from: u64, to: u64| from + rng.below(to - from + 1);
-        let policy = POLICIES[usize::try_from(draw(0, 8)).unwrap()];
+        let policy = Policy::ALL[usize::try_from(draw(0, 8)).unwrap()];
         let mut world = Self::calm(seed, policy, usize::try_from(draw(1, 9)).unwrap());
         world.workers = usize::try_from(draw(1, 3)).unwrap();
         world.balance.panic_threshold_percent = [0, 50, 50, 90][usize::try_from(draw(0, 3)).unwrap()];
