@@ -22,6 +22,10 @@ const KEYS: &[&str] = &["address", "protocol", "weight", "priority"];
 impl Control {
     /// Does what is asked at the admin port.
     pub(crate) async fn answer(&mut self, call: Call) {
+        if call.answer.is_closed() {
+            // Whoever asked was told that the gateway is busy, or left: nothing is to happen behind their back.
+            return;
+        }
         let result = self.act(call.action).await;
         // Who asked may have left.
         let _ = call.answer.send(result);

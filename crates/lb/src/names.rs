@@ -58,7 +58,7 @@ pub(crate) async fn resolve(
                     metrics.dns_failures.inc();
                     let old = known.and_then(|known| find(known, &backend.name));
                     let addresses = match (old, origin) {
-                        (Some(old), _) => old.addresses.clone(),
+                        (Some(old), _) => kept(&old.addresses, origin),
                         (None, Origin::Discovery { .. }) => Vec::new(),
                         (None, _) => {
                             return Err(anyhow::anyhow!(reason))
@@ -128,7 +128,7 @@ fn addresses(
         Some(Err(error)) => return Err(error.to_string()),
         None => return Err(format!("name `{}` was not asked for", address.host)),
     };
-    let allow_loopback = !matches!(origin, Origin::Discovery { allow_loopback: false });
+    let allow_loopback = allows_loopback(origin);
     let mut refused = None;
     let usable: Vec<SocketAddr> = answer
         .addresses
@@ -150,6 +150,17 @@ fn addresses(
         }
         _ => Ok((usable, answer.valid_until)),
     }
+}
+
+fn allows_loopback(origin: Origin) -> bool {
+    !matches!(origin, Origin::Discovery { allow_loopback: false })
+}
+
+/// What a name that leads nowhere keeps of its last addresses: those of the same name elsewhere may have been allowed there alone, and the
+/// rules may have changed (attack C-03).
+fn kept(addresses: &[SocketAddr], origin: Origin) -> Vec<SocketAddr> {
+    let allow_loopback = allows_loopback(origin);
+    addresses.iter().copied().filter(|address| refusal(address.ip(), allow_loopback).is_none()).collect()
 }
 
 /// Least time between two questions for a name.
@@ -180,4 +191,18 @@ pub(crate) async fn listen_addresses(
     let resolved = resolver.resolve(&address.host).await?;
     count(Some(&resolved), metrics);
     Ok(resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_03_what_is_kept_is_what_may_be_used() {
+        let all: Vec<SocketAddr> =
+            ["10.0.0.1:80", "127.0.0.1:80", "[::1]:80"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(kept(&all, Origin::Discovery { allow_loopback: false }), all[..1]);
+        assert_eq!(kept(&all, Origin::Discovery { allow_loopback: true }), all);
+        assert_eq!(kept(&all, Origin::File), all);
+    }
 }

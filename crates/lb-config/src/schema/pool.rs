@@ -22,7 +22,7 @@ pub(crate) static POOLS: Block = Block {
     keys: &[
         Key::hinted("policy", Policy::WORDS, POLICY_HINTS).or_word("round_robin").live(
             "How a backend is chosen; always by weight. `round_robin` in turn, `random` by chance, `least_connections` and `least_request` \
-             the least busy of all, `p2c` the less busy of two drawn by chance, `p2c_ewma` the faster of two, by latency and failures; \
+             the least busy of all, `p2c` the less busy of two drawn by chance, `p2c_ewma` the better of two by the square of latency, failures and requests under way; \
              `maglev`, `ring_hash` and `rendezvous` always the same for the same `hash_key`, as far as the backends stay the same.",
         ),
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
@@ -115,8 +115,8 @@ static HEALTH: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::word("type", ProbeKind::WORDS).required().live(
-            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a question for the versions of QUIC that are spoken there, over UDP. \
-             With the protocol and TLS settings of the backend.",
+            "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a question over UDP for the versions of QUIC that are spoken there, of which 1 or 2 must be one. \
+             With the protocol and TLS settings of the backend, except `quic`, which needs none.",
         ),
         Key::integer("interval_ms", 100, HOUR_MS, MS).or(5000).live("From one probe of an address to its next."),
         Key::integer("timeout_ms", 10, HOUR_MS, MS)
@@ -162,13 +162,13 @@ static OUTLIER: Block = Block {
         ),
         Key::integer("error_rate_percent", 0, 100, "percent")
             .or(0)
-            .live("The share of failed requests in an interval above which a backend is ejected. 0 = any share."),
+            .live("The share of failed requests in an interval from which on a backend is ejected. 0 = any share."),
         Key::integer("min_requests", 1, 1_000_000, "requests")
             .or(20)
             .live("A backend with fewer requests in an interval is not judged by rate or latency."),
         Key::integer("interval_ms", 100, HOUR_MS, MS).or(10_000).live("How often rate and latency are judged."),
         Key::zero_or("latency_factor_percent", 101, 10_000, "percent").or(0).live(
-            "The mean latency in an interval above which a backend is ejected, in percent of the median of the pool, of which at least three \
+            "The mean latency in an interval above which a backend is ejected if it is a millisecond above the median too, in percent of the median of the pool, of which at least three \
              backends must have been judged. 0 = any latency.",
         ),
         Key::integer("base_ejection_ms", 100, HOUR_MS, MS)
@@ -222,7 +222,7 @@ static RETRY: Block = Block {
                    0 = as long as the request."),
         Key::integer("budget_percent", 0, 100, "percent").or(20).live(
             "How many further tries may run at once, in percent of the running requests of a worker, and how many there may be in all, in \
-             percent of its requests; so that tries do not add to an overload (attack C-05). Tries that follow a failed connect are not counted, and those that follow a connection lost before an answer only in all.",
+             percent of its requests; so that tries do not add to an overload (attack C-05). Tries that cost no backend anything (after a failed connect, a GOAWAY, a reused connection that was dead before anything was sent) are not counted. After a connection lost before an answer only the bound in all holds, and one try for each running request.",
         ),
         Key::integer("budget_min", 0, 1000, "tries").or(3).live(
             "How many may run at once in a worker, and begin in a second, however few requests do.",

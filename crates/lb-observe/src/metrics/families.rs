@@ -207,7 +207,7 @@ families! {
         POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryReason>("reason")], "requests",
             "The part of `http_retries_total` that a pool with `[pools.NAME.retry]` has.";
         POOL_RETRY_BUDGET_EXHAUSTED: Kind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
-            "Further tries and hedges that were not made because too many ran already.";
+            "Further tries and hedges that were not made because the budget had no room: too many ran already, or had begun lately.";
         POOL_HEDGES: Kind::Counter, "pool_hedges_total", [POOL], "requests",
             "Requests sent to a second backend while the first had not answered.";
         POOL_HEDGES_WON: Kind::Counter, "pool_hedges_won_total", [POOL], "requests",
