@@ -106,7 +106,10 @@ impl Exchange {
             && let Some(pool) = self.settings.pool(self.pool)
         {
             pool.balance.shard().retries.of(reason).inc();
-            self.avoided.extend(self.member.map(|(at, _)| at));
+            // A kept connection that was dead says nothing against the member that a client is bound to.
+            if pool.sticky.is_none() || reason != RetryReason::Stale {
+                self.avoided.extend(self.member.map(|(at, _)| at));
+            }
         }
     }
 

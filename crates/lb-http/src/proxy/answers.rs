@@ -62,6 +62,8 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         answer::send(cx, front, status, &mut worker.response.borrow_mut());
         self.front_stall = Stall::default();
+        // The backend has room again, however long the client takes to read.
+        self.room = None;
         self.stage = Stage::Flush;
         Turn::Again
     }

@@ -221,6 +221,8 @@ impl Exchange {
         }
         self.response.done = true;
         self.front_stall = Stall::default();
+        // The backend has room again, however long the client takes to read.
+        self.room = None;
         self.stage = Stage::Flush;
         Turn::Again
     }

@@ -121,6 +121,7 @@ impl Exchange {
         if self.beside.is_none() || self.response.status != 0 {
             return false;
         }
+        self.avoided.extend(self.member.map(|(at, _)| at));
         self.swap_sides();
         // What stands beside now is what has failed, with its verdict.
         self.end_beside(None);
