@@ -279,7 +279,12 @@ impl Config {
     /// A file without listeners.
     pub fn new() -> Self {
         let admin = crate::ports::reserve();
-        Config { admin, blocks: BTreeMap::new(), listeners: Vec::new(), pools: Vec::new() }
+        let config = Config { admin, blocks: BTreeMap::new(), listeners: Vec::new(), pools: Vec::new() };
+        let config = match crate::io::Driver::current() {
+            Some(driver) => config.runtime("io_backend", driver.name()),
+            None => config,
+        };
+        config
             .block("observability", "metrics_bind", admin.to_string())
             .runtime("drain_timeout_ms", 500)
             .runtime("readiness_settle_ms", 0)

@@ -1,7 +1,10 @@
 //! Runs the end-to-end tests: several at a time, the heavy ones alone, none for ever.
 //!
+//! Each test runs twice, with the gateway on io_uring and on epoll; `EXPRESSGATEWAY_TEST_IO` names one of them to run only that.
+//!
 //! A test that needs a program which this machine lacks is reported as ignored, with the reason on stderr, never as passed.
 
+use crate::io::Driver;
 use crate::tools::Tool;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::RwLock;
@@ -15,6 +18,7 @@ static ALONE: RwLock<()> = RwLock::new(());
 const GUARD: Duration = Duration::from_secs(60);
 
 /// A test.
+#[derive(Clone)]
 pub struct Case {
     name: &'static str,
     run: fn(),
@@ -47,13 +51,18 @@ impl Case {
         self
     }
 
-    fn into_trial(self) -> Trial {
-        let missing: Vec<_> = self.needs.iter().filter(|t| t.path().is_none()).map(|t| t.name()).collect();
+    fn into_trial(self, driver: Driver) -> Trial {
+        let mut missing: Vec<_> =
+            self.needs.iter().filter(|t| t.path().is_none()).map(|t| t.name()).collect();
+        if !driver.is_offered() {
+            missing.push(driver.name());
+        }
         if !missing.is_empty() {
             eprintln!("{}: ignored, because this machine has no {}", self.name, missing.join(", "));
         }
         let Case { name, run, alone, guard, .. } = self;
-        Trial::test(name, move || guarded(name, run, alone, guard)).with_ignored_flag(!missing.is_empty())
+        let run = move || guarded(name, move || driver.during(run), alone, guard);
+        Trial::test(name, run).with_kind(driver.name()).with_ignored_flag(!missing.is_empty())
     }
 }
 
@@ -70,7 +79,12 @@ pub fn last_segment(path: &'static str) -> &'static str {
     path.rsplit("::").next().unwrap_or(path).trim()
 }
 
-fn guarded(name: &str, run: fn(), alone: bool, guard: Duration) -> Result<(), Failed> {
+fn guarded(
+    name: &str,
+    run: impl FnOnce() + Send + std::panic::UnwindSafe + 'static,
+    alone: bool,
+    guard: Duration,
+) -> Result<(), Failed> {
     let _shared = (!alone).then(|| ALONE.read().unwrap_or_else(|e| e.into_inner()));
     let _exclusive = alone.then(|| ALONE.write().unwrap_or_else(|e| e.into_inner()));
     let (done, outcome) = channel();
@@ -94,13 +108,16 @@ fn guarded(name: &str, run: fn(), alone: bool, guard: Duration) -> Result<(), Fa
     }
 }
 
-/// Runs the cases as `cargo test` expects, and ends the process.
+/// Runs the cases on each driver as `cargo test` expects, and ends the process.
 pub fn main(binary: &str, cases: Vec<Case>) -> ! {
     crate::gateway::set_binary(binary);
     raise_descriptor_limit();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let trials = cases.into_iter().map(Case::into_trial).collect();
+    let trials = Driver::wanted()
+        .into_iter()
+        .flat_map(|driver| cases.iter().cloned().map(move |case| case.into_trial(driver)))
+        .collect();
     libtest_mimic::run(&arguments, trials).exit()
 }
 

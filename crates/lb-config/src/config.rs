@@ -21,7 +21,7 @@ pub use resilience::{
     Discovery, DiscoverySource, Health, HttpProbe, Limits, Outlier, Probe, ProbeKind, ProbeMethod, Retry,
     RetryOn,
 };
-pub use runtime::{Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
+pub use runtime::{IoBackend, Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 
 use std::collections::HashSet;
 use std::sync::Arc;

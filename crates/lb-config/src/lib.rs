@@ -18,10 +18,10 @@ mod words;
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
-    Health, HostPort, HostPortError, Http, HttpProbe, Limits, Listener, MetricsBind, Observability, Outlier,
-    Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, RawProxy, Retry,
-    RetryOn, Runtime, SameSite, Security, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, UnderscorePolicy,
-    Watchdog, WebSocket, Xdp, XdpMode,
+    Health, HostPort, HostPortError, Http, HttpProbe, IoBackend, Limits, Listener, MetricsBind,
+    Observability, Outlier, Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
+    RawProxy, Retry, RetryOn, Runtime, SameSite, Security, Sticky, Tcp, TlsCertificate, TlsFiles, Transport,
+    UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};

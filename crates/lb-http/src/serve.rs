@@ -88,7 +88,7 @@ async fn first_bytes(stream: &mut Stream, guard: &ConnectionGuard, service: &Rc<
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         let mut scratch = service.worker.io.scratch.borrow_mut();
-        while let Poll::Ready(received) = stream.poll_recv(cx, scratch.bytes_mut()) {
+        while let Poll::Ready(received) = stream.poll_take(cx, &mut scratch, usize::MAX) {
             match received {
                 Ok([]) | Err(_) => return Poll::Ready(None),
                 Ok(input) => bytes.extend_from_slice(input),

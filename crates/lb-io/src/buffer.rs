@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use crate::uring::Lease;
+
 /// Bytes that one read can take in at most, and so the window of a stream in each direction.
 pub const READ_SIZE: usize = 64 * 1024;
 
@@ -22,6 +24,8 @@ const KEEP_BUFFERS: usize = 256;
 #[derive(Debug)]
 pub struct Scratch {
     bytes: Box<[u8]>,
+    /// A buffer of the kernel's that is read in place of this one.
+    lease: Option<Lease>,
 }
 
 impl Scratch {
@@ -32,13 +36,19 @@ impl Scratch {
 
     /// A buffer of another size. The kernel gives memory only for what of it is used.
     pub fn with_size(size: usize) -> Self {
-        Self { bytes: vec![0; size].into_boxed_slice() }
+        Self { bytes: vec![0; size].into_boxed_slice(), lease: None }
     }
 
     /// The whole buffer.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+
+    /// Keeps `lease` until the next one comes, and shows its bytes.
+    #[inline]
+    pub(crate) fn keep(&mut self, lease: Lease) -> &[u8] {
+        self.lease.insert(lease).bytes()
     }
 }
 

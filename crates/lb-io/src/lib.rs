@@ -7,6 +7,7 @@
 pub mod buffer;
 pub mod connections;
 pub mod deadline;
+mod epoll;
 pub mod gate;
 pub mod listener;
 pub mod pipe;
@@ -14,11 +15,12 @@ pub mod resolver;
 mod runtime;
 pub mod sockopts;
 mod stream;
+mod uring;
 mod worker;
 
 pub use buffer::{BufferPool, Scratch};
 pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
-pub use runtime::{IoBackend, Runtime, default_workers};
+pub use runtime::{IoBackend, IoChoice, Runtime, default_workers};
 pub use stream::{TcpStream, connect};
 pub use worker::WorkerIo;

@@ -1,5 +1,6 @@
 //! Listening sockets, and what to make of a failed accept(2).
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::TcpStream;
 use crate::sockopts;
+use crate::uring::driver::current;
+use crate::uring::open::RingListener;
 
 /// Binds a listening socket for one worker. Every worker binds its own to the same address.
 ///
@@ -29,7 +32,13 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// A listening socket on a worker's event loop.
 #[derive(Debug)]
 pub struct TcpListener {
-    inner: tokio::net::TcpListener,
+    driver: Driver,
+}
+
+#[derive(Debug)]
+enum Driver {
+    Epoll(tokio::net::TcpListener),
+    Ring(RingListener),
 }
 
 impl TcpListener {
@@ -38,7 +47,11 @@ impl TcpListener {
     /// # Errors
     /// When the event loop does not take it.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        Ok(Self { inner: tokio::net::TcpListener::from_std(listener)? })
+        let driver = match current() {
+            Some(driver) => Driver::Ring(RingListener::new(&driver, listener.into())),
+            None => Driver::Epoll(tokio::net::TcpListener::from_std(listener)?),
+        };
+        Ok(Self { driver })
     }
 
     /// The next connection.
@@ -46,19 +59,31 @@ impl TcpListener {
     /// # Errors
     /// Those of accept(2); see [`AcceptError`].
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.inner.accept().await?;
-        Ok((TcpStream::new(stream), peer))
+        match &self.driver {
+            Driver::Epoll(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((TcpStream::epoll(stream), peer))
+            }
+            Driver::Ring(listener) => {
+                let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+                Ok((TcpStream::ring(stream), peer))
+            }
+        }
     }
-}
 
-impl TcpListener {
     /// Closes the socket, but first takes every connection whose handshake is done: closing would reset them.
     pub fn close(self, mut take: impl FnMut(TcpStream, SocketAddr)) {
-        let Ok(listener) = self.inner.into_std() else { return };
+        let listener = match self.driver {
+            Driver::Ring(listener) => {
+                return listener.close(|stream, peer| take(TcpStream::ring(stream), peer));
+            }
+            Driver::Epoll(listener) => listener,
+        };
+        let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {
             let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                take(TcpStream::new(stream), peer);
+                take(TcpStream::epoll(stream), peer);
             }
         }
     }

@@ -44,6 +44,13 @@ impl Pipe {
         Ok(n)
     }
 
+    /// Copies `bytes` into the pipe, as far as there is room.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = rustix::io::write(&self.write, bytes)?;
+        self.held = self.held.saturating_add(n);
+        Ok(n)
+    }
+
     pub(crate) fn drain_to(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let n = splice(&self.read, None, socket, None, self.held, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
         self.held = self.held.saturating_sub(n);

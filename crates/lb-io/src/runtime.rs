@@ -2,15 +2,26 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
+
+use crate::uring::driver::Driver;
+use crate::uring::probe;
+use crate::uring::ring::{Prepared, Ring};
 
 /// What moves the bytes of TCP sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoBackend {
     /// Readiness by epoll(7).
     Epoll,
+    /// Completions by io_uring(7).
+    IoUring,
 }
 
 impl IoBackend {
@@ -18,22 +29,61 @@ impl IoBackend {
     pub fn name(self) -> &'static str {
         match self {
             Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
         }
     }
 }
 
-/// Starts workers on the driver that this machine offers.
+/// Which driver is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// io_uring where this machine has all that is needed, otherwise epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Starts workers on one driver.
 #[derive(Debug)]
 pub struct Runtime {
     backend: IoBackend,
+    /// Rings that wait for their workers.
+    rings: Mutex<Vec<Prepared>>,
 }
 
 impl Runtime {
-    /// Chooses the driver and says so in the log (`lb-io runtime ready`).
-    pub fn new() -> Self {
-        let backend = IoBackend::Epoll;
+    /// Chooses the driver for `workers` workers, which have what they need of the kernel from then on, and says so in the log
+    /// (`lb-io runtime ready`).
+    ///
+    /// # Errors
+    /// When io_uring is demanded and cannot be had: says which step failed.
+    pub fn new(choice: IoChoice, workers: usize) -> io::Result<Self> {
+        let rings = match choice {
+            IoChoice::Epoll => Vec::new(),
+            IoChoice::Auto | IoChoice::IoUring => match probe::prepare(workers) {
+                Ok(rings) => rings,
+                Err(failed) if choice == IoChoice::IoUring => {
+                    return Err(io::Error::new(
+                        failed.error.kind(),
+                        format!("io_uring cannot be had: {}: {}", failed.step, failed.error),
+                    ));
+                }
+                Err(failed) => {
+                    tracing::info!(
+                        probe = failed.step,
+                        error = %failed.error,
+                        "io_uring cannot be had, epoll is used instead"
+                    );
+                    Vec::new()
+                }
+            },
+        };
+        let backend = if rings.is_empty() { IoBackend::Epoll } else { IoBackend::IoUring };
         tracing::info!(backend = backend.name(), "lb-io runtime ready backend={}", backend.name());
-        Self { backend }
+        Ok(Self { backend, rings: Mutex::new(rings) })
     }
 
     /// The driver in use.
@@ -41,36 +91,75 @@ impl Runtime {
         self.backend
     }
 
-    /// Runs `main` on a new thread with an event loop of its own; tasks are spawned with [`tokio::task::spawn_local`].
+    /// Runs `main` on a new thread with an event loop of its own; tasks are spawned with [`tokio::task::spawn_local`]. Output that was
+    /// taken before `main` ends goes out before the thread ends.
     ///
     /// # Errors
-    /// When the thread or its event loop cannot be had.
+    /// When the thread or its event loop cannot be had, or on io_uring more workers are started than were said.
     pub fn spawn_worker<F, Fut>(&self, id: usize, main: F) -> io::Result<JoinHandle<()>>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = ()>,
     {
+        let ring = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if ring.is_none() && self.backend == IoBackend::IoUring {
+            return Err(io::Error::other("no ring is left for this worker"));
+        }
         let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let thread = thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
-            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                Ok(runtime) => {
+        let thread =
+            thread::Builder::new().name(format!("worker-{id}")).spawn(move || match build(ring) {
+                Ok((runtime, driver)) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(main());
+                    match driver {
+                        None => runtime.block_on(main()),
+                        Some(driver) => {
+                            run_on_ring(runtime, &driver, main);
+                            driver.finish();
+                        }
+                    }
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
                 }
-            }
-        })?;
+            })?;
         started.recv().map_err(|_| io::Error::other("worker thread ended before it started"))??;
         Ok(thread)
     }
 }
 
-impl Default for Runtime {
-    fn default() -> Self {
-        Self::new()
-    }
+fn build(ring: Option<Prepared>) -> io::Result<(tokio::runtime::LocalRuntime, Option<Rc<Driver>>)> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all();
+    let Some(ring) = ring else { return Ok((builder.build_local(LocalOptions::default())?, None)) };
+    let ring = Ring::start(ring).map_err(|failed| failed.error)?;
+    let driver = Driver::install(ring);
+    // Looking at epoll between tasks brings nothing here: the driver sees to it.
+    builder.event_interval(1024);
+    Ok((builder.build_local(LocalOptions::default())?, Some(driver)))
+}
+
+fn run_on_ring<F, Fut>(runtime: tokio::runtime::LocalRuntime, driver: &Rc<Driver>, main: F)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = ()>,
+{
+    runtime.block_on(async {
+        let turns = match driver.wakeup_fd().and_then(register) {
+            Ok(wakeup) => tokio::task::spawn_local(Rc::clone(driver).run(wakeup)),
+            Err(error) => return tracing::error!(%error, "the ring cannot wake its worker"),
+        };
+        main().await;
+        turns.abort();
+    });
+    // Drops what tasks are left, and their streams with them.
+    drop(runtime);
+}
+
+#[expect(unsafe_code, reason = "tokio takes descriptors of unknown kind on trust")]
+fn register(wakeup: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which the `AsyncFd` does after it has deregistered it.
+    // JUSTIFICATION: tokio offers no other way to sleep on an eventfd.
+    Ok(unsafe { AsyncFd::register_with_interest(wakeup, Interest::READABLE) }?)
 }
 
 /// The number of workers for this process: the cores that its affinity mask and cgroup allow.

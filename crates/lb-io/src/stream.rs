@@ -1,24 +1,54 @@
 //! The gateway's TCP stream.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::buffer::Scratch;
+use crate::epoll::EpollStream;
 use crate::pipe::Pipe;
 use crate::sockopts;
+use crate::uring::driver::current;
+use crate::uring::open::Connect;
+use crate::uring::stream::RingStream;
 
 /// A connected TCP socket on a worker's event loop.
 ///
 /// Protocols that move bytes themselves use the `poll_*` methods; libraries use it as [`AsyncRead`] and [`AsyncWrite`].
+///
+/// Bytes that were taken to be sent may still be on their way to the kernel: they go out even when the stream is dropped, unless
+/// [`Self::reset_on_close`] was called, and an error shows with a later call.
 #[derive(Debug)]
 pub struct TcpStream {
-    inner: tokio::net::TcpStream,
+    driver: Driver,
+}
+
+#[derive(Debug)]
+enum Driver {
+    Epoll(EpollStream),
+    Ring(RingStream),
+}
+
+/// Calls the same method on whichever driver there is.
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match &mut $self.driver {
+            Driver::Epoll($stream) => $call,
+            Driver::Ring($stream) => $call,
+        }
+    };
+    (ref $self:expr, $stream:ident => $call:expr) => {
+        match &$self.driver {
+            Driver::Epoll($stream) => $call,
+            Driver::Ring($stream) => $call,
+        }
+    };
 }
 
 /// Connects to `address` within `timeout`, with the socket options of backends.
@@ -26,103 +56,125 @@ pub struct TcpStream {
 /// # Errors
 /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
 pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let socket =
-        if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
-    sockopts::apply_backend(SockRef::from(&socket))?;
-    match tokio::time::timeout(timeout, socket.connect(address)).await {
-        Ok(stream) => Ok(TcpStream::new(stream?)),
+    let connecting = async {
+        let Some(driver) = current() else {
+            let socket = if address.is_ipv4() {
+                tokio::net::TcpSocket::new_v4()
+            } else {
+                tokio::net::TcpSocket::new_v6()
+            }?;
+            sockopts::apply_backend(SockRef::from(&socket))?;
+            return Ok(TcpStream::epoll(socket.connect(address).await?));
+        };
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        sockopts::apply_backend(SockRef::from(&socket))?;
+        let mut connecting = Connect::new(&driver, socket.into(), address);
+        Ok(TcpStream::ring(poll_fn(|cx| connecting.poll(cx)).await?))
+    };
+    match tokio::time::timeout(timeout, connecting).await {
+        Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
 impl TcpStream {
-    pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
-        Self { inner }
+    pub(crate) fn epoll(stream: tokio::net::TcpStream) -> Self {
+        Self { driver: Driver::Epoll(EpollStream::new(stream)) }
     }
 
-    /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
-    /// does not fill the buffer has drained the socket, and the next call knows so without asking the kernel.
+    pub(crate) fn ring(stream: RingStream) -> Self {
+        Self { driver: Driver::Ring(stream) }
+    }
+
+    /// Takes what has arrived, at most `most` bytes of it, and shows where it lies: in `scratch`, or in a buffer of the kernel's which
+    /// `scratch` keeps until it is used next. Empty means that the peer will send no more.
+    #[inline]
+    pub fn poll_take<'s>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'s mut Scratch,
+        most: usize,
+    ) -> Poll<io::Result<&'s [u8]>> {
+        match &mut self.driver {
+            Driver::Epoll(stream) => {
+                let bytes = scratch.bytes_mut();
+                let most = bytes.len().min(most);
+                stream.poll_recv(cx, bytes.get_mut(..most).unwrap_or_default())
+            }
+            Driver::Ring(stream) => stream.poll_take(cx, scratch, most),
+        }
+    }
+
+    /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more.
     #[inline]
     pub fn poll_recv<'b>(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &'b mut [u8],
     ) -> Poll<io::Result<&'b [u8]>> {
-        let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
-        let n = read.filled().len();
-        Poll::Ready(Ok(buffer.get(..n).unwrap_or(&[])))
+        match &mut self.driver {
+            Driver::Epoll(stream) => stream.poll_recv(cx, buffer),
+            Driver::Ring(stream) => {
+                let n = ready!(stream.poll_copy(cx, buffer))?;
+                Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
+            }
+        }
     }
 
-    /// Writes some of `bytes`.
+    /// Takes some of `bytes` to be sent.
     #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        match &mut self.driver {
+            Driver::Epoll(stream) => stream.poll_send(cx, bytes),
+            Driver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
+        }
     }
 
-    /// Writes some of several slices in one call to the kernel.
+    /// Takes some of several slices to be sent.
     #[inline]
     pub fn poll_send_vectored(
         &mut self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        match &mut self.driver {
+            Driver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
+            Driver::Ring(stream) => stream.poll_send(cx, slices),
+        }
     }
 
     /// Tells the peer that no more bytes follow; its own may still come.
+    ///
+    /// # Errors
+    /// Those of shutdown(2).
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        SockRef::from(&self.inner).shutdown(std::net::Shutdown::Write)
+        each!(self, stream => stream.shutdown_write())
     }
 
     /// Makes closing discard what is unsent and reset the connection, so that the peer cannot take a cut message for a whole one.
     pub fn reset_on_close(&mut self) {
-        // Fails only on a socket that is gone already.
-        let _ = SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
+        each!(self, stream => stream.reset_on_close());
     }
 
     /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
-    /// received; the kernel is asked only where the last read took exactly what there was, which tells nothing about the next.
+    /// received; the kernel is asked only where those leave it open.
     pub fn is_quiet(&self) -> bool {
-        self.inner.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
-            || self
-                .inner
-                .try_io(Interest::READABLE, || {
-                    Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
-                })
-                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        each!(ref self, stream => stream.is_quiet())
     }
 
-    /// Whether there is something to read, the end included. Nothing is taken: the kernel is asked, because a new socket counts
-    /// as ready until a read has found nothing.
+    /// Whether there is something to read, the end included. Nothing is taken.
+    ///
+    /// # Errors
+    /// Those with which the connection has ended.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.inner.poll_read_ready(cx))?;
-            let peek = || Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
-            match self.inner.try_io(Interest::READABLE, peek) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
-            }
-        }
+        each!(ref self, stream => stream.poll_readable(cx))
     }
 
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
     #[inline]
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
-        use std::future::Future;
-        match self.inner.poll_read_ready(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            Poll::Ready(Ok(())) => {
-                // Readable: the flags tell whether it is bytes or the end. `ready` answers at once.
-                let ready = std::pin::pin!(self.inner.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
-                match ready {
-                    Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => Poll::Pending,
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(_) => Poll::Ready(()),
-                }
-            }
-        }
+        each!(ref self, stream => stream.poll_hangup(cx))
     }
 
     /// Moves up to `limit` arrived bytes into an empty `pipe` without copying them (splice(2)); 0 means that the peer will send
@@ -133,24 +185,12 @@ impl TcpStream {
         pipe: &mut Pipe,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.inner.poll_read_ready(cx))?;
-            match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        each!(self, stream => stream.poll_splice_in(cx, pipe, limit))
     }
 
     /// Moves bytes out of `pipe` to the peer.
     pub fn poll_splice_out(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.inner.poll_write_ready(cx))?;
-            match self.inner.try_io(Interest::WRITABLE, || pipe.drain_to(&self.inner)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        each!(self, stream => stream.poll_splice_out(cx, pipe))
     }
 
     /// Address of the peer.
@@ -158,7 +198,7 @@ impl TcpStream {
     /// # Errors
     /// When the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.peer_addr()
+        each!(ref self, stream => stream.peer_addr())
     }
 
     /// Address of this end.
@@ -166,7 +206,7 @@ impl TcpStream {
     /// # Errors
     /// When the socket is no longer connected.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        each!(ref self, stream => stream.local_addr())
     }
 }
 
@@ -176,13 +216,16 @@ impl AsyncRead for TcpStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let room = buf.initialize_unfilled();
+        let n = ready!(self.poll_recv(cx, room))?.len();
+        buf.advance(n);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TcpStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.poll_send(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -190,7 +233,7 @@ impl AsyncWrite for TcpStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.poll_send_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -201,7 +244,7 @@ impl AsyncWrite for TcpStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
     }
 }

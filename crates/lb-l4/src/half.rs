@@ -110,7 +110,7 @@ impl Half {
                 },
                 None => {
                     let mut scratch = io.scratch.borrow_mut();
-                    let input = match from.poll_recv(cx, scratch.bytes_mut()) {
+                    let input = match from.poll_take(cx, &mut scratch, usize::MAX) {
                         Poll::Ready(input) => input?,
                         Poll::Pending => return Ok(()),
                     };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use lb_io::TcpStream;
+use lb_io::buffer::Scratch;
 use lb_io::pipe::Pipe;
 
 use crate::stream::TlsStream;
@@ -22,6 +23,25 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Takes what has arrived, at most `most` bytes, and shows where it lies; empty means that the peer will send no more, and that
+    /// nothing is missing.
+    #[inline]
+    pub fn poll_take<'s>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'s mut Scratch,
+        most: usize,
+    ) -> Poll<io::Result<&'s [u8]>> {
+        match self {
+            Self::Plain(stream) => stream.poll_take(cx, scratch, most),
+            Self::Tls(stream) => {
+                let buffer = scratch.bytes_mut();
+                let most = buffer.len().min(most);
+                stream.poll_recv(cx, buffer.get_mut(..most).unwrap_or_default())
+            }
+        }
+    }
+
     /// Receives into `buffer`; empty means that the peer will send no more, and that nothing is missing.
     #[inline]
     pub fn poll_recv<'b>(

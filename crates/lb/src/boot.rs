@@ -50,6 +50,15 @@ pub(crate) fn worker_count(config: &Config) -> usize {
     config.runtime.workers.map_or_else(lb_io::default_workers, std::num::NonZeroUsize::get)
 }
 
+/// What the configuration says of the driver.
+pub(crate) fn io_choice(config: &Config) -> lb_io::IoChoice {
+    match config.runtime.io_backend {
+        lb_config::IoBackend::Auto => lb_io::IoChoice::Auto,
+        lb_config::IoBackend::IoUring => lb_io::IoChoice::IoUring,
+        lb_config::IoBackend::Epoll => lb_io::IoChoice::Epoll,
+    }
+}
+
 /// Lets the process open as many descriptors as it may. The default soft limit is made for programs that use select(2).
 pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};

@@ -91,7 +91,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     logs::install_panic_hook(Arc::clone(&metrics));
     boot::raise_descriptor_limit();
     tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
-    let runtime = Runtime::new();
+    let runtime = Runtime::new(boot::io_choice(&config), workers)?;
     let pool = &config.pool;
     tracing::info!(per_peer_max = pool.per_peer_max, total_max = pool.total_max, "TCP backend pool ready");
     let resolver = Rc::new(names::resolver(&config.dns)?);

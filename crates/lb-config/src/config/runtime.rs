@@ -10,6 +10,8 @@ use crate::words::words;
 pub struct Runtime {
     /// Worker threads. None = one for each core that the process may use.
     pub workers: Option<NonZeroUsize>,
+    /// What moves the bytes of TCP connections.
+    pub io_backend: IoBackend,
     /// How long running work may take to finish in a drain.
     pub drain_timeout: Duration,
     /// How long `/readyz` says 503 before the listeners stop accepting.
@@ -62,6 +64,18 @@ pub struct Xdp {
     pub mode: XdpMode,
     /// New flows a second on one core. 0 = no cap.
     pub new_flow_cap_per_sec_per_cpu: u32,
+}
+
+words! {
+    /// What moves the bytes of TCP connections.
+    IoBackend {
+        /// io_uring where the machine has all that is needed, otherwise epoll.
+        Auto = "auto",
+        /// io_uring or nothing.
+        IoUring = "io_uring",
+        /// epoll.
+        Epoll = "epoll",
+    }
 }
 
 words! {

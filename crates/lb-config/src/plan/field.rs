@@ -64,6 +64,7 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("workers", "runtime.workers", runtime.workers),
+    restart!("io_backend", "runtime.io_backend", runtime.io_backend),
     live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout),
     live!("readiness_settle_ms", "runtime.readiness_settle_ms", runtime.readiness_settle),
     live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter),

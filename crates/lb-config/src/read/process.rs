@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Report;
 use crate::config::{
-    AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Runtime, Security,
+    AccessLog, Admin, Dns, IoBackend, MetricsBind, Observability, Passthrough, Pool, Runtime, Security,
     UnderscorePolicy, Watchdog, Xdp, XdpMode,
 };
 use crate::document::View;
@@ -20,6 +20,7 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
     let watchdog = view.block("watchdog");
     Some(Runtime {
         workers: view.optional_integer("workers").and_then(|n| NonZeroUsize::new(n.try_into().ok()?)),
+        io_backend: IoBackend::from_word(view.word("io_backend")?)?,
         drain_timeout,
         readiness_settle: view.millis("readiness_settle_ms"),
         drain_jitter,

@@ -2,7 +2,7 @@
 
 use super::key::{BYTES, MS, S, U64};
 use super::{Block, Key, On, Text};
-use crate::config::{UnderscorePolicy, XdpMode};
+use crate::config::{IoBackend, UnderscorePolicy, XdpMode};
 
 pub(super) static RUNTIME: Block = Block {
     path: "runtime",
@@ -12,6 +12,10 @@ pub(super) static RUNTIME: Block = Block {
         Key::integer("workers", 1, 1024, "threads")
             .or_else("the cores that the process may use")
             .restart("Worker threads. Each has its own sockets, backend connections and buffers."),
+        Key::word("io_backend", IoBackend::WORDS).or_word("auto").restart(
+            "What moves the bytes of TCP connections. `auto` takes io_uring where all that it needs works, and otherwise epoll, with a \
+             line in the log that says what was missing; with `io_uring` the process does not start then.",
+        ),
         Key::integer("drain_timeout_ms", 100, 300_000, MS)
             .or(10_000)
             .live("How long running work may take to finish in a drain."),

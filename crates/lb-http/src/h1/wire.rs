@@ -228,9 +228,7 @@ impl Wire {
         scratch: &'b mut Scratch,
         room: usize,
     ) -> Poll<io::Result<&'b [u8]>> {
-        let buffer = scratch.bytes_mut();
-        let most = buffer.len().min(room);
-        let input = ready!(self.stream.poll_recv(cx, buffer.get_mut(..most).unwrap_or_default()))?;
+        let input = ready!(self.stream.poll_take(cx, scratch, room))?;
         self.traffic.received =
             self.traffic.received.saturating_add(u64::try_from(input.len()).unwrap_or(u64::MAX));
         Poll::Ready(Ok(input))

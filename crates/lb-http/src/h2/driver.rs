@@ -121,7 +121,7 @@ impl Wire {
     ) -> Poll<Result<(), Ended>> {
         let early = std::mem::take(&mut self.early);
         let mut input = if early.is_empty() {
-            match ready!(self.stream.poll_recv(cx, scratch.bytes_mut())) {
+            match ready!(self.stream.poll_take(cx, scratch, usize::MAX)) {
                 Ok([]) | Err(_) => return Poll::Ready(Err(Ended::Closed)),
                 Ok(input) => input,
             }
@@ -157,9 +157,9 @@ impl Wire {
     /// Reads and throws away; ready at the end, or when more comes than can have been on its way.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let io = Rc::clone(&self.io);
-        let mut scratch = io.scratch.borrow_mut();
+        let scratch = &mut *io.scratch.borrow_mut();
         loop {
-            match ready!(self.stream.poll_recv(cx, scratch.bytes_mut())) {
+            match ready!(self.stream.poll_take(cx, scratch, usize::MAX)) {
                 Ok([]) | Err(_) => return Poll::Ready(()),
                 Ok(input) => self.discarded = self.discarded.saturating_add(input.len()),
             }

@@ -1,0 +1,158 @@
+//! A connected socket on tokio's epoll loop.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+use crate::pipe::Pipe;
+
+/// A stream whose bytes are moved by calls when epoll(7) says that they can be. [`crate::TcpStream`] says what its methods promise.
+#[derive(Debug)]
+pub(crate) struct EpollStream {
+    inner: tokio::net::TcpStream,
+}
+
+impl EpollStream {
+    pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
+        Self { inner }
+    }
+
+    /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
+    /// does not fill the buffer has drained the socket, and the next call knows so without asking the kernel.
+    #[inline]
+    pub(crate) fn poll_recv<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &'b mut [u8],
+    ) -> Poll<io::Result<&'b [u8]>> {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
+        let n = read.filled().len();
+        Poll::Ready(Ok(buffer.get(..n).unwrap_or(&[])))
+    }
+
+    /// Writes some of `bytes`.
+    #[inline]
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    /// Writes some of several slices in one call to the kernel.
+    #[inline]
+    pub(crate) fn poll_send_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    /// Tells the peer that no more bytes follow; its own may still come.
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        SockRef::from(&self.inner).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Makes closing discard what is unsent and reset the connection, so that the peer cannot take a cut message for a whole one.
+    pub(crate) fn reset_on_close(&mut self) {
+        // Fails only on a socket that is gone already.
+        let _ = SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
+    /// received; the kernel is asked only where the last read took exactly what there was, which tells nothing about the next.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.inner.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+            || self
+                .inner
+                .try_io(Interest::READABLE, || {
+                    Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
+                })
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether there is something to read, the end included. Nothing is taken: the kernel is asked, because a new socket counts
+    /// as ready until a read has found nothing.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.inner.poll_read_ready(cx))?;
+            let peek = || Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
+            match self.inner.try_io(Interest::READABLE, peek) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result.map(|_| ())),
+            }
+        }
+    }
+
+    /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
+    #[inline]
+    pub(crate) fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        use std::future::Future;
+        match self.inner.poll_read_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) => {
+                // Readable: the flags tell whether it is bytes or the end. `ready` answers at once.
+                let ready = std::pin::pin!(self.inner.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
+                match ready {
+                    Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => Poll::Pending,
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(_) => Poll::Ready(()),
+                }
+            }
+        }
+    }
+
+    /// Moves up to `limit` arrived bytes into an empty `pipe` without copying them (splice(2)); 0 means that the peer will send
+    /// no more.
+    pub(crate) fn poll_splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.inner.poll_read_ready(cx))?;
+            match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Moves bytes out of `pipe` to the peer.
+    pub(crate) fn poll_splice_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.inner.poll_write_ready(cx))?;
+            match self.inner.try_io(Interest::WRITABLE, || pipe.drain_to(&self.inner)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Address of the peer.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.peer_addr()
+    }
+
+    /// Address of this end.
+    ///
+    /// # Errors
+    /// When the socket is no longer connected.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}

@@ -1,0 +1,187 @@
+//! The buffers that the kernel receives into.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Bytes of one buffer. What is longer comes in several, or by a direct read once a flow is known to be bulk.
+pub(crate) const BUFFER_SIZE: usize = 4096;
+
+/// Buffers of a worker; a power of two. One turn of the loop can receive so many messages before the rest waits for the next.
+pub(crate) const BUFFER_COUNT: u16 = 1024;
+
+/// The group under which the kernel knows them.
+pub(crate) const GROUP: u16 = 0;
+
+/// Memory of its own pages.
+struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+#[expect(unsafe_code, reason = "memory that the kernel writes into")]
+impl Region {
+    fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping touches no memory that exists.
+        // JUSTIFICATION: the ring of buffers must lie on pages of its own, and memory is only to be had where it is used.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+        }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, len })
+    }
+}
+
+#[expect(unsafe_code, reason = "memory that the kernel writes into")]
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and nothing refers to it any more: leases keep the owner of the region alive.
+        // JUSTIFICATION: gives back what `new` has taken.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Buffers lent to the kernel, and by it, full, to streams.
+pub(crate) struct Buffers {
+    ring: Region,
+    bytes: Region,
+    tail: Cell<u16>,
+    /// Buffers that the kernel may fill.
+    free: Cell<u16>,
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").field("free", &self.free).finish_non_exhaustive()
+    }
+}
+
+impl Buffers {
+    /// Fresh buffers, all of them free. The kernel must be told of them: see [`Self::address`].
+    pub(crate) fn new() -> io::Result<Rc<Self>> {
+        let count = usize::from(BUFFER_COUNT);
+        let ring = Region::new(count.saturating_mul(size_of::<BufRingEntry>()))?;
+        let bytes = Region::new(count.saturating_mul(BUFFER_SIZE))?;
+        let buffers = Self { ring, bytes, tail: Cell::new(0), free: Cell::new(0) };
+        for id in 0..BUFFER_COUNT {
+            buffers.put(id);
+        }
+        Ok(Rc::new(buffers))
+    }
+
+    /// Where the ring of buffers lies.
+    pub(crate) fn address(&self) -> u64 {
+        self.ring.start.as_ptr().addr() as u64
+    }
+
+    /// Buffers that the kernel may fill.
+    pub(crate) fn free(&self) -> u16 {
+        self.free.get()
+    }
+
+    /// What the kernel has put into buffer `id`. Called once for each completion that names a buffer.
+    pub(crate) fn lease(self: &Rc<Self>, id: u16, len: usize) -> Lease {
+        self.free.set(self.free.get().saturating_sub(1));
+        Lease { buffers: Rc::clone(self), id, start: 0, end: len.min(BUFFER_SIZE) }
+    }
+
+    /// Lends buffer `id` to the kernel.
+    #[expect(unsafe_code, reason = "the ring of buffers is memory shared with the kernel")]
+    fn put(&self, id: u16) {
+        let tail = self.tail.get();
+        let slot = usize::from(tail & (BUFFER_COUNT - 1));
+        let offset = usize::from(id % BUFFER_COUNT).saturating_mul(BUFFER_SIZE);
+        // SAFETY: `slot` is below the number of entries, and `offset` within the bytes, both mapped for as long as `self` lives. The
+        // kernel reads entries below the tail only, and the tail is moved, with release, after the entry is whole.
+        // JUSTIFICATION: a provided-buffer ring is the only way to receive without naming a buffer in advance.
+        unsafe {
+            let ring = self.ring.start.as_ptr().cast::<BufRingEntry>();
+            let entry = ring.add(slot);
+            (*entry).set_addr(self.bytes.start.as_ptr().add(offset).addr() as u64);
+            (*entry).set_len(BUFFER_SIZE as u32);
+            (*entry).set_bid(id);
+            let shared = BufRingEntry::tail(ring).cast::<AtomicU16>();
+            (*shared).store(tail.wrapping_add(1), Ordering::Release);
+        }
+        self.tail.set(tail.wrapping_add(1));
+        self.free.set(self.free.get().saturating_add(1));
+    }
+}
+
+/// Received bytes in the kernel's buffer. The buffer goes back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    buffers: Rc<Buffers>,
+    id: u16,
+    start: usize,
+    end: usize,
+}
+
+impl Lease {
+    /// The bytes.
+    #[inline]
+    #[expect(unsafe_code, reason = "the bytes lie where the kernel has put them")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let offset =
+            usize::from(self.id % BUFFER_COUNT).saturating_mul(BUFFER_SIZE).saturating_add(self.start);
+        // SAFETY: `start <= end <= BUFFER_SIZE`, so that this lies within the mapping, which `self.buffers` keeps. The pages were
+        // zero before the kernel wrote them. The kernel writes to a buffer only while it is lent to it: a lease exists from the
+        // completion that names the buffer until `drop` lends it again, and there is one for each completion.
+        // JUSTIFICATION: reading in place saves a copy of every byte received.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.buffers.bytes.start.as_ptr().add(offset),
+                self.end.saturating_sub(self.start),
+            )
+        }
+    }
+
+    /// Bytes left.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Drops the first `n` bytes.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.start = self.start.saturating_add(n).min(self.end);
+    }
+}
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        self.buffers.put(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_lent_again_when_its_bytes_are_done_with() {
+        let buffers = Buffers::new().unwrap();
+        assert_eq!(buffers.free(), BUFFER_COUNT);
+        let mut lease = buffers.lease(BUFFER_COUNT - 1, 10);
+        assert_eq!((buffers.free(), lease.bytes().len()), (BUFFER_COUNT - 1, 10));
+        lease.advance(4);
+        assert_eq!(lease.len(), 6);
+        lease.advance(100);
+        assert!(lease.bytes().is_empty());
+        drop(lease);
+        assert_eq!((buffers.free(), buffers.tail.get()), (BUFFER_COUNT, BUFFER_COUNT + 1));
+    }
+
+    #[test]
+    fn no_length_reaches_beyond_a_buffer() {
+        let buffers = Buffers::new().unwrap();
+        assert_eq!(buffers.lease(3, usize::MAX).bytes().len(), BUFFER_SIZE);
+    }
+}

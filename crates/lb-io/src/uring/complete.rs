@@ -1,0 +1,113 @@
+//! What completions do to those who wait for them.
+
+use super::ring::{Completion, Kind};
+use super::slot::{End, Slot};
+use super::state::State;
+
+/// Connections that are taken before they are asked for.
+const MAX_ACCEPTED: usize = 256;
+
+impl State {
+    /// Takes in what has become of one operation.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        let key = completion.token.key;
+        match completion.token.kind {
+            Kind::Accept => self.accepted(key, completion),
+            Kind::Connect => self.connected(key, &completion),
+            Kind::Receive => self.received(key, &completion),
+            Kind::Send => self.landed(key, &completion),
+            Kind::Readable | Kind::Writable | Kind::Hangup => self.ready(key, &completion),
+            Kind::Cancel => {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.cancelled();
+                }
+            }
+        }
+        self.free(key);
+    }
+
+    fn received(&mut self, key: usize, completion: &Completion) {
+        let n = completion.result.unwrap_or(0);
+        let lease = completion.buffer.map(|id| self.ring.buffers().lease(id, n));
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        socket.pending.receive = completion.more;
+        let is_cut = socket.closing.is_some() || socket.end.is_some();
+        match completion.result {
+            Ok(0) => socket.end = Some(End::Closed),
+            Ok(_) => {
+                if let Some(lease) = lease.filter(|_| !is_cut) {
+                    socket.inbox.push(lease);
+                }
+                socket.may_have_more = !completion.more && completion.not_empty;
+            }
+            // Taken back, so that somebody else can read.
+            Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => socket.may_have_more = true,
+            Err(libc::ENOBUFS) => {
+                self.starved.push(key);
+                return;
+            }
+            Err(code) => socket.end = socket.end.or(Some(End::Error(code))),
+        }
+        self.wakers.extend(socket.reader.take());
+    }
+
+    fn landed(&mut self, key: usize, completion: &Completion) {
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        let Some(mut bytes) = socket.flight.take().and_then(|flight| flight.land(completion)) else { return };
+        match completion.result {
+            Ok(n) if n >= bytes.len() => bytes.clear(),
+            Ok(n) if n > 0 => {
+                drop(bytes.drain(..n));
+                bytes.append(&mut socket.queued);
+                std::mem::swap(&mut bytes, &mut socket.queued);
+            }
+            Ok(_) => socket.broken = Some(libc::EPIPE),
+            Err(code) => socket.broken = Some(code),
+        }
+        let buffer = (socket.broken.is_none()).then_some(bytes);
+        self.sent(key, buffer);
+    }
+
+    fn ready(&mut self, key: usize, completion: &Completion) {
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        match completion.token.kind {
+            Kind::Writable => {
+                socket.pending.writable = false;
+                self.wakers.extend(socket.writer.take());
+            }
+            Kind::Hangup => {
+                socket.pending.hangup = false;
+                // What a read would say comes when somebody reads; until then this is known.
+                if completion.result.is_ok() {
+                    socket.has_hung_up = true;
+                }
+                self.wakers.extend(socket.reader.take());
+            }
+            _ => {
+                socket.pending.readable = false;
+                self.wakers.extend(socket.reader.take());
+            }
+        }
+    }
+
+    fn accepted(&mut self, key: usize, completion: Completion) {
+        let Some(Slot::Listening(listening)) = self.slots.get_mut(key) else { return };
+        listening.is_accepting = completion.more;
+        match (completion.accepted, completion.result) {
+            (Some(descriptor), _) => listening.accepted.push_back(Ok(descriptor)),
+            (None, Err(libc::ECANCELED)) => {}
+            (None, result) => listening.accepted.push_back(Err(result.err().unwrap_or(libc::EIO))),
+        }
+        self.wakers.extend(listening.waker.take());
+        if listening.is_accepting && listening.cancels == 0 && listening.accepted.len() >= MAX_ACCEPTED {
+            self.cancel(completion.token);
+        }
+    }
+
+    fn connected(&mut self, key: usize, completion: &Completion) {
+        let Some(Slot::Connecting(connecting)) = self.slots.get_mut(key) else { return };
+        drop(connecting.flight.take().and_then(|flight| flight.land(completion)));
+        connecting.result = Some(completion.result.map(|_| ()));
+        self.wakers.extend(connecting.waker.take());
+    }
+}

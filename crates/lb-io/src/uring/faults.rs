@@ -1,0 +1,76 @@
+//! Failures on purpose, for tests: the n-th operation that is submitted, or the n-th that completes, fails.
+
+use super::ring::{Completion, Kind, Token};
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The n-th operation, from 0, never reaches the kernel.
+    Submission(usize),
+    /// The n-th completion, from 0, says that its operation failed.
+    Completion(usize),
+}
+
+/// Counts operations and makes one of them fail. Cancellations are neither counted nor failed: the kernel does not refuse them.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    plan: Option<(Fault, i32)>,
+    seen: usize,
+    refused: Vec<Completion>,
+}
+
+impl Faults {
+    /// Has `fault` happen once, with the error `code`, counted from now.
+    pub(crate) fn arm(&mut self, fault: Fault, code: i32) {
+        self.plan = Some((fault, code));
+        self.seen = 0;
+    }
+
+    /// Whether what was armed has happened.
+    pub(crate) fn has_happened(&self) -> bool {
+        self.plan.is_none()
+    }
+
+    /// Whether this operation is the one that must not reach the kernel.
+    pub(super) fn refuses(&mut self, token: Token) -> bool {
+        let Some((Fault::Submission(n), code)) = self.plan else { return false };
+        if token.kind == Kind::Cancel {
+            return false;
+        }
+        let is_it = self.seen == n;
+        self.seen = self.seen.saturating_add(1);
+        if is_it {
+            self.plan = None;
+            self.refused.push(Completion {
+                token,
+                result: Err(code),
+                accepted: None,
+                buffer: None,
+                more: false,
+                not_empty: false,
+            });
+        }
+        is_it
+    }
+
+    /// Whether a refused operation waits to be completed.
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Changes what was reaped.
+    pub(super) fn reaped(&mut self, completed: &mut Vec<Completion>) {
+        completed.append(&mut self.refused);
+        let Some((Fault::Completion(n), code)) = self.plan else { return };
+        for completion in completed.iter_mut().filter(|completion| completion.token.kind != Kind::Cancel) {
+            if self.seen == n {
+                self.plan = None;
+                completion.result = Err(code);
+                completion.accepted = None;
+                self.seen = self.seen.saturating_add(1);
+                return;
+            }
+            self.seen = self.seen.saturating_add(1);
+        }
+    }
+}

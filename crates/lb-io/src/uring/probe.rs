@@ -1,0 +1,116 @@
+//! Whether this machine has what the driver needs: found out by doing it, because versions say little about kernels with patches, and
+//! nothing about what is forbidden.
+
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::ring::{Completion, Failed, Kind, Prepared, Ring, Token, failed};
+
+/// How long an operation of the probe may take.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// Rings for `workers` workers, if one like them can do all that will be asked of it.
+pub(crate) fn prepare(workers: usize) -> Result<Vec<Prepared>, Failed> {
+    let multishot = match probe(true) {
+        Ok(()) => true,
+        // Before Linux 6.17 no bound can be given; then each receive brings one message.
+        Err(failed) if failed.step == RECEIVE => {
+            probe(false)?;
+            false
+        }
+        Err(failed) => return Err(failed),
+    };
+    (0..workers).map(|_| Prepared::new(multishot)).collect()
+}
+
+const RECEIVE: &str = "receiving into provided buffers";
+
+/// Accepts, connects, sends, receives, polls and cancels once, on a thread that ends with its ring.
+fn probe(multishot: bool) -> Result<(), Failed> {
+    let run = move || -> Result<(), Failed> {
+        let mut ring = Ring::start(Prepared::new(multishot)?)?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed("a listening socket"))?;
+        let token = |kind| Token { kind, key: 0 };
+        let mut completions = Completions::default();
+        let address = listener.local_addr().map_err(failed("a listening socket"))?;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM.nonblocking(), None)
+            .map_err(failed("a socket"))?;
+        ring.accept(listener.as_fd(), token(Kind::Accept));
+        let flight = ring.connect(socket.as_fd(), Box::new(address.into()), token(Kind::Connect));
+        let (mut accepted, mut connected) = (None, None);
+        while accepted.is_none() || connected.is_none() {
+            let completion = completions.next(&mut ring, "accepting and connecting")?;
+            match completion.token.kind {
+                Kind::Accept => accepted = Some(completion),
+                _ => connected = Some(completion),
+            }
+        }
+        let (Some(accepted), Some(connected)) = (accepted, connected) else { return Ok(()) };
+        check(&connected, "connecting")?;
+        drop(flight.land(&connected));
+        check(&accepted, "multishot accept")?;
+        let Some(peer) = accepted.accepted.filter(|_| accepted.more) else {
+            return Err(failed("multishot accept")(io::ErrorKind::Unsupported.into()));
+        };
+        ring.receive(peer.as_fd(), token(Kind::Receive));
+        let flight = ring.send(socket.as_fd(), vec![b'a'; 4], token(Kind::Send));
+        let (mut sent, mut received) = (None, None);
+        while sent.is_none() || received.is_none() {
+            let completion = completions.next(&mut ring, RECEIVE)?;
+            match completion.token.kind {
+                Kind::Receive => {
+                    check(&completion, RECEIVE)?;
+                    received = Some(completion);
+                }
+                _ => sent = Some(completion),
+            }
+        }
+        let (Some(sent), Some(received)) = (sent, received) else { return Ok(()) };
+        check(&sent, "sending")?;
+        drop(flight.land(&sent));
+        let bytes = received.buffer.map(|id| ring.buffers().lease(id, received.result.unwrap_or(0)));
+        if bytes.is_none_or(|bytes| bytes.bytes() != b"aaaa") || received.more != multishot {
+            return Err(failed(RECEIVE)(io::ErrorKind::InvalidData.into()));
+        }
+        if multishot {
+            ring.cancel(token(Kind::Receive));
+            let ends =
+                [completions.next(&mut ring, "cancelling")?, completions.next(&mut ring, "cancelling")?];
+            let is_over = ends.iter().any(|end| end.token.kind == Kind::Receive && !end.more);
+            let is_cancelled = ends.iter().any(|end| end.token.kind == Kind::Cancel && end.result.is_ok());
+            if !is_over || !is_cancelled {
+                return Err(failed("cancelling")(io::ErrorKind::InvalidData.into()));
+            }
+        }
+        ring.poll(peer.as_fd(), libc::POLLIN, token(Kind::Readable));
+        let mut socket = TcpStream::from(socket);
+        socket.write_all(b"b").map_err(failed("a socket"))?;
+        check(&completions.next(&mut ring, "polling")?, "polling")
+    };
+    // The ring belongs to the thread that starts it.
+    std::thread::scope(|scope| scope.spawn(run).join())
+        .unwrap_or_else(|_| Err(failed("the probe itself")(io::ErrorKind::Other.into())))
+}
+
+/// Completions one by one.
+#[derive(Default)]
+struct Completions(Vec<Completion>);
+
+impl Completions {
+    fn next(&mut self, ring: &mut Ring, step: &'static str) -> Result<Completion, Failed> {
+        if self.0.is_empty() {
+            ring.enter(Some(WITHIN)).map_err(failed(step))?;
+            ring.reap(&mut self.0);
+        }
+        if self.0.is_empty() {
+            return Err(failed(step)(io::ErrorKind::TimedOut.into()));
+        }
+        Ok(self.0.remove(0))
+    }
+}
+
+fn check(completion: &Completion, step: &'static str) -> Result<(), Failed> {
+    completion.result.map(|_| ()).map_err(|code| failed(step)(io::Error::from_raw_os_error(code)))
+}

@@ -1,0 +1,223 @@
+//! Receiving: the kernel puts what arrives into its own buffers, where it is read; a flow that turns out to be bulk is read directly.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll};
+
+use rustix::net::{RecvFlags, recv};
+
+use super::ring::{Kind, Ring, Token};
+use super::send::gone;
+use super::slot::{End, Slot, Socket, register};
+use super::state::State;
+use crate::buffer::Scratch;
+use crate::pipe::Pipe;
+
+/// Unread bytes from which on nothing more is asked for.
+const AHEAD: usize = super::ring::RECEIVE_AHEAD as usize;
+
+/// Bytes that lie in the kernel, perhaps, and no operation will bring.
+fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    match recv(&socket.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
+        Ok((_, n)) => {
+            socket.may_have_more = n == buffer.len();
+            if n == 0 {
+                socket.end = Some(End::Closed);
+            }
+            Some(Ok(n))
+        }
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+            socket.may_have_more = false;
+            None
+        }
+        Err(error) => {
+            socket.end = Some(End::Error(error.raw_os_error()));
+            Some(Err(error.into()))
+        }
+    }
+}
+
+/// Has the kernel receive what comes next.
+fn ask(socket: &mut Socket, ring: &mut Ring, key: usize) {
+    if !socket.pending.receive {
+        socket.pending.receive = true;
+        ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
+    }
+}
+
+fn ended(end: End) -> io::Result<()> {
+    match end {
+        End::Closed => Ok(()),
+        End::Error(code) => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+impl State {
+    /// What has arrived, at most `most` bytes, where it lies or in `scratch`; empty at the end.
+    #[inline]
+    pub(super) fn poll_take<'s>(
+        &mut self,
+        key: usize,
+        cx: &Context<'_>,
+        scratch: &'s mut Scratch,
+        most: usize,
+    ) -> Poll<io::Result<&'s [u8]>> {
+        let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
+        if !socket.inbox.is_empty() {
+            return Poll::Ready(Ok(socket.inbox.take(scratch, most)));
+        }
+        if let Some(end) = socket.end {
+            return Poll::Ready(ended(end).map(|()| &[][..]));
+        }
+        if socket.may_have_more && !socket.pending.receive {
+            let bytes = scratch.bytes_mut();
+            let most = bytes.len().min(most);
+            let result = receive_now(socket, bytes.get_mut(..most).unwrap_or_default());
+            if let Some(result) = result {
+                return Poll::Ready(result.map(|n| scratch.bytes_mut().get(..n).unwrap_or_default()));
+            }
+        }
+        ask(socket, ring, key);
+        register(&mut socket.reader, cx);
+        Poll::Pending
+    }
+
+    /// Copies what has arrived into `buffer`; 0 at the end.
+    pub(super) fn poll_copy(
+        &mut self,
+        key: usize,
+        cx: &Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
+        let held = socket.inbox.copy(buffer);
+        if held > 0 {
+            // What is already here and what the kernel has beyond it make one read.
+            let rest = buffer.get_mut(held..).filter(|rest| !rest.is_empty());
+            let more = match rest {
+                Some(rest) if socket.may_have_more && !socket.pending.receive => receive_now(socket, rest),
+                _ => None,
+            };
+            let more = more.and_then(Result::ok).unwrap_or(0);
+            return Poll::Ready(Ok(held.saturating_add(more)));
+        }
+        if let Some(end) = socket.end {
+            return Poll::Ready(ended(end).map(|()| 0));
+        }
+        if socket.may_have_more
+            && !socket.pending.receive
+            && let Some(result) = receive_now(socket, buffer)
+        {
+            return Poll::Ready(result);
+        }
+        ask(socket, ring, key);
+        register(&mut socket.reader, cx);
+        Poll::Pending
+    }
+
+    /// Ready when there is something to read, the end included.
+    pub(super) fn poll_readable(&mut self, key: usize, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
+        if !socket.inbox.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(end) = socket.end {
+            return Poll::Ready(ended(end));
+        }
+        ask(socket, ring, key);
+        register(&mut socket.reader, cx);
+        Poll::Pending
+    }
+
+    /// Whether nothing has arrived, not the end either, as far as is known; from now on it is known without a call.
+    pub(super) fn is_quiet(&mut self, key: usize) -> bool {
+        let Some((socket, ring)) = self.socket(key) else { return false };
+        if !socket.inbox.is_empty() || socket.end.is_some() || socket.broken.is_some() || socket.has_hung_up {
+            return false;
+        }
+        if !socket.pending.receive {
+            let peeked = recv(&socket.descriptor, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            if !matches!(peeked, Err(rustix::io::Errno::AGAIN)) {
+                return false;
+            }
+            ask(socket, ring, key);
+        }
+        true
+    }
+
+    /// Ready when the peer has closed its side or reset the connection.
+    pub(super) fn poll_hangup(&mut self, key: usize, cx: &Context<'_>) -> Poll<()> {
+        let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(()) };
+        if socket.end.is_some() || socket.has_hung_up {
+            return Poll::Ready(());
+        }
+        if socket.pending.receive {
+            // The end will be among what is received.
+        } else if socket.inbox.len() < AHEAD && !socket.may_have_more {
+            ask(socket, ring, key);
+        } else if !socket.pending.hangup {
+            socket.pending.hangup = true;
+            let token = Token { kind: Kind::Hangup, key };
+            ring.poll(socket.descriptor.as_fd(), libc::POLLRDHUP, token);
+        }
+        register(&mut socket.reader, cx);
+        Poll::Pending
+    }
+
+    /// Moves up to `limit` bytes into an empty `pipe`; 0 at the end.
+    pub(super) fn poll_splice_in(
+        &mut self,
+        key: usize,
+        cx: &Context<'_>,
+        pipe: &mut Pipe,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
+        if let Some(bytes) = socket.inbox.peek() {
+            // Came before it was known that the flow is bulk.
+            let most = bytes.len().min(limit);
+            let result = pipe.put(bytes.get(..most).unwrap_or_default());
+            if let Ok(n) = result {
+                socket.inbox.consume(n);
+            }
+            return Poll::Ready(result);
+        }
+        if let Some(end) = socket.end {
+            return Poll::Ready(ended(end).map(|()| 0));
+        }
+        if socket.pending.receive {
+            register(&mut socket.reader, cx);
+            if socket.pending.cancels == 0 {
+                self.cancel(Token { kind: Kind::Receive, key });
+            }
+            return Poll::Pending;
+        }
+        match pipe.fill_from(&socket.descriptor, limit) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                register(&mut socket.reader, cx);
+                if !socket.pending.readable {
+                    socket.pending.readable = true;
+                    let token = Token { kind: Kind::Readable, key };
+                    ring.poll(socket.descriptor.as_fd(), libc::POLLIN | libc::POLLRDHUP, token);
+                }
+                Poll::Pending
+            }
+            Ok(0) => {
+                socket.end = Some(End::Closed);
+                Poll::Ready(Ok(0))
+            }
+            result => {
+                socket.may_have_more = true;
+                Poll::Ready(result)
+            }
+        }
+    }
+
+    /// The stream's address at the other end of the connection, or at this one.
+    pub(super) fn address(&self, key: usize, peer: bool) -> io::Result<std::net::SocketAddr> {
+        let Some(Slot::Socket(socket)) = self.slots.get(key) else { return Err(gone()) };
+        let socket = socket2::SockRef::from(&socket.descriptor);
+        let address = if peer { socket.peer_addr() } else { socket.local_addr() }?;
+        address.as_socket().ok_or_else(gone)
+    }
+}

@@ -1,0 +1,215 @@
+//! The sockets of a worker, and what completions do to them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::buffers::BUFFER_COUNT;
+use super::ring::{Completion, Kind, Ring, Token};
+use super::send::send_now;
+use super::slot::{Listening, Slot, Socket};
+
+/// With fewer free buffers than this, bytes that wait to be read are copied out of theirs.
+const FEW_BUFFERS: u16 = BUFFER_COUNT / 4;
+
+/// Buffers for output kept for reuse.
+const KEEP_BUFFERS: usize = 256;
+
+/// A buffer that has grown beyond this is not kept.
+const KEEP_CAPACITY: usize = 32 * 1024;
+
+/// Sends of one turn from which on they are handed to the kernel together.
+const FEW_SENDS: usize = 2;
+
+/// All that a worker's driver knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) ring: Ring,
+    pub(crate) slots: Slab<Slot>,
+    /// Sockets whose output is to be sent.
+    listed: Vec<usize>,
+    /// Sockets that found no buffer to receive into.
+    pub(super) starved: Vec<usize>,
+    pub(super) lingering: VecDeque<(usize, Instant)>,
+    spare: Vec<Vec<u8>>,
+    completed: Vec<Completion>,
+    pub(super) wakers: Vec<Waker>,
+}
+
+impl State {
+    pub(crate) fn new(ring: Ring) -> Self {
+        Self {
+            ring,
+            slots: Slab::new(),
+            listed: Vec::new(),
+            starved: Vec::new(),
+            lingering: VecDeque::new(),
+            spare: Vec::new(),
+            completed: Vec::new(),
+            wakers: Vec::new(),
+        }
+    }
+
+    /// A socket and the ring, to do something for the one with the other.
+    #[inline]
+    pub(crate) fn socket(&mut self, key: usize) -> Option<(&mut Socket, &mut Ring)> {
+        match self.slots.get_mut(key) {
+            Some(Slot::Socket(socket)) => Some((socket, &mut self.ring)),
+            _ => None,
+        }
+    }
+
+    /// A listening socket and the ring.
+    pub(crate) fn listening(&mut self, key: usize) -> Option<(&mut Listening, &mut Ring)> {
+        match self.slots.get_mut(key) {
+            Some(Slot::Listening(listening)) => Some((listening, &mut self.ring)),
+            _ => None,
+        }
+    }
+
+    /// Takes a connected socket over.
+    pub(crate) fn adopt(&mut self, descriptor: OwnedFd) -> usize {
+        self.slots.insert(Slot::Socket(Socket::new(descriptor)))
+    }
+
+    /// Asks for the output of socket `key` to be sent with the next turn.
+    #[inline]
+    pub(crate) fn list(&mut self, key: usize) {
+        if let Some(Slot::Socket(socket)) = self.slots.get_mut(key)
+            && !socket.is_listed
+        {
+            socket.is_listed = true;
+            self.listed.push(key);
+        }
+    }
+
+    /// One turn: hands to the kernel what was asked for, and takes in what has completed. With `wait`, sleeps for a completion. Those who
+    /// are to be woken are left in `wakers`.
+    pub(crate) fn turn(&mut self, wait: Option<Duration>, wakers: &mut Vec<Waker>) -> io::Result<()> {
+        if self.ring.buffers().free() < FEW_BUFFERS {
+            self.spill();
+        }
+        for key in std::mem::take(&mut self.starved) {
+            if let Some((socket, ring)) = self.socket(key)
+                && socket.closing.is_none()
+                && !socket.pending.receive
+                && socket.reader.is_some()
+            {
+                socket.pending.receive = true;
+                ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
+            }
+        }
+        let mut listed = std::mem::take(&mut self.listed);
+        let directly = listed.len() <= FEW_SENDS;
+        for key in listed.drain(..) {
+            self.transmit(key, directly);
+        }
+        self.listed = listed;
+        // Whoever was woken by a direct send is not left to sleep.
+        let wait = wait.filter(|_| self.wakers.is_empty());
+        let result = self.ring.enter(wait);
+        let mut completed = std::mem::take(&mut self.completed);
+        self.ring.reap(&mut completed);
+        for completion in completed.drain(..) {
+            self.complete(completion);
+        }
+        self.completed = completed;
+        std::mem::swap(wakers, &mut self.wakers);
+        result
+    }
+
+    /// Begins to send what socket `key` has queued. `directly` for few sends at a time: a call each costs no more then than asking for
+    /// them and learning of their end.
+    fn transmit(&mut self, key: usize, directly: bool) {
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        socket.is_listed = false;
+        if socket.flight.is_some() || socket.queued.is_empty() {
+            self.free(key);
+            return;
+        }
+        if directly {
+            let result = send_now(socket, &[]);
+            match result {
+                Ok(n) if n >= socket.queued.len() => {
+                    let mut buffer = std::mem::take(&mut socket.queued);
+                    buffer.clear();
+                    self.sent(key, Some(buffer));
+                    return;
+                }
+                Ok(n) => drop(socket.queued.drain(..n)),
+                Err(code) => {
+                    socket.queued = Vec::new();
+                    socket.broken = Some(code);
+                    self.sent(key, None);
+                    return;
+                }
+            }
+        }
+        self.fly(key);
+    }
+
+    /// Has the kernel send what is queued, however long it takes.
+    pub(crate) fn fly(&mut self, key: usize) {
+        if let Some((socket, ring)) = self.socket(key)
+            && socket.flight.is_none()
+            && !socket.queued.is_empty()
+        {
+            let bytes = std::mem::take(&mut socket.queued);
+            let flight = ring.send(socket.descriptor.as_fd(), bytes, Token { kind: Kind::Send, key });
+            socket.flight = Some(flight);
+        }
+    }
+
+    /// Output of socket `key` has gone, or has failed. `buffer` is empty and can be used again.
+    pub(super) fn sent(&mut self, key: usize, buffer: Option<Vec<u8>>) {
+        if let Some(buffer) = buffer.filter(|buffer| buffer.capacity() <= KEEP_CAPACITY)
+            && self.spare.len() < KEEP_BUFFERS
+        {
+            self.spare.push(buffer);
+        }
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        if socket.broken.is_some() {
+            socket.queued = Vec::new();
+            self.wakers.extend(socket.reader.take());
+        }
+        self.wakers.extend(socket.writer.take());
+        if !socket.queued.is_empty() {
+            self.list(key);
+        } else if socket.shuts {
+            // Fails only on a socket that is gone already.
+            let _ = rustix::net::shutdown(&socket.descriptor, rustix::net::Shutdown::Write);
+            self.free(key);
+        } else {
+            self.free(key);
+        }
+    }
+
+    /// Whether a turn would bring something.
+    pub(crate) fn has_work(&mut self) -> bool {
+        !self.listed.is_empty() || !self.starved.is_empty() || !self.wakers.is_empty() || self.ring.has_work()
+    }
+
+    /// A buffer for the output of socket `key`, if that has none.
+    #[inline]
+    pub(super) fn spare_buffer(&mut self, key: usize) -> Option<Vec<u8>> {
+        match self.slots.get(key) {
+            Some(Slot::Socket(socket)) if socket.queued.capacity() == 0 => self.spare.pop(),
+            _ => None,
+        }
+    }
+
+    /// Gives the kernel's buffers back that hold bytes nobody has read yet.
+    fn spill(&mut self) {
+        for (_, slot) in &mut self.slots {
+            if let Slot::Socket(socket) = slot
+                && socket.inbox.holds_buffers()
+            {
+                socket.inbox.spill();
+            }
+        }
+    }
+}
