@@ -7,6 +7,8 @@
 mod admin;
 #[path = "pools/c_04.rs"]
 mod c_04;
+#[path = "pools/connections.rs"]
+mod connections;
 #[path = "pools/health.rs"]
 mod health;
 #[path = "pools/health_grpc.rs"]
@@ -78,6 +80,8 @@ fn main() {
         admin::wrong_requests_change_nothing,
         admin::a_reload_keeps_what_the_file_does_not_name,
         admin::tcp_connections_outlive_the_removal,
+        connections::http_1_connections_count_while_they_are_open,
+        connections::http_2_connections_count_while_they_are_open,
         membership::a_file_is_followed,
         membership::a_file_that_is_wrong_changes_nothing,
         membership::srv_records_are_followed,

@@ -11,7 +11,8 @@ use lb_core::outlier::{Cause, Ending, Streak};
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
-use crate::gate::Gate;
+use crate::connection::Connection;
+use crate::gate::{Gate, Place};
 use crate::lineage::Lineage;
 use crate::member::Member;
 use crate::shared::{Outlier, SharedPool};
@@ -139,6 +140,13 @@ impl WorkerPool {
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.close();
         }
+    }
+
+    /// Counts a connection to the member at `at` that requests share or follow each other on, for as long as it is open. It is no load:
+    /// what it carries is. `place` is its room.
+    pub fn connected(&self, at: usize, place: Option<Place>) -> Option<Connection> {
+        let (member, _) = self.shared.members.get(at)?;
+        Some(Connection::new(member.tallies(), self.worker, place))
     }
 
     /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
