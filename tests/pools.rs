@@ -31,6 +31,8 @@ mod policies;
 mod retry;
 #[path = "pools/rig.rs"]
 mod rig;
+#[path = "pools/slow_start.rs"]
+mod slow_start;
 #[path = "pools/sticky.rs"]
 mod sticky;
 
@@ -50,6 +52,8 @@ fn main() {
         outlier::a_share_of_failures_ejects,
         outlier::half_of_the_backends_stay_whatever_happens,
         outlier::deadlines_of_clients_eject_nobody,
+        slow_start::who_passes_its_checks_again_gets_little_at_first,
+        slow_start::who_was_ejected_gets_little_at_first,
         sticky::cookie_brings_a_client_back,
         sticky::cookie_of_nobody_is_replaced,
         sticky::instances_with_one_key_agree,
