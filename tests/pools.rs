@@ -89,6 +89,7 @@ fn main() {
         membership::a_file_is_followed,
         membership::a_file_that_is_wrong_changes_nothing,
         membership::srv_records_are_followed,
+        membership::an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp,
         membership::c_03_last_good_records_outlive_the_name,
         membership::c_03_names_lead_neither_here_nor_to_the_keeper,
         membership::counts_survive_a_change_of_the_set,

@@ -1,5 +1,6 @@
 //! Backends that files and name servers name, as these change, vanish and lie.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -190,6 +191,19 @@ pub(crate) fn srv_records_are_followed() {
     let tally = load.stop();
     assert_eq!(*tally.failures.lock().unwrap(), Vec::<String>::new());
     assert_eq!(tally.refused.load(Ordering::Relaxed), 0);
+}
+
+pub(crate) fn an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp() {
+    let rig = srv_rig(|config| config);
+    assert_eq!(rig.dns.tcp_queries(), 0);
+    rig.dns.truncate(NAME);
+    // The datagram holds the first of them alone.
+    rig.dns.set_services(NAME, &[(0, 1, rig.port, "one.app.test"), (0, 1, rig.port, "two.app.test")], 1);
+    wait_for(&rig.gateway, &[&rig.first, &rig.second]);
+    assert!(rig.dns.tcp_queries() > 0);
+    let all: BTreeSet<String> = (0..4).map(|_| ask(&rig.gateway, &[])).collect();
+    assert_eq!(all.len(), 2);
+    assert_eq!(rig.gateway.metric("discovery_failures_total", &[("pool", "p")]), 0.0);
 }
 
 pub(crate) fn c_03_last_good_records_outlive_the_name() {
