@@ -1,7 +1,7 @@
 //! Backends that files and name servers name, as these change, vanish and lie.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use testkit::dns::Dns;
@@ -57,6 +57,10 @@ impl Source {
     }
 }
 
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 fn following(source: &Source, fixed: &[&Backend]) -> Gateway {
     let fixed: Vec<_> = fixed.iter().map(|backend| (backend.address, "")).collect();
     let config = Config::new()
@@ -101,6 +105,8 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
     let gateway = following(&source, &[]);
     let failures = || gateway.metric("discovery_failures_total", &[("pool", "p")]);
     let listed = |more: &str| format!("[{{\"address\": \"{}\", {more}}}]", two.address);
+    let pipe = source.path.with_extension("pipe");
+    make_pipe(&pipe);
     for text in [
         "",
         "[",
@@ -109,6 +115,7 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
         &listed("\"wieght\": 1"),
         &listed("\"weight\": -1"),
         &listed("\"tls\": true, \"tls_ca_path\": \"/nowhere.pem\""),
+        &listed(&format!("\"tls\": true, \"tls_ca_path\": {pipe:?}")),
         &format!("[{}]", "{},".repeat(400_000)),
     ] {
         let before = failures();
@@ -120,8 +127,7 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
     let before = failures();
     std::fs::remove_file(&source.path).unwrap();
     testkit::eventually("it is missed", seconds(10), || failures() > before);
-    let made = std::process::Command::new("mkfifo").arg(&source.path).status().unwrap();
-    assert!(made.success());
+    make_pipe(&source.path);
     let before = failures();
     testkit::eventually("nobody waits for a pipe", seconds(10), || failures() > before + 1.0);
     assert_eq!(ask(&gateway, &[]), "one");

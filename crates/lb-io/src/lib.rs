@@ -7,6 +7,7 @@
 pub mod buffer;
 pub mod connections;
 pub mod deadline;
+mod file;
 pub mod gate;
 pub mod listener;
 pub mod pipe;
@@ -19,6 +20,7 @@ mod worker;
 pub use buffer::{BufferPool, Scratch};
 pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
+pub use file::open_regular;
 pub use runtime::{IoBackend, Runtime, default_workers};
 pub use stream::{TcpStream, connect};
 pub use worker::WorkerIo;

@@ -168,6 +168,12 @@ impl BackendsTls {
         Ok(Self(all))
     }
 
+    /// The same on a thread that nothing else waits for: a list of backends that was found may name any file.
+    pub(crate) async fn load_aside(config: &Config, known: &Self) -> anyhow::Result<Self> {
+        let (config, known) = (config.clone(), known.clone());
+        tokio::task::spawn_blocking(move || Self::load(&config, &known)).await?
+    }
+
     /// Whether no backend is inside TLS.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
