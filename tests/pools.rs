@@ -57,6 +57,7 @@ fn main() {
         sticky::cookie_brings_a_client_back,
         sticky::cookie_of_nobody_is_replaced,
         sticky::instances_with_one_key_agree,
+        sticky::each_file_is_renewed_on_its_own,
         health::a_backend_that_fails_its_checks_gets_nothing_until_it_passes_them,
         health::the_request_is_the_one_that_is_asked_for,
         health::status_body_and_host_must_be_right,

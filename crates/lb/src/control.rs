@@ -208,29 +208,26 @@ impl Control {
             log.reopen();
         }
         let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
-        match StickyKeys::load(&self.snapshot.config, &self.sticky) {
-            Ok(keys) => self.sticky = keys,
-            Err(error) => {
-                renewed.fail = renewed.fail.saturating_add(1);
-                tracing::error!(
-                    reason = format!("{error:#}"),
-                    "sticky key reload failed — keeping previous keys live"
-                );
-            }
+        let (sticky, failures) = self.sticky.renew(&self.snapshot.config);
+        for error in failures {
+            renewed.fail = renewed.fail.saturating_add(1);
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "sticky key reload failed — keeping previous key live"
+            );
         }
-        match BackendsTls::load(&self.snapshot.config, &BackendsTls::default()) {
-            Ok(backends_tls) if !backends_tls.is_empty() || self.sticky.has_files() => {
-                let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
-                self.publish(config, backends, backends_tls);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                renewed.fail = renewed.fail.saturating_add(1);
-                tracing::error!(
-                    reason = format!("{error:#}"),
-                    "TLS cert reload failed — keeping previous files for backends live"
-                );
-            }
+        self.sticky = sticky;
+        let (backends_tls, failures) = self.snapshot.backends_tls.renew(&self.snapshot.config);
+        for error in failures {
+            renewed.fail = renewed.fail.saturating_add(1);
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "TLS cert reload failed — keeping previous files for backends live"
+            );
+        }
+        if !backends_tls.is_empty() || self.sticky.has_files() {
+            let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
+            self.publish(config, backends, backends_tls);
         }
         let Renewed { ok, fail } = renewed;
         tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");
