@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
+use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy};
 use lb_core::outlier::{Cause, Ending, Streak};
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
@@ -264,12 +264,6 @@ impl WorkerPool {
     /// What this worker counts for the pool.
     pub fn shard(&self) -> &PoolShard {
         self.metrics.worker(self.worker)
-    }
-
-    /// Which part of the pool is in use.
-    pub fn standing(&self, now: Instant) -> Standing {
-        self.refresh(now);
-        self.balancer.borrow().standing()
     }
 
     /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Config, HostPort, Listener, PoolId};
+use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
@@ -130,9 +130,9 @@ impl Control {
 
     async fn put_in_force(&mut self, pool: &PoolId, what: Discovered) -> anyhow::Result<()> {
         let mut overlay = self.overlay.clone();
-        let has_source = |listener: &Listener| listener.pool.id == *pool && listener.pool.discovery.is_some();
+        let has_source = self.config.pool(pool).is_some_and(|pool| pool.discovery.is_some());
         // It may have been found before a reload took the source away.
-        if !self.config.listeners.iter().any(has_source) || !overlay.discovered(pool, what) {
+        if !has_source || !overlay.discovered(pool, what) {
             return Ok(());
         }
         self.apply(self.config.clone(), overlay).await?;

@@ -117,8 +117,7 @@ struct Source {
 /// The sources of all pools that are in use, each once.
 fn sources(config: &Config) -> Vec<Source> {
     let sources = config.pools_in_use().into_iter().filter_map(|pool| {
-        let users = config.listeners.iter().filter(|listener| listener.pool.id == pool.id);
-        let protocols = users.map(|listener| listener.protocol).collect();
+        let protocols = config.listeners_of(&pool.id).map(|listener| listener.protocol).collect();
         Some(Source { pool: pool.id.clone(), discovery: pool.discovery.clone()?, protocols })
     });
     sources.collect()
