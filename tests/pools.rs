@@ -7,6 +7,8 @@
 mod admin;
 #[path = "pools/c_04.rs"]
 mod c_04;
+#[path = "pools/connections.rs"]
+mod connections;
 #[path = "pools/health.rs"]
 mod health;
 #[path = "pools/health_grpc.rs"]
@@ -29,6 +31,8 @@ mod policies;
 mod retry;
 #[path = "pools/rig.rs"]
 mod rig;
+#[path = "pools/slow_start.rs"]
+mod slow_start;
 #[path = "pools/sticky.rs"]
 mod sticky;
 
@@ -48,9 +52,12 @@ fn main() {
         outlier::a_share_of_failures_ejects,
         outlier::half_of_the_backends_stay_whatever_happens,
         outlier::deadlines_of_clients_eject_nobody,
+        slow_start::who_passes_its_checks_again_gets_little_at_first,
+        slow_start::who_was_ejected_gets_little_at_first,
         sticky::cookie_brings_a_client_back,
         sticky::cookie_of_nobody_is_replaced,
         sticky::instances_with_one_key_agree,
+        sticky::each_file_is_renewed_on_its_own,
         health::a_backend_that_fails_its_checks_gets_nothing_until_it_passes_them,
         health::the_request_is_the_one_that_is_asked_for,
         health::status_body_and_host_must_be_right,
@@ -78,9 +85,12 @@ fn main() {
         admin::wrong_requests_change_nothing,
         admin::a_reload_keeps_what_the_file_does_not_name,
         admin::tcp_connections_outlive_the_removal,
+        connections::http_1_connections_count_while_they_are_open,
+        connections::http_2_connections_count_while_they_are_open,
         membership::a_file_is_followed,
         membership::a_file_that_is_wrong_changes_nothing,
         membership::srv_records_are_followed,
+        membership::an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp,
         membership::c_03_last_good_records_outlive_the_name,
         membership::c_03_names_lead_neither_here_nor_to_the_keeper,
         membership::counts_survive_a_change_of_the_set,

@@ -1,7 +1,8 @@
-//! A name server on UDP that a test can change while it runs.
+//! A name server on UDP and TCP that a test can change while it runs.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +31,10 @@ pub type Service = (u16, u16, u16, String);
 #[derive(Debug, Default)]
 struct Zone {
     names: Mutex<HashMap<String, Answer>>,
+    /// What does not fit a datagram.
+    long: Mutex<HashSet<String>>,
     queries: AtomicUsize,
+    tcp_queries: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -55,9 +59,20 @@ impl Dns {
             while !shared.stop.load(Ordering::Relaxed) {
                 let Ok((len, from)) = socket.recv_from(&mut packet) else { continue };
                 shared.queries.fetch_add(1, Ordering::SeqCst);
-                if let Some(reply) = reply(&packet[..len], &shared.names.lock().unwrap()) {
+                if let Some(reply) = shared.reply(&packet[..len], Transport::Udp) {
                     socket.send_to(&reply, from).ok();
                 }
+            }
+        });
+        let listener = TcpListener::bind(address).unwrap();
+        let shared = Arc::clone(&zone);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if shared.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || serve_tcp(stream, &shared));
             }
         });
         Dns { address, zone }
@@ -89,6 +104,11 @@ impl Dns {
         self.set_answer(name, Answer::Garbage(bytes.to_vec()));
     }
 
+    /// From now on a datagram holds no more than the first record of a name, and says so: the rest is to be asked for over TCP.
+    pub fn truncate(&self, name: &str) {
+        self.zone.long.lock().unwrap().insert(name.to_ascii_lowercase());
+    }
+
     /// Takes a name away: NXDOMAIN.
     pub fn remove(&self, name: &str) {
         self.zone.names.lock().unwrap().remove(name);
@@ -104,19 +124,61 @@ impl Dns {
         self.set_answer(name, Answer::Silence);
     }
 
-    /// How many queries came.
+    /// How many queries came over UDP.
     pub fn queries(&self) -> usize {
         self.zone.queries.load(Ordering::SeqCst)
+    }
+
+    /// How many queries came over TCP.
+    pub fn tcp_queries(&self) -> usize {
+        self.zone.tcp_queries.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Dns {
     fn drop(&mut self) {
         self.zone.stop.store(true, Ordering::Relaxed);
+        // Ends the accept that waits.
+        TcpStream::connect(self.address).ok();
     }
 }
 
-fn reply(query: &[u8], names: &HashMap<String, Answer>) -> Option<Vec<u8>> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Zone {
+    fn reply(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        reply(query, transport, &self.names.lock().unwrap(), &self.long.lock().unwrap())
+    }
+}
+
+/// Answers the queries of one connection, each behind its length (RFC 1035 §4.2.2).
+fn serve_tcp(mut stream: TcpStream, zone: &Zone) {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut length = [0; 2];
+    while stream.read_exact(&mut length).is_ok() {
+        let mut query = vec![0; u16::from_be_bytes(length) as usize];
+        if stream.read_exact(&mut query).is_err() {
+            return;
+        }
+        zone.tcp_queries.fetch_add(1, Ordering::SeqCst);
+        let Some(reply) = zone.reply(&query, Transport::Tcp) else { continue };
+        let framed = [&(reply.len() as u16).to_be_bytes()[..], &reply].concat();
+        if stream.write_all(&framed).is_err() {
+            return;
+        }
+    }
+}
+
+fn reply(
+    query: &[u8],
+    transport: Transport,
+    names: &HashMap<String, Answer>,
+    long: &HashSet<String>,
+) -> Option<Vec<u8>> {
     let header = query.get(..12)?;
     let mut at = 12;
     let mut labels = Vec::new();
@@ -133,7 +195,8 @@ fn reply(query: &[u8], names: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     let question = query.get(12..at + 4)?;
 
     let mut nonsense = None;
-    let (code, records): (u8, Vec<(u16, Vec<u8>, u32)>) = match names.get(&labels.join(".")) {
+    let name = labels.join(".");
+    let (code, mut records): (u8, Vec<(u16, Vec<u8>, u32)>) = match names.get(&name) {
         None => (3, Vec::new()),
         Some(Answer::ServerFailure) => (2, Vec::new()),
         Some(Answer::Silence) => return None,
@@ -155,10 +218,14 @@ fn reply(query: &[u8], names: &HashMap<String, Answer>) -> Option<Vec<u8>> {
             (0, of_kind.map(|data| (kind, data, *ttl)).collect())
         }
     };
+    let truncated = transport == Transport::Udp && long.contains(&name);
+    if truncated {
+        records.truncate(1);
+    }
     let count = if nonsense.is_some() { u16::MAX } else { records.len() as u16 };
     let mut out = header[..2].to_vec();
-    // A response, authoritative, recursion desired as asked, recursion available.
-    out.extend([0x84 | (header[2] & 0x01), 0x80 | code]);
+    // A response, authoritative, truncated or not, recursion desired as asked, recursion available.
+    out.extend([0x84 | u8::from(truncated) << 1 | (header[2] & 0x01), 0x80 | code]);
     out.extend([0, 1]);
     out.extend(count.to_be_bytes());
     out.extend([0, 0, 0, 0]);

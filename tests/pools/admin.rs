@@ -78,8 +78,9 @@ pub(crate) fn backends_are_shown_as_they_stand() {
         assert_eq!(member["origin"].as_str(), Some("file"));
         assert_eq!((member["weight"].as_u64(), member["priority"].as_u64()), (Some(1), Some(0)));
         assert_eq!(member["health"].as_str(), Some("unchecked"));
-        let quiet = ["requests_in_flight", "connections", "failures_total", "ejections"];
+        let quiet = ["requests_in_flight", "failures_total", "ejections"];
         assert!(quiet.iter().all(|key| member[*key].as_u64() == Some(0)), "{member}");
+        assert_eq!(member["connections"].as_u64(), Some(1), "kept to be used again");
         let flags = ["draining", "ejected", "probation"];
         assert!(flags.iter().all(|key| member[*key].as_bool() == Some(false)), "{member}");
         assert!(member["latency_mean_ms"].as_f64().is_some_and(|mean| mean > 0.0), "{member}");

@@ -1,6 +1,7 @@
 //! Backends that files and name servers name, as these change, vanish and lie.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use testkit::dns::Dns;
@@ -56,6 +57,10 @@ impl Source {
     }
 }
 
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 fn following(source: &Source, fixed: &[&Backend]) -> Gateway {
     let fixed: Vec<_> = fixed.iter().map(|backend| (backend.address, "")).collect();
     let config = Config::new()
@@ -100,6 +105,8 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
     let gateway = following(&source, &[]);
     let failures = || gateway.metric("discovery_failures_total", &[("pool", "p")]);
     let listed = |more: &str| format!("[{{\"address\": \"{}\", {more}}}]", two.address);
+    let pipe = source.path.with_extension("pipe");
+    make_pipe(&pipe);
     for text in [
         "",
         "[",
@@ -108,6 +115,7 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
         &listed("\"wieght\": 1"),
         &listed("\"weight\": -1"),
         &listed("\"tls\": true, \"tls_ca_path\": \"/nowhere.pem\""),
+        &listed(&format!("\"tls\": true, \"tls_ca_path\": {pipe:?}")),
         &format!("[{}]", "{},".repeat(400_000)),
     ] {
         let before = failures();
@@ -119,8 +127,7 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
     let before = failures();
     std::fs::remove_file(&source.path).unwrap();
     testkit::eventually("it is missed", seconds(10), || failures() > before);
-    let made = std::process::Command::new("mkfifo").arg(&source.path).status().unwrap();
-    assert!(made.success());
+    make_pipe(&source.path);
     let before = failures();
     testkit::eventually("nobody waits for a pipe", seconds(10), || failures() > before + 1.0);
     assert_eq!(ask(&gateway, &[]), "one");
@@ -190,6 +197,19 @@ pub(crate) fn srv_records_are_followed() {
     let tally = load.stop();
     assert_eq!(*tally.failures.lock().unwrap(), Vec::<String>::new());
     assert_eq!(tally.refused.load(Ordering::Relaxed), 0);
+}
+
+pub(crate) fn an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp() {
+    let rig = srv_rig(|config| config);
+    assert_eq!(rig.dns.tcp_queries(), 0);
+    rig.dns.truncate(NAME);
+    // The datagram holds the first of them alone.
+    rig.dns.set_services(NAME, &[(0, 1, rig.port, "one.app.test"), (0, 1, rig.port, "two.app.test")], 1);
+    wait_for(&rig.gateway, &[&rig.first, &rig.second]);
+    assert!(rig.dns.tcp_queries() > 0);
+    let all: BTreeSet<String> = (0..4).map(|_| ask(&rig.gateway, &[])).collect();
+    assert_eq!(all.len(), 2);
+    assert_eq!(rig.gateway.metric("discovery_failures_total", &[("pool", "p")]), 0.0);
 }
 
 pub(crate) fn c_03_last_good_records_outlive_the_name() {

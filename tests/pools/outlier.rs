@@ -9,7 +9,7 @@ use testkit::{Backend, Config, Gateway, Listener, seconds};
 use crate::rig::{gateway, listener_to};
 
 /// A backend that answers with a status that the test can change.
-fn changeable(name: &'static str, status: u16) -> (Backend, Arc<AtomicU16>) {
+pub(crate) fn changeable(name: &'static str, status: u16) -> (Backend, Arc<AtomicU16>) {
     let shared = Arc::new(AtomicU16::new(status));
     let answer = Arc::clone(&shared);
     let backend = Backend::start(move |conn: &mut Conn| {
@@ -27,7 +27,7 @@ fn statuses(gateway: &Gateway, number: usize) -> Vec<u16> {
     (0..number).map(|_| client.get("/").unwrap().status).collect()
 }
 
-fn one_worker(config: Config) -> Config {
+pub(crate) fn one_worker(config: Config) -> Config {
     config.runtime("workers", 1)
 }
 

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use testkit::{Backend, Config, Response};
+use testkit::certificates::{Authority, write};
+use testkit::process::SIGUSR1;
+use testkit::{Backend, Config, Gateway, Listener, Response, seconds};
 
-use crate::rig::gateway;
+use crate::rig::{gateway, listener_to};
 
 /// Asks with a cookie, if there is one.
 fn visit(gateway: &testkit::Gateway, cookie: Option<&str>) -> Response {
@@ -87,4 +89,49 @@ pub(crate) fn instances_with_one_key_agree() {
         assert_eq!((again.text(), again.header("set-cookie")), (first.text(), None));
     }
     assert!(pair(&visit(&stranger, Some(&cookie))).is_some(), "it has another key");
+}
+
+pub(crate) fn each_file_is_renewed_on_its_own() {
+    let (a, b, c) = (Backend::standard("a"), Backend::standard("b"), Backend::standard("c"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let (key, other, ca) = (file("seat.key"), file("other.key"), file("ca.pem"));
+    write(&key, [9; 32], 0o600);
+    write(&other, [9; 32], 0o600);
+    write(&ca, Authority::new("site").pem(), 0o644);
+    // Nobody asks the backend inside TLS; what matters is that its file is read.
+    let inside = format!("weight = 0\nprotocol = \"h1\"\ntls = true\ntls_ca_path = {ca:?}");
+    let of_p = listener_to(Listener::h1(), &[(a.address, ""), (b.address, ""), (c.address, &inside)]);
+    let of_q = Listener::h1().key("pool", "q").text(&format!(
+        "[pools.q.sticky]\ncookie = \"seat\"\nkey_path = {other:?}\n\
+         [[pools.q.backends]]\naddress = \"{}\"\nprotocol = \"h1\"\n",
+        a.address
+    ));
+    let config = Config::new().block("pools.p", "policy", "random").runtime("workers", 1);
+    let keyed = sticky(config).block("pools.p.sticky", "key_path", key.display().to_string());
+    let gateway = Gateway::start(keyed.listener(of_p).listener(of_q));
+    let cookie = pair(&visit(&gateway, None)).unwrap();
+    let stays = |cookie: &str| pair(&visit(&gateway, Some(cookie))).is_none();
+    assert!(stays(&cookie));
+    let renew = |passes: usize| {
+        gateway.process.signal(SIGUSR1);
+        testkit::eventually("the pass is over", seconds(10), || {
+            gateway.process.stderr.count("SIGUSR1 cert reload pass complete") == passes
+        });
+    };
+    // What stands beside the new key cannot be used: files of TLS, and the key of another pool.
+    write(&key, [7; 32], 0o600);
+    write(&other, [7; 31], 0o600);
+    write(&ca, "no authority", 0o644);
+    renew(1);
+    testkit::eventually("the new key is in force", seconds(10), || !stays(&cookie));
+    let failed = |what: &str| gateway.process.stderr.matching(what).len();
+    assert_eq!(failed("sticky key reload failed"), 1);
+    assert_eq!(failed("TLS cert reload failed"), 1);
+    let cookie = pair(&visit(&gateway, None)).unwrap();
+    // And the other way round.
+    write(&key, [5; 31], 0o600);
+    renew(2);
+    assert!(stays(&cookie), "the key that was good stays");
+    assert_eq!(failed("sticky key reload failed"), 3);
 }

@@ -76,6 +76,16 @@ impl Config {
         started.map(|listener| &listener.pool).filter(|pool| seen.insert(&pool.id)).collect()
     }
 
+    /// The pool of this id, if a listener has it.
+    pub fn pool(&self, id: &PoolId) -> Option<&Arc<BackendPool>> {
+        self.listeners_of(id).map(|listener| &listener.pool).next()
+    }
+
+    /// The listeners that a pool stands behind, started or not.
+    pub fn listeners_of(&self, id: &PoolId) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().filter(move |listener| listener.pool.id == *id)
+    }
+
     /// The settings that are valid but that this build cannot honour. Both `check` and a start refuse them, because a
     /// setting that is accepted must have an effect.
     pub fn not_built_yet(&self) -> Vec<ConfigError> {

@@ -100,18 +100,6 @@ pub enum Full {
     PendingTimeout,
 }
 
-impl Full {
-    /// The reason for logs and metrics. The set of words is closed.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "max_connections",
-            Self::Requests => "max_requests",
-            Self::Pending => "max_pending",
-            Self::PendingTimeout => "pending_timeout",
-        }
-    }
-}
-
 /// The answer to somebody who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

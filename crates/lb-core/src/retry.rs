@@ -118,18 +118,6 @@ pub enum Why {
     Budget,
 }
 
-impl Why {
-    /// The reason for logs and metrics. The set of words is closed.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Condition => "condition",
-            Self::Unsafe => "unsafe",
-            Self::Budget => "budget",
-        }
-    }
-}
-
 /// Whether a request is tried again, and the place in the budget if so. `answered` says whether any byte of a response, interim ones
 /// included, has reached the client.
 pub fn decide(

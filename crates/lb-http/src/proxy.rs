@@ -25,7 +25,7 @@ use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RejectReason, UpstreamReject};
-use lb_pool::{Place, Waiting};
+use lb_pool::{Connection, Place, Waiting};
 use tokio::time::Instant;
 
 use crate::back::AnyBack;
@@ -147,8 +147,8 @@ enum Stage {
         back: AnyBack,
         reused: bool,
         born: Instant,
-        /// Room for the connection, unless the connection itself holds it.
-        place: Option<Place>,
+        /// The connection's count at its member, unless others share it.
+        connection: Option<Connection>,
     },
     /// The response is complete and on its last way to the client.
     Flush,

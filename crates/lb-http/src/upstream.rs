@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 
 use lb_config::{BackendTls, Pool as PoolLimits};
 use lb_observe::metrics::WorkerMetrics;
-use lb_pool::Place;
+use lb_pool::Connection;
 use lb_security::Stream;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ struct Idle {
     stream: Stream,
     born: Instant,
     since: Instant,
-    place: Option<Place>,
+    connection: Option<Connection>,
 }
 
 impl Idle {
@@ -73,8 +73,8 @@ pub struct Reused {
     pub stream: Stream,
     /// When it was made.
     pub born: Instant,
-    /// Room for it, where its backend has limits.
-    pub place: Option<Place>,
+    /// Its count at its member.
+    pub connection: Option<Connection>,
 }
 
 /// The idle connections of one worker.
@@ -125,10 +125,10 @@ impl Upstreams {
         if !self.is_ready(endpoint, now) {
             return None;
         }
-        let Idle { stream, born, place, .. } = endpoint.idle.borrow_mut().pop()?;
+        let Idle { stream, born, connection, .. } = endpoint.idle.borrow_mut().pop()?;
         self.count(-1);
         self.metrics.pool_reuses.inc();
-        Some(Reused { stream, born, place })
+        Some(Reused { stream, born, connection })
     }
 
     /// Whether [`Self::take`] would find a connection. Closes what it would pass over.
@@ -162,10 +162,10 @@ impl Upstreams {
         endpoint: &Endpoint,
         stream: Stream,
         born: Instant,
-        place: Option<Place>,
+        connection: Option<Connection>,
         now: Instant,
     ) {
-        let idle = Idle { stream, born, since: now, place };
+        let idle = Idle { stream, born, since: now, connection };
         if endpoint.retired.get() {
             idle.close();
         } else {

@@ -6,6 +6,7 @@
 //!
 //! What is known of an address outlives the configuration that named it: [`Registry`].
 
+mod connection;
 mod gate;
 mod lineage;
 mod member;
@@ -16,6 +17,7 @@ mod tally;
 mod tries;
 mod worker;
 
+pub use connection::Connection;
 pub use gate::{Entry, Gate, Need, Pass, Place, Waiting};
 pub use member::{Member, MemberKey};
 pub use registry::Registry;

@@ -1,7 +1,7 @@
 //! One address of a backend, for the whole process.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lb_core::health;
 use lb_core::outlier::Counts;
@@ -25,7 +25,7 @@ pub struct Member {
     /// What changes while it lives.
     live: Mutex<Live>,
     /// What each worker counts of it.
-    tallies: Box<[Tally]>,
+    tallies: Arc<[Tally]>,
 }
 
 /// What changes while a member lives.
@@ -48,6 +48,11 @@ impl Member {
     #[inline]
     pub(crate) fn tally(&self, worker: usize) -> Option<&Tally> {
         self.tallies.get(worker)
+    }
+
+    /// What each worker counts, for what may outlive the member.
+    pub(crate) fn tallies(&self) -> Arc<[Tally]> {
+        Arc::clone(&self.tallies)
     }
 
     /// What all workers have counted.

@@ -374,7 +374,7 @@ pub struct Report {
     pub ejections: u64,
     /// Requests, or connections that carry bytes without a protocol, that it serves now.
     pub requests_running: u64,
-    /// Connections to it that live as long as what they carry.
+    /// Connections to it, in use or kept idle. One that pools share counts where it was made.
     pub connections: u64,
     /// Requests and connections that it was given and that have ended, since it came to be a member.
     pub requests: u64,

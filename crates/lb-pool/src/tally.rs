@@ -25,7 +25,7 @@ impl Tally {
         add(&self.begun, 1);
     }
 
-    /// A connection that lives as long as what it carries was opened.
+    /// A connection was opened.
     pub(crate) fn open(&self) {
         add(&self.opened, 1);
     }

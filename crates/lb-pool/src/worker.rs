@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Standing};
+use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy};
 use lb_core::outlier::{Cause, Ending, Streak};
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
-use crate::gate::Gate;
+use crate::connection::Connection;
+use crate::gate::{Gate, Place};
 use crate::lineage::Lineage;
 use crate::member::Member;
 use crate::shared::{Outlier, SharedPool};
@@ -141,6 +142,13 @@ impl WorkerPool {
         }
     }
 
+    /// Counts a connection to the member at `at` that requests share or follow each other on, for as long as it is open. It is no load:
+    /// what it carries is. `place` is its room.
+    pub fn connected(&self, at: usize, place: Option<Place>) -> Option<Connection> {
+        let (member, _) = self.shared.members.get(at)?;
+        Some(Connection::new(member.tallies(), self.worker, place))
+    }
+
     /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
     /// the response.
     #[inline]
@@ -256,12 +264,6 @@ impl WorkerPool {
     /// What this worker counts for the pool.
     pub fn shard(&self) -> &PoolShard {
         self.metrics.worker(self.worker)
-    }
-
-    /// Which part of the pool is in use.
-    pub fn standing(&self, now: Instant) -> Standing {
-        self.refresh(now);
-        self.balancer.borrow().standing()
     }
 
     /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in

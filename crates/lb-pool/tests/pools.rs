@@ -95,7 +95,6 @@ fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
     assert_eq!(picks(&first, now), [0, 1, 2], "the first probe decides at once");
     probe(2, health::Outcome::Timeout);
     let now = probe(1, health::Outcome::Timeout);
-    assert!(first.standing(now).panic);
     assert_eq!(picks(&first, now), [0, 1, 2, 3], "too few are left to carry the load");
 }
 
@@ -182,7 +181,7 @@ fn metrics_and_workers_see_the_same() {
     probe(&old, 1, health::Outcome::Body);
     probe(&old, 2, health::Outcome::Connect);
     assert_eq!(worker.fit(now), 0);
-    assert!(worker.standing(now).panic && worker.standing(now).usable > 0);
+    assert_eq!(picks(&worker, now), [0, 1, 2], "in panic");
     for text in [
         "backend_healthy{pool=\"p\",backend=\"127.0.0.1:1\"} 0",
         "backend_health_probes_total{pool=\"p\",backend=\"127.0.0.1:1\",result=\"timeout\"} 1",

@@ -1,6 +1,5 @@
 //! Reading the files of a TLS configuration, with bounds.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -95,7 +94,7 @@ fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<Certifica
 fn read(path: &Path, largest: u64, is_secret: bool) -> Result<Vec<u8>, TlsError> {
     let unreadable =
         |error: std::io::Error| TlsError::of(Reason::Io, path, format!("cannot be read: {error}"));
-    let file = File::open(path).map_err(unreadable)?;
+    let file = lb_io::open_regular(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     let mode = facts.permissions().mode() & 0o777;
     if is_secret && mode & 0o077 != 0 {

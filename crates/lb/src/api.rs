@@ -49,7 +49,7 @@ impl Control {
                 let mut overlay = self.overlay.clone();
                 overlay.remove(&owner, &address);
                 let left = overlay.over(&self.config);
-                if left.listeners.iter().any(|one| one.pool.id == owner.id && one.pool.backends.is_empty()) {
+                if left.pool(&owner.id).is_some_and(|pool| pool.backends.is_empty()) {
                     return Err(Refusal::new(409, format!("{name} is the last backend of the pool")));
                 }
                 self.change(overlay).await?;
@@ -104,14 +104,13 @@ impl Control {
     }
 
     fn protocols(&self, pool: &BackendPool) -> Vec<Protocol> {
-        let users = self.config.listeners.iter().filter(|listener| listener.pool.id == pool.id);
-        users.map(|listener| listener.protocol).collect()
+        self.config.listeners_of(&pool.id).map(|listener| listener.protocol).collect()
     }
 
     /// A backend that is in use, by name or address as written.
     fn backend(&self, pool: &BackendPool, text: &str) -> Result<(String, HostPort), Refusal> {
-        let merged = self.snapshot.config.listeners.iter().find(|listener| listener.pool.id == pool.id);
-        let backends = merged.map_or(&[][..], |listener| &listener.pool.backends);
+        let merged = self.snapshot.config.pool(&pool.id);
+        let backends = merged.map_or(&[][..], |pool| &pool.backends);
         let wanted = HostPort::parse(text).ok();
         let found =
             backends.iter().find(|backend| backend.name == text || Some(&backend.address) == wanted.as_ref());
@@ -130,8 +129,7 @@ impl Control {
 
     /// The members that a text means: all addresses of a backend, or one address.
     fn members(&self, pool: &BackendPool, text: &str) -> Result<(Arc<SharedPool>, Vec<usize>), Refusal> {
-        let at = self.snapshot.config.listeners.iter().position(|listener| listener.pool.id == pool.id);
-        let shared = at.and_then(|at| self.snapshot.pools.get(at)).ok_or_else(no_pool)?;
+        let (.., shared) = self.snapshot.of_pool(&pool.id).ok_or_else(no_pool)?;
         let wanted = HostPort::parse(text).ok();
         let is_meant = |backend: &str, address: std::net::SocketAddr| {
             backend == text
@@ -240,9 +238,8 @@ impl Pools<'_> {
     }
 
     fn pool(&self, pool: &BackendPool) -> Option<Value> {
-        let at = self.snapshot.config.listeners.iter().position(|listener| listener.pool.id == pool.id)?;
-        let (listener, resolved, shared) = self.snapshot.listener(at)?;
-        let users = self.config.listeners.iter().filter(|listener| listener.pool.id == pool.id);
+        let (listener, resolved, shared) = self.snapshot.of_pool(&pool.id)?;
+        let users = self.config.listeners_of(&pool.id);
         let reports = shared.report(Instant::now());
         let members = reports.iter().map(|report| {
             let backend = listener.pool.backends.iter().find(|backend| backend.name == report.backend);

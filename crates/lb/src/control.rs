@@ -4,7 +4,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Config, HostPort, Listener, PoolId};
+use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::boot::{Bound, Workers};
 use crate::discovery::{Found, Sources};
 use crate::gateway::Source;
-use crate::overlay::Overlay;
+use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
@@ -120,26 +120,24 @@ impl Control {
         }
     }
 
-    /// What a source of backends says now is put in force; what cannot be is left, and what it said before stays.
-    async fn discovered(&mut self, Found { pool, what }: Found) {
+    /// What a source of backends says now is put in force; what cannot be is left, and what it said before stays. Who looks at the source
+    /// is told.
+    async fn discovered(&mut self, Found { pool, what, verdict }: Found) {
+        let result = self.put_in_force(&pool, what).await;
+        // Who looked may have been told to stop.
+        let _ = verdict.send(result);
+    }
+
+    async fn put_in_force(&mut self, pool: &PoolId, what: Discovered) -> anyhow::Result<()> {
         let mut overlay = self.overlay.clone();
-        let has_source = |listener: &Listener| listener.pool.id == pool && listener.pool.discovery.is_some();
+        let has_source = self.config.pool(pool).is_some_and(|pool| pool.discovery.is_some());
         // It may have been found before a reload took the source away.
-        if !self.config.listeners.iter().any(has_source) || !overlay.discovered(&pool, what) {
-            return;
+        if !has_source || !overlay.discovered(pool, what) {
+            return Ok(());
         }
-        match self.apply(self.config.clone(), overlay).await {
-            Ok(_) => tracing::info!(pool = pool.name(), "discovered backends changed — applied live"),
-            Err(error) => {
-                self.metrics.discovery_failures.inc(pool.name());
-                let reason = format!("{error:#}");
-                tracing::warn!(
-                    pool = pool.name(),
-                    reason,
-                    "discovered backends cannot be used — keeping the last ones"
-                );
-            }
-        }
+        self.apply(self.config.clone(), overlay).await?;
+        tracing::info!(pool = pool.name(), "discovered backends changed — applied live");
+        Ok(())
     }
 
     /// Puts in force what lies over a configuration, if anything differs from what runs. Whatever fails, what runs stays as it is.
@@ -148,7 +146,7 @@ impl Control {
         let known = Some(self.snapshot.backends.as_slice());
         let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
         let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
-        let backends_tls = BackendsTls::load(&merged, &self.snapshot.backends_tls)?;
+        let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
         let differs = resolution.listeners != self.snapshot.backends || merged != self.snapshot.config;
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
@@ -210,29 +208,26 @@ impl Control {
             log.reopen();
         }
         let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
-        match StickyKeys::load(&self.snapshot.config, &self.sticky) {
-            Ok(keys) => self.sticky = keys,
-            Err(error) => {
-                renewed.fail = renewed.fail.saturating_add(1);
-                tracing::error!(
-                    reason = format!("{error:#}"),
-                    "sticky key reload failed — keeping previous keys live"
-                );
-            }
+        let (sticky, failures) = self.sticky.renew(&self.snapshot.config);
+        for error in failures {
+            renewed.fail = renewed.fail.saturating_add(1);
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "sticky key reload failed — keeping previous key live"
+            );
         }
-        match BackendsTls::load(&self.snapshot.config, &BackendsTls::default()) {
-            Ok(backends_tls) if !backends_tls.is_empty() || self.sticky.has_files() => {
-                let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
-                self.publish(config, backends, backends_tls);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                renewed.fail = renewed.fail.saturating_add(1);
-                tracing::error!(
-                    reason = format!("{error:#}"),
-                    "TLS cert reload failed — keeping previous files for backends live"
-                );
-            }
+        self.sticky = sticky;
+        let (backends_tls, failures) = self.snapshot.backends_tls.renew(&self.snapshot.config);
+        for error in failures {
+            renewed.fail = renewed.fail.saturating_add(1);
+            tracing::error!(
+                reason = format!("{error:#}"),
+                "TLS cert reload failed — keeping previous files for backends live"
+            );
+        }
+        if !backends_tls.is_empty() || self.sticky.has_files() {
+            let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
+            self.publish(config, backends, backends_tls);
         }
         let Renewed { ok, fail } = renewed;
         tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");

@@ -1,6 +1,8 @@
 //! Sources of backends: each is looked at by a task of its own, which tells the control thread what it found.
 
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,8 +15,8 @@ use lb_config::{
 use lb_io::resolver::{Resolver, ServiceRecord};
 use lb_observe::metrics::Metrics;
 use lb_security::ClientTls;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::overlay::{Discovered, Overlay};
@@ -37,6 +39,8 @@ const MAX_PRIORITY: usize = 127;
 pub(crate) struct Found {
     pub(crate) pool: PoolId,
     pub(crate) what: Discovered,
+    /// Whether it is in force, or why not.
+    pub(crate) verdict: oneshot::Sender<anyhow::Result<()>>,
 }
 
 /// The tasks that look at the sources of a configuration.
@@ -85,10 +89,19 @@ impl Sources {
 async fn watch(mut look: Look, resolver: Rc<Resolver>, metrics: Arc<Metrics>, found: mpsc::Sender<Found>) {
     loop {
         sleep_until(look.due).await;
-        let Some(what) = look.look(&resolver, &metrics).await else { continue };
-        if found.send(Found { pool: look.source.pool.clone(), what }).await.is_err() {
-            return;
-        }
+        let result = match look.look(&resolver).await {
+            Ok(Some(what)) => {
+                let (verdict, told) = oneshot::channel();
+                if found.send(Found { pool: look.source.pool.clone(), what, verdict }).await.is_err() {
+                    return;
+                }
+                // Nobody answers any more when the gateway ends.
+                let Ok(result) = told.await else { return };
+                result
+            }
+            other => other.map(drop),
+        };
+        look.settle(result, &metrics);
     }
 }
 
@@ -104,8 +117,7 @@ struct Source {
 /// The sources of all pools that are in use, each once.
 fn sources(config: &Config) -> Vec<Source> {
     let sources = config.pools_in_use().into_iter().filter_map(|pool| {
-        let users = config.listeners.iter().filter(|listener| listener.pool.id == pool.id);
-        let protocols = users.map(|listener| listener.protocol).collect();
+        let protocols = config.listeners_of(&pool.id).map(|listener| listener.protocol).collect();
         Some(Source { pool: pool.id.clone(), discovery: pool.discovery.clone()?, protocols })
     });
     sources.collect()
@@ -115,15 +127,18 @@ fn sources(config: &Config) -> Vec<Source> {
 pub(crate) async fn first(config: &Config, resolver: &Resolver, metrics: &Metrics) -> (Overlay, Vec<Look>) {
     let looks = sources(config).into_iter().map(|source| async {
         let mut look = Look::new(source);
-        let found = look.look(resolver, metrics).await;
-        (look, found)
+        let result = look.look(resolver).await;
+        (look, result)
     });
     let mut overlay = Overlay::default();
     let mut looked = Vec::new();
-    for (look, found) in together(looks).await {
-        if let Some(found) = found {
-            overlay.discovered(&look.source.pool, found);
-        }
+    for (mut look, result) in together(looks).await {
+        let result = result.map(|found| {
+            if let Some(found) = found {
+                overlay.discovered(&look.source.pool, found);
+            }
+        });
+        look.settle(result, metrics);
         looked.push(look);
     }
     (overlay, looked)
@@ -136,7 +151,7 @@ pub(crate) struct Look {
     due: Instant,
     /// The file as it was read last.
     seen: Option<Stamp>,
-    /// Whether the last look failed: a failure that lasts is told once.
+    /// Why the last look came to nothing: a failure that lasts is told once.
     failed: Option<String>,
 }
 
@@ -153,80 +168,87 @@ impl Look {
         Self { source, due: Instant::now(), seen: None, failed: None }
     }
 
-    /// Looks at the source. `None` when it says nothing new that can be used: what it said last is kept then (attack C-03).
-    async fn look(&mut self, resolver: &Resolver, metrics: &Metrics) -> Option<Discovered> {
+    /// Looks at the source. `None` when it says nothing new. [`Self::settle`] is due with what came of it.
+    async fn look(&mut self, resolver: &Resolver) -> anyhow::Result<Option<Discovered>> {
         let began = Instant::now();
         let least = self.source.discovery.refresh;
         self.due = began + least;
-        let result = match self.source.discovery.source.clone() {
-            DiscoverySource::File(path) => self.read(&path),
+        match self.source.discovery.source.clone() {
+            DiscoverySource::File(path) => self.read(path).await,
             DiscoverySource::Srv { name, protocol, allow_loopback } => {
                 let answer = resolver.services(&name).await;
                 let wait = answer.as_ref().map_or(resolver.negative_ttl(), |services| services.ttl);
                 self.due = Instant::now() + wait.max(least);
-                answer.map_err(anyhow::Error::from).map(|services| {
-                    Some(Discovered { backends: backends(&services.records, protocol), allow_loopback })
-                })
-            }
-        };
-        let pool = self.source.pool.name().to_owned();
-        match result {
-            Ok(found) => {
-                if self.failed.take().is_some() {
-                    tracing::info!(pool, "source of backends is usable again");
-                }
-                found
-            }
-            Err(error) => {
-                metrics.discovery_failures.inc(&pool);
-                let reason = format!("{error:#}");
-                if self.failed.as_ref() != Some(&reason) {
-                    tracing::warn!(pool, reason, "source of backends cannot be used — keeping its last ones");
-                    self.failed = Some(reason);
-                }
-                None
+                Ok(Some(Discovered { backends: backends(&answer?.records, protocol), allow_loopback }))
             }
         }
     }
 
-    /// What the file says; `None` when it is the one that was read last.
-    fn read(&mut self, path: &Path) -> anyhow::Result<Option<Discovered>> {
-        use std::io::Read;
-        use std::os::unix::fs::MetadataExt;
-        let name = path.display().to_string();
-        let context = || format!("{name}: cannot be read");
-        let metadata = std::fs::metadata(path).with_context(context)?;
-        if !metadata.is_file() {
-            // To open a pipe would wait for whoever writes into it.
-            bail!("{name}: is no file");
-        }
-        let changed = metadata.modified().with_context(context)?;
-        let stamp = Stamp { changed, size: metadata.len(), inode: metadata.ino() };
-        if self.seen == Some(stamp) && self.failed.is_none() {
-            return Ok(None);
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            bail!("{name}: has {} bytes; a list of backends has at most {MAX_FILE_BYTES}", metadata.len());
-        }
-        let mut text = String::new();
-        let file = std::fs::File::open(path).with_context(context)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(context)?;
-        if text.trim().is_empty() {
-            bail!("{name}: is empty; a list without backends says `backends = []`");
-        }
-        let backends = parse_backends(&text, &name, ListFormat::of(path))?;
-        check(&backends, &self.source.protocols).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
-        for backend in &backends {
-            if let Some(tls) = backend.tls.as_ref().filter(|_| backend.protocol != BackendProtocol::H3) {
-                // What cannot be read must not keep the gateway from starting, nor hold up what else is found.
-                ClientTls::load(tls, &[], SystemTime::now())
-                    .with_context(|| format!("{name}: backend {}", backend.name))?;
+    /// Takes in whether what the source said could be read and is in force. What could not is looked at again however it looks, and what
+    /// the source said before is kept (attack C-03).
+    fn settle(&mut self, result: anyhow::Result<()>, metrics: &Metrics) {
+        let pool = self.source.pool.name();
+        let Err(error) = result else {
+            if self.failed.take().is_some() {
+                tracing::info!(pool, "source of backends is usable again");
             }
+            return;
+        };
+        metrics.discovery_failures.inc(pool);
+        let reason = format!("{error:#}");
+        if self.failed.as_ref() != Some(&reason) {
+            tracing::warn!(pool, reason, "source of backends cannot be used — keeping its last ones");
+            self.failed = Some(reason);
         }
-        let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED);
-        self.seen = is_settled.then_some(stamp);
+    }
+
+    /// What the file says; `None` when it is the one that was read last. It is read on a thread that has nothing else to do: a slow
+    /// file system, and the files of TLS that a list may name, must not keep signals and other sources waiting.
+    async fn read(&mut self, path: PathBuf) -> anyhow::Result<Option<Discovered>> {
+        let seen = self.seen.filter(|_| self.failed.is_none());
+        let protocols = self.source.protocols.clone();
+        let Some((backends, stamp)) = spawn_blocking(move || read(&path, seen, &protocols)).await?? else {
+            return Ok(None);
+        };
+        self.seen = stamp;
         Ok(Some(Discovered { backends, allow_loopback: true }))
     }
+}
+
+/// The backends that a file lists, and its stamp if it will tell a change. `None` when it is as it was `seen`.
+fn read(
+    path: &Path,
+    seen: Option<Stamp>,
+    protocols: &[Protocol],
+) -> anyhow::Result<Option<(Vec<Backend>, Option<Stamp>)>> {
+    let name = path.display().to_string();
+    let context = || format!("{name}: cannot be read");
+    let file = lb_io::open_regular(path).with_context(context)?;
+    let metadata = file.metadata().with_context(context)?;
+    let changed = metadata.modified().with_context(context)?;
+    let stamp = Stamp { changed, size: metadata.len(), inode: metadata.ino() };
+    if seen == Some(stamp) {
+        return Ok(None);
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        bail!("{name}: has {} bytes; a list of backends has at most {MAX_FILE_BYTES}", metadata.len());
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(context)?;
+    if text.trim().is_empty() {
+        bail!("{name}: is empty; a list without backends says `backends = []`");
+    }
+    let backends = parse_backends(&text, &name, ListFormat::of(path))?;
+    check(&backends, protocols).map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+    for backend in &backends {
+        if let Some(tls) = backend.tls.as_ref().filter(|_| backend.protocol != BackendProtocol::H3) {
+            // What cannot be read must not keep the gateway from starting, nor hold up what else is found.
+            ClientTls::load(tls, &[], SystemTime::now())
+                .with_context(|| format!("{name}: backend {}", backend.name))?;
+        }
+    }
+    let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED);
+    Ok(Some((backends, is_settled.then_some(stamp))))
 }
 
 /// The rules for a list as a whole, and for what stands behind these listeners.
@@ -273,6 +295,31 @@ fn backends(records: &[ServiceRecord], protocol: BackendProtocol) -> Vec<Backend
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_could_not_be_put_in_force_is_read_again_although_it_has_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list.toml");
+        std::fs::write(&path, "[[backends]]\naddress = \"10.0.0.1:80\"\n").unwrap();
+        let long_ago = SystemTime::now() - 10 * SETTLED;
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        let text = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:80\"\nprotocol = \"h1\"\npool = \"p\"\n\
+             [pools.p.discovery]\nfile = {path:?}\n"
+        );
+        let config = Config::parse(&text, "lb.toml").unwrap();
+        let resolver = crate::names::resolver(&config.dns).unwrap();
+        let metrics = Metrics::new(1);
+        let mut look = Look::new(sources(&config).remove(0));
+        let found = look.look(&resolver).await.unwrap().unwrap();
+        assert_eq!(found.backends.len(), 1);
+        for _ in 0..2 {
+            look.settle(Err(anyhow::anyhow!("no")), &metrics);
+            assert_eq!(look.look(&resolver).await.unwrap().as_ref(), Some(&found));
+        }
+        look.settle(Ok(()), &metrics);
+        assert_eq!(look.look(&resolver).await.unwrap(), None, "in force, and as it was");
+    }
 
     #[test]
     fn srv_records_become_levels_and_shares() {

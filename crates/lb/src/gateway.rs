@@ -80,6 +80,8 @@ pub(crate) fn run(source: Source) -> anyhow::Result<Outcome> {
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#}"), "startup failed");
     }
+    // A file that is still being read, from a file system that does not answer, keeps nobody from leaving.
+    control.shutdown_background();
     result
 }
 

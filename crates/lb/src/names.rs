@@ -48,6 +48,7 @@ pub(crate) async fn resolve(
 ) -> anyhow::Result<Resolution> {
     let answers = ask(config, resolver, metrics).await;
     let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
+    let mut unusable = HashSet::new();
     for listener in &config.listeners {
         let mut backends = Vec::new();
         for backend in &listener.pool.backends {
@@ -55,7 +56,11 @@ pub(crate) async fn resolve(
             let (addresses, until) = match addresses(&backend.address, &answers, origin) {
                 Ok(found) => found,
                 Err(reason) => {
-                    metrics.dns_failures.inc();
+                    let host = backend.address.host.as_str();
+                    let is_asked = matches!(answers.get(host), Some(Ok(answer)) if !answer.cached);
+                    if is_asked && unusable.insert(host) {
+                        metrics.dns_failures.inc();
+                    }
                     let old = known.and_then(|known| find(known, &backend.name));
                     let addresses = match (old, origin) {
                         (Some(old), _) => kept(&old.addresses, origin),
@@ -110,7 +115,7 @@ fn count(answer: Option<&Resolved>, metrics: &Metrics) {
     match answer {
         Some(answer) if answer.cached => metrics.dns_cache_hits.inc(),
         Some(_) => metrics.dns_cache_misses.inc(),
-        None => {}
+        None => metrics.dns_failures.inc(),
     }
 }
 
@@ -188,14 +193,41 @@ pub(crate) async fn listen_addresses(
     if let Some(literal) = address.socket_addr() {
         return Ok(vec![literal]);
     }
-    let resolved = resolver.resolve(&address.host).await?;
-    count(Some(&resolved), metrics);
-    Ok(resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect())
+    let resolved = resolver.resolve(&address.host).await;
+    count(resolved.as_ref().ok(), metrics);
+    Ok(resolved?.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_one_of_a_look_up_however_many_backends_bear_the_name() {
+        let dns = testkit::dns::Dns::start();
+        dns.set("here.test", &["127.0.0.1"], 60);
+        let text = format!(
+            "[dns]\nservers = [\"{}\"]\n\
+             [[listeners]]\naddress = \"127.0.0.1:80\"\nprotocol = \"tcp\"\npool = \"p\"\n\
+             [[listeners]]\naddress = \"127.0.0.1:81\"\nprotocol = \"tcp\"\npool = \"p\"\n\
+             [[pools.p.backends]]\naddress = \"gone.test:80\"\n\
+             [[pools.p.backends]]\naddress = \"gone.test:81\"\n\
+             [[pools.p.backends]]\naddress = \"here.test:80\"\n\
+             [[pools.p.backends]]\naddress = \"here.test:81\"\n",
+            dns.address
+        );
+        let config = Config::parse(&text, "lb.toml").unwrap();
+        let resolver = resolver(&config.dns).unwrap();
+        let metrics = Metrics::new(1);
+        let origin = |_: &PoolId, _: &HostPort| Origin::Discovery { allow_loopback: false };
+        // The second name has an answer that is not used, and is still at hand in the second pass.
+        for (failures, misses, hits) in [(2, 1, 0), (3, 1, 1)] {
+            let resolution = resolve(&config, origin, &resolver, &metrics, None).await.unwrap();
+            assert!(resolution.listeners.iter().flatten().all(|backend| backend.addresses.is_empty()));
+            let counters = [&metrics.dns_failures, &metrics.dns_cache_misses, &metrics.dns_cache_hits];
+            assert_eq!(counters.map(|counter| counter.value()), [failures, misses, hits]);
+        }
+    }
 
     #[test]
     fn c_03_what_is_kept_is_what_may_be_used() {

@@ -82,8 +82,7 @@ impl Overlay {
 
     /// The same by the pool's id.
     pub(crate) fn origin_in(&self, file: &Config, pool: &PoolId, address: &HostPort) -> Origin {
-        let pool = file.listeners.iter().map(|listener| &listener.pool).find(|one| one.id == *pool);
-        pool.map_or(Origin::File, |pool| self.origin(pool, address))
+        file.pool(pool).map_or(Origin::File, |pool| self.origin(pool, address))
     }
 
     /// Takes in what a source says now. Whether that is something new.
@@ -125,10 +124,8 @@ impl Overlay {
     /// After a reload: pools and sources that are gone are forgotten, and the file wins for the backends that it names. What was removed
     /// comes back with them, and what was added is theirs.
     pub(crate) fn reloaded(&mut self, file: &Config) {
-        let pool =
-            |id: &PoolId| file.listeners.iter().map(|listener| &listener.pool).find(|pool| pool.id == *id);
         self.0.retain(|id, layer| {
-            let Some(pool) = pool(id) else { return false };
+            let Some(pool) = file.pool(id) else { return false };
             layer.removed.retain(|address| !names(&pool.backends, address));
             layer.added.retain(|backend| !names(&pool.backends, &backend.address));
             if pool.discovery.is_none() {

@@ -17,21 +17,34 @@ pub(crate) struct StickyKeys {
 impl StickyKeys {
     /// Reads what the configuration names; makes a key where it names none and `known` has none.
     pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
-        let mut keys = Self { own: known.own.clone(), files: HashMap::new() };
+        let (keys, failures) = known.renew(config);
+        failures.into_iter().next().map_or(Ok(keys), Err)
+    }
+
+    /// Reads every file again. One that cannot be used leaves in force what was read from it before.
+    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<anyhow::Error>) {
+        let mut keys = Self { own: self.own.clone(), files: HashMap::new() };
+        let mut failures = Vec::new();
         for pool in config.pools_in_use() {
             let Some(sticky) = &pool.sticky else { continue };
             let context = || format!("pool {}: sticky cookies", pool.id);
-            match &sticky.key_path {
-                Some(path) if keys.files.contains_key(path) => {}
+            let result = match &sticky.key_path {
+                Some(path) if keys.files.contains_key(path) => Ok(()),
                 Some(path) => {
-                    let key = StickyKey::load(path).with_context(context)?;
-                    keys.files.insert(path.clone(), key);
+                    let key = StickyKey::load(path).with_context(context);
+                    let (key, result) = match key {
+                        Ok(key) => (Some(key), Ok(())),
+                        Err(error) => (self.files.get(path).cloned(), Err(error)),
+                    };
+                    keys.files.extend(key.map(|key| (path.clone(), key)));
+                    result
                 }
-                None if keys.own.is_some() => {}
-                None => keys.own = Some(StickyKey::generate().with_context(context)?),
-            }
+                None if keys.own.is_some() => Ok(()),
+                None => StickyKey::generate().with_context(context).map(|key| keys.own = Some(key)),
+            };
+            failures.extend(result.err());
         }
-        Ok(keys)
+        (keys, failures)
     }
 
     /// Whether some are read from files.

@@ -1,6 +1,6 @@
 //! Certificates and ticket keys of the whole process: read at boot, turned by the clock, read again on SIGUSR1.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -148,24 +148,37 @@ type Key = (BackendTls, Option<BackendProtocol>);
 impl BackendsTls {
     /// Reads what the configuration names and `known` does not have.
     pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
-        let mut all = HashMap::new();
-        for listener in &config.listeners {
-            for backend in &listener.pool.backends {
-                for key in [key(listener, backend), probe_key(listener, backend)].into_iter().flatten() {
-                    if all.contains_key(&key) {
-                        continue;
-                    }
-                    let tls = match known.0.get(&key) {
-                        Some(known) => Arc::clone(known),
-                        None => load(&key).with_context(|| {
-                            format!("listener {}: backend {}", listener.name, backend.name)
-                        })?,
-                    };
-                    all.insert(key, tls);
+        let all = keys(config).into_iter().map(|(key, whose)| {
+            let tls = match known.0.get(&key) {
+                Some(known) => Arc::clone(known),
+                None => load(&key).context(whose)?,
+            };
+            Ok((key, tls))
+        });
+        all.collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    /// Reads every file again. What cannot be used leaves in force what such backends have.
+    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<anyhow::Error>) {
+        let mut failures = Vec::new();
+        let all = keys(config).into_iter().filter_map(|(key, whose)| {
+            let tls = match load(&key).context(whose) {
+                Ok(tls) => tls,
+                Err(error) => {
+                    failures.push(error);
+                    Arc::clone(self.0.get(&key)?)
                 }
-            }
-        }
-        Ok(Self(all))
+            };
+            Some((key, tls))
+        });
+        let all = Self(all.collect());
+        (all, failures)
+    }
+
+    /// The same on a thread that nothing else waits for: a list of backends that was found may name any file.
+    pub(crate) async fn load_aside(config: &Config, known: &Self) -> anyhow::Result<Self> {
+        let (config, known) = (config.clone(), known.clone());
+        tokio::task::spawn_blocking(move || Self::load(&config, &known)).await?
     }
 
     /// Whether no backend is inside TLS.
@@ -191,6 +204,21 @@ fn load((tls, says): &Key) -> Result<Arc<ClientTls>, TlsError> {
         None => &[],
     };
     ClientTls::load(tls, alpn, SystemTime::now())
+}
+
+/// What the configuration asks for, each once, and a backend that needs it.
+fn keys(config: &Config) -> Vec<(Key, String)> {
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    for listener in &config.listeners {
+        for backend in &listener.pool.backends {
+            for key in [key(listener, backend), probe_key(listener, backend)].into_iter().flatten() {
+                if seen.insert(key.clone()) {
+                    all.push((key, format!("listener {}: backend {}", listener.name, backend.name)));
+                }
+            }
+        }
+    }
+    all
 }
 
 fn key(listener: &Listener, backend: &Backend) -> Option<Key> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::Config;
+use lb_config::{Config, PoolId};
 use lb_http::service::{
     HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings,
 };
@@ -342,5 +342,13 @@ impl Snapshot {
         index: usize,
     ) -> Option<(&lb_config::Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
         Some((self.config.listeners.get(index)?, self.backends.get(index)?, self.pools.get(index)?))
+    }
+
+    /// The same of the first listener that a pool stands behind: all have the pool in common.
+    pub(crate) fn of_pool(
+        &self,
+        pool: &PoolId,
+    ) -> Option<(&lb_config::Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
+        self.listener(self.config.listeners.iter().position(|listener| listener.pool.id == *pool)?)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lb_core::ledger::Ledger;
 use lb_io::{Deadline, WorkerIo};
-use lb_pool::Place;
+use lb_pool::Connection;
 use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
@@ -54,7 +54,7 @@ impl ClientConnection {
         tls: bool,
         settings: ClientSettings,
         io: Rc<WorkerIo>,
-        place: Option<Place>,
+        connection: Option<Connection>,
         now: Instant,
     ) -> Rc<Self> {
         let ClientSettings { max_concurrent_streams, max_header_list_size, .. } = settings;
@@ -85,7 +85,7 @@ impl ClientConnection {
             wire: Wire::new(stream, Vec::new(), block, None, Rc::clone(&io), now),
             mux: Rc::clone(&mux),
             settings,
-            _place: place,
+            _connection: connection,
         };
         tokio::task::spawn_local(driver.run(now));
         Rc::new(Self { mux, io, tls, born: now, used: Cell::new(now) })
@@ -141,8 +141,8 @@ struct Driver {
     wire: Wire,
     mux: Rc<RefCell<Mux>>,
     settings: ClientSettings,
-    /// Room for the connection, where its backend has limits.
-    _place: Option<Place>,
+    /// Its count at its member, until the socket is closed.
+    _connection: Option<Connection>,
 }
 
 impl Drop for Driver {

@@ -8,7 +8,7 @@ use lb_core::head::FieldName;
 use lb_core::outlier::Ending;
 use lb_core::retry::Failure;
 use lb_observe::metrics::RetryReason;
-use lb_pool::{Pass, Place};
+use lb_pool::{Connection, Pass, Place};
 use lb_security::Stream;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Way};
 use crate::service::{Member, Pool};
+use crate::upstream::Reused;
 
 /// Where a connection comes from.
 pub(super) struct Origin {
@@ -29,8 +30,8 @@ pub(super) struct Origin {
     pub(super) reused: bool,
     /// When it was made.
     pub(super) born: Instant,
-    /// Room for it, unless it holds that itself.
-    pub(super) place: Option<Place>,
+    /// Its count at its member, unless others share it.
+    pub(super) connection: Option<Connection>,
 }
 
 impl Exchange {
@@ -115,8 +116,9 @@ impl Exchange {
         let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
         match pooled {
             Some(reused) => {
-                let back = self.h1_back(reused.stream);
-                self.begin(cx, member, back, Origin { reused: true, born: reused.born, place: reused.place });
+                let Reused { stream, born, connection } = reused;
+                let back = self.h1_back(stream);
+                self.begin(cx, member, back, Origin { reused: true, born, connection });
             }
             None => self.stage = Stage::Dial(Dial::new(self.connect(member), None, pass.connection)),
         }
@@ -161,7 +163,7 @@ impl Exchange {
                     cx,
                     member,
                     AnyBack::H2(back),
-                    Origin { reused: true, born: self.now, place: None },
+                    Origin { reused: true, born: self.now, connection: None },
                 );
             }
             Way::Wait(wait) => {
@@ -215,8 +217,8 @@ impl Exchange {
         }
         self.back_stall = Stall::default();
         self.upload.restart(self.now);
-        let Origin { reused, born, place } = origin;
-        self.stage = Stage::Relay { back, reused, born, place };
+        let Origin { reused, born, connection } = origin;
+        self.stage = Stage::Relay { back, reused, born, connection };
     }
 
     /// A connect came about, or not.
@@ -229,7 +231,8 @@ impl Exchange {
         place: Option<Place>,
     ) -> Turn {
         let settings = Rc::clone(&self.settings);
-        let Some(member) = self.member.and_then(|(at, _)| settings.pool(self.pool)?.members.get(at)) else {
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
             return self.unavailable(cx, front);
         };
         let shard = member.metrics.worker(self.service.worker.io.id);
@@ -237,9 +240,11 @@ impl Exchange {
             Ok(stream) => {
                 shard.connections.inc();
                 member.metrics.set_reachable(true);
+                let counted = pool.balance.connected(at, place);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
-                    self.begin(cx, member, back, Origin { reused: false, born: self.now, place });
+                    let origin = Origin { reused: false, born: self.now, connection: counted };
+                    self.begin(cx, member, back, origin);
                     return Turn::Again;
                 }
                 let io = Rc::clone(&self.service.worker.io);
@@ -248,7 +253,7 @@ impl Exchange {
                     member.tls.is_some(),
                     settings.client_settings(),
                     io,
-                    place,
+                    counted,
                     self.now,
                 );
                 let back = connection.open(u32::MAX, self.now);
@@ -259,7 +264,7 @@ impl Exchange {
                     cx,
                     member,
                     AnyBack::H2(back),
-                    Origin { reused: false, born: self.now, place: None },
+                    Origin { reused: false, born: self.now, connection: None },
                 );
                 return Turn::Again;
             }

@@ -296,7 +296,7 @@ impl Exchange {
     /// The response is complete: the connection goes back to the pool if it can be used again.
     fn release(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Flush);
-        let Stage::Relay { mut back, born, place, .. } = stage else { return };
+        let Stage::Relay { mut back, born, connection, .. } = stage else { return };
         let worker = &self.service.worker;
         let sent = back.take_traffic().sent;
         worker.metrics.bytes_client_to_backend.add(sent);
@@ -308,7 +308,7 @@ impl Exchange {
         match back.into_idle() {
             Ok(Some(stream)) if self.upload.is_done() => {
                 if let Some(member) = member {
-                    worker.upstreams.put(&member.endpoint, stream, born, place, self.now);
+                    worker.upstreams.put(&member.endpoint, stream, born, connection, self.now);
                 }
             }
             Ok(_) => {}

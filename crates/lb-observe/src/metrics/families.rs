@@ -230,10 +230,10 @@ families! {
     }
     "Name resolution" {
         DNS_CACHE_HITS: Kind::Counter, "dns_cache_hits_total", [], "lookups", "Lookups answered from the cache.";
-        DNS_CACHE_MISSES: Kind::Counter, "dns_cache_misses_total", [], "lookups", "Lookups sent to a name server.";
+        DNS_CACHE_MISSES: Kind::Counter, "dns_cache_misses_total", [], "lookups", "Lookups that a name server answered.";
         DNS_CACHE_ENTRIES: Kind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
         DNS_FAILURES: Kind::Counter, "dns_failures_total", [], "lookups",
-            "Lookups that failed. The last good answer stays in use.";
+            "Lookups that failed, or led to no address that may be used. The last good answer stays in use.";
         DISCOVERY_FAILURES: Kind::Counter, "discovery_failures_total", [configured("pool")], "looks",
             "Looks at a pool's source of backends, file or SRV records, that failed. Its last good backends stay in use.";
     }
