@@ -19,6 +19,8 @@ mod peers;
 mod rig;
 #[path = "http2/shared.rs"]
 mod shared;
+#[path = "http2/slivers.rs"]
+mod slivers;
 #[path = "http2/streams.rs"]
 mod streams;
 
@@ -62,6 +64,8 @@ fn main() {
         streams::interleaved_uploads,
         streams::a_bad_stream_never_costs_its_neighbours,
         flow::all_streams_get_their_share,
+        slivers::windows_that_open_bit_by_bit_make_no_tiny_frames,
+        slivers::windows_that_open_when_used_up_are_used_up,
         flow::initial_window_size_changes_in_mid_stream,
         flow::backend_changes_its_windows_in_mid_stream,
         flow::refused_uploads_give_their_window_back,

@@ -196,7 +196,8 @@ impl Driver {
             let alive = settings
                 .keep_alive_interval
                 .map(|interval| self.wire.ping_due(interval, settings.keep_alive_timeout));
-            let Some(due) = [stalled, alive].into_iter().flatten().min() else { return Poll::Pending };
+            let held = self.mux.borrow_mut().hold_due(now);
+            let Some(due) = [stalled, alive, held].into_iter().flatten().min() else { return Poll::Pending };
             if !deadline.poll(cx, due) {
                 return Poll::Pending;
             }
@@ -206,6 +207,7 @@ impl Driver {
             {
                 return Poll::Ready(());
             }
+            self.mux.borrow_mut().end_hold(now);
             if alive.is_some_and(|due| due <= now) {
                 self.wire.pinged(now);
                 self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
