@@ -81,6 +81,7 @@ fn main() {
         lifetime::max_keepalive_requests_ends_a_connection,
         lifetime::keep_alive_pings_find_dead_clients,
         lifetime::keep_alive_pings_find_dead_backends,
+        lifetime::keep_alive_pings_are_few_enough_for_grpc,
         lifetime::max_concurrent_streams_towards_clients,
         lifetime::max_concurrent_streams_of_a_backend,
         lifetime::streams_share_a_backend_connection,

@@ -13,6 +13,7 @@ pub mod frame;
 mod front;
 pub mod hpack;
 mod mux;
+mod patience;
 mod pool;
 mod request;
 mod response;
