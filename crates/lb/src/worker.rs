@@ -20,7 +20,8 @@ use lb_security::SharedTlsBundle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::acceptor::{Acceptor, Gates, Handshakes};
+use crate::acceptor::{Acceptor, Gates};
+use crate::handshakes::Handshakes;
 use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 

@@ -20,6 +20,8 @@ pub struct Runtime {
     pub handshake_timeout: Duration,
     /// TLS handshakes with clients that a worker runs at once.
     pub max_handshakes_in_flight: u32,
+    /// Of those, how many the clients of one network have.
+    pub max_handshakes_per_network: u32,
     /// How long a connect to a backend may take.
     pub connect_timeout: Duration,
     /// Connections that each listener may hold at once.

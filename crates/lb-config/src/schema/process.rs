@@ -28,6 +28,12 @@ pub(super) static RUNTIME: Block = Block {
             "How many TLS handshakes with clients one worker runs at once; a connection beyond that is closed before any \
              key exchange.",
         ),
+        Key::integer("max_handshakes_per_network", 1, 65_536, "handshakes")
+            .or_else("half of `max_handshakes_in_flight`, rounded up")
+            .live(
+                "How many of them the clients of one network may have: of one /24 in IPv4, of one /64 in IPv6. Raise it \
+                 where all clients come through a few load balancers.",
+            ),
         Key::integer("connect_timeout_ms", 100, 60_000, MS)
             .or(5000)
             .live("How long a connect to a backend may take, on every kind of listener."),

@@ -36,6 +36,7 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(runtime.per_ip_connection_cap, 1024);
     assert_eq!(runtime.header_underscore_policy, UnderscorePolicy::Reject);
     assert_eq!(runtime.max_keepalive_requests, 100);
+    assert_eq!((runtime.max_handshakes_in_flight, runtime.max_handshakes_per_network), (512, 256));
     assert_eq!(runtime.watchdog.header_deadline, Duration::from_secs(5));
     assert_eq!((config.pool.per_peer_max, config.pool.total_max), (8, 256));
     assert_eq!(config.dns.servers, []);
