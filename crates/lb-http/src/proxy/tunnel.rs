@@ -252,7 +252,7 @@ impl<S: Sink> Sink for Watched<'_, S> {
         let now = self.now.into_std();
         self.idle.touch(now);
         match self.direction.inspector.inspect(bytes, now) {
-            Ok(_) => self.to.data(cx, bytes),
+            Ok(()) => self.to.data(cx, bytes),
             Err(violation) => {
                 self.to.data(cx, bytes.get(..violation.passable).unwrap_or(&[]));
                 self.direction.violation = Some(violation);
