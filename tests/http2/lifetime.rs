@@ -104,11 +104,11 @@ pub(crate) fn drain_lets_backends_go() {
     backend.assert_clean();
 }
 
-pub(crate) fn max_keepalive_requests_ends_a_connection() {
+pub(crate) fn max_requests_per_h2_connection_ends_it() {
     for back in BOTH {
         let origin = Origin::standard(back, "one");
         let gateway =
-            Gateway::start(config().runtime("max_keepalive_requests", 5).listener(listener(&origin)));
+            Gateway::start(config().runtime("max_requests_per_h2_connection", 5).listener(listener(&origin)));
         let mut client = H2Client::connect(gateway.front()).unwrap();
         let mut last = 0;
         for number in 1..=5 {
@@ -234,6 +234,42 @@ pub(crate) fn keep_alive_pings_are_few_enough_for_grpc() {
         assert_eq!(pings.load(Ordering::SeqCst), 2 * round, "round {round}: while nothing runs");
     }
     assert_eq!(backend.connections(), 1);
+}
+
+/// A client that keeps many requests under way, and turns to a new connection when it is told to, loses none.
+pub(crate) fn the_cap_on_requests_loses_none() {
+    const CAP: usize = 20;
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let config = config().runtime("max_requests_per_h2_connection", CAP).listener(listener(&origin));
+        let gateway = Gateway::start(config);
+        let (mut done, mut connections) = (0, 0);
+        while done < 15 * CAP {
+            let mut client = H2Client::connect(gateway.front()).unwrap();
+            connections += 1;
+            let mut streams = Vec::new();
+            while client.goaways.is_empty() {
+                // All of them are sent before an answer, or a GOAWAY, is read.
+                let batch = (0..8).map(|_| client.open("GET", "/slow/5", &[], true).unwrap());
+                streams.extend(batch.collect::<Vec<_>>());
+                client
+                    .until("an answer", seconds(5), |c| c.streams[&streams[streams.len() - 8]].ended)
+                    .unwrap();
+            }
+            for stream in &streams {
+                let answer = client.response(*stream);
+                assert_eq!(answer.unwrap_or_else(|e| panic!("{back:?}: {e}")).text(), "one", "{back:?}");
+            }
+            client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+            let goaways: Vec<_> = client.goaways.iter().map(|goaway| (goaway.last, goaway.code)).collect();
+            let last = streams[streams.len() - 1];
+            assert_eq!(goaways, [(0x7fff_ffff, code::NO_ERROR), (last, code::NO_ERROR)], "{back:?}");
+            assert!((CAP..CAP + 16).contains(&streams.len()), "{back:?}: {} requests", streams.len());
+            done += streams.len();
+        }
+        assert_eq!(origin.request_count(), done, "{back:?}");
+        assert!(connections > 5, "{back:?}");
+    }
 }
 
 /// More streams than were offered are refused, one by one, and only those.

@@ -32,6 +32,8 @@ pub struct Runtime {
     pub header_underscore_policy: UnderscorePolicy,
     /// Requests on one HTTP/1.1 connection. 0 = no cap.
     pub max_keepalive_requests: u32,
+    /// Requests on one HTTP/2 connection. 0 = no cap.
+    pub max_requests_per_h2_connection: u32,
     /// Requests on one HTTP/3 connection. 0 = no cap.
     pub max_requests_per_h3_connection: u32,
     /// `[runtime.watchdog]`.

@@ -79,6 +79,11 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!("per_ip_connection_cap", "runtime.per_ip_connection_cap", runtime.per_ip_connection_cap),
     live!("header_underscore_policy", "runtime.header_underscore_policy", runtime.header_underscore_policy),
     live!("max_keepalive_requests", "runtime.max_keepalive_requests", runtime.max_keepalive_requests),
+    live!(
+        "max_requests_per_h2_connection",
+        "runtime.max_requests_per_h2_connection",
+        runtime.max_requests_per_h2_connection
+    ),
     restart!(
         "max_requests_per_h3_connection",
         "runtime.max_requests_per_h3_connection",

@@ -220,7 +220,8 @@ impl Connection {
             };
             let head = std::mem::replace(&mut spare, worker.take_head());
             *requests = requests.saturating_add(1);
-            if settings.max_requests != 0 && *requests >= settings.max_requests && *state == State::Serving {
+            let most = settings.max_h2_requests;
+            if most != 0 && *requests >= most && *state == State::Serving {
                 // Enough for one connection: the next requests are balanced anew.
                 *state = State::Notice { since: now };
                 mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
