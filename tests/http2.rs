@@ -110,6 +110,9 @@ fn main() {
             .needs(&[Nghttpd, H2load])
             .guard(seconds(120)),
         Case::new("h2load_uploads", peers::h2load_uploads).needs(&[H2load]),
+        Case::new("h2load_up_to_the_cap_on_requests", peers::h2load_up_to_the_cap_on_requests)
+            .needs(&[H2load])
+            .guard(seconds(120)),
         // Measured for memory: alone.
         Case::new("twenty_mebibytes_up_and_down", messages::twenty_mebibytes_up_and_down)
             .alone()
