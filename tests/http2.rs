@@ -19,6 +19,8 @@ mod peers;
 mod rig;
 #[path = "http2/shared.rs"]
 mod shared;
+#[path = "http2/slivers.rs"]
+mod slivers;
 #[path = "http2/streams.rs"]
 mod streams;
 
@@ -62,6 +64,8 @@ fn main() {
         streams::interleaved_uploads,
         streams::a_bad_stream_never_costs_its_neighbours,
         flow::all_streams_get_their_share,
+        slivers::windows_that_open_bit_by_bit_make_no_tiny_frames,
+        slivers::windows_that_open_when_used_up_are_used_up,
         flow::initial_window_size_changes_in_mid_stream,
         flow::backend_changes_its_windows_in_mid_stream,
         flow::refused_uploads_give_their_window_back,
@@ -74,9 +78,11 @@ fn main() {
         lifetime::drain_has_an_end,
         lifetime::drain_ends_connections_that_have_said_nothing,
         lifetime::drain_lets_backends_go,
-        lifetime::max_keepalive_requests_ends_a_connection,
+        lifetime::max_requests_per_h2_connection_ends_it,
+        lifetime::the_cap_on_requests_loses_none,
         lifetime::keep_alive_pings_find_dead_clients,
         lifetime::keep_alive_pings_find_dead_backends,
+        lifetime::keep_alive_pings_are_few_enough_for_grpc,
         lifetime::max_concurrent_streams_towards_clients,
         lifetime::max_concurrent_streams_of_a_backend,
         lifetime::streams_share_a_backend_connection,
@@ -104,6 +110,9 @@ fn main() {
             .needs(&[Nghttpd, H2load])
             .guard(seconds(120)),
         Case::new("h2load_uploads", peers::h2load_uploads).needs(&[H2load]),
+        Case::new("h2load_up_to_the_cap_on_requests", peers::h2load_up_to_the_cap_on_requests)
+            .needs(&[H2load])
+            .guard(seconds(120)),
         // Measured for memory: alone.
         Case::new("twenty_mebibytes_up_and_down", messages::twenty_mebibytes_up_and_down)
             .alone()

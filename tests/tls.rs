@@ -50,6 +50,7 @@ fn main() {
         attacks::t_05_plaintext_from_clients_is_closed,
         attacks::t_06_a_revoked_client_certificate_is_refused,
         attacks::t_08_handshakes_beyond_the_cap_are_closed_at_once,
+        attacks::t_08_one_network_has_its_share_of_the_handshakes,
         backends::tls_to_a_backend_is_verified_and_resumed,
         backends::t_05_a_backend_in_plaintext_fails_closed,
         backends::a_backend_with_another_name_is_not_used,

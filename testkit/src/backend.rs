@@ -147,7 +147,11 @@ impl Conn {
 
     fn remember(&mut self) {
         if let Some(Current { request, slot: Some(slot), .. }) = &self.current {
-            self.state.requests.lock().unwrap()[*slot] = request.clone();
+            // A test may have had the requests forgotten meanwhile.
+            let mut requests = self.state.requests.lock().unwrap();
+            if let Some(kept) = requests.get_mut(*slot).filter(|kept| kept.connection == self.number) {
+                *kept = request.clone();
+            }
         }
     }
 

@@ -9,7 +9,7 @@ pub(crate) fn frames_beyond_our_goaway_are_ignored() {
     for back in BOTH {
         let origin = Origin::standard(back, "one");
         let gateway =
-            Gateway::start(config().runtime("max_keepalive_requests", 1).listener(listener(&origin)));
+            Gateway::start(config().runtime("max_requests_per_h2_connection", 1).listener(listener(&origin)));
         let mut client = H2Client::connect(gateway.front()).unwrap();
         let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
         client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();

@@ -3,8 +3,9 @@
 use crate::rig::{BOTH, CELLS, Cell, Rig, config, listener, with_origin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use testkit::h2::backend::Manners;
-use testkit::h2::{code, frame, setting};
+use testkit::h2::{Event, code, frame, hpack, setting};
 use testkit::process::SIGTERM;
 use testkit::{
     Fault, Front, Gateway, H2Backend, H2Client, Listener, Origin, Version, eventually, ms, seconds,
@@ -103,11 +104,11 @@ pub(crate) fn drain_lets_backends_go() {
     backend.assert_clean();
 }
 
-pub(crate) fn max_keepalive_requests_ends_a_connection() {
+pub(crate) fn max_requests_per_h2_connection_ends_it() {
     for back in BOTH {
         let origin = Origin::standard(back, "one");
         let gateway =
-            Gateway::start(config().runtime("max_keepalive_requests", 5).listener(listener(&origin)));
+            Gateway::start(config().runtime("max_requests_per_h2_connection", 5).listener(listener(&origin)));
         let mut client = H2Client::connect(gateway.front()).unwrap();
         let mut last = 0;
         for number in 1..=5 {
@@ -179,7 +180,96 @@ pub(crate) fn keep_alive_pings_find_dead_backends() {
     let keys = Listener::h2c().h2("keep_alive_interval_ms", 300).h2("keep_alive_timeout_ms", 500);
     let gateway = Gateway::start(config().listener(keys.h2_backend(patient.address)));
     assert_eq!(gateway.get("/").text(), "at last");
-    assert!(patient.control()[0].pings >= 3, "{} PINGs", patient.control()[0].pings);
+    assert!(patient.control()[0].pings >= 2, "{} PINGs", patient.control()[0].pings);
+}
+
+/// Answers each request with a fixed body after a silence, and bears with as many PINGs as servers of gRPC do by default: three that come
+/// within five minutes of the one before, or while no stream is open, are too many.
+fn easily_annoyed(silence: Duration, pings: &Arc<AtomicUsize>) -> H2Backend {
+    let pings = Arc::clone(pings);
+    H2Backend::raw(move |reader, _| {
+        reader.wire.send(&frame::settings(&[]))?;
+        reader.wire.set_timeout(ms(20));
+        // No test lasts five minutes: each PING but the first comes too early.
+        let (mut strikes, mut forgiven) = (0, true);
+        let mut open = None;
+        loop {
+            match reader.event() {
+                Ok(Event::Settings(_)) => reader.wire.send(&frame::settings_ack())?,
+                Ok(Event::Headers { stream, .. }) => open = Some((stream, Instant::now() + silence)),
+                Ok(Event::Ping(data)) => {
+                    pings.fetch_add(1, Ordering::SeqCst);
+                    strikes = if std::mem::take(&mut forgiven) { 0 } else { strikes + 1 };
+                    if strikes > 2 {
+                        return reader.wire.send(&frame::goaway(1, code::ENHANCE_YOUR_CALM));
+                    }
+                    reader.wire.send(&frame::pong(data))?;
+                }
+                Ok(_) | Err(Fault::TimedOut) => {}
+                Err(other) => return Err(other),
+            }
+            if let Some((stream, _)) = open.take_if(|(_, due)| *due <= Instant::now()) {
+                let head = frame::headers(stream, hpack::block(&[(":status", "200")]), false);
+                reader.wire.send(&[head, frame::data(stream, b"calm", true)].concat())?;
+                forgiven = true;
+            }
+        }
+    })
+}
+
+/// Keep-alive does not annoy servers that count PINGs, neither while nothing runs nor while an answer takes its time.
+pub(crate) fn keep_alive_pings_are_few_enough_for_grpc() {
+    let pings = Arc::default();
+    let backend = easily_annoyed(ms(1200), &pings);
+    let keys = Listener::h2c().h2("keep_alive_interval_ms", 100).h2("keep_alive_timeout_ms", 5000);
+    let config = config().runtime("workers", 1).listener(keys.h2_backend(backend.address));
+    let gateway = Gateway::start(config);
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    for round in 1..=3 {
+        let answer = client.get("/").unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "calm"), "round {round}");
+        // After a silence the backend is asked at once whether it still is there.
+        assert_eq!(pings.load(Ordering::SeqCst), 2 * round, "round {round}");
+        client.read_for(ms(800));
+        assert_eq!(pings.load(Ordering::SeqCst), 2 * round, "round {round}: while nothing runs");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+/// A client that keeps many requests under way, and turns to a new connection when it is told to, loses none.
+pub(crate) fn the_cap_on_requests_loses_none() {
+    const CAP: usize = 20;
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let config = config().runtime("max_requests_per_h2_connection", CAP).listener(listener(&origin));
+        let gateway = Gateway::start(config);
+        let (mut done, mut connections) = (0, 0);
+        while done < 15 * CAP {
+            let mut client = H2Client::connect(gateway.front()).unwrap();
+            connections += 1;
+            let mut streams = Vec::new();
+            while client.goaways.is_empty() {
+                // All of them are sent before an answer, or a GOAWAY, is read.
+                let batch = (0..8).map(|_| client.open("GET", "/slow/5", &[], true).unwrap());
+                streams.extend(batch.collect::<Vec<_>>());
+                client
+                    .until("an answer", seconds(5), |c| c.streams[&streams[streams.len() - 8]].ended)
+                    .unwrap();
+            }
+            for stream in &streams {
+                let answer = client.response(*stream);
+                assert_eq!(answer.unwrap_or_else(|e| panic!("{back:?}: {e}")).text(), "one", "{back:?}");
+            }
+            client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+            let goaways: Vec<_> = client.goaways.iter().map(|goaway| (goaway.last, goaway.code)).collect();
+            let last = streams[streams.len() - 1];
+            assert_eq!(goaways, [(0x7fff_ffff, code::NO_ERROR), (last, code::NO_ERROR)], "{back:?}");
+            assert!((CAP..CAP + 16).contains(&streams.len()), "{back:?}: {} requests", streams.len());
+            done += streams.len();
+        }
+        assert_eq!(origin.request_count(), done, "{back:?}");
+        assert!(connections > 5, "{back:?}");
+    }
 }
 
 /// More streams than were offered are refused, one by one, and only those.

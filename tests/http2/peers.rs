@@ -134,6 +134,19 @@ pub(crate) fn h2load_uploads() {
     }
 }
 
+/// h2load sends no more requests on a connection that is to end, and makes no other; all that it has sent are answered.
+pub(crate) fn h2load_up_to_the_cap_on_requests() {
+    let origin = Origin::standard(Version::H2, "one");
+    let config = config().runtime("max_requests_per_h2_connection", 500);
+    let gateway = Gateway::start(config.listener(crate::rig::listener(&origin)));
+    let url = format!("http://{}/", gateway.front());
+    let said = run(Tool::H2load.path().unwrap(), ["-n", "20000", "-c", "20", "-m", "20", &url], seconds(100));
+    let line = said.stdout.lines().find_map(|line| line.strip_prefix("requests: ")).unwrap();
+    let counts: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [_, started, done, succeeded, ..] = counts[..] else { panic!("{line}") };
+    assert!(started >= 20 * 500 && started == done && started == succeeded, "{line}");
+}
+
 /// nginx with `listen … http2` as the backend.
 pub(crate) fn nginx_h2c_as_backend() {
     let nginx = Nginx::h2c("");

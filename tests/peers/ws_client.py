@@ -76,16 +76,21 @@ async def half_frame(connection, arguments):
 
 
 async def write_only(connection, arguments):
-    """Sends until nothing more is taken."""
+    """Sends until nothing has been taken for a while, however long that takes to come about."""
     sent = 0
     try:
         while sent < arguments.size:
-            async with asyncio.timeout(arguments.seconds):
-                await connection.send(b"m" * 65536)
+            sending = asyncio.ensure_future(connection.send(b"m" * 65536))
+            waiting, since = None, time.monotonic()
+            while not (await asyncio.wait({sending}, timeout=0.1))[0]:
+                if waiting != (waiting := connection.transport.get_write_buffer_size()):
+                    since = time.monotonic()
+                elif time.monotonic() > since + arguments.seconds:
+                    sending.cancel()
+                    connection.transport.abort()
+                    return {"sent": sent, "stalled": True}
+            await sending
             sent += 65536
-    except TimeoutError:
-        connection.transport.abort()
-        return {"sent": sent, "stalled": True}
     except AttributeError as error:
         # The library aborts a transport that has just been closed, and trips over it.
         return {"sent": sent, "error": str(error)}

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use testkit::certificates::write;
 use testkit::tls::TlsClient;
-use testkit::{Gateway, ms, seconds};
+use testkit::{Client, Gateway, ms, seconds};
 
 use crate::rig::{Rig, renew};
 use crate::sessions::openssl;
@@ -116,7 +116,11 @@ pub(crate) fn t_06_a_revoked_client_certificate_is_refused() {
 
 pub(crate) fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
     let rig = Rig::new();
-    let config = rig.config("").runtime("max_handshakes_in_flight", 2).runtime("workers", 1);
+    let config = rig
+        .config("")
+        .runtime("max_handshakes_in_flight", 2)
+        .runtime("max_handshakes_per_network", 2)
+        .runtime("workers", 1);
     let gateway = Gateway::start(config.runtime("handshake_timeout_ms", 20_000));
     // Connections that say nothing take no place.
     let _silent: Vec<_> = (0..20).map(|_| gateway.client()).collect();
@@ -134,4 +138,28 @@ pub(crate) fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
     drop(holders);
     gateway.wait_metric("tls_handshakes_inflight", &[], |n| n == 0.0);
     serves(&rig, &gateway);
+}
+
+/// The clients of one network do not take all the places: beyond their share they are closed at once, and others are served.
+pub(crate) fn t_08_one_network_has_its_share_of_the_handshakes() {
+    let rig = Rig::new();
+    let config = rig.config("").runtime("max_handshakes_in_flight", 8).runtime("workers", 1);
+    let gateway = Gateway::start(config.runtime("handshake_timeout_ms", 20_000));
+    let hello = rig.client().hello("server.test");
+    let from = |last: u8| Client::connect_from([127, 1, 2, last].into(), gateway.front()).unwrap();
+    let mut holders: Vec<_> = (1..=4).map(from).collect();
+    holders.iter_mut().for_each(|holder| holder.send(&hello[..50]).unwrap());
+    gateway.wait_metric("tls_handshakes_inflight", &[], |n| n == 4.0);
+    for last in 1..=20 {
+        let mut late = from(last);
+        late.send_anyway(&hello);
+        late.closed(seconds(5)).unwrap();
+    }
+    gateway.wait_metric("tls_handshakes_total", &[("result", "overload")], |n| n == 20.0);
+    serves(&rig, &gateway);
+    drop(holders);
+    gateway.wait_metric("tls_handshakes_inflight", &[], |n| n == 0.0);
+    let mut again = from(1);
+    again.send(&hello).unwrap();
+    assert_eq!(again.wire.exactly(1).unwrap(), [22], "a ServerHello");
 }

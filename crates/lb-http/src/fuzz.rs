@@ -190,50 +190,42 @@ const FRAME_LIMITS: websocket::Limits = websocket::Limits {
 /// Frames of a WebSocket, from either side: the verdict does not depend on how the input is cut, and what may be passed on before a
 /// close frame ends where a frame ends.
 pub fn ws_frame(input: &[u8]) {
-    for role in [Role::FromClient, Role::FromServer] {
-        let whole = inspect(role, input, usize::MAX);
-        for step in [1, 3, 7] {
-            assert_eq!(whole.verdict(), inspect(role, input, step).verdict());
-        }
-        if let Some((violation, before)) = whole.violation.filter(|(violation, _)| violation.may_close) {
-            let end = before.saturating_add(violation.passable);
-            let passed = inspect(role, input.get(..end).unwrap_or(input), 5);
-            assert!(passed.violation.is_none() && passed.may_close);
-        }
-    }
-}
-
-/// What an inspector made of an input.
-struct Seen {
-    frames: u64,
-    may_close: bool,
-    violation: Option<(websocket::Violation, usize)>,
-}
-
-impl Seen {
-    /// What a cut must not change.
-    fn verdict(&self) -> Result<(u64, bool), (websocket::ViolationKind, u64)> {
-        match &self.violation {
-            None => Ok((self.frames, self.may_close)),
-            Some((violation, _)) => Err((violation.kind, violation.position)),
-        }
-    }
-}
-
-fn inspect(role: Role, input: &[u8], step: usize) -> Seen {
     let now = Instant::now();
-    let mut inspector = Inspector::new(role, FRAME_LIMITS);
-    let (mut frames, mut before) = (0u64, 0usize);
-    for part in input.chunks(step.clamp(1, input.len().max(1))) {
-        match inspector.inspect(part, now) {
-            Ok(seen) => frames = frames.saturating_add(seen.frames),
-            Err(violation) => {
-                assert!(violation.passable <= part.len());
-                return Seen { frames, may_close: false, violation: Some((violation, before)) };
-            }
+    let verdict = |seen: &Result<Inspector, (websocket::Violation, usize)>| match seen {
+        Ok(inspector) => Ok(inspector.clone()),
+        Err((violation, _)) => Err((violation.kind, violation.position)),
+    };
+    for role in [Role::FromClient, Role::FromServer] {
+        let whole = inspect(role, input, usize::MAX, now);
+        for step in [1, 3, 7] {
+            assert_eq!(verdict(&whole), verdict(&inspect(role, input, step, now)));
         }
+        if let Err((violation, before)) = whole
+            && violation.may_close
+        {
+            let end = before.saturating_add(violation.passable);
+            let passed = inspect(role, input.get(..end).unwrap_or(input), 5, now);
+            assert!(passed.is_ok_and(|inspector| inspector.may_close()));
+        }
+    }
+}
+
+/// What becomes of an inspector, or its verdict and how many bytes came before those that it was given last.
+fn inspect(
+    role: Role,
+    input: &[u8],
+    step: usize,
+    now: Instant,
+) -> Result<Inspector, (websocket::Violation, usize)> {
+    let mut inspector = Inspector::new(role, FRAME_LIMITS);
+    let mut before = 0usize;
+    for part in input.chunks(step.clamp(1, input.len().max(1))) {
+        inspector.inspect(part, now).map_err(|violation| {
+            assert!(violation.passable <= part.len());
+            (violation, before)
+        })?;
         assert_eq!(inspector.deadline().is_none(), inspector.at_boundary());
         before = before.saturating_add(part.len());
     }
-    Seen { frames, may_close: inspector.may_close(), violation: None }
+    Ok(inspector)
 }

@@ -2,7 +2,8 @@
 //!
 //! From below: [`frame`], [`hpack`] and [`window`] turn bytes into frames and fields and back, and know no connection. `mux` is the state that
 //! the streams of a connection share; it reads and writes no socket. `driver` moves bytes between it and the socket; `server` and `client` own
-//! a connection, and `front` and `back` are one stream of it as an exchange sees it.
+//! a connection, and `front` and `back` are one stream of it as an exchange sees it. `pool` shares connections to backends, and `patience`
+//! says how often those may be asked whether they are there.
 
 mod back;
 mod client;
@@ -13,6 +14,7 @@ pub mod frame;
 mod front;
 pub mod hpack;
 mod mux;
+mod patience;
 mod pool;
 mod request;
 mod response;

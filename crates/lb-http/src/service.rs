@@ -222,8 +222,10 @@ pub struct Settings {
     pub min_upload_rate: u64,
     /// How often the rate is looked at.
     pub rate_interval: Duration,
-    /// Requests that a connection may carry; 0 = any number.
+    /// Requests that an HTTP/1.1 connection may carry; 0 = any number.
     pub max_requests: u32,
+    /// The same of HTTP/2.
+    pub max_h2_requests: u32,
     /// What requests are told of client certificates.
     pub client_certificates: ClientCertificates,
     /// Limits of WebSocket tunnels, where they are let through.
@@ -294,6 +296,7 @@ impl Settings {
             min_upload_rate: runtime.watchdog.body_progress_min_bps,
             rate_interval: runtime.watchdog.sweep_interval,
             max_requests: runtime.max_keepalive_requests,
+            max_h2_requests: runtime.max_requests_per_h2_connection,
             client_certificates: ClientCertificates::of(listener),
             websocket: websocket.map(TunnelLimits::new),
             alt_svc: listener

@@ -14,6 +14,7 @@ mod error;
 mod failure;
 mod files;
 mod names;
+mod random;
 mod sticky;
 mod stream;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use certificate::PeerCertificate;
 pub use client::ClientTls;
 pub use error::{Reason, TlsError};
 pub use failure::{Failure, failure_of};
+pub use random::masking_key;
 pub use sticky::StickyKey;
 pub use stream::TlsStream;
 pub use ticket::TicketRotator;

@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_config::Config;
 use lb_io::gate::{AddressGate, AddressTicket, CountGate, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
 use lb_io::{ConnectionGuard, Connections, Phase, TcpStream, WorkerIo};
-use lb_observe::metrics::{
-    AcceptErrorKind, AcceptReject, ListenerMetrics, ListenerShard, TlsResult, WorkerMetrics,
-};
+use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, TlsResult, WorkerMetrics};
 use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use crate::handshakes::Handshakes;
 use crate::worker::Protocol;
 
 /// Clients that may be reading a refusal at a time, per listener and worker; others are closed without a word.
@@ -115,7 +113,7 @@ impl Acceptor {
             let stream = match &acceptor.tls {
                 None => Some(Stream::Plain(stream)),
                 // In memory that is given back when it is over.
-                Some(tls) => Box::pin(acceptor.handshake(stream, tls, &guard)).await,
+                Some(tls) => Box::pin(acceptor.handshake(stream, peer, tls, &guard)).await,
             };
             if let Some(stream) = stream {
                 let serving = match &acceptor.protocol {
@@ -135,14 +133,15 @@ impl Acceptor {
     async fn handshake(
         &self,
         stream: TcpStream,
+        peer: SocketAddr,
         tls: &SharedTlsBundle,
         guard: &ConnectionGuard,
     ) -> Option<Stream> {
         let shard = self.metrics.worker(self.io.id);
-        let limit = self.handshakes.timeout.get();
+        let limit = self.handshakes.timeout();
         let handshake = async {
             until(guard, |cx| stream.poll_readable(cx)).await?;
-            let Some(_place) = self.handshakes.enter(shard) else { return Ok(None) };
+            let Some(_place) = self.handshakes.enter(peer.ip(), shard) else { return Ok(None) };
             let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);
             until(guard, |cx| stream.poll_handshake(cx)).await?;
             std::io::Result::Ok(Some(stream))
@@ -206,51 +205,6 @@ async fn until(
         poll(cx)
     })
     .await
-}
-
-/// The handshakes with clients that a worker runs, of all its listeners.
-#[derive(Debug)]
-pub(crate) struct Handshakes {
-    running: Cell<usize>,
-    most: Cell<usize>,
-    timeout: Cell<Duration>,
-}
-
-impl Handshakes {
-    pub(crate) fn new(config: &Config) -> Rc<Self> {
-        let new = Self { running: Cell::new(0), most: Cell::new(0), timeout: Cell::new(Duration::ZERO) };
-        new.set_limits(config);
-        Rc::new(new)
-    }
-
-    pub(crate) fn set_limits(&self, config: &Config) {
-        let most = config.runtime.max_handshakes_in_flight;
-        self.most.set(usize::try_from(most).unwrap_or(usize::MAX));
-        self.timeout.set(config.runtime.handshake_timeout);
-    }
-
-    /// A place, while there is one.
-    fn enter<'a>(&'a self, shard: &'a ListenerShard) -> Option<Handshake<'a>> {
-        if self.running.get() >= self.most.get() {
-            return None;
-        }
-        self.running.set(self.running.get().saturating_add(1));
-        shard.tls_handshakes_inflight.inc();
-        Some(Handshake { all: self, shard })
-    }
-}
-
-/// A place for a handshake.
-struct Handshake<'a> {
-    all: &'a Handshakes,
-    shard: &'a ListenerShard,
-}
-
-impl Drop for Handshake<'_> {
-    fn drop(&mut self) {
-        self.all.running.set(self.all.running.get().saturating_sub(1));
-        self.shard.tls_handshakes_inflight.dec();
-    }
 }
 
 /// Everything that a live connection occupies.

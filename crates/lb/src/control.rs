@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
@@ -13,7 +14,7 @@ use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
@@ -25,6 +26,9 @@ use crate::sticky::StickyKeys;
 use crate::tls::{self, BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
 use crate::{names, pools};
+
+/// How long workers may take to take a configuration over before who waits for it goes on.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// The signals that the gateway listens to.
 pub(crate) struct Signals {
@@ -90,7 +94,7 @@ impl Control {
                 tokio::select! {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
-                    _ = user1.recv() => self.reopen(),
+                    _ = user1.recv() => self.reopen().await,
                     _ = tick.tick() => self.tls.tick(&self.snapshot.config, &self.metrics),
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(self.pools_due()) => self.tend_pools(),
@@ -151,7 +155,7 @@ impl Control {
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
         if differs {
-            self.publish(merged, resolution.listeners, backends_tls);
+            self.publish(merged, resolution.listeners, backends_tls).await;
         }
         Ok(differs)
     }
@@ -175,12 +179,12 @@ impl Control {
             tracing::info!("backend addresses changed — applied live");
             let config = config.clone();
             let backends_tls = self.snapshot.backends_tls.clone();
-            self.publish(config, resolution.listeners, backends_tls);
+            self.publish(config, resolution.listeners, backends_tls).await;
         }
     }
 
-    /// Puts a snapshot in force on every worker.
-    pub(crate) fn publish(
+    /// Puts a snapshot in force on every worker, and waits until they have taken it: whoever is told that a change is made finds it made.
+    pub(crate) async fn publish(
         &mut self,
         config: Config,
         backends: Vec<Vec<ResolvedBackend>>,
@@ -190,7 +194,12 @@ impl Control {
         let snapshot =
             Arc::new(Snapshot { config, backends, pools, backends_tls, sticky: self.sticky.clone() });
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
-        self.workers.order(|| Order::Apply(Arc::clone(&snapshot)));
+        let mut taken = Vec::new();
+        self.workers.order(|| {
+            let (done, is_done) = oneshot::channel();
+            taken.push(is_done);
+            Order::Apply(Arc::clone(&snapshot), done)
+        });
         let listeners = snapshot.config.listeners.iter();
         let named: Vec<(&str, &str)> = listeners
             .flat_map(|listener| {
@@ -200,10 +209,19 @@ impl Control {
         self.metrics.retain_backends(&named);
         self.prober.follow(&snapshot);
         self.snapshot = snapshot;
+        let all = async {
+            for is_done in taken {
+                // A worker that is gone serves nothing any more.
+                let _ = is_done.await;
+            }
+        };
+        if tokio::time::timeout(TAKEN_WITHIN, all).await.is_err() {
+            tracing::warn!("a worker has not taken the new configuration yet; it will");
+        }
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.
-    fn reopen(&mut self) {
+    async fn reopen(&mut self) {
         if let Some(log) = &self.access_log {
             log.reopen();
         }
@@ -227,7 +245,7 @@ impl Control {
         }
         if !backends_tls.is_empty() || self.sticky.has_files() {
             let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
-            self.publish(config, backends, backends_tls);
+            self.publish(config, backends, backends_tls).await;
         }
         let Renewed { ok, fail } = renewed;
         tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");

@@ -10,6 +10,7 @@ mod demo;
 mod discovery;
 mod drain;
 mod gateway;
+mod handshakes;
 mod names;
 mod overlay;
 mod pools;

@@ -20,7 +20,8 @@ use lb_security::SharedTlsBundle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::acceptor::{Acceptor, Gates, Handshakes};
+use crate::acceptor::{Acceptor, Gates};
+use crate::handshakes::Handshakes;
 use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 
@@ -47,8 +48,8 @@ pub(crate) struct Snapshot {
 /// Orders from the control thread.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Serve by this from now on.
-    Apply(Arc<Snapshot>),
+    /// Serve by this from now on, and tell.
+    Apply(Arc<Snapshot>, oneshot::Sender<()>),
     /// Accept no more; tell when every socket is closed.
     StopAccepting(oneshot::Sender<()>),
     /// Close idle connections, spread over the jitter of their listener; finish the others.
@@ -134,7 +135,11 @@ pub(crate) async fn run(birth: Birth) {
             }
         };
         match order {
-            Some(Order::Apply(snapshot)) => worker.apply(snapshot),
+            Some(Order::Apply(snapshot, done)) => {
+                worker.apply(snapshot);
+                // Whoever ordered it may wait no longer.
+                let _ = done.send(());
+            }
             Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
             Some(Order::Drain) => worker.drain(),
             Some(Order::Farewell(index)) => worker.advance(index, Phase::Farewell),

@@ -45,6 +45,8 @@ pub struct H2Request {
     pub stream: u32,
     /// In how many frames its head came.
     pub head_frames: usize,
+    /// In how many DATA frames the body came.
+    pub data_frames: usize,
 }
 
 impl H2Request {

@@ -371,6 +371,7 @@ impl H2Client {
                 let room = BODY_KEPT.saturating_sub(state.body.len()).min(bytes.len());
                 state.body.extend_from_slice(&bytes[..room]);
                 state.pattern.feed(&bytes);
+                state.data_frames += 1;
                 state.ended |= end;
                 if flow > 0 && !self.withheld {
                     // Where the peer is gone already, what it sent before is still worth reading.

@@ -171,6 +171,7 @@ fn file(event: Event, link: &Arc<Link>, script: &Arc<Script>) -> Result<(), Faul
                 connection: link.number,
                 stream,
                 head_frames: frames,
+                data_frames: 0,
             };
             link.state.request_count.fetch_add(1, Ordering::SeqCst);
             let mut requests = link.state.requests.lock().unwrap();
@@ -212,6 +213,7 @@ fn file(event: Event, link: &Arc<Link>, script: &Arc<Script>) -> Result<(), Faul
             let room = BODY_KEPT.saturating_sub(request.body.len()).min(bytes.len());
             request.body.extend_from_slice(&bytes[..room]);
             request.pattern.feed(&bytes);
+            request.data_frames += 1;
             request.complete = end;
             known.queue.push_back((bytes, flow));
             if end {

@@ -25,6 +25,8 @@ pub struct H2Response {
     pub reset: Option<u32>,
     /// In how many frames the final head came.
     pub head_frames: usize,
+    /// In how many DATA frames the body came.
+    pub data_frames: usize,
 }
 
 impl H2Response {

@@ -22,6 +22,8 @@ pub struct Runtime {
     pub handshake_timeout: Duration,
     /// TLS handshakes with clients that a worker runs at once.
     pub max_handshakes_in_flight: u32,
+    /// Of those, how many the clients of one network have.
+    pub max_handshakes_per_network: u32,
     /// How long a connect to a backend may take.
     pub connect_timeout: Duration,
     /// Connections that each listener may hold at once.
@@ -32,6 +34,8 @@ pub struct Runtime {
     pub header_underscore_policy: UnderscorePolicy,
     /// Requests on one HTTP/1.1 connection. 0 = no cap.
     pub max_keepalive_requests: u32,
+    /// Requests on one HTTP/2 connection. 0 = no cap.
+    pub max_requests_per_h2_connection: u32,
     /// Requests on one HTTP/3 connection. 0 = no cap.
     pub max_requests_per_h3_connection: u32,
     /// `[runtime.watchdog]`.

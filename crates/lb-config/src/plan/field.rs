@@ -70,11 +70,21 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter),
     restart!("handshake_timeout_ms", "runtime.handshake_timeout_ms", runtime.handshake_timeout),
     live!("max_handshakes_in_flight", "runtime.max_handshakes_in_flight", runtime.max_handshakes_in_flight),
+    live!(
+        "max_handshakes_per_network",
+        "runtime.max_handshakes_per_network",
+        runtime.max_handshakes_per_network
+    ),
     live!("connect_timeout_ms", "runtime.connect_timeout_ms", runtime.connect_timeout),
     live!("max_inflight_connections", "runtime.max_inflight_connections", runtime.max_inflight_connections),
     live!("per_ip_connection_cap", "runtime.per_ip_connection_cap", runtime.per_ip_connection_cap),
     live!("header_underscore_policy", "runtime.header_underscore_policy", runtime.header_underscore_policy),
     live!("max_keepalive_requests", "runtime.max_keepalive_requests", runtime.max_keepalive_requests),
+    live!(
+        "max_requests_per_h2_connection",
+        "runtime.max_requests_per_h2_connection",
+        runtime.max_requests_per_h2_connection
+    ),
     restart!(
         "max_requests_per_h3_connection",
         "runtime.max_requests_per_h3_connection",

@@ -17,6 +17,8 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
         let problem = format!("must be at most runtime.drain_timeout_ms ({})", drain_timeout.as_millis());
         report.error(view, "drain_jitter_ms", problem);
     }
+    let max_handshakes_in_flight = view.int32("max_handshakes_in_flight");
+    let max_keepalive_requests = view.int32("max_keepalive_requests");
     let watchdog = view.block("watchdog");
     Some(Runtime {
         workers: view.optional_integer("workers").and_then(|n| NonZeroUsize::new(n.try_into().ok()?)),
@@ -25,12 +27,20 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
         readiness_settle: view.millis("readiness_settle_ms"),
         drain_jitter,
         handshake_timeout: view.millis("handshake_timeout_ms"),
-        max_handshakes_in_flight: view.int32("max_handshakes_in_flight"),
+        max_handshakes_in_flight,
+        max_handshakes_per_network: view
+            .optional_integer("max_handshakes_per_network")
+            .and_then(|n| n.try_into().ok())
+            .unwrap_or_else(|| max_handshakes_in_flight.div_ceil(2)),
         connect_timeout: view.millis("connect_timeout_ms"),
         max_inflight_connections: view.int32("max_inflight_connections"),
         per_ip_connection_cap: view.int32("per_ip_connection_cap"),
         header_underscore_policy: UnderscorePolicy::from_word(view.word("header_underscore_policy")?)?,
-        max_keepalive_requests: view.int32("max_keepalive_requests"),
+        max_keepalive_requests,
+        max_requests_per_h2_connection: view
+            .optional_integer("max_requests_per_h2_connection")
+            .and_then(|n| n.try_into().ok())
+            .unwrap_or(if max_keepalive_requests == 0 { 0 } else { max_keepalive_requests.max(1000) }),
         max_requests_per_h3_connection: view.int32("max_requests_per_h3_connection"),
         watchdog: Watchdog {
             header_deadline: watchdog.millis("header_deadline_ms"),

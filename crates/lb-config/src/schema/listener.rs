@@ -297,7 +297,11 @@ static H2_SECURITY: Block = Block {
             .live("Unsent bytes that a stream may hold."),
         Key::integer("keep_alive_interval_ms", 0, U64, MS)
             .or(30_000)
-            .live("How often an idle connection is pinged. 0 = never."),
+            .live(
+                "After how long a silence a connection is pinged. 0 = never. A backend is asked only while requests are \
+                 open, and after two pings without a part of an answer between them only every 5.5 minutes, which \
+                 servers of gRPC bear by default.",
+            ),
         Key::integer("keep_alive_timeout_ms", 0, U64, MS)
             .or(30_000)
             .live("How long a ping may stay unanswered."),

@@ -32,6 +32,12 @@ pub(super) static RUNTIME: Block = Block {
             "How many TLS handshakes with clients one worker runs at once; a connection beyond that is closed before any \
              key exchange.",
         ),
+        Key::integer("max_handshakes_per_network", 1, 65_536, "handshakes")
+            .or_else("half of `max_handshakes_in_flight`, rounded up")
+            .live(
+                "How many of them the clients of one network may have: of one /24 in IPv4, of one /64 in IPv6. Raise it \
+                 where all clients come through a few load balancers.",
+            ),
         Key::integer("connect_timeout_ms", 100, 60_000, MS)
             .or(5000)
             .live("How long a connect to a backend may take, on every kind of listener."),
@@ -47,7 +53,14 @@ pub(super) static RUNTIME: Block = Block {
         ),
         Key::integer("max_keepalive_requests", 0, 10_000_000, "requests")
             .or(100)
-            .live("Requests on one client connection; the last answer says `Connection: close`, or GOAWAY comes. 0 = no cap."),
+            .live("Requests on one HTTP/1.1 connection; the last answer says `Connection: close`. 0 = no cap."),
+        Key::integer("max_requests_per_h2_connection", 0, 10_000_000, "requests")
+            .or_else("1000, or `max_keepalive_requests` where that is more or 0")
+            .live(
+                "Requests on one HTTP/2 connection; then GOAWAY comes, and what is on its way by then is still served. \
+                 A connection carries many requests at once here, and browsers fail some where it changes often: hence \
+                 more than in HTTP/1.1. 0 = no cap.",
+            ),
         Key::integer("max_requests_per_h3_connection", 0, 10_000_000, "requests")
             .or(1000)
             .restart("Requests on one HTTP/3 connection; applies to quic listeners. 0 = no cap."),

@@ -35,7 +35,8 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(runtime.max_inflight_connections, 65_536);
     assert_eq!(runtime.per_ip_connection_cap, 1024);
     assert_eq!(runtime.header_underscore_policy, UnderscorePolicy::Reject);
-    assert_eq!(runtime.max_keepalive_requests, 100);
+    assert_eq!((runtime.max_keepalive_requests, runtime.max_requests_per_h2_connection), (100, 1000));
+    assert_eq!((runtime.max_handshakes_in_flight, runtime.max_handshakes_per_network), (512, 256));
     assert_eq!(runtime.watchdog.header_deadline, Duration::from_secs(5));
     assert_eq!((config.pool.per_peer_max, config.pool.total_max), (8, 256));
     assert_eq!(config.dns.servers, []);
@@ -71,6 +72,17 @@ fn the_benchmark_template_starts() {
     assert_eq!(config.not_built_yet(), []);
     assert_eq!(config.warnings, [""; 0]);
     assert_eq!(config.listeners[0].drain_jitter, Duration::from_millis(25));
+    assert_eq!(config.runtime.max_requests_per_h2_connection, 10_000_000);
+}
+
+#[test]
+fn requests_on_http2_connections_follow_those_of_http1_upwards() {
+    let cap = |keys: &str| tcp(&format!("[runtime]\n{keys}")).runtime.max_requests_per_h2_connection;
+    assert_eq!(cap("max_keepalive_requests = 7"), 1000);
+    assert_eq!(cap("max_keepalive_requests = 1001"), 1001);
+    assert_eq!(cap("max_keepalive_requests = 0"), 0);
+    assert_eq!(cap("max_keepalive_requests = 0\nmax_requests_per_h2_connection = 7"), 7);
+    assert_eq!(cap("max_requests_per_h2_connection = 0"), 0);
 }
 
 #[test]

@@ -110,8 +110,8 @@ fn optional_values_are_shown_as_they_come_and_go() {
 fn process_settings_by_their_class() {
     live(
         "\n",
-        "[runtime]\nmax_keepalive_requests = 0\n",
-        &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 0"],
+        "[runtime]\nmax_keepalive_requests = 10\n",
+        &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 10"],
     );
     live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool: per_peer_max: 8 -> 4"]);
     restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: unset -> 4"]);

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
-use super::frame::{BlockLimits, ErrorCode};
+use super::frame::{BlockLimits, ErrorCode, Piece};
 use super::mux::{Limits, Mux, Role};
+use super::patience::Patience;
 use super::window::MAX_WINDOW;
 use lb_security::Stream;
 
@@ -85,6 +86,7 @@ impl ClientConnection {
             wire: Wire::new(stream, Vec::new(), block, None, Rc::clone(&io), now),
             mux: Rc::clone(&mux),
             settings,
+            patience: Patience::default(),
             _connection: connection,
         };
         tokio::task::spawn_local(driver.run(now));
@@ -141,6 +143,7 @@ struct Driver {
     wire: Wire,
     mux: Rc<RefCell<Mux>>,
     settings: ClientSettings,
+    patience: Patience,
     /// Its count at its member, until the socket is closed.
     _connection: Option<Connection>,
 }
@@ -192,11 +195,9 @@ impl Driver {
                 }
             }
             let stalled = self.wire.stalled_since().map(|since| since + self.settings.write_timeout);
-            let settings = &self.settings;
-            let alive = settings
-                .keep_alive_interval
-                .map(|interval| self.wire.ping_due(interval, settings.keep_alive_timeout));
-            let Some(due) = [stalled, alive].into_iter().flatten().min() else { return Poll::Pending };
+            let alive = self.alive_due();
+            let held = self.mux.borrow_mut().hold_due(now);
+            let Some(due) = [stalled, alive, held].into_iter().flatten().min() else { return Poll::Pending };
             if !deadline.poll(cx, due) {
                 return Poll::Pending;
             }
@@ -206,11 +207,23 @@ impl Driver {
             {
                 return Poll::Ready(());
             }
+            self.mux.borrow_mut().end_hold(now);
             if alive.is_some_and(|due| due <= now) {
                 self.wire.pinged(now);
+                self.patience.pinged(now);
                 self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
             }
         }
+    }
+
+    /// When the backend is to be asked whether it is there, or is taken for gone. While no stream is open it does not matter, and TCP has
+    /// probes of its own.
+    fn alive_due(&self) -> Option<Instant> {
+        let due = self.wire.ping_due(self.settings.keep_alive_interval?, self.settings.keep_alive_timeout);
+        if self.wire.awaits_ping() {
+            return Some(due);
+        }
+        (self.mux.borrow().active() > 0).then(|| self.patience.earliest(due))
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
@@ -220,8 +233,11 @@ impl Driver {
             if self.mux.borrow().is_full() {
                 return Ok(());
             }
-            let mux = &self.mux;
-            let read = self.wire.poll_read(cx, &mut scratch, now, |frame| {
+            let Self { wire, mux, patience, .. } = self;
+            let read = wire.poll_read(cx, &mut scratch, now, |frame| {
+                if let Ok(Piece::Headers { .. } | Piece::Data { .. }) = frame {
+                    patience.answered();
+                }
                 mux.borrow_mut().receive(frame, None, now).map(|_| ())
             });
             match read {

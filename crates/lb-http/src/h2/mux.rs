@@ -8,6 +8,7 @@
 //! more ([`Mux::room`]).
 
 mod ending;
+mod hold;
 mod receive;
 mod send;
 
@@ -107,6 +108,12 @@ pub(super) struct Mux {
     forgotten: u32,
     /// Streams with something to send that wait for the connection, in turn.
     queue: VecDeque<usize>,
+    /// Bodies are held back for want of more than a sliver of a window.
+    held: bool,
+    /// When the next tick of those is due.
+    hold_due: Option<Instant>,
+    /// The peer was waited for in vain: its windows are used up however little is open.
+    eager: bool,
     /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
     lingering: VecDeque<(Key, u32, Instant)>,
     ledger: Ledger,
@@ -183,6 +190,9 @@ impl Mux {
             ended: VecDeque::new(),
             forgotten: 0,
             queue: VecDeque::new(),
+            held: false,
+            hold_due: None,
+            eager: false,
             lingering: VecDeque::new(),
             ledger,
             highest: 0,

@@ -163,7 +163,7 @@ impl Connection {
                 continue;
             }
             self.rest(now);
-            let Some(due) = self.due(settings) else { return Poll::Pending };
+            let Some(due) = self.due(settings, now) else { return Poll::Pending };
             if !deadline.poll(cx, due) {
                 return Poll::Pending;
             }
@@ -220,7 +220,8 @@ impl Connection {
             };
             let head = std::mem::replace(&mut spare, worker.take_head());
             *requests = requests.saturating_add(1);
-            if settings.max_requests != 0 && *requests >= settings.max_requests && *state == State::Serving {
+            let most = settings.max_h2_requests;
+            if most != 0 && *requests >= most && *state == State::Serving {
                 // Enough for one connection: the next requests are balanced anew.
                 *state = State::Notice { since: now };
                 mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
@@ -312,7 +313,7 @@ impl Connection {
         Some(since + settings.http.header_timeout)
     }
 
-    fn due(&self, settings: &Settings) -> Option<Instant> {
+    fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         let http = &settings.http;
         let stalled = self.wire.stalled_since().map(|since| since + http.write_timeout);
         let head = self.head_due(settings);
@@ -327,14 +328,19 @@ impl Connection {
             .keep_alive_interval
             .map(|interval| self.wire.ping_due(interval, settings.h2.keep_alive_timeout));
         let lingering = self.mux.borrow().lingers_until();
-        [stalled, head, state, alive, lingering].into_iter().flatten().min()
+        let held = self.mux.borrow_mut().hold_due(now);
+        [stalled, head, state, alive, lingering, held].into_iter().flatten().min()
     }
 
     /// A deadline has come. True when the connection is given up.
     fn expired(&mut self, settings: &Settings, now: Instant) -> bool {
         let http = &settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        self.mux.borrow_mut().end_lingering(now);
+        {
+            let mut mux = self.mux.borrow_mut();
+            mux.end_lingering(now);
+            mux.end_hold(now);
+        }
         if come(self.wire.stalled_since().map(|since| since + http.write_timeout)) {
             self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
             self.wire.stream.reset_on_close();

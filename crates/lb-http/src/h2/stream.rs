@@ -38,6 +38,8 @@ pub(super) struct Stream {
     /// What follows `pending`.
     pub(super) last: Last,
     pub(super) send_window: SendWindow,
+    /// How long its body has been held back because the windows are open by a sliver only.
+    pub(super) hold: Hold,
     /// In the queue of streams that wait for the connection.
     pub(super) queued: bool,
     /// We have sent END_STREAM.
@@ -54,6 +56,20 @@ pub(super) struct Stream {
     /// The exchange behind the stream is waiting for something here.
     pub(super) waker: Option<Waker>,
     pub(super) traffic: Traffic,
+}
+
+/// How long a body has been held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It is not held back.
+    #[default]
+    None,
+    /// Since after the last tick.
+    Begun,
+    /// For at least the time between two ticks.
+    Ripe,
+    /// For long enough.
+    Over,
 }
 
 /// What follows the body that is being sent.
@@ -100,6 +116,7 @@ impl Stream {
             pending_at: 0,
             last: Last::Open,
             send_window,
+            hold: Hold::None,
             queued: false,
             sent_end: false,
             last_data: None,

@@ -17,33 +17,56 @@ impl FlowControlError {
     pub const CODE: ErrorCode = ErrorCode::FLOW_CONTROL_ERROR;
 }
 
+/// What is little enough to be worth waiting for more.
+const SLIVER: u32 = 2048;
+
 /// What the peer lets us send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendWindow(i32);
+pub struct SendWindow {
+    size: i32,
+    /// The most that has ever been open at once.
+    widest: u32,
+    /// It was opened after something was last taken from it.
+    opened: bool,
+}
 
 impl SendWindow {
     /// A window of `size` bytes, at most [`MAX_WINDOW`].
     pub fn new(size: u32) -> Self {
-        Self(i32::try_from(size).unwrap_or(i32::MAX))
+        let size = i32::try_from(size).unwrap_or(i32::MAX);
+        Self { size, widest: size.unsigned_abs(), opened: false }
     }
 
     /// Bytes that may be sent now; 0 also while the window is negative.
     #[inline]
     pub fn available(self) -> u32 {
-        u32::try_from(self.0).unwrap_or(0)
+        u32::try_from(self.size).unwrap_or(0)
+    }
+
+    /// Whether it is open by so little that a frame of it is hardly worth its header, though the peer is known to open it further
+    /// (RFC 9113 §5.2.2; the rule is that of RFC 1122 §4.2.3.4).
+    #[inline]
+    pub fn is_sliver(self) -> bool {
+        (1..SLIVER.min(self.widest / 2)).contains(&self.available())
+    }
+
+    /// Whether the peer has opened it after something was last taken from it.
+    pub fn was_opened(self) -> bool {
+        self.opened
     }
 
     /// Takes up to `wanted` bytes from the window, and says how many.
     #[inline]
     pub fn take(&mut self, wanted: u32) -> u32 {
         let taken = wanted.min(self.available());
-        self.0 -= i32::try_from(taken).unwrap_or(0);
+        self.size -= i32::try_from(taken).unwrap_or(0);
+        self.opened = false;
         taken
     }
 
     /// Gives back what was taken and not sent.
     pub fn give_back(&mut self, unsent: u32) {
-        self.0 = self.0.saturating_add_unsigned(unsent);
+        self.size = self.size.saturating_add_unsigned(unsent);
     }
 
     /// WINDOW_UPDATE came.
@@ -52,7 +75,7 @@ impl SendWindow {
     /// When the window would exceed [`MAX_WINDOW`]; it stays as it was.
     #[inline]
     pub fn open(&mut self, increment: u32) -> Result<(), FlowControlError> {
-        self.0 = self.0.checked_add_unsigned(increment).ok_or(FlowControlError)?;
+        self.set(self.size.checked_add_unsigned(increment).ok_or(FlowControlError)?);
         Ok(())
     }
 
@@ -62,9 +85,15 @@ impl SendWindow {
     /// # Errors
     /// When the window would exceed [`MAX_WINDOW`], which is a connection error here.
     pub fn initial_changed(&mut self, from: u32, to: u32) -> Result<(), FlowControlError> {
-        let moved = i64::from(self.0) + i64::from(to) - i64::from(from);
-        self.0 = i32::try_from(moved).map_err(|_| FlowControlError)?;
+        let moved = i64::from(self.size) + i64::from(to) - i64::from(from);
+        self.set(i32::try_from(moved).map_err(|_| FlowControlError)?);
         Ok(())
+    }
+
+    fn set(&mut self, size: i32) {
+        self.opened |= size > self.size;
+        self.size = size;
+        self.widest = self.widest.max(self.available());
     }
 }
 
@@ -153,7 +182,7 @@ mod tests {
         let mut window = SendWindow::new(DEFAULT_WINDOW);
         assert_eq!(window.take(70_000), 65_535);
         window.initial_changed(65_535, 16_384).unwrap();
-        assert_eq!((window.0, window.available(), window.take(1)), (16_384 - 65_535, 0, 0));
+        assert_eq!((window.size, window.available(), window.take(1)), (16_384 - 65_535, 0, 0));
         window.open(49_152).unwrap();
         assert_eq!(window.available(), 1);
         assert_eq!(window.open(MAX_WINDOW), Err(FlowControlError));
@@ -161,6 +190,28 @@ mod tests {
         assert_eq!(window.available(), 1);
         window.open(MAX_WINDOW - 1).unwrap();
         assert_eq!(window.available(), MAX_WINDOW);
+    }
+
+    #[test]
+    fn a_sliver_is_less_than_half_of_what_the_peer_ever_opened() {
+        let is_sliver = |initial, taken| {
+            let mut window = SendWindow::new(initial);
+            window.take(taken);
+            window.is_sliver()
+        };
+        assert!(!is_sliver(65_535, 65_535 - 2048) && is_sliver(65_535, 65_535 - 2047));
+        assert!(is_sliver(65_535, 65_534) && !is_sliver(65_535, 65_535));
+        // Peers with small windows open them by little.
+        assert!(!is_sliver(1000, 500) && is_sliver(1000, 501));
+        assert!([1, 2, 3].iter().all(|initial| !is_sliver(*initial, initial - 1)));
+        let mut window = SendWindow::new(0);
+        window.open(1).unwrap();
+        assert!(!window.is_sliver() && window.was_opened());
+        window.open(9999).unwrap();
+        window.take(9999);
+        assert!(window.is_sliver() && !window.was_opened());
+        window.initial_changed(0, 1).unwrap();
+        assert!(window.was_opened());
     }
 
     #[test]
@@ -198,7 +249,7 @@ mod tests {
                 if let Some(increment) = update {
                     prop_assert_eq!(theirs.open(increment), Ok(()));
                 }
-                prop_assert_eq!(theirs.0, ours.available);
+                prop_assert_eq!(theirs.size, ours.available);
                 prop_assert!(ours.waiting() <= ours.size);
                 prop_assert_eq!(ours.clone().receive(theirs.available() + 1), Err(FlowControlError));
             }

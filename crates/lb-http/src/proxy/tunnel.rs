@@ -6,9 +6,9 @@ use std::task::Context;
 use std::time::Duration;
 
 use lb_core::head::Fields;
-use lb_core::rng::SplitMix64;
 use lb_io::{Follower, Phase};
 use lb_observe::metrics::{Label, TunnelEnd};
+use lb_security::masking_key;
 use std::task::Poll;
 use tokio::time::Instant;
 
@@ -143,8 +143,9 @@ impl Tunnel {
         }
         self.closing = Some(now + LINGER);
         self.end = end_of(close);
-        let mask = mask(&mut self.service.worker.io.rng.borrow_mut());
-        self.up.end(cx, &close.frame(Some(mask)), back);
+        // Without a mask that nobody can foresee a backend is told nothing (RFC 6455 §5.3).
+        let told = masking_key().map(|mask| close.frame(Some(mask))).unwrap_or_default();
+        self.up.end(cx, &told, back);
         self.down.end(cx, &close.frame(None), front);
     }
 
@@ -251,7 +252,7 @@ impl<S: Sink> Sink for Watched<'_, S> {
         let now = self.now.into_std();
         self.idle.touch(now);
         match self.direction.inspector.inspect(bytes, now) {
-            Ok(_) => self.to.data(cx, bytes),
+            Ok(()) => self.to.data(cx, bytes),
             Err(violation) => {
                 self.to.data(cx, bytes.get(..violation.passable).unwrap_or(&[]));
                 self.direction.violation = Some(violation);
@@ -274,13 +275,6 @@ impl<S: Sink> Sink for Watched<'_, S> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         self.to.poll_flush(cx)
     }
-}
-
-/// A masking key. Masks keep a client from choosing the bytes on the wire (RFC 6455 §10.3); those of the gateway's own frames are fixed
-/// whatever a client does, so these need not be secret.
-fn mask(rng: &mut SplitMix64) -> [u8; 4] {
-    let [a, b, c, d, ..] = rng.next_u64().to_be_bytes();
-    [a, b, c, d]
 }
 
 fn end_of(close: Close) -> TunnelEnd {

@@ -31,15 +31,6 @@ pub struct Limits {
     pub read_frame_timeout: Duration,
 }
 
-/// What was seen in bytes that may all be passed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Inspected {
-    /// Frames that ended in these bytes.
-    pub frames: u64,
-    /// Messages that ended in these bytes.
-    pub messages: u64,
-}
-
 /// The sender broke the framing or a limit. The tunnel is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -68,8 +59,6 @@ pub enum ViolationKind {
     MessageTooBig,
     /// More than `ping_rate_limit_per_window` pings.
     PingFlood,
-    /// A frame that took longer than `read_frame_timeout_seconds`.
-    FrameTimeout,
 }
 
 impl ViolationKind {
@@ -79,7 +68,6 @@ impl ViolationKind {
             Self::Mask | Self::FragmentedControl | Self::LongControl | Self::Length => Close::PROTOCOL_ERROR,
             Self::MessageTooBig => Close::MESSAGE_TOO_BIG,
             Self::PingFlood => Close::PING_FLOOD,
-            Self::FrameTimeout => Close::READ_FRAME_TIMEOUT,
         }
     }
 }
@@ -100,7 +88,7 @@ enum State {
 }
 
 /// Reads one direction of a tunnel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspector {
     role: Role,
     limits: Limits,
@@ -109,8 +97,8 @@ pub struct Inspector {
     first: u8,
     /// Length of the current frame's payload, as far as its header has been read.
     length: u64,
-    /// Opcode of the message that has begun and not ended.
-    message: Option<u8>,
+    /// A message has begun and not ended.
+    in_message: bool,
     /// Payload of that message so far, the current frame included once its length is known.
     message_size: u64,
     frame_since: Option<Instant>,
@@ -129,7 +117,7 @@ impl Inspector {
             state: State::Start,
             first: 0,
             length: 0,
-            message: None,
+            in_message: false,
             message_size: 0,
             frame_since: None,
             pings: 0,
@@ -143,8 +131,7 @@ impl Inspector {
     ///
     /// # Errors
     /// When the sender broke the framing or a limit. Nothing may be inspected afterwards.
-    pub fn inspect(&mut self, bytes: &[u8], now: Instant) -> Result<Inspected, Violation> {
-        let mut seen = Inspected::default();
+    pub fn inspect(&mut self, bytes: &[u8], now: Instant) -> Result<(), Violation> {
         // Where the current frame began, if it began in these bytes.
         let mut frame_at = (self.state == State::Start).then_some(0);
         let mut at = 0usize;
@@ -155,14 +142,14 @@ impl Inspector {
                 let left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
                 self.state = State::Payload(left);
                 if left == 0 {
-                    self.end_frame(&mut seen);
+                    self.end_frame();
                 }
                 taken
             } else {
                 if self.state == State::Start {
                     frame_at = Some(at);
                 }
-                if let Err(kind) = self.header(byte, now, &mut seen) {
+                if let Err(kind) = self.header(byte, now) {
                     return Err(Violation {
                         kind,
                         passable: frame_at.unwrap_or(0),
@@ -175,28 +162,12 @@ impl Inspector {
             at = at.saturating_add(taken);
         }
         self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        Ok(seen)
+        Ok(())
     }
 
     /// When the frame under way will have taken too long; `None` between frames.
     pub fn deadline(&self) -> Option<Instant> {
         self.frame_since?.checked_add(self.limits.read_frame_timeout)
-    }
-
-    /// The violation of a frame that has taken too long. Bytes that came in time are to be inspected first.
-    ///
-    /// # Errors
-    /// When the deadline has passed.
-    pub fn check_deadline(&self, now: Instant) -> Result<(), Violation> {
-        match self.deadline() {
-            Some(deadline) if now >= deadline => Err(Violation {
-                kind: ViolationKind::FrameTimeout,
-                passable: 0,
-                may_close: false,
-                position: self.position,
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Grants the frame under way more time: the gateway itself did not read for so long, because the other side did not take what
@@ -216,18 +187,8 @@ impl Inspector {
         self.state == State::Start
     }
 
-    /// The opcode of the message whose fragments are under way.
-    pub fn open_message(&self) -> Option<u8> {
-        self.message
-    }
-
-    /// Whether a whole close frame has passed.
-    pub fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// One byte of a header.
-    fn header(&mut self, byte: u8, now: Instant, seen: &mut Inspected) -> Result<(), ViolationKind> {
+    fn header(&mut self, byte: u8, now: Instant) -> Result<(), ViolationKind> {
         match self.state {
             State::Start => {
                 self.first = byte;
@@ -254,7 +215,7 @@ impl Inspector {
                     127 => self.state = State::Extended(8),
                     _ => {
                         self.length = u64::from(length);
-                        self.begin_payload(seen)?;
+                        self.begin_payload()?;
                     }
                 }
             }
@@ -264,11 +225,11 @@ impl Inspector {
                 }
                 self.length = (self.length << 8) | u64::from(byte);
                 match left {
-                    ..=1 => self.begin_payload(seen)?,
+                    ..=1 => self.begin_payload()?,
                     _ => self.state = State::Extended(left.saturating_sub(1)),
                 }
             }
-            State::Mask(..=1) => self.after_mask(seen),
+            State::Mask(..=1) => self.after_mask(),
             State::Mask(left) => self.state = State::Mask(left.saturating_sub(1)),
             // Payload is skipped in runs.
             State::Payload(_) => {}
@@ -277,41 +238,39 @@ impl Inspector {
     }
 
     /// The length is known: charges it to its message.
-    fn begin_payload(&mut self, seen: &mut Inspected) -> Result<(), ViolationKind> {
+    fn begin_payload(&mut self) -> Result<(), ViolationKind> {
         if !self.is_control() {
             // A frame that begins a message inside another one is charged to the open one, so that no order of fragments hides a
             // size. That the order is wrong is for the receiver to say.
-            let before = if self.message.is_some() { self.message_size } else { 0 };
+            let before = if self.in_message { self.message_size } else { 0 };
             self.message_size = before.saturating_add(self.length);
             if self.message_size > self.limits.max_message_size_bytes {
                 return Err(ViolationKind::MessageTooBig);
             }
-            self.message.get_or_insert(self.first & OPCODE);
+            self.in_message = true;
         }
         match self.role {
             Role::FromClient => self.state = State::Mask(4),
-            Role::FromServer => self.after_mask(seen),
+            Role::FromServer => self.after_mask(),
         }
         Ok(())
     }
 
-    fn after_mask(&mut self, seen: &mut Inspected) {
+    fn after_mask(&mut self) {
         self.state = State::Payload(self.length);
         if self.length == 0 {
-            self.end_frame(seen);
+            self.end_frame();
         }
     }
 
-    fn end_frame(&mut self, seen: &mut Inspected) {
+    fn end_frame(&mut self) {
         self.state = State::Start;
         self.frame_since = None;
-        seen.frames = seen.frames.saturating_add(1);
         if self.opcode() == CLOSE {
             self.closed = true;
         }
         if !self.is_control() && self.first & FIN != 0 {
-            self.message = None;
-            seen.messages = seen.messages.saturating_add(1);
+            self.in_message = false;
         }
     }
 

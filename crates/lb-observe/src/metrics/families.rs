@@ -139,7 +139,8 @@ families! {
         BACKEND_TLS_HANDSHAKES: Kind::Counter, "backend_tls_handshakes_total", [fixed::<TlsResult>("result")],
             "handshakes", "Handshakes with backends that have ended, by how.";
         TLS_FAULTS: Kind::Counter, "tls_faults_total", [fixed::<TlsFault>("reason")], "connections",
-            "Established TLS connections, to clients and backends, that a fault ended.";
+            "Established TLS connections of tcp and tls listeners, to clients and backends, that a fault ended. \
+             Where TLS carries HTTP its faults end requests, which count by their own reasons.";
         CERT_EXPIRY: Kind::Gauge, "cert_expiry_seconds", [LISTENER, configured("cert")], "seconds",
             "Unix time at which the certificate in force, or another of its chain, runs out.";
         CERT_LOADED_AT: Kind::Gauge, "cert_loaded_at_seconds", [LISTENER], "seconds",
@@ -201,7 +202,9 @@ families! {
         HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
             "Client connections that were ended because the client broke HTTP/2, by the code of the GOAWAY.";
         UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [fixed::<UpstreamReject>("reason")],
-            "responses", "Responses of backends that were refused or cut. The backend connection is closed.";
+            "responses", "Responses of backends that were refused, cut or did not come, but for requests that were sent \
+             again. Over HTTP/1.1 the backend connection is closed; over HTTP/2 the stream is reset, and the \
+             connection goes on unless it was the one that failed.";
     }
     "Limits and retries of pools" {
         POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryReason>("reason")], "requests",

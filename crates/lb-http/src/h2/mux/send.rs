@@ -7,7 +7,7 @@ use lb_core::head::{Fields, RequestHead, ResponseHead};
 use super::{HIGH_WATER, Key, LEAST_ROOM, Mux};
 use crate::exchange::Gone;
 use crate::h2::frame::{self, header::END_STREAM};
-use crate::h2::stream::Last;
+use crate::h2::stream::{Hold, Last};
 use crate::h2::{encode, frame::HEADER_LENGTH};
 
 /// Bytes of body that one stream sends before the others get their turn.
@@ -71,20 +71,19 @@ impl Mux {
 
     /// Writes frames of `bytes` as far as the windows and the output go, and returns how many bytes are left.
     fn frame_data(&mut self, key: Key, bytes: &[u8]) -> usize {
-        let Some(stream) = self.streams.get_mut(key.0) else { return 0 };
         let most = usize::try_from(self.peer.max_frame_size).unwrap_or(usize::MAX);
         let mut rest = bytes;
         while !rest.is_empty() {
+            let Some(stream) = self.streams.get_mut(key.0) else { break };
+            let wanted = rest.len().min(most);
             let room = HIGH_WATER.saturating_sub(self.out.len().saturating_sub(self.sent));
-            let n = rest
-                .len()
-                .min(most)
-                .min(room)
-                .min(stream.send_window.available() as usize)
-                .min(self.send_window.available() as usize);
-            if n == 0 {
+            let open = stream.send_window.available().min(self.send_window.available()) as usize;
+            let n = wanted.min(room).min(open);
+            if n == 0 || (n == open && n < wanted && self.holds(key)) {
                 break;
             }
+            let Some(stream) = self.streams.get_mut(key.0) else { break };
+            stream.hold = Hold::None;
             let (now, later) = rest.split_at_checked(n).unwrap_or((rest, &[]));
             stream.last_data = Some(self.drained.saturating_add(length(self.out.len())));
             frame::write::data_header(&mut self.out, stream.id, n, false);
@@ -167,6 +166,7 @@ impl Mux {
     /// Sends what waits in the streams, a quantum of each in turn. Those whose own window is closed leave the queue until it opens.
     pub(crate) fn send_queued(&mut self) {
         let mut moved = false;
+        self.held = false;
         for _ in 0..self.queue.len() {
             if self.output().len() >= HIGH_WATER || self.send_window.available() == 0 {
                 break;

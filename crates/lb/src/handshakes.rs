@@ -1,0 +1,130 @@
+//! The TLS handshakes with clients that a worker runs at once, of all its listeners (attack T-08).
+//!
+//! A handshake takes a place with its first byte, and is the dearest thing that a stranger may ask for. So places are few; and so that
+//! nobody has all of them, the clients of one network have a share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use lb_config::{Config, Runtime};
+use lb_observe::metrics::ListenerShard;
+
+/// The handshakes, and what they are held to.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    places: RefCell<Places>,
+    timeout: Cell<Duration>,
+}
+
+impl Handshakes {
+    pub(crate) fn new(config: &Config) -> Rc<Self> {
+        let new = Self { places: RefCell::default(), timeout: Cell::new(Duration::ZERO) };
+        new.set_limits(config);
+        Rc::new(new)
+    }
+
+    pub(crate) fn set_limits(&self, config: &Config) {
+        let Runtime { max_handshakes_in_flight, max_handshakes_per_network, handshake_timeout, .. } =
+            config.runtime;
+        let mut places = self.places.borrow_mut();
+        places.most = usize::try_from(max_handshakes_in_flight).unwrap_or(usize::MAX);
+        places.share = usize::try_from(max_handshakes_per_network).unwrap_or(usize::MAX);
+        self.timeout.set(handshake_timeout);
+    }
+
+    /// How long one may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.get()
+    }
+
+    /// A place for a client, while there is one.
+    pub(crate) fn enter<'a>(&'a self, client: IpAddr, shard: &'a ListenerShard) -> Option<Handshake<'a>> {
+        let network = network(client);
+        self.places.borrow_mut().enter(network).then(|| {
+            shard.tls_handshakes_inflight.inc();
+            Handshake { all: self, network, shard }
+        })
+    }
+}
+
+/// A place for a handshake.
+pub(crate) struct Handshake<'a> {
+    all: &'a Handshakes,
+    network: IpAddr,
+    shard: &'a ListenerShard,
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.all.places.borrow_mut().leave(self.network);
+        self.shard.tls_handshakes_inflight.dec();
+    }
+}
+
+/// The places that are taken. Nothing is remembered of a network that has none.
+#[derive(Debug, Default)]
+struct Places {
+    most: usize,
+    share: usize,
+    taken: usize,
+    of: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    fn enter(&mut self, network: IpAddr) -> bool {
+        if self.taken >= self.most {
+            return false;
+        }
+        let own = self.of.entry(network).or_insert(0);
+        // A share is at least one: an entry that was made just now stays only with a place.
+        if *own >= self.share.max(1) {
+            return false;
+        }
+        *own = own.saturating_add(1);
+        self.taken = self.taken.saturating_add(1);
+        true
+    }
+
+    fn leave(&mut self, network: IpAddr) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Some(own) = self.of.get_mut(&network) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.of.remove(&network);
+            }
+        }
+    }
+}
+
+/// The network that a client has its address in: one subscriber may have a whole /64 of IPv6, and one attacker many addresses of a /24.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t_08_a_network_has_its_share_and_others_have_the_rest() {
+        let at = |text: &str| network(text.parse().unwrap());
+        let mut places = Places { most: 4, share: 2, ..Places::default() };
+        assert!(places.enter(at("192.0.2.1")) && places.enter(at("::ffff:192.0.2.200")));
+        assert!(!places.enter(at("192.0.2.77")));
+        assert!(places.enter(at("2001:db8::1")) && places.enter(at("2001:db8::ffff:0:0:1")));
+        assert!(!places.enter(at("192.0.3.1")), "beyond the cap");
+        places.leave(at("192.0.2.1"));
+        assert!(!places.enter(at("2001:db8::2")) && places.enter(at("2001:db8:0:1::1")));
+        assert_eq!((places.taken, places.of.len()), (4, 3));
+        for client in ["192.0.2.200", "2001:db8::1", "2001:db8::1", "2001:db8:0:1::1"] {
+            places.leave(at(client));
+        }
+        assert_eq!((places.taken, places.of.len()), (0, 0));
+    }
+}
