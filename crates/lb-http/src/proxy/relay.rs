@@ -80,20 +80,31 @@ impl Exchange {
             self.fall_back();
             return Turn::Again;
         }
-        let reused = matches!(self.stage, Stage::Relay { reused: true, .. });
+        let (reused, shared) = match &self.stage {
+            Stage::Relay { back, reused, .. } => (*reused, matches!(back, AnyBack::H2(_))),
+            _ => (false, false),
+        };
         let (failure, reason) = match error {
             BackError::Unprocessed { goaway: true } => {
                 (Failure::GoneAway { before: self.gone_away }, RetryReason::Unprocessed)
             }
             BackError::Unprocessed { goaway: false } => (Failure::Refused, RetryReason::Unprocessed),
-            BackError::Closed { sent } if reused => (Failure::Stale { sent }, RetryReason::Stale),
+            // A shared connection was in use or known to be open: a backend that lets it go in peace says so by GOAWAY (RFC 9113 §6.8).
+            BackError::Closed { sent } if reused && !(shared && sent) => {
+                (Failure::Stale { sent }, RetryReason::Stale)
+            }
             BackError::Closed { sent } => (Failure::Reset { sent }, RetryReason::Reset),
             BackError::Reset(_) | BackError::Reject(UpstreamReject::Reset | UpstreamReject::Truncated) => {
                 (Failure::Reset { sent: true }, RetryReason::Reset)
             }
             BackError::Reject(_) => (Failure::Later, RetryReason::Reset),
         };
-        if self.may_retry(failure, reason) {
+        // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
+        let class = match error {
+            BackError::Closed { sent } if reused && !self.ruled => Failure::Stale { sent },
+            _ => failure,
+        };
+        if self.may_retry(class, reason) {
             self.gone_away =
                 self.gone_away.saturating_add(u32::from(matches!(failure, Failure::GoneAway { .. })));
             if matches!(failure, Failure::Reset { .. }) {
