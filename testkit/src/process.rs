@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-pub use libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
+pub use libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 
 type Job = (Command, Sender<std::io::Result<Child>>);
 

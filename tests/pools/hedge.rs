@@ -17,6 +17,9 @@ pub(crate) fn cases() -> Vec<Case> {
         what_may_not_be_repeated_is_not_hedged,
         who_leaves_ends_both,
         both_failing_is_a_failure,
+        an_interim_response_decides,
+        a_second_try_takes_no_time_from_the_first_s_clock,
+        who_failed_beside_is_not_asked_again,
     ];
     cases.push(Case::new("c_05_hedges_share_the_budget", c_05_hedges_share_the_budget).alone());
     cases
@@ -164,6 +167,104 @@ fn both_failing_is_a_failure() {
     testkit::eventually("nothing is in flight", seconds(10), || {
         gateway.metric("backend_inflight", &[]) == 0.0
     });
+}
+
+/// What has reached the client is the beginning of one response, and the rest must not be that of another.
+fn an_interim_response_decides() {
+    fn hint(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(400));
+        conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    }
+    fn hint_and_answer(conn: &mut Conn) -> Result<(), Fault> {
+        hint(conn)?;
+        conn.pause(ms(1600));
+        conn.respond(200, &[], b"first")
+    }
+    fn hint_and_fail(conn: &mut Conn) -> Result<(), Fault> {
+        hint(conn)?;
+        cut(conn)
+    }
+    let pair = Pair::start(hint_and_answer, much_later);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let warm = hedges(&gateway);
+    let response = client.get("/x").unwrap();
+    assert_eq!((response.interim.len(), response.text().as_str()), (1, "first"));
+    let (made, won) = hedges(&gateway);
+    assert_eq!((made - warm.0, won - warm.1), (1.0, 0.0));
+    // When that one fails, the request has.
+    let pair = Pair::start(hint_and_fail, much_later);
+    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
+    let response = client.get("/x").unwrap();
+    assert_eq!((response.interim.len(), response.status), (1, 502));
+}
+
+/// The time for one try is that of each try.
+fn a_second_try_takes_no_time_from_the_first_s_clock() {
+    fn first(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(1900));
+        conn.respond(200, &[], b"first")
+    }
+    fn second(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(1100));
+        conn.respond(200, &[], b"second")
+    }
+    let pair = Pair::start(first, second);
+    let config = hedging(1, &["timeout"]).block("pools.p.retry", "hedge_min_delay_ms", 1000).block(
+        "pools.p.retry",
+        "per_try_timeout_ms",
+        1600,
+    );
+    let (_gateway, mut client) = pair.gateway(config);
+    // The first is given up after 1.6 seconds, which the second has only from its own start on.
+    assert_eq!(client.request("PUT", "/x", &[], b"a small body").unwrap().text(), "second");
+}
+
+fn who_failed_beside_is_not_asked_again() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let start = || {
+        let seen = Arc::clone(&seen);
+        Backend::each(move |request, conn| {
+            if request.target() == "/warm" {
+                return conn.respond(200, &[], b"warm");
+            }
+            let before = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(request.target().to_owned());
+                seen.iter().filter(|target| *target == request.target()).count()
+            };
+            match before {
+                1 => cut(conn),
+                2 => {
+                    conn.pause(ms(600));
+                    no(conn)
+                }
+                _ => conn.respond(200, &[], b"third"),
+            }
+        })
+    };
+    let backends = [start(), start(), start()];
+    let addresses = backends.each_ref().map(|backend| backend.address);
+    let config = hedging(2, &["reset", "503"]);
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+    let mut client = gateway.client();
+    client.set_timeout(seconds(60));
+    for _ in 0..200 {
+        assert_eq!(client.get("/warm").unwrap().status, 200);
+    }
+    for number in 0..8 {
+        let target = format!("/{number}");
+        assert_eq!(client.get(&target).unwrap().text(), "third");
+        let asked = backends
+            .each_ref()
+            .map(|backend| backend.requests().iter().filter(|request| request.target() == target).count());
+        assert_eq!(asked, [1; 3], "{target}");
+    }
+    // Where all have failed, they are asked again rather than nobody.
+    let pair = Pair::start(cut, no);
+    let (_gateway, mut client) = pair.gateway(hedging(2, &["reset", "503"]));
+    let before = pair.count();
+    assert_eq!(client.get("/x").unwrap().status, 503);
+    assert_eq!(pair.count() - before, 3);
 }
 
 fn what_may_not_be_repeated_is_not_hedged() {

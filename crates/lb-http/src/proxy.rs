@@ -134,8 +134,8 @@ enum Stage {
     Misdirected,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
-    /// A member that is at its limits is to have room.
-    Queue(Waiting, usize),
+    /// A member that is at its limits is to have room; `fresh` as above.
+    Queue { waiting: Waiting, at: usize, fresh: bool },
     /// A connection is being made.
     Dial(Dial),
     /// Another exchange is making the connection that this one will share.
@@ -174,6 +174,13 @@ struct Response {
     done: bool,
     /// Its length was not announced: trailers can end it at any time.
     takes_trailers: bool,
+}
+
+impl Response {
+    /// Whether anything has reached the client, interim responses included: what follows can be no other response.
+    fn has_begun(&self) -> bool {
+        self.status != 0 || self.interims != 0
+    }
 }
 
 /// What one turn of the state machine came to.
@@ -294,7 +301,7 @@ impl Exchange {
                 let fresh = *fresh;
                 self.choose(cx, front, fresh)
             }
-            Stage::Queue(..) => self.queue(cx, front),
+            Stage::Queue { .. } => self.queue(cx, front),
             Stage::Dial(dial) => match dial.poll(cx) {
                 Poll::Ready(result) => {
                     let ticket = dial.ticket.take();

@@ -33,6 +33,24 @@ pub(super) struct Origin {
     pub(super) place: Option<Place>,
 }
 
+/// What is asked of a member besides that it has not failed the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// It is none of those that are avoided.
+    elsewhere: bool,
+    /// It has room.
+    room: bool,
+}
+
+impl Wanted {
+    /// This, and what is asked where nobody meets it; each once. Rather a member that was avoided than one without room.
+    fn less_and_less(self) -> impl Iterator<Item = Self> {
+        let all = [(true, true), (false, true), (true, false), (false, false)];
+        let all = all.into_iter().map(|(elsewhere, room)| Self { elsewhere, room });
+        all.filter(move |less| less.elsewhere <= self.elsewhere && less.room <= self.room)
+    }
+}
+
 impl Exchange {
     /// Chooses a member of the pool, and a pooled connection to it or a new one.
     pub(super) fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
@@ -72,23 +90,23 @@ impl Exchange {
     fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
         let now = self.now.into_std();
         let works = |at: usize| !self.failed.contains(&at);
-        if self.avoided.is_empty() && !pool.balance.is_limited() {
+        let (avoids, limited) = (!self.avoided.is_empty(), pool.balance.is_limited());
+        if !avoids && !limited {
             return stuck_to
                 .filter(|at| works(*at))
                 .and_then(|at| pool.balance.pick_again(now, at))
                 .or_else(|| pool.balance.pick(now, key, works));
         }
-        let other = |at: usize| works(at) && !self.avoided.contains(&at);
-        let has_room =
-            |at: usize| pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh)));
-        let pick = |admits: &dyn Fn(usize) -> bool| pool.balance.pick(now, key, admits);
-        stuck_to
-            .filter(|at| other(*at) && has_room(*at))
-            .and_then(|at| pool.balance.pick_again(now, at))
-            .or_else(|| pick(&|at| other(at) && has_room(at)))
-            .or_else(|| pick(&|at| works(at) && has_room(at)))
-            .or_else(|| pick(&other))
-            .or_else(|| pick(&works))
+        let admits = |wanted: Wanted, at: usize| {
+            works(at)
+                && !(wanted.elsewhere && self.avoided.contains(&at))
+                && (!wanted.room
+                    || pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh))))
+        };
+        let most = Wanted { elsewhere: avoids, room: limited };
+        let stuck = stuck_to.filter(|at| admits(most, *at)).and_then(|at| pool.balance.pick_again(now, at));
+        let pick = |wanted: Wanted| pool.balance.pick(now, key, |at| admits(wanted, at));
+        stuck.or_else(|| most.less_and_less().find_map(pick))
     }
 
     /// Begins an attempt at a member, for which `pass` holds the room.
@@ -142,7 +160,8 @@ impl Exchange {
     }
 
     /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
-    /// `place` is room for another one.
+    /// `place` is room for another one. Where one is needed and there is no room for it, the choice is made anew: the connection that was
+    /// waited for has taken fewer streams than were hoped for.
     pub(super) fn share(
         &mut self,
         cx: &mut Context<'_>,
@@ -153,6 +172,18 @@ impl Exchange {
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
             return self.unavailable(cx, front);
+        };
+        let place = match (place, pool.balance.gate(at)) {
+            (None, Some(gate)) if !member.endpoint.h2.has_way(self.now) => match gate.connection() {
+                Some(place) => Some(place),
+                None => {
+                    if !self.fall_back() {
+                        self.stage = Stage::Choose { fresh: false };
+                    }
+                    return Turn::Again;
+                }
+            },
+            (place, _) => place,
         };
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
@@ -172,13 +203,6 @@ impl Exchange {
                 self.stage = Stage::Wait { wait, since };
             }
             Way::Dial(ticket) => {
-                let place = match (place, pool.balance.gate(at)) {
-                    (None, Some(gate)) => match gate.connection() {
-                        Ok(place) => Some(place),
-                        Err(full) => return self.overflow(cx, front, full),
-                    },
-                    (place, _) => place,
-                };
                 self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket), place));
             }
         }
@@ -214,7 +238,10 @@ impl Exchange {
             }
         }
         self.back_stall = Stall::default();
-        self.upload.restart(self.now);
+        if self.beside.is_none() {
+            // The clocks of a try beside this one go on; its own is counted from its start.
+            self.upload.restart(self.now);
+        }
         let Origin { reused, born, place } = origin;
         self.stage = Stage::Relay { back, reused, born, place };
     }
@@ -333,5 +360,22 @@ impl Exchange {
                 shard.record(lb_observe::metrics::StatusClass::of(status), self.now - since);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_looked_through_once_for_each_thing_that_is_wanted() {
+        let asked = |elsewhere, room| -> Vec<(bool, bool)> {
+            let wanted = Wanted { elsewhere, room };
+            wanted.less_and_less().map(|less| (less.elsewhere, less.room)).collect()
+        };
+        assert_eq!(asked(false, false), [(false, false)]);
+        assert_eq!(asked(false, true), [(false, true), (false, false)]);
+        assert_eq!(asked(true, false), [(true, false), (false, false)]);
+        assert_eq!(asked(true, true), [(true, true), (false, true), (true, false), (false, false)]);
     }
 }

@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::head::Version;
-use lb_core::retry::{self, Attempt, Failure};
+use lb_core::retry::{self, Failure};
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 
 use tokio::time::Instant;
 
-use super::again::Again;
+use super::again::{self, Again};
 use super::replay::Keep;
 use super::sinks::{Counted, ToClient};
 use super::timing::Stall;
@@ -44,7 +44,11 @@ enum Stop {
 
 impl Exchange {
     pub(super) fn relay(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        match self.move_bytes(cx, front) {
+        let stop = self.move_bytes(cx, front);
+        if !matches!(stop, Stop::Idle | Stop::Yield) {
+            self.account_sent();
+        }
+        match stop {
             Stop::Idle => Turn::Wait,
             Stop::Yield => {
                 cx.waker().wake_by_ref();
@@ -75,7 +79,7 @@ impl Exchange {
 
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, error: BackError) -> Turn {
-        if self.beside.is_some() && self.response.status == 0 {
+        if self.beside.is_some() && !self.response.has_begun() {
             self.verdict = Verdict::Failure;
             self.fall_back();
             return Turn::Again;
@@ -149,6 +153,7 @@ impl Exchange {
             service,
             tunnel,
             charged,
+            counted,
             beside,
             ..
         } = self;
@@ -219,11 +224,7 @@ impl Exchange {
                 let room = front.room();
                 let again = rules.filter(|_| response.status == 0).map(|pool| Again {
                     pool,
-                    attempt: Attempt {
-                        tries_left,
-                        idempotent: retry::is_idempotent(request.method()),
-                        body_consumed: upload.is_consumed() && !replay.is_whole(),
-                    },
+                    attempt: again::facts(tries_left, request, upload, replay),
                     charged: &mut *charged,
                     now: *now,
                     beside,
@@ -253,16 +254,24 @@ impl Exchange {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
                         response.done = cut || progress == Progress::End;
-                        if response.status != 0 || response.interims > 0 {
+                        if response.has_begun() {
                             upload.answered(*now);
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
                             heard.get_or_insert(*now);
                             replay.forget();
+                            if *charged && let Some(pool) = settings.pool(*pool) {
+                                // The try has its answer, however long the rest takes.
+                                again::try_done(&pool.balance, charged);
+                            }
                         }
                         if tunnel.is_some() && !was_tunnel {
                             upload.reopen(*now);
+                            if let Some(pool) = settings.pool(*pool) {
+                                // It may stand for days, and is never tried again.
+                                again::leave_budget(&pool.balance, counted, charged);
+                            }
                         }
                     }
                     Poll::Ready(Err(_)) if closing => response.done = true,
@@ -307,10 +316,8 @@ impl Exchange {
     /// The response is complete: the connection goes back to the pool if it can be used again.
     fn release(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Flush);
-        let Stage::Relay { mut back, born, place, .. } = stage else { return };
+        let Stage::Relay { back, born, place, .. } = stage else { return };
         let worker = &self.service.worker;
-        let sent = back.take_traffic().sent;
-        worker.metrics.bytes_client_to_backend.add(sent);
         let AnyBack::H1(back) = back else {
             self.room = None;
             return;

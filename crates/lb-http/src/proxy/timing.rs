@@ -230,7 +230,7 @@ impl Exchange {
         if let Stage::Health(health) = &self.stage {
             return health.due();
         }
-        if let Stage::Queue(waiting, _) = &self.stage {
+        if let Stage::Queue { waiting, .. } = &self.stage {
             return Some(waiting.until().into());
         }
         // Messages of a call come when they come.
@@ -240,7 +240,9 @@ impl Exchange {
         if self.waits_for_client() {
             Some(self.upload.progress + self.settings.http.body_timeout)
         } else if self.response.status == 0 && !self.back_stall.is_on() {
-            Some(self.upload.progress + self.settings.http.head_timeout)
+            // A try that began beside another has its own time.
+            let begun = self.member.map_or(self.started, |(_, since)| since);
+            Some(self.upload.progress.max(begun) + self.settings.http.head_timeout)
         } else {
             None
         }
@@ -290,7 +292,7 @@ impl Exchange {
             return Some(Expired::HealthWatch);
         }
         let total = come(self.whole_due());
-        if !total && matches!(self.stage, Stage::Queue(..)) && come(self.phase_due()) {
+        if !total && matches!(self.stage, Stage::Queue { .. }) && come(self.phase_due()) {
             return Some(Expired::Queue);
         }
         if !total && come(self.try_due()) {
