@@ -244,14 +244,15 @@ fn who_failed_beside_is_not_asked_again() {
     };
     let backends = [start(), start(), start()];
     let addresses = backends.each_ref().map(|backend| backend.address);
-    let config = hedging(2, &["reset", "503"]);
+    // The client's address leads to the one that fails first, unless that is avoided.
+    let config = hedging(2, &["reset", "503"]).block("pools.p", "policy", "rendezvous");
     let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
     let mut client = gateway.client();
     client.set_timeout(seconds(60));
     for _ in 0..200 {
         assert_eq!(client.get("/warm").unwrap().status, 200);
     }
-    for number in 0..8 {
+    for number in 0..3 {
         let target = format!("/{number}");
         assert_eq!(client.get(&target).unwrap().text(), "third");
         let asked = backends
