@@ -5,6 +5,7 @@ mod account;
 mod again;
 mod answers;
 mod attempt;
+mod choose;
 mod dial;
 mod grpc;
 mod health;
