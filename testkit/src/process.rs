@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-pub use libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+pub use libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
 
 type Job = (Command, Sender<std::io::Result<Child>>);
 
@@ -86,6 +86,24 @@ impl Process {
             // SAFETY: the child was not waited for, so its id still names it and nobody else.
             unsafe { libc::kill(self.child.id() as i32, signal) };
         }
+    }
+
+    /// Holds all its threads: what happens meanwhile comes to it at once.
+    #[track_caller]
+    pub fn hold(&self) {
+        self.signal(libc::SIGSTOP);
+        let held = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        crate::eventually("it stands still", crate::seconds(10), || {
+            let tasks = std::fs::read_dir(self.proc("task")).unwrap();
+            tasks
+                .map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default())
+                .all(held)
+        });
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
     }
 
     /// The exit status, if it has ended.

@@ -63,8 +63,12 @@ impl Pair {
 
     /// A gateway in front, and a client on a connection whose worker has seen enough requests to know what is slow.
     fn gateway(&self, config: Config) -> (Gateway, Client) {
+        self.gateway_by(config, Listener::h1())
+    }
+
+    fn gateway_by(&self, config: Config, listener: Listener) -> (Gateway, Client) {
         let addresses = [self.backends[0].address, self.backends[1].address];
-        let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+        let gateway = Gateway::start(config.listener(pool(listener, "h1", &addresses)));
         let mut client = gateway.client();
         client.set_timeout(seconds(60));
         for _ in 0..200 {
@@ -198,7 +202,7 @@ fn an_interim_response_decides() {
     assert_eq!((response.interim.len(), response.status), (1, 502));
 }
 
-/// The time for one try is that of each try.
+/// The time for one try is that of each try, and so is the time for a response.
 fn a_second_try_takes_no_time_from_the_first_s_clock() {
     fn first(conn: &mut Conn) -> Result<(), Fault> {
         conn.pause(ms(1900));
@@ -217,6 +221,15 @@ fn a_second_try_takes_no_time_from_the_first_s_clock() {
     let (_gateway, mut client) = pair.gateway(config);
     // The first is given up after 1.6 seconds, which the second has only from its own start on.
     assert_eq!(client.request("PUT", "/x", &[], b"a small body").unwrap().text(), "second");
+    let pair = Pair::start(never, second);
+    let config = hedging(1, &["connect"]).block("pools.p.retry", "hedge_min_delay_ms", 1000);
+    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 1600));
+    assert_eq!(client.get("/x").unwrap().text(), "second");
+    // But where that is over for both, the request has failed.
+    let pair = Pair::start(never, never);
+    let config = hedging(1, &["connect"]);
+    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 800));
+    assert_eq!(client.get("/x").unwrap().status, 504);
 }
 
 fn who_failed_beside_is_not_asked_again() {

@@ -8,9 +8,8 @@ use crate::retry::{pool, rules};
 use crate::rig::one_worker;
 use crate::sticky;
 use testkit::backend::Conn;
-use testkit::h2::frame::code;
+use testkit::h2::{Event, code, frame, hpack};
 use testkit::harness::Case;
-use testkit::process::{SIGCONT, SIGSTOP};
 use testkit::{
     Backend, Client, Config, Fault, Gateway, H2Backend, Listener, eventually, ms, request, seconds,
 };
@@ -21,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_lost_stream_is_the_backend_s_fault,
         without_rules_a_lost_stream_is_tried_again_once_used,
         what_was_not_processed_is_always_tried_again,
+        what_has_not_left_is_always_tried_again,
         a_dead_connection_leaves_the_client_with_its_backend,
         after_a_dead_connection_comes_a_new_one,
         an_idle_connection_does_not_give_way_to_nobody,
@@ -129,6 +129,42 @@ fn what_was_not_processed_is_always_tried_again() {
     let (_gateway, mut client) = h2_gateway(rules(1, &["503"]), &[&backend]);
     let response = client.request("POST", "/turned-away", &[], b"once").unwrap();
     assert_eq!((response.status, response.text().as_str()), (200, "taken"));
+}
+
+fn what_has_not_left_is_always_tried_again() {
+    let go = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::clone(&go);
+    let backend = H2Backend::raw(move |reader, number| {
+        reader.wire.set_timeout(seconds(60));
+        reader.wire.send(&frame::settings(&[]))?;
+        loop {
+            let Event::Headers { stream, .. } = reader.event()? else { continue };
+            reader.wire.send(&frame::headers(stream, hpack::block(&[(":status", "200")]), true))?;
+            if number == 1 {
+                // The answer is never read, so that the connection is reset.
+                reader.wire.send(&frame::ping([0; 8]))?;
+                reader.wire.stream().peek(&mut [0])?;
+                gone.store(1, Ordering::SeqCst);
+                while gone.load(Ordering::SeqCst) < 2 {
+                    std::thread::sleep(ms(2));
+                }
+                return Err(Fault::Closed);
+            }
+        }
+    });
+    let config = rules(1, &["503"]).listener(pool(Listener::h1(), "h2", &[backend.address]));
+    let gateway = Gateway::start(one_worker(config));
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").unwrap().status, 200);
+    eventually("the connection rests", seconds(10), || go.load(Ordering::SeqCst) == 1);
+    // The request comes before the end of the connection, and is not written before it.
+    gateway.process.hold();
+    client.send(request("POST", "/", &[], b"once")).unwrap();
+    go.store(2, Ordering::SeqCst);
+    eventually("the connection has ended", seconds(10), || backend.open_connections() == 0);
+    gateway.process.resume();
+    assert_eq!(client.response("POST").unwrap().status, 200);
+    assert_eq!(backend.connections(), 2);
 }
 
 /// A backend that names itself, and ends a connection without an answer when its second request comes.
@@ -268,11 +304,11 @@ fn what_was_sent_in_vain_is_counted() {
         });
     }
     // The rest of the body and the answer come at once.
-    gateway.process.signal(SIGSTOP);
+    gateway.process.hold();
     client.send("0123456789").unwrap();
     half.store(2, Ordering::SeqCst);
     eventually("it has answered", seconds(10), || half.load(Ordering::SeqCst) == 3);
-    gateway.process.signal(SIGCONT);
+    gateway.process.resume();
     assert_eq!(client.response("PUT").unwrap().status, 200);
     let received =
         || -> usize { [&hasty, &good].iter().flat_map(|one| one.received()).map(|tap| tap.len()).sum() };

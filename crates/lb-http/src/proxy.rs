@@ -361,6 +361,7 @@ impl Exchange {
             Expired::HealthWatch | Expired::Queue => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
+            Expired::Backend if !self.is_out_of_time() && self.give_side_up() => Turn::Again,
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }

@@ -153,10 +153,7 @@ impl Exchange {
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let sent = matches!(self.stage, Stage::Relay { .. });
-        if self.beside.is_some() {
-            self.backend_status = Some(504);
-            self.verdict = Verdict::Failure;
-            self.fall_back();
+        if self.give_side_up() {
             return Turn::Again;
         }
         if !self.may_retry(Failure::Timeout { sent }, RetryReason::Timeout) {

@@ -125,6 +125,16 @@ impl Exchange {
         true
     }
 
+    /// The time for this try is over. `true` if another ran beside it, which goes on alone.
+    pub(super) fn give_side_up(&mut self) -> bool {
+        if self.beside.is_none() {
+            return false;
+        }
+        self.backend_status = Some(504);
+        self.verdict = Verdict::Failure;
+        self.fall_back()
+    }
+
     /// This side has answered, or the request is over: the other is not waited for any more.
     pub(super) fn drop_beside(&mut self) {
         if self.beside.is_none() {

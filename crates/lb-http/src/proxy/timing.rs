@@ -222,6 +222,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the deadline of the request as a whole has come.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.whole_due().is_some_and(|due| due <= self.now)
+    }
+
     /// Deadline of the phase that a request is in: upload, or wait for the response head.
     fn phase_due(&self) -> Option<Instant> {
         if let Stage::Wait { since, .. } = self.stage {
@@ -291,7 +296,7 @@ impl Exchange {
         if matches!(self.stage, Stage::Health(_)) && come(self.phase_due()) {
             return Some(Expired::HealthWatch);
         }
-        let total = come(self.whole_due());
+        let total = self.is_out_of_time();
         if !total && matches!(self.stage, Stage::Queue { .. }) && come(self.phase_due()) {
             return Some(Expired::Queue);
         }
