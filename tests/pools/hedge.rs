@@ -1,13 +1,15 @@
 //! Requests that are sent to a second backend when the first takes its time.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::retry::{burst, count, pool, rules};
+use crate::rig::one_worker;
 use testkit::backend::Conn;
+use testkit::h2::code;
 use testkit::harness::Case;
-use testkit::{Backend, Client, Config, Fault, Gateway, Listener, ms, seconds};
+use testkit::{Backend, Client, Config, Fault, Gateway, H2Backend, Listener, ms, seconds};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = testkit::cases![
@@ -20,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         an_interim_response_decides,
         a_second_try_takes_no_time_from_the_first_s_clock,
         who_failed_beside_is_not_asked_again,
+        who_goes_away_beside_is_not_to_blame,
     ];
     cases.push(Case::new("c_05_hedges_share_the_budget", c_05_hedges_share_the_budget).alone());
     cases
@@ -279,6 +282,37 @@ fn who_failed_beside_is_not_asked_again() {
     let before = pair.count();
     assert_eq!(client.get("/x").unwrap().status, 503);
     assert_eq!(pair.count() - before, 3);
+}
+
+fn who_goes_away_beside_is_not_to_blame() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let start = || {
+        let asked = Arc::clone(&asked);
+        H2Backend::start(move |call| {
+            if call.path() == "/warm" {
+                return call.respond(200, &[], b"warm");
+            }
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                call.pause(ms(300));
+                return call.goaway(call.stream - 2, code::NO_ERROR);
+            }
+            call.pause(ms(900));
+            call.respond(200, &[], b"second")
+        })
+    };
+    let backends = [start(), start()];
+    let addresses = backends.each_ref().map(|backend| backend.address);
+    let config = one_worker(hedging(1, &["reset"]))
+        .block("pools.p.outlier", "consecutive_gateway_failures", 1)
+        .block("pools.p.outlier", "base_ejection_ms", 60_000);
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h2", &addresses)));
+    let mut client = gateway.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/warm").unwrap().status, 200);
+    }
+    assert_eq!(client.get("/x").unwrap().text(), "second");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert!(gateway.messages().iter().all(|message| message != "backend ejected"));
 }
 
 fn what_may_not_be_repeated_is_not_hedged() {

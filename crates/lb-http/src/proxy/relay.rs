@@ -68,39 +68,26 @@ impl Exchange {
 
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, error: BackError) -> Turn {
+        let (failure, reason) = self.failure_of(error);
+        let blames = matches!(failure, Failure::Reset { .. } | Failure::Later);
         if self.beside.is_some() && !self.response.has_begun() {
-            self.verdict = Verdict::Failure;
+            if blames {
+                self.verdict = Verdict::Failure;
+            }
             self.fall_back();
             return Turn::Again;
         }
-        let (reused, shared) = match &self.stage {
-            Stage::Relay { back, reused, .. } => (*reused, matches!(back, AnyBack::H2(_))),
-            _ => (false, false),
-        };
-        let (failure, reason) = match error {
-            BackError::Unprocessed { goaway: true } => {
-                (Failure::GoneAway { before: self.gone_away }, RetryReason::Unprocessed)
-            }
-            BackError::Unprocessed { goaway: false } => (Failure::Refused, RetryReason::Unprocessed),
-            // A shared connection was in use or known to be open: a backend that lets it go in peace says so by GOAWAY (RFC 9113 §6.8).
-            BackError::Closed { sent } if reused && !(shared && sent) => {
+        let (class, reason) = match error {
+            // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
+            BackError::Closed { sent } if self.is_reused() && !self.ruled => {
                 (Failure::Stale { sent }, RetryReason::Stale)
             }
-            BackError::Closed { sent } => (Failure::Reset { sent }, RetryReason::Reset),
-            BackError::Reset(_) | BackError::Reject(UpstreamReject::Reset | UpstreamReject::Truncated) => {
-                (Failure::Reset { sent: true }, RetryReason::Reset)
-            }
-            BackError::Reject(_) => (Failure::Later, RetryReason::Reset),
-        };
-        // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
-        let class = match error {
-            BackError::Closed { sent } if reused && !self.ruled => Failure::Stale { sent },
-            _ => failure,
+            _ => (failure, reason),
         };
         if self.may_retry(class, reason) {
             self.gone_away =
                 self.gone_away.saturating_add(u32::from(matches!(failure, Failure::GoneAway { .. })));
-            if matches!(failure, Failure::Reset { .. }) {
+            if blames {
                 self.verdict = Verdict::Failure;
             }
             self.stage = Stage::Choose { fresh: matches!(failure, Failure::Stale { .. }) };
@@ -115,6 +102,31 @@ impl Exchange {
             BackError::Unprocessed { .. } => self.bad_response(cx, front, UpstreamReject::Reset),
             BackError::Closed { .. } => self.bad_response(cx, front, UpstreamReject::Truncated),
         }
+    }
+
+    /// What a failure is for the rules of further tries.
+    fn failure_of(&self, error: BackError) -> (Failure, RetryReason) {
+        let shared = matches!(self.stage, Stage::Relay { back: AnyBack::H2(_), .. });
+        match error {
+            BackError::Unprocessed { goaway: true } => {
+                (Failure::GoneAway { before: self.gone_away }, RetryReason::Unprocessed)
+            }
+            BackError::Unprocessed { goaway: false } => (Failure::Refused, RetryReason::Unprocessed),
+            // A backend that lets a shared connection go in peace says so by GOAWAY (RFC 9113 §6.8).
+            BackError::Closed { sent } if self.is_reused() && !(shared && sent) => {
+                (Failure::Stale { sent }, RetryReason::Stale)
+            }
+            BackError::Closed { sent } => (Failure::Reset { sent }, RetryReason::Reset),
+            BackError::Reset(_) | BackError::Reject(UpstreamReject::Reset | UpstreamReject::Truncated) => {
+                (Failure::Reset { sent: true }, RetryReason::Reset)
+            }
+            BackError::Reject(_) => (Failure::Later, RetryReason::Reset),
+        }
+    }
+
+    /// Whether the connection had served before this request.
+    fn is_reused(&self) -> bool {
+        matches!(self.stage, Stage::Relay { reused: true, .. })
     }
 
     /// The response is complete: the connection goes back to the pool if it can be used again.
