@@ -9,6 +9,8 @@ mod admin;
 mod c_04;
 #[path = "pools/connections.rs"]
 mod connections;
+#[path = "pools/cost.rs"]
+mod cost;
 #[path = "pools/health.rs"]
 mod health;
 #[path = "pools/health_grpc.rs"]
@@ -21,12 +23,16 @@ mod health_rig;
 mod hedge;
 #[path = "pools/limits.rs"]
 mod limits;
+#[path = "pools/lost.rs"]
+mod lost;
 #[path = "pools/membership.rs"]
 mod membership;
 #[path = "pools/outlier.rs"]
 mod outlier;
 #[path = "pools/policies.rs"]
 mod policies;
+#[path = "pools/queue.rs"]
+mod queue;
 #[path = "pools/retry.rs"]
 mod retry;
 #[path = "pools/rig.rs"]
@@ -85,6 +91,7 @@ fn main() {
         admin::wrong_requests_change_nothing,
         admin::a_reload_keeps_what_the_file_does_not_name,
         admin::tcp_connections_outlive_the_removal,
+        admin::who_has_left_changes_nothing,
         connections::http_1_connections_count_while_they_are_open,
         connections::http_2_connections_count_while_they_are_open,
         membership::a_file_is_followed,
@@ -109,8 +116,11 @@ fn main() {
         Case::new("c_04_what_has_no_end_is_malformed", c_04::what_has_no_end_is_malformed).alone(),
         Case::new("c_04_http_2_floods_end_with_the_probe", c_04::http_2_floods_end_with_the_probe).alone(),
     ]);
+    cases.extend(cost::cases());
     cases.extend(hedge::cases());
     cases.extend(limits::cases());
+    cases.extend(lost::cases());
+    cases.extend(queue::cases());
     cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -88,6 +88,24 @@ impl Process {
         }
     }
 
+    /// Holds all its threads: what happens meanwhile comes to it at once.
+    #[track_caller]
+    pub fn hold(&self) {
+        self.signal(libc::SIGSTOP);
+        let held = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        crate::eventually("it stands still", crate::seconds(10), || {
+            let tasks = std::fs::read_dir(self.proc("task")).unwrap();
+            tasks
+                .map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default())
+                .all(held)
+        });
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// The exit status, if it has ended.
     pub fn exit(&mut self) -> Option<ExitStatus> {
         if self.exit.is_none() {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use testkit::client::Response;
+use testkit::dns::Dns;
 use testkit::load::Load;
 use testkit::{Backend, Config, Gateway, Listener, ms, seconds};
 
@@ -289,4 +290,30 @@ pub(crate) fn tcp_connections_outlive_the_removal() {
     }
     assert_eq!(one.connections(), before, "nothing new for the removed one");
     drop(old);
+}
+
+/// A change that is asked for while the gateway is busy, by somebody who does not wait for it, is not made afterwards.
+pub(crate) fn who_has_left_changes_nothing() {
+    let dns = Dns::start();
+    dns.silence("slow.app.test");
+    let (one, two) = (Backend::standard("one"), Backend::standard("two"));
+    let gateway = gateway("round_robin", &[&one, &two], |config| {
+        guarded(config).block("dns", "servers", vec![dns.address.to_string()])
+    });
+    let post = |path: &str, body: &str| {
+        let length = body.len().to_string();
+        let headers = [("Host", "localhost"), ("Authorization", TOKEN), ("Content-Length", &length)];
+        let mut client = gateway.admin_client();
+        client.send(testkit::request("POST", path, &headers, body.as_bytes())).unwrap();
+        client
+    };
+    // A backend whose name is looked for.
+    let mut busy = post("/backends/p", "{\"address\": \"slow.app.test:80\", \"protocol\": \"h1\"}");
+    testkit::eventually("the name is asked for", seconds(10), || dns.queries() > 0);
+    let mut leaver = post(&at(&one, "/drain"), "");
+    leaver.quiet(ms(300)).unwrap();
+    drop(leaver);
+    busy.set_timeout(seconds(60));
+    busy.response("POST").unwrap();
+    assert!(members(&gateway).iter().all(|member| member["draining"] == false));
 }

@@ -1,13 +1,15 @@
 //! Requests that are sent to a second backend when the first takes its time.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::retry::{burst, count, pool, rules};
+use crate::rig::one_worker;
 use testkit::backend::Conn;
+use testkit::h2::code;
 use testkit::harness::Case;
-use testkit::{Backend, Client, Config, Fault, Gateway, Listener, ms, seconds};
+use testkit::{Backend, Client, Config, Fault, Gateway, H2Backend, Listener, ms, seconds};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = testkit::cases![
@@ -17,6 +19,10 @@ pub(crate) fn cases() -> Vec<Case> {
         what_may_not_be_repeated_is_not_hedged,
         who_leaves_ends_both,
         both_failing_is_a_failure,
+        an_interim_response_decides,
+        a_second_try_takes_no_time_from_the_first_s_clock,
+        who_failed_beside_is_not_asked_again,
+        who_goes_away_beside_is_not_to_blame,
     ];
     cases.push(Case::new("c_05_hedges_share_the_budget", c_05_hedges_share_the_budget).alone());
     cases
@@ -60,8 +66,12 @@ impl Pair {
 
     /// A gateway in front, and a client on a connection whose worker has seen enough requests to know what is slow.
     fn gateway(&self, config: Config) -> (Gateway, Client) {
+        self.gateway_by(config, Listener::h1())
+    }
+
+    fn gateway_by(&self, config: Config, listener: Listener) -> (Gateway, Client) {
         let addresses = [self.backends[0].address, self.backends[1].address];
-        let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+        let gateway = Gateway::start(config.listener(pool(listener, "h1", &addresses)));
         let mut client = gateway.client();
         client.set_timeout(seconds(60));
         for _ in 0..200 {
@@ -164,6 +174,145 @@ fn both_failing_is_a_failure() {
     testkit::eventually("nothing is in flight", seconds(10), || {
         gateway.metric("backend_inflight", &[]) == 0.0
     });
+}
+
+/// What has reached the client is the beginning of one response, and the rest must not be that of another.
+fn an_interim_response_decides() {
+    fn hint(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(400));
+        conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    }
+    fn hint_and_answer(conn: &mut Conn) -> Result<(), Fault> {
+        hint(conn)?;
+        conn.pause(ms(1600));
+        conn.respond(200, &[], b"first")
+    }
+    fn hint_and_fail(conn: &mut Conn) -> Result<(), Fault> {
+        hint(conn)?;
+        cut(conn)
+    }
+    let pair = Pair::start(hint_and_answer, much_later);
+    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
+    let warm = hedges(&gateway);
+    let response = client.get("/x").unwrap();
+    assert_eq!((response.interim.len(), response.text().as_str()), (1, "first"));
+    let (made, won) = hedges(&gateway);
+    assert_eq!((made - warm.0, won - warm.1), (1.0, 0.0));
+    // When that one fails, the request has.
+    let pair = Pair::start(hint_and_fail, much_later);
+    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
+    let response = client.get("/x").unwrap();
+    assert_eq!((response.interim.len(), response.status), (1, 502));
+}
+
+/// The time for one try is that of each try, and so is the time for a response.
+fn a_second_try_takes_no_time_from_the_first_s_clock() {
+    fn first(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(1900));
+        conn.respond(200, &[], b"first")
+    }
+    fn second(conn: &mut Conn) -> Result<(), Fault> {
+        conn.pause(ms(1100));
+        conn.respond(200, &[], b"second")
+    }
+    let pair = Pair::start(first, second);
+    let config = hedging(1, &["timeout"]).block("pools.p.retry", "hedge_min_delay_ms", 1000).block(
+        "pools.p.retry",
+        "per_try_timeout_ms",
+        1600,
+    );
+    let (_gateway, mut client) = pair.gateway(config);
+    // The first is given up after 1.6 seconds, which the second has only from its own start on.
+    assert_eq!(client.request("PUT", "/x", &[], b"a small body").unwrap().text(), "second");
+    let pair = Pair::start(never, second);
+    let config = hedging(1, &["connect"]).block("pools.p.retry", "hedge_min_delay_ms", 1000);
+    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 1600));
+    assert_eq!(client.get("/x").unwrap().text(), "second");
+    // But where that is over for both, the request has failed.
+    let pair = Pair::start(never, never);
+    let config = hedging(1, &["connect"]);
+    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 800));
+    assert_eq!(client.get("/x").unwrap().status, 504);
+}
+
+fn who_failed_beside_is_not_asked_again() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let start = || {
+        let seen = Arc::clone(&seen);
+        Backend::each(move |request, conn| {
+            if request.target() == "/warm" {
+                return conn.respond(200, &[], b"warm");
+            }
+            let before = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(request.target().to_owned());
+                seen.iter().filter(|target| *target == request.target()).count()
+            };
+            match before {
+                1 => cut(conn),
+                2 => {
+                    conn.pause(ms(600));
+                    no(conn)
+                }
+                _ => conn.respond(200, &[], b"third"),
+            }
+        })
+    };
+    let backends = [start(), start(), start()];
+    let addresses = backends.each_ref().map(|backend| backend.address);
+    // The client's address leads to the one that fails first, unless that is avoided.
+    let config = hedging(2, &["reset", "503"]).block("pools.p", "policy", "rendezvous");
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &addresses)));
+    let mut client = gateway.client();
+    client.set_timeout(seconds(60));
+    for _ in 0..200 {
+        assert_eq!(client.get("/warm").unwrap().status, 200);
+    }
+    for number in 0..3 {
+        let target = format!("/{number}");
+        assert_eq!(client.get(&target).unwrap().text(), "third");
+        let asked = backends
+            .each_ref()
+            .map(|backend| backend.requests().iter().filter(|request| request.target() == target).count());
+        assert_eq!(asked, [1; 3], "{target}");
+    }
+    // Where all have failed, they are asked again rather than nobody.
+    let pair = Pair::start(cut, no);
+    let (_gateway, mut client) = pair.gateway(hedging(2, &["reset", "503"]));
+    let before = pair.count();
+    assert_eq!(client.get("/x").unwrap().status, 503);
+    assert_eq!(pair.count() - before, 3);
+}
+
+fn who_goes_away_beside_is_not_to_blame() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let start = || {
+        let asked = Arc::clone(&asked);
+        H2Backend::start(move |call| {
+            if call.path() == "/warm" {
+                return call.respond(200, &[], b"warm");
+            }
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                call.pause(ms(300));
+                return call.goaway(call.stream - 2, code::NO_ERROR);
+            }
+            call.pause(ms(900));
+            call.respond(200, &[], b"second")
+        })
+    };
+    let backends = [start(), start()];
+    let addresses = backends.each_ref().map(|backend| backend.address);
+    let config = one_worker(hedging(1, &["reset"]))
+        .block("pools.p.outlier", "consecutive_gateway_failures", 1)
+        .block("pools.p.outlier", "base_ejection_ms", 60_000);
+    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h2", &addresses)));
+    let mut client = gateway.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/warm").unwrap().status, 200);
+    }
+    assert_eq!(client.get("/x").unwrap().text(), "second");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert!(gateway.messages().iter().all(|message| message != "backend ejected"));
 }
 
 fn what_may_not_be_repeated_is_not_hedged() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use testkit::backend::Conn;
 use testkit::{Backend, Config, Gateway, Listener, seconds};
 
-use crate::rig::{gateway, listener_to};
+use crate::rig::{gateway, listener_to, one_worker};
 
 /// A backend that answers with a status that the test can change.
 pub(crate) fn changeable(name: &'static str, status: u16) -> (Backend, Arc<AtomicU16>) {
@@ -25,10 +25,6 @@ pub(crate) fn changeable(name: &'static str, status: u16) -> (Backend, Arc<Atomi
 fn statuses(gateway: &Gateway, number: usize) -> Vec<u16> {
     let mut client = gateway.client();
     (0..number).map(|_| client.get("/").unwrap().status).collect()
-}
-
-pub(crate) fn one_worker(config: Config) -> Config {
-    config.runtime("workers", 1)
 }
 
 pub(crate) fn failures_in_a_row_eject() {

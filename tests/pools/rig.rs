@@ -29,3 +29,8 @@ pub(crate) fn ask(gateway: &Gateway, headers: &[(&str, &str)]) -> String {
     assert_eq!(response.status, 200);
     response.text()
 }
+
+/// The same with one worker, where what each worker has of its own is counted.
+pub(crate) fn one_worker(config: Config) -> Config {
+    config.runtime("workers", 1)
+}

@@ -6,8 +6,8 @@ use testkit::{Backend, Gateway};
 
 use crate::health::Patient;
 use crate::health_rig::{Pool, wait_health};
-use crate::outlier::{changeable, one_worker};
-use crate::rig::gateway;
+use crate::outlier::changeable;
+use crate::rig::{gateway, one_worker};
 
 const HOUR_MS: i64 = 3_600_000;
 

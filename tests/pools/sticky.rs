@@ -9,7 +9,7 @@ use testkit::{Backend, Config, Gateway, Listener, Response, seconds};
 use crate::rig::{gateway, listener_to};
 
 /// Asks with a cookie, if there is one.
-fn visit(gateway: &testkit::Gateway, cookie: Option<&str>) -> Response {
+pub(crate) fn visit(gateway: &testkit::Gateway, cookie: Option<&str>) -> Response {
     let headers: Vec<(&str, &str)> = cookie.iter().map(|cookie| ("Cookie", *cookie)).collect();
     let response = gateway.client().request("GET", "/", &headers, b"").unwrap();
     assert_eq!(response.status, 200);
@@ -17,11 +17,11 @@ fn visit(gateway: &testkit::Gateway, cookie: Option<&str>) -> Response {
 }
 
 /// What a browser sends back.
-fn pair(response: &Response) -> Option<String> {
+pub(crate) fn pair(response: &Response) -> Option<String> {
     Some(response.header("set-cookie")?.split(';').next()?.to_owned())
 }
 
-fn sticky(config: Config) -> Config {
+pub(crate) fn sticky(config: Config) -> Config {
     config.block("pools.p.sticky", "cookie", "seat")
 }
 

@@ -166,12 +166,17 @@ impl<W> Breaker<W> {
             self.queue.remove(ticket);
             return Answer::Refuse(Full::PendingTimeout);
         }
-        if self.queue.is_first(ticket) && self.lacks(need).is_none() {
+        if self.would_go(ticket, need) {
             self.queue.remove(ticket);
             self.take(need);
             return Answer::Go;
         }
         Answer::Wait(until)
+    }
+
+    /// Whether somebody who waits is the first, and there is room for `need`.
+    pub fn would_go(&self, ticket: Ticket, need: Need) -> bool {
+        self.queue.is_first(ticket) && self.lacks(need).is_none()
     }
 
     /// Sets anew what is to be woken. A spent ticket is ignored.

@@ -17,7 +17,8 @@ pub enum Failure {
     /// No connection came about: the backend has seen nothing.
     Connect,
     /// A connection that had served before ended before any byte of a response; the usual cause is a backend that closed it while
-    /// idle. `sent` says whether any byte of this request left.
+    /// idle. One that requests share says so by GOAWAY: it is stale only while nothing of this request has left. `sent` says whether any
+    /// byte of this request left.
     Stale {
         /// Whether any byte of the request was handed to the kernel.
         sent: bool,

@@ -5,6 +5,7 @@ mod account;
 mod again;
 mod answers;
 mod attempt;
+mod choose;
 mod dial;
 mod grpc;
 mod health;
@@ -134,8 +135,8 @@ enum Stage {
     Misdirected,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
-    /// A member that is at its limits is to have room.
-    Queue(Waiting, usize),
+    /// A member that is at its limits is to have room; `fresh` as above.
+    Queue { waiting: Waiting, at: usize, fresh: bool },
     /// A connection is being made.
     Dial(Dial),
     /// Another exchange is making the connection that this one will share.
@@ -174,6 +175,13 @@ struct Response {
     done: bool,
     /// Its length was not announced: trailers can end it at any time.
     takes_trailers: bool,
+}
+
+impl Response {
+    /// Whether anything has reached the client, interim responses included: what follows can be no other response.
+    fn has_begun(&self) -> bool {
+        self.status != 0 || self.interims != 0
+    }
 }
 
 /// What one turn of the state machine came to.
@@ -294,7 +302,7 @@ impl Exchange {
                 let fresh = *fresh;
                 self.choose(cx, front, fresh)
             }
-            Stage::Queue(..) => self.queue(cx, front),
+            Stage::Queue { .. } => self.queue(cx, front),
             Stage::Dial(dial) => match dial.poll(cx) {
                 Poll::Ready(result) => {
                     let ticket = dial.ticket.take();
@@ -353,6 +361,7 @@ impl Exchange {
             Expired::HealthWatch | Expired::Queue => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
+            Expired::Backend if !self.is_out_of_time() && self.give_side_up() => Turn::Again,
             Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
         }
     }

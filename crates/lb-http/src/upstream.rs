@@ -154,6 +154,19 @@ impl Upstreams {
         }
     }
 
+    /// Closes the idle connection that was used longest ago: its room is wanted for another one. Says whether there was any.
+    pub(crate) fn give_way(&self, endpoint: &Endpoint) -> bool {
+        let mut idle = endpoint.idle.borrow_mut();
+        if idle.is_empty() {
+            return false;
+        }
+        let oldest = idle.remove(0);
+        drop(idle);
+        self.count(-1);
+        oldest.close();
+        true
+    }
+
     /// Keeps a connection for later. One more than the limits allow is kept all the same, for `linger`: the next request of a busy
     /// pool will want it.
     #[inline]

@@ -75,6 +75,11 @@ impl Gate {
         self.breaker.borrow().has_room(need)
     }
 
+    /// Whether a connection is all that somebody would lack who comes now.
+    pub fn lacks_connection(&self) -> bool {
+        self.has_room(Need::Request) && !self.has_room(Need::Both)
+    }
+
     /// Somebody comes. Who is to wait is woken through `cx`.
     pub fn enter(self: &Rc<Self>, need: Need, now: Instant, cx: &Context<'_>) -> Entry {
         let admit = self.breaker.borrow_mut().admit(need, now, || cx.waker().clone());
@@ -93,15 +98,10 @@ impl Gate {
         }
     }
 
-    /// Room for a connection alone, if there is any: nobody is waited for.
-    pub fn connection(self: &Rc<Self>) -> Result<Place, Overflow> {
-        let mut breaker = self.breaker.borrow_mut();
-        if breaker.take_connection() {
-            return Ok(Place { gate: Rc::clone(self), connection: true });
-        }
-        drop(breaker);
-        self.set_open(true);
-        Err(self.refused(Full::Connections))
+    /// Room for a connection alone, if there is any: nobody is waited for, and nothing counts as refused.
+    pub fn connection(self: &Rc<Self>) -> Option<Place> {
+        let taken = self.breaker.borrow_mut().take_connection();
+        taken.then(|| Place { gate: Rc::clone(self), connection: true })
     }
 
     fn pass(self: &Rc<Self>, need: Need) -> Pass {
@@ -185,6 +185,12 @@ impl Waiting {
         };
         self.spend();
         Poll::Ready(result)
+    }
+
+    /// Whether a connection is all that is missing: it is the first in the queue, and there is room for a request.
+    pub fn lacks_connection(&self) -> bool {
+        let breaker = self.gate.breaker.borrow();
+        breaker.would_go(self.ticket, Need::Request) && !breaker.would_go(self.ticket, Need::Both)
     }
 
     /// Until when it waits. To be asked after a poll.

@@ -37,6 +37,21 @@ fn each_limit_holds_and_says_its_name() {
 }
 
 #[test]
+fn who_waits_can_be_told_what_is_missing() {
+    let now = Instant::now();
+    let mut breaker = Breaker::new(limits(1, 2, 3));
+    assert_eq!(breaker.admit(Need::Both, now, || 0), Admit::Go);
+    let tickets = [1, 2].map(|name| wait(&mut breaker, Need::Both, now, name));
+    let goes = |breaker: &Breaker<u32>, ticket, need| breaker.would_go(ticket, need);
+    assert!(goes(&breaker, tickets[0], Need::Request) && !goes(&breaker, tickets[0], Need::Both));
+    assert!(!goes(&breaker, tickets[1], Need::Request), "another is first");
+    breaker.connection_done();
+    assert!(goes(&breaker, tickets[0], Need::Both));
+    breaker.leave(tickets[0]);
+    assert!(!goes(&breaker, tickets[0], Need::Request) && goes(&breaker, tickets[1], Need::Both));
+}
+
+#[test]
 fn the_queue_is_bounded_fair_and_nobody_overtakes() {
     let now = Instant::now();
     let mut breaker = Breaker::new(limits(0, 1, 3));

@@ -78,7 +78,9 @@ impl H2Back {
         }
         match stream.reset {
             Some(Reset::Unprocessed { goaway }) => Poll::Ready(Err(BackError::Unprocessed { goaway })),
-            Some(Reset::Connection) if !self.has_head => Poll::Ready(Err(BackError::Closed { sent: true })),
+            Some(Reset::Connection) if !self.has_head => {
+                Poll::Ready(Err(BackError::Closed { sent: mux.has_left(self.key) }))
+            }
             Some(Reset::Connection) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
             Some(Reset::Peer(code)) => Poll::Ready(Err(BackError::Reset(code.0))),
             Some(Reset::Ours(_)) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Framing))),

@@ -7,7 +7,9 @@
 //! that it belongs to while the peer's windows are closed or the output buffer is full, and a stream in which something waits takes no
 //! more ([`Mux::room`]).
 
+mod control;
 mod ending;
+mod heads;
 mod hold;
 mod receive;
 mod send;

@@ -1,13 +1,15 @@
 //! One HTTP/2 connection from a client, from its preface to its end.
 
+mod requests;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::head::{BodyLength, RequestHead};
+use lb_core::head::BodyLength;
 use lb_core::ledger::Ledger;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
@@ -18,10 +20,8 @@ use super::frame::{ErrorCode, FrameError, Preface};
 use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
 use super::request::RequestLimits;
-use crate::answer;
-use crate::exchange::{Front, Gone, Reject, Sink};
-use crate::proxy::{Client, End, Exchange};
-use crate::record;
+use crate::exchange::{Gone, Reject};
+use crate::proxy::Client;
 use crate::serve::Serving;
 use crate::service::{Service, Settings};
 use lb_security::Stream;
@@ -237,8 +237,8 @@ impl Connection {
             let io = Rc::clone(&worker.io);
             let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
             match reject {
-                None => begin(service, settings, head, front, client, now),
-                Some(reject) => refuse(service, settings, head, front, client, now, reject),
+                None => requests::begin(service, settings, head, front, client, now),
+                Some(reject) => requests::refuse(service, settings, head, front, client, now, reject),
             }
             Ok(())
         });
@@ -377,80 +377,6 @@ impl Connection {
         }
         false
     }
-}
-
-/// Starts the exchange of a request in a task of its own.
-fn begin(
-    service: &Rc<Service>,
-    settings: &Rc<Settings>,
-    head: RequestHead,
-    mut front: H2Front,
-    client: &Client,
-    now: Instant,
-) {
-    let worker = Rc::clone(&service.worker);
-    let mut place = worker.place(Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now));
-    let latest = now + settings.http.total_timeout;
-    tokio::task::spawn_local(async move {
-        let sleep = pin!(sleep_until(latest));
-        let mut deadline = Deadline::new(sleep);
-        let end = poll_fn(|cx| match place.as_mut() {
-            Some(exchange) => exchange.poll(cx, &mut front, &mut deadline),
-            None => Poll::Ready(End::Broken),
-        })
-        .await;
-        worker.put_place(place);
-        if end == End::Complete {
-            front.complete();
-        }
-    });
-}
-
-/// Answers a request that is not served.
-fn refuse(
-    service: &Rc<Service>,
-    settings: &Settings,
-    head: RequestHead,
-    mut front: H2Front,
-    client: &Client,
-    now: Instant,
-    reject: Reject,
-) {
-    let cx = &mut Context::from_waker(Waker::noop());
-    let worker = &service.worker;
-    worker.metrics.request_rejected.of(reject.reason).inc();
-    let mut answer = worker.response.borrow_mut();
-    let told = answer::refuse(cx, &mut front, settings, &head, reject.status, &mut answer);
-    drop(answer);
-    let flushed = front.poll_flush(cx);
-    let traffic = front.take_traffic();
-    worker.metrics.bytes_backend_to_client.add(traffic.sent);
-    record::write(&record::Entry {
-        service,
-        request: &head,
-        client: client.address,
-        session: client.session.as_deref(),
-        status: Some(told.status),
-        call: told.call,
-        received: traffic.received,
-        sent: traffic.sent,
-        duration: now.elapsed(),
-        backend: None,
-        reason: reject.reason.name(),
-        retries: 0,
-    });
-    worker.put_head(head);
-    if flushed.is_ready() {
-        front.complete();
-        return;
-    }
-    // The client's windows are closed: the answer waits for them as any other does.
-    let limit = settings.http.write_timeout;
-    tokio::task::spawn_local(async move {
-        if let Ok(Ok(())) = tokio::time::timeout(limit, poll_fn(|cx| front.poll_flush(cx))).await {
-            front.complete();
-        }
-    });
 }
 
 /// The metric label of an error code.

@@ -44,6 +44,8 @@ pub(super) struct Stream {
     pub(super) queued: bool,
     /// We have sent END_STREAM.
     pub(super) sent_end: bool,
+    /// Where its head begins in the connection's output, counted from its first byte ever; `None` before it was sent.
+    pub(super) head_at: Option<u64>,
     /// Where the last DATA frame begins in the connection's output, counted from its first byte ever.
     pub(super) last_data: Option<u64>,
 
@@ -119,6 +121,7 @@ impl Stream {
             hold: Hold::None,
             queued: false,
             sent_end: false,
+            head_at: None,
             last_data: None,
             fault: None,
             reset: None,

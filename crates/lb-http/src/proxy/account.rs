@@ -38,6 +38,14 @@ impl Exchange {
             call.moved(self.now);
         }
     }
+
+    /// Adds what has left for the backend of a try that ends here.
+    pub(super) fn account_sent(&mut self) {
+        use crate::exchange::Back;
+        if let Stage::Relay { back, .. } = &mut self.stage {
+            self.service.worker.metrics.bytes_client_to_backend.add(back.take_traffic().sent);
+        }
+    }
 }
 
 impl Drop for Exchange {

@@ -2,11 +2,14 @@
 
 use std::task::Context;
 
+use lb_core::head::RequestHead;
 use lb_core::retry::{self, Attempt, Conditions, Failure, Verdict as Decision};
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
+use super::replay::Replay;
+use super::timing::Upload;
 use super::{Exchange, Stage, Turn, Verdict};
 use crate::exchange::Front;
 
@@ -31,12 +34,36 @@ impl Again<'_> {
     /// Whether a response with this status is withheld. `answered` says whether the client has had anything.
     pub(super) fn withholds(&mut self, status: u16, answered: bool) -> bool {
         if self.pool.retry().is_some_and(|rules| rules.conditions.statuses.contains(status))
-            && (self.beside
+            && ((self.beside && !answered)
                 || decide(self.pool, Failure::Status(status), self.attempt, answered, self.charged, self.now))
         {
             self.withheld = Some(status);
         }
         self.withheld.is_some()
+    }
+}
+
+/// What a further try of a request depends on.
+pub(super) fn facts(tries_left: u32, request: &RequestHead, upload: &Upload, replay: &Replay) -> Attempt {
+    Attempt {
+        tries_left,
+        idempotent: retry::is_idempotent(request.method()),
+        body_consumed: upload.is_consumed() && !replay.is_whole(),
+    }
+}
+
+/// Gives the place of a try in the budget back, if it has one.
+pub(super) fn try_done(pool: &WorkerPool, charged: &mut bool) {
+    if std::mem::take(charged) {
+        pool.try_done();
+    }
+}
+
+/// Others may have a request's part of the budget.
+pub(super) fn leave_budget(pool: &WorkerPool, counted: &mut bool, charged: &mut bool) {
+    try_done(pool, charged);
+    if std::mem::take(counted) {
+        pool.end_request();
     }
 }
 
@@ -49,9 +76,7 @@ fn decide(
     charged: &mut bool,
     now: Instant,
 ) -> bool {
-    if std::mem::take(charged) {
-        pool.try_done();
-    }
+    try_done(pool, charged);
     match pool.decide(failure, attempt, answered, now.into_std()) {
         Decision::Again { charged: taken } => {
             *charged = taken;
@@ -64,11 +89,7 @@ fn decide(
 impl Exchange {
     /// What a further try depends on.
     pub(super) fn attempt_facts(&self) -> Attempt {
-        Attempt {
-            tries_left: self.tries_left(),
-            idempotent: retry::is_idempotent(self.request.method()),
-            body_consumed: self.upload.is_consumed() && !self.replay.is_whole(),
-        }
+        facts(self.tries_left(), &self.request, &self.upload, &self.replay)
     }
 
     /// How many further tries the request has.
@@ -82,7 +103,7 @@ impl Exchange {
 
     /// Whether another attempt may follow; counts it if so.
     pub(super) fn may_retry(&mut self, failure: Failure, reason: RetryReason) -> bool {
-        let answered = self.response.status != 0 || self.response.interims != 0;
+        let answered = self.response.has_begun();
         let attempt = self.attempt_facts();
         let may = if self.ruled {
             let Self { settings, pool, charged, now, .. } = self;
@@ -132,10 +153,7 @@ impl Exchange {
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let sent = matches!(self.stage, Stage::Relay { .. });
-        if self.beside.is_some() {
-            self.backend_status = Some(504);
-            self.verdict = Verdict::Failure;
-            self.fall_back();
+        if self.give_side_up() {
             return Turn::Again;
         }
         if !self.may_retry(Failure::Timeout { sent }, RetryReason::Timeout) {
@@ -147,16 +165,10 @@ impl Exchange {
         Turn::Again
     }
 
-    /// The request is over: others may have its part of the budget.
+    /// The request is over, and its part of the budget free.
     pub(super) fn leave_budget(&mut self) {
-        if !self.counted {
-            return;
-        }
         if let Some(pool) = self.settings.pool(self.pool) {
-            if self.charged {
-                pool.balance.try_done();
-            }
-            pool.balance.end_request();
+            leave_budget(&pool.balance, &mut self.counted, &mut self.charged);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
 
 use super::timing::Stall;
-use super::{End, Exchange, Stage, Turn, Verdict, grpc};
+use super::{End, Exchange, Stage, Turn, Verdict, again, grpc};
 use crate::answer;
 use crate::exchange::{Front, Reject};
 
@@ -62,10 +62,17 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         answer::send(cx, front, status, &mut worker.response.borrow_mut());
         self.front_stall = Stall::default();
-        // The backend has room again, however long the client takes to read.
-        self.room = None;
+        self.give_room_back();
         self.stage = Stage::Flush;
         Turn::Again
+    }
+
+    /// The backend has room again, and the budget of further tries, however long the client takes to read.
+    pub(super) fn give_room_back(&mut self) {
+        self.room = None;
+        if let Some(pool) = self.settings.pool(self.pool) {
+            again::try_done(&pool.balance, &mut self.charged);
+        }
     }
 
     /// The client broke the protocol or a limit.

@@ -1,4 +1,4 @@
-//! Attempts at a backend: whom to ask, over which connection, and whether to try again.
+//! Attempts at a backend: over which connection, and how they end.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,13 +15,12 @@ use tokio::time::Instant;
 use super::dial::{Connect, Dial};
 use super::timing::Stall;
 use super::{Exchange, Stage, Turn, Verdict};
-use crate::affinity;
 use crate::back::AnyBack;
 use crate::exchange::Front;
 use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
 use crate::h2::{ClientConnection, DialTicket, Way};
-use crate::service::{Member, Pool};
+use crate::service::Member;
 use crate::upstream::Reused;
 
 /// Where a connection comes from.
@@ -35,63 +34,6 @@ pub(super) struct Origin {
 }
 
 impl Exchange {
-    /// Chooses a member of the pool, and a pooled connection to it or a new one.
-    pub(super) fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
-        if let Some(turn) = self.begin_call(cx, front) {
-            return turn;
-        }
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        if self.ruled && !std::mem::replace(&mut self.counted, true) {
-            pool.balance.begin_request();
-        }
-        let picked = self.pick(pool, fresh);
-        let Some(at) = picked else { return self.unavailable(cx, front) };
-        let status = self.backend_status.take();
-        self.leave_member(status);
-        match pool.balance.gate(at) {
-            None => self.attempt(cx, front, at, fresh, Pass::default()),
-            Some(gate) => self.enter(cx, front, gate, at, fresh),
-        }
-    }
-
-    /// The member for the next attempt: one that has not failed this request if there is one, and one with room if there is one.
-    #[inline]
-    fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
-        let key = match pool.balance.follows_key() {
-            true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
-            false => None,
-        };
-        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
-        let picked = self.pick_by(pool, key, stuck_to, fresh);
-        self.moves = pool.sticky.is_some() && picked != stuck_to;
-        picked
-    }
-
-    /// The same, once it is known what the request goes by: a key, or the member that its client is stuck to.
-    #[inline]
-    fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
-        let now = self.now.into_std();
-        let works = |at: usize| !self.failed.contains(&at);
-        if self.avoided.is_empty() && !pool.balance.is_limited() {
-            return stuck_to
-                .filter(|at| works(*at))
-                .and_then(|at| pool.balance.pick_again(now, at))
-                .or_else(|| pool.balance.pick(now, key, works));
-        }
-        let other = |at: usize| works(at) && !self.avoided.contains(&at);
-        let has_room =
-            |at: usize| pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh)));
-        let pick = |admits: &dyn Fn(usize) -> bool| pool.balance.pick(now, key, admits);
-        stuck_to
-            .filter(|at| other(*at) && has_room(*at))
-            .and_then(|at| pool.balance.pick_again(now, at))
-            .or_else(|| pick(&|at| other(at) && has_room(at)))
-            .or_else(|| pick(&|at| works(at) && has_room(at)))
-            .or_else(|| pick(&other))
-            .or_else(|| pick(&works))
-    }
-
     /// Begins an attempt at a member, for which `pass` holds the room.
     pub(super) fn attempt(
         &mut self,
@@ -144,7 +86,8 @@ impl Exchange {
     }
 
     /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
-    /// `place` is room for another one.
+    /// `place` is room for another one. Where one is needed and there is no room for it, the choice is made anew: the connection that was
+    /// waited for has taken fewer streams than were hoped for.
     pub(super) fn share(
         &mut self,
         cx: &mut Context<'_>,
@@ -155,6 +98,18 @@ impl Exchange {
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
             return self.unavailable(cx, front);
+        };
+        let place = match (place, pool.balance.gate(at)) {
+            (None, Some(gate)) if !member.endpoint.h2.has_way(self.now) => match gate.connection() {
+                Some(place) => Some(place),
+                None => {
+                    if !self.fall_back() {
+                        self.stage = Stage::Choose { fresh: false };
+                    }
+                    return Turn::Again;
+                }
+            },
+            (place, _) => place,
         };
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
@@ -174,24 +129,10 @@ impl Exchange {
                 self.stage = Stage::Wait { wait, since };
             }
             Way::Dial(ticket) => {
-                let place = match (place, pool.balance.gate(at)) {
-                    (None, Some(gate)) => match gate.connection() {
-                        Ok(place) => Some(place),
-                        Err(full) => return self.overflow(cx, front, full),
-                    },
-                    (place, _) => place,
-                };
                 self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket), place));
             }
         }
         Turn::Again
-    }
-
-    /// Nobody is left who could take the request.
-    pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        self.call_failed(CallFailure::Connect);
-        let status = if self.failed.is_empty() { 503 } else { 502 };
-        self.answer(cx, front, status, "no_backend")
     }
 
     /// Sends the request on a connection that stands ready.
@@ -216,7 +157,10 @@ impl Exchange {
             }
         }
         self.back_stall = Stall::default();
-        self.upload.restart(self.now);
+        if self.beside.is_none() {
+            // The clocks of a try beside this one go on; its own is counted from its start.
+            self.upload.restart(self.now);
+        }
         let Origin { reused, born, connection } = origin;
         self.stage = Stage::Relay { back, reused, born, connection };
     }

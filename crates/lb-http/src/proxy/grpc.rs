@@ -221,8 +221,7 @@ impl Exchange {
         }
         self.response.done = true;
         self.front_stall = Stall::default();
-        // The backend has room again, however long the client takes to read.
-        self.room = None;
+        self.give_room_back();
         self.stage = Stage::Flush;
         Turn::Again
     }

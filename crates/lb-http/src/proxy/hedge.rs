@@ -11,7 +11,7 @@ use lb_pool::{Entry, Pass, Place};
 use tokio::time::Instant;
 
 use super::timing::Stall;
-use super::{Exchange, Stage, Turn, Verdict};
+use super::{Exchange, Stage, Turn, Verdict, again};
 use crate::exchange::Front;
 
 /// What of an exchange belongs to one try.
@@ -32,7 +32,7 @@ impl Exchange {
     /// When a second try begins, if this request may have one.
     #[inline]
     pub(super) fn hedge_due(&self) -> Option<Instant> {
-        if !self.ruled || self.hedged || self.response.status != 0 || self.response.interims != 0 {
+        if !self.ruled || self.hedged || self.response.has_begun() {
             return None;
         }
         let (_, since) = self.member?;
@@ -64,19 +64,16 @@ impl Exchange {
                 && pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, false)))
         });
         let Some(at) = picked else { return Turn::Again };
-        if !pool.balance.take_hedge(now) {
-            return Turn::Again;
-        }
         let pass = match pool.balance.gate(at) {
             None => Pass::default(),
             Some(gate) => match gate.enter(self.need(pool, at, false), now, cx) {
                 Entry::Go(pass) => pass,
-                Entry::Wait(_) | Entry::Full(_) => {
-                    pool.balance.try_done();
-                    return Turn::Again;
-                }
+                Entry::Wait(_) | Entry::Full(_) => return Turn::Again,
             },
         };
+        if !pool.balance.take_hedge(now) {
+            return Turn::Again;
+        }
         self.retries = self.retries.saturating_add(1);
         self.beside = Some(Box::new(Side {
             stage: Stage::Flush,
@@ -97,7 +94,7 @@ impl Exchange {
 
     /// Drives the other side, when this one has come to `turn`.
     pub(super) fn race(&mut self, cx: &mut Context<'_>, front: &mut impl Front, turn: Turn) -> Turn {
-        if self.response.status != 0 {
+        if self.response.has_begun() {
             self.drop_beside();
             return turn;
         }
@@ -107,7 +104,7 @@ impl Exchange {
         self.swap_sides();
         let turn = self.step(cx, front);
         self.account(front);
-        if self.response.status != 0 {
+        if self.response.has_begun() {
             self.drop_beside();
         } else {
             // Nothing is swapped when this side has failed: the other is back in its place.
@@ -118,7 +115,7 @@ impl Exchange {
 
     /// This try has failed. `true` if another ran beside it, which goes on alone.
     pub(super) fn fall_back(&mut self) -> bool {
-        if self.beside.is_none() || self.response.status != 0 {
+        if self.beside.is_none() || self.response.has_begun() {
             return false;
         }
         self.avoided.extend(self.member.map(|(at, _)| at));
@@ -128,13 +125,23 @@ impl Exchange {
         true
     }
 
+    /// The time for this try is over. `true` if another ran beside it, which goes on alone.
+    pub(super) fn give_side_up(&mut self) -> bool {
+        if self.beside.is_none() {
+            return false;
+        }
+        self.backend_status = Some(504);
+        self.verdict = Verdict::Failure;
+        self.fall_back()
+    }
+
     /// This side has answered, or the request is over: the other is not waited for any more.
     pub(super) fn drop_beside(&mut self) {
         if self.beside.is_none() {
             return;
         }
         if self.second
-            && self.heard.is_some()
+            && (self.heard.is_some() || self.response.interims != 0)
             && let Some(pool) = self.settings.pool(self.pool)
         {
             pool.balance.shard().hedges_won.inc();
@@ -152,13 +159,12 @@ impl Exchange {
                 pool.balance.record_latency(self.now.saturating_duration_since(since));
             }
         }
-        if std::mem::take(&mut self.charged)
-            && let Some(pool) = self.settings.pool(self.pool)
-        {
-            pool.balance.try_done();
+        if let Some(pool) = self.settings.pool(self.pool) {
+            again::try_done(&pool.balance, &mut self.charged);
         }
         let status = self.backend_status.take();
         self.leave_member(status);
+        self.account_sent();
         // Cancelled before the other is put in its place.
         self.stage = Stage::Flush;
         self.swap_sides();

@@ -33,16 +33,13 @@ impl Exchange {
     ) -> Turn {
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let need = self.need(pool, at, fresh);
-        if fresh && !gate.has_room(need) {
-            // An idle connection gives way to the new one.
-            let member = pool.members.get(at);
-            drop(member.and_then(|member| self.service.worker.upstreams.take(&member.endpoint, self.now)));
+        if fresh && gate.lacks_connection() {
+            self.give_way(pool, at);
         }
-        match gate.enter(need, self.now.into_std(), cx) {
+        match gate.enter(self.need(pool, at, fresh), self.now.into_std(), cx) {
             Entry::Go(pass) => self.attempt(cx, front, at, fresh, pass),
             Entry::Wait(waiting) => {
-                self.stage = Stage::Queue(waiting, at);
+                self.stage = Stage::Queue { waiting, at, fresh };
                 Turn::Again
             }
             Entry::Full(full) => self.overflow(cx, front, full),
@@ -52,15 +49,26 @@ impl Exchange {
     /// Waits for room.
     pub(super) fn queue(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let settings = Rc::clone(&self.settings);
-        let Stage::Queue(_, at) = self.stage else { return Turn::Again };
+        let Stage::Queue { waiting, at, fresh } = &self.stage else { return Turn::Again };
+        let (at, fresh) = (*at, *fresh);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let need = self.need(pool, at, false);
-        let Stage::Queue(waiting, _) = &mut self.stage else { return Turn::Again };
+        let need = self.need(pool, at, fresh);
+        if fresh && need == Need::Both && waiting.lacks_connection() {
+            self.give_way(pool, at);
+        }
+        let Stage::Queue { waiting, .. } = &mut self.stage else { return Turn::Again };
         match waiting.poll(need, self.now.into_std(), cx) {
-            Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, false, pass),
+            Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, fresh, pass),
             Poll::Ready(Err(full)) => self.overflow(cx, front, full),
             Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => self.client_gone(),
             Poll::Pending => Turn::Wait,
+        }
+    }
+
+    /// An idle connection of a member leaves its room to a new one, if there is any.
+    fn give_way(&self, pool: &Pool, at: usize) {
+        if let Some(member) = pool.members.get(at) {
+            self.service.worker.upstreams.give_way(&member.endpoint);
         }
     }
 

@@ -222,6 +222,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the deadline of the request as a whole has come.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.whole_due().is_some_and(|due| due <= self.now)
+    }
+
     /// Deadline of the phase that a request is in: upload, or wait for the response head.
     fn phase_due(&self) -> Option<Instant> {
         if let Stage::Wait { since, .. } = self.stage {
@@ -230,7 +235,7 @@ impl Exchange {
         if let Stage::Health(health) = &self.stage {
             return health.due();
         }
-        if let Stage::Queue(waiting, _) = &self.stage {
+        if let Stage::Queue { waiting, .. } = &self.stage {
             return Some(waiting.until().into());
         }
         // Messages of a call come when they come.
@@ -240,7 +245,9 @@ impl Exchange {
         if self.waits_for_client() {
             Some(self.upload.progress + self.settings.http.body_timeout)
         } else if self.response.status == 0 && !self.back_stall.is_on() {
-            Some(self.upload.progress + self.settings.http.head_timeout)
+            // A try that began beside another has its own time.
+            let begun = self.member.map_or(self.started, |(_, since)| since);
+            Some(self.upload.progress.max(begun) + self.settings.http.head_timeout)
         } else {
             None
         }
@@ -289,8 +296,8 @@ impl Exchange {
         if matches!(self.stage, Stage::Health(_)) && come(self.phase_due()) {
             return Some(Expired::HealthWatch);
         }
-        let total = come(self.whole_due());
-        if !total && matches!(self.stage, Stage::Queue(..)) && come(self.phase_due()) {
+        let total = self.is_out_of_time();
+        if !total && matches!(self.stage, Stage::Queue { .. }) && come(self.phase_due()) {
             return Some(Expired::Queue);
         }
         if !total && come(self.try_due()) {

@@ -11,10 +11,13 @@ use io_uring::types::BufRingEntry;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 /// Bytes of one buffer. What is longer comes in several, or by a direct read once a flow is known to be bulk.
-pub(crate) const BUFFER_SIZE: usize = 4096;
+pub(crate) const BUFFER_SIZE: usize = 2048;
 
-/// Buffers of a worker; a power of two. One turn of the loop can receive so many messages before the rest waits for the next.
-pub(crate) const BUFFER_COUNT: u16 = 1024;
+/// Buffers of a worker at most; a power of two.
+pub(crate) const BUFFER_COUNT: u16 = 2048;
+
+/// Buffers of a worker at first. There will be more when they were not enough for what one turn received; memory is used from then on.
+const FIRST_COUNT: u16 = 256;
 
 /// The group under which the kernel knows them.
 pub(crate) const GROUP: u16 = 0;
@@ -52,6 +55,8 @@ pub(crate) struct Buffers {
     ring: Region,
     bytes: Region,
     tail: Cell<u16>,
+    /// Buffers in use, lent or not.
+    count: Cell<u16>,
     /// Buffers that the kernel may fill.
     free: Cell<u16>,
 }
@@ -68,11 +73,19 @@ impl Buffers {
         let count = usize::from(BUFFER_COUNT);
         let ring = Region::new(count.saturating_mul(size_of::<BufRingEntry>()))?;
         let bytes = Region::new(count.saturating_mul(BUFFER_SIZE))?;
-        let buffers = Self { ring, bytes, tail: Cell::new(0), free: Cell::new(0) };
-        for id in 0..BUFFER_COUNT {
-            buffers.put(id);
-        }
+        let buffers = Self { ring, bytes, tail: Cell::new(0), count: Cell::new(0), free: Cell::new(0) };
+        buffers.grow();
         Ok(Rc::new(buffers))
+    }
+
+    /// Twice as many buffers, up to [`BUFFER_COUNT`].
+    pub(crate) fn grow(&self) {
+        let count = self.count.get();
+        let more = count.saturating_mul(2).clamp(FIRST_COUNT, BUFFER_COUNT);
+        for id in count..more {
+            self.put(id);
+        }
+        self.count.set(more);
     }
 
     /// Where the ring of buffers lies.
@@ -80,9 +93,9 @@ impl Buffers {
         self.ring.start.as_ptr().addr() as u64
     }
 
-    /// Buffers that the kernel may fill.
-    pub(crate) fn free(&self) -> u16 {
-        self.free.get()
+    /// Whether so few are left that bytes nobody has read yet must make room.
+    pub(crate) fn are_few(&self) -> bool {
+        self.free.get() < self.count.get() / 4
     }
 
     /// What the kernel has put into buffer `id`. Called once for each completion that names a buffer.
@@ -162,21 +175,42 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
+impl Buffers {
+    /// Whether every buffer is where the kernel can fill it.
+    pub(crate) fn are_all_free(&self) -> bool {
+        self.free == self.count
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_buffer_is_lent_again_when_its_bytes_are_done_with() {
         let buffers = Buffers::new().unwrap();
-        assert_eq!(buffers.free(), BUFFER_COUNT);
-        let mut lease = buffers.lease(BUFFER_COUNT - 1, 10);
-        assert_eq!((buffers.free(), lease.bytes().len()), (BUFFER_COUNT - 1, 10));
+        let mut lease = buffers.lease(FIRST_COUNT - 1, 10);
+        assert_eq!((buffers.free.get(), lease.bytes().len()), (FIRST_COUNT - 1, 10));
         lease.advance(4);
         assert_eq!(lease.len(), 6);
         lease.advance(100);
         assert!(lease.bytes().is_empty());
         drop(lease);
-        assert_eq!((buffers.free(), buffers.tail.get()), (BUFFER_COUNT, BUFFER_COUNT + 1));
+        assert_eq!(buffers.tail.get(), FIRST_COUNT + 1);
+        assert!(buffers.are_all_free());
+    }
+
+    #[test]
+    fn there_are_more_up_to_a_bound() {
+        let buffers = Buffers::new().unwrap();
+        let leases: Vec<_> = (0..FIRST_COUNT).map(|id| buffers.lease(id, 1)).collect();
+        assert!(buffers.are_few());
+        buffers.grow();
+        assert!(!buffers.are_few());
+        (0..10).for_each(|_| buffers.grow());
+        assert_eq!(buffers.count.get(), BUFFER_COUNT);
+        drop(leases);
+        assert!(buffers.are_all_free());
     }
 
     #[test]

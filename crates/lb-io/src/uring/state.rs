@@ -8,13 +8,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::buffers::BUFFER_COUNT;
 use super::ring::{Completion, Kind, Ring, Token};
 use super::send::send_now;
 use super::slot::{Listening, Slot, Socket};
-
-/// With fewer free buffers than this, bytes that wait to be read are copied out of theirs.
-const FEW_BUFFERS: u16 = BUFFER_COUNT / 4;
 
 /// Buffers for output kept for reuse.
 const KEEP_BUFFERS: usize = 256;
@@ -90,8 +86,11 @@ impl State {
     /// One turn: hands to the kernel what was asked for, and takes in what has completed. With `wait`, sleeps for a completion. Those who
     /// are to be woken are left in `wakers`.
     pub(crate) fn turn(&mut self, wait: Option<Duration>, wakers: &mut Vec<Waker>) -> io::Result<()> {
-        if self.ring.buffers().free() < FEW_BUFFERS {
+        if self.ring.buffers().are_few() {
             self.spill();
+        }
+        if !self.starved.is_empty() {
+            self.ring.buffers().grow();
         }
         for key in std::mem::take(&mut self.starved) {
             if let Some((socket, ring)) = self.socket(key)

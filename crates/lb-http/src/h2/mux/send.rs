@@ -35,6 +35,7 @@ impl Mux {
             return;
         }
         let before = self.out.len();
+        stream.head_at.get_or_insert(self.drained.saturating_add(length(before)));
         let frame = frame::write::headers(&mut self.out);
         encode(&mut self.encoder, &mut self.out);
         frame.end(&mut self.out, stream.id, end, self.peer.max_frame_size);
@@ -45,6 +46,12 @@ impl Mux {
             stream.last = Last::Done;
         }
         self.wake_driver();
+    }
+
+    /// Whether any byte of a stream from this end was handed to the kernel.
+    pub(in crate::h2) fn has_left(&self, key: Key) -> bool {
+        let written = self.drained.saturating_add(length(self.sent));
+        self.streams.get(key.0).and_then(|stream| stream.head_at).is_some_and(|head_at| head_at < written)
     }
 
     /// Takes body bytes. What cannot leave now waits in the stream.

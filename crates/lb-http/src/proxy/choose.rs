@@ -1,0 +1,113 @@
+//! Which member of its pool a request goes to.
+
+use std::rc::Rc;
+use std::task::Context;
+
+use lb_pool::Pass;
+
+use super::{Exchange, Turn};
+use crate::affinity;
+use crate::exchange::Front;
+use crate::grpc::Failure as CallFailure;
+use crate::service::Pool;
+
+/// What is asked of a member besides that it has not failed the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// It is none of those that are avoided.
+    elsewhere: bool,
+    /// It has room.
+    room: bool,
+}
+
+impl Wanted {
+    /// This, and what is asked where nobody meets it; each once. Rather a member that was avoided than one without room.
+    fn less_and_less(self) -> impl Iterator<Item = Self> {
+        let all = [(true, true), (false, true), (true, false), (false, false)];
+        let all = all.into_iter().map(|(elsewhere, room)| Self { elsewhere, room });
+        all.filter(move |less| less.elsewhere <= self.elsewhere && less.room <= self.room)
+    }
+}
+
+impl Exchange {
+    /// Chooses a member of the pool, and a pooled connection to it or a new one.
+    pub(super) fn choose(&mut self, cx: &mut Context<'_>, front: &mut impl Front, fresh: bool) -> Turn {
+        if let Some(turn) = self.begin_call(cx, front) {
+            return turn;
+        }
+        let settings = Rc::clone(&self.settings);
+        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
+        if self.ruled && !std::mem::replace(&mut self.counted, true) {
+            pool.balance.begin_request();
+        }
+        let picked = self.pick(pool, fresh);
+        let Some(at) = picked else { return self.unavailable(cx, front) };
+        let status = self.backend_status.take();
+        self.leave_member(status);
+        match pool.balance.gate(at) {
+            None => self.attempt(cx, front, at, fresh, Pass::default()),
+            Some(gate) => self.enter(cx, front, gate, at, fresh),
+        }
+    }
+
+    /// The member for the next attempt: one that has not failed this request if there is one, and one with room if there is one.
+    #[inline]
+    fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
+        let key = match pool.balance.follows_key() {
+            true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
+            false => None,
+        };
+        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
+        let picked = self.pick_by(pool, key, stuck_to, fresh);
+        self.moves = pool.sticky.is_some() && picked != stuck_to;
+        picked
+    }
+
+    /// The same, once it is known what the request goes by: a key, or the member that its client is stuck to.
+    #[inline]
+    fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
+        let now = self.now.into_std();
+        let works = |at: usize| !self.failed.contains(&at);
+        let (avoids, limited) = (!self.avoided.is_empty(), pool.balance.is_limited());
+        if !avoids && !limited {
+            return stuck_to
+                .filter(|at| works(*at))
+                .and_then(|at| pool.balance.pick_again(now, at))
+                .or_else(|| pool.balance.pick(now, key, works));
+        }
+        let admits = |wanted: Wanted, at: usize| {
+            works(at)
+                && !(wanted.elsewhere && self.avoided.contains(&at))
+                && (!wanted.room
+                    || pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh))))
+        };
+        let most = Wanted { elsewhere: avoids, room: limited };
+        let stuck = stuck_to.filter(|at| admits(most, *at)).and_then(|at| pool.balance.pick_again(now, at));
+        let pick = |wanted: Wanted| pool.balance.pick(now, key, |at| admits(wanted, at));
+        stuck.or_else(|| most.less_and_less().find_map(pick))
+    }
+
+    /// Nobody is left who could take the request.
+    pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.call_failed(CallFailure::Connect);
+        let status = if self.failed.is_empty() { 503 } else { 502 };
+        self.answer(cx, front, status, "no_backend")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_looked_through_once_for_each_thing_that_is_wanted() {
+        let asked = |elsewhere, room| -> Vec<(bool, bool)> {
+            let wanted = Wanted { elsewhere, room };
+            wanted.less_and_less().map(|less| (less.elsewhere, less.room)).collect()
+        };
+        assert_eq!(asked(false, false), [(false, false)]);
+        assert_eq!(asked(false, true), [(false, true), (false, false)]);
+        assert_eq!(asked(true, false), [(true, false), (false, false)]);
+        assert_eq!(asked(true, true), [(true, true), (false, true), (true, false), (false, false)]);
+    }
+}

@@ -1,0 +1,81 @@
+//! What operators are shown of the members of a pool.
+
+use std::time::{Duration, Instant};
+
+use lb_core::health;
+use lb_core::outlier::{Counts, Standing};
+
+use crate::shared::SharedPool;
+
+impl SharedPool {
+    /// What is known of the members now, for the admin port.
+    pub fn report(&self, now: Instant) -> Vec<Report> {
+        let ejector = self.ejector();
+        let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
+            let live = member.live();
+            let counts = member.counts();
+            let (requests_running, connections) = member.running();
+            Report {
+                backend: member.key.backend.clone(),
+                address: member.key.address,
+                weight: live.weight.unwrap_or(spec.weight),
+                priority: spec.priority,
+                draining: live.draining,
+                health: live.health.as_ref().map(|target| target.state()),
+                last: live.health.as_ref().and_then(health::Target::last),
+                ejected_for: match ejector.standing(at, now) {
+                    Standing::Out { until } => Some(until.saturating_duration_since(now)),
+                    Standing::In | Standing::Probation => None,
+                },
+                probation: ejector.standing(at, now) == Standing::Probation,
+                ejections: ejector.ejections(at),
+                requests_running,
+                connections,
+                requests: counts.requests,
+                failures: counts.failures,
+                mean_latency: mean(&counts),
+            }
+        });
+        reports.collect()
+    }
+}
+
+/// What operators are shown of a member.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The backend as the configuration names it.
+    pub backend: String,
+    /// The address.
+    pub address: std::net::SocketAddr,
+    /// The weight in force.
+    pub weight: u32,
+    /// Its level; 0 is the best.
+    pub priority: u32,
+    /// It gets nothing more.
+    pub draining: bool,
+    /// What its health checks say; `None` without any.
+    pub health: Option<health::State>,
+    /// How its last probe ended.
+    pub last: Option<health::Outcome>,
+    /// How much longer it is put aside.
+    pub ejected_for: Option<Duration>,
+    /// It came back from that a short while ago.
+    pub probation: bool,
+    /// How often it was put aside.
+    pub ejections: u64,
+    /// Requests, or connections that carry bytes without a protocol, that it serves now.
+    pub requests_running: u64,
+    /// Connections to it, in use or kept idle. One that pools share counts where it was made.
+    pub connections: u64,
+    /// Requests and connections that it was given and that have ended, since it came to be a member.
+    pub requests: u64,
+    /// Those that it failed.
+    pub failures: u64,
+    /// The mean time to the head of a response, or to a connection; `None` before the first.
+    pub mean_latency: Option<Duration>,
+}
+
+fn mean(counts: &Counts) -> Option<Duration> {
+    let nanos = counts.latency.as_nanos().checked_div(u128::from(counts.timed))?;
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+}
