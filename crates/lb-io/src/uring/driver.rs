@@ -20,8 +20,11 @@ use super::ring::Ring;
 use super::slot::register;
 use super::state::State;
 
-/// The longest sleep in the ring, and the longest time for which tokio's timers and descriptors are not looked at.
-const NAP: Duration = Duration::from_millis(1);
+/// The longest sleep in the ring. A short one costs more: it is mostly the next timer of its core then, which must be programmed.
+const NAP: Duration = Duration::from_millis(5);
+
+/// Tokio's timers and descriptors are looked at so often, whatever there is to do, unless the thread sleeps in the ring.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A sleep outside the ring shorter than this is one that could have been in it.
 const SHORT: Duration = Duration::from_micros(500);
@@ -118,7 +121,7 @@ impl Driver {
             let woken = self.turn(None) || (was_idle && streak >= STREAK && self.turn(Some(NAP)));
             if woken || !was_idle {
                 let now = Instant::now();
-                if now.duration_since(looked) < NAP {
+                if now.duration_since(looked) < LOOK {
                     requeue().await;
                 } else {
                     // Tokio looks at its timers and descriptors before it goes on with a task that yields in this way.
