@@ -134,17 +134,19 @@ pub(crate) fn h2load_uploads() {
     }
 }
 
-/// h2load sends no more requests on a connection that is to end, and makes no other; all that it has sent are answered.
+/// h2load sends no more requests on a connection that is to end, and makes no other. A request that it has queued when it learns of the
+/// end it never sends, and counts as failed; all that were sent are answered.
 pub(crate) fn h2load_up_to_the_cap_on_requests() {
     let origin = Origin::standard(Version::H2, "one");
-    let config = config().runtime("max_requests_per_h2_connection", 500);
+    let config = config().runtime("max_requests_per_h2_connection", 300);
     let gateway = Gateway::start(config.listener(crate::rig::listener(&origin)));
     let url = format!("http://{}/", gateway.front());
     let said = run(Tool::H2load.path().unwrap(), ["-n", "20000", "-c", "20", "-m", "20", &url], seconds(100));
     let line = said.stdout.lines().find_map(|line| line.strip_prefix("requests: ")).unwrap();
     let counts: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-    let [_, started, done, succeeded, ..] = counts[..] else { panic!("{line}") };
-    assert!(started >= 20 * 500 && started == done && started == succeeded, "{line}");
+    let [_, _, _, succeeded, ..] = counts[..] else { panic!("{line}") };
+    assert!(succeeded >= 20 * 300, "{line}");
+    assert_eq!(succeeded, origin.requests().len(), "{line}");
 }
 
 /// nginx with `listen … http2` as the backend.

@@ -144,6 +144,15 @@ impl TcpStream {
         }
     }
 
+    /// Takes back what was taken to be sent and has not reached the kernel, and says how many bytes that is: the peer has not seen the last so
+    /// many bytes, and will not.
+    pub fn recall(&mut self) -> usize {
+        match &mut self.driver {
+            Driver::Epoll(_) => 0,
+            Driver::Ring(stream) => stream.recall(),
+        }
+    }
+
     /// Tells the peer that no more bytes follow; its own may still come.
     ///
     /// # Errors

@@ -55,6 +55,15 @@ impl Stream {
         }
     }
 
+    /// Takes back what was taken to be sent and has not reached the kernel; how many bytes that is. Inside TLS, where one cannot tell
+    /// how much data that would be, none.
+    pub fn recall(&mut self) -> usize {
+        match self {
+            Self::Plain(stream) => stream.recall(),
+            Self::Tls(_) => 0,
+        }
+    }
+
     /// Takes some of `bytes`. Inside TLS some may wait afterwards: see [`Self::poll_flush`].
     #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -150,7 +150,12 @@ struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.mux.borrow_mut().close();
+        let mut mux = self.mux.borrow_mut();
+        if mux.has_streams() {
+            // The connection is lost under them: what of their requests is still here can go elsewhere, if it does not leave now.
+            mux.unwrote(self.wire.stream.recall());
+        }
+        mux.close();
     }
 }
 

@@ -98,6 +98,8 @@ pub(super) struct Mux {
     /// Frames to be written, from `sent` on.
     out: Vec<u8>,
     sent: usize,
+    /// Bytes of output that were written and did not reach the kernel.
+    recalled: u64,
     /// Bytes of output that have left `out`.
     drained: u64,
     send_window: SendWindow,
@@ -184,6 +186,7 @@ impl Mux {
             decoder: Decoder::new(DEFAULT_TABLE_SIZE, max_string),
             out,
             sent: 0,
+            recalled: 0,
             drained: 0,
             send_window: SendWindow::new(DEFAULT_WINDOW),
             receive_window,
@@ -370,6 +373,16 @@ impl Mux {
         if !self.queue.is_empty() {
             self.send_queued();
         }
+    }
+
+    /// Whether any stream is open, or its end not yet noticed.
+    pub(super) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// The last `n` bytes of what was written never reached the kernel.
+    pub(super) fn unwrote(&mut self, n: usize) {
+        self.recalled = self.recalled.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
     }
 
     /// Whether the peer has let so much output gather that nothing more is read from it.

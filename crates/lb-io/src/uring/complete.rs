@@ -61,8 +61,11 @@ impl State {
                 bytes.append(&mut socket.queued);
                 std::mem::swap(&mut bytes, &mut socket.queued);
             }
-            Ok(_) => socket.broken = Some(libc::EPIPE),
-            Err(code) => socket.broken = Some(code),
+            result => {
+                // Had any of it gone, the kernel would have said how much.
+                socket.unsent = bytes.len();
+                socket.fail(result.err().unwrap_or(libc::EPIPE));
+            }
         }
         let buffer = (socket.broken.is_none()).then_some(bytes);
         self.sent(key, buffer);

@@ -83,8 +83,7 @@ impl State {
         let n = match send_now(socket, slices.get(..slices.len().min(MAX_SLICES)).unwrap_or_default()) {
             Ok(n) => n,
             Err(code) => {
-                socket.broken = Some(code);
-                socket.queued = Vec::new();
+                socket.fail(code);
                 return Poll::Ready(Err(io::Error::from_raw_os_error(code)));
             }
         };
@@ -114,6 +113,13 @@ impl State {
             left = left.saturating_sub(n);
         }
         most.saturating_sub(left)
+    }
+
+    /// Takes back what has not reached the kernel; how many bytes that is.
+    pub(super) fn recall(&mut self, key: usize) -> usize {
+        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return 0 };
+        let queued = std::mem::take(&mut socket.queued).len();
+        queued.saturating_add(std::mem::take(&mut socket.unsent))
     }
 
     /// Sends FIN after what is queued.

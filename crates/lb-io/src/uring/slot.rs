@@ -50,6 +50,8 @@ pub(crate) struct Socket {
     pub(crate) is_listed: bool,
     /// The error code with which sending failed.
     pub(crate) broken: Option<i32>,
+    /// Bytes that were taken to be sent and did not reach the kernel because of that.
+    pub(crate) unsent: usize,
     pub(crate) writer: Option<Waker>,
     /// FIN follows what is queued.
     pub(crate) shuts: bool,
@@ -74,6 +76,7 @@ impl Socket {
             queued: Vec::new(),
             is_listed: false,
             broken: None,
+            unsent: 0,
             writer: None,
             shuts: false,
             resets: false,
@@ -86,6 +89,12 @@ impl Socket {
     #[inline]
     pub(crate) fn is_sending(&self) -> bool {
         self.flight.is_some() || !self.queued.is_empty()
+    }
+
+    /// Sending has failed: what is queued will not go out.
+    pub(crate) fn fail(&mut self, code: i32) {
+        self.broken = Some(code);
+        self.unsent = self.unsent.saturating_add(std::mem::take(&mut self.queued).len());
     }
 
     /// Whether nothing is left to be done for a socket whose stream is gone.

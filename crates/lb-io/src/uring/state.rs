@@ -141,8 +141,7 @@ impl State {
                 }
                 Ok(n) => drop(socket.queued.drain(..n)),
                 Err(code) => {
-                    socket.queued = Vec::new();
-                    socket.broken = Some(code);
+                    socket.fail(code);
                     self.sent(key, None);
                     return;
                 }
@@ -172,7 +171,6 @@ impl State {
         }
         let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
         if socket.broken.is_some() {
-            socket.queued = Vec::new();
             self.wakers.extend(socket.reader.take());
         }
         self.wakers.extend(socket.writer.take());

@@ -59,6 +59,10 @@ impl RingStream {
         self.driver.with(|state| state.poll_send(self.key, cx, slices))
     }
 
+    pub(crate) fn recall(&mut self) -> usize {
+        self.driver.with(|state| state.recall(self.key))
+    }
+
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         self.driver.with(|state| state.shutdown_write(self.key))
     }

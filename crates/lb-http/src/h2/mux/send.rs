@@ -50,7 +50,7 @@ impl Mux {
 
     /// Whether any byte of a stream from this end was handed to the kernel.
     pub(in crate::h2) fn has_left(&self, key: Key) -> bool {
-        let written = self.drained.saturating_add(length(self.sent));
+        let written = self.drained.saturating_add(length(self.sent)).saturating_sub(self.recalled);
         self.streams.get(key.0).and_then(|stream| stream.head_at).is_some_and(|head_at| head_at < written)
     }
 
