@@ -88,6 +88,11 @@ impl Socket {
         self.flight.is_some() || !self.queued.is_empty()
     }
 
+    /// Whether the stream is gone, and what it had not sent with it: the connection ends with a reset.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.closing.is_some() && self.resets
+    }
+
     /// Whether nothing is left to be done for a socket whose stream is gone.
     pub(crate) fn is_done(&self) -> bool {
         self.closing.is_some() && !self.is_sending() && !self.is_listed && self.pending == Pending::default()
