@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::inbox::Inbox;
 use super::ring::{Kind, Token};
+use super::send::send_now;
 use super::slot::{Slot, Socket};
 use super::state::State;
 
@@ -23,6 +24,10 @@ impl State {
                 socket.writer = None;
                 socket.inbox = Inbox::default();
                 if socket.resets {
+                    // What was taken to be sent before does not wait for the turn, which would come after the reset.
+                    if socket.flight.is_none() && !socket.queued.is_empty() {
+                        let _ = send_now(socket, &[]);
+                    }
                     socket.queued = Vec::new();
                 } else if socket.is_sending() {
                     self.lingering.push_back((key, now));
@@ -165,8 +170,8 @@ mod tests {
     use super::super::ring::{Prepared, Ring};
     use super::*;
 
-    /// A socket that is sending more than its peer takes, part of the last message included, and that peer.
-    fn stalled() -> (State, usize, TcpStream) {
+    /// A socket, and its peer.
+    fn connected() -> (State, usize, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // With a small window the kernel never takes the whole of what is left.
         socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
@@ -177,6 +182,12 @@ mod tests {
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut state = State::new(Ring::start(Prepared::new(false).unwrap()).unwrap());
         let key = state.adopt(stream.into());
+        (state, key, peer)
+    }
+
+    /// A socket that is sending more than its peer takes, and that peer.
+    fn stalled() -> (State, usize, TcpStream) {
+        let (mut state, key, peer) = connected();
         while send(&mut state, key) {
             turn(&mut state);
         }
@@ -212,6 +223,21 @@ mod tests {
     fn is_reset(mut peer: TcpStream) -> bool {
         std::io::copy(&mut peer, &mut std::io::sink())
             .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    }
+
+    #[test]
+    fn a_reset_does_not_overtake_what_was_sent_before() {
+        let (mut state, key, mut peer) = connected();
+        let sent = state.poll_send(key, &Context::from_waker(Waker::noop()), &[IoSlice::new(b"last words")]);
+        assert!(sent.is_ready());
+        let Some((socket, _)) = state.socket(key) else { panic!("no socket") };
+        reset_on_close(socket);
+        state.release(key, Instant::now());
+        turn(&mut state);
+        assert!(state.slots.is_empty());
+        let mut words = [0; 10];
+        peer.read_exact(&mut words).unwrap();
+        assert!(&words == b"last words" && is_reset(peer));
     }
 
     #[test]
