@@ -56,6 +56,8 @@ impl State {
         let Some(mut bytes) = socket.flight.take().and_then(|flight| flight.land(completion)) else { return };
         match completion.result {
             Ok(n) if n >= bytes.len() => bytes.clear(),
+            // Taken back after part of it had gone: the rest is not wanted any more.
+            Ok(_) if socket.is_cut_off() => bytes.clear(),
             Ok(n) if n > 0 => {
                 drop(bytes.drain(..n));
                 bytes.append(&mut socket.queued);

@@ -32,6 +32,10 @@ const SHORT: Duration = Duration::from_micros(500);
 /// So many short sleeps in a row, and the next ones are in the ring.
 const STREAK: u8 = 4;
 
+/// So many rounds of tokio's queue without a call, and the thread may sleep in the ring. In one round a task that asks for nothing can
+/// still wake another that does: those of HTTP/2 streams and of their connections do so.
+const QUIET: u8 = 2;
+
 /// Calls of streams after which there is a turn, whatever else is in tokio's queue.
 const CALLS: u32 = 256;
 
@@ -56,7 +60,11 @@ pub(crate) struct Driver {
     calls: Cell<u32>,
     /// Set while the task that takes the turns sleeps: whom a call must wake.
     sleeper: RefCell<Option<Waker>>,
+    /// A task has used up its budget: tokio goes on with it only after a look at its timers and descriptors.
+    defers: Cell<bool>,
     has_failed: Cell<bool>,
+    #[cfg(test)]
+    naps_in_vain: Cell<u32>,
 }
 
 impl Driver {
@@ -67,7 +75,10 @@ impl Driver {
             wakers: RefCell::default(),
             calls: Cell::new(0),
             sleeper: RefCell::new(None),
+            defers: Cell::new(false),
             has_failed: Cell::new(false),
+            #[cfg(test)]
+            naps_in_vain: Cell::new(0),
         });
         CURRENT.with(|current| *current.borrow_mut() = Some(Rc::clone(&driver)));
         driver
@@ -90,6 +101,8 @@ impl Driver {
             }
         } else if calls >= CALLS {
             self.turn(None);
+            // What follows has not had a turn.
+            self.calls.set(1);
         }
         f(&mut self.state.borrow_mut())
     }
@@ -115,41 +128,62 @@ impl Driver {
     pub(crate) async fn run(self: Rc<Self>, wakeup: AsyncFd<OwnedFd>) {
         let mut looked = Instant::now();
         let mut streak = 0u8;
+        let mut quiet = 0u8;
         loop {
-            // A task that asks for nothing may still be in the queue, but it waits for nothing that the ring would bring.
             let was_idle = self.calls.get() == 0;
-            let woken = self.turn(None) || (was_idle && streak >= STREAK && self.turn(Some(NAP)));
-            if woken || !was_idle {
-                let now = Instant::now();
-                if now.duration_since(looked) < LOOK {
+            let woken = self.turn(None);
+            quiet = if woken || !was_idle { 0 } else { quiet.saturating_add(1) };
+            let defers = self.defers.take();
+            if quiet > 0 && !defers {
+                if streak >= STREAK && quiet < QUIET {
                     requeue().await;
-                } else {
-                    // Tokio looks at its timers and descriptors before it goes on with a task that yields in this way.
-                    looked = now;
-                    self.state.borrow_mut().expire(now);
-                    tokio::task::yield_now().await;
+                    continue;
                 }
-                continue;
+                if streak < STREAK || !self.nap() {
+                    let since = Instant::now();
+                    let waited = self.sleep(&wakeup).await;
+                    let now = Instant::now();
+                    streak = if now.duration_since(since) < SHORT { streak.saturating_add(1) } else { 0 };
+                    if waited {
+                        looked = now;
+                        self.state.borrow_mut().expire(now);
+                        continue;
+                    }
+                }
+                quiet = 0;
             }
-            let since = Instant::now();
-            self.sleep(&wakeup).await;
-            looked = Instant::now();
-            streak = if looked.duration_since(since) < SHORT { streak.saturating_add(1) } else { 0 };
-            self.state.borrow_mut().expire(looked);
+            let now = Instant::now();
+            if now.duration_since(looked) < LOOK && !defers {
+                requeue().await;
+            } else {
+                // Tokio looks at its timers and descriptors before it goes on with a task that yields in this way.
+                looked = now;
+                self.state.borrow_mut().expire(now);
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Sleeps until the kernel or a task has something to do.
-    async fn sleep(&self, wakeup: &AsyncFd<OwnedFd>) {
+    /// Sleeps in the ring; whether anybody was woken.
+    fn nap(&self) -> bool {
+        let woken = self.turn(Some(NAP));
+        #[cfg(test)]
+        self.naps_in_vain.set(self.naps_in_vain.get().saturating_add(u32::from(!woken)));
+        woken
+    }
+
+    /// Sleeps until the kernel or a task has something to do. False when they have already, and nobody else had a turn.
+    async fn sleep(&self, wakeup: &AsyncFd<OwnedFd>) -> bool {
         {
             let mut state = self.state.borrow_mut();
             state.ring.set_wakeup(true);
             // What came before the kernel saw that wakes nobody.
             if state.has_work() {
                 state.ring.set_wakeup(false);
-                return;
+                return false;
             }
         }
+        let mut waited = false;
         poll_fn(|cx| {
             if self.calls.get() > 0 {
                 return Poll::Ready(());
@@ -162,6 +196,7 @@ impl Driver {
                 Poll::Ready(Err(_)) => Poll::Ready(()),
                 Poll::Pending => {
                     register(&mut self.sleeper.borrow_mut(), cx);
+                    waited = true;
                     Poll::Pending
                 }
             }
@@ -169,6 +204,17 @@ impl Driver {
         .await;
         self.sleeper.take();
         self.state.borrow_mut().ring.set_wakeup(false);
+        waited
+    }
+
+    /// Charges the running task for an operation, so that one busy stream does not starve its neighbours.
+    #[inline]
+    pub(crate) fn charge(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let charged = pin!(tokio::task::consume_budget()).poll(cx);
+        if charged.is_pending() {
+            self.defers.set(true);
+        }
+        charged
     }
 
     /// Lets the output of closed streams go out, then takes back all that is under way. The worker's tasks have ended.
@@ -200,8 +246,74 @@ async fn requeue() {
     .await;
 }
 
-/// Charges the running task for an operation, so that one busy stream does not starve its neighbours.
-#[inline]
-pub(crate) fn charge(cx: &mut Context<'_>) -> Poll<()> {
-    pin!(tokio::task::consume_budget()).poll(cx)
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use tokio::sync::Notify;
+    use tokio::task::spawn_local;
+
+    use super::*;
+    use crate::{IoChoice, Runtime, listener};
+
+    const ROUNDS: u32 = 200;
+
+    /// Answers a peer, asking another task or working for long before each answer; how often the ring was slept in for nothing.
+    fn naps_in_vain(works: bool) -> u32 {
+        let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let runtime = Runtime::new(IoChoice::IoUring, 1).unwrap();
+        let (tell, naps_in_vain) = std::sync::mpsc::channel();
+        let main = move || async move {
+            let (mut stream, _) = listener::TcpListener::new(socket).unwrap().accept().await.unwrap();
+            let (asked, answered) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let (question, answer) = (Rc::clone(&asked), Rc::clone(&answered));
+            spawn_local(async move {
+                loop {
+                    question.notified().await;
+                    answer.notify_one();
+                }
+            });
+            let conversation = async move {
+                let mut byte = [0];
+                while poll_fn(|cx| stream.poll_recv(cx, &mut byte).map_ok(<[u8]>::len)).await.unwrap() > 0 {
+                    if works {
+                        // More than a task may do at a time.
+                        for _ in 0..200 {
+                            poll_fn(|cx| stream.poll_send(cx, b"")).await.unwrap();
+                        }
+                    } else {
+                        asked.notify_one();
+                        answered.notified().await;
+                    }
+                    poll_fn(|cx| stream.poll_send(cx, b"a")).await.unwrap();
+                }
+            };
+            spawn_local(conversation).await.unwrap();
+            tell.send(current().unwrap().naps_in_vain.get()).unwrap();
+        };
+        let worker = runtime.spawn_worker(0, main).unwrap();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        for _ in 0..ROUNDS {
+            peer.write_all(b"a").unwrap();
+            peer.read_exact(&mut [0]).unwrap();
+        }
+        drop(peer);
+        worker.join().unwrap();
+        naps_in_vain.recv().unwrap()
+    }
+
+    // Each nap ends with what the peer says, unless that takes longer for once.
+
+    #[test]
+    fn nobody_sleeps_in_the_ring_while_tasks_wake_each_other() {
+        let naps = naps_in_vain(false);
+        assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");
+    }
+
+    #[test]
+    fn nobody_sleeps_in_the_ring_while_a_task_has_used_up_its_budget() {
+        let naps = naps_in_vain(true);
+        assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");
+    }
 }

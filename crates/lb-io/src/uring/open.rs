@@ -5,14 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use super::driver::Driver;
 use super::ring::{Kind, Token};
 use super::send::gone;
 use super::slot::{Connecting, Listening, Slot, Socket, register};
 use super::stream::RingStream;
+
+/// How long closing waits for the kernel to take no more connections; it does not hesitate, unless the ring is broken.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// A listening socket on the ring.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ impl RingListener {
     }
 
     /// The next connection.
-    pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(RingStream, SocketAddr)>> {
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(RingStream, SocketAddr)>> {
+        ready!(self.driver.charge(cx));
         let next = self.driver.with(|state| {
             let Some((listening, ring)) = state.listening(self.key) else { return Some(Err(libc::EBADF)) };
             if let Some(accepted) = listening.accepted.pop_front() {
@@ -64,18 +68,21 @@ impl RingListener {
 
     /// Closes the socket, but first takes every connection whose handshake is done.
     pub(crate) fn close(self, mut take: impl FnMut(RingStream, SocketAddr)) {
-        self.driver.with(|state| state.stop_accepting(self.key));
+        let end = Instant::now() + WITHIN;
         loop {
-            let (next, is_accepting) = self.driver.with(|state| match state.listening(self.key) {
-                Some((listening, _)) => (listening.accepted.pop_front(), listening.is_accepting),
-                None => (None, false),
+            let (next, is_accepting) = self.driver.with(|state| {
+                state.stop_accepting(self.key);
+                match state.listening(self.key) {
+                    Some((listening, _)) => (listening.accepted.pop_front(), listening.is_accepting),
+                    None => (None, false),
+                }
             });
             match next {
                 Some(Ok(descriptor)) => {
                     self.stream(descriptor).into_iter().for_each(|(stream, peer)| take(stream, peer))
                 }
                 Some(Err(_)) => {}
-                None if is_accepting => drop(self.driver.turn(None)),
+                None if is_accepting && Instant::now() < end => drop(self.driver.turn(None)),
                 None => break,
             }
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::inbox::Inbox;
 use super::ring::{Kind, Token};
+use super::send::send_now;
 use super::slot::{Slot, Socket};
 use super::state::State;
 
@@ -23,6 +24,10 @@ impl State {
                 socket.writer = None;
                 socket.inbox = Inbox::default();
                 if socket.resets {
+                    // What was taken to be sent before does not wait for the turn, which would come after the reset.
+                    if socket.flight.is_none() && !socket.queued.is_empty() {
+                        let _ = send_now(socket, &[]);
+                    }
                     socket.queued = Vec::new();
                 } else if socket.is_sending() {
                     self.lingering.push_back((key, now));
@@ -134,13 +139,15 @@ impl State {
         self.slots.iter().any(|(_, slot)| matches!(slot, Slot::Socket(socket) if socket.is_sending()))
     }
 
-    /// Takes back whatever is under way; nothing is sent any more.
+    /// Takes back whatever is under way; nothing is sent any more. Who is owed output sees a reset, and not a message that seems whole.
     pub(crate) fn abandon(&mut self) {
         let keys: Vec<usize> = self.slots.iter().map(|(key, _)| key).collect();
         let now = Instant::now();
         for key in keys {
-            if let Some(Slot::Socket(socket)) = self.slots.get_mut(key) {
-                socket.resets = true;
+            if let Some(Slot::Socket(socket)) = self.slots.get_mut(key)
+                && socket.is_sending()
+            {
+                reset_on_close(socket);
             }
             self.release(key, now);
         }
@@ -152,4 +159,124 @@ pub(super) fn reset_on_close(socket: &mut Socket) {
     socket.resets = true;
     // Fails only on a socket that is gone already.
     let _ = socket2::SockRef::from(&socket.descriptor).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::task::{Context, Waker};
+
+    use super::super::ring::{Prepared, Ring};
+    use super::*;
+
+    /// A socket, and its peer.
+    fn connected() -> (State, usize, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // With a small window the kernel never takes the whole of what is left.
+        socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        socket2::SockRef::from(&stream).set_send_buffer_size(8 * 1024).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut state = State::new(Ring::start(Prepared::new(false).unwrap()).unwrap());
+        let key = state.adopt(stream.into());
+        (state, key, peer)
+    }
+
+    /// A socket that is sending more than its peer takes, and that peer.
+    fn stalled() -> (State, usize, TcpStream) {
+        let (mut state, key, peer) = connected();
+        while send(&mut state, key) {
+            turn(&mut state);
+        }
+        (state, key, peer)
+    }
+
+    /// Whether some of a large message was taken to be sent.
+    fn send(state: &mut State, key: usize) -> bool {
+        let bytes = vec![b'x'; 50_000];
+        let sent = state.poll_send(key, &Context::from_waker(Waker::noop()), &[IoSlice::new(&bytes)]);
+        sent.map(Result::unwrap).is_ready()
+    }
+
+    fn turn(state: &mut State) {
+        let mut wakers = Vec::new();
+        state.turn(Some(Duration::from_millis(1)), &mut wakers).unwrap();
+    }
+
+    /// Has the kernel send a part, but not all, of what is under way, and more be queued behind it.
+    fn give_way(state: &mut State, key: usize, peer: &mut TcpStream) {
+        peer.set_nonblocking(true).unwrap();
+        let (mut some, mut taken) = (vec![0; 4096], 0);
+        while taken < 100_000 {
+            taken += peer.read(&mut some).unwrap_or(0);
+            turn(state);
+            send(state, key);
+        }
+        peer.set_nonblocking(false).unwrap();
+        (0..20).for_each(|_| turn(state));
+    }
+
+    /// Whether the connection ends with a reset, after whatever still comes.
+    fn is_reset(mut peer: TcpStream) -> bool {
+        std::io::copy(&mut peer, &mut std::io::sink())
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    }
+
+    #[test]
+    fn a_reset_does_not_overtake_what_was_sent_before() {
+        let (mut state, key, mut peer) = connected();
+        let sent = state.poll_send(key, &Context::from_waker(Waker::noop()), &[IoSlice::new(b"last words")]);
+        assert!(sent.is_ready());
+        let Some((socket, _)) = state.socket(key) else { panic!("no socket") };
+        reset_on_close(socket);
+        state.release(key, Instant::now());
+        turn(&mut state);
+        assert!(state.slots.is_empty());
+        let mut words = [0; 10];
+        peer.read_exact(&mut words).unwrap();
+        assert!(&words == b"last words" && is_reset(peer));
+    }
+
+    #[test]
+    fn a_reset_ends_output_that_has_gone_in_part() {
+        let (mut state, key, mut peer) = stalled();
+        give_way(&mut state, key, &mut peer);
+        state.shutdown_write(key).unwrap();
+        let Some((socket, _)) = state.socket(key) else { panic!("no socket") };
+        assert!(socket.flight.is_some());
+        reset_on_close(socket);
+        state.release(key, Instant::now());
+        (0..20).for_each(|_| turn(&mut state));
+        assert!(state.slots.is_empty(), "{:?}", state.slots);
+        assert!(is_reset(peer));
+    }
+
+    #[test]
+    fn output_of_a_closed_stream_that_takes_too_long_ends_with_a_reset() {
+        let (mut state, key, mut peer) = stalled();
+        give_way(&mut state, key, &mut peer);
+        let now = Instant::now();
+        state.release(key, now);
+        state.expire(now + LINGER - Duration::from_secs(1));
+        (0..20).for_each(|_| turn(&mut state));
+        assert!(!state.slots.is_empty());
+        state.expire(now + LINGER);
+        (0..20).for_each(|_| turn(&mut state));
+        assert!(state.slots.is_empty(), "{:?}", state.slots);
+        assert!(is_reset(peer));
+    }
+
+    #[test]
+    fn output_that_is_left_when_the_worker_ends_is_not_followed_by_an_end() {
+        let (mut state, key, mut peer) = stalled();
+        give_way(&mut state, key, &mut peer);
+        state.release(key, Instant::now());
+        state.abandon();
+        (0..20).for_each(|_| turn(&mut state));
+        assert!(state.slots.is_empty(), "{:?}", state.slots);
+        assert!(is_reset(peer));
+    }
 }

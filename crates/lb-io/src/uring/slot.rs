@@ -97,6 +97,11 @@ impl Socket {
         self.unsent = self.unsent.saturating_add(std::mem::take(&mut self.queued).len());
     }
 
+    /// Whether the stream is gone, and what it had not sent with it: the connection ends with a reset.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.closing.is_some() && self.resets
+    }
+
     /// Whether nothing is left to be done for a socket whose stream is gone.
     pub(crate) fn is_done(&self) -> bool {
         self.closing.is_some() && !self.is_sending() && !self.is_listed && self.pending == Pending::default()

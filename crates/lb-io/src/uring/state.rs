@@ -176,7 +176,7 @@ impl State {
         self.wakers.extend(socket.writer.take());
         if !socket.queued.is_empty() {
             self.list(key);
-        } else if socket.shuts {
+        } else if socket.shuts && !socket.is_cut_off() {
             // Fails only on a socket that is gone already.
             let _ = rustix::net::shutdown(&socket.descriptor, rustix::net::Shutdown::Write);
             self.free(key);

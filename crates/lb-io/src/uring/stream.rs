@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::driver::{Driver, charge};
+use super::driver::Driver;
 use super::release::reset_on_close;
 use crate::buffer::Scratch;
 use crate::pipe::Pipe;
@@ -39,13 +39,13 @@ impl RingStream {
         scratch: &'s mut Scratch,
         most: usize,
     ) -> Poll<io::Result<&'s [u8]>> {
-        ready!(charge(cx));
+        ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_take(self.key, cx, scratch, most))
     }
 
     #[inline]
     pub(crate) fn poll_copy(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        ready!(charge(cx));
+        ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_copy(self.key, cx, buffer))
     }
 
@@ -55,7 +55,7 @@ impl RingStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(charge(cx));
+        ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_send(self.key, cx, slices))
     }
 
@@ -94,7 +94,7 @@ impl RingStream {
         pipe: &mut Pipe,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(charge(cx));
+        ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_splice_in(self.key, cx, pipe, limit))
     }
 
@@ -103,7 +103,7 @@ impl RingStream {
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
-        ready!(charge(cx));
+        ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_splice_out(self.key, cx, pipe))
     }
 
