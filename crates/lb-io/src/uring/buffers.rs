@@ -28,6 +28,11 @@ struct Region {
     len: usize,
 }
 
+#[expect(unsafe_code, reason = "a pointer says nothing of threads")]
+// SAFETY: the mapping belongs to whoever owns this, and to no thread.
+// JUSTIFICATION: rings are made with their buffers, and go to their threads with them.
+unsafe impl Send for Region {}
+
 #[expect(unsafe_code, reason = "memory that the kernel writes into")]
 impl Region {
     fn new(len: usize) -> io::Result<Self> {
@@ -69,13 +74,13 @@ impl fmt::Debug for Buffers {
 
 impl Buffers {
     /// Fresh buffers, all of them free. The kernel must be told of them: see [`Self::address`].
-    pub(crate) fn new() -> io::Result<Rc<Self>> {
+    pub(crate) fn new() -> io::Result<Self> {
         let count = usize::from(BUFFER_COUNT);
         let ring = Region::new(count.saturating_mul(size_of::<BufRingEntry>()))?;
         let bytes = Region::new(count.saturating_mul(BUFFER_SIZE))?;
         let buffers = Self { ring, bytes, tail: Cell::new(0), count: Cell::new(0), free: Cell::new(0) };
         buffers.grow();
-        Ok(Rc::new(buffers))
+        Ok(buffers)
     }
 
     /// Twice as many buffers, up to [`BUFFER_COUNT`].
@@ -188,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_lent_again_when_its_bytes_are_done_with() {
-        let buffers = Buffers::new().unwrap();
+        let buffers = Rc::new(Buffers::new().unwrap());
         let mut lease = buffers.lease(FIRST_COUNT - 1, 10);
         assert_eq!((buffers.free.get(), lease.bytes().len()), (FIRST_COUNT - 1, 10));
         lease.advance(4);
@@ -202,7 +207,7 @@ mod tests {
 
     #[test]
     fn there_are_more_up_to_a_bound() {
-        let buffers = Buffers::new().unwrap();
+        let buffers = Rc::new(Buffers::new().unwrap());
         let leases: Vec<_> = (0..FIRST_COUNT).map(|id| buffers.lease(id, 1)).collect();
         assert!(buffers.are_few());
         buffers.grow();
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn no_length_reaches_beyond_a_buffer() {
-        let buffers = Buffers::new().unwrap();
+        let buffers = Rc::new(Buffers::new().unwrap());
         assert_eq!(buffers.lease(3, usize::MAX).bytes().len(), BUFFER_SIZE);
     }
 }

@@ -117,7 +117,7 @@ mod tests {
         /// Whatever is spilled in between and however it is read, the bytes come in order, once, and all buffers go back.
         #[test]
         fn bytes_come_in_order(steps in prop::collection::vec((0u8..4, 1usize..200), 1..80)) {
-            let buffers = Buffers::new().unwrap();
+            let buffers = std::rc::Rc::new(Buffers::new().unwrap());
             let mut inbox = Inbox::default();
             let mut scratch = Scratch::with_size(64);
             let (mut pushed, mut got) = (0usize, 0usize);

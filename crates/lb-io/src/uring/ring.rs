@@ -150,8 +150,10 @@ impl<T> fmt::Debug for Flight<T> {
 
 /// A ring that is set up whole and waits for the thread that will use it.
 pub(crate) struct Prepared {
+    // Dropped first, as in `Ring`.
     ring: IoUring,
     wakeup: OwnedFd,
+    buffers: Buffers,
     /// Whether one receive can bring several completions.
     multishot: bool,
 }
@@ -174,7 +176,8 @@ pub(crate) fn failed(step: &'static str) -> impl Fn(io::Error) -> Failed {
 }
 
 impl Prepared {
-    /// Sets a ring up, not yet bound to a thread.
+    /// Sets a ring up, not yet bound to a thread, with all the memory that the kernel counts as locked.
+    #[expect(unsafe_code, reason = "the kernel is given memory for a ring of buffers")]
     pub(crate) fn new(multishot: bool) -> Result<Self, Failed> {
         let ring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
@@ -193,7 +196,12 @@ impl Prepared {
         let wakeup = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|error| failed("eventfd(2)")(error.into()))?;
         ring.submitter().register_eventfd(wakeup.as_raw_fd()).map_err(failed("an eventfd for the ring"))?;
-        Ok(Self { ring, wakeup, multishot })
+        let buffers = Buffers::new().map_err(failed("memory for received bytes"))?;
+        // SAFETY: the address is that of `BUFFER_COUNT` entries on pages of their own, which live until after the ring is closed.
+        // JUSTIFICATION: a provided-buffer ring is the only way to receive without naming a buffer in advance.
+        unsafe { ring.submitter().register_buf_ring_with_flags(buffers.address(), BUFFER_COUNT, GROUP, 0) }
+            .map_err(failed("a provided-buffer ring"))?;
+        Ok(Self { ring, wakeup, buffers, multishot })
     }
 }
 
@@ -218,21 +226,16 @@ impl fmt::Debug for Ring {
 
 impl Ring {
     /// Binds a prepared ring to this thread, the only one that may use it from now on.
-    #[expect(unsafe_code, reason = "the kernel is given memory for a ring of buffers")]
     pub(crate) fn start(prepared: Prepared) -> Result<Self, Failed> {
-        let Prepared { ring, wakeup, multishot } = prepared;
-        let buffers = Buffers::new().map_err(failed("memory for received bytes"))?;
+        // The last of these is dropped first.
+        let Prepared { buffers, wakeup, multishot, ring } = prepared;
         ring.submitter().register_enable_rings().map_err(failed("the ring's start"))?;
-        // SAFETY: the address is that of `BUFFER_COUNT` entries on pages of their own, which live until after the ring is closed.
-        // JUSTIFICATION: a provided-buffer ring is the only way to receive without naming a buffer in advance.
-        unsafe { ring.submitter().register_buf_ring_with_flags(buffers.address(), BUFFER_COUNT, GROUP, 0) }
-            .map_err(failed("a provided-buffer ring"))?;
         // Saves a look-up with each call; the ring works as well without.
         let _ = ring.submitter().register_ring_fd();
         Ok(Self {
             ring,
             wakeup,
-            buffers,
+            buffers: Rc::new(buffers),
             multishot,
             backlog: VecDeque::new(),
             #[cfg(any(test, feature = "faults"))]
