@@ -11,6 +11,8 @@ mod bad_configs;
 mod command_line;
 #[path = "lifecycle/drain.rs"]
 mod drain;
+#[path = "lifecycle/io_backend.rs"]
+mod io_backend;
 #[path = "lifecycle/startup.rs"]
 mod startup;
 
@@ -33,6 +35,9 @@ fn main() {
         startup::descriptor_exhaustion_passes,
         startup::closed_outputs_do_not_kill,
         startup::runs_as_long_as_nobody_stops_it,
+        io_backend::the_log_names_the_driver_that_is_used,
+        io_backend::where_io_uring_is_forbidden_epoll_serves,
+        io_backend::io_uring_on_demand_or_not_at_all,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,
         admin::other_paths_and_methods,

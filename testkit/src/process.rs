@@ -41,6 +41,47 @@ pub fn spawn_tied(mut command: Command) -> std::io::Result<Child> {
     answer.recv().unwrap()
 }
 
+/// A system call that a filter can forbid.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// io_uring_setup(2)
+    RingSetup,
+    /// io_uring_register(2)
+    RingRegister,
+    /// io_uring_enter(2)
+    RingEnter,
+}
+
+/// Has the kernel refuse a system call to the program with the error `code`, as a container's filter would.
+pub fn forbid_call(command: &mut Command, call: Call, code: i32) {
+    let number = match call {
+        Call::RingSetup => libc::SYS_io_uring_setup,
+        Call::RingRegister => libc::SYS_io_uring_register,
+        Call::RingEnter => libc::SYS_io_uring_enter,
+    };
+    let number = u32::try_from(number).unwrap();
+    let refusal = libc::SECCOMP_RET_ERRNO | (code.unsigned_abs() & 0xffff);
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, refusal),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let mut filter = filter;
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: both calls only read their arguments, and the program and its steps outlive the second one.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec, `install` makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(install) };
+}
+
 /// Lets `command` hold at most `count` descriptors.
 pub fn limit_descriptors(command: &mut Command, count: u64) {
     let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
