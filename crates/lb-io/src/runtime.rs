@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::uring::driver::Driver;
 use crate::uring::probe;
@@ -92,7 +92,7 @@ impl Runtime {
     }
 
     /// Runs `main` on a new thread with an event loop of its own; tasks are spawned with [`tokio::task::spawn_local`]. Output that was
-    /// taken before `main` ends goes out before the thread ends.
+    /// taken before `main` ends goes out before the thread ends, as far as peers make room for it within five seconds.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be had, or on io_uring more workers are started than were said.
@@ -112,10 +112,7 @@ impl Runtime {
                     let _ = ready.send(Ok(()));
                     match driver {
                         None => runtime.block_on(main()),
-                        Some(driver) => {
-                            run_on_ring(runtime, &driver, main);
-                            driver.finish();
-                        }
+                        Some(turns) => run_on_ring(runtime, turns, main),
                     }
                 }
                 Err(error) => {
@@ -127,32 +124,35 @@ impl Runtime {
     }
 }
 
-fn build(ring: Option<Prepared>) -> io::Result<(tokio::runtime::LocalRuntime, Option<Rc<Driver>>)> {
+/// A ring on the thread of its worker, and the eventfd by which it wakes it.
+type Turns = (Rc<Driver>, AsyncFd<OwnedFd>);
+
+fn build(ring: Option<Prepared>) -> io::Result<(LocalRuntime, Option<Turns>)> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
     let Some(ring) = ring else { return Ok((builder.build_local(LocalOptions::default())?, None)) };
-    let ring = Ring::start(ring).map_err(|failed| failed.error)?;
-    let driver = Driver::install(ring);
-    // Looking at epoll between tasks brings nothing here: the driver sees to it.
-    builder.event_interval(1024);
-    Ok((builder.build_local(LocalOptions::default())?, Some(driver)))
+    // Few events come by epoll here, and the driver sees to it that they are looked at.
+    let runtime = builder.event_interval(256).build_local(LocalOptions::default())?;
+    let driver = Driver::install(Ring::start(ring).map_err(|failed| failed.error)?);
+    let entered = runtime.enter();
+    let wakeup = register(driver.wakeup_fd()?)?;
+    drop(entered);
+    Ok((runtime, Some((driver, wakeup))))
 }
 
-fn run_on_ring<F, Fut>(runtime: tokio::runtime::LocalRuntime, driver: &Rc<Driver>, main: F)
+fn run_on_ring<F, Fut>(runtime: LocalRuntime, (driver, wakeup): Turns, main: F)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output = ()>,
 {
     runtime.block_on(async {
-        let turns = match driver.wakeup_fd().and_then(register) {
-            Ok(wakeup) => tokio::task::spawn_local(Rc::clone(driver).run(wakeup)),
-            Err(error) => return tracing::error!(%error, "the ring cannot wake its worker"),
-        };
+        let turns = tokio::task::spawn_local(Rc::clone(&driver).run(wakeup));
         main().await;
         turns.abort();
     });
     // Drops what tasks are left, and their streams with them.
     drop(runtime);
+    driver.finish();
 }
 
 #[expect(unsafe_code, reason = "tokio takes descriptors of unknown kind on trust")]

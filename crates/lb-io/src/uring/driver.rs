@@ -39,8 +39,8 @@ const QUIET: u8 = 2;
 /// Calls of streams after which there is a turn, whatever else is in tokio's queue.
 const CALLS: u32 = 256;
 
-/// For how long output of closed streams is waited for when the worker ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// For how long output of closed streams is waited for at most when the worker ends.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Driver>>> = const { RefCell::new(None) };

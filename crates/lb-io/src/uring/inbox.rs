@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::buffers::Lease;
 use crate::buffer::Scratch;
 
+/// From so many further buffers on, their bytes are put together: to handle each alone costs more than to copy it.
+const MANY: usize = 2;
+
 /// Received bytes in order: first those copied out of the kernel's buffers, then those that still lie there.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -53,6 +56,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn take<'s>(&mut self, scratch: &'s mut Scratch, most: usize) -> &'s [u8] {
         if self.spilled.is_empty()
+            && self.rest.len() < MANY
             && let Some(lease) = self.first.take_if(|lease| lease.len() <= most)
         {
             self.first = self.rest.pop_front();

@@ -16,11 +16,21 @@ use crate::pipe::Pipe;
 /// Unread bytes from which on nothing more is asked for.
 const AHEAD: usize = super::ring::RECEIVE_AHEAD as usize;
 
-/// Bytes that lie in the kernel, perhaps, and no operation will bring.
+/// A direct read of so many bytes shows that a flow is bulk.
+const LARGE: usize = 16 * 1024;
+
+/// A direct read of fewer bytes shows that it is no more.
+const SMALL: usize = 4 * 1024;
+
+/// Reads directly; none when there is nothing.
 fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    if buffer.is_empty() {
+        return None;
+    }
     match recv(&socket.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
         Ok((_, n)) => {
             socket.may_have_more = n == buffer.len();
+            socket.is_bulk = n >= LARGE || (socket.is_bulk && n >= SMALL.min(buffer.len()));
             if n == 0 {
                 socket.end = Some(End::Closed);
             }
@@ -37,11 +47,28 @@ fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usiz
     }
 }
 
-/// Has the kernel receive what comes next.
+/// Whether what comes next is to be read directly.
+fn reads_directly(socket: &Socket) -> bool {
+    (socket.may_have_more || socket.is_bulk) && !socket.pending.receive
+}
+
+/// Has the kernel receive what comes next, or say when bulk comes.
 fn ask(socket: &mut Socket, ring: &mut Ring, key: usize) {
-    if !socket.pending.receive {
+    if socket.pending.receive {
+    } else if socket.is_bulk {
+        ask_when(socket, ring, key);
+    } else {
         socket.pending.receive = true;
         ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
+    }
+}
+
+/// Has the kernel say when there is something to read.
+fn ask_when(socket: &mut Socket, ring: &mut Ring, key: usize) {
+    if !socket.pending.readable {
+        socket.pending.readable = true;
+        let token = Token { kind: Kind::Readable, key };
+        ring.poll(socket.descriptor.as_fd(), libc::POLLIN | libc::POLLRDHUP, token);
     }
 }
 
@@ -69,7 +96,7 @@ impl State {
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end).map(|()| &[][..]));
         }
-        if socket.may_have_more && !socket.pending.receive {
+        if reads_directly(socket) {
             let bytes = scratch.bytes_mut();
             let most = bytes.len().min(most);
             let result = receive_now(socket, bytes.get_mut(..most).unwrap_or_default());
@@ -95,7 +122,7 @@ impl State {
             // What is already here and what the kernel has beyond it make one read.
             let rest = buffer.get_mut(held..).filter(|rest| !rest.is_empty());
             let more = match rest {
-                Some(rest) if socket.may_have_more && !socket.pending.receive => receive_now(socket, rest),
+                Some(rest) if reads_directly(socket) => receive_now(socket, rest),
                 _ => None,
             };
             let more = more.and_then(Result::ok).unwrap_or(0);
@@ -104,8 +131,7 @@ impl State {
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end).map(|()| 0));
         }
-        if socket.may_have_more
-            && !socket.pending.receive
+        if reads_directly(socket)
             && let Some(result) = receive_now(socket, buffer)
         {
             return Poll::Ready(result);
@@ -140,6 +166,7 @@ impl State {
             if !matches!(peeked, Err(rustix::io::Errno::AGAIN)) {
                 return false;
             }
+            socket.is_bulk = false;
             ask(socket, ring, key);
         }
         true
@@ -153,7 +180,7 @@ impl State {
         }
         if socket.pending.receive {
             // The end will be among what is received.
-        } else if socket.inbox.len() < AHEAD && !socket.may_have_more {
+        } else if socket.inbox.len() < AHEAD && !reads_directly(socket) {
             ask(socket, ring, key);
         } else if !socket.pending.hangup {
             socket.pending.hangup = true;
@@ -195,11 +222,7 @@ impl State {
         match pipe.fill_from(&socket.descriptor, limit) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 register(&mut socket.reader, cx);
-                if !socket.pending.readable {
-                    socket.pending.readable = true;
-                    let token = Token { kind: Kind::Readable, key };
-                    ring.poll(socket.descriptor.as_fd(), libc::POLLIN | libc::POLLRDHUP, token);
-                }
+                ask_when(socket, ring, key);
                 Poll::Pending
             }
             Ok(0) => {

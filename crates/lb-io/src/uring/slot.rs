@@ -40,6 +40,8 @@ pub(crate) struct Socket {
     pub(crate) pending: Pending,
     /// The kernel may hold bytes that no operation will bring.
     pub(crate) may_have_more: bool,
+    /// So much comes that it is read directly, and the kernel only says when.
+    pub(crate) is_bulk: bool,
     pub(crate) end: Option<End>,
     pub(crate) reader: Option<Waker>,
     /// What the kernel is sending.
@@ -70,6 +72,7 @@ impl Socket {
             inbox: Inbox::default(),
             pending: Pending::default(),
             may_have_more: false,
+            is_bulk: false,
             end: None,
             reader: None,
             flight: None,

@@ -86,11 +86,11 @@ impl State {
     /// One turn: hands to the kernel what was asked for, and takes in what has completed. With `wait`, sleeps for a completion. Those who
     /// are to be woken are left in `wakers`.
     pub(crate) fn turn(&mut self, wait: Option<Duration>, wakers: &mut Vec<Waker>) -> io::Result<()> {
+        if self.ring.buffers().are_few() || !self.starved.is_empty() {
+            self.ring.buffers().grow();
+        }
         if self.ring.buffers().are_few() {
             self.spill();
-        }
-        if !self.starved.is_empty() {
-            self.ring.buffers().grow();
         }
         for key in std::mem::take(&mut self.starved) {
             if let Some((socket, ring)) = self.socket(key)
@@ -107,6 +107,7 @@ impl State {
         for key in listed.drain(..) {
             self.transmit(key, directly);
         }
+        listed.append(&mut self.listed);
         self.listed = listed;
         // Whoever was woken by a direct send is not left to sleep.
         let wait = wait.filter(|_| self.wakers.is_empty());
