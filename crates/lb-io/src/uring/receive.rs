@@ -18,6 +18,10 @@ const AHEAD: usize = super::ring::RECEIVE_AHEAD as usize;
 
 /// Bytes that lie in the kernel, perhaps, and no operation will bring.
 fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    if buffer.is_empty() {
+        // That would look like the end.
+        return Some(Ok(0));
+    }
     match recv(&socket.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
         Ok((_, n)) => {
             socket.may_have_more = n == buffer.len();
@@ -100,6 +104,9 @@ impl State {
             };
             let more = more.and_then(Result::ok).unwrap_or(0);
             return Poll::Ready(Ok(held.saturating_add(more)));
+        }
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
         }
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end).map(|()| 0));
