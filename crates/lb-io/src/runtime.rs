@@ -127,6 +127,14 @@ impl Runtime {
     }
 }
 
+#[cfg(test)]
+impl Runtime {
+    /// For one worker, on a ring that is not made as usual.
+    pub(crate) fn on(ring: Prepared) -> Self {
+        Self { backend: IoBackend::IoUring, rings: Mutex::new(vec![ring]) }
+    }
+}
+
 fn build(ring: Option<Prepared>) -> io::Result<(tokio::runtime::LocalRuntime, Option<Rc<Driver>>)> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
