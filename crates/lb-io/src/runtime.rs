@@ -124,6 +124,14 @@ impl Runtime {
     }
 }
 
+#[cfg(test)]
+impl Runtime {
+    /// For one worker, on a ring that is not made as usual.
+    pub(crate) fn on(ring: Prepared) -> Self {
+        Self { backend: IoBackend::IoUring, rings: Mutex::new(vec![ring]) }
+    }
+}
+
 /// A ring on the thread of its worker, and the eventfd by which it wakes it.
 type Turns = (Rc<Driver>, AsyncFd<OwnedFd>);
 

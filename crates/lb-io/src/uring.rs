@@ -26,5 +26,7 @@ mod send;
 mod slot;
 mod state;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use buffers::Lease;

@@ -185,6 +185,11 @@ impl Buffers {
     pub(crate) fn are_all_free(&self) -> bool {
         self.free == self.count
     }
+
+    /// Buffers in use, lent or not.
+    pub(super) fn count(&self) -> u16 {
+        self.count.get()
+    }
 }
 
 #[cfg(test)]

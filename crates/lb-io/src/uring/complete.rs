@@ -33,7 +33,7 @@ impl State {
         socket.pending.receive = completion.more;
         let is_cut = socket.closing.is_some() || socket.end.is_some();
         match completion.result {
-            Ok(0) => socket.end = Some(End::Closed),
+            Ok(0) => socket.end = socket.end.or(Some(End::Closed)),
             Ok(_) => {
                 if let Some(lease) = lease.filter(|_| !is_cut) {
                     socket.inbox.push(lease);

@@ -25,7 +25,8 @@ const SMALL: usize = 4 * 1024;
 /// Reads directly; none when there is nothing.
 fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usize>> {
     if buffer.is_empty() {
-        return None;
+        // That would look like the end.
+        return Some(Ok(0));
     }
     match recv(&socket.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
         Ok((_, n)) => {
@@ -127,6 +128,9 @@ impl State {
             };
             let more = more.and_then(Result::ok).unwrap_or(0);
             return Poll::Ready(Ok(held.saturating_add(more)));
+        }
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
         }
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end).map(|()| 0));

@@ -9,10 +9,10 @@ use super::slot::{Slot, Socket};
 use super::state::State;
 
 /// For how long a closed stream's output may still wait for its peer to make room.
-const LINGER: Duration = Duration::from_secs(60);
+pub(super) const LINGER: Duration = Duration::from_secs(60);
 
-/// Closed streams whose output may wait at a time; beyond that the oldest are cut off.
-const MAX_LINGERING: usize = 1024;
+/// Closed streams whose output may wait at a time. Only when there are twice as many the oldest are cut off, so that this is seldom looked at.
+pub(super) const MAX_LINGERING: usize = if cfg!(test) { 64 } else { 1024 };
 
 impl State {
     /// The owner of `key` is gone: takes its operations back, lets its output go out, and closes it when that is over.

@@ -177,17 +177,22 @@ pub(crate) fn failed(step: &'static str) -> impl Fn(io::Error) -> Failed {
 
 impl Prepared {
     /// Sets a ring up, not yet bound to a thread, with all the memory that the kernel counts as locked.
-    #[expect(unsafe_code, reason = "the kernel is given memory for a ring of buffers")]
     pub(crate) fn new(multishot: bool) -> Result<Self, Failed> {
+        Self::with_queues(multishot, SUBMISSIONS, COMPLETIONS)
+    }
+
+    /// As [`Self::new`], with queues of other lengths.
+    #[expect(unsafe_code, reason = "the kernel is given memory for a ring of buffers")]
+    pub(super) fn with_queues(multishot: bool, submissions: u32, completions: u32) -> Result<Self, Failed> {
         let ring = IoUring::builder()
-            .setup_cqsize(COMPLETIONS)
+            .setup_cqsize(completions)
             .setup_submit_all()
             .setup_single_issuer()
             .setup_coop_taskrun()
             .setup_taskrun_flag()
             .setup_defer_taskrun()
             .setup_r_disabled()
-            .build(SUBMISSIONS)
+            .build(submissions)
             .map_err(failed("io_uring_setup(2) with SINGLE_ISSUER, COOP_TASKRUN and DEFER_TASKRUN"))?;
         let parameters = ring.params();
         if !parameters.is_feature_nodrop() || !parameters.is_feature_ext_arg() {
@@ -413,6 +418,14 @@ impl Ring {
     /// What goes wrong on purpose.
     pub(crate) fn faults(&mut self) -> &mut super::faults::Faults {
         &mut self.faults
+    }
+}
+
+#[cfg(test)]
+impl Ring {
+    /// Whether completions wait in the kernel for room in the queue.
+    pub(super) fn has_overflown(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
     }
 }
 

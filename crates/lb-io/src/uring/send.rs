@@ -122,9 +122,12 @@ impl State {
         queued.saturating_add(std::mem::take(&mut socket.unsent))
     }
 
-    /// Sends FIN after what is queued.
+    /// Sends FIN after what is queued; never after something that was lost.
     pub(super) fn shutdown_write(&mut self, key: usize) -> io::Result<()> {
         let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return Err(gone()) };
+        if let Some(code) = socket.broken {
+            return Err(io::Error::from_raw_os_error(code));
+        }
         if socket.is_sending() {
             socket.shuts = true;
             return Ok(());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::release::reset_on_close;
 use super::ring::{Completion, Kind, Ring, Token};
 use super::send::send_now;
 use super::slot::{Listening, Slot, Socket};
@@ -172,12 +173,14 @@ impl State {
         }
         let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
         if socket.broken.is_some() {
+            // Bytes that were taken are lost: the peer must not take what it has got for all there was.
+            reset_on_close(socket);
             self.wakers.extend(socket.reader.take());
         }
         self.wakers.extend(socket.writer.take());
         if !socket.queued.is_empty() {
             self.list(key);
-        } else if socket.shuts && !socket.is_cut_off() {
+        } else if socket.shuts && socket.broken.is_none() && !socket.is_cut_off() {
             // Fails only on a socket that is gone already.
             let _ = rustix::net::shutdown(&socket.descriptor, rustix::net::Shutdown::Write);
             self.free(key);

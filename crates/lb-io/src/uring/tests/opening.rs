@@ -1,0 +1,166 @@
+//! Connections that begin, fail to, or are given up meanwhile.
+
+use std::net::{SocketAddr, TcpStream as Plain};
+use std::pin::pin;
+use std::time::Duration;
+
+use super::super::faults::Fault;
+use super::rig::{Mode, PATIENCE, Rig, once, send_all, take, turns, until, with};
+use crate::connect;
+use crate::listener::{TcpListener, bind};
+
+fn listening() -> (TcpListener, SocketAddr) {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    (TcpListener::new(listener).unwrap(), address)
+}
+
+#[test]
+fn a_connection_given_up_while_it_is_made_leaves_nothing() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+            full.listen(0).unwrap();
+            let address = full.local_addr().unwrap().as_socket().unwrap();
+            // Nobody accepts: the first are connected, the others wait for room.
+            let mut connecting: Vec<_> = (0..8).map(|_| Box::pin(connect(address, PATIENCE))).collect();
+            for round in 0..3 {
+                connecting.retain_mut(|connect| once(|cx| connect.as_mut().poll(cx)).is_pending());
+                // One is given up before the kernel has heard of it.
+                if round == 0 {
+                    connecting.pop();
+                }
+                turns().await;
+            }
+            assert!(!connecting.is_empty(), "all were connected");
+        });
+    }
+}
+
+#[test]
+fn the_time_to_connect_is_bounded() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let (listener, address) = listening();
+            let error = connect(address, Duration::ZERO).await.err();
+            // Either may be first.
+            assert!(error.is_none_or(|error| error.kind() == std::io::ErrorKind::TimedOut));
+            drop(listener);
+            let refused = connect(address, PATIENCE).await.unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        });
+    }
+}
+
+#[test]
+fn accepting_given_up_loses_no_connection() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let (listener, address) = listening();
+            {
+                let mut accepting = pin!(listener.accept());
+                assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+            }
+            turns().await;
+            let plains: Vec<_> = (0..3).map(|_| Plain::connect(address).unwrap()).collect();
+            turns().await;
+            for plain in &plains {
+                let (stream, peer) = listener.accept().await.unwrap();
+                assert_eq!((peer, stream.peer_addr().unwrap()), (plain.local_addr().unwrap(), peer));
+            }
+            // These were taken from the kernel, and go with the listener.
+            let late = Plain::connect(address).unwrap();
+            turns().await;
+            drop(listener);
+            tokio::task::spawn_blocking(move || super::rig::read_all(&late)).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn closing_a_listener_takes_every_connection_that_is_there() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        for was_accepting in [false, true] {
+            rig.run(mode, move || async move {
+                let (listener, address) = listening();
+                if was_accepting {
+                    let mut accepting = pin!(listener.accept());
+                    assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+                    turns().await;
+                }
+                let early: Vec<_> = (0..5).map(|_| Plain::connect(address).unwrap()).collect();
+                turns().await;
+                let late: Vec<_> = (0..5).map(|_| Plain::connect(address).unwrap()).collect();
+                let mut taken = Vec::new();
+                listener.close(|stream, peer| taken.push((stream, peer)));
+                let expected: Vec<_> =
+                    early.iter().chain(&late).map(|plain| plain.local_addr().unwrap()).collect();
+                let mut peers: Vec<_> = taken.iter().map(|(_, peer)| *peer).collect();
+                peers.sort_by_key(|peer| expected.iter().position(|one| one == peer));
+                assert_eq!(peers, expected);
+                send_all(&mut taken[0].0, b"hello").await.unwrap();
+                assert!(Plain::connect(address).is_err());
+            });
+        }
+    }
+}
+
+/// Taking connections ahead stops at a bound and goes on when they were asked for.
+#[test]
+fn every_one_of_many_connections_is_accepted() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let (listener, address) = listening();
+            {
+                let mut accepting = pin!(listener.accept());
+                assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+            }
+            turns().await;
+            let mut plains = Vec::new();
+            for _ in 0..7 {
+                plains.extend((0..50).map(|_| Plain::connect(address).unwrap()));
+                turns().await;
+            }
+            let mut streams = Vec::new();
+            for _ in 0..plains.len() {
+                streams.push(listener.accept().await.unwrap());
+            }
+            let mut accepting = pin!(listener.accept());
+            assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+        });
+    }
+}
+
+#[test]
+fn a_listener_goes_on_after_accepting_has_failed() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        for fault in [Fault::Submission(0), Fault::Completion(0)] {
+            for code in [libc::EMFILE, libc::ECONNABORTED, libc::ENOMEM] {
+                rig.run(mode, move || async move {
+                    let (listener, address) = listening();
+                    with(|state| state.ring.faults().arm(fault, code));
+                    let plain = Plain::connect(address).unwrap();
+                    let error = listener.accept().await.unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(code));
+                    // Lost with the completion, still waiting if there was no accept.
+                    if fault == Fault::Submission(0) {
+                        assert_eq!(listener.accept().await.unwrap().1, plain.local_addr().unwrap());
+                    }
+                    let next = Plain::connect(address).unwrap();
+                    let (mut stream, peer) = listener.accept().await.unwrap();
+                    assert_eq!(peer, next.local_addr().unwrap());
+                    std::io::Write::write_all(&mut &next, b"hello").unwrap();
+                    assert_eq!(take(&mut stream, 10).await.unwrap(), b"hello");
+                    until("the fault", || with(|state| state.ring.faults().has_happened())).await;
+                });
+            }
+        }
+    }
+}
