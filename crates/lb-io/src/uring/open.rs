@@ -79,7 +79,7 @@ impl RingListener {
             });
             match next {
                 Some(Ok(descriptor)) => {
-                    self.stream(descriptor).into_iter().for_each(|(stream, peer)| take(stream, peer))
+                    self.stream(descriptor).into_iter().for_each(|(stream, peer)| take(stream, peer));
                 }
                 Some(Err(_)) => {}
                 None if is_accepting && Instant::now() < end => drop(self.driver.turn(None)),
