@@ -99,7 +99,7 @@ impl Runtime {
     pub fn spawn_worker<F, Fut>(&self, id: usize, main: F) -> io::Result<JoinHandle<()>>
     where
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = ()>,
+        Fut: Future<Output = ()> + 'static,
     {
         let ring = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if ring.is_none() && self.backend == IoBackend::IoUring {
@@ -149,15 +149,22 @@ fn build(ring: Option<Prepared>) -> io::Result<(tokio::runtime::LocalRuntime, Op
 fn run_on_ring<F, Fut>(runtime: tokio::runtime::LocalRuntime, driver: &Rc<Driver>, main: F)
 where
     F: FnOnce() -> Fut,
-    Fut: Future<Output = ()>,
+    Fut: Future<Output = ()> + 'static,
 {
     runtime.block_on(async {
         let turns = match driver.wakeup_fd().and_then(register) {
             Ok(wakeup) => tokio::task::spawn_local(Rc::clone(driver).run(wakeup)),
             Err(error) => return tracing::error!(%error, "the ring cannot wake its worker"),
         };
-        main().await;
+        // A task among others: tokio looks at the future that it blocks on only when its queue is empty, which the driver's task seldom
+        // lets happen.
+        let ended = tokio::task::spawn_local(main()).await;
         turns.abort();
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     });
     // Drops what tasks are left, and their streams with them.
     drop(runtime);
