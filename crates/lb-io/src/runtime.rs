@@ -99,7 +99,7 @@ impl Runtime {
     pub fn spawn_worker<F, Fut>(&self, id: usize, main: F) -> io::Result<JoinHandle<()>>
     where
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = ()>,
+        Fut: Future<Output = ()> + 'static,
     {
         let ring = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if ring.is_none() && self.backend == IoBackend::IoUring {
@@ -151,12 +151,19 @@ fn build(ring: Option<Prepared>) -> io::Result<(LocalRuntime, Option<Turns>)> {
 fn run_on_ring<F, Fut>(runtime: LocalRuntime, (driver, wakeup): Turns, main: F)
 where
     F: FnOnce() -> Fut,
-    Fut: Future<Output = ()>,
+    Fut: Future<Output = ()> + 'static,
 {
     runtime.block_on(async {
         let turns = tokio::task::spawn_local(Rc::clone(&driver).run(wakeup));
-        main().await;
+        // A task among others: tokio looks at the future that it blocks on only when its queue is empty, which the driver's task seldom
+        // lets happen.
+        let ended = tokio::task::spawn_local(main()).await;
         turns.abort();
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     });
     // Drops what tasks are left, and their streams with them.
     drop(runtime);

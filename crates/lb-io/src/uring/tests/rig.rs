@@ -73,7 +73,7 @@ impl Rig {
     where
         T: Send + 'static,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = T>,
+        Fut: Future<Output = T> + 'static,
     {
         self.run_on(&mode.runtime(), main)
     }
@@ -83,7 +83,7 @@ impl Rig {
     where
         T: Send + 'static,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = T>,
+        Fut: Future<Output = T> + 'static,
     {
         self.run_short(runtime, move || async move {
             let result = main().await;
@@ -97,7 +97,7 @@ impl Rig {
     where
         T: Send + 'static,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = T>,
+        Fut: Future<Output = T> + 'static,
     {
         let (done, result) = channel();
         let worker = runtime.spawn_worker(0, move || async move {
@@ -119,7 +119,7 @@ impl Rig {
     where
         T: Send + 'static,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = T>,
+        Fut: Future<Output = T> + 'static,
     {
         self.run_short(&mode.runtime(), main)
     }
