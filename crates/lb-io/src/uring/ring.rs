@@ -26,7 +26,7 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 
 /// Bytes that one multishot receive takes in before it must be asked for anew, so that a stream nobody reads holds no more.
-pub(crate) const RECEIVE_AHEAD: u32 = 32 * 1024;
+pub(crate) const RECEIVE_AHEAD: u32 = 16 * 1024;
 
 /// `IORING_ENTER_GETEVENTS`: run what the kernel has deferred, and post its completions.
 const GETEVENTS: u32 = 1;
