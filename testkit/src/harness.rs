@@ -121,6 +121,14 @@ pub fn main(binary: &str, cases: Vec<Case>) -> ! {
     libtest_mimic::run(&arguments, trials).exit()
 }
 
+/// How many descriptors this process may have.
+pub fn descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call gets a valid, exclusively borrowed rlimit.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    if known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1024 }
+}
+
 /// A thousand clients and their backends need more than the usual 1024.
 fn raise_descriptor_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

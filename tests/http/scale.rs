@@ -1,6 +1,8 @@
 //! Much data, many clients: bounded memory, nothing lost.
 
 use crate::rig::{gateway, gateway_with};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -174,6 +176,53 @@ pub(crate) fn slow_backend_costs_no_memory() {
     assert_eq!(client.response("POST").unwrap().text(), format!("{size} None"));
     sending.join().unwrap();
     memory.assert_grew_less_than(32);
+}
+
+/// Ten thousand connections at once, or as many as this process may have descriptors for: each is served when it comes and again when all
+/// are there, and costs little while it rests.
+pub(crate) fn ten_thousand_connections() {
+    const WANTED: usize = 10_000;
+    const AT_ONCE: usize = 100;
+    let count = WANTED.min(testkit::harness::descriptors().saturating_sub(1000));
+    eprintln!("{count} connections");
+    let backend = Backend::standard("one");
+    let gateway = gateway_with(
+        &[&backend],
+        |config| config.runtime("per_ip_connection_cap", 20_000),
+        |listener| listener.http("keepalive_timeout_ms", 300_000),
+    );
+    let ask = |clients: &mut [TcpStream]| {
+        for client in &mut *clients {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        }
+        for client in clients {
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\none") {
+                let mut part = [0; 1024];
+                let n = client.read(&mut part).unwrap();
+                assert!(n > 0, "closed after {}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&part[..n]);
+            }
+        }
+    };
+    let connect = |number: usize| -> Vec<TcpStream> {
+        let mut clients: Vec<_> = (0..number).map(|_| TcpStream::connect(gateway.front()).unwrap()).collect();
+        for client in &clients {
+            client.set_read_timeout(Some(seconds(30))).unwrap();
+        }
+        ask(&mut clients);
+        clients
+    };
+    // What the first hundred need once is not counted.
+    let mut all = connect(AT_ONCE);
+    let memory = Memory::watch(&gateway);
+    while all.len() < count {
+        all.extend(connect(AT_ONCE));
+    }
+    all.chunks_mut(AT_ONCE).for_each(ask);
+    memory.assert_grew_less_than(count as u64 * 3 / 1024 + 4);
+    drop(all);
+    testkit::eventually("all are gone", seconds(30), || gateway.metric("connections_inflight", &[]) == 0.0);
 }
 
 pub(crate) fn thousand_keep_alive_clients() {
