@@ -39,14 +39,22 @@ pub(crate) fn verdicts_are_the_same(cell: Cell) {
         serde_json::from_slice(&std::fs::read(dir.path().join("index.json")).unwrap()).unwrap();
     let (direct, gateway) = (verdicts(&report["direct"]), verdicts(&report["gateway"]));
     assert!(direct.len() > 200, "only {} cases", direct.len());
-    let differ: Vec<_> =
-        direct.iter().filter(|(case, verdict)| gateway.get(*case) != Some(verdict)).collect();
+    let differ: Vec<_> = direct
+        .iter()
+        .filter(|(case, direct)| !gateway.get(*case).is_some_and(|gateway| is_as_good(gateway, direct)))
+        .collect();
     let shown: Vec<_> = differ
         .iter()
         .map(|(case, verdict)| format!("{case}: {verdict:?}, now {:?}", gateway.get(*case)))
         .collect();
     keep_reports(dir.path(), !shown.is_empty());
     assert!(shown.is_empty(), "{shown:#?}");
+}
+
+/// A server that is late with its end of the TCP connection gets `UNCLEAN`, with the gateway or without; that it was in time through the
+/// gateway and late without is no fault of the gateway's.
+fn is_as_good(gateway: &(String, String), direct: &(String, String)) -> bool {
+    gateway == direct || (gateway.0 == direct.0 && gateway.1 == "OK")
 }
 
 /// What the suite thought of each case: of the messages, and of the close.
