@@ -31,7 +31,6 @@ fn main() {
         startup::taken_admin_port_is_fatal_and_named,
         startup::listener_without_backends_is_skipped,
         startup::old_and_new_process_share_the_port,
-        startup::ipv6_on_both_sides,
         startup::descriptor_exhaustion_passes,
         startup::closed_outputs_do_not_kill,
         startup::runs_as_long_as_nobody_stops_it,
@@ -66,12 +65,13 @@ fn main() {
         bad_configs::running_refuses_as_check_does,
         bad_configs::files_of_the_earlier_implementation_are_accepted,
     ];
-    cases.push(
+    cases.extend([
         Case::new(
             "default_port_is_used_when_free_and_off_means_off",
             admin::default_port_is_used_when_free_and_off_means_off,
         )
         .needs(&[Tool::Unshare, Tool::Ip, Tool::Curl]),
-    );
+        Case::new("ipv6_on_both_sides", startup::ipv6_on_both_sides).needs(&[Tool::Ipv6]),
+    ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -1,6 +1,6 @@
 //! Runs the end-to-end tests: several at a time, the heavy ones alone, none for ever.
 //!
-//! Each test runs twice, with the gateway on io_uring and on epoll; `EXPRESSGATEWAY_TEST_IO` names one of them to run only that.
+//! Each test of the gateway runs twice, on io_uring and on epoll; `EXPRESSGATEWAY_TEST_IO` names one of them to run only that.
 //!
 //! A test that needs a program which this machine lacks is reported as ignored, with the reason on stderr, never as passed.
 
@@ -51,18 +51,20 @@ impl Case {
         self
     }
 
-    fn into_trial(self, driver: Driver) -> Trial {
+    fn into_trial(self, driver: Option<Driver>) -> Trial {
         let mut missing: Vec<_> =
-            self.needs.iter().filter(|t| t.path().is_none()).map(|t| t.name()).collect();
-        if !driver.is_offered() {
-            missing.push(driver.name());
-        }
+            self.needs.iter().filter(|tool| !tool.is_there()).map(|tool| tool.name()).collect();
+        missing.extend(driver.filter(|driver| !driver.is_offered()).map(Driver::name));
         if !missing.is_empty() {
             eprintln!("{}: ignored, because this machine has no {}", self.name, missing.join(", "));
         }
         let Case { name, run, alone, guard, .. } = self;
-        let run = move || guarded(name, move || driver.during(run), alone, guard);
-        Trial::test(name, run).with_kind(driver.name()).with_ignored_flag(!missing.is_empty())
+        let run = move || match driver {
+            Some(driver) => guarded(name, move || driver.during(run), alone, guard),
+            None => guarded(name, run, alone, guard),
+        };
+        let kind = driver.map_or("", Driver::name);
+        Trial::test(name, run).with_kind(kind).with_ignored_flag(!missing.is_empty())
     }
 }
 
@@ -111,12 +113,21 @@ fn guarded(
 /// Runs the cases on each driver as `cargo test` expects, and ends the process.
 pub fn main(binary: &str, cases: Vec<Case>) -> ! {
     crate::gateway::set_binary(binary);
+    run(&Driver::wanted().into_iter().map(Some).collect::<Vec<_>>(), &cases)
+}
+
+/// As [`main`] for cases without a gateway: each runs once.
+pub fn main_without_gateway(cases: &[Case]) -> ! {
+    run(&[None], cases)
+}
+
+fn run(drivers: &[Option<Driver>], cases: &[Case]) -> ! {
     raise_descriptor_limit();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let trials = Driver::wanted()
-        .into_iter()
-        .flat_map(|driver| cases.iter().cloned().map(move |case| case.into_trial(driver)))
+    let trials = drivers
+        .iter()
+        .flat_map(|driver| cases.iter().cloned().map(|case| case.into_trial(*driver)))
         .collect();
     libtest_mimic::run(&arguments, trials).exit()
 }

@@ -2,12 +2,12 @@
 
 use crate::process::{Finished, Process, run};
 use crate::{poll, seconds};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A program that a test needs.
+/// What a test needs of the machine: a program, mostly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// The web server.
@@ -32,10 +32,12 @@ pub enum Tool {
     Nghttpd,
     /// The conformance suite for HTTP/2.
     H2spec,
+    /// The address `::1`, which is no program.
+    Ipv6,
 }
 
 impl Tool {
-    /// The program's name.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Tool::Nginx => "nginx",
@@ -49,10 +51,19 @@ impl Tool {
             Tool::Nghttp => "nghttp",
             Tool::Nghttpd => "nghttpd",
             Tool::H2spec => "h2spec",
+            Tool::Ipv6 => "IPv6 on its loopback",
         }
     }
 
-    /// Where it is installed, if it is.
+    /// Whether this machine has it.
+    pub fn is_there(self) -> bool {
+        match self {
+            Tool::Ipv6 => TcpListener::bind("[::1]:0").is_ok(),
+            _ => self.path().is_some(),
+        }
+    }
+
+    /// Where the program is installed, if it is.
     pub fn path(self) -> Option<PathBuf> {
         match self {
             Tool::Peers => return crate::peers::python(),

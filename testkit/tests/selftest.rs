@@ -5,7 +5,6 @@ use testkit::client::chunk;
 use testkit::dns::Dns;
 use testkit::metrics::Metrics;
 use testkit::pattern::{self, Verifier};
-use testkit::tools::{Nginx, Tool, curl};
 use testkit::{Backend, Client, Fault, ms, request, seconds};
 
 #[test]
@@ -224,34 +223,4 @@ fn name_server_answers() {
     dns.remove("app.test");
     assert_eq!(ask(1)[3] & 15, 3);
     assert_eq!(dns.queries(), 3);
-}
-
-/// nginx between the kit's client and the kit's backend: both must find a real proxy well-behaved.
-#[test]
-fn a_real_proxy_passes_the_strict_readers() {
-    if Tool::Nginx.path().is_none() {
-        eprintln!("not run: this machine has no nginx");
-        return;
-    }
-    let backend = Backend::standard("one");
-    let nginx = Nginx::proxy(backend.address);
-    let mut client = Client::connect(nginx.address).unwrap();
-    for target in ["/bytes/1000000", "/chunked/1000000"] {
-        assert!(client.get(target).unwrap().body == pattern::bytes(1_000_000), "{target}");
-    }
-    let up = client.request("POST", "/upload", &[], &pattern::bytes(1_000_000)).unwrap();
-    assert_eq!(up.text(), "1000000 right");
-    backend.assert_clean();
-}
-
-#[test]
-fn curl_fetches_a_file_from_nginx() {
-    if Tool::Nginx.path().is_none() || Tool::Curl.path().is_none() {
-        eprintln!("not run: this machine has no nginx or no curl");
-        return;
-    }
-    let nginx = Nginx::files();
-    std::fs::write(nginx.root.join("file"), "content").unwrap();
-    let got = curl(&[&format!("http://{}/file", nginx.address)]);
-    assert_eq!((got.code, got.stdout.as_str()), (0, "content"));
 }

@@ -306,12 +306,14 @@ mod tests {
     // Each nap ends with what the peer says, unless that takes longer for once.
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn nobody_sleeps_in_the_ring_while_tasks_wake_each_other() {
         let naps = naps_in_vain(false);
         assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");
     }
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn nobody_sleeps_in_the_ring_while_a_task_has_used_up_its_budget() {
         let naps = naps_in_vain(true);
         assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");

@@ -226,6 +226,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn a_reset_does_not_overtake_what_was_sent_before() {
         let (mut state, key, mut peer) = connected();
         let sent = state.poll_send(key, &Context::from_waker(Waker::noop()), &[IoSlice::new(b"last words")]);
@@ -241,6 +242,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn a_reset_ends_output_that_has_gone_in_part() {
         let (mut state, key, mut peer) = stalled();
         give_way(&mut state, key, &mut peer);
@@ -255,6 +257,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn output_of_a_closed_stream_that_takes_too_long_ends_with_a_reset() {
         let (mut state, key, mut peer) = stalled();
         give_way(&mut state, key, &mut peer);
@@ -270,6 +273,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn output_that_is_left_when_the_worker_ends_is_not_followed_by_an_end() {
         let (mut state, key, mut peer) = stalled();
         give_way(&mut state, key, &mut peer);

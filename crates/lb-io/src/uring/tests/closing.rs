@@ -12,6 +12,7 @@ use super::rig::{
 use crate::pipe::Pipe;
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_dropped_stream_still_sends_what_it_had_taken() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -35,6 +36,7 @@ fn a_dropped_stream_still_sends_what_it_had_taken() {
 
 /// Its peer never reads: what the kernel had taken of a flight before it was cancelled must not make the rest fly again.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_reset_stream_is_gone_at_once() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -60,6 +62,7 @@ fn a_reset_stream_is_gone_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_peer_that_never_reads_holds_a_closed_stream_only_so_long() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -83,6 +86,7 @@ fn a_peer_that_never_reads_holds_a_closed_stream_only_so_long() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn closed_streams_whose_peers_never_read_are_not_more_than_so_many() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -109,6 +113,7 @@ fn closed_streams_whose_peers_never_read_are_not_more_than_so_many() {
 
 /// A stream is dropped while it receives, waits to splice in both directions and for a hangup.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn nothing_is_left_of_what_a_dropped_stream_was_waiting_for() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -132,6 +137,7 @@ fn nothing_is_left_of_what_a_dropped_stream_was_waiting_for() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn what_a_worker_had_taken_goes_out_when_it_ends() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -157,6 +163,7 @@ fn what_a_worker_had_taken_goes_out_when_it_ends() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn output_that_a_worker_cannot_be_rid_of_ends_with_a_reset() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -179,6 +186,7 @@ fn output_that_a_worker_cannot_be_rid_of_ends_with_a_reset() {
 
 /// The end of a stream is told to the peer at once, not when something else happens.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn the_peer_of_a_dropped_stream_sees_the_end() {
     let rig = Rig::new();
     for mode in Mode::rings() {

@@ -20,6 +20,7 @@ fn sockets(mut look: impl FnMut(&Socket) -> bool) -> usize {
 
 /// More buffers are held by readers than there are at first, and then more arrives than the others can hold while nobody reads.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn no_byte_is_lost_for_want_of_buffers() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -55,6 +56,7 @@ fn no_byte_is_lost_for_want_of_buffers() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_receive_that_found_no_buffer_is_asked_for_again() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -79,6 +81,7 @@ fn a_receive_that_found_no_buffer_is_asked_for_again() {
 
 /// The completion queue has room for 16, the submission queue for 8, and 60 streams are busy at a time.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn short_queues_lose_nothing() {
     let rig = Rig::new();
     for mode in Mode::rings() {

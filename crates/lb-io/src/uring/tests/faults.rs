@@ -168,11 +168,13 @@ fn every(fault: fn(usize) -> Fault) {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_may_be_refused() {
     every(Fault::Submission);
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_may_fail() {
     every(Fault::Completion);
 }

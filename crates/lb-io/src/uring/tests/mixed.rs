@@ -38,6 +38,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn a_relay_moves_every_byte_once_and_in_order(
         up in steps(),
         down in steps(),

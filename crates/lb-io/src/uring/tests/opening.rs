@@ -16,6 +16,7 @@ fn listening() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_connection_given_up_while_it_is_made_leaves_nothing() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -40,6 +41,7 @@ fn a_connection_given_up_while_it_is_made_leaves_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn the_time_to_connect_is_bounded() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -56,6 +58,7 @@ fn the_time_to_connect_is_bounded() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn accepting_given_up_loses_no_connection() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -82,6 +85,7 @@ fn accepting_given_up_loses_no_connection() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn closing_a_listener_takes_every_connection_that_is_there() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -112,6 +116,7 @@ fn closing_a_listener_takes_every_connection_that_is_there() {
 
 /// Taking connections ahead stops at a bound and goes on when they were asked for.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn every_one_of_many_connections_is_accepted() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -138,6 +143,7 @@ fn every_one_of_many_connections_is_accepted() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_listener_goes_on_after_accepting_has_failed() {
     let rig = Rig::new();
     for mode in Mode::rings() {

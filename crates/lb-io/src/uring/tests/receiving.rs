@@ -21,6 +21,7 @@ async fn splice(stream: &mut crate::TcpStream, limit: usize) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn taking_a_receive_back_loses_nothing() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -68,6 +69,7 @@ fn taking_a_receive_back_loses_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_hangup_is_noticed_behind_unread_bytes() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -92,6 +94,7 @@ fn a_hangup_is_noticed_behind_unread_bytes() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_hangup_is_noticed_while_bytes_wait_in_the_kernel_for_a_splice() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -112,6 +115,7 @@ fn a_hangup_is_noticed_while_bytes_wait_in_the_kernel_for_a_splice() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_reset_is_an_error_behind_nothing() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -130,6 +134,7 @@ fn a_reset_is_an_error_behind_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn an_idle_connection_is_quiet_until_something_comes() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -162,6 +167,7 @@ fn an_idle_connection_is_quiet_until_something_comes() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn asking_for_no_bytes_is_no_end() {
     let rig = Rig::new();
     for mode in [Mode::Epoll].into_iter().chain(Mode::rings()) {
@@ -186,6 +192,7 @@ fn asking_for_no_bytes_is_no_end() {
 
 /// What is read ahead of a stream that nobody reads has a bound.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn no_more_is_received_than_so_much_ahead() {
     let rig = Rig::new();
     for mode in Mode::rings() {

@@ -7,6 +7,7 @@ use super::super::faults::Fault;
 use super::rig::{Mode, Rig, connection, fill, once, pattern, reading, send_all, take, turns, until, with};
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn everything_goes_to_a_peer_that_reads_slowly() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -33,6 +34,7 @@ fn everything_goes_to_a_peer_that_reads_slowly() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn what_waits_goes_before_what_comes_later() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -57,6 +59,7 @@ fn what_waits_goes_before_what_comes_later() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn the_end_follows_what_waits_and_the_peer_may_still_answer() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -76,6 +79,7 @@ fn the_end_follows_what_waits_and_the_peer_may_still_answer() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_failure_shows_with_the_next_call() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -93,6 +97,7 @@ fn a_failure_shows_with_the_next_call() {
 
 /// The peer of a stream whose output was taken, then lost, must not see an end as if that had been all.
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn a_failure_after_the_last_call_resets_the_connection() {
     let rig = Rig::new();
     for mode in Mode::rings() {
@@ -119,6 +124,7 @@ fn a_failure_after_the_last_call_resets_the_connection() {
 }
 
 #[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn the_end_does_not_follow_output_that_was_lost() {
     let rig = Rig::new();
     for mode in Mode::rings() {

@@ -1,11 +1,11 @@
-//! The HTTP/2 test peers against each other and against programs from outside: a test peer that misreads the protocol would
+//! The test peers against programs from outside, and those of HTTP/2 against each other: a test peer that misreads the protocol would
 //! judge the gateway wrongly.
 
 use testkit::h2::{code, frame, hpack, setting};
 use testkit::harness::Case;
 use testkit::process::run;
 use testkit::tools::{Nghttpd, Nginx, Tool, curl};
-use testkit::{Exchange, Front, H2Backend, H2Client, Origin, Version, ms, pattern, seconds};
+use testkit::{Backend, Client, Exchange, Front, H2Backend, H2Client, Origin, Version, ms, pattern, seconds};
 
 fn client_and_backend_agree() {
     for version in [Version::H1, Version::H2] {
@@ -206,6 +206,26 @@ fn exchange_scripts_can_break_off() {
     }
 }
 
+/// nginx between the kit's client and the kit's backend: both must find a real proxy well-behaved.
+fn a_real_proxy_passes_the_strict_readers() {
+    let backend = Backend::standard("one");
+    let nginx = Nginx::proxy(backend.address);
+    let mut client = Client::connect(nginx.address).unwrap();
+    for target in ["/bytes/1000000", "/chunked/1000000"] {
+        assert!(client.get(target).unwrap().body == pattern::bytes(1_000_000), "{target}");
+    }
+    let up = client.request("POST", "/upload", &[], &pattern::bytes(1_000_000)).unwrap();
+    assert_eq!(up.text(), "1000000 right");
+    backend.assert_clean();
+}
+
+fn curl_fetches_a_file_from_nginx() {
+    let nginx = Nginx::files();
+    std::fs::write(nginx.root.join("file"), "content").unwrap();
+    let got = curl(&[&format!("http://{}/file", nginx.address)]);
+    assert_eq!((got.code, got.stdout.as_str()), (0, "content"));
+}
+
 fn main() {
     let mut cases = testkit::cases![
         client_and_backend_agree,
@@ -215,11 +235,15 @@ fn main() {
         exchange_scripts_can_break_off,
     ];
     cases.extend([
+        Case::new("a_real_proxy_passes_the_strict_readers", a_real_proxy_passes_the_strict_readers)
+            .needs(&[Tool::Nginx]),
+        Case::new("curl_fetches_a_file_from_nginx", curl_fetches_a_file_from_nginx)
+            .needs(&[Tool::Nginx, Tool::Curl]),
         Case::new("client_against_nginx", client_against_nginx).needs(&[Tool::Nginx]),
         Case::new("client_against_nghttpd", client_against_nghttpd).needs(&[Tool::Nghttpd]),
         Case::new("backend_against_curl", backend_against_curl).needs(&[Tool::Curl]),
         Case::new("backend_against_nghttp", backend_against_nghttp).needs(&[Tool::Nghttp]),
         Case::new("backend_against_h2load", backend_against_h2load).needs(&[Tool::H2load]),
     ]);
-    testkit::harness::main("", cases)
+    testkit::harness::main_without_gateway(&cases)
 }
