@@ -45,6 +45,13 @@ impl Scratch {
         &mut self.bytes
     }
 
+    /// The part of the buffer that takes in at most `most` bytes.
+    #[inline]
+    pub fn room(&mut self, most: usize) -> &mut [u8] {
+        let most = self.bytes.len().min(most);
+        self.bytes.get_mut(..most).unwrap_or_default()
+    }
+
     /// Keeps `lease` until the next one comes, and shows its bytes.
     #[inline]
     pub(crate) fn keep(&mut self, lease: Lease) -> &[u8] {

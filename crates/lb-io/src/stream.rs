@@ -97,11 +97,7 @@ impl TcpStream {
         most: usize,
     ) -> Poll<io::Result<&'s [u8]>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => {
-                let bytes = scratch.bytes_mut();
-                let most = bytes.len().min(most);
-                stream.poll_recv(cx, bytes.get_mut(..most).unwrap_or_default())
-            }
+            Driver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
             Driver::Ring(stream) => stream.poll_take(cx, scratch, most),
         }
     }

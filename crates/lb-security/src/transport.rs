@@ -34,11 +34,7 @@ impl Stream {
     ) -> Poll<io::Result<&'s [u8]>> {
         match self {
             Self::Plain(stream) => stream.poll_take(cx, scratch, most),
-            Self::Tls(stream) => {
-                let buffer = scratch.bytes_mut();
-                let most = buffer.len().min(most);
-                stream.poll_recv(cx, buffer.get_mut(..most).unwrap_or_default())
-            }
+            Self::Tls(stream) => stream.poll_recv(cx, scratch.room(most)),
         }
     }
 

@@ -62,10 +62,8 @@ impl Inbox {
             self.first = self.rest.pop_front();
             return scratch.keep(lease);
         }
-        let bytes = scratch.bytes_mut();
-        let most = bytes.len().min(most);
-        let n = self.copy(bytes.get_mut(..most).unwrap_or_default());
-        scratch.bytes_mut().get(..n).unwrap_or_default()
+        let n = self.copy(scratch.room(most));
+        scratch.room(n)
     }
 
     /// Copies the next bytes into `buffer` and says how many.

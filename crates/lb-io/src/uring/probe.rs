@@ -39,15 +39,7 @@ fn probe(multishot: bool) -> Result<(), Failed> {
             .map_err(failed("a socket"))?;
         ring.accept(listener.as_fd(), token(Kind::Accept));
         let flight = ring.connect(socket.as_fd(), Box::new(address.into()), token(Kind::Connect));
-        let (mut accepted, mut connected) = (None, None);
-        while accepted.is_none() || connected.is_none() {
-            let completion = completions.next(&mut ring, "accepting and connecting")?;
-            match completion.token.kind {
-                Kind::Accept => accepted = Some(completion),
-                _ => connected = Some(completion),
-            }
-        }
-        let (Some(accepted), Some(connected)) = (accepted, connected) else { return Ok(()) };
+        let (accepted, connected) = completions.pair(&mut ring, Kind::Accept, "accepting and connecting")?;
         check(&connected, "connecting")?;
         drop(flight.land(&connected));
         check(&accepted, "multishot accept")?;
@@ -56,18 +48,8 @@ fn probe(multishot: bool) -> Result<(), Failed> {
         };
         ring.receive(peer.as_fd(), token(Kind::Receive));
         let flight = ring.send(socket.as_fd(), vec![b'a'; 4], token(Kind::Send));
-        let (mut sent, mut received) = (None, None);
-        while sent.is_none() || received.is_none() {
-            let completion = completions.next(&mut ring, RECEIVE)?;
-            match completion.token.kind {
-                Kind::Receive => {
-                    check(&completion, RECEIVE)?;
-                    received = Some(completion);
-                }
-                _ => sent = Some(completion),
-            }
-        }
-        let (Some(sent), Some(received)) = (sent, received) else { return Ok(()) };
+        let (received, sent) = completions.pair(&mut ring, Kind::Receive, RECEIVE)?;
+        check(&received, RECEIVE)?;
         check(&sent, "sending")?;
         drop(flight.land(&sent));
         let bytes = received.buffer.map(|id| ring.buffers().lease(id, received.result.unwrap_or(0)));
@@ -76,11 +58,9 @@ fn probe(multishot: bool) -> Result<(), Failed> {
         }
         if multishot {
             ring.cancel(token(Kind::Receive));
-            let ends =
-                [completions.next(&mut ring, "cancelling")?, completions.next(&mut ring, "cancelling")?];
-            let is_over = ends.iter().any(|end| end.token.kind == Kind::Receive && !end.more);
-            let is_cancelled = ends.iter().any(|end| end.token.kind == Kind::Cancel && end.result.is_ok());
-            if !is_over || !is_cancelled {
+            let (ended, cancelled) = completions.pair(&mut ring, Kind::Receive, "cancelling")?;
+            check(&cancelled, "cancelling")?;
+            if ended.more {
                 return Err(failed("cancelling")(io::ErrorKind::InvalidData.into()));
             }
         }
@@ -108,6 +88,21 @@ impl Completions {
             return Err(failed(step)(io::ErrorKind::TimedOut.into()));
         }
         Ok(self.0.remove(0))
+    }
+
+    /// The next two, that of `kind` first: in which order they come is for the kernel to choose.
+    fn pair(
+        &mut self,
+        ring: &mut Ring,
+        kind: Kind,
+        step: &'static str,
+    ) -> Result<(Completion, Completion), Failed> {
+        let (one, other) = (self.next(ring, step)?, self.next(ring, step)?);
+        match (one.token.kind == kind, other.token.kind == kind) {
+            (true, false) => Ok((one, other)),
+            (false, true) => Ok((other, one)),
+            _ => Err(failed(step)(io::ErrorKind::InvalidData.into())),
+        }
     }
 }
 

@@ -55,10 +55,9 @@ fn reads_directly(socket: &Socket) -> bool {
 
 /// Has the kernel receive what comes next, or say when bulk comes.
 fn ask(socket: &mut Socket, ring: &mut Ring, key: usize) {
-    if socket.pending.receive {
-    } else if socket.is_bulk {
+    if socket.is_bulk && !socket.pending.receive {
         ask_when(socket, ring, key);
-    } else {
+    } else if !socket.pending.receive {
         socket.pending.receive = true;
         ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
     }
@@ -98,11 +97,9 @@ impl State {
             return Poll::Ready(ended(end).map(|()| &[][..]));
         }
         if reads_directly(socket) {
-            let bytes = scratch.bytes_mut();
-            let most = bytes.len().min(most);
-            let result = receive_now(socket, bytes.get_mut(..most).unwrap_or_default());
+            let result = receive_now(socket, scratch.room(most));
             if let Some(result) = result {
-                return Poll::Ready(result.map(|n| scratch.bytes_mut().get(..n).unwrap_or_default()));
+                return Poll::Ready(result.map(|n| &*scratch.room(n)));
             }
         }
         ask(socket, ring, key);

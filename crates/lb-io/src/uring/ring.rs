@@ -57,6 +57,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// In the order of their numbers.
     const ALL: [Self; 8] = [
         Self::Accept,
         Self::Connect,
@@ -84,8 +85,8 @@ impl Token {
     }
 
     fn decode(data: u64) -> Option<Self> {
-        let number = (data >> Self::KIND_SHIFT) as u8;
-        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == number)?;
+        let index = ((data >> Self::KIND_SHIFT) as u8).checked_sub(1)?;
+        let kind = *Kind::ALL.get(usize::from(index))?;
         Some(Self { kind, key: usize::try_from(data & ((1 << Self::KIND_SHIFT) - 1)).ok()? })
     }
 }
@@ -379,25 +380,35 @@ impl Ring {
         if self.faults.refuses(token) {
             return;
         }
-        self.backlog.push_back(entry.user_data(token.encode()));
-        self.refill();
+        let entry = entry.user_data(token.encode());
+        // None overtakes another.
+        if !self.backlog.is_empty() || !self.submit(&entry) {
+            self.backlog.push_back(entry);
+            self.refill();
+        }
     }
 
     /// Moves what waits into the submission queue; hands that to the kernel when it is full.
-    #[expect(unsafe_code, reason = "entries point to memory")]
     fn refill(&mut self) {
-        while let Some(entry) = self.backlog.front() {
-            // SAFETY: what the entry points to is kept by a flight until the operation is complete, and its descriptor by the socket
-            // that counts it among its operations.
-            // JUSTIFICATION: there is no other way to ask for an operation.
-            let is_full = unsafe { self.ring.submission().push(entry) }.is_err();
-            // Where the kernel takes nothing for the moment, `enter` tries again after completions were reaped.
-            if !is_full {
-                self.backlog.pop_front();
-            } else if self.ring.submit().is_err() {
-                return;
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.submit(&entry) {
+                self.backlog.push_front(entry);
+                // Where the kernel takes nothing for the moment, `enter` tries again after completions were reaped.
+                if self.ring.submit().is_err() {
+                    return;
+                }
             }
         }
+    }
+
+    /// Adds to the submission queue, if that has room.
+    #[inline]
+    #[expect(unsafe_code, reason = "entries point to memory")]
+    fn submit(&mut self, entry: &Entry) -> bool {
+        // SAFETY: what the entry points to is kept by a flight until the operation is complete, and its descriptor by the socket that
+        // counts it among its operations.
+        // JUSTIFICATION: there is no other way to ask for an operation.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 }
 

@@ -183,10 +183,8 @@ impl State {
         } else if socket.shuts && socket.broken.is_none() && !socket.is_cut_off() {
             // Fails only on a socket that is gone already.
             let _ = rustix::net::shutdown(&socket.descriptor, rustix::net::Shutdown::Write);
-            self.free(key);
-        } else {
-            self.free(key);
         }
+        self.free(key);
     }
 
     /// Whether a turn would bring something.
