@@ -74,7 +74,19 @@ impl State {
     }
 
     fn ready(&mut self, key: usize, completion: &Completion) {
-        let Some(Slot::Socket(socket)) = self.slots.get_mut(key) else { return };
+        let socket = match self.slots.get_mut(key) {
+            Some(Slot::Socket(socket)) => socket,
+            Some(Slot::Listening(listening)) => {
+                listening.is_polling = false;
+                if listening.waker.is_some() {
+                    // Fails, as it should, when there is still no descriptor for it.
+                    listening.is_short = false;
+                    listening.ask(&mut self.ring, key);
+                }
+                return;
+            }
+            _ => return,
+        };
         match completion.token.kind {
             Kind::Writable => {
                 socket.pending.writable = false;
@@ -101,7 +113,11 @@ impl State {
         match (completion.accepted, completion.result) {
             (Some(descriptor), _) => listening.accepted.push_back(Ok(descriptor)),
             (None, Err(libc::ECANCELED)) => {}
-            (None, result) => listening.accepted.push_back(Err(result.err().unwrap_or(libc::EIO))),
+            (None, result) => {
+                let code = result.err().unwrap_or(libc::EIO);
+                listening.is_short = matches!(code, libc::EMFILE | libc::ENFILE);
+                listening.accepted.push_back(Err(code));
+            }
         }
         self.wakers.extend(listening.waker.take());
         if listening.is_accepting && listening.cancels == 0 && listening.accepted.len() >= MAX_ACCEPTED {

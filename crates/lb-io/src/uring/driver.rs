@@ -172,9 +172,10 @@ impl Driver {
         woken
     }
 
-    /// Sleeps until the kernel or a task has something to do. False when they have already, and nobody else had a turn.
+    /// Sleeps until the kernel or a task has something to do, or a closed stream's output has taken too long. False when there is
+    /// something already, and nobody else had a turn.
     async fn sleep(&self, wakeup: &AsyncFd<OwnedFd>) -> bool {
-        {
+        let expiry = {
             let mut state = self.state.borrow_mut();
             state.ring.set_wakeup(true);
             // What came before the kernel saw that wakes nobody.
@@ -182,9 +183,10 @@ impl Driver {
                 state.ring.set_wakeup(false);
                 return false;
             }
-        }
+            state.expiry()
+        };
         let mut waited = false;
-        poll_fn(|cx| {
+        let something = poll_fn(|cx| {
             if self.calls.get() > 0 {
                 return Poll::Ready(());
             }
@@ -200,8 +202,11 @@ impl Driver {
                     Poll::Pending
                 }
             }
-        })
-        .await;
+        });
+        match expiry {
+            None => something.await,
+            Some(expiry) => drop(tokio::time::timeout_at(expiry.into(), something).await),
+        }
         self.sleeper.take();
         self.state.borrow_mut().ring.set_wakeup(false);
         waited

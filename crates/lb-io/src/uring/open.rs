@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
-use super::ring::{Kind, Token};
+use super::ring::{Kind, Ring, Token};
 use super::send::gone;
 use super::slot::{Connecting, Listening, Slot, Socket, register};
 use super::stream::RingStream;
@@ -24,6 +24,23 @@ pub(crate) struct RingListener {
     key: usize,
 }
 
+impl Listening {
+    /// Has the kernel take connections, or say when there is one.
+    pub(super) fn ask(&mut self, ring: &mut Ring, key: usize) {
+        if self.is_accepting || self.is_polling {
+            return;
+        }
+        let socket = self.descriptor.as_fd();
+        if self.is_short {
+            self.is_polling = true;
+            ring.poll(socket, libc::POLLIN, Token { kind: Kind::Readable, key });
+        } else {
+            self.is_accepting = true;
+            ring.accept(socket, Token { kind: Kind::Accept, key });
+        }
+    }
+}
+
 impl RingListener {
     /// Hands a listening socket to the driver.
     pub(crate) fn new(driver: &Rc<Driver>, descriptor: OwnedFd) -> Self {
@@ -31,6 +48,8 @@ impl RingListener {
             descriptor,
             accepted: VecDeque::new(),
             is_accepting: false,
+            is_polling: false,
+            is_short: false,
             cancels: 0,
             waker: None,
             is_closing: false,
@@ -47,10 +66,7 @@ impl RingListener {
             if let Some(accepted) = listening.accepted.pop_front() {
                 return Some(accepted);
             }
-            if !listening.is_accepting {
-                listening.is_accepting = true;
-                ring.accept(listening.descriptor.as_fd(), Token { kind: Kind::Accept, key: self.key });
-            }
+            listening.ask(ring, self.key);
             register(&mut listening.waker, cx);
             None
         });

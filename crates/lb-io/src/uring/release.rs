@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 use super::inbox::Inbox;
 use super::ring::{Kind, Token};
 use super::send::send_now;
@@ -56,15 +58,24 @@ impl State {
         }
     }
 
+    /// When the oldest closed stream that still has output is to be cut off.
+    pub(super) fn expiry(&mut self) -> Option<Instant> {
+        while let Some((key, since)) = self.lingering.front() {
+            if is_lingering(&self.slots, *key, *since) {
+                return Some(*since + LINGER);
+            }
+            self.lingering.pop_front();
+        }
+        None
+    }
+
     /// Forgets those whose output is gone, and cuts off the oldest if too many are left. Rarely looks at more than a length.
     fn bound_lingering(&mut self) {
         if self.lingering.len() <= MAX_LINGERING.saturating_mul(2) {
             return;
         }
         let slots = &self.slots;
-        self.lingering.retain(|(key, since)| {
-            matches!(slots.get(*key), Some(Slot::Socket(socket)) if socket.closing == Some(*since))
-        });
+        self.lingering.retain(|(key, since)| is_lingering(slots, *key, *since));
         while self.lingering.len() > MAX_LINGERING {
             self.cut_off_oldest();
         }
@@ -95,9 +106,13 @@ impl State {
                     (socket.flight.is_some() && socket.resets).then_some(Kind::Send),
                 ]
             }
-            Some(Slot::Listening(listening)) => {
-                [listening.is_accepting.then_some(Kind::Accept), None, None, None, None]
-            }
+            Some(Slot::Listening(listening)) => [
+                listening.is_accepting.then_some(Kind::Accept),
+                listening.is_polling.then_some(Kind::Readable),
+                None,
+                None,
+                None,
+            ],
             Some(Slot::Connecting(connecting)) => {
                 [connecting.flight.is_some().then_some(Kind::Connect), None, None, None, None]
             }
@@ -152,6 +167,11 @@ impl State {
             self.release(key, now);
         }
     }
+}
+
+/// Whether `key` still stands for the stream that was closed at `since`; it may stand for another by now.
+fn is_lingering(slots: &Slab<Slot>, key: usize, since: Instant) -> bool {
+    matches!(slots.get(key), Some(Slot::Socket(socket)) if socket.closing == Some(since))
 }
 
 /// Makes closing reset the connection.
@@ -266,9 +286,11 @@ mod tests {
         state.expire(now + LINGER - Duration::from_secs(1));
         (0..20).for_each(|_| turn(&mut state));
         assert!(!state.slots.is_empty());
+        assert_eq!(state.expiry(), Some(now + LINGER));
         state.expire(now + LINGER);
         (0..20).for_each(|_| turn(&mut state));
         assert!(state.slots.is_empty(), "{:?}", state.slots);
+        assert_eq!(state.expiry(), None);
         assert!(is_reset(peer));
     }
 

@@ -117,6 +117,10 @@ pub(crate) struct Listening {
     pub(crate) descriptor: OwnedFd,
     pub(crate) accepted: VecDeque<Result<OwnedFd, i32>>,
     pub(crate) is_accepting: bool,
+    /// The kernel says when there is a connection to take.
+    pub(crate) is_polling: bool,
+    /// There was no descriptor for a connection: an accept would fail at once, whether there is one or not.
+    pub(crate) is_short: bool,
     pub(crate) cancels: u8,
     pub(crate) waker: Option<Waker>,
     pub(crate) is_closing: bool,
@@ -147,7 +151,10 @@ impl Slot {
         match self {
             Self::Socket(socket) => socket.is_done(),
             Self::Listening(listening) => {
-                listening.is_closing && !listening.is_accepting && listening.cancels == 0
+                listening.is_closing
+                    && !listening.is_accepting
+                    && !listening.is_polling
+                    && listening.cancels == 0
             }
             Self::Connecting(connecting) => {
                 connecting.is_closing && connecting.flight.is_none() && connecting.cancels == 0

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::super::faults::Fault;
+use super::super::slot::Slot;
 use super::rig::{Mode, PATIENCE, Rig, once, send_all, take, turns, until, with};
 use crate::connect;
 use crate::listener::{TcpListener, bind};
@@ -169,4 +170,39 @@ fn a_listener_goes_on_after_accepting_has_failed() {
             }
         }
     }
+}
+
+/// An accept without a descriptor to give fails at once, although nobody asks to be connected: the kernel is asked for that first.
+#[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
+fn a_listener_without_descriptors_fails_only_when_somebody_connects() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let (listener, address) = listening();
+            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::EMFILE));
+            assert_eq!(listener.accept().await.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+            {
+                let mut accepting = pin!(listener.accept());
+                assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+                turns().await;
+                assert!(!is_accepting());
+                let plain = Plain::connect(address).unwrap();
+                assert_eq!(accepting.await.unwrap().1, plain.local_addr().unwrap());
+            }
+            assert!(is_accepting());
+            // Dropped while it waits to be told.
+            drop(listener);
+            let (listener, _) = listening();
+            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::ENFILE));
+            assert_eq!(listener.accept().await.unwrap_err().raw_os_error(), Some(libc::ENFILE));
+            let mut accepting = pin!(listener.accept());
+            assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());
+        });
+    }
+}
+
+/// Whether the kernel takes connections for a listener.
+fn is_accepting() -> bool {
+    with(|state| state.slots.iter().any(|(_, slot)| matches!(slot, Slot::Listening(one) if one.is_accepting)))
 }
