@@ -92,7 +92,8 @@ impl Runtime {
     }
 
     /// Runs `main` on a new thread with an event loop of its own; tasks are spawned with [`tokio::task::spawn_local`]. Output that was
-    /// taken before `main` ends goes out before the thread ends, as far as peers make room for it within five seconds.
+    /// taken before `main` ends goes out before the thread ends, as far as peers make room for it within five seconds. Where the ring
+    /// of a worker becomes unusable, the thread ends without `main`'s end.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be had, or on io_uring more workers are started than were said.
@@ -154,10 +155,20 @@ where
     Fut: Future<Output = ()> + 'static,
 {
     runtime.block_on(async {
-        let turns = tokio::task::spawn_local(Rc::clone(&driver).run(wakeup));
+        let mut turns = tokio::task::spawn_local(Rc::clone(&driver).run(wakeup));
         // A task among others: tokio looks at the future that it blocks on only when its queue is empty, which the driver's task seldom
         // lets happen.
-        let ended = tokio::task::spawn_local(main()).await;
+        let ended = tokio::select! {
+            ended = tokio::task::spawn_local(main()) => ended,
+            failure = &mut turns => match failure {
+                Ok(error) => {
+                    // Operations may have been lost, and nobody knows which.
+                    tracing::error!(%error, "io_uring fails — the worker ends");
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+        };
         turns.abort();
         if let Err(error) = ended
             && let Ok(panic) = error.try_into_panic()

@@ -1,7 +1,9 @@
 //! From a configuration to running workers.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
@@ -36,6 +38,20 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
+    /// Waits until a worker is gone that nobody has told to stop, and says which.
+    pub(crate) fn lost(&self) -> impl Future<Output = usize> + use<> {
+        let mut gone: Vec<_> = self
+            .orders
+            .iter()
+            .cloned()
+            .map(|orders| Box::pin(async move { orders.closed().await }))
+            .collect();
+        poll_fn(move |cx| match gone.iter_mut().position(|gone| gone.as_mut().poll(cx).is_ready()) {
+            Some(worker) => Poll::Ready(worker),
+            None => Poll::Pending,
+        })
+    }
+
     /// Gives an order to every worker.
     pub(crate) fn order(&self, mut order: impl FnMut() -> Order) {
         for orders in &self.orders {

@@ -65,6 +65,7 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::DrainDeadlineMissed) => ExitCode::from(3),
+        Ok(Outcome::WorkerLost) => ExitCode::from(4),
         Err(error) => {
             // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");

@@ -1,6 +1,7 @@
 //! The control thread: signals, reloads, names that run out.
 
 use std::future::pending;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,9 +86,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Serves signals and timers until it is time to drain.
-    pub(crate) async fn until_terminated(&mut self, mut signals: Signals) {
+    /// Serves signals and timers until it is time to drain; whether somebody has asked for that, and no worker was lost.
+    pub(crate) async fn until_terminated(&mut self, mut signals: Signals) -> bool {
         let Signals { hangup, user1, terminate, interrupt } = &mut signals;
+        let mut lost = pin!(self.workers.lost());
         let mut tick = tokio::time::interval(tls::TICK);
         loop {
             let work = async {
@@ -105,8 +107,12 @@ impl Control {
             // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
             tokio::select! {
                 biased;
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return true,
+                _ = interrupt.recv() => return true,
+                worker = &mut lost => {
+                    tracing::error!(worker, "a worker has ended — the others finish what they have, then the process ends");
+                    return false;
+                }
                 () = work => {}
             }
         }

@@ -55,6 +55,8 @@ pub(crate) enum Outcome {
     Clean,
     /// Connections were still open when the drain ran out of time.
     DrainDeadlineMissed,
+    /// A worker could not go on; the others were drained.
+    WorkerLost,
 }
 
 /// Runs a gateway until it is told to stop.
@@ -189,7 +191,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         version: 1,
     };
     control.follow_sources(looked);
-    control.until_terminated(signals).await;
+    let was_asked = control.until_terminated(signals).await;
     let Control { config, overlay, snapshot, .. } = &control;
     let (config, overlay, snapshot) = (config.clone(), overlay.clone(), Arc::clone(snapshot));
     // What waits is refused; what comes later is told how things stood.
@@ -197,7 +199,7 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
     tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
     let outcome = drain::run(&mut control).await;
     drop(stop_admin);
-    Ok(outcome)
+    Ok(if was_asked { outcome } else { Outcome::WorkerLost })
 }
 
 /// Tells systemd, where it listens.

@@ -62,7 +62,9 @@ pub(crate) struct Driver {
     sleeper: RefCell<Option<Waker>>,
     /// A task has used up its budget: tokio goes on with it only after a look at its timers and descriptors.
     defers: Cell<bool>,
+    /// The ring is unusable; why, until somebody was told.
     has_failed: Cell<bool>,
+    failure: RefCell<Option<io::Error>>,
     #[cfg(test)]
     naps_in_vain: Cell<u32>,
 }
@@ -77,6 +79,7 @@ impl Driver {
             sleeper: RefCell::new(None),
             defers: Cell::new(false),
             has_failed: Cell::new(false),
+            failure: RefCell::new(None),
             #[cfg(test)]
             naps_in_vain: Cell::new(0),
         });
@@ -115,7 +118,7 @@ impl Driver {
         if let Err(error) = result
             && !self.has_failed.replace(true)
         {
-            tracing::error!(%error, "io_uring fails — connections of this worker stand still");
+            self.failure.replace(Some(error));
         }
         let woken = !wakers.is_empty();
         // Nothing is borrowed here: waking may run code that comes back.
@@ -124,14 +127,17 @@ impl Driver {
         woken
     }
 
-    /// Takes the turns, as long as the worker lives. `wakeup` is the ring's eventfd.
-    pub(crate) async fn run(self: Rc<Self>, wakeup: AsyncFd<OwnedFd>) {
+    /// Takes the turns, as long as the worker lives and the ring can be used; why it cannot. `wakeup` is the ring's eventfd.
+    pub(crate) async fn run(self: Rc<Self>, wakeup: AsyncFd<OwnedFd>) -> io::Error {
         let mut looked = Instant::now();
         let mut streak = 0u8;
         let mut quiet = 0u8;
         loop {
             let was_idle = self.calls.get() == 0;
             let woken = self.turn(None);
+            if let Some(failure) = self.failure.take() {
+                return failure;
+            }
             quiet = if woken || !was_idle { 0 } else { quiet.saturating_add(1) };
             let defers = self.defers.take();
             if quiet > 0 && !defers {
@@ -226,12 +232,12 @@ impl Driver {
     pub(crate) fn finish(&self) {
         self.sleeper.take();
         let end = Instant::now() + FAREWELL;
-        while self.state.borrow().is_flushing() && Instant::now() < end {
+        while self.state.borrow().is_flushing() && !self.has_failed.get() && Instant::now() < end {
             self.turn(Some(NAP));
         }
         self.state.borrow_mut().abandon();
         let end = Instant::now() + FAREWELL;
-        while !self.state.borrow().slots.is_empty() && Instant::now() < end {
+        while !self.state.borrow().slots.is_empty() && !self.has_failed.get() && Instant::now() < end {
             self.turn(Some(NAP));
         }
         CURRENT.with(|current| current.borrow_mut().take());

@@ -9,6 +9,8 @@ pub(crate) enum Fault {
     Submission(usize),
     /// The n-th completion, from 0, says that its operation failed.
     Completion(usize),
+    /// The next call to the kernel says that the ring is unusable.
+    Enter,
 }
 
 /// Counts operations and makes one of them fail. Cancellations are neither counted nor failed: the kernel does not refuse them.
@@ -51,6 +53,12 @@ impl Faults {
             });
         }
         is_it
+    }
+
+    /// With which code the ring fails as a whole, if it does.
+    pub(super) fn breaks(&mut self) -> Option<i32> {
+        let (_, code) = self.plan.take_if(|(fault, _)| *fault == Fault::Enter)?;
+        Some(code)
     }
 
     /// Whether a refused operation waits to be completed.

@@ -287,6 +287,10 @@ impl Ring {
     /// When the ring itself is unusable.
     #[expect(unsafe_code, reason = "the crate's safe calls run deferred work only when they also wait")]
     pub(crate) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        #[cfg(any(test, feature = "faults"))]
+        if let Some(code) = self.faults.breaks() {
+            return Err(io::Error::from_raw_os_error(code));
+        }
         loop {
             self.refill();
             let pending = self.ring.submission().len();

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::super::faults::Fault;
 use super::super::release::{LINGER, MAX_LINGERING};
 use super::rig::{
-    Mode, PATIENCE, Rig, closing, connection, fill, freed, once, pattern, read_all, reading, turns, until,
-    with,
+    Mode, PATIENCE, Rig, closing, connection, fill, freed, once, pattern, read_all, reading, take_all, turns,
+    until, with,
 };
 use crate::pipe::Pipe;
 
@@ -201,5 +202,27 @@ fn the_peer_of_a_dropped_stream_sees_the_end() {
             assert_eq!(n, 0);
             let _ = plain.write_all(b"late");
         });
+    }
+}
+
+/// The kernel says that it has lost completions: nobody knows whose, and whoever waits for one would wait for ever.
+#[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
+fn a_worker_whose_ring_fails_ends() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        let (tell, plain) = std::sync::mpsc::channel();
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            rig.run_to_its_end(mode, move || async move {
+                let (mut stream, plain) = connection(0);
+                tell.send(plain).unwrap();
+                with(|state| state.ring.faults().arm(Fault::Enter, libc::EBADR));
+                take_all(&mut stream).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+        }));
+        assert!(ended.is_err(), "the worker has gone on");
+        // Its connections are closed, and not left hanging.
+        read_all(&plain.recv().unwrap());
     }
 }
