@@ -18,6 +18,17 @@ pub(crate) struct EpollStream {
     inner: tokio::net::TcpStream,
 }
 
+/// Calls until no signal comes in between.
+#[inline]
+fn uninterrupted<T>(mut call: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    loop {
+        match call() {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 impl EpollStream {
     pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
         Self { inner }
@@ -32,7 +43,7 @@ impl EpollStream {
         buffer: &'b mut [u8],
     ) -> Poll<io::Result<&'b [u8]>> {
         let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
+        ready!(uninterrupted(|| Pin::new(&mut self.inner).poll_read(cx, &mut read)))?;
         let n = read.filled().len();
         Poll::Ready(Ok(buffer.get(..n).unwrap_or(&[])))
     }
@@ -40,7 +51,7 @@ impl EpollStream {
     /// Writes some of `bytes`.
     #[inline]
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        uninterrupted(|| Pin::new(&mut self.inner).poll_write(cx, bytes))
     }
 
     /// Writes some of several slices in one call to the kernel.
@@ -50,7 +61,7 @@ impl EpollStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        uninterrupted(|| Pin::new(&mut self.inner).poll_write_vectored(cx, slices))
     }
 
     /// Tells the peer that no more bytes follow; its own may still come.

@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+const HOW: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 /// Capacity asked for, bytes. Larger pipes mean fewer system calls; the kernel may grant less.
 pub const PIPE_BYTES: usize = 1 << 20;
@@ -39,7 +42,7 @@ impl Pipe {
     }
 
     pub(crate) fn fill_from(&mut self, socket: impl AsFd, limit: usize) -> io::Result<usize> {
-        let n = splice(socket, None, &self.write, None, limit, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
+        let n = retry_on_intr(|| splice(&socket, None, &self.write, None, limit, HOW))?;
         self.held = self.held.saturating_add(n);
         Ok(n)
     }
@@ -52,7 +55,7 @@ impl Pipe {
     }
 
     pub(crate) fn drain_to(&mut self, socket: impl AsFd) -> io::Result<usize> {
-        let n = splice(&self.read, None, socket, None, self.held, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
+        let n = retry_on_intr(|| splice(&self.read, None, &socket, None, self.held, HOW))?;
         self.held = self.held.saturating_sub(n);
         Ok(n)
     }

@@ -42,6 +42,8 @@ pub(super) struct Wire {
     /// A shutdown of the write side is due when `out` is empty.
     shutdown: bool,
     broken: bool,
+    /// Sending has failed for another reason than the peer's: nothing tells that the peer will say any more, or that it will not.
+    is_lost: bool,
     pub(super) traffic: Traffic,
     io: Rc<WorkerIo>,
 }
@@ -56,6 +58,7 @@ impl Wire {
             writing: Writing::Nothing,
             shutdown: false,
             broken: false,
+            is_lost: false,
             traffic: Traffic::default(),
             io,
         }
@@ -91,6 +94,17 @@ impl Wire {
         }
     }
 
+    fn fail(&mut self, error: &io::Error) {
+        self.broken = true;
+        self.is_lost = !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+    }
+
+    /// Whether nothing may be hoped for from the peer any more, although it has not closed the connection.
+    #[inline]
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Body bytes.
     #[inline]
     pub(super) fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
@@ -122,8 +136,8 @@ impl Wire {
         };
         let mut taken = match result {
             Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(_)) => {
-                self.broken = true;
+            Poll::Ready(Err(error)) => {
+                self.fail(&error);
                 return;
             }
             Poll::Pending => 0,
@@ -180,8 +194,8 @@ impl Wire {
                     self.sent = self.sent.saturating_add(n);
                     self.count(n);
                 }
-                Err(_) => {
-                    self.broken = true;
+                Err(error) => {
+                    self.fail(&error);
                     return Poll::Ready(Err(Gone));
                 }
             }
@@ -205,8 +219,8 @@ impl Wire {
         while pipe.held() > 0 {
             match ready!(self.stream.poll_splice_out(cx, pipe)) {
                 Ok(n) => self.count(n),
-                Err(_) => {
-                    self.broken = true;
+                Err(error) => {
+                    self.fail(&error);
                     return Poll::Ready(Err(Gone));
                 }
             }

@@ -94,9 +94,13 @@ impl Socket {
         self.flight.is_some() || !self.queued.is_empty()
     }
 
-    /// Sending has failed: what is queued will not go out.
+    /// Sending has failed: what is queued will not go out. Unless the peer has done it there is no end to be read that would tell, so
+    /// it is told to readers too.
     pub(crate) fn fail(&mut self, code: i32) {
         self.broken = Some(code);
+        if !matches!(code, libc::EPIPE | libc::ECONNRESET) {
+            self.end = self.end.or(Some(End::Error(code)));
+        }
         self.unsent = self.unsent.saturating_add(std::mem::take(&mut self.queued).len());
     }
 
