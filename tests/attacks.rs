@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "attacks/failures.rs"]
+mod failures;
 #[path = "attacks/h2_blocks.rs"]
 mod h2_blocks;
 #[path = "attacks/h2_frames.rs"]
@@ -241,6 +243,9 @@ fn main() {
             .alone()
             .guard(seconds(120)),
         Case::new("h2_13_tiny_frames", h2_upstream::h2_13_tiny_frames).alone().guard(seconds(120)),
+        Case::new("c_17_any_call_of_the_system_may_fail", failures::c_17_any_call_of_the_system_may_fail)
+            .alone()
+            .guard(seconds(240)),
         Case::new("h2_14_broken_prefaces", h2_heads::h2_14_broken_prefaces).guard(seconds(120)),
         Case::new(
             "h2_14_prior_knowledge_where_not_configured",

@@ -37,6 +37,7 @@ fn main() {
         io_backend::the_log_names_the_driver_that_is_used,
         io_backend::where_io_uring_is_forbidden_epoll_serves,
         io_backend::io_uring_on_demand_or_not_at_all,
+        io_backend::a_worker_whose_ring_fails_ends_the_process,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,
         admin::other_paths_and_methods,

@@ -7,6 +7,7 @@
 //! Everything is plain threads and blocking sockets: a test reads from top to bottom in the order in which things happen.
 
 pub mod backend;
+pub mod calls;
 pub mod certificates;
 pub mod client;
 pub mod config;

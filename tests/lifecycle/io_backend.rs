@@ -1,5 +1,6 @@
 //! Which driver moves the bytes, and what the log says of it.
 
+use testkit::calls::{Calls, watch};
 use testkit::io::Driver;
 use testkit::process::{Call, forbid_call};
 use testkit::{Backend, Config, Gateway, Listener, eventually, seconds};
@@ -58,4 +59,22 @@ pub(crate) fn io_uring_on_demand_or_not_at_all() {
     assert_eq!(gateway.process.wait_exit(seconds(10)), Some(1));
     let said = gateway.process.stderr.matching("startup failed");
     assert!(said[0].contains("io_uring cannot be had: io_uring_setup(2)"), "{}", said[0]);
+}
+
+/// A ring that the kernel calls broken loses answers: its worker ends, what the others do is finished, and the process ends with a code
+/// of its own.
+pub(crate) fn a_worker_whose_ring_fails_ends_the_process() {
+    let backend = Backend::standard("one");
+    let mut gateway = Gateway::launch_as(config(&backend, "io_uring"), |command| {
+        watch(command, &[libc::SYS_io_uring_enter]);
+    });
+    let calls = Calls::of(&gateway.process);
+    eventually("ready", seconds(10), || gateway.readyz() == Some(200));
+    assert_eq!(gateway.get("/").text(), "one");
+    calls.fail(0, |_| Some(libc::EBADR));
+    let mut client = gateway.client();
+    client.send_anyway("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(gateway.process.wait_exit(seconds(20)), Some(4));
+    assert_eq!(gateway.process.stderr.matching("io_uring fails").len(), 1);
+    assert_eq!(gateway.process.stderr.matching("a worker has ended").len(), 1);
 }
