@@ -34,7 +34,10 @@ pub(super) static LISTENERS: Block = Block {
         ),
         Key::integer("drain_jitter_ms", 0, 300_000, MS)
             .or_else("that of `[runtime]`, at most the drain timeout")
-            .live("Closes of idle connections are spread over this time in a drain. At most the drain timeout that holds here."),
+            .live(
+                "Closes of idle connections are spread over this time in a drain. At most the drain timeout that holds here. More \
+                 than half of that counts as half.",
+            ),
         Key::text("pool", Text::NotBlank)
             .or_else("the listener's own `[[listeners.backends]]`")
             .live("The name of the `[pools.NAME]` where traffic goes. Not together with `[[listeners.backends]]`."),

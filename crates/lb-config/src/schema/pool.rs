@@ -38,7 +38,10 @@ pub(crate) static POOLS: Block = Block {
             .live("Entries of `maglev`'s table. A prime number, best a hundred times the number of backends or more."),
         Key::integer("ring_points_per_weight", 1, 1000, "points")
             .or(160)
-            .live("Points on the ring of `ring_hash` for each unit of weight. More of them spread better, and cost memory."),
+            .live(
+                "Points on the ring of `ring_hash` for each unit of weight. More of them spread better, and cost memory. A ring has \
+                 262144 at most; beyond that all backends have fewer in proportion.",
+            ),
         Key::integer("panic_threshold_percent", 0, 100, "percent").or(50).live(
             "When less than this share of the backends is well, and no other priority can take over, all are used as if they were: few \
              would be swept away by what is meant for many. 0 = never.",
@@ -214,7 +217,8 @@ static RETRY: Block = Block {
         Key::integer("attempts", 0, 10, "").or(1).live("Further tries of one request. 0 = none."),
         Key::texts("on", Text::RetryOn).or_else("`[\"connect\", \"refused\", \"reset\"]`").live(
             "What is tried again: `connect` a connect that failed, `refused` a stream that was refused unseen, `reset` a connection that ended \
-             before its response, `timeout` a try that took longer than `per_try_timeout_ms`, and these statuses.",
+             before its response, `timeout` a try that took longer than `per_try_timeout_ms`, which must then be above 0, and these \
+             statuses.",
         ),
         Key::integer("per_try_timeout_ms", 0, HOUR_MS, MS)
             .or(0)

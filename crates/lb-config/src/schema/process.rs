@@ -24,7 +24,10 @@ pub(super) static RUNTIME: Block = Block {
             .live("How long `/readyz` says 503 in a drain before the listeners stop accepting."),
         Key::integer("drain_jitter_ms", 0, 300_000, MS)
             .or_else("a quarter of `drain_timeout_ms`")
-            .live("Closes of idle connections are spread over this time in a drain. At most `drain_timeout_ms`."),
+            .live(
+                "Closes of idle connections are spread over this time in a drain. At most `drain_timeout_ms`. More than half of \
+                 that counts as half.",
+            ),
         Key::integer("handshake_timeout_ms", 100, 60_000, MS)
             .or(5000)
             .restart("How long a TLS handshake over TCP may take; applies to tls and h1s listeners."),
@@ -172,7 +175,8 @@ pub(super) static SECURITY: Block = Block {
     doc: "Strictness of protocol checks.",
     on: On::EVERYWHERE,
     keys: &[Key::flag("strict_te", false).live(
-        "Whether a request is refused when `Transfer-Encoding` holds a codec other than `chunked`, or an empty element.",
+        "Whether a request whose `Transfer-Encoding` names another registered coding than `chunked`, such as gzip, is answered \
+         400 like all others that are wrong there, instead of 501. It is refused either way.",
     )],
 };
 

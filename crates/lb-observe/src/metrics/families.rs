@@ -250,7 +250,7 @@ families! {
         RELOAD_RESTART_REQUIRED: Kind::Counter, "config_reload_restart_required_fields_total", [FIELD], "changes",
             "Changes that a reload found and that need a restart, counted at every reload that finds them.";
         RELOAD_VERSION: Kind::Gauge, "config_reload_applied_version", [], "version",
-            "Number of the configuration in force: 1 at boot, one more with each reload that was carried out.";
+            "Number of the configuration in force: 1 at boot, one more with each reload that changed something of what is in force.";
     }
     "Drain" {
         DRAIN_TIMEOUT: Kind::Gauge, "lb_drain_timeout_ms_listener", [LISTENER], "milliseconds",
