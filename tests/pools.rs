@@ -58,6 +58,7 @@ fn main() {
         outlier::a_share_of_failures_ejects,
         outlier::half_of_the_backends_stay_whatever_happens,
         outlier::deadlines_of_clients_eject_nobody,
+        outlier::failed_connects_are_a_share_of_all_connects,
         slow_start::who_passes_its_checks_again_gets_little_at_first,
         slow_start::who_was_ejected_gets_little_at_first,
         sticky::cookie_brings_a_client_back,

@@ -253,6 +253,30 @@ fn load_survives_a_change_of_the_set() {
 }
 
 #[test]
+fn a_connection_without_a_protocol_is_one_request() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let mut settings = settings();
+    settings.balance.policy = lb_core::balance::Policy::LeastRequest;
+    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let pool = worker(&shared, 0, now);
+    let counts = || {
+        let report = &shared.report(now)[0];
+        (report.requests_running, report.requests, report.failures)
+    };
+    pool.begin(0);
+    assert_eq!(counts(), (1, 0, 0), "its connect");
+    pool.end(0, now, Some(Ending::Fine), Some(Duration::from_millis(2)));
+    pool.begin(0);
+    assert_eq!(counts(), (1, 1, 0), "its life");
+    assert_eq!(pool.pick(now, None, |_| true), Some(1), "which is load");
+    pool.withdraw(0, now);
+    assert_eq!(counts(), (0, 1, 0), "it has ended");
+    fail(&pool, 0, 1, now);
+    assert_eq!(counts(), (0, 2, 1), "half of two connects have failed");
+}
+
+#[test]
 fn new_addresses_of_a_backend_are_treated_like_its_others() {
     let now = Instant::now();
     let mut registry = Registry::new(1, 7);
