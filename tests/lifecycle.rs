@@ -35,8 +35,6 @@ fn main() {
         startup::closed_outputs_do_not_kill,
         startup::runs_as_long_as_nobody_stops_it,
         io_backend::the_log_names_the_driver_that_is_used,
-        io_backend::where_io_uring_is_forbidden_epoll_serves,
-        io_backend::io_uring_on_demand_or_not_at_all,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,
         admin::other_paths_and_methods,
@@ -71,6 +69,15 @@ fn main() {
             admin::default_port_is_used_when_free_and_off_means_off,
         )
         .needs(&[Tool::Unshare, Tool::Ip, Tool::Curl]),
+        Case::new(
+            "where_io_uring_is_forbidden_epoll_serves",
+            io_backend::where_io_uring_is_forbidden_epoll_serves,
+        )
+        .needs(&[Tool::IoUring])
+        .picks_driver(),
+        Case::new("io_uring_on_demand_or_not_at_all", io_backend::io_uring_on_demand_or_not_at_all)
+            .needs(&[Tool::IoUring])
+            .picks_driver(),
         Case::new("ipv6_on_both_sides", startup::ipv6_on_both_sides).needs(&[Tool::Ipv6]),
     ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
