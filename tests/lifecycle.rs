@@ -11,6 +11,8 @@ mod bad_configs;
 mod command_line;
 #[path = "lifecycle/drain.rs"]
 mod drain;
+#[path = "lifecycle/hung_files.rs"]
+mod hung_files;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
 #[path = "lifecycle/startup.rs"]
@@ -79,6 +81,16 @@ fn main() {
             .needs(&[Tool::IoUring])
             .picks_driver(),
         Case::new("ipv6_on_both_sides", startup::ipv6_on_both_sides).needs(&[Tool::Ipv6]),
+        Case::new(
+            "certificates_that_hang_do_not_keep_the_gateway_from_stopping",
+            hung_files::certificates_that_hang_do_not_keep_the_gateway_from_stopping,
+        )
+        .needs(&[Tool::HungFiles]),
+        Case::new(
+            "a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping",
+            hung_files::a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping,
+        )
+        .needs(&[Tool::HungFiles]),
     ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

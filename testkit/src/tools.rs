@@ -39,6 +39,8 @@ pub enum Tool {
     Descriptors,
     /// What the gateway's driver of that name needs.
     IoUring,
+    /// File systems that hang ([`crate::hung`]), no program either.
+    HungFiles,
 }
 
 impl Tool {
@@ -59,6 +61,7 @@ impl Tool {
             Tool::Ipv6 => "IPv6 on its loopback",
             Tool::Descriptors => "11,000 descriptors for a process (ulimit -Hn)",
             Tool::IoUring => "io_uring",
+            Tool::HungFiles => "way to mount with /dev/fuse (it takes root)",
         }
     }
 
@@ -68,6 +71,7 @@ impl Tool {
             Tool::Ipv6 => TcpListener::bind("[::1]:0").is_ok(),
             Tool::Descriptors => crate::harness::descriptors() >= 11_000,
             Tool::IoUring => Driver::IoUring.is_offered(),
+            Tool::HungFiles => crate::hung::HungFile::is_possible(),
             _ => self.path().is_some(),
         }
     }

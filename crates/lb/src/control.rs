@@ -16,6 +16,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
@@ -104,7 +105,8 @@ impl Control {
                     Some(call) = self.calls.recv() => self.answer(call).await,
                 }
             };
-            // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
+            // A pass may wait for name servers and for files; the order to stop does not. A pass that is cut short has put nothing in
+            // force, or has done so and tells nobody any more: workers take the drain after it.
             tokio::select! {
                 biased;
                 _ = terminate.recv() => return true,
@@ -231,8 +233,16 @@ impl Control {
         if let Some(log) = &self.access_log {
             log.reopen();
         }
-        let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
-        let (sticky, failures) = self.sticky.renew(&self.snapshot.config);
+        // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
+        let (tls, sticky, backends_tls) =
+            (self.tls.clone(), self.sticky.clone(), self.snapshot.backends_tls.clone());
+        let (config, metrics) = (self.snapshot.config.clone(), Arc::clone(&self.metrics));
+        let read = spawn_blocking(move || {
+            (tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
+        });
+        // The panic hook has told of what else there is.
+        let Ok((mut renewed, sticky, backends_tls)) = read.await else { return };
+        let (sticky, failures) = sticky;
         for error in failures {
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(
@@ -241,7 +251,7 @@ impl Control {
             );
         }
         self.sticky = sticky;
-        let (backends_tls, failures) = self.snapshot.backends_tls.renew(&self.snapshot.config);
+        let (backends_tls, failures) = backends_tls;
         for error in failures {
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(
