@@ -93,6 +93,7 @@ fn main() {
         admin::a_reload_keeps_what_the_file_does_not_name,
         admin::tcp_connections_outlive_the_removal,
         admin::who_has_left_changes_nothing,
+        admin::who_leaves_meanwhile_changes_nothing,
         connections::http_1_connections_count_while_they_are_open,
         connections::http_2_connections_count_while_they_are_open,
         membership::a_file_is_followed,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
@@ -152,13 +153,27 @@ impl Control {
         Ok(())
     }
 
-    /// Puts in force what lies over a configuration, if anything differs from what runs. Whatever fails, what runs stays as it is.
+    /// Puts in force what lies over a configuration, and says whether anything differs from what ran. Whatever fails, what runs stays as
+    /// it is.
     pub(crate) async fn apply(&mut self, config: Config, overlay: Overlay) -> anyhow::Result<bool> {
+        self.apply_if(config, overlay, &|| true).await
+    }
+
+    /// The same, unless it is not wanted any more by the time that names are found and files are read.
+    pub(crate) async fn apply_if(
+        &mut self,
+        config: Config,
+        overlay: Overlay,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<bool> {
         let merged = overlay.over(&config);
         let known = Some(self.snapshot.backends.as_slice());
         let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
         let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
+        if !is_wanted() {
+            bail!("nobody waits for it any more");
+        }
         let differs = resolution.listeners != self.snapshot.backends || merged != self.snapshot.config;
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
