@@ -53,6 +53,7 @@ fn main() {
         policies::least_connections_counts_tcp_connections,
         policies::a_key_keeps_its_backend,
         policies::tcp_follows_the_source_address,
+        policies::connections_without_an_id_go_by_the_address,
         policies::fallback_level_waits_for_its_turn,
         outlier::failures_in_a_row_eject,
         outlier::a_share_of_failures_ejects,

@@ -44,8 +44,8 @@ async fn connect(
 ) -> Option<(Stream, Place, Pass)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
-    // The one key that bytes without a protocol have.
-    let key = settings.pool.follows_key().then(|| hash::ip(client.ip()));
+    // The one key that bytes without a protocol have. Connections over TCP have no ID.
+    let key = settings.pool.follows_key().then(|| hash::connection(None, client.ip()));
     for _ in 0..settings.tries() {
         let (at, backend) = settings.pick(key, &tried)?;
         let room = enter(settings, at).await?;

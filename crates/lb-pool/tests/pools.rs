@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lb_core::balance::hash;
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, EjectionSettings, Ending, StreakLimits};
 use lb_observe::metrics::{Metrics, PoolMetrics};
@@ -299,4 +301,26 @@ fn new_addresses_of_a_backend_are_treated_like_its_others() {
     shared.set_draining(2, true);
     let shared = registry.pool("p", &settings(), &named(&[4]), now);
     assert_eq!(draining(&shared), [true], "the backend was meant");
+}
+
+#[test]
+fn connections_go_by_their_id_or_else_by_their_address() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let mut settings = settings();
+    settings.balance.policy = lb_core::balance::Policy::Maglev;
+    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let pool = worker(&shared, 0, now);
+    let member = |id: Option<&[u8]>, client: [u8; 4]| {
+        pool.pick(now, Some(hash::connection(id, client.into())), |_| true).unwrap()
+    };
+    let mut by_id = BTreeSet::new();
+    for id in 0..32u8 {
+        let first = member(Some(&[id; 8]), [192, 0, 2, 1]);
+        assert!((2..32).all(|last| member(Some(&[id; 8]), [192, 0, 2, last]) == first), "ID {id}");
+        by_id.insert(first);
+    }
+    let by_address: BTreeSet<usize> = (1..32).map(|last| member(None, [192, 0, 2, last])).collect();
+    assert_eq!((by_id.len(), by_address.len()), (4, 4));
+    assert!((0..9).all(|_| member(None, [192, 0, 2, 1]) == member(None, [192, 0, 2, 1])));
 }
