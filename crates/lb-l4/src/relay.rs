@@ -11,9 +11,9 @@ use std::time::Duration;
 use lb_core::balance::hash;
 use lb_core::outlier::Ending;
 use lb_io::{ConnectionGuard, Deadline, Phase};
-use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
+use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
 use lb_pool::{Entry, Need, Pass, WorkerPool};
-use lb_security::{Failure, Stream, TlsStream, failure_of};
+use lb_security::{Connector, Failure, Stream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
@@ -117,16 +117,15 @@ async fn open_in_time(service: &Service, settings: &Settings, backend: &Backend)
 
 /// Connects, and does the handshake where the backend is inside TLS.
 async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
-    let stream = lb_io::connect(backend.address, settings.connect_timeout).await?;
-    let Some(tls) = &backend.tls else { return Ok(Stream::Plain(stream)) };
-    let mut stream = Box::new(TlsStream::client(stream, Rc::clone(&service.io), tls)?);
-    let result = stream.handshake(settings.handshake_timeout).await;
-    let counted = match &result {
-        Ok(result) => *result,
-        Err(error) => failure_of(error).map_or(TlsResult::Internal, |failure| failure.result()),
+    let connector = Connector {
+        address: backend.address,
+        timeout: settings.connect_timeout,
+        tls: backend.tls.clone(),
+        handshake_timeout: settings.handshake_timeout,
+        resets: false,
     };
-    service.worker_metrics.backend_tls_handshakes.of(counted).inc();
-    result.map(|_| Stream::Tls(stream))
+    let count = |result| service.worker_metrics.backend_tls_handshakes.of(result).inc();
+    Ok(connector.connect(&service.io, count).await?)
 }
 
 /// Load of a member, as its pool counts it, while a connection is being made and while it lives. It is one request to the pool, and ends
