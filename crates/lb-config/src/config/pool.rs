@@ -106,7 +106,7 @@ words! {
         LeastRequest = "least_request",
         /// The less busy of two that chance names.
         P2c = "p2c",
-        /// The faster of two that chance names.
+        /// The better of two that chance names, by latency, failures and requests under way.
         P2cEwma = "p2c_ewma",
         /// By a hash, through a table.
         Maglev = "maglev",
