@@ -127,7 +127,10 @@ fn main() {
         Case::new("gibibyte_down", scale::gibibyte_down).alone().guard(seconds(120)),
         Case::new("gibibyte_up", scale::gibibyte_up).alone().guard(seconds(120)),
         Case::new("gibibyte_chunked_both_ways", scale::chunked_both_ways).alone().guard(seconds(120)),
-        Case::new("ten_thousand_connections", scale::ten_thousand_connections).alone().guard(seconds(120)),
+        Case::new("ten_thousand_connections", scale::ten_thousand_connections)
+            .needs(&[Tool::Descriptors])
+            .alone()
+            .guard(seconds(120)),
         Case::new("thousand_keep_alive_clients", scale::thousand_keep_alive_clients).alone(),
         Case::new("descriptors_come_back", scale::descriptors_come_back).alone(),
     ]);

@@ -11,6 +11,8 @@ mod bad_configs;
 mod command_line;
 #[path = "lifecycle/drain.rs"]
 mod drain;
+#[path = "lifecycle/hung_files.rs"]
+mod hung_files;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
 #[path = "lifecycle/startup.rs"]
@@ -35,9 +37,6 @@ fn main() {
         startup::closed_outputs_do_not_kill,
         startup::runs_as_long_as_nobody_stops_it,
         io_backend::the_log_names_the_driver_that_is_used,
-        io_backend::where_io_uring_is_forbidden_epoll_serves,
-        io_backend::io_uring_on_demand_or_not_at_all,
-        io_backend::a_worker_whose_ring_fails_ends_the_process,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,
         admin::other_paths_and_methods,
@@ -59,6 +58,7 @@ fn main() {
         command_line::check_says_yes_or_no,
         command_line::check_binds_nothing,
         command_line::unreadable_files,
+        command_line::configurations_from_pipes_are_bounded,
         command_line::default_path,
         command_line::demo_serves_until_interrupted,
         bad_configs::each_is_refused_with_its_reason,
@@ -72,7 +72,32 @@ fn main() {
             admin::default_port_is_used_when_free_and_off_means_off,
         )
         .needs(&[Tool::Unshare, Tool::Ip, Tool::Curl]),
+        Case::new(
+            "where_io_uring_is_forbidden_epoll_serves",
+            io_backend::where_io_uring_is_forbidden_epoll_serves,
+        )
+        .needs(&[Tool::IoUring])
+        .picks_driver(),
+        Case::new("io_uring_on_demand_or_not_at_all", io_backend::io_uring_on_demand_or_not_at_all)
+            .needs(&[Tool::IoUring])
+            .picks_driver(),
+        Case::new(
+            "a_worker_whose_ring_fails_ends_the_process",
+            io_backend::a_worker_whose_ring_fails_ends_the_process,
+        )
+        .needs(&[Tool::IoUring])
+        .picks_driver(),
         Case::new("ipv6_on_both_sides", startup::ipv6_on_both_sides).needs(&[Tool::Ipv6]),
+        Case::new(
+            "certificates_that_hang_do_not_keep_the_gateway_from_stopping",
+            hung_files::certificates_that_hang_do_not_keep_the_gateway_from_stopping,
+        )
+        .needs(&[Tool::HungFiles]),
+        Case::new(
+            "a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping",
+            hung_files::a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping,
+        )
+        .needs(&[Tool::HungFiles]),
     ]);
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -54,6 +54,7 @@ fn main() {
         backends::tls_to_a_backend_is_verified_and_resumed,
         backends::t_05_a_backend_in_plaintext_fails_closed,
         backends::a_backend_with_another_name_is_not_used,
+        backends::a_backend_that_leaves_the_handshake_has_closed_it,
     ];
     cases.extend([
         Case::new("rotation_under_load_fails_no_handshake", sessions::rotation_under_load_fails_no_handshake)

@@ -1,6 +1,7 @@
 //! Runs the end-to-end tests: several at a time, the heavy ones alone, none for ever.
 //!
-//! Each test of the gateway runs twice, on io_uring and on epoll; `EXPRESSGATEWAY_TEST_IO` names one of them to run only that.
+//! Each test of the gateway runs twice, on io_uring and on epoll, unless it chooses between them itself; `EXPRESSGATEWAY_TEST_IO` names
+//! one of them to run only that.
 //!
 //! A test that needs a program which this machine lacks is reported as ignored, with the reason on stderr, never as passed.
 
@@ -23,6 +24,7 @@ pub struct Case {
     name: &'static str,
     run: fn(),
     needs: &'static [Tool],
+    picks_driver: bool,
     alone: bool,
     guard: Duration,
 }
@@ -30,12 +32,18 @@ pub struct Case {
 impl Case {
     /// A test that fails by panicking.
     pub fn new(name: &'static str, run: fn()) -> Case {
-        Case { name, run, needs: &[], alone: false, guard: GUARD }
+        Case { name, run, needs: &[], picks_driver: false, alone: false, guard: GUARD }
     }
 
     /// Names the programs that it needs.
     pub fn needs(mut self, tools: &'static [Tool]) -> Case {
         self.needs = tools;
+        self
+    }
+
+    /// Says that it sets the gateway's driver itself, so that it runs once and not with each.
+    pub fn picks_driver(mut self) -> Case {
+        self.picks_driver = true;
         self
     }
 
@@ -125,10 +133,11 @@ fn run(drivers: &[Option<Driver>], cases: &[Case]) -> ! {
     raise_descriptor_limit();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let trials = drivers
-        .iter()
-        .flat_map(|driver| cases.iter().cloned().map(|case| case.into_trial(*driver)))
-        .collect();
+    let (once, each): (Vec<Case>, Vec<Case>) = cases.iter().cloned().partition(|case| case.picks_driver);
+    let mut trials: Vec<Trial> = once.into_iter().map(|case| case.into_trial(None)).collect();
+    for driver in drivers {
+        trials.extend(each.iter().cloned().map(|case| case.into_trial(*driver)));
+    }
     libtest_mimic::run(&arguments, trials).exit()
 }
 

@@ -17,6 +17,7 @@ pub mod front;
 pub mod gateway;
 pub mod h2;
 pub mod harness;
+pub mod hung;
 pub mod io;
 pub mod load;
 pub mod logs;

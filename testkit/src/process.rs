@@ -142,6 +142,14 @@ impl Process {
         });
     }
 
+    /// Whether one of its threads waits for a file system or a device.
+    pub fn waits_for_files(&self) -> bool {
+        let tasks = std::fs::read_dir(self.proc("task")).into_iter().flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let mut states = stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('D')));
+        states.any(|waits| waits)
+    }
+
     /// Lets it go on.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);

@@ -1,5 +1,6 @@
 //! Programs from outside that tests talk to: nginx as a real server, curl as a real client.
 
+use crate::io::Driver;
 use crate::process::{Finished, Process, run};
 use crate::{poll, seconds};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -34,6 +35,12 @@ pub enum Tool {
     H2spec,
     /// The address `::1`, which is no program.
     Ipv6,
+    /// As many descriptors as ten thousand connections and their peers take.
+    Descriptors,
+    /// What the gateway's driver of that name needs.
+    IoUring,
+    /// File systems that hang ([`crate::hung`]), no program either.
+    HungFiles,
 }
 
 impl Tool {
@@ -52,6 +59,9 @@ impl Tool {
             Tool::Nghttpd => "nghttpd",
             Tool::H2spec => "h2spec",
             Tool::Ipv6 => "IPv6 on its loopback",
+            Tool::Descriptors => "11,000 descriptors for a process (ulimit -Hn)",
+            Tool::IoUring => "io_uring",
+            Tool::HungFiles => "way to mount with /dev/fuse (it takes root)",
         }
     }
 
@@ -59,6 +69,9 @@ impl Tool {
     pub fn is_there(self) -> bool {
         match self {
             Tool::Ipv6 => TcpListener::bind("[::1]:0").is_ok(),
+            Tool::Descriptors => crate::harness::descriptors() >= 11_000,
+            Tool::IoUring => Driver::IoUring.is_offered(),
+            Tool::HungFiles => crate::hung::HungFile::is_possible(),
             _ => self.path().is_some(),
         }
     }

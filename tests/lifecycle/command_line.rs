@@ -66,6 +66,24 @@ pub(crate) fn unreadable_files() {
     assert_eq!(cli(&["check", binary_file.to_str().unwrap()]).code, 1);
 }
 
+/// A pipe tells nobody its size: what is too long is not read to its end, and not cut (attack C-01).
+pub(crate) fn configurations_from_pipes_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("lb.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = Config::new().listener(Listener::h1().backend("127.0.0.1:9")).render();
+    for (comment, code) in [(1 << 10, 0), (5 << 20, 1)] {
+        let (pipe, text) = (pipe.clone(), text.clone() + &"#".repeat(comment));
+        let shown = pipe.display().to_string();
+        // Whoever stops reading early breaks the pipe.
+        let writer = std::thread::spawn(move || std::fs::write(pipe, text).ok());
+        let checked = cli(&["check", &shown]);
+        writer.join().unwrap();
+        assert_eq!(checked.code, code, "{}", checked.stderr);
+        assert_eq!(checked.stderr.contains("has more than 4194304 bytes"), code == 1, "{}", checked.stderr);
+    }
+}
+
 pub(crate) fn default_path() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Backend::standard("one");

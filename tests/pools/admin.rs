@@ -317,3 +317,32 @@ pub(crate) fn who_has_left_changes_nothing() {
     busy.response("POST").unwrap();
     assert!(members(&gateway).iter().all(|member| member["draining"] == false));
 }
+
+/// The same when it was begun, and could be made only after they had left.
+pub(crate) fn who_leaves_meanwhile_changes_nothing() {
+    let dns = Dns::start();
+    dns.silence("slow.app.test");
+    let (one, two) = (Backend::standard("one"), Backend::standard("two"));
+    let gateway = gateway("round_robin", &[&one], |config| {
+        guarded(config).block("dns", "servers", vec![dns.address.to_string()]).block(
+            "dns",
+            "timeout_ms",
+            2000,
+        )
+    });
+    let body = format!("{{\"address\": \"slow.app.test:{}\", \"protocol\": \"h1\"}}", two.address.port());
+    let length = body.len().to_string();
+    let headers = [("Host", "localhost"), ("Authorization", TOKEN), ("Content-Length", &length)];
+    let mut client = gateway.admin_client();
+    client.send(testkit::request("POST", "/backends/p", &headers, body.as_bytes())).unwrap();
+    testkit::eventually("the name is asked for", seconds(10), || dns.queries() > 0);
+    drop(client);
+    // The gateway sees that before it sees the answer, which it has to ask for again.
+    std::thread::sleep(ms(200));
+    dns.set("slow.app.test", &["127.0.0.1"], 60);
+    let shown = members(&gateway);
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(!gateway.messages().iter().any(|line| line == "backend added by the admin port"));
+    // It would have been made.
+    assert_eq!(done(&gateway, "POST", "/backends/p", &body).len(), 2);
+}

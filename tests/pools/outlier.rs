@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use testkit::backend::Conn;
 use testkit::{Backend, Config, Gateway, Listener, seconds};
 
+use crate::admin::members;
 use crate::rig::{gateway, listener_to, one_worker};
 
 /// A backend that answers with a status that the test can change.
@@ -124,4 +125,48 @@ pub(crate) fn deadlines_of_clients_eject_nobody() {
     assert_eq!(statuses(&gateway, 20), [200; 20]);
     assert_eq!((one.request_count() - before.0, two.request_count() - before.1), (10, 10));
     assert!(!gateway.messages().iter().any(|message| message == "backend ejected"));
+}
+
+/// Every TCP connection is one request, however long it lives: half of the connects that fail are half of the requests.
+pub(crate) fn failed_connects_are_a_share_of_all_connects() {
+    let (good, flaky) = (Backend::tcp_echo(), Backend::tcp_echo());
+    let address = flaky.address;
+    let listener = Listener::tcp().block("tcp", "connect_tries", 1);
+    let config = one_worker(Config::new())
+        .block("pools.p.outlier", "consecutive_gateway_failures", 0)
+        .block("pools.p.outlier", "consecutive_5xx", 0)
+        .block("pools.p.outlier", "error_rate_percent", 45)
+        .block("pools.p.outlier", "min_requests", 20)
+        .block("pools.p.outlier", "interval_ms", 2000)
+        .listener(listener_to(listener, &[(good.address, ""), (address, "")]));
+    let gateway = Gateway::start(config);
+    let visits = || -> usize {
+        let visit = || {
+            let mut client = gateway.client();
+            client.send("x").is_ok() && client.wire.exactly(1).is_ok()
+        };
+        (0..20).filter(|_| visit()).count()
+    };
+    let (all, half) = (visits(), {
+        drop(flaky);
+        visits()
+    });
+    assert_eq!((all, half), (20, 10));
+    testkit::eventually("all have ended", seconds(10), || {
+        let mut members = members(&gateway).into_iter();
+        members.all(|member| member["requests_in_flight"].as_u64() == Some(0))
+    });
+    let shown = members(&gateway);
+    let counts = |at: usize| (shown[at]["requests_total"].as_u64(), shown[at]["failures_total"].as_u64());
+    assert_eq!((counts(0), counts(1)), ((Some(20), Some(0)), (Some(20), Some(10))));
+    testkit::eventually("the flaky one is out", seconds(40), || {
+        let flaky = Backend::start_at(address, |conn| {
+            conn.wire.exactly(1)?;
+            conn.send("x")
+        });
+        visits();
+        drop(flaky);
+        visits();
+        gateway.messages().iter().any(|message| message == "backend ejected")
+    });
 }

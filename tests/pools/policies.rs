@@ -155,6 +155,40 @@ pub(crate) fn tcp_follows_the_source_address() {
     assert_eq!(counts, [0, 0, 12]);
 }
 
+/// A pool may go by connection IDs although its listeners have none: they go by the client's address, and a warning says so.
+pub(crate) fn connections_without_an_id_go_by_the_address() {
+    let backends = [Backend::standard("a"), Backend::standard("b"), Backend::standard("c")];
+    let addresses: Vec<_> = backends.iter().map(|backend| (backend.address, "")).collect();
+    let (raw, http) = (listener_to(Listener::tcp(), &addresses), Listener::h1().key("pool", "p"));
+    let fronts = [raw.address, http.address];
+    let config = Config::new().runtime("workers", 2).block("pools.p", "policy", "maglev").block(
+        "pools.p",
+        "hash_key",
+        "connection_id",
+    );
+    let gateway = Gateway::start(config.listener(raw).listener(http));
+    let mut seen = BTreeSet::new();
+    for client in 1..=16 {
+        let at = |front| {
+            let mut client = Client::connect_from([127, 0, 3, client].into(), front).unwrap();
+            client.get("/").unwrap().text()
+        };
+        let first = at(fronts[0]);
+        for _ in 0..3 {
+            assert!(fronts.iter().all(|front| at(*front) == first), "client {client}");
+        }
+        seen.insert(first);
+    }
+    assert!(seen.len() > 1, "sixteen addresses, one backend");
+    let messages = gateway.messages();
+    for (index, front) in fronts.iter().enumerate() {
+        let warns = |line: &&String| line.contains(&format!("listeners[{index}].pool = \"p\""));
+        let warning = messages.iter().find(warns).expect("a warning");
+        let parts = ["\"connection_id\"", &format!("listener {front}"), "client's IP address"];
+        assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
+    }
+}
+
 pub(crate) fn fallback_level_waits_for_its_turn() {
     let (first, second) = (Backend::standard("first"), Backend::standard("second"));
     let dead = ports::reserve();

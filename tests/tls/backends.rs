@@ -74,3 +74,31 @@ pub(crate) fn openssl_as_backend() {
     client.send("a line\n").unwrap();
     assert_eq!(client.wire.exactly(7).unwrap(), b"enil a\n");
 }
+
+/// A backend that goes away in the handshake, cleanly or not, is told from a fault of ours, whatever the listener speaks.
+pub(crate) fn a_backend_that_leaves_the_handshake_has_closed_it() {
+    let rig = Rig::new();
+    for resets in [false, true] {
+        let leaver = Backend::start(move |conn| {
+            conn.wire.exactly(1)?;
+            if resets {
+                conn.reset();
+            } else {
+                conn.finish();
+                conn.wire.to_end()?;
+            }
+            Ok(())
+        });
+        for listener in [Listener::tcp(), Listener::h1()] {
+            let listener = listener.backend_tls(leaver.address, "server.test", &rig.file("ca.pem"));
+            let gateway = Gateway::start(Config::new().listener(listener));
+            let mut client = gateway.client();
+            client.send_anyway(testkit::request("GET", "/", &[], b""));
+            let results = |result| gateway.metric("backend_tls_handshakes_total", &[("result", result)]);
+            testkit::eventually("the handshake is over", seconds(10), || {
+                results("closed") + results("internal") >= 1.0
+            });
+            assert_eq!(results("internal"), 0.0, "resets: {resets}");
+        }
+    }
+}

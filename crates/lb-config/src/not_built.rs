@@ -32,7 +32,6 @@ enum When {
 const NOT_BUILT: &[Missing] = &[
     missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME", "hash_key", When::Is("connection_id"), "QUIC listeners"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),

@@ -232,12 +232,12 @@ impl<W> Breaker<W> {
         self.queue.is_empty() && self.lacks(need).is_none()
     }
 
-    /// Connections, in use or idle.
+    /// Connections, in use or idle. For tests and the simulator.
     pub fn connections(&self) -> u32 {
         self.connections
     }
 
-    /// Requests under way.
+    /// Requests under way. For tests and the simulator.
     pub fn requests(&self) -> u32 {
         self.requests
     }

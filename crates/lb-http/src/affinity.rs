@@ -6,16 +6,21 @@ use lb_config::HashKey;
 use lb_core::balance::hash;
 use lb_core::head::{FieldName, RequestHead};
 
-/// The key of a request; `None` when it does not have what the key is made of, and a member is taken by chance.
-pub(crate) fn key(of: &HashKey, request: &RequestHead, client: IpAddr) -> Option<u64> {
+/// The key of a request over a connection from `client` which may have an ID; `None` when it does not have what the key is made of, and
+/// a member is taken by chance.
+pub(crate) fn key(
+    of: &HashKey,
+    request: &RequestHead,
+    client: IpAddr,
+    connection_id: Option<&[u8]>,
+) -> Option<u64> {
     let found = match of {
         HashKey::SourceAddress => return Some(hash::ip(client)),
         HashKey::Header(name) => header(request, name)?,
         HashKey::Cookie(name) => cookie(request, name.as_bytes())?,
         HashKey::Path => path_and_query(request).0,
         HashKey::Query(name) => parameter(path_and_query(request).1?, name.as_bytes())?,
-        // Only QUIC has them, and no listener of it leads here.
-        HashKey::ConnectionId => return None,
+        HashKey::ConnectionId => return Some(hash::connection(connection_id, client)),
     };
     Some(hash::bytes(found))
 }
@@ -69,14 +74,17 @@ mod tests {
         let fields = [("X-User", "ann"), ("Cookie", "a=1; sid=abc"), ("Cookie", "xsid=no")];
         let request = request("/a/b?sid=q&user=joe", &fields);
         let client = [192, 0, 2, 7].into();
-        let key = |of: HashKey| key(&of, &request, client);
+        let key = |of: HashKey| key(&of, &request, client, None);
         assert_eq!(key(HashKey::Header("x-user".into())), Some(hash::bytes(b"ann")));
         assert_eq!(key(HashKey::Cookie("sid".into())), Some(hash::bytes(b"abc")));
         assert_eq!(key(HashKey::Query("user".into())), Some(hash::bytes(b"joe")));
         assert_eq!(key(HashKey::Path), Some(hash::bytes(b"/a/b")));
         assert_eq!(key(HashKey::SourceAddress), Some(hash::ip(client)));
+        assert_eq!(key(HashKey::ConnectionId), Some(hash::ip(client)), "it has none");
         assert_eq!(key(HashKey::Header("x-other".into())), None);
         assert_eq!(key(HashKey::Cookie("id".into())), None);
         assert_eq!(key(HashKey::Query("use".into())), None);
+        let over_quic = super::key(&HashKey::ConnectionId, &request, client, Some(b"\x01\x02\x03"));
+        assert_eq!(over_quic, Some(hash::bytes(b"\x01\x02\x03")));
     }
 }

@@ -1,7 +1,7 @@
 //! Files that somebody else may replace while the gateway runs.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,13 +17,34 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file")) }
 }
 
+/// The text of a file that is not longer than `most` bytes, whatever it was when it was looked at.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] when there is more, and nothing of it is returned; those of read(2), and for what is not UTF-8.
+pub fn read_text(file: impl Read, most: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > most) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn what_is_longer_than_it_may_be_is_not_cut() {
+        assert_eq!(read_text(&b"four"[..], 4).unwrap(), "four");
+        for endless in [b'#', 0xff] {
+            let error = read_text(io::repeat(endless), 4).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        }
+        assert_eq!(read_text(&b"\xff"[..], 4).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 
     #[test]
     fn nobody_waits_for_a_pipe() {

@@ -22,7 +22,7 @@ mod worker;
 pub use buffer::{BufferPool, Scratch};
 pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
-pub use file::open_regular;
+pub use file::{open_regular, read_text};
 pub use runtime::{IoBackend, IoChoice, Runtime, default_workers};
 pub use stream::{TcpStream, connect};
 pub use worker::WorkerIo;

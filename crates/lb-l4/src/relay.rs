@@ -11,9 +11,9 @@ use std::time::Duration;
 use lb_core::balance::hash;
 use lb_core::outlier::Ending;
 use lb_io::{ConnectionGuard, Deadline, Phase};
-use lb_observe::metrics::{BackendMetrics, Counter, RetryReason, TlsResult};
+use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
 use lb_pool::{Entry, Need, Pass, WorkerPool};
-use lb_security::{Failure, Stream, TlsStream, failure_of};
+use lb_security::{Connector, Failure, Stream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
@@ -27,26 +27,25 @@ pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, ser
     })
     .await;
     let settings = service.settings();
-    if let Some((backend, at, _room)) = connect(&service, &settings, peer).await {
-        let metrics = settings.backends.get(at).map(|backend| &backend.metrics);
+    if let Some((backend, place, _room)) = connect(&service, &settings, peer).await {
+        let metrics = settings.backends.get(place.at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
-        let _place = Place::take(&settings.pool, at);
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
     }
 }
 
-/// A connection to a backend with the room it takes there, after as many tries as are allowed. Nothing was sent yet, so every failure
-/// may be followed by another try; and since none has cost a backend anything, none is charged to a budget.
+/// A connection to a backend with its load and the room it takes there, after as many tries as are allowed. Nothing was sent yet, so
+/// every failure may be followed by another try; and since none has cost a backend anything, none is charged to a budget.
 async fn connect(
     service: &Service,
     settings: &Settings,
     client: SocketAddr,
-) -> Option<(Stream, usize, Pass)> {
+) -> Option<(Stream, Place, Pass)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
-    // The one key that bytes without a protocol have.
-    let key = settings.pool.follows_key().then(|| hash::ip(client.ip()));
+    // The one key that bytes without a protocol have. Connections over TCP have no ID.
+    let key = settings.pool.follows_key().then(|| hash::connection(None, client.ip()));
     for _ in 0..settings.tries() {
         let (at, backend) = settings.pick(key, &tried)?;
         let room = enter(settings, at).await?;
@@ -58,16 +57,16 @@ async fn connect(
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
-        let place = Place::take(&settings.pool, at);
+        let mut place = Place::take(&settings.pool, at);
         let began = Instant::now();
-        let opened = open_in_time(service, settings, backend).await;
-        place.end(opened.is_ok(), began);
-        match opened {
+        match open_in_time(service, settings, backend).await {
             Ok(stream) => {
+                place.connected(began.elapsed());
                 shard.connections.inc();
-                return Some((stream, at, room));
+                return Some((stream, place, room));
             }
             Err(error) => {
+                place.failed();
                 shard.connect_failures.inc();
                 if error.kind() == io::ErrorKind::TimedOut {
                     service.worker_metrics.backend_connect_timeouts.inc();
@@ -118,45 +117,60 @@ async fn open_in_time(service: &Service, settings: &Settings, backend: &Backend)
 
 /// Connects, and does the handshake where the backend is inside TLS.
 async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
-    let stream = lb_io::connect(backend.address, settings.connect_timeout).await?;
-    let Some(tls) = &backend.tls else { return Ok(Stream::Plain(stream)) };
-    let mut stream = Box::new(TlsStream::client(stream, Rc::clone(&service.io), tls)?);
-    let result = stream.handshake(settings.handshake_timeout).await;
-    let counted = match &result {
-        Ok(result) => *result,
-        Err(error) => failure_of(error).map_or(TlsResult::Internal, |failure| failure.result()),
+    let connector = Connector {
+        address: backend.address,
+        timeout: settings.connect_timeout,
+        tls: backend.tls.clone(),
+        handshake_timeout: settings.handshake_timeout,
+        resets: false,
     };
-    service.worker_metrics.backend_tls_handshakes.of(counted).inc();
-    result.map(|_| Stream::Tls(stream))
+    let count = |result| service.worker_metrics.backend_tls_handshakes.of(result).inc();
+    Ok(connector.connect(&service.io, count).await?)
 }
 
-/// Load of a member, as its pool counts it, while a connection is being made or lives.
+/// Load of a member, as its pool counts it, while a connection is being made and while it lives. It is one request to the pool, and ends
+/// as one when the connect does: that is all it ever says of the member.
 struct Place {
     pool: Rc<WorkerPool>,
     at: usize,
-    /// What the end says of the member, and how long it took to connect.
-    told: Option<(Ending, Option<Duration>)>,
+    state: Connecting,
+}
+
+/// How far a connect has come.
+enum Connecting {
+    Running,
+    Failed,
+    Done,
 }
 
 impl Place {
     fn take(pool: &Rc<WorkerPool>, at: usize) -> Self {
         pool.begin(at);
         pool.opened(at);
-        Self { pool: Rc::clone(pool), at, told: None }
+        Self { pool: Rc::clone(pool), at, state: Connecting::Running }
     }
 
-    /// A connect that began at `began` has ended.
-    fn end(mut self, well: bool, began: Instant) {
-        let ending = if well { Ending::Fine } else { Ending::GatewayFailure };
-        self.told = Some((ending, well.then(|| began.elapsed())));
+    /// The connection is made, after this time. What it carries is load until it ends.
+    fn connected(&mut self, took: Duration) {
+        self.state = Connecting::Done;
+        self.pool.end(self.at, now(), Some(Ending::Fine), Some(took));
+        self.pool.begin(self.at);
+    }
+
+    /// There is no connection.
+    fn failed(mut self) {
+        self.state = Connecting::Failed;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.closed(self.at);
-        let (ending, took) = self.told.unzip();
-        self.pool.end(self.at, std::time::Instant::now(), ending, took.flatten());
+        match self.state {
+            Connecting::Running => self.pool.end(self.at, now(), None, None),
+            Connecting::Failed => self.pool.end(self.at, now(), Some(Ending::GatewayFailure), None),
+            Connecting::Done => self.pool.withdraw(self.at, now()),
+        }
     }
 }
 

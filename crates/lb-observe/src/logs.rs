@@ -4,7 +4,6 @@
 //! which leaves standard output to the access log.
 
 use std::backtrace::Backtrace;
-use std::fmt::Display;
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::escape::Escaped;
 use crate::metrics::Metrics;
 
 /// Starts the log of this process: one JSON object a line, or text with `LB_LOG_FORMAT=text` (or `plain`),
@@ -63,12 +61,6 @@ pub fn install_panic_hook(metrics: Arc<Metrics>) {
         metrics.panics.inc();
         report(panic);
     }));
-}
-
-/// Shows bytes that a peer chose: controls, bidirectional controls, the backslash and what is not UTF-8 appear
-/// as escapes, so that they can neither forge a line nor steer a terminal.
-pub fn escaped(bytes: &[u8]) -> impl Display + '_ {
-    Escaped(bytes)
 }
 
 fn report(panic: &PanicHookInfo<'_>) {

@@ -112,13 +112,6 @@ impl Registry {
             metrics.retain_pool_backends(|pool, backend| backends.contains(&(pool, backend)));
         }
     }
-
-    /// All pools, by name.
-    pub fn pools(&self) -> Vec<Arc<SharedPool>> {
-        let mut pools: Vec<_> = self.pools.values().map(Arc::clone).collect();
-        pools.sort_by(|a, b| a.name.cmp(&b.name));
-        pools
-    }
 }
 
 /// A member that is new. What an operator has said of all other addresses of its backend holds for it too.

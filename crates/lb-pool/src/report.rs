@@ -67,7 +67,8 @@ pub struct Report {
     pub requests_running: u64,
     /// Connections to it, in use or kept idle. One that pools share counts where it was made.
     pub connections: u64,
-    /// Requests and connections that it was given and that have ended, since it came to be a member.
+    /// Requests that it was given and that have ended, since it came to be a member. A connection that carries bytes without a protocol
+    /// is one, which ends with its connect.
     pub requests: u64,
     /// Those that it failed.
     pub failures: u64,

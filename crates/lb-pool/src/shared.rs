@@ -168,7 +168,7 @@ impl SharedPool {
     pub fn due(&self) -> Option<Instant> {
         self.settings.outlier.as_ref()?;
         let next = self.looked.lock().unwrap_or_else(PoisonError::into_inner).1;
-        Some(self.next_return().map_or(next, |back| back.min(next)))
+        Some(self.ejector().next_return().map_or(next, |back| back.min(next)))
     }
 
     pub(crate) fn ejector(&self) -> MutexGuard<'_, Ejector> {
@@ -255,11 +255,6 @@ impl SharedPool {
         if !returned.is_empty() {
             self.changed(now);
         }
-    }
-
-    /// When the next member is taken back.
-    pub fn next_return(&self) -> Option<Instant> {
-        self.ejector().next_return()
     }
 
     /// Lets a probe of a member begin, if one is due.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lb_core::balance::hash;
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, EjectionSettings, Ending, StreakLimits};
 use lb_observe::metrics::{Metrics, PoolMetrics};
@@ -71,12 +73,13 @@ fn what_one_worker_finds_out_all_workers_know() {
     assert_eq!(picks(&first, now), [0, 1, 3]);
     assert_eq!(picks(&second, now), [0, 1, 3]);
     // It comes back, and half as many failures are too many.
-    now = shared.next_return().unwrap();
+    let out_for = |now| shared.report(now)[2].ejected_for.unwrap();
+    now += out_for(now);
     shared.tend(now);
     assert_eq!(picks(&second, now), [0, 1, 2, 3]);
     fail(&second, 2, 2, now);
     assert_eq!(picks(&first, now), [0, 1, 3]);
-    assert!(shared.next_return().unwrap() - now > Duration::from_secs(50), "for longer than before");
+    assert!(out_for(now) > Duration::from_secs(50), "for longer than before");
 }
 
 #[test]
@@ -253,6 +256,30 @@ fn load_survives_a_change_of_the_set() {
 }
 
 #[test]
+fn a_connection_without_a_protocol_is_one_request() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let mut settings = settings();
+    settings.balance.policy = lb_core::balance::Policy::LeastRequest;
+    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let pool = worker(&shared, 0, now);
+    let counts = || {
+        let report = &shared.report(now)[0];
+        (report.requests_running, report.requests, report.failures)
+    };
+    pool.begin(0);
+    assert_eq!(counts(), (1, 0, 0), "its connect");
+    pool.end(0, now, Some(Ending::Fine), Some(Duration::from_millis(2)));
+    pool.begin(0);
+    assert_eq!(counts(), (1, 1, 0), "its life");
+    assert_eq!(pool.pick(now, None, |_| true), Some(1), "which is load");
+    pool.withdraw(0, now);
+    assert_eq!(counts(), (0, 1, 0), "it has ended");
+    fail(&pool, 0, 1, now);
+    assert_eq!(counts(), (0, 2, 1), "half of two connects have failed");
+}
+
+#[test]
 fn new_addresses_of_a_backend_are_treated_like_its_others() {
     let now = Instant::now();
     let mut registry = Registry::new(1, 7);
@@ -275,4 +302,26 @@ fn new_addresses_of_a_backend_are_treated_like_its_others() {
     shared.set_draining(2, true);
     let shared = registry.pool("p", &settings(), &named(&[4]), now);
     assert_eq!(draining(&shared), [true], "the backend was meant");
+}
+
+#[test]
+fn connections_go_by_their_id_or_else_by_their_address() {
+    let now = Instant::now();
+    let mut registry = Registry::new(1, 7);
+    let mut settings = settings();
+    settings.balance.policy = lb_core::balance::Policy::Maglev;
+    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let pool = worker(&shared, 0, now);
+    let member = |id: Option<&[u8]>, client: [u8; 4]| {
+        pool.pick(now, Some(hash::connection(id, client.into())), |_| true).unwrap()
+    };
+    let mut by_id = BTreeSet::new();
+    for id in 0..32u8 {
+        let first = member(Some(&[id; 8]), [192, 0, 2, 1]);
+        assert!((2..32).all(|last| member(Some(&[id; 8]), [192, 0, 2, last]) == first), "ID {id}");
+        by_id.insert(first);
+    }
+    let by_address: BTreeSet<usize> = (1..32).map(|last| member(None, [192, 0, 2, last])).collect();
+    assert_eq!((by_id.len(), by_address.len()), (4, 4));
+    assert!((0..9).all(|_| member(None, [192, 0, 2, 1]) == member(None, [192, 0, 2, 1])));
 }

@@ -2,7 +2,7 @@
 //!
 //! What a listener needs for handshakes is a [`TlsConfigBundle`], built from files as a whole and never changed; a
 //! [`SharedTlsBundle`] is the place where a newer one replaces it while handshakes run. [`ClientTls`] is the same for a
-//! backend. [`Stream`] is what protocols hold: a plain connection or a [`TlsStream`], with one set of methods.
+//! backend, and a [`Connector`] makes connections to it. [`Stream`] is what protocols hold: a plain connection or a [`TlsStream`], with one set of methods.
 //!
 //! No error, log line or `Debug` output of this crate shows key material (attack T-10).
 
@@ -10,6 +10,7 @@ mod bundle;
 mod certificate;
 mod client;
 mod client_auth;
+mod connector;
 mod error;
 mod failure;
 mod files;
@@ -25,6 +26,7 @@ mod transport;
 pub use bundle::{Accepted, CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
 pub use certificate::PeerCertificate;
 pub use client::ClientTls;
+pub use connector::{ConnectError, Connector};
 pub use error::{Reason, TlsError};
 pub use failure::{Failure, failure_of};
 pub use random::masking_key;

@@ -21,17 +21,18 @@ const KEYS: &[&str] = &["address", "protocol", "weight", "priority"];
 
 impl Control {
     /// Does what is asked at the admin port.
-    pub(crate) async fn answer(&mut self, call: Call) {
-        if call.answer.is_closed() {
-            // Whoever asked was told that the gateway is busy, or left: nothing is to happen behind their back.
+    pub(crate) async fn answer(&mut self, Call { action, answer }: Call) {
+        // Whoever asked may have been told that the gateway is busy, or have left: nothing is to happen behind their back.
+        let is_awaited = || !answer.is_closed();
+        if !is_awaited() {
             return;
         }
-        let result = self.act(call.action).await;
+        let result = self.act(action, &is_awaited).await;
         // Who asked may have left.
-        let _ = call.answer.send(result);
+        let _ = answer.send(result);
     }
 
-    async fn act(&mut self, action: Action) -> Result<String, Refusal> {
+    async fn act(&mut self, action: Action, is_awaited: &dyn Fn() -> bool) -> Result<String, Refusal> {
         match action {
             Action::List(pool) => self.standing().list(pool.as_deref()),
             Action::Add(pool, body) => {
@@ -40,7 +41,7 @@ impl Control {
                 let name = backend.name.clone();
                 let mut overlay = self.overlay.clone();
                 overlay.add(&owner, backend).map_err(|reason| Refusal::new(409, reason))?;
-                self.change(overlay).await?;
+                self.change(overlay, is_awaited).await?;
                 self.done(&pool, &name, "backend added by the admin port")
             }
             Action::Remove(pool, backend) => {
@@ -52,7 +53,7 @@ impl Control {
                 if left.pool(&owner.id).is_some_and(|pool| pool.backends.is_empty()) {
                     return Err(Refusal::new(409, format!("{name} is the last backend of the pool")));
                 }
-                self.change(overlay).await?;
+                self.change(overlay, is_awaited).await?;
                 self.done(&pool, &name, "backend removed by the admin port")
             }
             Action::Drain(pool, backend, draining) => {
@@ -80,8 +81,8 @@ impl Control {
         }
     }
 
-    async fn change(&mut self, overlay: Overlay) -> Result<(), Refusal> {
-        let changed = self.apply(self.config.clone(), overlay).await;
+    async fn change(&mut self, overlay: Overlay, is_awaited: &dyn Fn() -> bool) -> Result<(), Refusal> {
+        let changed = self.apply_if(self.config.clone(), overlay, is_awaited).await;
         changed.map(|_| ()).map_err(|error| Refusal::new(422, format!("{error:#}").replace('\n', "; ")))
     }
 

@@ -35,11 +35,14 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
 /// The text of a configuration file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     let name = path.display();
-    let size = std::fs::metadata(path).with_context(|| format!("{name}: cannot be read"))?.len();
+    let context = || format!("{name}: cannot be read");
+    let size = std::fs::metadata(path).with_context(context)?.len();
     if size > MAX_CONFIG_BYTES {
         bail!("{name}: has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}");
     }
-    std::fs::read_to_string(path).with_context(|| format!("{name}: cannot be read"))
+    // A pipe or a device has any number of bytes.
+    let file = std::fs::File::open(path).with_context(context)?;
+    lb_io::read_text(file, MAX_CONFIG_BYTES).with_context(context)
 }
 
 /// A configuration that this build can run.

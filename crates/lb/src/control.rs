@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use lb_config::{Config, HostPort, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
@@ -16,6 +17,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::boot::{Bound, Workers};
@@ -104,7 +106,8 @@ impl Control {
                     Some(call) = self.calls.recv() => self.answer(call).await,
                 }
             };
-            // A pass may wait for name servers; the order to stop does not. A pass that is cut short has published nothing.
+            // A pass may wait for name servers and for files; the order to stop does not. A pass that is cut short has put nothing in
+            // force, or has done so and tells nobody any more: workers take the drain after it.
             tokio::select! {
                 biased;
                 _ = terminate.recv() => return true,
@@ -150,13 +153,27 @@ impl Control {
         Ok(())
     }
 
-    /// Puts in force what lies over a configuration, if anything differs from what runs. Whatever fails, what runs stays as it is.
+    /// Puts in force what lies over a configuration, and says whether anything differs from what ran. Whatever fails, what runs stays as
+    /// it is.
     pub(crate) async fn apply(&mut self, config: Config, overlay: Overlay) -> anyhow::Result<bool> {
+        self.apply_if(config, overlay, &|| true).await
+    }
+
+    /// The same, unless it is not wanted any more by the time that names are found and files are read.
+    pub(crate) async fn apply_if(
+        &mut self,
+        config: Config,
+        overlay: Overlay,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<bool> {
         let merged = overlay.over(&config);
         let known = Some(self.snapshot.backends.as_slice());
         let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
         let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
+        if !is_wanted() {
+            bail!("nobody waits for it any more");
+        }
         let differs = resolution.listeners != self.snapshot.backends || merged != self.snapshot.config;
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
@@ -231,8 +248,16 @@ impl Control {
         if let Some(log) = &self.access_log {
             log.reopen();
         }
-        let mut renewed = self.tls.renew(&self.snapshot.config, &self.metrics);
-        let (sticky, failures) = self.sticky.renew(&self.snapshot.config);
+        // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
+        let (tls, sticky, backends_tls) =
+            (self.tls.clone(), self.sticky.clone(), self.snapshot.backends_tls.clone());
+        let (config, metrics) = (self.snapshot.config.clone(), Arc::clone(&self.metrics));
+        let read = spawn_blocking(move || {
+            (tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
+        });
+        // The panic hook has told of what else there is.
+        let Ok((mut renewed, sticky, backends_tls)) = read.await else { return };
+        let (sticky, failures) = sticky;
         for error in failures {
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(
@@ -241,7 +266,7 @@ impl Control {
             );
         }
         self.sticky = sticky;
-        let (backends_tls, failures) = self.snapshot.backends_tls.renew(&self.snapshot.config);
+        let (backends_tls, failures) = backends_tls;
         for error in failures {
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(

@@ -1,6 +1,5 @@
 //! Sources of backends: each is looked at by a task of its own, which tells the control thread what it found.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -233,8 +232,8 @@ fn read(
     if metadata.len() > MAX_FILE_BYTES {
         bail!("{name}: has {} bytes; a list of backends has at most {MAX_FILE_BYTES}", metadata.len());
     }
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(context)?;
+    // It may have grown since.
+    let text = lb_io::read_text(file, MAX_FILE_BYTES).with_context(context)?;
     if text.trim().is_empty() {
         bail!("{name}: is empty; a list without backends says `backends = []`");
     }

@@ -24,7 +24,7 @@ use crate::worker::Snapshot;
 use crate::{api, boot, check, discovery, drain, names, pools};
 
 /// Where the configuration comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// A file, read again on SIGHUP.
     File(PathBuf),

@@ -1,6 +1,7 @@
 //! SIGHUP: validate first, then swap what can be swapped; what cannot is named, every time.
 
 use lb_config::{Config, Plan};
+use tokio::task::spawn_blocking;
 
 use crate::control::Control;
 use crate::discovery::Look;
@@ -31,7 +32,10 @@ impl Control {
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
-        let text = self.source.read()?;
+        // Files are read on a thread that nothing else waits for: a file system that does not answer must not keep the order to stop
+        // waiting.
+        let source = self.source.clone();
+        let text = spawn_blocking(move || source.read()).await??;
         if text == self.text {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
@@ -42,7 +46,8 @@ impl Control {
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
-        let keys = StickyKeys::load(&next, &self.sticky)?;
+        let (named, known) = (next.clone(), self.sticky.clone());
+        let keys = spawn_blocking(move || StickyKeys::load(&named, &known)).await??;
         let mut overlay = self.overlay.clone();
         overlay.reloaded(&next);
         // Workers find their keys in what is published.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The TLS side of one listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ListenerTls {
     /// Position in the configuration.
     pub(crate) index: usize,
@@ -22,8 +22,8 @@ pub(crate) struct ListenerTls {
     tickets: Arc<TicketRotator>,
 }
 
-/// The TLS side of every listener.
-#[derive(Debug)]
+/// The TLS side of every listener. Clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct Tls {
     listeners: Vec<ListenerTls>,
     /// What ticket keys take as their clock's zero.
@@ -175,7 +175,7 @@ impl BackendsTls {
         (all, failures)
     }
 
-    /// The same on a thread that nothing else waits for: a list of backends that was found may name any file.
+    /// As [`Self::load`], on a thread that nothing else waits for: a list of backends that was found may name any file.
     pub(crate) async fn load_aside(config: &Config, known: &Self) -> anyhow::Result<Self> {
         let (config, known) = (config.clone(), known.clone());
         tokio::task::spawn_blocking(move || Self::load(&config, &known)).await?

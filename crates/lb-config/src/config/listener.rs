@@ -79,6 +79,11 @@ impl Protocol {
         }
     }
 
+    /// Whether connections have IDs that they can be told by (RFC 9000 §5.1).
+    pub fn has_connection_ids(self) -> bool {
+        self == Self::Quic
+    }
+
     /// Whether the gateway reads HTTP on such a listener.
     pub fn is_http(self) -> bool {
         matches!(self, Self::H1 | Self::H1s | Self::Quic)

@@ -106,7 +106,7 @@ words! {
         LeastRequest = "least_request",
         /// The less busy of two that chance names.
         P2c = "p2c",
-        /// The faster of two that chance names.
+        /// The better of two that chance names, by latency, failures and requests under way.
         P2cEwma = "p2c_ewma",
         /// By a hash, through a table.
         Maglev = "maglev",
@@ -118,8 +118,8 @@ words! {
 }
 
 impl Policy {
-    /// Whether it takes a key.
-    pub fn hashes(self) -> bool {
+    /// Whether it sends equal keys to the same backend.
+    pub(crate) fn follows_key(self) -> bool {
         matches!(self, Self::Maglev | Self::RingHash | Self::Rendezvous)
     }
 }
@@ -137,7 +137,7 @@ pub enum HashKey {
     Path,
     /// The value of this parameter of the query.
     Query(String),
-    /// The connection ID of QUIC.
+    /// The connection ID of QUIC; the client's IP address where a connection has none.
     ConnectionId,
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::pool::{self, Pools};
 use super::{Report, tls};
 use crate::config::{
-    AltSvc, BackendPool, Grpc, H2Security, HostPort, Http, Listener, Protocol, Quic, RawProxy, Runtime, Tcp,
-    Transport, WebSocket,
+    AltSvc, BackendPool, Grpc, H2Security, HashKey, HostPort, Http, Listener, Protocol, Quic, RawProxy,
+    Runtime, Tcp, Transport, WebSocket,
 };
 use crate::document::{View, near};
 use crate::schema::Kind;
@@ -102,6 +102,15 @@ fn pool(
         let problem =
             format!("not allowed on \"{protocol}\" listeners, because pools.{wanted}.{key} needs HTTP");
         report.error(view, "pool", problem);
+    }
+    let balance = &pool.balance;
+    let goes_by_id = balance.policy.follows_key() && balance.hash_key == HashKey::ConnectionId;
+    if goes_by_id && !protocol.has_connection_ids() {
+        let problem = format!(
+            "its hash_key is \"connection_id\", which connections of \"{protocol}\" listeners do not have: those of listener {name} go by \
+             the client's IP address, as with \"source_address\""
+        );
+        report.warn(view, "pool", problem);
     }
     Some(Arc::clone(pool))
 }

@@ -27,7 +27,8 @@ pub(crate) static POOLS: Block = Block {
         ),
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
             "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` \
-             is the client's IP address without its port. All but `source_address` and `connection_id` need HTTP, so that no tcp or tls listener \
+             is the client's IP address without its port. `connection_id` is that of QUIC: connections of other listeners have none and go by the \
+             client's IP address, as with `source_address`, which is a warning. All but these two need HTTP, so that no tcp or tls listener \
              may use the pool.",
         ),
         Key::zero_or("hash_balance_factor", 101, 1000, "percent").or(0).live(

@@ -347,6 +347,27 @@ fn a_pool_that_is_discovered_needs_no_backends() {
 }
 
 #[test]
+fn connection_ids_are_missed_where_there_are_none() {
+    let listener = |port: u16, protocol: &str| {
+        format!("[[listeners]]\naddress = \"0.0.0.0:{port}\"\nprotocol = \"{protocol}\"\npool = \"web\"\n")
+    };
+    let pool =
+        |lines: &str| format!("[pools.web]\n{lines}[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n");
+    let keyed = pool("policy = \"maglev\"\nhash_key = \"connection_id\"\n");
+    let config = parse(&[listener(80, "tcp"), listener(81, "h1"), keyed].concat());
+    assert!(config.not_built_yet().is_empty());
+    let warning = |line: u32, index: u32, protocol: &str, port: u16| {
+        format!(
+            "lb.toml:{line}: listeners[{index}].pool = \"web\": its hash_key is \"connection_id\", which connections of \"{protocol}\" \
+             listeners do not have: those of listener 0.0.0.0:{port} go by the client's IP address, as with \"source_address\""
+        )
+    };
+    assert_eq!(config.warnings, [warning(4, 0, "tcp", 80), warning(8, 1, "h1", 81)]);
+    let other = parse(&[listener(80, "h1"), pool("policy = \"maglev\"\nhash_key = \"path\"\n")].concat());
+    assert_eq!(other.warnings, [""; 0]);
+}
+
+#[test]
 fn rules_of_a_pool_that_do_nothing_are_warnings() {
     let config = parse(
         "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\npool = \"web\"\n\

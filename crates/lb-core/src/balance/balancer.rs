@@ -1,6 +1,6 @@
 //! The state of one pool at one worker.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ewma::Estimator;
 use super::least::Least;
@@ -44,8 +44,6 @@ pub struct Balancer {
 /// What a pick does not need to know of a member.
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    /// As configured.
-    identity: u64,
     /// Distinct among the members.
     distinct: u64,
     priority: u32,
@@ -58,7 +56,6 @@ impl Balancer {
     pub fn new(settings: Settings, members: &[MemberSpec], seed: u64, now: Instant) -> Self {
         let distinct = table::distinct(members.iter().map(|spec| spec.identity));
         let each = members.iter().zip(distinct).map(|(spec, distinct)| Member {
-            identity: spec.identity,
             distinct,
             priority: spec.priority,
             healthy_since: None,
@@ -189,31 +186,27 @@ impl Balancer {
         self.turn = former.turn.checked_rem(self.round.len()).unwrap_or(0);
     }
 
-    /// The position of the first member with that identity.
-    pub fn position(&self, identity: u64) -> Option<usize> {
-        self.members.iter().position(|member| member.identity == identity)
-    }
-
-    /// Which part of the pool is in use.
+    /// Which part of the pool is in use. For tests and the simulator, which check picks by it.
     pub fn standing(&self) -> Standing {
         self.standing
     }
 
-    /// Live requests of the member at `at`.
+    /// Live requests of the member at `at`. For tests and the simulator.
     pub fn requests(&self, at: usize) -> u32 {
         self.loads.get(at).map_or(0, |load| load.requests)
     }
 
-    /// Open connections of the member at `at`.
+    /// Open connections of the member at `at`. For tests and the simulator.
     pub fn connections(&self, at: usize) -> u32 {
         self.loads.get(at).map_or(0, |load| load.connections)
     }
 
     /// The latency that [`Policy::P2cEwma`] expects of the member at `at`.
-    pub fn expected_latency(&self, at: usize, now: Instant) -> Duration {
+    #[cfg(test)]
+    pub(super) fn expected_latency(&self, at: usize, now: Instant) -> std::time::Duration {
         let latency = self.loads.get(at).map_or(super::ewma::Estimate::NONE, |load| load.latency);
         let nanoseconds = self.estimator.expected(latency, self.estimator.clock(now));
-        Duration::from_nanos(nanoseconds as u64)
+        std::time::Duration::from_nanos(nanoseconds as u64)
     }
 
     /// Goes on with another round.

@@ -58,6 +58,12 @@ pub fn ip(address: IpAddr) -> u64 {
     }
 }
 
+/// The key of a connection: its ID where it has one (RFC 9000 §5.1), which outlives a change of the client's address; that address
+/// elsewhere, as [`ip`] has it.
+pub fn connection(id: Option<&[u8]>, client: IpAddr) -> u64 {
+    id.map_or_else(|| ip(client), bytes)
+}
+
 /// A number whose bits all depend on all bits of `value`.
 #[inline]
 pub(super) fn mix(value: u64) -> u64 {

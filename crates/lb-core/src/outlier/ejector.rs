@@ -188,7 +188,7 @@ impl Ejector {
         self.members.get(at).map_or(0, |member| member.ejections)
     }
 
-    /// How many are out.
+    /// How many are out. For tests and the simulator.
     pub fn out(&self) -> usize {
         self.out
     }

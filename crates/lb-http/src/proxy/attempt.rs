@@ -9,7 +9,7 @@ use lb_core::outlier::Ending;
 use lb_core::retry::Failure;
 use lb_observe::metrics::RetryReason;
 use lb_pool::{Connection, Pass, Place};
-use lb_security::Stream;
+use lb_security::{Connector, Stream};
 use tokio::time::Instant;
 
 use super::dial::{Connect, Dial};
@@ -70,11 +70,14 @@ impl Exchange {
     /// How to reach a member.
     pub(super) fn connect(&self, member: &Member) -> Connect {
         Connect {
-            address: member.endpoint.key.address,
-            timeout: self.settings.connect_timeout,
-            tls: member.tls.clone(),
+            to: Connector {
+                address: member.endpoint.key.address,
+                timeout: self.settings.connect_timeout,
+                tls: member.tls.clone(),
+                handshake_timeout: self.settings.handshake_timeout,
+                resets: false,
+            },
             h2: member.endpoint.key.h2,
-            handshake_timeout: self.settings.handshake_timeout,
             io: Rc::clone(&self.service.worker.io),
             metrics: Arc::clone(&self.service.worker.metrics),
         }

@@ -54,7 +54,8 @@ impl Exchange {
     #[inline]
     fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
         let key = match pool.balance.follows_key() {
-            true => affinity::key(&pool.hash_key, &self.request, self.client.ip()),
+            // Connections over TCP have no ID.
+            true => affinity::key(&pool.hash_key, &self.request, self.client.ip(), None),
             false => None,
         };
         let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));

@@ -8,44 +8,35 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use lb_io::WorkerIo;
-use lb_observe::metrics::{TlsResult, WorkerMetrics};
+use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Place;
-use lb_security::{ClientTls, Stream, TlsStream, failure_of};
+use lb_security::{Connector, Stream};
 
 use crate::h2::DialTicket;
 use crate::serve::H2;
 
 /// How a backend is reached.
 pub(super) struct Connect {
-    pub(super) address: SocketAddr,
-    pub(super) timeout: Duration,
-    pub(super) tls: Option<Arc<ClientTls>>,
+    pub(super) to: Connector,
     /// Inside TLS the backend must choose HTTP/2 (RFC 9113 §3.2).
     pub(super) h2: bool,
-    pub(super) handshake_timeout: Duration,
     pub(super) io: Rc<WorkerIo>,
     pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl Connect {
     pub(super) async fn run(self) -> io::Result<Stream> {
-        let stream = lb_io::connect(self.address, self.timeout).await?;
-        let Some(tls) = self.tls else { return Ok(Stream::Plain(stream)) };
-        let mut stream = Box::new(TlsStream::client(stream, self.io, &tls)?);
-        let result = stream.handshake(self.handshake_timeout).await;
-        let counted = match &result {
-            Ok(result) => *result,
-            Err(error) => failure_of(error).map_or(TlsResult::Closed, |failure| failure.result()),
-        };
-        self.metrics.backend_tls_handshakes.of(counted).inc();
-        result?;
-        if self.h2 && stream.alpn() != Some(H2) {
+        let count = |result| self.metrics.backend_tls_handshakes.of(result).inc();
+        let stream = self.to.connect(&self.io, count).await?;
+        if let Stream::Tls(stream) = &stream
+            && self.h2
+            && stream.alpn() != Some(H2)
+        {
             return Err(io::Error::other("the backend does not choose HTTP/2"));
         }
-        Ok(Stream::Tls(stream))
+        Ok(stream)
     }
 }
 
@@ -61,7 +52,7 @@ pub(super) struct Dial {
 
 impl Dial {
     pub(super) fn new(connect: Connect, ticket: Option<DialTicket>, place: Option<Place>) -> Self {
-        Self { address: connect.address, connecting: Box::pin(connect.run()), ticket, place }
+        Self { address: connect.to.address, connecting: Box::pin(connect.run()), ticket, place }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {

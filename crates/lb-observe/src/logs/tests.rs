@@ -14,7 +14,7 @@ fn child() {
         Ok("log") => {
             init().unwrap();
             assert!(init().is_err());
-            tracing::info!(number = 7, peer = %escaped(b"a\nb\x1b"), "hello");
+            tracing::info!(number = 7, "hello");
             tracing::debug!("hidden");
         }
         Ok("panic") => {
@@ -56,7 +56,6 @@ fn json_is_the_default() {
     assert_eq!(line["message"], "hello");
     assert_eq!(line["level"], "INFO");
     assert_eq!(line["number"], 7);
-    assert_eq!(line["peer"], r"a\nb\u{1b}");
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
 }
 
@@ -65,7 +64,7 @@ fn text_is_one_plain_line() {
     for format in ["text", "plain"] {
         let text = logged("log", &[("LB_LOG_FORMAT", format)]);
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.ends_with("hello number=7 peer=a\\nb\\u{1b}\n"), "{text}");
+        assert!(text.ends_with("hello number=7\n"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }
 }

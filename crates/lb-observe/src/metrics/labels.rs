@@ -90,7 +90,7 @@ labels! {
         Resumed = "resumed",
         /// Not in time.
         Timeout = "timeout",
-        /// The peer went away.
+        /// The peer went away, or the socket failed.
         Closed = "closed",
         /// The peer sent a fatal alert.
         Alert = "alert",
@@ -106,7 +106,7 @@ labels! {
         Overload = "overload",
         /// The peer broke the protocol.
         Protocol = "protocol",
-        /// A fault on our side, or of the socket.
+        /// A fault on our side.
         Internal = "internal",
     }
 

@@ -55,9 +55,9 @@ fn every_family_is_exposed_with_help_and_type() {
     let _backend = metrics.backend("l", "b");
     metrics.pool_backend("p", "b").set_healthy(Some(true));
     metrics.pool_backend("p", "b").set_ejected(Some(0));
-    metrics.reload_applied.declare(&["listeners.backends"]);
+    metrics.reload_applied.inc("listeners.backends");
     metrics.discovery_failures.keep(&["web"]);
-    metrics.reload_restart_required.declare(&["listeners.protocol"]);
+    metrics.reload_restart_required.inc("listeners.protocol");
     let scraped = scrape(&metrics);
     for family in FAMILIES {
         assert_eq!(scraped.help[family.name], family.help);

@@ -117,14 +117,6 @@ impl SharedGauge {
 pub struct SharedCounters(Mutex<BTreeMap<&'static str, u64>>);
 
 impl SharedCounters {
-    /// Makes the series of these label values exist, at zero unless they already counted.
-    pub fn declare(&self, names: &[&'static str]) {
-        let mut counts = self.lock();
-        for name in names {
-            counts.entry(name).or_default();
-        }
-    }
-
     /// Adds one to the series of `name`.
     pub fn inc(&self, name: &'static str) {
         *self.lock().entry(name).or_default() += 1;
@@ -328,11 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn shared_counters_keep_declared_names() {
+    fn shared_counters_are_shown_by_name() {
         let counters = SharedCounters::default();
-        counters.declare(&["b", "a"]);
-        counters.inc("b");
-        counters.declare(&["b"]);
-        assert_eq!(counters.values(), [("a", 0), ("b", 1)]);
+        ["b", "a", "b"].into_iter().for_each(|name| counters.inc(name));
+        assert_eq!(counters.values(), [("a", 1), ("b", 2)]);
     }
 }

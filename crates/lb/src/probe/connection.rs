@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use lb_core::health::Outcome;
 use lb_io::WorkerIo;
-use lb_security::{Failure, Stream, TlsStream, failure_of};
+use lb_security::{ConnectError, Connector, Failure, Stream, failure_of};
 
 use super::plan::Plan;
 
@@ -28,31 +28,19 @@ pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome>
 
 /// Connects, and does the handshake where the backend is inside TLS.
 pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, Outcome> {
-    let connected = lb_io::connect(plan.address, plan.timeout).await;
-    let stream = connected.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Outcome::Timeout,
-        _ => Outcome::Connect,
-    })?;
-    let Some(tls) = &plan.tls else { return Ok(Stream::Plain(stream)) };
-    let stream = TlsStream::client(stream, Rc::clone(io), tls).map_err(|_| Outcome::Tls)?;
-    let mut handshake = Handshake(Some(Box::new(stream)));
-    let Some(stream) = &mut handshake.0 else { return Err(Outcome::Tls) };
-    match stream.handshake(plan.timeout).await {
-        Ok(_) => handshake.0.take().map(Stream::Tls).ok_or(Outcome::Tls),
-        Err(error) if failure_of(&error) == Some(Failure::Timeout) => Err(Outcome::Timeout),
-        Err(_) => Err(Outcome::Tls),
-    }
-}
-
-/// A handshake under way. Unless it is brought to its end, nothing is kept of the connection, in the kernel either.
-struct Handshake(Option<Box<TlsStream>>);
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        if let Some(stream) = &mut self.0 {
-            stream.reset_on_close();
-        }
-    }
+    let connector = Connector {
+        address: plan.address,
+        timeout: plan.timeout,
+        tls: plan.tls.clone(),
+        handshake_timeout: plan.timeout,
+        resets: true,
+    };
+    connector.connect(io, |_| ()).await.map_err(|error| match error {
+        ConnectError::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Timeout,
+        ConnectError::Connect(_) => Outcome::Connect,
+        ConnectError::Handshake(error) if failure_of(&error) == Some(Failure::Timeout) => Outcome::Timeout,
+        ConnectError::Handshake(_) => Outcome::Tls,
+    })
 }
 
 /// What has happened to a connection that is in other hands.

@@ -1,0 +1,89 @@
+//! Connections to backends: made, and brought inside TLS where they are to be.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_io::WorkerIo;
+use lb_observe::metrics::TlsResult;
+
+use crate::client::ClientTls;
+use crate::failure::failure_of;
+use crate::stream::TlsStream;
+use crate::transport::Stream;
+
+/// How a backend is reached.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Time for the connect.
+    pub timeout: Duration,
+    /// TLS towards it, if any.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Time for the handshake.
+    pub handshake_timeout: Duration,
+    /// Whether nothing is kept of a connection, in the kernel either, whose handshake is not brought to its end: not even what would
+    /// tell the peer why.
+    pub resets: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The socket was not connected.
+    Connect(io::Error),
+    /// It was, and TLS failed over it: [`failure_of`] says how, unless it was the socket.
+    Handshake(io::Error),
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Connect(error) | ConnectError::Handshake(error) => error,
+        }
+    }
+}
+
+impl Connector {
+    /// Connects, and does the handshake where the backend is inside TLS; `ended` is told how that has ended.
+    ///
+    /// # Errors
+    /// When there is no connection in time, or no handshake.
+    pub async fn connect(
+        &self,
+        io: &Rc<WorkerIo>,
+        ended: impl FnOnce(TlsResult),
+    ) -> Result<Stream, ConnectError> {
+        let stream = lb_io::connect(self.address, self.timeout).await.map_err(ConnectError::Connect)?;
+        let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        let stream = TlsStream::client(stream, Rc::clone(io), tls).map_err(ConnectError::Handshake)?;
+        let mut stream = Box::new(stream);
+        let mut handshake = Handshake { stream: &mut stream, resets: self.resets };
+        let result = handshake.stream.handshake(self.handshake_timeout).await;
+        handshake.resets &= result.is_err();
+        drop(handshake);
+        ended(match &result {
+            Ok(result) => *result,
+            // A socket that fails has been closed by its peer.
+            Err(error) => failure_of(error).map_or(TlsResult::Closed, |failure| failure.result()),
+        });
+        result.map(|_| Stream::Tls(stream)).map_err(ConnectError::Handshake)
+    }
+}
+
+/// A handshake under way, which may be given up at any time.
+struct Handshake<'a> {
+    stream: &'a mut TlsStream,
+    resets: bool,
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        if self.resets {
+            self.stream.reset_on_close();
+        }
+    }
+}
