@@ -21,6 +21,8 @@ mod rig;
 mod shared;
 #[path = "http2/slivers.rs"]
 mod slivers;
+#[path = "http2/slow.rs"]
+mod slow;
 #[path = "http2/streams.rs"]
 mod streams;
 
@@ -118,6 +120,18 @@ fn main() {
             .alone()
             .guard(seconds(120)),
         Case::new("a_flood_each_way", streams::a_flood_each_way).alone().guard(seconds(120)),
+        Case::new(
+            "a_client_that_reads_slowly_costs_no_memory",
+            slow::a_client_that_reads_slowly_costs_no_memory,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new(
+            "a_backend_that_reads_slowly_costs_no_memory",
+            slow::a_backend_that_reads_slowly_costs_no_memory,
+        )
+        .alone()
+        .guard(seconds(120)),
         Case::new("a_stalled_stream_stalls_only_itself", flow::a_stalled_stream_stalls_only_itself)
             .alone()
             .guard(seconds(120)),

@@ -54,14 +54,16 @@ impl Output {
 
     /// The next `n` bytes were written. Says whether nothing is left.
     fn wrote(&mut self, n: usize) -> bool {
-        self.sent = self.sent.saturating_add(n);
-        let all = self.sent >= self.frames.len();
-        if all {
-            self.dropped = self.end();
+        self.sent = self.sent.saturating_add(n).min(self.frames.len());
+        let left = self.unsent().len();
+        // A peer that reads more slowly than streams send leaves something each time. What was written is dropped all the same, when
+        // there is so much of it that no byte is moved more than once for each that was written.
+        if left == 0 || self.sent >= left.max(HIGH_WATER) {
+            self.dropped = self.dropped.saturating_add(length(self.sent));
+            self.frames.drain(..self.sent);
             self.sent = 0;
-            self.frames.clear();
         }
-        all
+        left == 0
     }
 }
 
@@ -98,4 +100,54 @@ impl Mux {
 #[inline]
 pub(super) fn length(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of which each tells its place.
+    fn bytes(from: u64, count: usize) -> impl Iterator<Item = u8> {
+        (from..).take(count).map(|place| (place % 251) as u8)
+    }
+
+    #[test]
+    fn what_was_written_is_not_kept_however_slow_the_peer_is() {
+        let mut output = Output::new(Vec::new());
+        let mut written = 0;
+        for round in 0..2000 {
+            let room = HIGH_WATER - output.unsent().len();
+            let end = output.end();
+            output.frames.extend(bytes(end, room));
+            let step = 1 + round * 7919 % 20_000;
+            assert!(output.unsent().iter().copied().take(step).eq(bytes(written, step)));
+            assert!(!output.wrote(step));
+            written += step as u64;
+            assert!(output.frames.len() <= 2 * HIGH_WATER, "{} bytes are kept", output.frames.len());
+        }
+        let (end, left) = (output.end(), output.unsent().len());
+        assert!(output.wrote(left));
+        assert_eq!((output.frames.len(), output.end(), end), (0, end, written + length(left)));
+    }
+
+    #[test]
+    fn places_stay_right_when_what_stands_before_them_is_dropped() {
+        let mut output = Output::new(b"first".to_vec());
+        assert_eq!(output.end(), 5);
+        output.frames.resize(3 * HIGH_WATER, 0);
+        let place = output.end();
+        output.frames.extend_from_slice(b"frame");
+        // In the middle of what is there, at the place itself, and inside the frame.
+        for (n, left) in [(2 * HIGH_WATER, false), (HIGH_WATER, false), (1, true)] {
+            assert_eq!(output.frame_at(place).as_deref(), Some(&b"frame"[..]));
+            assert!(!output.wrote(n));
+            assert_eq!(output.has_left(place), left);
+        }
+        assert_eq!(output.frame_at(place), None);
+        assert_eq!(output.unsent(), b"rame");
+        output.recalled = 1;
+        assert!(!output.has_left(place) && output.has_left(place - 1));
+        assert!(output.wrote(4));
+        assert_eq!((output.end(), output.frame_at(place)), (place + 5, None));
+    }
 }
