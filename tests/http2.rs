@@ -93,6 +93,7 @@ fn main() {
         lifetime::reload_leaves_connections_alone,
         late::frames_beyond_our_goaway_are_ignored,
         late::uploads_may_go_on_after_early_answers,
+        late::errors_are_told_after_the_last_goaway,
         shared::what_clients_cancel_is_not_charged_to_the_backend,
         shared::a_goaway_on_an_idle_connection_teaches_nothing,
         shared::a_head_beyond_the_limit_costs_only_its_stream,

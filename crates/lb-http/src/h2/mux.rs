@@ -295,10 +295,18 @@ impl Mux {
         }
     }
 
-    /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none.
+    /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none. An error is told
+    /// to a peer that knows the last stream already as well.
     pub(super) fn go_away(&mut self, graceful: bool, code: ErrorCode, debug: &str) {
-        let last = if graceful { MAX_STREAM_ID } else { self.highest };
-        if self.goaway_sent.is_some_and(|sent| sent <= last) || self.closed {
+        let mut last = if graceful { MAX_STREAM_ID } else { self.highest };
+        if let Some(sent) = self.goaway_sent.filter(|sent| *sent <= last) {
+            if code == ErrorCode::NO_ERROR {
+                return;
+            }
+            // A stream that was turned away is not taken back (RFC 9113 §6.8).
+            last = sent;
+        }
+        if self.closed {
             return;
         }
         self.goaway_sent = Some(last);
