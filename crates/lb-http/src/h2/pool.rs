@@ -110,10 +110,11 @@ impl H2Pool {
         self.connections.borrow_mut().push(connection);
     }
 
-    /// Lets go of connections that are over, too old, or idle for too long.
-    pub(crate) fn sweep(&self, limits: &PoolLimits, now: Instant) {
+    /// Lets go of connections that are over, too old, or idle for too long; of all that are idle where the pool is `retired`.
+    pub(crate) fn sweep(&self, limits: &PoolLimits, retired: bool, now: Instant) {
         self.connections.borrow_mut().retain(|connection| {
-            let idle = connection.active() == 0 && now >= connection.used.get() + limits.idle_timeout;
+            let idle =
+                connection.active() == 0 && (retired || now >= connection.used.get() + limits.idle_timeout);
             if idle || now >= connection.born + limits.max_age {
                 connection.retire();
             }
@@ -135,6 +136,13 @@ impl H2Pool {
         for waker in self.wakers.borrow_mut().drain(..) {
             waker.wake();
         }
+    }
+}
+
+impl Drop for H2Pool {
+    /// The task behind a connection lives on its own, and would hold an idle one for as long as the backend does.
+    fn drop(&mut self) {
+        self.retire();
     }
 }
 
