@@ -19,10 +19,15 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A request begins; [`Self::count`] ends it.
+    /// A request begins; [`Self::count`] or [`Self::withdraw`] ends it.
     #[inline]
     pub(crate) fn begin(&self) {
         add(&self.begun, 1);
+    }
+
+    /// What [`Self::begin`] counted was no request.
+    pub(crate) fn withdraw(&self) {
+        self.begun.store(self.begun.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
     /// A connection was opened.

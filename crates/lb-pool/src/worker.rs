@@ -166,6 +166,14 @@ impl WorkerPool {
         }
     }
 
+    /// What [`Self::begin`] counted has ended before anything could be sent: there was no request.
+    pub fn withdraw(&self, at: usize, now: Instant) {
+        if let Some(tally) = self.shared.tally(self.worker, at) {
+            tally.withdraw();
+        }
+        self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency: None, failed: false }));
+    }
+
     /// Tells the balancer, and that of the pool which has taken this one's place.
     #[inline]
     fn balance(&self, at: usize, act: impl Fn(&mut Balancer, usize)) {
