@@ -34,6 +34,7 @@ mod tunnel;
 
 use testkit::harness::Case;
 use testkit::seconds;
+use testkit::tools::Tool;
 use testkit::tools::Tool::{Curl, Nginx};
 
 fn main() {

@@ -21,6 +21,8 @@ mod rig;
 mod shared;
 #[path = "http2/slivers.rs"]
 mod slivers;
+#[path = "http2/slow.rs"]
+mod slow;
 #[path = "http2/streams.rs"]
 mod streams;
 
@@ -91,6 +93,7 @@ fn main() {
         lifetime::reload_leaves_connections_alone,
         late::frames_beyond_our_goaway_are_ignored,
         late::uploads_may_go_on_after_early_answers,
+        late::errors_are_told_after_the_last_goaway,
         shared::what_clients_cancel_is_not_charged_to_the_backend,
         shared::a_goaway_on_an_idle_connection_teaches_nothing,
         shared::a_head_beyond_the_limit_costs_only_its_stream,
@@ -118,6 +121,18 @@ fn main() {
             .alone()
             .guard(seconds(120)),
         Case::new("a_flood_each_way", streams::a_flood_each_way).alone().guard(seconds(120)),
+        Case::new(
+            "a_client_that_reads_slowly_costs_no_memory",
+            slow::a_client_that_reads_slowly_costs_no_memory,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new(
+            "a_backend_that_reads_slowly_costs_no_memory",
+            slow::a_backend_that_reads_slowly_costs_no_memory,
+        )
+        .alone()
+        .guard(seconds(120)),
         Case::new("a_stalled_stream_stalls_only_itself", flow::a_stalled_stream_stalls_only_itself)
             .alone()
             .guard(seconds(120)),

@@ -97,6 +97,8 @@ fn main() {
         admin::who_leaves_meanwhile_changes_nothing,
         connections::http_1_connections_count_while_they_are_open,
         connections::http_2_connections_count_while_they_are_open,
+        connections::connections_of_before_end_when_a_backend_is_reached_otherwise,
+        connections::connections_of_requests_of_before_end_with_them,
         membership::a_file_is_followed,
         membership::a_file_that_is_wrong_changes_nothing,
         membership::srv_records_are_followed,

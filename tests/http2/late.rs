@@ -72,3 +72,21 @@ pub(crate) fn uploads_may_go_on_after_early_answers() {
     }
     backend.assert_clean();
 }
+
+/// A client that breaks a rule is told which, though the last stream was settled before.
+pub(crate) fn errors_are_told_after_the_last_goaway() {
+    for back in BOTH {
+        let origin = Origin::standard(back, "one");
+        let gateway =
+            Gateway::start(config().runtime("max_requests_per_h2_connection", 1).listener(listener(&origin)));
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
+        client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();
+        client.open("GET", "/late", &[], true).unwrap();
+        client.send(frame::data(0, b"of no stream", false)).unwrap();
+        client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));
+        let told: Vec<_> = client.goaways.iter().map(|goaway| (goaway.last, goaway.code)).collect();
+        let settled = [(0x7fff_ffff, code::NO_ERROR), (slow, code::NO_ERROR)];
+        assert_eq!(told, [&settled[..], &[(slow, code::PROTOCOL_ERROR)]].concat(), "{back:?}");
+    }
+}

@@ -74,3 +74,51 @@ pub(crate) fn http_2_connections_count_while_they_are_open() {
         wait_for(&gateway, &[1]);
     }
 }
+
+/// The other gateway speaks both versions on one port, and ends none of its connections by itself.
+pub(crate) fn connections_of_before_end_when_a_backend_is_reached_otherwise() {
+    let origin = Backend::standard("one");
+    let behind = Gateway::start(Config::new().listener(Listener::h2c().backend(origin.address)));
+    let mut gateway = start(behind.front(), "h1", 1);
+    for protocol in ["h2", "h1", "h2", "h1"] {
+        assert_eq!(gateway.get("/").status, 200, "before {protocol}");
+        wait_for(&gateway, &[1]);
+        change_protocol(&mut gateway, &behind, protocol);
+        wait_for(&gateway, &[0]);
+        gateway.wait_metric("pool_idle_gauge", &[], |idle| idle == 0.0);
+    }
+    assert_eq!(gateway.get("/").status, 200);
+    gateway.wait_metric("pool_idle_gauge", &[], |idle| idle == 1.0);
+}
+
+/// What began before a change goes on as it began, and leaves nothing behind.
+pub(crate) fn connections_of_requests_of_before_end_with_them() {
+    let origin = Backend::standard("one");
+    let behind = Gateway::start(Config::new().listener(Listener::h2c().backend(origin.address)));
+    let mut gateway = start(behind.front(), "h2", 1);
+    let limits = [("max_requests", 1), ("max_pending", 10), ("pending_timeout_ms", 30_000)];
+    let config = limits
+        .iter()
+        .fold(gateway.config.clone(), |config, (key, value)| config.block("pools.p.limits", key, *value));
+    assert!(matches!(gateway.reload(config), Reload::Complete(_)));
+    let ask = |target: &'static str| {
+        let mut client = gateway.client();
+        std::thread::spawn(move || client.get(target).unwrap().status)
+    };
+    let running = ask("/slow/1000");
+    wait_for(&gateway, &[1]);
+    let waiting = ask("/");
+    gateway.wait_metric("pool_pending", &[("pool", "p")], |pending| pending == 1.0);
+    change_protocol(&mut gateway, &behind, "h1");
+    assert_eq!((running.join().unwrap(), waiting.join().unwrap()), (200, 200));
+    wait_for(&gateway, &[0]);
+    assert_eq!(gateway.get("/").status, 200);
+}
+
+#[track_caller]
+fn change_protocol(gateway: &mut Gateway, behind: &Gateway, protocol: &str) {
+    let protocol = format!("protocol = \"{protocol}\"");
+    let listener = listener_to(Listener::h1(), &[(behind.front(), &protocol)]).at(gateway.front());
+    let config = gateway.config.clone().with_listener(listener);
+    assert!(matches!(gateway.reload(config), Reload::Complete(_)));
+}

@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_failure_of_either_is_borne,
         what_may_not_be_repeated_is_not_hedged,
         who_leaves_ends_both,
+        who_leaves_says_nothing_of_how_long_responses_take,
         both_failing_is_a_failure,
         an_interim_response_decides,
         a_second_try_takes_no_time_from_the_first_s_clock,
@@ -338,6 +339,39 @@ fn who_leaves_ends_both() {
         gateway.metric("backend_inflight", &[]) == 0.0
     });
     assert!(pair.open() <= idle.max(2));
+}
+
+fn who_leaves_says_nothing_of_how_long_responses_take() {
+    // As many as the estimate is read after, and far more than one of a hundred.
+    const LEAVING: usize = 80;
+    let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let start = || {
+        let seen = Arc::clone(&seen);
+        Backend::each(move |request, conn| match request.target() {
+            "/leaving" => never(conn),
+            "/slow" if seen.lock().unwrap().insert(request.target().to_owned()) => {
+                conn.pause(ms(1200));
+                conn.respond(200, &[], b"first")
+            }
+            _ => at_once(conn),
+        })
+    };
+    let pair = Pair { backends: [start(), start()] };
+    let (gateway, mut client) = pair.gateway(one_worker(hedging(1, &["connect"])));
+    let before = pair.count();
+    let leave = || {
+        let mut client = gateway.client();
+        client.send(testkit::request("GET", "/leaving", &[], b"")).unwrap();
+        client
+    };
+    let leaving: Vec<Client> = (0..LEAVING).map(|_| leave()).collect();
+    testkit::eventually("both are asked", seconds(10), || pair.count() - before == 2 * LEAVING);
+    std::thread::sleep(ms(2000));
+    drop(leaving);
+    testkit::eventually("nothing is in flight", seconds(10), || {
+        gateway.metric("backend_inflight", &[]) == 0.0
+    });
+    assert_eq!(client.get("/slow").unwrap().text(), "second");
 }
 
 fn c_05_hedges_share_the_budget() {

@@ -7,7 +7,7 @@ use crate::retry::pool;
 use crate::rig::one_worker;
 use testkit::h2::{frame, hpack, setting};
 use testkit::harness::Case;
-use testkit::{Backend, Config, Gateway, H2Backend, H2Client, Listener, ms};
+use testkit::{Backend, Config, Gateway, H2Backend, H2Client, Listener, ms, seconds};
 
 pub(crate) fn cases() -> Vec<Case> {
     testkit::cases![who_hoped_for_a_stream_queues, who_reads_an_error_slowly_holds_no_room,]
@@ -63,6 +63,15 @@ fn who_hoped_for_a_stream_queues() {
         backend.cut();
     }
     assert!(most.load(Ordering::SeqCst) <= 2);
+    // A hope that was in vain is no request, at the backend or in the counts.
+    let counted = || -> (u64, f64) {
+        let pools: serde_json::Value =
+            serde_json::from_str(&gateway.admin_get("/backends/p").text()).unwrap();
+        let requests = pools[0]["members"][0]["requests_total"].as_u64().unwrap();
+        (requests, gateway.metric("pool_acquires_total", &[]))
+    };
+    testkit::eventually("all have ended", seconds(5), || counted().0 >= 160);
+    assert_eq!((backend.request_count(), counted()), (160, (160, 160.0)));
     assert_eq!(gateway.metric("pool_overflow_total", &[("pool", "p")]), 0.0);
     assert_eq!(gateway.metric("pool_pending", &[("pool", "p")]), 0.0);
 }

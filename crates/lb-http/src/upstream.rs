@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use lb_config::{BackendTls, Pool as PoolLimits};
 use lb_observe::metrics::WorkerMetrics;
@@ -27,7 +28,8 @@ pub struct EndpointKey {
     pub tls: Option<BackendTls>,
 }
 
-/// One address of a backend, and the connections to it. Lives as long as any configuration or connection uses it.
+/// One address of a backend, and the connections to it that are ready for use. The configurations that name it have it in common, and
+/// so have the exchanges that began under one of them. When the last of these is gone its connections are told that this is the end.
 #[derive(Debug)]
 pub struct Endpoint {
     /// What its connections have in common.
@@ -35,8 +37,9 @@ pub struct Endpoint {
     /// The connections of a backend that speaks HTTP/2.
     pub(crate) h2: Rc<H2Pool>,
     idle: RefCell<Vec<Idle>>,
-    /// No configuration names the address any more: nothing is kept for it.
+    /// The configuration in force does not name it: nothing is kept for it.
     retired: Cell<bool>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,12 @@ struct Idle {
 }
 
 impl Idle {
+    /// Whether it is neither too old nor idle for too long.
+    #[inline]
+    fn is_fresh(&self, limits: &PoolLimits, now: Instant) -> bool {
+        now < self.born + limits.max_age && now < self.since + limits.idle_timeout
+    }
+
     /// Ends the connection. Inside TLS the backend is told that this is the end, and no cut.
     fn close(mut self) {
         farewell(&mut self.stream);
@@ -60,9 +69,57 @@ fn farewell(stream: &mut Stream) {
     let _ = stream.shutdown_write();
 }
 
+impl Endpoint {
+    /// So many idle connections were `kept`, and so many are idle no more.
+    fn count(&self, kept: usize, gone: usize) {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.pool_idle.add(number(kept).saturating_sub(number(gone)));
+    }
+
+    /// Closes all idle connections.
+    fn close_idle(&self) {
+        let closed = self.idle.take();
+        self.count(0, closed.len());
+        closed.into_iter().for_each(Idle::close);
+    }
+
+    /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. `kept_in_all` is what other endpoints keep,
+    /// and this one with them afterwards.
+    fn sweep(&self, limits: &PoolLimits, kept_in_all: &mut usize, now: Instant) {
+        self.h2.sweep(limits, self.retired.get(), now);
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        let mut kept = 0usize;
+        // From the top of the stack down: the surplus is what was used longest ago.
+        let mut keep: Vec<bool> = idle
+            .iter_mut()
+            .rev()
+            .map(|idle| {
+                let room = kept < limits.per_peer_max && *kept_in_all < limits.total_max;
+                let stays = idle.stream.is_quiet()
+                    && idle.is_fresh(limits, now)
+                    && (room || now < idle.since + limits.linger);
+                if stays {
+                    kept = kept.saturating_add(1);
+                    *kept_in_all = kept_in_all.saturating_add(1);
+                }
+                stays
+            })
+            .collect();
+        idle.retain_mut(|idle| {
+            let stays = keep.pop().unwrap_or(false);
+            if !stays {
+                farewell(&mut idle.stream);
+            }
+            stays
+        });
+        self.count(idle.len(), before);
+    }
+}
+
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.idle.get_mut().drain(..).for_each(Idle::close);
+        self.close_idle();
     }
 }
 
@@ -82,19 +139,13 @@ pub struct Reused {
 pub struct Upstreams {
     limits: RefCell<PoolLimits>,
     endpoints: RefCell<HashMap<EndpointKey, Weak<Endpoint>>>,
-    idle: Cell<usize>,
-    metrics: std::sync::Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl Upstreams {
     /// An empty pool.
-    pub fn new(limits: PoolLimits, metrics: std::sync::Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self {
-            limits: RefCell::new(limits),
-            endpoints: RefCell::default(),
-            idle: Cell::new(0),
-            metrics,
-        })
+    pub fn new(limits: PoolLimits, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        Rc::new(Self { limits: RefCell::new(limits), endpoints: RefCell::default(), metrics })
     }
 
     /// Applies new limits; [`Self::sweep`] enforces them.
@@ -114,6 +165,7 @@ impl Upstreams {
             h2: Rc::default(),
             idle: RefCell::default(),
             retired: Cell::new(false),
+            metrics: Arc::clone(&self.metrics),
         });
         endpoints.insert(key, Rc::downgrade(&endpoint));
         endpoint
@@ -126,7 +178,7 @@ impl Upstreams {
             return None;
         }
         let Idle { stream, born, connection, .. } = endpoint.idle.borrow_mut().pop()?;
-        self.count(-1);
+        endpoint.count(0, 1);
         self.metrics.pool_reuses.inc();
         Some(Reused { stream, born, connection })
     }
@@ -139,7 +191,7 @@ impl Upstreams {
             let mut idle = endpoint.idle.borrow_mut();
             let Some(last) = idle.last_mut() else { return false };
             let quiet = last.stream.is_quiet();
-            if quiet && now < last.born + limits.max_age && now < last.since + limits.idle_timeout {
+            if quiet && last.is_fresh(&limits, now) {
                 return true;
             }
             if !quiet {
@@ -147,7 +199,7 @@ impl Upstreams {
             }
             let dead = idle.pop();
             drop(idle);
-            self.count(-1);
+            endpoint.count(0, 1);
             if let Some(dead) = dead {
                 dead.close();
             }
@@ -162,7 +214,7 @@ impl Upstreams {
         }
         let oldest = idle.remove(0);
         drop(idle);
-        self.count(-1);
+        endpoint.count(0, 1);
         oldest.close();
         true
     }
@@ -183,7 +235,7 @@ impl Upstreams {
             idle.close();
         } else {
             endpoint.idle.borrow_mut().push(idle);
-            self.count(1);
+            endpoint.count(1, 0);
         }
     }
 
@@ -193,56 +245,20 @@ impl Upstreams {
         let mut kept_in_all = 0usize;
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             let Some(endpoint) = endpoint.upgrade() else { return false };
-            endpoint.h2.sweep(&limits, now);
-            let mut idle = endpoint.idle.borrow_mut();
-            let before = idle.len();
-            let mut kept = 0usize;
-            // From the top of the stack down: the surplus is what was used longest ago.
-            let mut keep: Vec<bool> = idle
-                .iter_mut()
-                .rev()
-                .map(|idle| {
-                    let fresh = idle.stream.is_quiet()
-                        && now < idle.born + limits.max_age
-                        && now < idle.since + limits.idle_timeout;
-                    let room = kept < limits.per_peer_max && kept_in_all < limits.total_max;
-                    let stays = fresh && (room || now < idle.since + limits.linger);
-                    if stays {
-                        kept = kept.saturating_add(1);
-                        kept_in_all = kept_in_all.saturating_add(1);
-                    }
-                    stays
-                })
-                .collect();
-            idle.retain_mut(|idle| {
-                let stays = keep.pop().unwrap_or(false);
-                if !stays {
-                    farewell(&mut idle.stream);
-                }
-                stays
-            });
-            self.count(i64::try_from(idle.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
+            endpoint.sweep(&limits, &mut kept_in_all, now);
             true
         });
     }
 
-    /// Closes the idle connections of endpoints for which `keep` is false, and keeps none from now on: after a reload, those that nothing
-    /// names any more.
-    pub fn retire(&self, keep: impl Fn(&EndpointKey) -> bool) {
-        for (key, endpoint) in self.endpoints.borrow().iter() {
-            if let Some(endpoint) = endpoint.upgrade().filter(|_| !keep(key)) {
-                endpoint.retired.set(true);
-                endpoint.h2.retire();
-                let closed = std::mem::take(&mut *endpoint.idle.borrow_mut());
-                self.count(-i64::try_from(closed.len()).unwrap_or(0));
-                closed.into_iter().for_each(Idle::close);
-            }
+    /// Puts a configuration in force: `build` asks for the endpoints that it names. The idle connections of all others are closed, and
+    /// none are kept for them from now on.
+    pub fn replace(&self, build: impl FnOnce()) {
+        let all: Vec<Rc<Endpoint>> = self.endpoints.borrow().values().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|endpoint| endpoint.retired.set(true));
+        build();
+        for endpoint in all.iter().filter(|endpoint| endpoint.retired.get()) {
+            endpoint.h2.retire();
+            endpoint.close_idle();
         }
-    }
-
-    fn count(&self, change: i64) {
-        let now = i64::try_from(self.idle.get()).unwrap_or(0).saturating_add(change);
-        self.idle.set(usize::try_from(now).unwrap_or(0));
-        self.metrics.pool_idle.add(change);
     }
 }

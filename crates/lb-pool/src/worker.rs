@@ -166,7 +166,7 @@ impl WorkerPool {
         }
     }
 
-    /// What [`Self::begin`] counted is over, and was no request of its own: load alone, as a connection is on which nobody sees requests.
+    /// What [`Self::begin`] counted is over and was no request: nothing could be sent, or it is a connection on which nobody sees requests.
     pub fn withdraw(&self, at: usize, now: Instant) {
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.withdraw();

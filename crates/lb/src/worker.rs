@@ -1,7 +1,6 @@
 //! One worker: its listeners, and the orders it takes from the control thread.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,26 +258,21 @@ impl Worker {
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.upstreams.set_limits(snapshot.config.pool.clone());
         self.handshakes.set_limits(&snapshot.config);
-        let named: std::collections::HashSet<SocketAddr> = snapshot
-            .backends
-            .iter()
-            .flatten()
-            .flat_map(|backend| backend.addresses.iter().copied())
-            .collect();
-        self.upstreams.retire(|key| named.contains(&key.address));
-        for running in &self.listeners {
-            let Some((listener, backends, pool)) = snapshot.listener(running.index) else { continue };
-            let pool = self.pool(pool);
-            running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
-            match &running.acceptor.protocol {
-                Protocol::Http(service) => {
-                    service.replace(self.http_settings(&snapshot, listener, backends, pool));
-                }
-                Protocol::Tcp(service) => {
-                    service.replace(self.tcp_settings(&snapshot, listener, backends, pool));
+        self.upstreams.replace(|| {
+            for running in &self.listeners {
+                let Some((listener, backends, pool)) = snapshot.listener(running.index) else { continue };
+                let pool = self.pool(pool);
+                running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
+                match &running.acceptor.protocol {
+                    Protocol::Http(service) => {
+                        service.replace(self.http_settings(&snapshot, listener, backends, pool));
+                    }
+                    Protocol::Tcp(service) => {
+                        service.replace(self.tcp_settings(&snapshot, listener, backends, pool));
+                    }
                 }
             }
-        }
+        });
         let of_snapshot =
             |pool: &Rc<WorkerPool>| snapshot.pools.iter().any(|new| Arc::ptr_eq(new, pool.shared()));
         self.pools.borrow_mut().retain(of_snapshot);

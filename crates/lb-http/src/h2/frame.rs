@@ -6,6 +6,7 @@
 pub mod code;
 pub mod header;
 pub mod payload;
+pub mod piece;
 pub mod preface;
 pub mod reader;
 pub mod write;
@@ -13,8 +14,9 @@ pub mod write;
 pub use code::{ErrorCode, FrameError, Scope, SettingId};
 pub use header::{FrameHeader, FrameType};
 pub use payload::{Priority, Settings};
+pub use piece::Piece;
 pub use preface::Preface;
-pub use reader::{BlockLimits, FrameReader, Piece};
+pub use reader::{BlockLimits, FrameReader};
 
 /// Bytes of a frame header.
 pub const HEADER_LENGTH: usize = 9;

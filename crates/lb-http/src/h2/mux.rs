@@ -11,6 +11,7 @@ mod control;
 mod ending;
 mod heads;
 mod hold;
+mod output;
 mod receive;
 mod send;
 
@@ -27,14 +28,9 @@ use super::frame::{self, ErrorCode, FrameError, SettingId};
 use super::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder};
 use super::stream::{Reset, Stream};
 use super::window::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
+use output::Output;
 
 pub(super) use receive::{Happening, Received};
-
-/// Output beyond which streams wait with theirs.
-const HIGH_WATER: usize = 256 * 1024;
-
-/// Output beyond which nothing is read from the peer: what it sends may ask for answers (attack H2-06).
-const FULL: usize = HIGH_WATER + 64 * 1024;
 
 /// The least that a stream takes at once: a head fits, and the streams of a connection together stay small.
 const LEAST_ROOM: usize = 4096;
@@ -95,13 +91,7 @@ pub(super) struct Mux {
     pub(super) peer: PeerSettings,
     encoder: Encoder,
     decoder: Decoder,
-    /// Frames to be written, from `sent` on.
-    out: Vec<u8>,
-    sent: usize,
-    /// Bytes of output that were written and did not reach the kernel.
-    recalled: u64,
-    /// Bytes of output that have left `out`.
-    drained: u64,
+    out: Output,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
     streams: Slab<Stream>,
@@ -184,10 +174,7 @@ impl Mux {
             },
             encoder: Encoder::new(),
             decoder: Decoder::new(DEFAULT_TABLE_SIZE, max_string),
-            out,
-            sent: 0,
-            recalled: 0,
-            drained: 0,
+            out: Output::new(out),
             send_window: SendWindow::new(DEFAULT_WINDOW),
             receive_window,
             streams: Slab::new(),
@@ -295,7 +282,7 @@ impl Mux {
             Some(_) => return,
         }
         let id = stream.id;
-        frame::write::rst_stream(&mut self.out, id, code);
+        frame::write::rst_stream(&mut self.out.frames, id, code);
     }
 
     /// Charges the peer for `what`.
@@ -308,16 +295,24 @@ impl Mux {
         }
     }
 
-    /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none.
+    /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none. An error is told
+    /// to a peer that knows the last stream already as well.
     pub(super) fn go_away(&mut self, graceful: bool, code: ErrorCode, debug: &str) {
-        let last = if graceful { MAX_STREAM_ID } else { self.highest };
-        if self.goaway_sent.is_some_and(|sent| sent <= last) || self.closed {
+        let mut last = if graceful { MAX_STREAM_ID } else { self.highest };
+        if let Some(sent) = self.goaway_sent.filter(|sent| *sent <= last) {
+            if code == ErrorCode::NO_ERROR {
+                return;
+            }
+            // A stream that was turned away is not taken back (RFC 9113 §6.8).
+            last = sent;
+        }
+        if self.closed {
             return;
         }
         self.goaway_sent = Some(last);
-        frame::write::goaway(&mut self.out, last, code, debug.as_bytes());
+        frame::write::goaway(&mut self.out.frames, last, code, debug.as_bytes());
         if graceful {
-            frame::write::ping(&mut self.out, GOAWAY_PING);
+            frame::write::ping(&mut self.out.frames, GOAWAY_PING);
         }
         self.wake_driver();
     }
@@ -336,7 +331,7 @@ impl Mux {
 
     /// Asks whether the peer is there.
     pub(super) fn ping(&mut self, data: [u8; 8]) {
-        frame::write::ping(&mut self.out, data);
+        frame::write::ping(&mut self.out.frames, data);
     }
 
     /// Keeps the waker of the task that reads and writes the socket.
@@ -355,45 +350,15 @@ impl Mux {
         }
     }
 
-    /// What is to be written.
-    pub(super) fn output(&self) -> &[u8] {
-        self.out.get(self.sent..).unwrap_or(&[])
-    }
-
-    /// So much of the output was written.
-    pub(super) fn wrote(&mut self, n: usize) {
-        self.sent = self.sent.saturating_add(n);
-        if self.sent >= self.out.len() {
-            self.drained = self.drained.saturating_add(u64::try_from(self.out.len()).unwrap_or(u64::MAX));
-            self.sent = 0;
-            self.out.clear();
-            self.io.buffers.put(&mut self.out);
-            self.out = self.io.buffers.take();
-        }
-        if !self.queue.is_empty() {
-            self.send_queued();
-        }
-    }
-
     /// Whether any stream is open, or its end not yet noticed.
     pub(super) fn has_streams(&self) -> bool {
         !self.streams.is_empty()
     }
 
-    /// The last `n` bytes of what was written never reached the kernel.
-    pub(super) fn unwrote(&mut self, n: usize) {
-        self.recalled = self.recalled.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
-    }
-
-    /// Whether the peer has let so much output gather that nothing more is read from it.
-    pub(super) fn is_full(&self) -> bool {
-        self.output().len() >= FULL
-    }
-
     /// Gives buffers back while the connection is idle.
     pub(super) fn rest(&mut self) {
-        if self.out.is_empty() {
-            self.io.buffers.put(&mut self.out);
+        if self.out.frames.is_empty() {
+            self.io.buffers.put(&mut self.out.frames);
         }
         if self.streams.is_empty() {
             self.streams.shrink_to_fit();

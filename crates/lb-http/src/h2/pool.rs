@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_config::Pool as PoolLimits;
+use slab::Slab;
 use tokio::time::Instant;
 
 use super::back::H2Back;
@@ -31,7 +32,8 @@ pub(crate) struct H2Pool {
     waiting: Cell<usize>,
     /// After how many streams the backend ended a connection, and when.
     learned: Cell<Option<(u32, Instant)>>,
-    wakers: RefCell<Vec<Waker>>,
+    /// Who waits for the dials that are under way.
+    wakers: RefCell<Slab<Waker>>,
 }
 
 /// How an exchange gets its stream.
@@ -64,7 +66,7 @@ impl H2Pool {
                     pool: Rc::clone(self),
                     ended: self.ended.get(),
                     failed: self.failed.get(),
-                    registered: false,
+                    waker: None,
                 })
             }
             None => Way::Dial(self.ticket()),
@@ -110,10 +112,11 @@ impl H2Pool {
         self.connections.borrow_mut().push(connection);
     }
 
-    /// Lets go of connections that are over, too old, or idle for too long.
-    pub(crate) fn sweep(&self, limits: &PoolLimits, now: Instant) {
+    /// Lets go of connections that are over, too old, or idle for too long; of all that are idle where the pool is `retired`.
+    pub(crate) fn sweep(&self, limits: &PoolLimits, retired: bool, now: Instant) {
         self.connections.borrow_mut().retain(|connection| {
-            let idle = connection.active() == 0 && now >= connection.used.get() + limits.idle_timeout;
+            let idle =
+                connection.active() == 0 && (retired || now >= connection.used.get() + limits.idle_timeout);
             if idle || now >= connection.born + limits.max_age {
                 connection.retire();
             }
@@ -132,9 +135,16 @@ impl H2Pool {
     }
 
     fn wake_all(&self) {
-        for waker in self.wakers.borrow_mut().drain(..) {
+        for waker in self.wakers.borrow_mut().drain() {
             waker.wake();
         }
+    }
+}
+
+impl Drop for H2Pool {
+    /// The task behind a connection lives on its own, and would hold an idle one for as long as the backend does.
+    fn drop(&mut self) {
+        self.retire();
     }
 }
 
@@ -178,7 +188,8 @@ pub(crate) struct Wait {
     pool: Rc<H2Pool>,
     ended: u64,
     failed: u64,
-    registered: bool,
+    /// Where its waker is, until a dial ends.
+    waker: Option<usize>,
 }
 
 impl Wait {
@@ -190,8 +201,10 @@ impl Wait {
         if self.pool.ended.get() != self.ended {
             return Poll::Ready(Outcome::Again);
         }
-        if !std::mem::replace(&mut self.registered, true) {
-            self.pool.wakers.borrow_mut().push(cx.waker().clone());
+        let mut wakers = self.pool.wakers.borrow_mut();
+        match self.waker.and_then(|at| wakers.get_mut(at)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(wakers.insert(cx.waker().clone())),
         }
         Poll::Pending
     }
@@ -200,5 +213,47 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         self.pool.waiting.set(self.pool.waiting.get().saturating_sub(1));
+        // Once a dial has ended, what stands in its place is another's.
+        if let Some(at) = self.waker.filter(|_| self.pool.ended.get() == self.ended) {
+            self.pool.wakers.borrow_mut().try_remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(pool: &Rc<H2Pool>, now: Instant) -> Wait {
+        match pool.way(now) {
+            Way::Wait(wait) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_stops_waiting_leaves_nothing_behind() {
+        let pool = Rc::new(H2Pool::default());
+        let (now, mut cx) = (Instant::now(), Context::from_waker(Waker::noop()));
+        let Way::Dial(ticket) = pool.way(now) else { panic!("a way without a connection") };
+        for _ in 0..10_000 {
+            let mut one = wait(&pool, now);
+            assert_eq!((one.poll(&mut cx), one.poll(&mut cx)), (Poll::Pending, Poll::Pending));
+            assert_eq!(pool.wakers.borrow().len(), 1);
+        }
+        assert_eq!((pool.wakers.borrow().len(), pool.waiting.get()), (0, 0));
+
+        // Who was woken, and leaves later, takes nobody else's place away.
+        let mut woken = wait(&pool, now);
+        assert_eq!(woken.poll(&mut cx), Poll::Pending);
+        drop(ticket);
+        let Way::Dial(ticket) = pool.way(now) else { panic!("a way without a connection") };
+        let mut next = wait(&pool, now);
+        assert_eq!(next.poll(&mut cx), Poll::Pending);
+        assert_eq!(woken.poll(&mut cx), Poll::Ready(Outcome::Again));
+        drop(woken);
+        assert_eq!(pool.wakers.borrow().len(), 1);
+        ticket.fail();
+        assert_eq!(next.poll(&mut cx), Poll::Ready(Outcome::Failed));
     }
 }

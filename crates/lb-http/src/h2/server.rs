@@ -110,6 +110,25 @@ enum State {
     },
 }
 
+/// What a connection has a deadline for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// The client takes some of the output.
+    Written,
+    /// A header block is complete, or the client's SETTINGS have come.
+    Head,
+    /// The last stream is named.
+    LastStream,
+    /// The client is asked whether it is there.
+    Ping,
+    /// It has answered.
+    Pong,
+    /// A request whose answer is complete has ended.
+    Lingering,
+    /// Bodies that are held back are looked at again.
+    Held,
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         // The exchanges outlive the connection by a moment: they find it gone.
@@ -163,11 +182,11 @@ impl Connection {
                 continue;
             }
             self.rest(now);
-            let Some(due) = self.due(settings, now) else { return Poll::Pending };
-            if !deadline.poll(cx, due) {
+            let Some((at, due)) = self.due(settings, now) else { return Poll::Pending };
+            if !deadline.poll(cx, at) {
                 return Poll::Pending;
             }
-            if self.expired(settings, Instant::now()) {
+            if self.expired(due, Instant::now()) {
                 return Poll::Ready(());
             }
         }
@@ -313,67 +332,52 @@ impl Connection {
         Some(since + settings.http.header_timeout)
     }
 
-    fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
-        let http = &settings.http;
-        let stalled = self.wire.stalled_since().map(|since| since + http.write_timeout);
-        let head = self.head_due(settings);
+    /// What is due next, and when.
+    fn due(&self, settings: &Settings, now: Instant) -> Option<(Instant, Due)> {
+        let (http, h2) = (&settings.http, &settings.h2);
+        let mut mux = self.mux.borrow_mut();
+        let written = self.wire.stalled_since().map(|since| (since + http.write_timeout, Due::Written));
+        let head = self.head_due(settings).map(|at| (at, Due::Head));
         let state = match self.state {
-            State::Notice { since } => Some(since + NOTICE),
-            State::Serving if !self.mux.borrow().peer.known => Some(self.born + http.header_timeout),
-            State::Serving => self.idle_since.map(|since| since + http.keepalive_timeout),
+            State::Notice { since } => Some((since + NOTICE, Due::LastStream)),
+            State::Serving if !mux.peer.known => Some((self.born + http.header_timeout, Due::Head)),
+            State::Serving => self.idle_since.map(|since| (since + http.keepalive_timeout, Due::LastStream)),
             State::Finishing | State::Linger { .. } => None,
         };
-        let alive = settings
-            .h2
-            .keep_alive_interval
-            .map(|interval| self.wire.ping_due(interval, settings.h2.keep_alive_timeout));
-        let lingering = self.mux.borrow().lingers_until();
-        let held = self.mux.borrow_mut().hold_due(now);
-        [stalled, head, state, alive, lingering, held].into_iter().flatten().min()
+        let alive = h2.keep_alive_interval.map(|interval| {
+            let at = self.wire.ping_due(interval, h2.keep_alive_timeout);
+            (at, if self.wire.awaits_ping() { Due::Pong } else { Due::Ping })
+        });
+        let lingering = mux.lingers_until().map(|at| (at, Due::Lingering));
+        let held = mux.hold_due(now).map(|at| (at, Due::Held));
+        [written, head, state, alive, lingering, held].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// A deadline has come. True when the connection is given up.
-    fn expired(&mut self, settings: &Settings, now: Instant) -> bool {
-        let http = &settings.http;
-        let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        {
-            let mut mux = self.mux.borrow_mut();
-            mux.end_lingering(now);
-            mux.end_hold(now);
-        }
-        if come(self.wire.stalled_since().map(|since| since + http.write_timeout)) {
-            self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
-            self.wire.stream.reset_on_close();
-            return true;
-        }
-        let silent = self.state == State::Serving
-            && !self.mux.borrow().peer.known
-            && come(Some(self.born + http.header_timeout));
-        if silent || come(self.head_due(settings)) {
-            self.service.worker.metrics.request_rejected.of(RejectReason::HeaderTimeout).inc();
-            self.fault(FrameError::connection(
-                ErrorCode::ENHANCE_YOUR_CALM,
-                Http2Abuse::HeaderTimeout.name(),
-            ));
-            return false;
-        }
-        match self.state {
-            State::Notice { since } if come(Some(since + NOTICE)) => self.finish(),
-            State::Serving if come(self.idle_since.map(|since| since + http.keepalive_timeout)) => {
-                self.finish();
+    fn expired(&mut self, due: Due, now: Instant) -> bool {
+        let rejected = &self.service.worker.metrics.request_rejected;
+        match due {
+            Due::Written => {
+                rejected.of(RejectReason::WriteTimeout).inc();
+                self.wire.stream.reset_on_close();
+                return true;
             }
-            _ => {
-                if let Some(interval) = settings.h2.keep_alive_interval
-                    && come(Some(self.wire.ping_due(interval, settings.h2.keep_alive_timeout)))
-                {
-                    if self.wire.awaits_ping() {
-                        self.wire.stream.reset_on_close();
-                        return true;
-                    }
-                    self.wire.pinged(now);
-                    self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
-                }
+            Due::Head => {
+                rejected.of(RejectReason::HeaderTimeout).inc();
+                let what = Http2Abuse::HeaderTimeout.name();
+                self.fault(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what));
             }
+            Due::LastStream => self.finish(),
+            Due::Ping => {
+                self.wire.pinged(now);
+                self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
+            }
+            Due::Pong => {
+                self.wire.stream.reset_on_close();
+                return true;
+            }
+            Due::Lingering => self.mux.borrow_mut().end_lingering(now),
+            Due::Held => self.mux.borrow_mut().end_hold(now),
         }
         false
     }

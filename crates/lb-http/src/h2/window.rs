@@ -1,7 +1,5 @@
 //! Flow-control windows (RFC 9113 §5.2 and §6.9). A connection has one of each kind, and so has each stream.
 
-use super::frame::ErrorCode;
-
 /// The largest window (RFC 9113 §6.9.1).
 pub const MAX_WINDOW: u32 = 0x7fff_ffff;
 
@@ -11,11 +9,6 @@ pub const DEFAULT_WINDOW: u32 = 65_535;
 /// A window was overrun, or opened too far. Of a stream it is a stream error, of the connection a connection error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowControlError;
-
-impl FlowControlError {
-    /// What the peer is told.
-    pub const CODE: ErrorCode = ErrorCode::FLOW_CONTROL_ERROR;
-}
 
 /// What is little enough to be worth waiting for more.
 const SLIVER: u32 = 2048;
@@ -64,11 +57,6 @@ impl SendWindow {
         taken
     }
 
-    /// Gives back what was taken and not sent.
-    pub fn give_back(&mut self, unsent: u32) {
-        self.size = self.size.saturating_add_unsigned(unsent);
-    }
-
     /// WINDOW_UPDATE came.
     ///
     /// # Errors
@@ -104,8 +92,8 @@ impl SendWindow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiveWindow {
     size: u32,
-    /// What the peer may still send. Negative after our setting went down, until what is under way has come.
-    available: i32,
+    /// What the peer may still send.
+    available: u32,
     /// Consumed, and not yet announced.
     consumed: u32,
 }
@@ -113,14 +101,13 @@ pub struct ReceiveWindow {
 impl ReceiveWindow {
     /// A window of `size` bytes, at most [`MAX_WINDOW`], which the peer knows of.
     pub fn new(size: u32) -> Self {
-        let available = i32::try_from(size).unwrap_or(i32::MAX);
-        Self { size: available.unsigned_abs(), available, consumed: 0 }
+        let size = size.min(MAX_WINDOW);
+        Self { size, available: size, consumed: 0 }
     }
 
     /// Bytes that came and wait to be consumed: what this window holds in memory.
     pub fn waiting(self) -> u32 {
-        let waiting = i64::from(self.size) - i64::from(self.available) - i64::from(self.consumed);
-        u32::try_from(waiting).unwrap_or(0)
+        self.size.saturating_sub(self.available).saturating_sub(self.consumed)
     }
 
     /// Flow-controlled bytes came, padding included.
@@ -129,10 +116,7 @@ impl ReceiveWindow {
     /// When the peer sends more than it may.
     #[inline]
     pub fn receive(&mut self, flow_len: u32) -> Result<(), FlowControlError> {
-        match self.available.checked_sub_unsigned(flow_len) {
-            Some(left) if left >= 0 || flow_len == 0 => self.available = left,
-            _ => return Err(FlowControlError),
-        }
+        self.available = self.available.checked_sub(flow_len).ok_or(FlowControlError)?;
         Ok(())
     }
 
@@ -150,7 +134,7 @@ impl ReceiveWindow {
     /// Announces what was consumed, however little it is.
     pub fn announce(&mut self) -> Option<u32> {
         let increment = std::mem::take(&mut self.consumed);
-        self.available = self.available.saturating_add_unsigned(increment);
+        self.available = self.available.saturating_add(increment);
         (increment > 0).then_some(increment)
     }
 
@@ -158,16 +142,8 @@ impl ReceiveWindow {
     pub fn grow(&mut self, size: u32) -> Option<u32> {
         let more = size.min(MAX_WINDOW).checked_sub(self.size)?;
         self.size += more;
-        self.available = self.available.saturating_add_unsigned(more);
+        self.available = self.available.saturating_add(more);
         (more > 0).then_some(more)
-    }
-
-    /// Our SETTINGS_INITIAL_WINDOW_SIZE changed and the peer has acknowledged it; nothing is to be announced.
-    pub fn initial_changed(&mut self, to: u32) {
-        let to = to.min(MAX_WINDOW);
-        let moved = i64::from(self.available) + i64::from(to) - i64::from(self.size);
-        self.available = i32::try_from(moved).unwrap_or(if moved < 0 { i32::MIN } else { i32::MAX });
-        self.size = to;
     }
 }
 
@@ -249,7 +225,7 @@ mod tests {
                 if let Some(increment) = update {
                     prop_assert_eq!(theirs.open(increment), Ok(()));
                 }
-                prop_assert_eq!(theirs.size, ours.available);
+                prop_assert_eq!(theirs.available(), ours.available);
                 prop_assert!(ours.waiting() <= ours.size);
                 prop_assert_eq!(ours.clone().receive(theirs.available() + 1), Err(FlowControlError));
             }

@@ -50,10 +50,10 @@ impl Exchange {
         self.member = Some((at, self.now));
         self.room = pass.request;
         member.metrics.worker(self.service.worker.io.id).inflight.inc();
-        self.service.worker.metrics.pool_acquires.inc();
         if member.endpoint.key.h2 {
             return self.share(cx, front, pass.connection);
         }
+        self.service.worker.metrics.pool_acquires.inc();
         let upstreams = &self.service.worker.upstreams;
         let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
         match pooled {
@@ -106,6 +106,7 @@ impl Exchange {
             (None, Some(gate)) if !member.endpoint.h2.has_way(self.now) => match gate.connection() {
                 Some(place) => Some(place),
                 None => {
+                    self.withdraw();
                     if !self.fall_back() {
                         self.stage = Stage::Choose { fresh: false };
                     }
@@ -116,6 +117,7 @@ impl Exchange {
         };
         match member.endpoint.h2.way(self.now) {
             Way::Open(back) => {
+                self.service.worker.metrics.pool_acquires.inc();
                 self.service.worker.metrics.pool_reuses.inc();
                 self.begin(
                     cx,
@@ -132,6 +134,7 @@ impl Exchange {
                 self.stage = Stage::Wait { wait, since };
             }
             Way::Dial(ticket) => {
+                self.service.worker.metrics.pool_acquires.inc();
                 self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket), place));
             }
         }
@@ -251,6 +254,17 @@ impl Exchange {
             self.answer(cx, front, 504, "connect_timeout")
         } else {
             self.answer(cx, front, 502, "connect_failed")
+        }
+    }
+
+    /// Takes the attempt at the present member back: there was no room for it after all, and it was no request.
+    fn withdraw(&mut self) {
+        self.room = None;
+        let Some((at, _)) = self.member.take() else { return };
+        let Some(pool) = self.settings.pool(self.pool) else { return };
+        pool.balance.withdraw(at, self.now.into_std());
+        if let Some(member) = pool.members.get(at) {
+            member.metrics.worker(self.service.worker.io.id).inflight.dec();
         }
     }
 

@@ -154,7 +154,10 @@ impl Exchange {
         self.swap_sides();
         if let Some(verdict) = verdict {
             self.verdict = verdict;
-            if let (Some(pool), Some((_, since))) = (self.settings.pool(self.pool), self.member) {
+            // Where there is no response, the client has left: how long it stayed says nothing of those who stay.
+            if self.response.has_begun()
+                && let (Some(pool), Some((_, since))) = (self.settings.pool(self.pool), self.member)
+            {
                 // It would have taken at least as long.
                 pool.balance.record_latency(self.now.saturating_duration_since(since));
             }

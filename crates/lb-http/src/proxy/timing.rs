@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Exchange, Stage, tunnel};
+use super::tunnel::{self, Tunnel};
+use super::{Exchange, Stage};
 use crate::websocket::Close;
 
 /// Sweeps that an upload is given before its rate counts.
@@ -202,16 +203,23 @@ impl Exchange {
     pub(super) fn due(&self) -> Instant {
         let http = &self.settings.http;
         if let Some(tunnel) = &self.tunnel {
-            let stalls =
-                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
-            let due = stalls.into_iter().flatten().chain([tunnel.due()]).flatten().min();
-            return due.unwrap_or(self.now + FAR);
+            return self.tunnel_due(tunnel).map_or(self.now + FAR, |(at, _)| at);
         }
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
         let rest = [self.whole_due(), self.phase_due(), self.try_due(), self.hedge_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
         // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
+    }
+
+    /// What is due next of a tunnel, and when.
+    fn tunnel_due(&self, tunnel: &Tunnel) -> Option<(Instant, tunnel::Expired)> {
+        let limit = tunnel.stall_limit();
+        let stalls = [&self.front_stall, &self.back_stall].map(|stall| {
+            let at = limit.and_then(|limit| stall.due(limit))?;
+            Some((at, tunnel::Expired::Limit(Close::WRITE_TIMEOUT)))
+        });
+        stalls.into_iter().chain([tunnel.due()]).flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Deadline of the request as a whole. A call has its own, which is behind it once its end is on the way.
@@ -273,14 +281,8 @@ impl Exchange {
         let http = &self.settings.http;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if let Some(tunnel) = &self.tunnel {
-            let stalls =
-                tunnel.stall_limit().map(|limit| [&self.front_stall, &self.back_stall].map(|s| s.due(limit)));
-            let expired = if stalls.into_iter().flatten().any(come) {
-                Some(tunnel::Expired::Limit(Close::WRITE_TIMEOUT))
-            } else {
-                tunnel.expired(now)
-            };
-            return expired.map(Expired::Tunnel);
+            let due = self.tunnel_due(tunnel).filter(|(at, _)| *at <= now);
+            return due.map(|(_, expired)| Expired::Tunnel(expired));
         }
         if let Some(call) = &self.call
             && come(self.whole_due())

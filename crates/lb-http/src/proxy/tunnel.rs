@@ -149,30 +149,21 @@ impl Tunnel {
         self.down.end(cx, &close.frame(None), front);
     }
 
-    /// When something is due next, apart from what stalls.
-    pub(super) fn due(&self) -> Option<Instant> {
-        if self.closing.is_some() {
-            return self.closing;
+    /// What is due next and when, apart from what stalls.
+    pub(super) fn due(&self) -> Option<(Instant, Expired)> {
+        if let Some(until) = self.closing {
+            return Some((until, Expired::Linger));
         }
-        let idle = self.idle.deadline().map(Instant::from_std);
-        [idle, self.up.due(), self.down.due()].into_iter().flatten().min()
+        let limit = |at: Option<Instant>, close| at.map(|at| (at, Expired::Limit(close)));
+        let up = limit(self.up.due(), Close::READ_FRAME_TIMEOUT);
+        let down = limit(self.down.due(), Close::READ_FRAME_TIMEOUT);
+        let idle = limit(self.idle.deadline().map(Instant::from_std), Close::IDLE_TIMEOUT);
+        [up, down, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// How long a side may take nothing; without bound once the tunnel ends, since that is bounded itself.
     pub(super) fn stall_limit(&self) -> Option<Duration> {
         self.closing.is_none().then_some(self.read_frame_timeout)
-    }
-
-    /// What has come by `now`.
-    pub(super) fn expired(&self, now: Instant) -> Option<Expired> {
-        let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if self.closing.is_some() {
-            come(self.closing).then_some(Expired::Linger)
-        } else if come(self.up.due()) || come(self.down.due()) {
-            Some(Expired::Limit(Close::READ_FRAME_TIMEOUT))
-        } else {
-            self.idle.is_over(now.into_std()).then_some(Expired::Limit(Close::IDLE_TIMEOUT))
-        }
     }
 }
 
@@ -184,7 +175,7 @@ impl Drop for Tunnel {
     }
 }
 
-/// A deadline of a tunnel that has come.
+/// What a tunnel has a deadline for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
     /// The tunnel is to end with this.

@@ -56,7 +56,7 @@ impl Mux {
                 _ => {}
             }
         }
-        frame::write::settings_ack(&mut self.out);
+        frame::write::settings_ack(&mut self.out.frames);
         if first {
             for (_, stream) in &mut self.streams {
                 stream.wake();
@@ -93,7 +93,7 @@ impl Mux {
             self.ping_answered |= data == GOAWAY_PING;
         } else {
             self.charge(Charge::Ping, now)?;
-            frame::write::ping_ack(&mut self.out, data);
+            frame::write::ping_ack(&mut self.out.frames, data);
         }
         Ok(Happening::Nothing)
     }

@@ -76,7 +76,7 @@ impl Mux {
             }
             None => {
                 if !self.closed {
-                    frame::write::rst_stream(&mut self.out, stream.id, code);
+                    frame::write::rst_stream(&mut self.out.frames, stream.id, code);
                 }
                 Ending::ByUs
             }

@@ -101,7 +101,7 @@ impl Mux {
         match self.find(id) {
             Some(key) => self.reset(key, code),
             None => {
-                frame::write::rst_stream(&mut self.out, id, code);
+                frame::write::rst_stream(&mut self.out.frames, id, code);
                 self.remember(id, Ending::ByUs);
             }
         }
@@ -230,7 +230,7 @@ impl Mux {
             self.streams.get_mut(key.0).filter(|stream| !stream.received_end && stream.reset.is_none())
             && let Some(increment) = stream.receive_window.consume(bytes)
         {
-            frame::write::window_update(&mut self.out, stream.id, increment);
+            frame::write::window_update(&mut self.out.frames, stream.id, increment);
             self.wake_driver();
         }
         self.release_connection(bytes);
@@ -240,7 +240,7 @@ impl Mux {
         if bytes > 0
             && let Some(increment) = self.receive_window.consume(bytes)
         {
-            frame::write::window_update(&mut self.out, 0, increment);
+            frame::write::window_update(&mut self.out.frames, 0, increment);
             self.wake_driver();
         }
     }

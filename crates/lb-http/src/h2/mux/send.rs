@@ -4,7 +4,8 @@ use std::task::{Context, Poll};
 
 use lb_core::head::{Fields, RequestHead, ResponseHead};
 
-use super::{HIGH_WATER, Key, LEAST_ROOM, Mux};
+use super::output::{HIGH_WATER, length};
+use super::{Key, LEAST_ROOM, Mux};
 use crate::exchange::Gone;
 use crate::h2::frame::{self, header::END_STREAM};
 use crate::h2::stream::{Hold, Last};
@@ -34,13 +35,12 @@ impl Mux {
         if stream.reset.is_some() || stream.sent_end {
             return;
         }
-        let before = self.out.len();
-        stream.head_at.get_or_insert(self.drained.saturating_add(length(before)));
-        let frame = frame::write::headers(&mut self.out);
-        encode(&mut self.encoder, &mut self.out);
-        frame.end(&mut self.out, stream.id, end, self.peer.max_frame_size);
-        stream.traffic.sent =
-            stream.traffic.sent.saturating_add(length(self.out.len().saturating_sub(before)));
+        let before = self.out.end();
+        stream.head_at.get_or_insert(before);
+        let frame = frame::write::headers(&mut self.out.frames);
+        encode(&mut self.encoder, &mut self.out.frames);
+        frame.end(&mut self.out.frames, stream.id, end, self.peer.max_frame_size);
+        stream.traffic.sent = stream.traffic.sent.saturating_add(self.out.end().saturating_sub(before));
         if end {
             stream.sent_end = true;
             stream.last = Last::Done;
@@ -50,8 +50,8 @@ impl Mux {
 
     /// Whether any byte of a stream from this end was handed to the kernel.
     pub(in crate::h2) fn has_left(&self, key: Key) -> bool {
-        let written = self.drained.saturating_add(length(self.sent)).saturating_sub(self.recalled);
-        self.streams.get(key.0).and_then(|stream| stream.head_at).is_some_and(|head_at| head_at < written)
+        let head_at = self.streams.get(key.0).and_then(|stream| stream.head_at);
+        head_at.is_some_and(|head_at| self.out.has_left(head_at))
     }
 
     /// Takes body bytes. What cannot leave now waits in the stream.
@@ -83,7 +83,7 @@ impl Mux {
         while !rest.is_empty() {
             let Some(stream) = self.streams.get_mut(key.0) else { break };
             let wanted = rest.len().min(most);
-            let room = HIGH_WATER.saturating_sub(self.out.len().saturating_sub(self.sent));
+            let room = HIGH_WATER.saturating_sub(self.out.unsent().len());
             let open = stream.send_window.available().min(self.send_window.available()) as usize;
             let n = wanted.min(room).min(open);
             if n == 0 || (n == open && n < wanted && self.holds(key)) {
@@ -92,9 +92,9 @@ impl Mux {
             let Some(stream) = self.streams.get_mut(key.0) else { break };
             stream.hold = Hold::None;
             let (now, later) = rest.split_at_checked(n).unwrap_or((rest, &[]));
-            stream.last_data = Some(self.drained.saturating_add(length(self.out.len())));
-            frame::write::data_header(&mut self.out, stream.id, n, false);
-            self.out.extend_from_slice(now);
+            stream.last_data = Some(self.out.end());
+            frame::write::data_header(&mut self.out.frames, stream.id, n, false);
+            self.out.frames.extend_from_slice(now);
             let taken = u32::try_from(n).unwrap_or(u32::MAX);
             stream.send_window.take(taken);
             self.send_window.take(taken);
@@ -141,21 +141,16 @@ impl Mux {
             Last::Done => {}
             Last::End => {
                 // The last DATA frame may still stand in the output: it carries the end then.
-                let place = stream
-                    .last_data
-                    .and_then(|at| at.checked_sub(self.drained))
-                    .and_then(|at| usize::try_from(at).ok())
-                    .filter(|at| *at >= self.sent)
-                    .and_then(|at| self.out.get_mut(at.saturating_add(FLAGS_AT)));
-                match place {
+                let frame = stream.last_data.and_then(|place| self.out.frame_at(place));
+                match frame.and_then(|frame| frame.get_mut(FLAGS_AT)) {
                     Some(flags) => *flags |= END_STREAM,
-                    None => frame::write::data_header(&mut self.out, stream.id, 0, true),
+                    None => frame::write::data_header(&mut self.out.frames, stream.id, 0, true),
                 }
             }
             Last::Trailers(fields) => {
-                let frame = frame::write::headers(&mut self.out);
-                encode::trailers(&fields, &mut self.encoder, &mut self.out);
-                frame.end(&mut self.out, stream.id, true, self.peer.max_frame_size);
+                let frame = frame::write::headers(&mut self.out.frames);
+                encode::trailers(&fields, &mut self.encoder, &mut self.out.frames);
+                frame.end(&mut self.out.frames, stream.id, true, self.peer.max_frame_size);
             }
         }
         stream.last = Last::Done;
@@ -248,7 +243,3 @@ impl Mux {
 
 /// Where the flags stand in a frame.
 const FLAGS_AT: usize = 4;
-
-fn length(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}

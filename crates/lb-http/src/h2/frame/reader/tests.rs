@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::super::write;
 use super::*;
-use crate::h2::frame::SettingId;
+use crate::h2::frame::header::{ACK, PADDED, PRIORITY};
+use crate::h2::frame::{DEFAULT_MAX_FRAME_SIZE, Scope, SettingId};
 
 const LIMITS: BlockLimits = BlockLimits { bytes: 300, frames: 4 };
 
