@@ -73,6 +73,7 @@ fn main() {
         flow::refused_uploads_give_their_window_back,
         flow::readers_are_served_beside_those_that_do_not_read,
         flow::windows_follow_the_configuration,
+        flow::windows_bind_only_who_knows_of_them,
         flow::refusals_wait_for_the_windows,
         flow::reading_goes_on_when_the_output_has_left,
         lifetime::drain_lets_running_streams_finish,

@@ -2,6 +2,7 @@
 
 use crate::rig::{BOTH, Cell, Rig, config, listener};
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -245,6 +246,27 @@ pub(crate) fn windows_follow_the_configuration() {
     let blamed = client.streams[&stream].reset == Some(code::FLOW_CONTROL_ERROR)
         || client.goaways.iter().any(|g| g.code == code::FLOW_CONTROL_ERROR);
     assert!(blamed, "{:?} {:?}", client.streams[&stream].reset, client.goaways);
+}
+
+/// A client that has not heard of a smaller window may send as much as before (RFC 9113 §6.9.3).
+pub(crate) fn windows_bind_only_who_knows_of_them() {
+    for window in [1024, 16_384] {
+        let origin = Origin::standard(Version::H1, "one");
+        let keys = listener(&origin).h2("initial_stream_window_size", window);
+        let gateway = Gateway::start(config().listener(keys));
+        let mut client = H2Client::silent(TcpStream::connect(gateway.front()).unwrap());
+        client.send(frame::PREFACE).unwrap();
+        client.send_settings(&[]).unwrap();
+        let stream = client.open("POST", "/upload", &[], false).unwrap();
+        let pieces = pattern::bytes(65_535);
+        pieces.chunks(16_384).for_each(|piece| client.send(frame::data(stream, piece, false)).unwrap());
+        client.send(frame::data(stream, [], true)).unwrap();
+        assert_eq!(client.response(stream).unwrap().text(), "65535 right", "{window}");
+        // It knows now.
+        assert_eq!(client.settings.get(&setting::INITIAL_WINDOW_SIZE), Some(&window));
+        let body = pattern::bytes(100_000);
+        assert_eq!(client.request("POST", "/upload", &[], &body).unwrap().text(), "100000 right", "{window}");
+    }
 }
 
 /// What is refused costs the connection nothing that lasts.

@@ -88,6 +88,8 @@ enum Ending {
 pub(super) struct Mux {
     role: Role,
     limits: Limits,
+    /// The peer has answered for our SETTINGS.
+    knows_settings: bool,
     pub(super) peer: PeerSettings,
     encoder: Encoder,
     decoder: Decoder,
@@ -165,6 +167,7 @@ impl Mux {
         Self {
             role,
             limits,
+            knows_settings: false,
             peer: PeerSettings {
                 max_concurrent_streams: 100,
                 initial_window: DEFAULT_WINDOW,

@@ -92,8 +92,8 @@ impl SendWindow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiveWindow {
     size: u32,
-    /// What the peer may still send.
-    available: u32,
+    /// What the peer may still send; negative after it has sent by the size that it knew first.
+    available: i32,
     /// Consumed, and not yet announced.
     consumed: u32,
 }
@@ -101,22 +101,29 @@ pub struct ReceiveWindow {
 impl ReceiveWindow {
     /// A window of `size` bytes, at most [`MAX_WINDOW`], which the peer knows of.
     pub fn new(size: u32) -> Self {
-        let size = size.min(MAX_WINDOW);
-        Self { size, available: size, consumed: 0 }
+        let available = i32::try_from(size).unwrap_or(i32::MAX);
+        Self { size: available.unsigned_abs(), available, consumed: 0 }
     }
 
     /// Bytes that came and wait to be consumed: what this window holds in memory.
     pub fn waiting(self) -> u32 {
-        self.size.saturating_sub(self.available).saturating_sub(self.consumed)
+        let gone = i64::from(self.size) - i64::from(self.available) - i64::from(self.consumed);
+        u32::try_from(gone).unwrap_or(0)
     }
 
-    /// Flow-controlled bytes came, padding included.
+    /// Flow-controlled bytes came, padding included. `beyond` is what the peer may have sent beyond the window, because it did not know
+    /// of its size (RFC 9113 §6.9.3).
     ///
     /// # Errors
     /// When the peer sends more than it may.
     #[inline]
-    pub fn receive(&mut self, flow_len: u32) -> Result<(), FlowControlError> {
-        self.available = self.available.checked_sub(flow_len).ok_or(FlowControlError)?;
+    pub fn receive(&mut self, flow_len: u32, beyond: u32) -> Result<(), FlowControlError> {
+        let left = i64::from(self.available) - i64::from(flow_len);
+        // No bytes fit into any window.
+        if flow_len > 0 && left < -i64::from(beyond) {
+            return Err(FlowControlError);
+        }
+        self.available = i32::try_from(left).map_err(|_| FlowControlError)?;
         Ok(())
     }
 
@@ -134,7 +141,7 @@ impl ReceiveWindow {
     /// Announces what was consumed, however little it is.
     pub fn announce(&mut self) -> Option<u32> {
         let increment = std::mem::take(&mut self.consumed);
-        self.available = self.available.saturating_add(increment);
+        self.available = self.available.saturating_add_unsigned(increment);
         (increment > 0).then_some(increment)
     }
 
@@ -142,7 +149,7 @@ impl ReceiveWindow {
     pub fn grow(&mut self, size: u32) -> Option<u32> {
         let more = size.min(MAX_WINDOW).checked_sub(self.size)?;
         self.size += more;
-        self.available = self.available.saturating_add(more);
+        self.available = self.available.saturating_add_unsigned(more);
         (more > 0).then_some(more)
     }
 }
@@ -193,16 +200,32 @@ mod tests {
     #[test]
     fn an_update_is_due_after_half_of_the_window() {
         let mut window = ReceiveWindow::new(1000);
-        window.receive(1000).unwrap();
-        assert_eq!(window.receive(1), Err(FlowControlError));
-        assert_eq!(window.receive(0), Ok(()));
+        window.receive(1000, 0).unwrap();
+        assert_eq!(window.receive(1, 0), Err(FlowControlError));
+        assert_eq!(window.receive(0, 0), Ok(()));
         assert_eq!(window.consume(499), None);
         assert_eq!(window.consume(1), Some(500));
         assert_eq!(window.waiting(), 500);
-        window.receive(500).unwrap();
+        window.receive(500, 0).unwrap();
         assert_eq!(window.grow(1500), Some(500));
-        window.receive(500).unwrap();
-        assert_eq!(window.receive(1), Err(FlowControlError));
+        window.receive(500, 0).unwrap();
+        assert_eq!(window.receive(1, 0), Err(FlowControlError));
+    }
+
+    #[test]
+    fn a_peer_that_knows_nothing_of_a_small_window_may_overrun_it() {
+        let mut window = ReceiveWindow::new(1000);
+        let beyond = DEFAULT_WINDOW - 1000;
+        window.receive(DEFAULT_WINDOW, beyond).unwrap();
+        assert_eq!(window.receive(1, beyond), Err(FlowControlError));
+        assert_eq!(window.waiting(), DEFAULT_WINDOW);
+        // From its acknowledgement on nothing may come until the window is open again.
+        assert_eq!((window.receive(1, 0), window.receive(0, 0)), (Err(FlowControlError), Ok(())));
+        assert_eq!(window.consume(beyond), Some(beyond));
+        assert_eq!(window.receive(1, 0), Err(FlowControlError));
+        assert_eq!(window.consume(600), Some(600));
+        assert_eq!((window.receive(600, 0), window.receive(1, 0)), (Ok(()), Err(FlowControlError)));
+        assert_eq!(window.waiting(), 1000);
     }
 
     proptest! {
@@ -216,7 +239,7 @@ mod tests {
             let mut theirs = SendWindow::new(size);
             for (send, consume, kind) in steps {
                 let sent = theirs.take(send);
-                prop_assert_eq!(ours.receive(sent), Ok(()));
+                prop_assert_eq!(ours.receive(sent, 0), Ok(()));
                 let update = match kind {
                     0 => ours.announce(),
                     1 => ours.grow(size + send),
@@ -225,9 +248,9 @@ mod tests {
                 if let Some(increment) = update {
                     prop_assert_eq!(theirs.open(increment), Ok(()));
                 }
-                prop_assert_eq!(theirs.available(), ours.available);
+                prop_assert_eq!(theirs.size, ours.available);
                 prop_assert!(ours.waiting() <= ours.size);
-                prop_assert_eq!(ours.clone().receive(theirs.available() + 1), Err(FlowControlError));
+                prop_assert_eq!(ours.clone().receive(theirs.available() + 1, 0), Err(FlowControlError));
             }
             // All consumed, the whole window is open again but for less than half of it.
             if let Some(increment) = ours.consume(ours.waiting()) {

@@ -9,6 +9,7 @@ use crate::exchange::Reject;
 use crate::h2::frame::{self, ErrorCode, FrameError, Piece, Scope};
 use crate::h2::request::RequestLimits;
 use crate::h2::stream::Reset;
+use crate::h2::window::DEFAULT_WINDOW;
 
 /// A connection-wide effect of a frame.
 #[derive(Debug)]
@@ -82,7 +83,10 @@ impl Mux {
             },
             Piece::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
             Piece::Settings(settings) => self.settings(settings, now),
-            Piece::SettingsAck => Ok(Happening::Nothing),
+            Piece::SettingsAck => {
+                self.knows_settings = true;
+                Ok(Happening::Nothing)
+            }
             Piece::Ping { ack, data } => self.ping_received(data, ack, now),
             Piece::RstStream { stream, code } => self.rst_stream(stream, code, now),
             Piece::GoAway { last_stream, .. } => self.goaway_received(last_stream),
@@ -157,7 +161,8 @@ impl Mux {
         now: Instant,
     ) -> Result<Happening, FrameError> {
         let violation = || FrameError::connection(ErrorCode::FLOW_CONTROL_ERROR, "more DATA than the window");
-        self.receive_window.receive(flow_len).map_err(|_| violation())?;
+        self.receive_window.receive(flow_len, 0).map_err(|_| violation())?;
+        let beyond = self.unknown_window();
         let Some(key) = self.find(id) else {
             self.release_connection(flow_len);
             self.absent(id)?;
@@ -177,7 +182,7 @@ impl Mux {
             Some((ErrorCode::STREAM_CLOSED, "DATA after END_STREAM"))
         } else if !stream.received_head {
             Some((ErrorCode::PROTOCOL_ERROR, "DATA before HEADERS"))
-        } else if stream.receive_window.receive(flow_len).is_err() {
+        } else if stream.receive_window.receive(flow_len, beyond).is_err() {
             Some((ErrorCode::FLOW_CONTROL_ERROR, "more DATA than the stream's window"))
         } else {
             None
@@ -222,6 +227,12 @@ impl Mux {
             self.release(key, padding);
         }
         Ok(Happening::Nothing)
+    }
+
+    /// By how much the peer may overrun the window of a stream, because it has not answered for our SETTINGS: until then it goes by the
+    /// window that nobody has changed (RFC 9113 §6.9.3).
+    fn unknown_window(&self) -> u32 {
+        if self.knows_settings { 0 } else { DEFAULT_WINDOW.saturating_sub(self.limits.initial_stream_window) }
     }
 
     /// Gives window back to the peer, for bytes that were taken.
