@@ -59,6 +59,7 @@ fn main() {
         command_line::check_binds_nothing,
         command_line::unreadable_files,
         command_line::configurations_from_pipes_are_bounded,
+        command_line::an_access_log_that_nobody_reads_is_refused,
         command_line::default_path,
         command_line::demo_serves_until_interrupted,
         bad_configs::each_is_refused_with_its_reason,

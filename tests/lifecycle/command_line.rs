@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::Command;
 use testkit::gateway::{binary, cli};
@@ -37,6 +38,12 @@ pub(crate) fn check_says_yes_or_no() {
     assert_eq!(no.code, 1);
     assert!(no.stderr.contains("bad.toml:") && no.stderr.contains("protokol"), "{}", no.stderr);
     assert_ne!(cli(&["check"]).code, 0, "a file is required");
+    // Nothing would be served.
+    let none = Config::new().listener(Listener::h1().without_backends()).render();
+    std::fs::write(&bad, none).unwrap();
+    let no = cli(&["check", bad.to_str().unwrap()]);
+    assert_eq!(no.code, 1, "{}", no.stdout);
+    assert!(no.stderr.contains("no listeners started"), "{}", no.stderr);
 }
 
 pub(crate) fn check_binds_nothing() {
@@ -82,6 +89,36 @@ pub(crate) fn configurations_from_pipes_are_bounded() {
         assert_eq!(checked.code, code, "{}", checked.stderr);
         assert_eq!(checked.stderr.contains("has more than 4194304 bytes"), code == 1, "{}", checked.stderr);
     }
+}
+
+/// Nobody reads the pipe that is to take the access log: that is an error, and the start does not wait for somebody who does.
+pub(crate) fn an_access_log_that_nobody_reads_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("access.log");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let backend = Backend::standard("one");
+    let config = || {
+        let listener = Listener::h1().backend(backend.address);
+        Config::new().block("observability", "access_log", pipe.to_str().unwrap()).listener(listener)
+    };
+    let mut refused = Gateway::launch(config());
+    assert_eq!(refused.process.wait_exit(seconds(10)), Some(1));
+    assert!(refused.process.stderr.count("access.log cannot be opened") > 0);
+    let read = pipe.clone();
+    let reader = std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(std::fs::File::open(read).unwrap()).read_line(&mut line).unwrap();
+        line
+    });
+    let mut gateway = Gateway::launch(config());
+    testkit::eventually("ready, once there is a reader", seconds(10), || {
+        if gateway.process.exit().is_some() {
+            gateway = Gateway::launch(gateway.config.clone());
+        }
+        gateway.readyz() == Some(200)
+    });
+    assert_eq!(gateway.get("/logged").status, 200);
+    assert!(reader.join().unwrap().contains("/logged"));
 }
 
 pub(crate) fn default_path() {

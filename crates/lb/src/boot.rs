@@ -16,6 +16,7 @@ use lb_observe::metrics::{HttpVersion, Metrics};
 use tokio::sync::mpsc;
 
 use crate::acceptor::Gates;
+use crate::check::NO_LISTENERS;
 use crate::names;
 use crate::tls::Tls;
 use crate::worker::{self, Birth, BoundListener, Order, Snapshot};
@@ -127,7 +128,7 @@ pub(crate) async fn bind(
         all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
     }
     if all.is_empty() {
-        bail!("no listeners started — check your configuration");
+        bail!("{NO_LISTENERS}");
     }
     Ok(all)
 }

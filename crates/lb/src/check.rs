@@ -13,22 +13,24 @@ use crate::tls::{BackendsTls, Tls};
 /// A larger file is not a configuration (attack C-01).
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
+/// What a configuration is told under which nothing would be served.
+pub(crate) const NO_LISTENERS: &str = "no listeners started — check your configuration";
+
 /// `expressgateway check`.
 pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
     let config = load(&read(path)?, path)?;
     Tls::load(&config)?;
     BackendsTls::load(&config, &BackendsTls::default())?;
     StickyKeys::load(&config, &StickyKeys::default())?;
+    let listeners = config.listeners.iter().filter(|listener| listener.starts()).count();
+    if listeners == 0 {
+        bail!("{}: {NO_LISTENERS}", path.display());
+    }
     let mut out = std::io::stdout().lock();
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    writeln!(
-        out,
-        "{}: ok, {} listener(s)",
-        path.display(),
-        config.listeners.iter().filter(|l| l.starts()).count()
-    )?;
+    writeln!(out, "{}: ok, {listeners} listener(s)", path.display())?;
     Ok(Outcome::Clean)
 }
 

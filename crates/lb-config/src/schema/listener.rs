@@ -216,7 +216,7 @@ static ALT_SVC: Block = Block {
     doc: "Announces an HTTP/3 port in the `Alt-Svc` header of responses.",
     on: On::used(&[Protocol::H1, Protocol::H1s]),
     keys: &[
-        Key::integer("h3_port", 0, 65_535, "").required().live("The UDP port to announce."),
+        Key::integer("h3_port", 1, 65_535, "").required().live("The UDP port to announce."),
         Key::integer("max_age", 0, U32, S).or(3600).live("How long a client may remember it."),
     ],
 };
@@ -285,14 +285,14 @@ static H2_SECURITY: Block = Block {
     keys: &[
         Key::integer("max_pending_accept_reset_streams", 0, U64, "streams")
             .or(100)
-            .live("Streams that were reset before they were looked at; more close the connection."),
+            .live("Streams that were reset before they were looked at; more close the connection. Counted up to 65535."),
         Key::integer("max_local_error_reset_streams", 0, U64, "streams")
             .or(100)
-            .live("Streams that had to be reset for the client's errors; more close the connection."),
-        Key::integer("max_concurrent_streams", 0, U32, "streams")
+            .live("Streams that had to be reset for the client's errors; more close the connection. Counted up to 65535."),
+        Key::integer("max_concurrent_streams", 1, U32, "streams")
             .or(256)
             .live("Streams that may run at once."),
-        Key::integer("max_header_list_size", 0, U32, BYTES)
+        Key::integer("max_header_list_size", 1024, U32, BYTES)
             .or(65_536)
             .live("The largest decoded header list."),
         Key::integer("max_send_buf_size", 0, U64, BYTES)
@@ -305,15 +305,15 @@ static H2_SECURITY: Block = Block {
                  open, and after two pings without a part of an answer between them only every 5.5 minutes, which \
                  servers of gRPC bear by default.",
             ),
-        Key::integer("keep_alive_timeout_ms", 0, U64, MS)
+        Key::integer("keep_alive_timeout_ms", 1, U64, MS)
             .or(30_000)
             .live("How long a ping may stay unanswered."),
-        Key::integer("initial_stream_window_size", 0, MAX_WINDOW, BYTES)
+        Key::integer("initial_stream_window_size", 1024, MAX_WINDOW, BYTES)
             .or(65_535)
-            .live("The first window of a stream."),
+            .live("The first window of a stream. A smaller one would have clients send slivers, which count as an attack."),
         Key::integer("initial_connection_window_size", 0, MAX_WINDOW, BYTES)
             .or(1_048_576)
-            .live("The first window of a connection."),
+            .live("The first window of a connection. The protocol knows none below 65535: less counts as that."),
     ],
 };
 

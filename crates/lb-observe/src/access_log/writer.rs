@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_setfl};
+
 use super::{QUEUED_LINES, Signals, Target};
 use crate::metrics::Metrics;
 
@@ -136,8 +138,13 @@ impl Output {
     }
 }
 
+/// A pipe that nobody reads is an error, and not a reason to wait.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+    // Lines wait for a slow reader, as they do for a slow disk.
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
 
 /// When a batch is written even though more lines wait.
