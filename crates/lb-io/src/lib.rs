@@ -8,6 +8,8 @@ pub mod buffer;
 pub mod connections;
 pub mod deadline;
 mod epoll;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 mod file;
 pub mod gate;
 pub mod listener;

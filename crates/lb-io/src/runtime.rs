@@ -125,7 +125,7 @@ impl Runtime {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "faults"))]
 impl Runtime {
     /// For one worker, on a ring that is not made as usual.
     pub(crate) fn on(ring: Prepared) -> Self {

@@ -23,8 +23,8 @@ mod receive;
 mod release;
 pub(crate) mod ring;
 mod send;
-mod slot;
-mod state;
+pub(crate) mod slot;
+pub(crate) mod state;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,9 @@ use crate::handshakes::Handshakes;
 use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 
+#[cfg(test)]
+mod tests;
+
 /// How often idle backend connections are looked over.
 const SWEEP: Duration = Duration::from_secs(1);
 

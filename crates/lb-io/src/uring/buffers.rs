@@ -179,11 +179,19 @@ impl Drop for Lease {
     }
 }
 
+#[cfg(any(test, feature = "faults"))]
+impl Buffers {
+    /// Buffers that hold what somebody has received.
+    pub(crate) fn leased(&self) -> u16 {
+        self.count.get().saturating_sub(self.free.get())
+    }
+}
+
 #[cfg(test)]
 impl Buffers {
     /// Whether every buffer is where the kernel can fill it.
     pub(crate) fn are_all_free(&self) -> bool {
-        self.free == self.count
+        self.leased() == 0
     }
 
     /// Buffers in use, lent or not.

@@ -4,7 +4,7 @@ use super::ring::{Completion, Kind, Token};
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The n-th operation, from 0, never reaches the kernel.
     Submission(usize),
     /// The n-th completion, from 0, says that its operation failed.
@@ -18,19 +18,27 @@ pub(crate) enum Fault {
 pub(crate) struct Faults {
     plan: Option<(Fault, i32)>,
     seen: usize,
+    happened: Option<Kind>,
     refused: Vec<Completion>,
 }
 
 impl Faults {
     /// Has `fault` happen once, with the error `code`, counted from now.
     pub(crate) fn arm(&mut self, fault: Fault, code: i32) {
-        self.plan = Some((fault, code));
-        self.seen = 0;
+        *self =
+            Self { plan: Some((fault, code)), refused: std::mem::take(&mut self.refused), ..Self::default() };
+    }
+
+    /// Has nothing fail any more, and says what kind of operation has, of what was armed last.
+    pub(crate) fn disarm(&mut self) -> Option<Kind> {
+        self.plan = None;
+        self.happened
     }
 
     /// Whether what was armed has happened.
+    #[cfg(test)]
     pub(crate) fn has_happened(&self) -> bool {
-        self.plan.is_none()
+        self.happened.is_some()
     }
 
     /// Whether this operation is the one that must not reach the kernel.
@@ -43,6 +51,7 @@ impl Faults {
         self.seen = self.seen.saturating_add(1);
         if is_it {
             self.plan = None;
+            self.happened = Some(token.kind);
             self.refused.push(Completion {
                 token,
                 result: Err(code),
@@ -73,6 +82,7 @@ impl Faults {
         for completion in completed.iter_mut().filter(|completion| completion.token.kind != Kind::Cancel) {
             if self.seen == n {
                 self.plan = None;
+                self.happened = Some(completion.token.kind);
                 completion.result = Err(code);
                 completion.accepted = None;
                 self.seen = self.seen.saturating_add(1);
