@@ -34,8 +34,7 @@ mod tunnel;
 
 use testkit::harness::Case;
 use testkit::seconds;
-use testkit::tools::Tool;
-use testkit::tools::Tool::{Curl, Nginx};
+use testkit::tools::Tool::{Curl, Descriptors, Nginx};
 
 fn main() {
     let mut cases = testkit::cases![
@@ -129,7 +128,7 @@ fn main() {
         Case::new("gibibyte_up", scale::gibibyte_up).alone().guard(seconds(120)),
         Case::new("gibibyte_chunked_both_ways", scale::chunked_both_ways).alone().guard(seconds(120)),
         Case::new("ten_thousand_connections", scale::ten_thousand_connections)
-            .needs(&[Tool::Descriptors])
+            .needs(&[Descriptors])
             .alone()
             .guard(seconds(120)),
         Case::new("thousand_keep_alive_clients", scale::thousand_keep_alive_clients).alone(),
