@@ -11,8 +11,8 @@ use testkit::{Backend, Config, Gateway, Listener, ms, ports, seconds};
 
 fn main() {
     let cases = vec![
-        Case::new("bad_files_change_nothing", bad_files_change_nothing).alone(),
-        Case::new("hangup_storm_is_harmless", hangup_storm_is_harmless).alone(),
+        Case::new("c_01_bad_files_change_nothing", c_01_bad_files_change_nothing).alone(),
+        Case::new("c_01_hangup_storm_is_harmless", c_01_hangup_storm_is_harmless).alone(),
         Case::new("restart_required_is_named_every_time", restart_required_is_named_every_time),
         Case::new("uploads_and_short_connections_survive", uploads_and_short_connections_survive).alone(),
         Case::new("unchanged_file_is_fine", unchanged_file_is_fine),
@@ -30,7 +30,7 @@ fn assert_nothing_lost(tally: &Tally) {
     assert!(tally.served.load(Relaxed) > 100, "too little traffic to show anything");
 }
 
-fn bad_files_change_nothing() {
+fn c_01_bad_files_change_nothing() {
     let backend = Backend::standard("one");
     let unwanted = Backend::standard("unwanted");
     let listener = Listener::h1().backend(backend.address);
@@ -71,7 +71,7 @@ fn bad_files_change_nothing() {
     assert_nothing_lost(&load.stop());
 }
 
-fn hangup_storm_is_harmless() {
+fn c_01_hangup_storm_is_harmless() {
     let (a, b) = (Backend::standard("a"), Backend::standard("b"));
     let listener = Listener::h1();
     let base = Config::new();

@@ -73,8 +73,8 @@ pub(crate) fn unreadable_files() {
     assert_eq!(cli(&["check", binary_file.to_str().unwrap()]).code, 1);
 }
 
-/// A pipe tells nobody its size: what is too long is not read to its end, and not cut (attack C-01).
-pub(crate) fn configurations_from_pipes_are_bounded() {
+/// A pipe tells nobody its size: what is too long is not read to its end, and not cut.
+pub(crate) fn c_01_configurations_from_pipes_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("lb.toml");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -152,7 +152,7 @@ pub(crate) fn tcp_connections_may_finish() {
     client.closed(seconds(3)).unwrap();
 }
 
-pub(crate) fn second_signal_is_harmless() {
+pub(crate) fn c_02_second_signal_is_harmless() {
     let backend = Backend::standard("one");
     let mut gateway = gateway(&backend, 200, 10_000);
     let mut slow = busy(&gateway, &backend, "/slow/1500");

@@ -184,7 +184,7 @@ pub(crate) fn ipv6_on_both_sides() {
     assert_eq!(backend.last_request().header("x-forwarded-for").as_deref(), Some("::1"));
 }
 
-pub(crate) fn descriptor_exhaustion_passes() {
+pub(crate) fn l4_10_descriptor_exhaustion_passes() {
     let backend = Backend::standard("one");
     let config = Config::new().listener(Listener::h1().backend(backend.address));
     let mut gateway = Gateway::launch_as(config, |command| limit_descriptors(command, 100));
