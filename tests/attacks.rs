@@ -243,6 +243,12 @@ fn main() {
             .alone()
             .guard(seconds(120)),
         Case::new("h2_13_tiny_frames", h2_upstream::h2_13_tiny_frames).alone().guard(seconds(120)),
+        Case::new(
+            "c_06_clients_that_leave_by_the_thousand",
+            failures::c_06_clients_that_leave_by_the_thousand,
+        )
+        .alone()
+        .guard(seconds(120)),
         Case::new("c_17_any_call_of_the_system_may_fail", failures::c_17_any_call_of_the_system_may_fail)
             .alone()
             .guard(seconds(240)),
