@@ -201,6 +201,9 @@ pub(crate) fn l4_10_descriptor_exhaustion_passes() {
     testkit::eventually("served again", seconds(10), || {
         gateway.client().get("/").is_ok_and(|r| r.status == 200)
     });
+    // Those that waited to be accepted need descriptors until it is seen that they have left.
+    gateway.wait_metric("connections_total", &[], |v| v > 150.0);
+    gateway.wait_metric("connections_inflight", &[], |v| v <= 10.0);
     for client in &mut clients {
         assert_eq!(client.get("/").unwrap().status, 200, "one of the first was lost");
     }
