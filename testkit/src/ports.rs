@@ -21,6 +21,18 @@ struct Block {
 
 static CURRENT: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
+/// How many sockets of this machine are connected to a local port, as they see it themselves: the end of a connection may still be on
+/// its way to them.
+pub fn connected_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let ending = format!(":{port:04X}");
+    let is_connected = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|peer| peer.ends_with(&ending)) && fields.next() == Some(ESTABLISHED)
+    };
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(is_connected).count()
+}
+
 /// A loopback address whose port is free for TCP and UDP on every local address.
 pub fn reserve() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port()))

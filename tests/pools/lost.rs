@@ -11,7 +11,7 @@ use testkit::backend::Conn;
 use testkit::h2::{Event, code, frame, hpack};
 use testkit::harness::Case;
 use testkit::{
-    Backend, Client, Config, Fault, Gateway, H2Backend, Listener, eventually, ms, request, seconds,
+    Backend, Client, Config, Fault, Gateway, H2Backend, Listener, eventually, ms, ports, request, seconds,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -161,7 +161,9 @@ fn what_has_not_left_is_always_tried_again() {
     gateway.process.hold();
     client.send(request("POST", "/", &[], b"once")).unwrap();
     go.store(2, Ordering::SeqCst);
-    eventually("the connection has ended", seconds(10), || backend.open_connections() == 0);
+    eventually("the connection has ended", seconds(10), || {
+        backend.open_connections() == 0 && ports::connected_to(backend.address.port()) == 0
+    });
     gateway.process.resume();
     assert_eq!(client.response("POST").unwrap().status, 200);
     assert_eq!(backend.connections(), 2);
