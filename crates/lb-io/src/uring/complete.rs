@@ -102,6 +102,7 @@ impl State {
             }
             _ => {
                 socket.pending.readable = false;
+                socket.may_have_more = true;
                 self.wakers.extend(socket.reader.take());
             }
         }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, recv};
 
+use super::buffers::BUFFER_SIZE;
 use super::ring::{Kind, Ring, Token};
 use super::send::gone;
 use super::slot::{End, Slot, Socket, register};
@@ -16,8 +17,8 @@ use crate::pipe::Pipe;
 /// Unread bytes from which on nothing more is asked for.
 const AHEAD: usize = super::ring::RECEIVE_AHEAD as usize;
 
-/// A direct read of so many bytes shows that a flow is bulk.
-const LARGE: usize = 16 * 1024;
+/// So many bytes at a time show that a flow is bulk: as many calls inside the kernel as they fill buffers cost more than one from here.
+const LARGE: usize = 3 * BUFFER_SIZE;
 
 /// A direct read of fewer bytes shows that it is no more.
 const SMALL: usize = 4 * 1024;
@@ -48,9 +49,9 @@ fn receive_now(socket: &mut Socket, buffer: &mut [u8]) -> Option<io::Result<usiz
     }
 }
 
-/// Whether what comes next is to be read directly.
+/// Whether what comes next is to be read directly; not while the kernel has yet to say that there is anything.
 fn reads_directly(socket: &Socket) -> bool {
-    (socket.may_have_more || socket.is_bulk) && !socket.pending.receive
+    (socket.may_have_more || socket.is_bulk) && !socket.pending.receive && !socket.pending.readable
 }
 
 /// Has the kernel receive what comes next, or say when bulk comes.
@@ -91,7 +92,9 @@ impl State {
     ) -> Poll<io::Result<&'s [u8]>> {
         let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
         if !socket.inbox.is_empty() {
-            return Poll::Ready(Ok(socket.inbox.take(scratch, most)));
+            let bytes = socket.inbox.take(scratch, most);
+            socket.is_bulk |= bytes.len() >= LARGE;
+            return Poll::Ready(Ok(bytes));
         }
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end).map(|()| &[][..]));
@@ -117,6 +120,7 @@ impl State {
         let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(Err(gone())) };
         let held = socket.inbox.copy(buffer);
         if held > 0 {
+            socket.is_bulk |= held >= LARGE;
             // What is already here and what the kernel has beyond it make one read.
             let rest = buffer.get_mut(held..).filter(|rest| !rest.is_empty());
             let more = match rest {
@@ -162,12 +166,13 @@ impl State {
         if !socket.inbox.is_empty() || socket.end.is_some() || socket.broken.is_some() || socket.has_hung_up {
             return false;
         }
-        if !socket.pending.receive {
-            let peeked = recv(&socket.descriptor, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-            if !matches!(peeked, Err(rustix::io::Errno::AGAIN)) {
+        if !socket.pending.receive && !socket.pending.readable {
+            let peek = || recv(&socket.descriptor, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            // Where bulk was read directly, the last read took all there was, unless it says otherwise.
+            if (socket.may_have_more || !socket.is_bulk) && !matches!(peek(), Err(rustix::io::Errno::AGAIN)) {
                 return false;
             }
-            socket.is_bulk = false;
+            socket.may_have_more = false;
             ask(socket, ring, key);
         }
         true

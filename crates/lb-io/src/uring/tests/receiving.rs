@@ -218,3 +218,38 @@ fn no_more_is_received_than_so_much_ahead() {
         });
     }
 }
+
+/// Messages of several buffers are read by one call each, when the kernel says that one is there; small ones come in its buffers again.
+#[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
+fn how_much_comes_at_a_time_decides_how_it_is_read() {
+    let rig = Rig::new();
+    rig.run(Mode::Ring, || async {
+        let (mut stream, mut plain) = connection(0);
+        for (size, count, directly) in
+            [(100, 4, false), (10_240, 6, true), (100, 4, false), (10_240, 6, true)]
+        {
+            for seed in 0..count {
+                let message = pattern(size, seed);
+                plain.write_all(&message).unwrap();
+                let mut got = Vec::new();
+                while got.len() < size {
+                    got.extend(take(&mut stream, usize::MAX).await.unwrap());
+                }
+                assert!(got == message, "{size} bytes, {seed}");
+                // Between messages the connection rests, as in a pool.
+                assert!(stream.is_quiet());
+            }
+            let pending = with(|state| {
+                state.slots.iter().find_map(|(_, slot)| match slot {
+                    Slot::Socket(socket) => Some(socket.pending),
+                    _ => None,
+                })
+            });
+            let pending = pending.unwrap();
+            assert_eq!((pending.readable, pending.receive), (directly, !directly), "{size} bytes");
+        }
+        plain.write_all(b"unasked").unwrap();
+        until("it is noticed", || !stream.is_quiet()).await;
+    });
+}
