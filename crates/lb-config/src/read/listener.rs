@@ -52,7 +52,7 @@ fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>
         alt_svc: view.present("alt_svc").map(alt_svc),
         h2c: view.flag("h2c"),
         http: http(view.block("http")),
-        h2_security: h2_security(view.block("h2_security")),
+        h2_security: h2_security(view.block("h2_security"), report),
         websocket: view.present("websocket").map(websocket),
         grpc: view.present("grpc").map(grpc),
         tcp: tcp(view.block("tcp")),
@@ -206,16 +206,29 @@ fn tcp(view: View<'_>) -> Tcp {
     }
 }
 
-fn h2_security(view: View<'_>) -> H2Security {
+/// The least frame of DATA that does not count as a sliver needs a window several times as large.
+const LEAST_STREAM_WINDOW: u32 = 1024;
+
+/// Room for the few fields that every message has.
+const LEAST_HEADER_LIST: u32 = 1024;
+
+fn h2_security(view: View<'_>, report: &mut Report<'_>) -> H2Security {
+    let mut at_least = |name: &'static str, least: u32| {
+        let value = view.int32(name);
+        if value < least {
+            report.warn(view, name, format!("counts as {least}: no request could be served with less"));
+        }
+        value.max(least)
+    };
     H2Security {
+        max_concurrent_streams: at_least("max_concurrent_streams", 1),
+        max_header_list_size: at_least("max_header_list_size", LEAST_HEADER_LIST),
+        initial_stream_window_size: at_least("initial_stream_window_size", LEAST_STREAM_WINDOW),
         max_pending_accept_reset_streams: view.size("max_pending_accept_reset_streams"),
         max_local_error_reset_streams: view.size("max_local_error_reset_streams"),
-        max_concurrent_streams: view.int32("max_concurrent_streams"),
-        max_header_list_size: view.int32("max_header_list_size"),
         max_send_buf_size: view.size("max_send_buf_size"),
         keep_alive_interval: view.nonzero_millis("keep_alive_interval_ms"),
         keep_alive_timeout: view.millis("keep_alive_timeout_ms"),
-        initial_stream_window_size: view.int32("initial_stream_window_size"),
         initial_connection_window_size: view.int32("initial_connection_window_size"),
     }
 }

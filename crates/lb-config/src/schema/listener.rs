@@ -216,7 +216,7 @@ static ALT_SVC: Block = Block {
     doc: "Announces an HTTP/3 port in the `Alt-Svc` header of responses.",
     on: On::used(&[Protocol::H1, Protocol::H1s]),
     keys: &[
-        Key::integer("h3_port", 1, 65_535, "").required().live("The UDP port to announce."),
+        Key::integer("h3_port", 0, 65_535, "").required().live("The UDP port to announce."),
         Key::integer("max_age", 0, U32, S).or(3600).live("How long a client may remember it."),
     ],
 };
@@ -289,12 +289,12 @@ static H2_SECURITY: Block = Block {
         Key::integer("max_local_error_reset_streams", 0, U64, "streams")
             .or(100)
             .live("Streams that had to be reset for the client's errors; more close the connection. Counted up to 65535."),
-        Key::integer("max_concurrent_streams", 1, U32, "streams")
+        Key::integer("max_concurrent_streams", 0, U32, "streams")
             .or(256)
-            .live("Streams that may run at once."),
-        Key::integer("max_header_list_size", 1024, U32, BYTES)
+            .live("Streams that may run at once. 0 counts as 1."),
+        Key::integer("max_header_list_size", 0, U32, BYTES)
             .or(65_536)
-            .live("The largest decoded header list."),
+            .live("The largest decoded header list. Less than 1024 counts as that."),
         Key::integer("max_send_buf_size", 0, U64, BYTES)
             .or(65_536)
             .live("Unsent bytes that a stream may hold."),
@@ -305,12 +305,12 @@ static H2_SECURITY: Block = Block {
                  open, and after two pings without a part of an answer between them only every 5.5 minutes, which \
                  servers of gRPC bear by default.",
             ),
-        Key::integer("keep_alive_timeout_ms", 1, U64, MS)
+        Key::integer("keep_alive_timeout_ms", 0, U64, MS)
             .or(30_000)
             .live("How long a ping may stay unanswered."),
-        Key::integer("initial_stream_window_size", 1024, MAX_WINDOW, BYTES)
+        Key::integer("initial_stream_window_size", 0, MAX_WINDOW, BYTES)
             .or(65_535)
-            .live("The first window of a stream. A smaller one would have clients send slivers, which count as an attack."),
+            .live("The first window of a stream. Less than 1024 counts as that: clients would have to send slivers, which count as an attack."),
         Key::integer("initial_connection_window_size", 0, MAX_WINDOW, BYTES)
             .or(1_048_576)
             .live("The first window of a connection. The protocol knows none below 65535: less counts as that."),

@@ -170,6 +170,27 @@ fn an_open_admin_port_needs_both_keys() {
 }
 
 #[test]
+fn limits_under_which_nothing_is_served_count_as_the_least_that_works() {
+    let config = parse(
+        "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n[listeners.h2_security]\n\
+         max_concurrent_streams = 0\nmax_header_list_size = 1\ninitial_stream_window_size = 0\n\
+         [[listeners.backends]]\naddress = \"10.0.0.1:80\"\n",
+    );
+    let limits = &config.listeners[0].h2_security;
+    let effect =
+        (limits.max_concurrent_streams, limits.max_header_list_size, limits.initial_stream_window_size);
+    assert_eq!(effect, (1, 1024, 1024));
+    assert_eq!(
+        config.warnings,
+        [
+            "lb.toml:5: listeners[0].h2_security.max_concurrent_streams = 0: counts as 1: no request could be served with less",
+            "lb.toml:6: listeners[0].h2_security.max_header_list_size = 1: counts as 1024: no request could be served with less",
+            "lb.toml:7: listeners[0].h2_security.initial_stream_window_size = 0: counts as 1024: no request could be served with less",
+        ]
+    );
+}
+
+#[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let config = parse(
         "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\n[listeners.http]\n\
