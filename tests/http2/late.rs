@@ -2,17 +2,23 @@
 
 use crate::rig::{BOTH, config, listener};
 use testkit::h2::{code, frame, hpack};
-use testkit::{Gateway, H2Backend, H2Client, Listener, Origin, ms, seconds};
+use testkit::{Gateway, H2Backend, H2Client, Listener, Origin, Version, ms, seconds};
+
+/// A connection that has got its last GOAWAY, and the number of its last request, which runs for four seconds.
+fn last_request(back: Version) -> (Origin, Gateway, H2Client, u32) {
+    let origin = Origin::standard(back, "one");
+    let gateway =
+        Gateway::start(config().runtime("max_requests_per_h2_connection", 1).listener(listener(&origin)));
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
+    client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();
+    (origin, gateway, client, slow)
+}
 
 /// What was sent before our GOAWAY could arrive is ignored, however much it is (RFC 9113 §6.8), and gives its window back.
 pub(crate) fn frames_beyond_our_goaway_are_ignored() {
     for back in BOTH {
-        let origin = Origin::standard(back, "one");
-        let gateway =
-            Gateway::start(config().runtime("max_requests_per_h2_connection", 1).listener(listener(&origin)));
-        let mut client = H2Client::connect(gateway.front()).unwrap();
-        let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
-        client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();
+        let (origin, _gateway, mut client, slow) = last_request(back);
         // Together more than the connection's window of a mebibyte, and than what is borne of frames for streams that are gone.
         for number in 0..1200 {
             let late = client.open("POST", "/late", &[], false).unwrap();
@@ -76,12 +82,7 @@ pub(crate) fn uploads_may_go_on_after_early_answers() {
 /// A client that breaks a rule is told which, though the last stream was settled before.
 pub(crate) fn errors_are_told_after_the_last_goaway() {
     for back in BOTH {
-        let origin = Origin::standard(back, "one");
-        let gateway =
-            Gateway::start(config().runtime("max_requests_per_h2_connection", 1).listener(listener(&origin)));
-        let mut client = H2Client::connect(gateway.front()).unwrap();
-        let slow = client.open("GET", "/slow/4000", &[], true).unwrap();
-        client.until("the last GOAWAY", seconds(5), |c| c.goaways.iter().any(|g| g.last == slow)).unwrap();
+        let (_origin, _gateway, mut client, slow) = last_request(back);
         client.open("GET", "/late", &[], true).unwrap();
         client.send(frame::data(0, b"of no stream", false)).unwrap();
         client.closed(seconds(5)).unwrap_or_else(|e| panic!("{back:?}: {e}"));

@@ -11,11 +11,14 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::pipe::Pipe;
+use crate::stream::is_of_peer;
 
 /// A stream whose bytes are moved by calls when epoll(7) says that they can be. [`crate::TcpStream`] says what its methods promise.
 #[derive(Debug)]
 pub(crate) struct EpollStream {
     inner: tokio::net::TcpStream,
+    /// The error code with which sending has failed, if the peer has nothing to do with it: no end will come that could be read.
+    lost: Option<i32>,
 }
 
 /// Calls until no signal comes in between.
@@ -31,7 +34,22 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::R
 
 impl EpollStream {
     pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
-        Self { inner }
+        Self { inner, lost: None }
+    }
+
+    /// What reading finds where the connection is lost.
+    #[inline]
+    fn lost(&self) -> io::Result<()> {
+        self.lost.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+    }
+
+    /// Remembers an error of sending that reading must tell.
+    #[inline]
+    fn noted<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result {
+            self.lost = error.raw_os_error().filter(|code| !is_of_peer(*code));
+        }
+        result
     }
 
     /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
@@ -42,6 +60,7 @@ impl EpollStream {
         cx: &mut Context<'_>,
         buffer: &'b mut [u8],
     ) -> Poll<io::Result<&'b [u8]>> {
+        self.lost()?;
         let mut read = ReadBuf::new(buffer);
         ready!(uninterrupted(|| Pin::new(&mut self.inner).poll_read(cx, &mut read)))?;
         let n = read.filled().len();
@@ -51,7 +70,8 @@ impl EpollStream {
     /// Writes some of `bytes`.
     #[inline]
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        uninterrupted(|| Pin::new(&mut self.inner).poll_write(cx, bytes))
+        let result = uninterrupted(|| Pin::new(&mut self.inner).poll_write(cx, bytes));
+        self.noted(result)
     }
 
     /// Writes some of several slices in one call to the kernel.
@@ -61,7 +81,8 @@ impl EpollStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        uninterrupted(|| Pin::new(&mut self.inner).poll_write_vectored(cx, slices))
+        let result = uninterrupted(|| Pin::new(&mut self.inner).poll_write_vectored(cx, slices));
+        self.noted(result)
     }
 
     /// Tells the peer that no more bytes follow; its own may still come.
@@ -90,6 +111,7 @@ impl EpollStream {
     /// Whether there is something to read, the end included. Nothing is taken: the kernel is asked, because a new socket counts
     /// as ready until a read has found nothing.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lost()?;
         loop {
             ready!(self.inner.poll_read_ready(cx))?;
             let peek = || Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
@@ -127,6 +149,7 @@ impl EpollStream {
         pipe: &mut Pipe,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
+        self.lost()?;
         loop {
             ready!(self.inner.poll_read_ready(cx))?;
             match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
@@ -146,7 +169,7 @@ impl EpollStream {
             ready!(self.inner.poll_write_ready(cx))?;
             match self.inner.try_io(Interest::WRITABLE, || pipe.drain_to(&self.inner)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => return self.noted(Poll::Ready(result)),
             }
         }
     }

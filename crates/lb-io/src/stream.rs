@@ -78,6 +78,12 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpSt
     }
 }
 
+/// Whether an error of sending is the peer's doing. Then reading finds the end of the connection, and before it what the peer still had
+/// to say; after any other error nothing more would come, and reading must tell it.
+pub(crate) fn is_of_peer(code: i32) -> bool {
+    matches!(code, libc::EPIPE | libc::ECONNRESET)
+}
+
 impl TcpStream {
     pub(crate) fn epoll(stream: tokio::net::TcpStream) -> Self {
         Self { driver: Driver::Epoll(EpollStream::new(stream)) }

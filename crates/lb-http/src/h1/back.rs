@@ -117,15 +117,6 @@ impl H1Back {
         Ok(at)
     }
 
-    /// The connection has failed.
-    fn lost(&self) -> BackError {
-        if matches!(self.reading, Reading::Head) && self.wire.early.is_empty() {
-            BackError::Closed { sent: self.has_sent() }
-        } else {
-            BackError::Reject(UpstreamReject::Reset)
-        }
-    }
-
     /// The backend will send no more.
     fn ended(&mut self, to: &mut impl Sink) -> Result<Progress, BackError> {
         match &self.reading {
@@ -181,13 +172,17 @@ impl Back for H1Back {
         if matches!(self.reading, Reading::Done) {
             return Poll::Ready(Ok(Progress::End));
         }
-        if self.wire.is_lost() {
-            return Poll::Ready(Err(self.lost()));
-        }
         let input = match ready!(self.wire.poll_recv(cx, scratch, room)) {
             Ok([]) => return Poll::Ready(self.ended(to)),
             Ok(input) => input,
-            Err(_) => return Poll::Ready(Err(self.lost())),
+            Err(_) => {
+                let first = matches!(self.reading, Reading::Head) && self.wire.early.is_empty();
+                return Poll::Ready(Err(if first {
+                    BackError::Closed { sent: self.has_sent() }
+                } else {
+                    BackError::Reject(UpstreamReject::Reset)
+                }));
+            }
         };
         let result = if self.wire.early.is_empty() {
             self.advance(cx, input, head, to).map(|used| {

@@ -42,8 +42,6 @@ pub(super) struct Wire {
     /// A shutdown of the write side is due when `out` is empty.
     shutdown: bool,
     broken: bool,
-    /// Sending has failed for another reason than the peer's: nothing tells that the peer will say any more, or that it will not.
-    is_lost: bool,
     pub(super) traffic: Traffic,
     io: Rc<WorkerIo>,
 }
@@ -58,7 +56,6 @@ impl Wire {
             writing: Writing::Nothing,
             shutdown: false,
             broken: false,
-            is_lost: false,
             traffic: Traffic::default(),
             io,
         }
@@ -94,17 +91,6 @@ impl Wire {
         }
     }
 
-    fn fail(&mut self, error: &io::Error) {
-        self.broken = true;
-        self.is_lost = !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
-    }
-
-    /// Whether nothing may be hoped for from the peer any more, although it has not closed the connection.
-    #[inline]
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_lost
-    }
-
     /// Body bytes.
     #[inline]
     pub(super) fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
@@ -136,8 +122,8 @@ impl Wire {
         };
         let mut taken = match result {
             Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(error)) => {
-                self.fail(&error);
+            Poll::Ready(Err(_)) => {
+                self.broken = true;
                 return;
             }
             Poll::Pending => 0,
@@ -194,8 +180,8 @@ impl Wire {
                     self.sent = self.sent.saturating_add(n);
                     self.count(n);
                 }
-                Err(error) => {
-                    self.fail(&error);
+                Err(_) => {
+                    self.broken = true;
                     return Poll::Ready(Err(Gone));
                 }
             }
@@ -219,8 +205,8 @@ impl Wire {
         while pipe.held() > 0 {
             match ready!(self.stream.poll_splice_out(cx, pipe)) {
                 Ok(n) => self.count(n),
-                Err(error) => {
-                    self.fail(&error);
+                Err(_) => {
+                    self.broken = true;
                     return Poll::Ready(Err(Gone));
                 }
             }

@@ -9,6 +9,7 @@ use socket2::SockAddr;
 
 use super::inbox::Inbox;
 use super::ring::Flight;
+use crate::stream::is_of_peer;
 
 /// How the input of a socket has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl Socket {
     /// it is told to readers too.
     pub(crate) fn fail(&mut self, code: i32) {
         self.broken = Some(code);
-        if !matches!(code, libc::EPIPE | libc::ECONNRESET) {
+        if !is_of_peer(code) {
             self.end = self.end.or(Some(End::Error(code)));
         }
         self.unsent = self.unsent.saturating_add(std::mem::take(&mut self.queued).len());

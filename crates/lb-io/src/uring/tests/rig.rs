@@ -107,6 +107,22 @@ impl Rig {
         }
     }
 
+    /// Runs `main`, which does not end, on a worker that must end without it.
+    pub(super) fn run_until_lost<F, Fut>(&self, mode: Mode, main: F)
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let (done, result) = channel::<()>();
+        let worker = mode.runtime().spawn_worker(0, move || async move {
+            main().await;
+            let _ = done.send(());
+        });
+        let lost = result.recv_timeout(PATIENCE);
+        assert_eq!(lost, Err(RecvTimeoutError::Disconnected));
+        worker.unwrap().join().unwrap();
+    }
+
     /// As [`Self::run_short`], on a driver as usual.
     pub(super) fn run_to_its_end<T, F, Fut>(&self, mode: Mode, main: F) -> T
     where
