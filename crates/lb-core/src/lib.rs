@@ -2,7 +2,8 @@
 //!
 //! What a request looks like ([`head`]), which pool it goes to ([`route`]), which member of the pool takes it
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
-//! again ([`retry`]) or sent twice ([`hedge`]), and what a peer may cost us ([`ledger`]). Clocks and seeds are arguments, so
+//! again ([`retry`]) or sent twice ([`hedge`]), what a peer may cost us ([`ledger`]),
+//! and how often a log line about it is written ([`log_limit`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod balance;
@@ -11,6 +12,7 @@ pub mod head;
 pub mod health;
 pub mod hedge;
 pub mod ledger;
+pub mod log_limit;
 pub mod outlier;
 pub mod retry;
 pub mod rng;
