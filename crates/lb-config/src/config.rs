@@ -29,6 +29,7 @@ use std::sync::Arc;
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::read;
+use crate::written::Written;
 
 /// One whole, valid configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,6 +57,8 @@ pub struct Config {
     /// What is allowed but probably not meant; one line each, to be logged at start and on reload.
     pub warnings: Vec<String>,
     pub(crate) not_built_yet: Vec<ConfigError>,
+    /// What the file says, for telling what a reload changes.
+    pub(crate) written: Written,
 }
 
 impl Config {

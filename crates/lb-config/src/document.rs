@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-pub(crate) use source::Source;
+pub(crate) use source::{Source, join, shorten};
 pub(crate) use typo::near;
 pub(crate) use view::View;
 pub(crate) use walk::{check_size, parse, parse_as};

@@ -14,6 +14,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod words;
+mod written;
 
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{BackendPool, Config, Listener, PoolId, Transport};
+use crate::written::{Settings, Written};
+use describe::Difference;
 use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS, POOL_FIELDS};
 
 /// What a reload would do.
@@ -18,10 +20,10 @@ pub struct Plan {
     pub restart: Vec<Change>,
 }
 
-/// One changed setting.
+/// One changed key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// Where and what, for people: `listener 0.0.0.0:80 backends: added 10.0.0.3:80`.
+    /// Where and what, for people and as the file spells it: `listener 0.0.0.0:80 http.head_timeout_ms: 60000 -> 5000`.
     pub scope: String,
     /// A metric label out of a fixed set.
     pub field: &'static str,
@@ -32,14 +34,18 @@ impl Plan {
     /// has nothing behind it is not started, and counts as absent.
     pub fn between(running: &Config, new: &Config) -> Self {
         let mut plan = Self::default();
+        let written = (&running.written.process, &new.written.process);
         for field in CONFIG_FIELDS {
-            plan.compare(field, "", running, new);
+            plan.compare(field, "", running, new, written);
         }
         plan.compare_pools(running, new);
         let (before, after) = (started(running), started(new));
         for old in running.listeners.iter().filter(|listener| listener.starts()) {
             match after.get(&identity(old)) {
-                Some(new) => plan.compare_listeners(old, new),
+                Some(listener) => {
+                    let written = (running.written.of_listener(old), new.written.of_listener(listener));
+                    plan.compare_listeners(old, listener, written);
+                }
                 None => plan.restart.push(listener_change(old, "listener.removed", "removed")),
             }
         }
@@ -59,19 +65,25 @@ impl Plan {
     /// The configuration to run after the reload: what is live comes from `new`, all else stays as it runs, so that
     /// the next reload reports the same restart-required drift again.
     pub fn apply(running: &Config, new: Config) -> Config {
-        let listeners = {
-            let after = started(&new);
-            running
-                .listeners
-                .iter()
-                .map(|old| merged(old, after.get(&identity(old)).copied(), &new.pools))
-                .collect()
-        };
+        let after = started(&new);
+        let (listeners, written) = running
+            .listeners
+            .iter()
+            .map(|old| {
+                let new_listener = after.get(&identity(old)).copied();
+                let new_listener = new_listener.filter(|new| old.starts() && new.protocol == old.protocol);
+                let written = merged_words(&running.written, old, &new.written, new_listener);
+                (merged(old, new_listener, &new.pools), (Written::key(old), written))
+            })
+            .unzip();
         let mut next = new;
-        for keep in CONFIG_FIELDS.iter().filter_map(|field| field.keep) {
+        for field in CONFIG_FIELDS {
+            let Some(keep) = field.keep else { continue };
             keep(&mut next, running);
+            field.keys().for_each(|key| next.written.process.keep(&running.written.process, key));
         }
         next.listeners = listeners;
+        next.written.listeners = written;
         next
     }
 
@@ -79,9 +91,11 @@ impl Plan {
         let (before, after) = (named(running), named(new));
         for old in &running.pools {
             match after.get(&old.id) {
-                Some(new) => {
+                Some(pool) => {
+                    let name = old.id.name();
+                    let written = (running.written.of_pool(name), new.written.of_pool(name));
                     for field in POOL_FIELDS {
-                        self.compare(field, &format!("pool {} ", old.id), old.as_ref(), new);
+                        self.compare(field, &format!("pool {name} "), old.as_ref(), pool, written);
                     }
                 }
                 None => self.live.push(pool_change(old, "pool.removed", "removed")),
@@ -92,7 +106,7 @@ impl Plan {
         }
     }
 
-    fn compare_listeners(&mut self, running: &Listener, new: &Listener) {
+    fn compare_listeners(&mut self, running: &Listener, new: &Listener, written: (&Settings, &Settings)) {
         if running.protocol != new.protocol {
             let what = format!("protocol: {} -> {}", running.protocol, new.protocol);
             self.restart.push(listener_change(running, "listener.protocol", &what));
@@ -100,19 +114,49 @@ impl Plan {
         }
         let scope = format!("listener {} ", running.name);
         for field in LISTENER_FIELDS {
-            self.compare(field, &scope, running, new);
+            self.compare(field, &scope, running, new, written);
         }
     }
 
-    fn compare<T>(&mut self, field: &Field<T>, scope: &str, running: &T, new: &T) {
-        if let Some(difference) = (field.difference)(running, new) {
-            let change = Change { scope: format!("{scope}{}: {difference}", field.what), field: field.label };
-            match field.keep {
-                Some(_) => self.restart.push(change),
-                None => self.live.push(change),
-            }
+    /// Notes what differs in a setting. `written` is what the two files say where it stands.
+    fn compare<T>(
+        &mut self,
+        field: &Field<T>,
+        scope: &str,
+        running: &T,
+        new: &T,
+        written: (&Settings, &Settings),
+    ) {
+        let Some(difference) = (field.difference)(running, new) else { return };
+        let changes = match field.keep {
+            Some(_) => &mut self.restart,
+            None => &mut self.live,
+        };
+        for line in lines(field, difference, written) {
+            changes.push(Change { scope: format!("{scope}{line}"), field: field.label });
         }
     }
+}
+
+/// A difference in words, one line for each key.
+fn lines<T>(field: &Field<T>, difference: Difference, written: (&Settings, &Settings)) -> Vec<String> {
+    let came = match difference {
+        Difference::Said(lines) => return lines,
+        Difference::To(text) => return vec![format!("{}: {text}", field.what)],
+        Difference::Came => Some("added"),
+        Difference::Went => Some("removed"),
+        Difference::InKeys => None,
+    };
+    let (running, new) = written;
+    if let Some(came) = came.filter(|_| new.is_block(field.what)) {
+        return vec![format!("{}: {came}", field.what)];
+    }
+    let mut lines: Vec<_> = field.keys().flat_map(|key| running.changes(new, key)).collect();
+    if lines.is_empty() {
+        // It follows from other keys, which have lines of their own.
+        lines.push(format!("{}: changed", field.what));
+    }
+    lines
 }
 
 /// What tells one listener from another.
@@ -137,18 +181,27 @@ fn listener_change(listener: &Listener, field: &'static str, what: &str) -> Chan
     Change { scope: format!("listener {} {what}", listener.name), field }
 }
 
-/// The running listener with what is live in the new one.
+/// The running listener with what is live in the new one, or as it is where that is gone or has become another.
 fn merged(running: &Listener, new: Option<&Listener>, pools: &[Arc<BackendPool>]) -> Listener {
-    match new {
-        Some(new) if running.starts() && new.protocol == running.protocol => {
-            let mut next = new.clone();
-            for keep in LISTENER_FIELDS.iter().filter_map(|field| field.keep) {
-                keep(&mut next, running);
-            }
-            next
-        }
-        _ => Listener { pool: kept_pool(running, pools), ..running.clone() },
+    let Some(new) = new else {
+        return Listener { pool: kept_pool(running, pools), ..running.clone() };
+    };
+    let mut next = new.clone();
+    for keep in LISTENER_FIELDS.iter().filter_map(|field| field.keep) {
+        keep(&mut next, running);
     }
+    next
+}
+
+/// What the two files say of that listener, merged in the same way.
+fn merged_words(before: &Written, running: &Listener, after: &Written, new: Option<&Listener>) -> Settings {
+    let old = before.of_listener(running);
+    let Some(new) = new else { return old.clone() };
+    let mut next = after.of_listener(new).clone();
+    for field in LISTENER_FIELDS.iter().filter(|field| field.keep.is_some()) {
+        field.keys().for_each(|key| next.keep(old, key));
+    }
+    next
 }
 
 /// The pool of a listener that goes on as it is: what changes in a pool with a name holds there too. A pool that is no

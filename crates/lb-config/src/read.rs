@@ -7,10 +7,11 @@ mod process;
 mod resilience;
 mod tls;
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Listener};
 use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
+use crate::written::{Settings, Written};
 
 /// Applies every rule between keys.
 pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Errors> {
@@ -66,9 +67,11 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     let runtime = process::runtime(root.block("runtime"), report)?;
     let pools = pool::all(root, report)?;
     let admin = process::admin(root.block("admin"));
+    let listeners = listener::all(root, &runtime, &pools, report)?;
     Some(Config {
         source_name: report.source.file.to_owned(),
-        listeners: listener::all(root, &runtime, &pools, report)?,
+        written: written(root, &listeners),
+        listeners,
         pools: pools.into_values().collect(),
         runtime,
         pool: process::pool(root.block("pool")),
@@ -80,4 +83,13 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         warnings: Vec::new(),
         not_built_yet: not_built::find(root, report.source),
     })
+}
+
+fn written(root: View<'_>, listeners: &[Listener]) -> Written {
+    let views = root.blocks("listeners");
+    Written {
+        process: Settings::of(root),
+        listeners: listeners.iter().map(Written::key).zip(views.into_iter().map(Settings::of)).collect(),
+        pools: root.named("pools").map(|(name, view)| (name.to_owned(), Settings::of(view))).collect(),
+    }
 }

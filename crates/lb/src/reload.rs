@@ -103,11 +103,7 @@ impl Control {
         }
         for change in &plan.restart {
             self.metrics.reload_restart_required.inc(change.field);
-            tracing::warn!(
-                field = change.field,
-                "SIGHUP: {} changed — requires restart, not applied",
-                change.scope
-            );
+            tracing::warn!(field = change.field, "SIGHUP: {} — requires restart, not applied", change.scope);
         }
         self.metrics.reload_succeeded.inc();
         tracing::info!(

@@ -1,80 +1,50 @@
-//! What differs between two values, in words.
+//! What differs between two values, in the words of the file.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
+use std::time::Duration;
 
-use crate::config::{Backend, Listener, PoolId};
+use crate::config::{Backend, BackendTls, Listener, PoolId};
 
-/// What differs, found in what `Debug` says about the values: `header_timeout: 1s -> 2s` for each field of a struct,
-/// `1s -> 2s` for any other value.
-pub(super) fn difference<T: PartialEq + Debug>(running: &T, new: &T) -> Option<String> {
-    if running == new {
-        return None;
-    }
-    let (running, new) = (format!("{running:#?}"), format!("{new:#?}"));
-    let (running, new) = (unwrapped(&running), unwrapped(&new));
-    let changes: Vec<_> = match (fields(&running), fields(&new)) {
-        (Some(running), Some(new)) => {
-            let pairs = running.iter().zip(&new).filter(|(running, new)| running != new);
-            pairs.map(|((name, running), (_, new))| format!("{name}: {running} -> {new}")).collect()
-        }
-        (Some(_), None) => vec!["no longer set".to_owned()],
-        (None, Some(_)) => vec!["set".to_owned()],
-        (None, None) => vec![format!("{} -> {}", on_one_line(&running), on_one_line(&new))],
-    };
-    Some(changes.join(", "))
+/// How a difference is told.
+pub(super) enum Difference {
+    /// By what the two files say under the keys.
+    InKeys,
+    /// The block is there now.
+    Came,
+    /// The block is there no more.
+    Went,
+    /// The key, and this behind it.
+    To(String),
+    /// In these lines.
+    Said(Vec<String>),
 }
 
-/// The value inside `Some(…)`; any other as it is.
-fn unwrapped(debug: &str) -> String {
-    match debug.strip_prefix("Some(\n").and_then(|rest| rest.strip_suffix(",\n)")) {
-        Some(inner) => {
-            inner.lines().map(|line| line.strip_prefix(INDENT).unwrap_or(line)).collect::<Vec<_>>().join("\n")
-        }
-        None => debug.to_owned(),
-    }
+/// Whether something differs.
+pub(super) fn difference<T: PartialEq + Debug>(running: &T, new: &T) -> Option<Difference> {
+    let is_none = |value: &T| format!("{value:?}") == "None";
+    (running != new).then(|| match (is_none(running), is_none(new)) {
+        (true, false) => Difference::Came,
+        (false, true) => Difference::Went,
+        _ => Difference::InKeys,
+    })
 }
 
-/// The fields of a struct with their values, in their order.
-fn fields(debug: &str) -> Option<Vec<(String, String)>> {
-    let (_, body) = debug.strip_suffix("\n}")?.split_once(" {\n")?;
-    let mut fields: Vec<(String, String)> = Vec::new();
-    for line in body.lines() {
-        let line = line.strip_prefix(INDENT)?;
-        match (line.split_once(": "), fields.last_mut()) {
-            (Some((name, value)), _) if !line.starts_with(' ') => {
-                fields.push((name.to_owned(), value.to_owned()));
-            }
-            (_, Some((_, value))) => {
-                value.push('\n');
-                value.push_str(line);
-            }
-            _ => return None,
-        }
-    }
-    for (_, value) in &mut fields {
-        *value = on_one_line(&unwrapped(value.trim_end_matches(',')));
-    }
-    Some(fields)
+/// The same for a number that may follow from other keys.
+pub(super) fn number<T: PartialEq + Display>(running: &T, new: &T) -> Option<Difference> {
+    (running != new).then(|| Difference::To(format!("{running} -> {new}")))
 }
 
-fn on_one_line(debug: &str) -> String {
-    match debug {
-        "None" => "unset".to_owned(),
-        _ => debug.lines().map(str::trim).collect::<Vec<_>>().join(" "),
-    }
+/// The same for a time in milliseconds.
+pub(super) fn millis(running: &Duration, new: &Duration) -> Option<Difference> {
+    number(&running.as_millis(), &new.as_millis())
 }
 
-/// What `{:#?}` puts before what is inside something.
-const INDENT: &str = "    ";
-
-/// Only that something differs, for what a log must not show.
-pub(super) fn hidden<T: PartialEq>(running: &T, new: &T) -> Option<String> {
-    (running != new).then(|| "changed".to_owned())
-}
+/// How many backends one reload names in a line, and how many it has lines for.
+const MOST_NAMED: usize = 20;
 
 /// Which backends came, went and changed.
-pub(super) fn backends(running: &Vec<Backend>, new: &Vec<Backend>) -> Option<String> {
+pub(super) fn backends(running: &Vec<Backend>, new: &Vec<Backend>) -> Option<Difference> {
     if running == new {
         return None;
     }
@@ -82,19 +52,69 @@ pub(super) fn backends(running: &Vec<Backend>, new: &Vec<Backend>) -> Option<Str
         backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect()
     };
     let (before, after) = (by_name(running), by_name(new));
-    let removed =
-        before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("removed {name}"));
-    let added = after.keys().filter(|name| !before.contains_key(*name)).map(|name| format!("added {name}"));
-    let changed = after
+    let without = |all: &BTreeMap<String, Backend>, others: &BTreeMap<String, Backend>| -> Vec<String> {
+        all.keys().filter(|name| !others.contains_key(*name)).cloned().collect()
+    };
+    let (removed, added) = (without(&before, &after), without(&after, &before));
+    let moved: Vec<_> = [("removed", removed), ("added", added)]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what} {}", some_of(&names)))
+        .collect();
+    let mut lines = Vec::new();
+    if !moved.is_empty() {
+        lines.push(format!("backends: {}", moved.join(", ")));
+    }
+    let changed: Vec<_> = after
         .iter()
-        .filter_map(|(name, new)| difference(before.get(name)?, new).map(|what| format!("{name} ({what})")));
-    let changes: Vec<_> = removed.chain(added).chain(changed).collect();
-    // The same backends in another order, or one of them once more, pick differently too.
-    Some(if changes.is_empty() { "in another order or number".to_owned() } else { changes.join(", ") })
+        .filter_map(|(name, new)| Some((name, before.get(name)?, new)))
+        .filter(|(_, old, new)| old != new)
+        .collect();
+    for (name, old, new) in changed.iter().take(MOST_NAMED) {
+        let pairs = keys(old).into_iter().zip(keys(new)).filter(|(old, new)| old != new);
+        lines.extend(pairs.map(|((key, old), (_, new))| format!("backend {name} {key}: {old} -> {new}")));
+    }
+    if changed.len() > MOST_NAMED {
+        lines.push(format!("backends: {} more changed", changed.len() - MOST_NAMED));
+    }
+    if lines.is_empty() {
+        // The same backends in another order, or one of them once more, pick differently too.
+        lines.push("backends: in another order or number".to_owned());
+    }
+    Some(Difference::Said(lines))
+}
+
+fn some_of(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(MOST_NAMED).map(String::as_str).collect();
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Every key of a backend but its address, with its value.
+fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
+    let Backend { address: _, name: _, protocol, weight, priority, tls } = backend;
+    let path = |path: Option<&std::path::PathBuf>| {
+        path.map_or("unset".to_owned(), |path| format!("\"{}\"", path.display()))
+    };
+    let of = |show: fn(&BackendTls) -> String| tls.as_ref().map_or("unset".to_owned(), show);
+    let client = tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
+    vec![
+        ("protocol", format!("\"{protocol}\"")),
+        ("weight", weight.to_string()),
+        ("priority", priority.to_string()),
+        ("tls", tls.is_some().to_string()),
+        ("tls_ca_path", path(tls.as_ref().and_then(|tls| tls.ca_path.as_ref()))),
+        ("tls_verify_hostname", of(|tls| format!("\"{}\"", tls.verify_hostname))),
+        ("tls_verify_peer", of(|tls| tls.verify_peer.to_string())),
+        ("tls_client_cert_path", path(client.map(|client| &client.cert_path))),
+        ("tls_client_key_path", path(client.map(|client| &client.key_path))),
+    ]
 }
 
 /// The same for the pool that a listener has for itself; what happens in a pool with a name is told of the pool.
-pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<String> {
+pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<Difference> {
     match (&running.pool.id, &new.pool.id) {
         (PoolId::Listener(..), PoolId::Listener(..)) => backends(&running.pool.backends, &new.pool.backends),
         _ => None,
@@ -102,10 +122,10 @@ pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<String>
 }
 
 /// Whether a listener sends its traffic to another pool.
-pub(super) fn pool_name(running: &Listener, new: &Listener) -> Option<String> {
+pub(super) fn pool_name(running: &Listener, new: &Listener) -> Option<Difference> {
     let name = |listener: &Listener| match &listener.pool.id {
         PoolId::Named(name) => name.clone(),
         PoolId::Listener(..) => "its own backends".to_owned(),
     };
-    (running.pool.id != new.pool.id).then(|| format!("{} -> {}", name(running), name(new)))
+    (running.pool.id != new.pool.id).then(|| Difference::To(format!("{} -> {}", name(running), name(new))))
 }

@@ -1,30 +1,37 @@
 //! The settings that a plan compares, each with what a reload does with it.
 
-use super::describe::{backends, difference, hidden, own_backends, pool_name};
+use super::describe::{Difference, backends, difference, millis, number, own_backends, pool_name};
 use crate::config::{BackendPool, Config, Listener};
 
 /// One setting of a `T`.
 pub(super) struct Field<T> {
     /// The metric label.
     pub(super) label: &'static str,
-    /// The name in messages.
+    /// The keys or the block, as the file spells them; several with commas between.
     pub(super) what: &'static str,
     /// What differs, if anything does.
-    pub(super) difference: fn(&T, &T) -> Option<String>,
+    pub(super) difference: fn(&T, &T) -> Option<Difference>,
     /// How to carry the running value over into the new one. Present on settings that need a restart.
     pub(super) keep: Option<fn(&mut T, &T)>,
 }
 
+impl<T> Field<T> {
+    /// The keys and blocks that it stands for.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.what.split(", ")
+    }
+}
+
 macro_rules! live {
-    ($label:literal, $what:literal, $($place:ident).+) => { live!($label, $what, $($place).+, difference) };
-    ($label:literal, $what:literal, $($place:ident).+, $describe:ident) => {
+    ($label:literal, $what:expr, $($place:ident).+) => { live!($label, $what, $($place).+, difference) };
+    ($label:literal, $what:expr, $($place:ident).+, $describe:ident) => {
         Field { label: $label, what: $what, difference: |a, b| $describe(&a.$($place).+, &b.$($place).+), keep: None }
     };
 }
 
 macro_rules! restart {
-    ($label:literal, $what:literal, $($place:ident).+) => { restart!($label, $what, $($place).+, difference) };
-    ($label:literal, $what:literal, $($place:ident).+, $describe:ident) => {
+    ($label:literal, $what:expr, $($place:ident).+) => { restart!($label, $what, $($place).+, difference) };
+    ($label:literal, $what:expr, $($place:ident).+, $describe:ident) => {
         Field {
             label: $label,
             what: $what,
@@ -44,16 +51,20 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.l7", "alt_svc", alt_svc),
     live!("listener.l7", "grpc", grpc),
     live!("listener.tcp", "tcp", tcp),
-    live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout),
-    live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter),
+    live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
+    live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
     restart!("tls", "tls", tls),
     restart!("quic", "quic", quic),
 ];
 
+/// The keys of a pool that are one value here.
+const BALANCE: &str = "policy, hash_key, hash_balance_factor, maglev_table_size, ring_points_per_weight, \
+                       panic_threshold_percent, slow_start_ms, ewma_decay_ms";
+
 /// Those of a pool with a name. Listeners that use it need no word of their own.
 pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
     live!("pool.backends", "backends", backends, backends),
-    live!("pool.balance", "balance", balance),
+    live!("pool.balance", BALANCE, balance),
     live!("pool.sticky", "sticky", sticky),
     live!("pool.health", "health", health),
     live!("pool.outlier", "outlier", outlier),
@@ -65,15 +76,16 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("workers", "runtime.workers", runtime.workers),
     restart!("io_backend", "runtime.io_backend", runtime.io_backend),
-    live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout),
+    live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout, millis),
     live!("readiness_settle_ms", "runtime.readiness_settle_ms", runtime.readiness_settle),
-    live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter),
+    live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter, millis),
     restart!("handshake_timeout_ms", "runtime.handshake_timeout_ms", runtime.handshake_timeout),
     live!("max_handshakes_in_flight", "runtime.max_handshakes_in_flight", runtime.max_handshakes_in_flight),
     live!(
         "max_handshakes_per_network",
         "runtime.max_handshakes_per_network",
-        runtime.max_handshakes_per_network
+        runtime.max_handshakes_per_network,
+        number
     ),
     live!("connect_timeout_ms", "runtime.connect_timeout_ms", runtime.connect_timeout),
     live!("max_inflight_connections", "runtime.max_inflight_connections", runtime.max_inflight_connections),
@@ -83,7 +95,8 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!(
         "max_requests_per_h2_connection",
         "runtime.max_requests_per_h2_connection",
-        runtime.max_requests_per_h2_connection
+        runtime.max_requests_per_h2_connection,
+        number
     ),
     restart!(
         "max_requests_per_h3_connection",
@@ -104,7 +117,7 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("dns", "dns", dns),
     restart!("observability.bind", "observability.metrics_bind", observability.metrics_bind),
     restart!("observability.access_log", "observability.access_log", observability.access_log),
-    restart!("admin", "admin", admin, hidden),
+    restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
     restart!("passthrough", "passthrough", passthrough),
 ];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::parse;
 use crate::config::Config;
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
 
 const FILE: &str = include_str!("keys.toml");
@@ -76,10 +76,27 @@ fn every_key_has_an_effect_and_the_reload_class_it_claims() {
             Reload::Restart => assert!(plan.live.is_empty(), "{place} does not need a restart: {plan:?}"),
             Reload::Contents => panic!("{place} has no reload class"),
         }
+        for change in plan.live.iter().chain(&plan.restart) {
+            assert_plain(&change.scope, &place);
+        }
+        let is_named = |change: &Change| change.scope.contains(line.key.name) || names_itself(&line);
+        assert!(plan.live.iter().chain(&plan.restart).any(is_named), "{place} is not named: {plan:?}");
         let applied = Plan::apply(&running, new.clone());
         let left = Plan::between(&applied, &new);
         assert_eq!(left, Plan { live: Vec::new(), restart: plan.restart }, "{place} after it was applied");
     }
+}
+
+/// No word of Rust, and one line.
+fn assert_plain(scope: &str, place: &str) {
+    for odd in ["Some(", "None", "{", "}", "( ", "\n", "PathBuf", "Duration"] {
+        assert!(!scope.contains(odd), "{place}: {scope}");
+    }
+}
+
+/// Whether the value of a key is the name under which its change is told.
+fn names_itself(line: &Line) -> bool {
+    line.key.name == "address"
 }
 
 #[test]

@@ -19,6 +19,10 @@ protocol = \"tcp\"
 address = \"10.0.0.1:81\"
 ";
 
+fn scopes(changes: &[crate::Change]) -> Vec<String> {
+    changes.iter().map(|change| change.scope.clone()).collect()
+}
+
 /// What the plan from [`BASE`] to it with `from` replaced by `to` says: live changes, then the others.
 fn plan(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
     assert!(BASE.contains(from));
@@ -54,7 +58,7 @@ fn backends_change_live_and_by_name() {
     live(
         "address = \"10.0.0.1:80\"",
         "address = \"10.0.0.1:80\"\nweight = 5",
-        &["listener.backends | listener 0.0.0.0:80 backends: 10.0.0.1:80 (weight: 1 -> 5)"],
+        &["listener.backends | listener 0.0.0.0:80 backend 10.0.0.1:80 weight: 1 -> 5"],
     );
     live(
         "address = \"10.0.0.1:81\"",
@@ -69,41 +73,105 @@ fn blocks_of_a_listener_change_live() {
     live(
         "protocol = \"h1\"",
         http,
-        &["listener.l7 | listener 0.0.0.0:80 http: header_timeout: 10s -> 2.5s, retries: 3 -> 2"],
+        &[
+            "listener.l7 | listener 0.0.0.0:80 http.header_timeout_ms: 10000 -> 2500",
+            "listener.l7 | listener 0.0.0.0:80 http.retries: 3 -> 2",
+        ],
     );
     live(
         "protocol = \"h1\"",
         "protocol = \"h1\"\n[listeners.websocket]",
-        &["listener.l7 | listener 0.0.0.0:80 websocket: set"],
+        &["listener.l7 | listener 0.0.0.0:80 websocket: added"],
     );
     live(
         "protocol = \"tcp\"",
         "protocol = \"tcp\"\n[listeners.tcp]\nsplice = false",
-        &["listener.tcp | listener 0.0.0.0:81 tcp: splice: true -> false"],
+        &["listener.tcp | listener 0.0.0.0:81 tcp.splice: true -> false"],
     );
     live(
         "protocol = \"tcp\"",
         "protocol = \"tcp\"\ndrain_timeout_ms = 5000",
-        &["drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10s -> 5s"],
+        &["drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10000 -> 5000"],
     );
 }
 
 #[test]
 fn optional_values_are_shown_as_they_come_and_go() {
     let tcp = |line: &str| parse(&BASE.replace("\"tcp\"", &format!("\"tcp\"\n[listeners.tcp]\n{line}")));
-    let said = |running, new| Plan::between(&tcp(running), &tcp(new)).live[0].scope.clone();
+    let said = |running, new| scopes(&Plan::between(&tcp(running), &tcp(new)).live);
     let (unset, five, six) = ("", "idle_timeout_ms = 5000", "idle_timeout_ms = 6000\nsplice = false");
-    assert_eq!(said(unset, five), "listener 0.0.0.0:81 tcp: idle_timeout: unset -> 5s");
-    assert_eq!(said(five, six), "listener 0.0.0.0:81 tcp: idle_timeout: 5s -> 6s, splice: true -> false");
-    assert_eq!(said(six, unset), "listener 0.0.0.0:81 tcp: idle_timeout: 6s -> unset, splice: false -> true");
+    let idle = |what: &str| format!("listener 0.0.0.0:81 tcp.idle_timeout_ms: {what}");
+    let splice = |what: &str| format!("listener 0.0.0.0:81 tcp.splice: {what}");
+    assert_eq!(said(unset, five), [idle("unset -> 5000")]);
+    assert_eq!(said(five, six), [idle("5000 -> 6000"), splice("true -> false")]);
+    assert_eq!(said(six, unset), [idle("6000 -> unset"), splice("false -> true")]);
     let ws = |line: &str| parse(&BASE.replace("\"h1\"", &format!("\"h1\"\n{line}")));
-    let said = |running, new| Plan::between(&ws(running), &ws(new)).live[0].scope.clone();
-    let (plain, off) = ("[listeners.websocket]", "[listeners.websocket]\nenabled = false");
-    assert_eq!(said(plain, off), "listener 0.0.0.0:80 websocket: enabled: true -> false");
-    assert_eq!(said(plain, ""), "listener 0.0.0.0:80 websocket: no longer set");
+    let said = |running, new| scopes(&Plan::between(&ws(running), &ws(new)).live);
+    let (plain, other) = ("[listeners.websocket]", "[listeners.websocket]\nidle_timeout_seconds = 5");
+    assert_eq!(said(plain, other), ["listener 0.0.0.0:80 websocket.idle_timeout_seconds: 60 -> 5"]);
+    assert_eq!(said(other, ""), ["listener 0.0.0.0:80 websocket: removed"]);
     let dns = |servers: &str| parse(&format!("dns.servers = [{servers}]\n{BASE}"));
     let plan = Plan::between(&dns(""), &dns("\"1.1.1.1\", \"8.8.8.8\""));
-    assert_eq!(plan.restart[0].scope, "dns: servers: [] -> [ 1.1.1.1:53, 8.8.8.8:53, ]");
+    assert_eq!(scopes(&plan.restart), [r#"dns.servers: [] -> ["1.1.1.1:53", "8.8.8.8:53"]"#]);
+}
+
+#[test]
+fn certificates_and_sources_are_told_by_their_keys() {
+    let first = "cert_path = \"a.pem\"\nkey_path = \"a.key\"\n";
+    let second = "[[listeners.tls.certificates]]\ncert_path = \"b.pem\"\nkey_path = \"b.key\"\n";
+    let tls = |lines: &str| parse(&BASE.replacen("\"h1\"", &format!("\"h1s\"\n[listeners.tls]\n{lines}"), 1));
+    let said = |running: &str, new: &str| {
+        let plan = Plan::between(&tls(running), &tls(new));
+        assert!(plan.live.is_empty());
+        plan.restart.iter().map(|change| change.scope.clone()).collect::<Vec<_>>()
+    };
+    let both = format!("{first}{second}");
+    let listener = "listener 0.0.0.0:80 tls";
+    assert_eq!(said(first, &both), [format!("{listener}.certificates[0]: added")]);
+    assert_eq!(said(&both, first), [format!("{listener}.certificates[0]: removed")]);
+    let other = both.replace("b.key", "c.key");
+    let line = format!("{listener}.certificates[0].key_path: \"b.key\" -> \"c.key\"");
+    assert_eq!(said(&both, &other), [line.as_str()]);
+    // What waits for a restart is told again, and in the same words, by each later reload.
+    let (running, new) = (tls(&both), tls(&other));
+    let again = Plan::between(&Plan::apply(&running, new.clone()), &new);
+    assert_eq!(scopes(&again.restart), [line.as_str()]);
+    let source = |what: &str| format!("[pools.web.discovery]\n{what}\n[[pools.web.backends]]");
+    let of = |what: &str| parse(&POOLED.replacen("[[pools.web.backends]]", &source(what), 1));
+    let plan = Plan::between(&of("file = \"a.json\""), &of("srv = \"_http._tcp.example.org\""));
+    assert_eq!(
+        scopes(&plan.live),
+        [
+            "pool web discovery.file: \"a.json\" -> unset",
+            "pool web discovery.srv: unset -> \"_http._tcp.example.org\""
+        ]
+    );
+}
+
+#[test]
+fn many_backends_stay_a_few_lines() {
+    let with = |backends: std::ops::Range<u32>, weight: u32| {
+        let list: String = backends
+            .map(|n| {
+                format!(
+                    "[[pools.web.backends]]\naddress = \"10.0.{}.{}:80\"\nweight = {weight}\n",
+                    n / 256,
+                    n % 256
+                )
+            })
+            .collect();
+        parse(&POOLED.replacen("[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n", &list, 1))
+    };
+    let plan = Plan::between(&with(0..1000, 1), &with(500..2000, 2));
+    let said = scopes(&plan.live);
+    assert_eq!(said.len(), 22, "{said:?}");
+    assert!(
+        said[0].contains("backends: removed 10.0.0.0:80") && said[0].contains(" and 480 more, added "),
+        "{}",
+        said[0]
+    );
+    assert!(said[0].len() < 1000 && said[0].ends_with(" and 980 more"), "{}", said[0]);
+    assert_eq!(said[21], "pool web backends: 480 more changed");
 }
 
 #[test]
@@ -113,17 +181,17 @@ fn process_settings_by_their_class() {
         "[runtime]\nmax_keepalive_requests = 10\n",
         &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 10"],
     );
-    live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool: per_peer_max: 8 -> 4"]);
+    live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool.per_peer_max: 8 -> 4"]);
     restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: unset -> 4"]);
     restart(
         "\n",
         "[observability]\nmetrics_bind = \"127.0.0.1:1\"\n",
-        &["observability.bind | observability.metrics_bind: unset -> 127.0.0.1:1"],
+        &["observability.bind | observability.metrics_bind: unset -> \"127.0.0.1:1\""],
     );
     restart(
         "\n",
         "[admin]\napi_token_hash = \"0000000000000000000000000000000000000000000000000000000000000000\"\n",
-        &["admin | admin: changed"],
+        &["admin | admin.api_token_hash: changed"],
     );
 }
 
@@ -133,9 +201,9 @@ fn the_drain_timeout_reaches_listeners_that_inherit_it() {
         "\n",
         "[runtime]\ndrain_timeout_ms = 8000\ndrain_jitter_ms = 2500\n",
         &[
-            "drain_timeout_ms | runtime.drain_timeout_ms: 10s -> 8s",
-            "drain_timeout_ms | listener 0.0.0.0:80 drain_timeout_ms: 10s -> 8s",
-            "drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10s -> 8s",
+            "drain_timeout_ms | runtime.drain_timeout_ms: 10000 -> 8000",
+            "drain_timeout_ms | listener 0.0.0.0:80 drain_timeout_ms: 10000 -> 8000",
+            "drain_timeout_ms | listener 0.0.0.0:81 drain_timeout_ms: 10000 -> 8000",
         ],
     );
 }
@@ -222,12 +290,12 @@ fn a_pool_changes_once_for_all_its_listeners() {
     assert_eq!(
         said,
         [
-            "pool.balance | pool web balance: policy: RoundRobin -> Random",
-            "pool.limits | pool web limits: max_requests: unset -> 5"
+            "pool.balance | pool web policy: \"round_robin\" -> \"random\"",
+            "pool.limits | pool web limits.max_requests: 0 -> 5"
         ]
     );
     let (said, _) = pooled("[[pools.web.backends]]", "[pools.web.outlier]\n[[pools.web.backends]]");
-    assert_eq!(said, ["pool.outlier | pool web outlier: set"]);
+    assert_eq!(said, ["pool.outlier | pool web outlier: added"]);
 }
 
 #[test]
