@@ -1,5 +1,6 @@
 //! A file that has the shape of the schema: every key is known, of the right type and in range.
 
+mod outline;
 mod source;
 mod typo;
 mod view;

@@ -23,7 +23,12 @@ impl HostPort {
     /// Says in a few words what is missing or malformed.
     pub fn parse(text: &str) -> Result<Self, HostPortError> {
         if text.contains("//") {
-            return Err(HostPortError("a URL is not an address"));
+            return Err(HostPortError(
+                "a URL is not an address: leave out scheme and path; TLS to a backend is tls = true",
+            ));
+        }
+        if text.starts_with("unix:") || text.starts_with(['/', '@']) {
+            return Err(HostPortError("unix sockets are not supported, only TCP ports"));
         }
         let (host, port) = text.rsplit_once(':').ok_or(HostPortError("the port is missing"))?;
         if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -97,7 +102,12 @@ impl std::error::Error for HostPortError {}
 
 fn check_name(name: &str) -> Result<(), HostPortError> {
     if name.is_empty() {
-        return Err(HostPortError("the host is missing"));
+        return Err(HostPortError(
+            "the host is missing; all addresses are 0.0.0.0 for IPv4 and [::] for IPv6",
+        ));
+    }
+    if name == "*" {
+        return Err(HostPortError("all addresses are 0.0.0.0 for IPv4 and [::] for IPv6"));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     let label_ok = |label: &str| {

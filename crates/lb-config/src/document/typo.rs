@@ -1,17 +1,49 @@
 //! What an unknown key was probably meant to be.
 
-use crate::schema::{Block, blocks};
+use crate::schema::{Block, Kind, blocks};
 
 /// What to say about a key that `block` does not have.
-pub(super) fn unknown_key(block: &Block, name: &str) -> String {
+pub(super) fn unknown_key(block: &Block, name: &str, is_table: bool) -> String {
+    let homes = homes(block, name, is_table);
+    if !homes.is_empty() {
+        return format!("unknown key here; it belongs to {}", alternatives(&homes));
+    }
     if let Some(near) = nearest(block, name) {
         return format!("unknown key; did you mean `{near}`?");
     }
-    if let Some(home) = blocks().into_iter().find(|other| other.key(name).is_some()) {
-        return format!("unknown key here; it belongs to {}", home.header());
-    }
     let names: Vec<_> = block.keys.iter().map(|key| key.name).collect();
     format!("unknown key; {} may hold {}", block.header(), names.join(", "))
+}
+
+/// How many places are named.
+const MOST_HOMES: usize = 3;
+
+/// Where a key of that name stands, as near to `block` as there is one: the block that holds it, or the block that it opens where the file
+/// has a table under it.
+fn homes(block: &Block, name: &str, is_table: bool) -> Vec<String> {
+    let found = || {
+        blocks().into_iter().filter_map(|other| {
+            let (opens, header) = match other.key(name)?.kind {
+                Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) => (true, inner.header()),
+                _ => (false, other.header()),
+            };
+            Some(((opens == is_table, shared(block.path, other.path)), header))
+        })
+    };
+    let Some(best) = found().map(|(rank, _)| rank).max() else { return Vec::new() };
+    found().filter(|(rank, _)| *rank == best).map(|(_, header)| header).take(MOST_HOMES).collect()
+}
+
+/// How many parts two paths of blocks have in common from the left.
+fn shared(one: &str, other: &str) -> usize {
+    one.split('.').zip(other.split('.')).take_while(|(one, other)| one == other).count()
+}
+
+fn alternatives(all: &[String]) -> String {
+    match all {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        all => all.join(""),
+    }
 }
 
 fn nearest(block: &Block, name: &str) -> Option<&'static str> {

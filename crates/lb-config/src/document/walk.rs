@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::outline;
 use super::source::{join, shorten};
 use super::typo::unknown_key;
 use super::{Entry, Node, Source, Value, Written};
@@ -21,7 +22,11 @@ pub(crate) fn parse_as(block: &'static Block, source: &Source<'_>) -> Result<Nod
     check_size(source.text).map_err(|problem| Errors::new(vec![source.file_error(None, problem)]))?;
     let table = DeTable::parse(source.text).map_err(|error| {
         let at = error.span().map(|span| span.start);
-        Errors::new(vec![source.file_error(at, format!("not TOML: {}", shorten(error.message())))])
+        let problem = format!("not TOML: {}", shorten(error.message()));
+        Errors::new(vec![match at.map(|at| (at, outline::path_at(source.text, at))) {
+            Some((at, path)) if !path.is_empty() => source.error(at, path, None, problem),
+            _ => source.file_error(at, problem),
+        }])
     })?;
     let mut walk = Walk { source, errors: Vec::new() };
     let node = walk.block(block, table.get_ref(), String::new(), 0);
@@ -70,7 +75,8 @@ impl Walk<'_> {
                 }
                 None => {
                     let path = join(&path, &spell(name));
-                    let problem = unknown_key(block, name);
+                    let is_table = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+                    let problem = unknown_key(block, name, is_table);
                     self.note(at, path, Some(&any_written(value)), problem);
                 }
             }
@@ -106,12 +112,8 @@ impl Walk<'_> {
                 .ok_or_else(String::new),
             (Kind::Word { words, hints }, DeValue::String(word)) => {
                 let word = word.trim();
-                let hint = hints.iter().find(|(tried, _)| *tried == word).map_or("", |(_, hint)| hint);
-                words
-                    .iter()
-                    .find(|known| **known == word)
-                    .map(|known| Value::Word(known))
-                    .ok_or(hint.to_owned())
+                let known = words.iter().find(|known| **known == word);
+                known.map(|known| Value::Word(known)).ok_or_else(|| hint(words, hints, word))
             }
             (Kind::Text(text), DeValue::String(string)) => text.read(string.trim()),
             _ => Err(String::new()),
@@ -184,6 +186,15 @@ impl Walk<'_> {
         }
         (values.len() == array.len()).then_some(Value::List(values))
     }
+}
+
+/// What to say about a word that is none of those that are known.
+fn hint(words: &[&str], hints: &[(&str, &str)], word: &str) -> String {
+    if let Some(known) = words.iter().find(|known| known.eq_ignore_ascii_case(word)) {
+        return format!("it is written \"{known}\"");
+    }
+    let hint = hints.iter().find(|(tried, _)| tried.eq_ignore_ascii_case(word));
+    hint.map(|(_, hint)| (*hint).to_owned()).unwrap_or_default()
 }
 
 /// What a file may call a block: it stands in paths, messages and metrics.

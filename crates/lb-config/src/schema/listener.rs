@@ -56,8 +56,18 @@ pub(super) static LISTENERS: Block = Block {
 const PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("http", "HTTP/1.1 is \"h1\", over TLS \"h1s\""),
     ("https", "HTTP over TLS is \"h1s\""),
-    ("h2", "HTTP/2 is served by \"h1s\" listeners"),
+    ("http1", "HTTP/1.1 is \"h1\", over TLS \"h1s\""),
+    ("h2", "HTTP/2 is served by \"h1s\" listeners, and without TLS by \"h1\" ones with h2c = true"),
+    ("http2", "HTTP/2 is served by \"h1s\" listeners, and without TLS by \"h1\" ones with h2c = true"),
+    ("h2c", "HTTP/2 without TLS is served by \"h1\" listeners with h2c = true"),
     ("h3", "HTTP/3 is served by \"quic\" listeners"),
+    ("http3", "HTTP/3 is served by \"quic\" listeners"),
+    ("grpc", "gRPC is served by \"h1s\" listeners with [listeners.grpc]"),
+    ("ws", "WebSocket is served by \"h1\" listeners with [listeners.websocket]"),
+    ("wss", "WebSocket over TLS is served by \"h1s\" listeners with [listeners.websocket]"),
+    ("ssl", "raw bytes inside TLS are \"tls\", HTTP over TLS is \"h1s\""),
+    ("udp", "datagrams are not forwarded; HTTP/3 and raw QUIC are \"quic\""),
+    ("unix", "unix sockets are not served"),
 ];
 
 static BACKENDS: Block = Block {
@@ -69,12 +79,27 @@ static BACKENDS: Block = Block {
     keys: &BACKEND_KEYS,
 };
 
+const BACKEND_PROTOCOL_HINTS: &[(&str, &str)] = &[
+    ("http", "HTTP/1.1 is \"h1\", over TLS with tls = true"),
+    ("https", "HTTP over TLS is \"h1\" or \"h2\" with tls = true"),
+    ("http1", "HTTP/1.1 is \"h1\""),
+    ("h1s", "HTTP over TLS is \"h1\" or \"h2\" with tls = true"),
+    ("h2c", "HTTP/2 without TLS is \"h2\""),
+    ("http2", "HTTP/2 is \"h2\", over TLS with tls = true"),
+    ("http3", "HTTP/3 is \"h3\""),
+    ("grpc", "gRPC is carried by \"h2\""),
+    ("tls", "raw bytes inside TLS are \"tcp\" with tls = true"),
+    ("ssl", "raw bytes inside TLS are \"tcp\" with tls = true"),
+    ("udp", "datagrams are not forwarded"),
+    ("unix", "unix sockets are not reached"),
+];
+
 /// The keys of a backend, wherever it stands.
 pub(super) static BACKEND_KEYS: [Key; 10] = [
     Key::text("address", Text::HostPort)
         .required()
         .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),
-    Key::word("protocol", BackendProtocol::WORDS).or_word("tcp").live(
+    Key::hinted("protocol", BackendProtocol::WORDS, BACKEND_PROTOCOL_HINTS).or_word("tcp").live(
         "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
     ),
     Key::integer("weight", 0, U32, "")
