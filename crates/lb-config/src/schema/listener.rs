@@ -18,7 +18,8 @@ pub(super) static LISTENERS: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::text("address", Text::HostPort).required().restart(
-            "What to bind: an IP address or a name, and a port; IPv6 in brackets. With the transport (TCP or UDP) it is \
+            "What to bind: an IP address or a name, and a port; IPv6 in brackets. `[::]` takes IPv6 alone: for both families write a listener at \
+             `0.0.0.0` and one at `[::]`. With the transport (TCP or UDP) it is \
              the listener's identity in reloads, so two listeners of one transport may not share it.",
         ),
         Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().restart(
@@ -248,7 +249,9 @@ static ALT_SVC: Block = Block {
 
 static HTTP: Block = Block {
     path: "listeners.http",
-    doc: "Timeouts and limits of HTTP.",
+    doc: "Timeouts and limits of HTTP. What backends are told of the client: its address is appended to `X-Forwarded-For`, whose other \
+          elements are whatever the client has sent; `X-Forwarded-Proto` and `X-Forwarded-Host` are replaced, by the scheme and the host of \
+          the request as it came here. Behind another load balancer they therefore say what that one asked for.",
     on: On::used(HTTP_PROTOCOLS),
     keys: &[
         Key::integer("header_timeout_ms", 1, U64, MS).or(10_000).live(
