@@ -20,6 +20,8 @@ mod h2_resets;
 mod h2_rig;
 #[path = "attacks/h2_upstream.rs"]
 mod h2_upstream;
+#[path = "attacks/leaving.rs"]
+mod leaving;
 #[path = "attacks/request.rs"]
 mod request;
 #[path = "attacks/response.rs"]
@@ -33,6 +35,7 @@ mod tunnel;
 
 use testkit::harness::Case;
 use testkit::seconds;
+use testkit::tools::Tool;
 
 fn main() {
     let mut cases = testkit::cases![
@@ -245,11 +248,24 @@ fn main() {
         Case::new("h2_13_tiny_frames", h2_upstream::h2_13_tiny_frames).alone().guard(seconds(120)),
         Case::new(
             "c_06_clients_that_leave_by_the_thousand",
-            failures::c_06_clients_that_leave_by_the_thousand,
+            leaving::c_06_clients_that_leave_by_the_thousand,
         )
         .alone()
         .guard(seconds(120)),
         Case::new("c_17_any_call_of_the_system_may_fail", failures::c_17_any_call_of_the_system_may_fail)
+            .needs(&[Tool::WatchedCalls])
+            .alone()
+            .guard(seconds(240)),
+        Case::new("c_17_any_call_may_fail_inside_tls", failures::c_17_any_call_may_fail_inside_tls)
+            .needs(&[Tool::WatchedCalls])
+            .alone()
+            .guard(seconds(240)),
+        Case::new("c_17_any_call_may_fail_under_http2", failures::c_17_any_call_may_fail_under_http2)
+            .needs(&[Tool::WatchedCalls])
+            .alone()
+            .guard(seconds(240)),
+        Case::new("c_17_any_call_may_fail_on_a_relay", failures::c_17_any_call_may_fail_on_a_relay)
+            .needs(&[Tool::WatchedCalls])
             .alone()
             .guard(seconds(240)),
         Case::new("h2_14_broken_prefaces", h2_heads::h2_14_broken_prefaces).guard(seconds(120)),

@@ -49,10 +49,18 @@ pub fn watch(command: &mut Command, numbers: &[Number]) {
     unsafe { command.pre_exec(install) };
 }
 
+/// Whether this machine lets a test watch a program's calls.
+pub fn are_possible() -> bool {
+    let mut command = Command::new("true");
+    // A call that the program does not make, so that nobody has to answer for it.
+    watch(&mut command, &[libc::SYS_splice]);
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// Which call is to fail: the n-th of a worker from 0, with the code that is chosen for it, if there is one.
 struct Plan {
     left: usize,
-    code: fn(Number) -> Option<i32>,
+    code: Box<dyn Fn(Number) -> Option<i32> + Send>,
 }
 
 #[derive(Default)]
@@ -80,9 +88,15 @@ impl Calls {
     }
 
     /// Has the `n`-th call of a worker from now on, from 0, fail with what `code` says of it; without a code it is not counted. Where
-    /// that is ECONNRESET the connection is shut down too.
-    pub fn fail(&self, n: usize, code: fn(Number) -> Option<i32>) {
-        *self.shared.lock().unwrap() = Shared { plan: Some(Plan { left: n, code }), failed: None };
+    /// that is ECONNRESET or ENOTCONN the connection is shut down too, as those codes say.
+    pub fn fail(&self, n: usize, code: impl Fn(Number) -> Option<i32> + Send + 'static) {
+        let plan = Plan { left: n, code: Box::new(code) };
+        *self.shared.lock().unwrap() = Shared { plan: Some(plan), failed: None };
+    }
+
+    /// Lets every call through from now on.
+    pub fn let_pass(&self) {
+        self.shared.lock().unwrap().plan = None;
     }
 
     /// The call that has failed since then, and how.
@@ -141,7 +155,7 @@ fn supervise(program: &OwnedFd, listener: &OwnedFd, shared: &Mutex<Shared>) {
         }
         let is_worker = *workers.entry(call.pid).or_insert_with(|| is_worker(call.pid));
         let code = if is_worker { shared.lock().unwrap().verdict(call.data.nr.into()) } else { None };
-        if code == Some(libc::ECONNRESET) {
+        if matches!(code, Some(libc::ECONNRESET | libc::ENOTCONN)) {
             sever(program, call.data.args[0]);
         }
         let go_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;

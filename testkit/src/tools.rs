@@ -41,6 +41,8 @@ pub enum Tool {
     IoUring,
     /// File systems that hang ([`crate::hung`]), no program either.
     HungFiles,
+    /// System calls that a test may let fail ([`crate::calls`]).
+    WatchedCalls,
 }
 
 impl Tool {
@@ -62,6 +64,7 @@ impl Tool {
             Tool::Descriptors => "11,000 descriptors for a process (ulimit -Hn)",
             Tool::IoUring => "io_uring",
             Tool::HungFiles => "way to mount with /dev/fuse (it takes root)",
+            Tool::WatchedCalls => "seccomp user notification",
         }
     }
 
@@ -72,6 +75,7 @@ impl Tool {
             Tool::Descriptors => crate::harness::descriptors() >= 11_000,
             Tool::IoUring => Driver::IoUring.is_offered(),
             Tool::HungFiles => crate::hung::HungFile::is_possible(),
+            Tool::WatchedCalls => crate::calls::are_possible(),
             _ => self.path().is_some(),
         }
     }

@@ -1,11 +1,18 @@
-//! Attacks C-17 and C-06: whichever call of the system on the way of a request fails, and whoever leaves in the middle, the gateway goes
-//! on, and nobody takes a part for the whole.
+//! Attack C-17: whichever system call on the way of a request fails, the gateway goes on, and no client takes a part for the whole.
 
-use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use testkit::calls::{Calls, Number, watch};
+use testkit::certificates::Authority;
+use testkit::exchange::{Origin, Version};
 use testkit::io::Driver;
-use testkit::{Backend, Client, Config, Gateway, Listener, Usage, eventually, pattern, seconds};
+use testkit::tls::{Bridge, TlsClient};
+use testkit::{Backend, Client, Config, Fault, Gateway, H2Client, Listener, eventually, pattern, seconds};
+
+/// Bodies of this size take several reads and stay below the size from which bodies are spliced.
+const MIDDLE: usize = 300_000;
+/// Bodies of this size are spliced where nothing forbids it.
+const LARGE: usize = 2_000_000;
 
 const CALLS: &[Number] = &[
     libc::SYS_accept4,
@@ -56,7 +63,7 @@ fn interrupted(call: Number) -> Option<i32> {
     can_wait.contains(&call).then_some(libc::EINTR)
 }
 
-/// How a client's requests ended.
+/// How a client's conversation ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     Well,
@@ -64,75 +71,163 @@ enum Ended {
     Badly,
 }
 
-/// Small and large, in both directions, one after the other on one connection.
-fn converse(gateway: &Gateway, calls: &Calls) -> Ended {
-    const SIZE: usize = 300_000;
-    let (upload, taken) = (pattern::bytes(SIZE), format!("{SIZE} right"));
-    let mut client = Client::connect(gateway.front()).unwrap();
+/// Talks to the gateway at this address, on one connection and from the beginning to the end, and checks every byte that arrives.
+type Conversation = fn(SocketAddr) -> Result<Ended, String>;
+
+/// Small and large requests and responses, one after the other over HTTP/1.1.
+fn over_http1(address: SocketAddr) -> Result<Ended, String> {
+    let (upload, taken) = (pattern::bytes(MIDDLE), format!("{MIDDLE} right"));
+    let mut client = match Client::connect(address) {
+        Ok(client) => client,
+        Err(fault) => return gone("the connection", &fault),
+    };
     client.set_timeout(seconds(20));
     let asks: [(&str, &str, &[u8], &[u8]); 5] = [
         ("GET", "/bytes/100", b"", &pattern::bytes(100)),
         ("POST", "/upload", &upload, taken.as_bytes()),
         ("GET", "/chunked/300000", b"", &upload),
-        ("GET", "/bytes/2000000", b"", &pattern::bytes(2_000_000)),
+        ("GET", "/bytes/2000000", b"", &pattern::bytes(LARGE)),
         // The next client needs another connection to the backend.
         ("GET", "/close/100", b"", &pattern::bytes(100)),
     ];
     for (method, target, body, expected) in asks {
         match client.request(method, target, &[], body) {
-            Ok(response) if response.status == 200 => {
-                assert!(response.body == expected, "{target}: wrong bytes");
-            }
-            Ok(response) => {
-                assert!(matches!(response.status, 500 | 502..=504), "{target}: {}", response.status);
-                return Ended::Badly;
-            }
-            Err(fault) => {
-                let is_gone = fault.is_gone() || matches!(&fault, testkit::Fault::Io(_));
-                assert!(is_gone, "{target}: {fault} after {:?}", calls.failed());
-                return Ended::Badly;
-            }
+            Ok(response) => match judge(target, response.status, response.body == expected)? {
+                Ended::Well => {}
+                Ended::Badly => return Ok(Ended::Badly),
+            },
+            Err(fault) => return gone(target, &fault),
         }
     }
     client.finish();
-    Ended::Well
+    Ok(Ended::Well)
 }
 
-pub(crate) fn c_17_any_call_of_the_system_may_fail() {
-    let backend = Backend::standard("one");
-    let config = Config::new()
-        .runtime("workers", 1)
-        .runtime("readiness_settle_ms", 0)
-        .listener(Listener::h1().backend(backend.address));
+/// The requests of [`over_http1`] over HTTP/2, two of them at a time.
+fn over_http2(address: SocketAddr) -> Result<Ended, String> {
+    let (upload, taken) = (pattern::bytes(MIDDLE), format!("{MIDDLE} right"));
+    let mut client = match H2Client::connect(address) {
+        Ok(client) => client,
+        Err(fault) => return gone("the preface", &fault),
+    };
+    let exchange = |client: &mut H2Client| -> Result<Vec<(&str, u16, bool)>, Fault> {
+        let small = client.open("GET", "/bytes/100", &[], true)?;
+        let sent = client.open("POST", "/upload", &[], false)?;
+        client.data(sent, &upload, true)?;
+        let small = client.response(small)?;
+        let sent = client.response(sent)?;
+        let streamed = client.open("GET", "/chunked/300000", &[], true)?;
+        let large = client.open("GET", "/bytes/1000000", &[], true)?;
+        let streamed = client.response(streamed)?;
+        let large = client.response(large)?;
+        Ok(vec![
+            ("/bytes/100", small.status(), small.body == pattern::bytes(100)),
+            ("/upload", sent.status(), sent.body == taken.as_bytes()),
+            ("/chunked/300000", streamed.status(), streamed.body == upload),
+            ("/bytes/1000000", large.status(), large.body == pattern::bytes(1_000_000)),
+        ])
+    };
+    match exchange(&mut client) {
+        Ok(answers) => {
+            for (target, status, is_whole) in answers {
+                if judge(target, status, is_whole)? == Ended::Badly {
+                    return Ok(Ended::Badly);
+                }
+            }
+            Ok(Ended::Well)
+        }
+        Err(fault) => gone("over HTTP/2", &fault),
+    }
+}
+
+/// Messages of several sizes there and back, without HTTP.
+fn over_tcp(address: SocketAddr) -> Result<Ended, String> {
+    let mut client = match Client::connect(address) {
+        Ok(client) => client,
+        Err(fault) => return gone("the connection", &fault),
+    };
+    client.set_timeout(seconds(20));
+    for size in [100, MIDDLE, LARGE, 1] {
+        let data = pattern::bytes(size);
+        let (mut sender, sent) = (client.writer(), data.clone());
+        let sending = std::thread::spawn(move || sender.send(sent).is_ok());
+        let echoed = client.wire.exactly(size);
+        // The end of the gateway's side lets the sender go.
+        let is_sent = sending.join().unwrap();
+        match echoed {
+            Ok(bytes) if bytes == data && is_sent => {}
+            Ok(bytes) if bytes == data => return Ok(Ended::Badly),
+            Ok(_) => return Err(format!("{size} bytes came back wrong")),
+            Err(fault) => return gone("an echo", &fault),
+        }
+    }
+    client.finish();
+    match client.wire.to_end() {
+        Ok(rest) if rest.is_empty() => Ok(Ended::Well),
+        Ok(_) => Err("bytes that nobody sent".into()),
+        Err(fault) => gone("the end", &fault),
+    }
+}
+
+/// What an answer means: wrong bytes under 200 are never right, and other answers must say whose fault it was.
+fn judge(target: &str, status: u16, is_whole: bool) -> Result<Ended, String> {
+    match status {
+        200 if is_whole => Ok(Ended::Well),
+        200 => Err(format!("{target}: wrong bytes")),
+        500 | 502..=504 => Ok(Ended::Badly),
+        _ => Err(format!("{target}: {status}")),
+    }
+}
+
+/// A connection that ends early is a bad end; one that stands still or talks nonsense is none at all.
+fn gone(target: &str, fault: &Fault) -> Result<Ended, String> {
+    match fault {
+        Fault::Io(_) => Ok(Ended::Badly),
+        fault if fault.is_gone() => Ok(Ended::Badly),
+        fault => Err(format!("{target}: {fault}")),
+    }
+}
+
+/// Has each system call of the gateway's worker fail in turn while `conversation` is held, and checks after each that the next
+/// conversation ends well. The calls of the kinds in `needed` each fail once by name as well. At the end nothing is left over.
+fn any_call_may_fail(
+    listener: Listener,
+    conversation: Conversation,
+    reach: impl Fn(SocketAddr) -> SocketAddr,
+    needed: fn(Driver) -> &'static [Number],
+) {
+    let config = Config::new().runtime("workers", 1).runtime("readiness_settle_ms", 0).listener(listener);
     let mut gateway = Gateway::launch_as(config, |command| watch(command, CALLS));
     let calls = Calls::of(&gateway.process);
     eventually("ready", seconds(10), || gateway.readyz() == Some(200));
-    assert_eq!(converse(&gateway, &calls), Ended::Well);
+    let address = reach(gateway.front());
+    assert_eq!(conversation(address), Ok(Ended::Well));
     let at_first = gateway.process.open_fds();
-    let mut seen = BTreeSet::new();
+    // One conversation in which a call may fail, and one afterwards that must end well. Returns the call that has failed.
+    let hold = |what: &str| {
+        let first = conversation(address);
+        let failed = calls.failed();
+        let first = first.unwrap_or_else(|e| panic!("{e}, after {failed:?}, {what}"));
+        let (call, code) = failed?;
+        assert_eq!(conversation(address), Ok(Ended::Well), "after {failed:?}, {what}");
+        assert!(code != libc::EINTR || first == Ended::Well, "an interrupted call, {call}, {what}");
+        Some(call)
+    };
     for code in [broken, exhausted, interrupted] {
         for n in 0.. {
             calls.fail(n, code);
-            let first = converse(&gateway, &calls);
-            let failed = calls.failed();
-            // Whoever comes next is served, whatever has happened to the one before.
-            if calls.failed().is_some() {
-                assert_eq!(converse(&gateway, &calls), Ended::Well, "after {failed:?}, the {n}th");
+            if hold(&format!("the {n}th")).is_none() {
+                break;
             }
-            let Some((call, code)) = failed else { break };
-            assert!(code != libc::EINTR || first == Ended::Well, "an interrupted call, {call}, the {n}th");
-            seen.insert(call);
         }
     }
-    let needed: &[Number] = match Driver::current().unwrap() {
-        Driver::Epoll => &[libc::SYS_accept4, libc::SYS_connect, libc::SYS_epoll_ctl, libc::SYS_writev],
-        Driver::IoUring => &[libc::SYS_sendmsg],
-    };
-    let always =
-        [libc::SYS_socket, libc::SYS_setsockopt, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_splice];
-    let is_missing = |call: &&Number| !seen.contains(*call);
-    let missing: Vec<_> = needed.iter().chain(&always).filter(is_missing).collect();
-    assert_eq!(missing, [&0; 0], "of these: {seen:?}");
+    // A call that moved within its conversation from one time to the next has been missed by its number.
+    for &call in needed(Driver::current().unwrap()) {
+        calls.fail(0, move |number| broken(number).filter(|_| number == call));
+        assert_eq!(hold("the first of its kind"), Some(call), "the conversation holds no call {call}");
+    }
+    // What is left of the last plan must not meet a call that ends the process.
+    calls.let_pass();
     let front = gateway.front();
     let listener = front.to_string();
     gateway.wait_metric("connections_inflight", &[("listener", &listener)], |open| open == 0.0);
@@ -141,52 +236,79 @@ pub(crate) fn c_17_any_call_of_the_system_may_fail() {
     assert_eq!(gateway.stop(seconds(10)), 0);
 }
 
-/// Clients that leave in the middle, ten thousand of them: what they asked for is called off, what they leave behind serves others, and
-/// nothing stays.
-pub(crate) fn c_06_clients_that_leave_by_the_thousand() {
-    const EACH: usize = 2500;
+pub(crate) fn c_17_any_call_of_the_system_may_fail() {
     let backend = Backend::standard("one");
-    let config = Config::new().listener(Listener::h1().backend(backend.address));
-    let gateway = Gateway::start(config);
-    gateway.get("/");
-    let (at_first, usage) = (gateway.process.open_fds(), Usage::watch(&gateway));
-    let body = pattern::bytes(100_000);
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let (gateway, body) = (&gateway, &body);
-            scope.spawn(move || {
-                for round in 0..EACH {
-                    let mut client = gateway.client();
-                    let whole = round * 7919 % body.len();
-                    match (thread + round) % 4 {
-                        // Within the head, within an upload, within an answer; between a request and its answer.
-                        0 => client.send_anyway("GET / HTTP/1.1\r\nHo"),
-                        1 => client.send_anyway(
-                            [
-                                b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
-                                &body[..whole],
-                            ]
-                            .concat(),
-                        ),
-                        2 => {
-                            client.send_anyway("GET /bytes/3000000 HTTP/1.1\r\nHost: a\r\n\r\n");
-                            drop(client.head("GET"));
-                        }
-                        _ => client.send_anyway("GET /bytes/100 HTTP/1.1\r\nHost: a\r\n\r\n"),
-                    }
-                    if round % 2 == 0 { client.reset() } else { drop(client) }
-                }
-            });
-        }
+    any_call_may_fail(
+        Listener::h1().backend(backend.address),
+        over_http1,
+        |front| front,
+        |driver| match driver {
+            Driver::Epoll => &[
+                libc::SYS_accept4,
+                libc::SYS_connect,
+                libc::SYS_epoll_ctl,
+                libc::SYS_writev,
+                libc::SYS_socket,
+                libc::SYS_setsockopt,
+                libc::SYS_recvfrom,
+                libc::SYS_sendto,
+                libc::SYS_splice,
+            ],
+            Driver::IoUring => &[
+                libc::SYS_sendmsg,
+                libc::SYS_socket,
+                libc::SYS_setsockopt,
+                libc::SYS_recvfrom,
+                libc::SYS_sendto,
+                libc::SYS_splice,
+            ],
+        },
+    );
+}
+
+pub(crate) fn c_17_any_call_may_fail_inside_tls() {
+    let (authority, files) = (Authority::new("test authority"), tempfile::tempdir().unwrap());
+    let (certificate, key) = authority.server(&["server.test"]).write(files.path(), "s");
+    let backend = Backend::standard("one");
+    let listener = Listener::h1s(&certificate, &key).backend(backend.address);
+    let client = TlsClient::new(&authority, None).alpn(&["http/1.1"]);
+    let reach = |front| Bridge::start(client.clone(), front, "server.test").address;
+    any_call_may_fail(listener, over_http1, reach, |driver| match driver {
+        Driver::Epoll => &[libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_sendto],
+        Driver::IoUring => &[libc::SYS_socket, libc::SYS_sendto],
     });
-    let listener = gateway.front().to_string();
-    gateway.wait_metric("connections_inflight", &[("listener", &listener)], |open| open == 0.0);
-    eventually("the sockets are closed", seconds(20), || gateway.process.open_fds() <= at_first + 16);
-    usage.assert_grew_less_than(&gateway, 16 << 20);
-    for round in 0..200 {
-        let size = round * 100;
-        let response = gateway.get(&format!("/bytes/{size}"));
-        assert!(response.status == 200 && response.body == pattern::bytes(size), "{round}");
-    }
-    backend.assert_clean();
+}
+
+pub(crate) fn c_17_any_call_may_fail_under_http2() {
+    let backend = Origin::standard(Version::H2, "one");
+    let listener = Listener::h2c().h2_backend(backend.address());
+    any_call_may_fail(
+        listener,
+        over_http2,
+        |front| front,
+        |driver| match driver {
+            Driver::Epoll => &[libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_sendto],
+            // The first connections stay, and none is opened anew by this driver without need.
+            Driver::IoUring => &[libc::SYS_sendto, libc::SYS_recvfrom],
+        },
+    );
+}
+
+pub(crate) fn c_17_any_call_may_fail_on_a_relay() {
+    let backend = Backend::tcp_echo();
+    any_call_may_fail(
+        Listener::tcp().backend(backend.address),
+        over_tcp,
+        |front| front,
+        |driver| match driver {
+            Driver::Epoll => &[
+                libc::SYS_accept4,
+                libc::SYS_connect,
+                libc::SYS_recvfrom,
+                libc::SYS_sendto,
+                libc::SYS_splice,
+            ],
+            Driver::IoUring => &[libc::SYS_socket, libc::SYS_splice],
+        },
+    );
 }

@@ -32,6 +32,11 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::R
     }
 }
 
+/// Whether a call that failed so succeeds later: at once after a signal, otherwise when epoll says so.
+fn is_to_be_repeated(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 impl EpollStream {
     pub(crate) fn new(inner: tokio::net::TcpStream) -> Self {
         Self { inner, lost: None }
@@ -116,7 +121,7 @@ impl EpollStream {
             ready!(self.inner.poll_read_ready(cx))?;
             let peek = || Ok(recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
             match self.inner.try_io(Interest::READABLE, peek) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_to_be_repeated(&error) => {}
                 result => return Poll::Ready(result.map(|_| ())),
             }
         }
@@ -153,7 +158,7 @@ impl EpollStream {
         loop {
             ready!(self.inner.poll_read_ready(cx))?;
             match self.inner.try_io(Interest::READABLE, || pipe.fill_from(&self.inner, limit)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_to_be_repeated(&error) => {}
                 result => return Poll::Ready(result),
             }
         }
@@ -168,7 +173,7 @@ impl EpollStream {
         loop {
             ready!(self.inner.poll_write_ready(cx))?;
             match self.inner.try_io(Interest::WRITABLE, || pipe.drain_to(&self.inner)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_to_be_repeated(&error) => {}
                 result => return self.noted(Poll::Ready(result)),
             }
         }

@@ -93,8 +93,11 @@ impl Half {
             if self.ended {
                 if !self.shut {
                     self.shut = true;
-                    // A receiver that is gone already needs no telling.
-                    let _ = to.shutdown_write();
+                    // A receiver that is gone already needs no telling; any other would wait for the end in vain.
+                    match to.shutdown_write() {
+                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                        _ => {}
+                    }
                 }
                 self.done = !matches!(to.poll_flush(cx), Poll::Pending);
                 return Ok(());
