@@ -15,6 +15,8 @@ mod drain;
 mod hung_files;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
+#[path = "lifecycle/stalled_logs.rs"]
+mod stalled_logs;
 #[path = "lifecycle/startup.rs"]
 mod startup;
 
@@ -36,6 +38,9 @@ fn main() {
         startup::l4_10_descriptor_exhaustion_passes,
         startup::closed_outputs_do_not_kill,
         startup::runs_as_long_as_nobody_stops_it,
+        stalled_logs::a_log_that_nobody_reads_stops_nothing,
+        stalled_logs::a_reader_that_comes_back_gets_the_first_lines_and_the_last,
+        stalled_logs::a_start_that_fails_ends_although_nobody_reads_why,
         io_backend::the_log_names_the_driver_that_is_used,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,

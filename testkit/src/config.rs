@@ -326,6 +326,11 @@ impl Config {
         self.listeners[0].address
     }
 
+    /// Where the listener at this position listens.
+    pub fn address(&self, at: usize) -> SocketAddr {
+        self.listeners[at].address
+    }
+
     /// The text of the file.
     pub fn render(&self) -> String {
         let mut out = String::new();

@@ -2,6 +2,7 @@
 
 use crate::logs::Logs;
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -94,6 +95,21 @@ pub fn limit_descriptors(command: &mut Command, count: u64) {
     }
 }
 
+/// Fills a pipe, so that the next who writes to it waits.
+pub fn fill(pipe: &impl AsRawFd) {
+    let fd = pipe.as_raw_fd();
+    let junk = [b'\n'; 4096];
+    // SAFETY: fcntl changes flags of a descriptor that outlives the calls, and write only reads from the buffer.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        assert!(flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) == 0);
+        for size in [junk.len(), 1] {
+            while libc::write(fd, junk.as_ptr().cast(), size) > 0 {}
+        }
+        assert_eq!(libc::fcntl(fd, libc::F_SETFL, flags), 0);
+    }
+}
+
 /// A running child, killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -114,6 +130,15 @@ impl Process {
         let stderr = Logs::collect(child.stderr.take().unwrap());
         let stdout = Logs::collect(child.stdout.take().unwrap());
         Process { child, exit: None, stderr, stdout }
+    }
+
+    /// Starts `command` with a standard error of the caller's, of which nothing is collected.
+    pub fn spawn_with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Process {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let shown = format!("{command:?}");
+        let mut child = spawn_tied(command).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let stdout = Logs::collect(child.stdout.take().unwrap());
+        Process { child, exit: None, stderr: Logs::collect(std::io::empty()), stdout }
     }
 
     /// The process id.

@@ -341,6 +341,7 @@ impl Metrics {
         ] {
             scrape.counter(family, &[], counter.value());
         }
+        scrape.counter(&families::LOG_DROPPED, &[], crate::logs::dropped());
         for reason in CertFailure::ALL {
             let count = self.cert_rotation_failed.of(*reason).value();
             scrape.counter(&families::CERT_ROTATION_FAILED, &[reason.name()], count);

@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lb_observe::logs;
 
 use crate::gateway::{self, Outcome, Source};
 use crate::{check, demo};
@@ -62,14 +62,17 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         None => gateway::run(Source::File(cli.config)),
     };
-    match result {
+    let code = match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::DrainDeadlineMissed) => ExitCode::from(3),
         Ok(Outcome::WorkerLost) => ExitCode::from(4),
         Err(error) => {
             // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            logs::say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    // Whoever reads standard error may have stalled, which keeps nobody from leaving.
+    logs::finish(logs::LAST_WORDS);
+    code
 }

@@ -1,6 +1,7 @@
 //! A process has one log, so each case runs in a process of its own: this test binary, told to run [`child`].
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -16,6 +17,7 @@ fn child() {
             assert!(init().is_err());
             tracing::info!(number = 7, "hello");
             tracing::debug!("hidden");
+            assert!(finish(Duration::from_secs(10)));
         }
         Ok("panic") => {
             let metrics = Metrics::new(1);
@@ -29,6 +31,24 @@ fn child() {
             // The parent closes its end of the pipe and then ends our input.
             io::stdin().read_line(&mut String::new()).unwrap();
             tracing::error!("nobody reads this");
+            assert!(finish(Duration::from_secs(10)));
+            assert_eq!(dropped(), 1);
+        }
+        Ok("stalled reader") => {
+            let metrics = Metrics::new(1);
+            init().unwrap();
+            let began = std::time::Instant::now();
+            for number in 0..20_000 {
+                tracing::info!(number, "nobody reads this for now");
+            }
+            assert!(!finish(Duration::from_millis(50)));
+            let dropped = dropped();
+            assert!(dropped > 0 && began.elapsed() < Duration::from_secs(20));
+            assert!(metrics.encode().contains(&format!("\nlog_dropped_total {dropped}\n")));
+            // The parent reads from now on.
+            println!("{dropped}");
+            io::stdin().read_line(&mut String::new()).unwrap();
+            assert!(finish(Duration::from_secs(10)));
         }
         _ => {}
     }
@@ -108,6 +128,31 @@ fn a_broken_pipe_does_not_end_the_process() {
     drop(child.stderr.take());
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_reader_that_stalls_holds_nobody_up_and_is_told_of_what_it_missed() {
+    let mut child = command("stalled reader", &[]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Around it stands what the test runner says.
+    let dropped = stdout.find_map(|line| line.unwrap().parse::<u64>().ok()).expect("the count");
+    let stderr = child.stderr.take().unwrap();
+    let reading =
+        std::thread::spawn(move || BufReader::new(stderr).lines().collect::<Result<Vec<_>, _>>().unwrap());
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    let lines = reading.join().unwrap();
+    let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<&Value> = values
+        .iter()
+        .filter(|value| value["message"].as_str().unwrap().starts_with("log lines were dropped"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0]["lines"].as_u64(), told[0]["level"].as_str()), (Some(dropped), Some("WARN")));
+    assert_eq!(values.len() as u64, 20_000 - dropped + 1);
+    assert_eq!(values[0]["number"], 0);
 }
 
 const ROLE: &str = "LB_OBSERVE_TEST_ROLE";

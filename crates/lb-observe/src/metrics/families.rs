@@ -275,6 +275,8 @@ families! {
             "Panics. The release build aborts on the first, so a scrape sees it only if it wins that race.";
         ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [], "lines",
             "Access-log lines lost because the writer fell behind or could not write.";
+        LOG_DROPPED: Kind::Counter, "log_dropped_total", [], "lines",
+            "Lines of the log lost because standard error was not read in time or could not be written.";
     }
 }
 
