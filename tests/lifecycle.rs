@@ -100,6 +100,11 @@ fn main() {
         )
         .needs(&[Tool::HungFiles]),
         Case::new(
+            "a_start_that_waits_for_a_file_or_a_name_ends_when_told_to",
+            hung_files::a_start_that_waits_for_a_file_or_a_name_ends_when_told_to,
+        )
+        .needs(&[Tool::HungFiles]),
+        Case::new(
             "a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping",
             hung_files::a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping,
         )

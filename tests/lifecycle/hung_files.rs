@@ -22,6 +22,10 @@ impl Rig {
     }
 
     fn gateway(&self) -> Gateway {
+        Gateway::start(self.config())
+    }
+
+    fn config(&self) -> Config {
         let (dir, backend) = (self.files.path().display(), self.backend.address);
         // One that is found is inside TLS, and used when all others are gone.
         let list = format!(
@@ -34,7 +38,7 @@ impl Rig {
              [pools.p.discovery]\nfile = \"{dir}/list.toml\"\nrefresh_ms = 3600000\n"
         ));
         let tls = Listener::tls(self.files.path(), "s").backend(backend);
-        Gateway::start(Config::new().listener(plain).listener(tls))
+        Config::new().listener(plain).listener(tls)
     }
 }
 
@@ -56,6 +60,36 @@ pub(crate) fn certificates_that_hang_do_not_keep_the_gateway_from_stopping() {
     for name in ["s.pem", "ca.pem"] {
         stops_while_it_reads(&mut rig.gateway(), &rig.files.path().join(name), SIGUSR1);
     }
+}
+
+pub(crate) fn a_start_that_waits_for_a_file_or_a_name_ends_when_told_to() {
+    let rig = Rig::new();
+    let started = |gateway: &mut Gateway| {
+        let ready = gateway.process.stderr.wait("accept-loop guards configured", seconds(10));
+        assert!(ready.is_some(), "the start has begun");
+    };
+    for name in ["s.pem", "ca.pem", "list.toml"] {
+        let config = rig.config();
+        let hung = HungFile::over(&rig.files.path().join(name)).unwrap();
+        let mut gateway = Gateway::launch(config);
+        started(&mut gateway);
+        let process = &gateway.process;
+        eventually(&format!("{name} is being read"), seconds(10), || process.waits_for_files());
+        gateway.process.signal(SIGTERM);
+        assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0), "{name}");
+        drop(hung);
+    }
+    // Nobody answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let config = Config::new()
+        .block("dns", "servers", vec![silent.local_addr().unwrap().to_string()])
+        .block("dns", "timeout_ms", 10_000)
+        .listener(Listener::h1().backend("silent.test:80"));
+    let mut gateway = Gateway::launch(config);
+    started(&mut gateway);
+    silent.recv(&mut [0; 512]).unwrap();
+    gateway.process.signal(SIGTERM);
+    assert_eq!(gateway.process.wait_exit(seconds(5)), Some(0));
 }
 
 pub(crate) fn a_configuration_that_hangs_does_not_keep_the_gateway_from_stopping() {

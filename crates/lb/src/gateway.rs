@@ -14,6 +14,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::control::{Control, Signals};
 use crate::discovery::Sources;
@@ -89,7 +90,34 @@ pub(crate) fn run(source: Source) -> anyhow::Result<Outcome> {
 
 async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<Outcome> {
     // First of all: a signal that comes while the gateway boots is kept until it is served.
-    let signals = Signals::new().context("signal handlers cannot be installed")?;
+    let mut signals = Signals::new().context("signal handlers cannot be installed")?;
+    // But for the order to stop: a name or a file that the start waits for may never answer.
+    let (mut control, stop_admin) = tokio::select! {
+        biased;
+        () = signals.stop() => {
+            tracing::info!("terminal signal during the start — nothing is served yet");
+            return Ok(Outcome::Clean);
+        }
+        started = start(source, text, config) => started?,
+    };
+    let was_asked = control.until_terminated(signals).await;
+    let Control { config, overlay, snapshot, .. } = &control;
+    let (config, overlay, snapshot) = (config.clone(), overlay.clone(), Arc::clone(snapshot));
+    // What waits is refused; what comes later is told how things stood.
+    let calls = std::mem::replace(&mut control.calls, mpsc::channel(1).1);
+    tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
+    let outcome = drain::run(&mut control).await;
+    drop(stop_admin);
+    Ok(if was_asked { outcome } else { Outcome::WorkerLost })
+}
+
+/// Binds and starts everything. The admin port stays open as long as what comes with the control thread's things is kept. Files are read
+/// on threads that nothing else waits for.
+async fn start(
+    source: Source,
+    text: String,
+    config: Config,
+) -> anyhow::Result<(Control, oneshot::Sender<()>)> {
     let workers = boot::worker_count(&config);
     let metrics = Metrics::new(workers);
     logs::install_panic_hook(Arc::clone(&metrics));
@@ -126,15 +154,20 @@ async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<O
         connect_timeout_ms = u64::try_from(runtime_config.connect_timeout.as_millis()).unwrap_or(u64::MAX),
         "accept-loop guards configured"
     );
-    let access_log = boot::open_access_log(&config, &metrics)?;
+    let (wanted, of_log) = (config.clone(), Arc::clone(&metrics));
+    let access_log = spawn_blocking(move || boot::open_access_log(&wanted, &of_log)).await??;
     let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
     let file = config;
     let config = overlay.over(&file);
     let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
     let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await?;
-    let tls = Tls::load(&config)?;
-    let backends_tls = BackendsTls::load(&config, &BackendsTls::default())?;
-    let sticky = StickyKeys::load(&config, &StickyKeys::default())?;
+    let named = config.clone();
+    let files = spawn_blocking(move || {
+        let tls = Tls::load(&named)?;
+        let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
+        anyhow::Ok((tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
+    });
+    let (tls, backends_tls, sticky) = files.await??;
     if config.listeners.iter().any(|listener| listener.tls.is_some()) {
         boot::forbid_core_dumps();
     }
