@@ -76,7 +76,9 @@ pub(crate) fn wait_health(gateway: &Gateway, backend: impl ToString, healthy: bo
     let labels = [("pool", "p"), ("backend", backend.as_str())];
     let wanted = f64::from(u8::from(healthy));
     let what = format!("backend_healthy of {backend} to be {wanted}");
-    testkit::eventually(&what, seconds(30), || gateway.metric("backend_healthy", &labels) == wanted);
+    // There is no series before the first check has ended.
+    let shown = || gateway.metrics().find("backend_healthy", &labels).map(|sample| sample.value).next();
+    testkit::eventually(&what, seconds(30), || shown() == Some(wanted));
 }
 
 /// Probes of a backend that ended so.

@@ -46,15 +46,27 @@ impl Plan {
                     let written = (running.written.of_listener(old), new.written.of_listener(listener));
                     plan.compare_listeners(old, listener, written);
                 }
-                None => plan.restart.push(listener_change(old, "listener.removed", "removed")),
+                None => plan.restart.push(listener_change(old, LISTENER_REMOVED, "removed")),
             }
         }
         for new in new.listeners.iter().filter(|listener| listener.starts()) {
             if !before.contains_key(&identity(new)) {
-                plan.restart.push(listener_change(new, "listener.added", "added"));
+                plan.restart.push(listener_change(new, LISTENER_ADDED, "added"));
             }
         }
         plan
+    }
+
+    /// The label of every change that can need a restart.
+    pub fn restart_fields() -> Vec<&'static str> {
+        let of_listeners =
+            LISTENER_FIELDS.iter().filter(|field| field.keep.is_some()).map(|field| field.label);
+        let of_process = CONFIG_FIELDS.iter().filter(|field| field.keep.is_some()).map(|field| field.label);
+        [LISTENER_ADDED, LISTENER_REMOVED, LISTENER_PROTOCOL]
+            .into_iter()
+            .chain(of_listeners)
+            .chain(of_process)
+            .collect()
     }
 
     /// Whether nothing differs.
@@ -109,7 +121,7 @@ impl Plan {
     fn compare_listeners(&mut self, running: &Listener, new: &Listener, written: (&Settings, &Settings)) {
         if running.protocol != new.protocol {
             let what = format!("protocol: {} -> {}", running.protocol, new.protocol);
-            self.restart.push(listener_change(running, "listener.protocol", &what));
+            self.restart.push(listener_change(running, LISTENER_PROTOCOL, &what));
             return;
         }
         let scope = format!("listener {} ", running.name);
@@ -158,6 +170,10 @@ fn lines<T>(field: &Field<T>, difference: Difference, written: (&Settings, &Sett
     }
     lines
 }
+
+const LISTENER_ADDED: &str = "listener.added";
+const LISTENER_REMOVED: &str = "listener.removed";
+const LISTENER_PROTOCOL: &str = "listener.protocol";
 
 /// What tells one listener from another.
 fn identity(listener: &Listener) -> (&str, Transport) {

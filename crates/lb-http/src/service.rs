@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
+use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::route::{PoolIndex, RouteTable};
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
-use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
+use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolLabels, WorkerMetrics};
 use lb_pool::WorkerPool;
 use lb_security::{ClientTls, StickyKey};
 use tokio::time::Instant;
@@ -237,6 +237,15 @@ pub struct Settings {
     pools: Vec<Pool>,
 }
 
+/// The pool of a listener as labels of metrics name it.
+pub fn pool_labels(listener: &Listener) -> PoolLabels<'_> {
+    let owner = match &listener.pool.id {
+        PoolId::Listener(name, _) => name,
+        PoolId::Named(_) => "",
+    };
+    PoolLabels { pool: listener.pool.id.name(), listener: owner, serves_http: listener.protocol.is_http() }
+}
+
 impl Settings {
     /// Builds what one worker needs from a validated configuration. `parts` are of the pool of `listener`; `tls` says how a backend is
     /// reached inside TLS.
@@ -271,7 +280,7 @@ impl Settings {
                     }),
                     name: backend.name.clone(),
                     tls: tls(backend),
-                    metrics: metrics.backend(&listener.name, &backend.name),
+                    metrics: metrics.backend(pool_labels(listener), &backend.name),
                 })
                 .collect(),
         };

@@ -7,6 +7,7 @@
 //!
 //! The families stand in one table, [`FAMILIES`]; METRICS.md is made from it.
 
+mod backends;
 mod document;
 mod families;
 mod labels;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub use backends::PoolLabels;
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
@@ -81,9 +83,8 @@ pub struct Metrics {
     start: SystemTime,
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
-    backends: Mutex<BTreeMap<BackendKey, BackendEntry>>,
+    backends: backends::Backends,
     pool_metrics: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
-    pools: pools::Pools,
 }
 
 impl Metrics {
@@ -111,9 +112,8 @@ impl Metrics {
             start: SystemTime::now(),
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
-            backends: Mutex::default(),
+            backends: backends::Backends::new(),
             pool_metrics: Mutex::default(),
-            pools: pools::Pools::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -136,14 +136,9 @@ impl Metrics {
         listener
     }
 
-    /// The families of a backend behind a listener, which begin to exist with the first call.
-    pub fn backend(&self, listener: &str, backend: &str) -> Arc<BackendMetrics> {
-        let mut backends = lock(&self.backends);
-        let entry = backends.entry((listener.to_owned(), backend.to_owned())).or_insert_with(|| {
-            BackendEntry { metrics: Arc::new(BackendMetrics::new(self.worker_count())), removed: false }
-        });
-        entry.removed = false;
-        Arc::clone(&entry.metrics)
+    /// The families of a backend of a pool, which begin to exist with the first call.
+    pub fn backend(&self, labels: PoolLabels<'_>, backend: &str) -> Arc<BackendMetrics> {
+        self.backends.traffic(self.worker_count(), labels, backend)
     }
 
     /// The families of the pool with this name. They exist as long as somebody holds them.
@@ -157,22 +152,25 @@ impl Metrics {
         pool
     }
 
-    /// Forgets every backend except these pairs of listener and backend, each as soon as nobody holds its
-    /// handle any more: what still runs there stays visible until it ends.
-    pub fn retain_backends(&self, kept: &[(&str, &str)]) {
-        for ((listener, backend), entry) in &mut *lock(&self.backends) {
-            entry.removed = !kept.contains(&(listener, backend));
-        }
+    /// Forgets every backend of a pool for which `keep` is false, each as soon as nobody holds its handle any more: what still runs there
+    /// stays visible until it ends.
+    pub fn retain_backends(&self, keep: impl Fn(&str, &str) -> bool) {
+        self.backends.retain_traffic(keep);
     }
 
-    /// The families of a backend of a pool, which begin to exist with the first call.
+    /// How many backends may have series of their own. Those that have them keep them.
+    pub fn export_backends(&self, most: usize) {
+        self.backends.set_most(most);
+    }
+
+    /// What is known of a backend of a pool, which begins to exist with the first call.
     pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
-        self.pools.backend(pool, backend)
+        self.backends.checks(pool, backend)
     }
 
-    /// Forgets every backend of a pool for which `keep` is false.
+    /// Forgets what is known of every backend of a pool for which `keep` is false.
     pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
-        self.pools.retain(keep);
+        self.backends.retain_checks(keep);
     }
 
     /// Records how long a phase of the drain took. Only the thread that conducts the drain may call this.
@@ -185,9 +183,8 @@ impl Metrics {
         let mut scrape = Scrape::default();
         self.scrape_workers(&mut scrape);
         self.scrape_listeners(&mut scrape);
-        self.scrape_backends(&mut scrape);
+        self.backends.scrape(&mut scrape);
         self.scrape_pool_metrics(&mut scrape);
-        self.pools.scrape(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()
@@ -264,34 +261,6 @@ impl Metrics {
                         &labels,
                     );
                 }
-            }
-        }
-    }
-
-    fn scrape_backends(&self, scrape: &mut Scrape) {
-        let mut backends = lock(&self.backends);
-        // New handles are made under this lock only, so a count of one means that nobody can write any more.
-        backends.retain(|_, entry| !entry.removed || Arc::strong_count(&entry.metrics) > 1);
-        let listeners = lock(&self.listeners);
-        for ((listener, backend), BackendEntry { metrics, .. }) in &*backends {
-            let labels = [listener.as_str(), backend];
-            let inflight = metrics.shards().map(|shard| shard.inflight.value()).sum::<i64>();
-            scrape.gauge(&families::BACKEND_INFLIGHT, &labels, inflight as f64);
-            let connections = metrics.shards().map(|shard| shard.connections.value()).sum();
-            scrape.counter(&families::BACKEND_CONNECTIONS, &labels, connections);
-            let failures = metrics.shards().map(|shard| shard.connect_failures.value()).sum();
-            scrape.counter(&families::BACKEND_CONNECT_FAILURES, &labels, failures);
-            scrape.gauge(&families::BACKEND_REACHABLE, &labels, f64::from(u8::from(metrics.is_reachable())));
-
-            let shards = metrics.shards().map(|shard| shard.requests()).collect::<Vec<_>>();
-            let serves_http = listeners.get(listener).is_some_and(|listener| listener.serves_http());
-            if serves_http || shards.iter().any(|shard| shard.is_used()) {
-                scrape_requests(
-                    scrape,
-                    &shards,
-                    [&families::BACKEND_REQUESTS, &families::BACKEND_REQUEST_DURATION],
-                    &labels,
-                );
             }
         }
     }
@@ -429,15 +398,6 @@ fn scrape_requests(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each use leaves the map whole at every step, so a panic elsewhere does not spoil it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Listener, then backend.
-type BackendKey = (String, String);
-
-#[derive(Debug)]
-struct BackendEntry {
-    metrics: Arc<BackendMetrics>,
-    removed: bool,
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The control thread: signals, reloads, names that run out.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
@@ -231,13 +232,7 @@ impl Control {
             taken.push(is_done);
             Order::Apply(Arc::clone(&snapshot), done)
         });
-        let listeners = snapshot.config.listeners.iter();
-        let named: Vec<(&str, &str)> = listeners
-            .flat_map(|listener| {
-                listener.pool.backends.iter().map(|backend| (listener.name.as_str(), backend.name.as_str()))
-            })
-            .collect();
-        self.metrics.retain_backends(&named);
+        self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);
         self.snapshot = snapshot;
         let all = async {
@@ -249,6 +244,17 @@ impl Control {
         if tokio::time::timeout(TAKEN_WITHIN, all).await.is_err() {
             tracing::warn!("a worker has not taken the new configuration yet; it will");
         }
+    }
+
+    /// Metrics go on for the backends of a configuration, and no others.
+    pub(crate) fn show_backends(&self, config: &Config) {
+        self.metrics.export_backends(config.observability.max_exported_backends);
+        let pools = config.pools_in_use();
+        let backends: HashSet<(&str, &str)> = pools
+            .iter()
+            .flat_map(|pool| pool.backends.iter().map(|backend| (pool.id.name(), backend.name.as_str())))
+            .collect();
+        self.metrics.retain_backends(|pool, backend| backends.contains(&(pool, backend)));
     }
 
     /// SIGUSR1: files that were replaced on disk are opened and read anew.

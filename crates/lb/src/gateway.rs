@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::{Config, HostPort, PoolId};
+use lb_config::{Config, HostPort, Plan, PoolId};
 use lb_io::gate::AddressGate;
 use lb_io::{Runtime, WorkerIo};
 use lb_observe::admin::{Admin, MAX_WAITING_CALLS, Readiness, State};
@@ -224,15 +224,9 @@ async fn start(
         version: 1,
     };
     control.follow_sources(looked);
-    let was_asked = control.until_terminated(signals).await;
-    let Control { config, overlay, snapshot, .. } = &control;
-    let (config, overlay, snapshot) = (config.clone(), overlay.clone(), Arc::clone(snapshot));
-    // What waits is refused; what comes later is told how things stood.
-    let calls = std::mem::replace(&mut control.calls, mpsc::channel(1).1);
-    tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
-    let outcome = drain::run(&mut control).await;
-    drop(stop_admin);
-    Ok(if was_asked { outcome } else { Outcome::WorkerLost })
+    control.show_backends(&control.snapshot.config);
+    control.metrics.reload_restart_required.declare(&Plan::restart_fields());
+    Ok((control, stop_admin))
 }
 
 /// Tells systemd, where it listens.

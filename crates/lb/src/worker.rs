@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lb_config::{Config, PoolId};
 use lb_http::service::{
-    HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings,
+    HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings, pool_labels,
 };
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
@@ -248,7 +248,7 @@ impl Worker {
                     address: *address,
                     name: resolved.name.clone(),
                     tls: tls.clone(),
-                    metrics: self.metrics.backend(&listener.name, &resolved.name),
+                    metrics: self.metrics.backend(pool_labels(listener), &resolved.name),
                 })
             })
             .collect();

@@ -42,6 +42,8 @@ pub struct Observability {
     pub metrics_bind: MetricsBind,
     /// Where access log lines go. None = nowhere.
     pub access_log: Option<AccessLog>,
+    /// How many backends have series of their own.
+    pub max_exported_backends: usize,
 }
 
 /// Where the admin port listens.

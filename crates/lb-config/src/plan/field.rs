@@ -117,6 +117,11 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("dns", "dns", dns),
     restart!("observability.bind", "observability.metrics_bind", observability.metrics_bind),
     restart!("observability.access_log", "observability.access_log", observability.access_log),
+    live!(
+        "observability.max_exported_backends",
+        "observability.max_exported_backends",
+        observability.max_exported_backends
+    ),
     restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
     restart!("passthrough", "passthrough", passthrough),

@@ -114,7 +114,7 @@ pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'
         "stdout" => AccessLog::Stdout,
         path => AccessLog::File(PathBuf::from(path)),
     });
-    Observability { metrics_bind, access_log }
+    Observability { metrics_bind, access_log, max_exported_backends: view.size("max_exported_backends") }
 }
 
 pub(super) fn security(view: View<'_>) -> Security {

@@ -154,6 +154,10 @@ pub(super) static OBSERVABILITY: Block = Block {
         Key::text("access_log", Text::Path)
             .or_else("off")
             .restart("Where one JSON line a request goes: `\"stdout\"`, or a file, which is appended to."),
+        Key::integer("max_exported_backends", 0, 100_000, "backends").or(500).live(
+            "How many backends have metric series of their own, of all pools together, in the order in which they are first used. \
+             All others of a pool are added up as `backend=\"other\"`. One with all its series takes about 4 KB of a scrape.",
+        ),
     ],
 };
 

@@ -55,10 +55,24 @@ const INTRODUCTION: &str = "\
 `GET /metrics` on the admin address answers in the Prometheus text format 0.0.4.
 
 Counters are kept per worker without locks and added up by each scrape. Label values are names from the configuration or
-one of the values listed here, never anything that a client or a backend sent. Series whose label values are known are
-there from the start, at zero; series of a listener or a backend appear with it, and those of a backend go when a reload
-removes it and its last work has ended. `route` is empty for requests that no named route took. Request families are
-kept for HTTP listeners only.
+one of the values listed here, never anything that a client or a backend sent. `route` is empty for requests that no named
+route took. Request families are kept for HTTP listeners only.
+
+**What exists from the start, at zero**: every series whose label values are listed here or come from the configuration, for
+each listener and each pool, as long as what it is about is configured: the families of TLS, gRPC, health checks, ejections,
+limits, retries and discovery come with their blocks. So each alert of RUNBOOK.md sees the first event. These come with their
+first event instead: the series of a single backend, of an HTTP version that the listener does not offer by itself, and
+`config_reload_applied_swappable_total`.
+
+**Backends**: the series belong to the backend of a pool, however many listeners share the pool. `pool` is its name, or that of
+the listener whose own it is; `listener` is that listener, and empty where the pool has a name of its own. A backend that was
+never used has no series. At most `[observability] max_exported_backends` backends have some, in the order in which they are
+first used; all others of a pool are added up as `backend=\"other\"`, which every pool has from the start, so that sums over a
+pool are complete. `backend_reachable` and `backend_healthy` of `other` are 0 when they are for any of them. A backend that was
+once counted there stays there. The series of a backend go when a reload removes it and its last work has ended.
+
+**Versions**: `version` of requests is what the client spoke: `h1` is HTTP/1.0 and HTTP/1.1, `h2` is HTTP/2, `h3` is HTTP/3.
+`version` of `build_info` is that of the program, and `config_reload_applied_version` is the number of a configuration.
 
 This file is generated: `cargo run -p lb-observe --example metrics-md > METRICS.md`.
 ";

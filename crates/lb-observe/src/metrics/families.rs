@@ -172,19 +172,21 @@ families! {
     }
     "Backends" {
         BACKEND_REQUESTS: Kind::Counter, "backend_requests_total",
-            [LISTENER, BACKEND, fixed::<StatusClass>("status_class")], "requests",
+            [LISTENER, POOL, BACKEND, fixed::<StatusClass>("status_class")], "requests",
             "Finished requests by the status that the backend gave; `none` if it gave none.";
         BACKEND_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "backend_request_duration_seconds",
-            [LISTENER, BACKEND], "seconds",
+            [LISTENER, POOL, BACKEND], "seconds",
             "From the choice of the backend to the last byte of its response, or to the abort.";
-        BACKEND_INFLIGHT: Kind::Gauge, "backend_inflight", [LISTENER, BACKEND], "requests",
+        BACKEND_INFLIGHT: Kind::Gauge, "backend_inflight", [LISTENER, POOL, BACKEND], "requests",
             "Requests, or TCP connections, at the backend now.";
-        BACKEND_CONNECTIONS: Kind::Counter, "backend_connections_total", [LISTENER, BACKEND], "connections",
+        BACKEND_CONNECTIONS: Kind::Counter, "backend_connections_total", [LISTENER, POOL, BACKEND], "connections",
             "Connections opened to the backend.";
-        BACKEND_CONNECT_FAILURES: Kind::Counter, "backend_connect_failures_total", [LISTENER, BACKEND],
+        BACKEND_CONNECT_FAILURES: Kind::Counter, "backend_connect_failures_total", [LISTENER, POOL, BACKEND],
             "connections", "Connections to the backend that could not be made, timeouts included.";
-        BACKEND_REACHABLE: Kind::Gauge, "backend_reachable", [LISTENER, BACKEND], "none",
+        BACKEND_REACHABLE: Kind::Gauge, "backend_reachable", [LISTENER, POOL, BACKEND], "none",
             "1 while the last connect to the backend came about or none was tried yet, 0 after one that failed.";
+        BACKENDS_EXPORTED: Kind::Gauge, "backends_exported", [], "backends",
+            "Backends that have series of their own, at most `[observability] max_exported_backends`.";
         BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
         BACKEND_HEALTHY: Kind::Gauge, "backend_healthy", [POOL, BACKEND], "none",

@@ -1,12 +1,9 @@
 //! What is known of the backends of pools. All of it changes rarely, whoever writes it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 use super::families;
 use super::labels::{By, EjectionCause, Label, ProbeResult};
-use super::lock;
 use super::scrape::Scrape;
 use super::values::SharedCounter;
 
@@ -24,7 +21,7 @@ pub struct PoolBackend {
 }
 
 impl PoolBackend {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let none = || AtomicI64::new(NONE);
         Self { probes: By::default(), ejections: By::default(), healthy: none(), ejected: none() }
     }
@@ -41,23 +38,15 @@ impl PoolBackend {
         self.ejected.store(ejected.map_or(NONE, count), Relaxed);
     }
 
-    fn scrape(&self, scrape: &mut Scrape, labels: [&str; 2]) {
-        let [pool, backend] = labels;
-        let healthy = self.healthy.load(Relaxed);
-        if healthy != NONE {
-            scrape.gauge(&families::BACKEND_HEALTHY, &labels, healthy as f64);
-            for result in ProbeResult::ALL {
-                let count = self.probes.of(*result).value();
-                scrape.counter(&families::HEALTH_PROBES, &[pool, backend, result.name()], count);
-            }
-        }
-        let ejected = self.ejected.load(Relaxed);
-        if ejected != NONE {
-            scrape.gauge(&families::BACKEND_EJECTED, &labels, ejected as f64);
-            for cause in EjectionCause::ALL {
-                let count = self.ejections.of(*cause).value();
-                scrape.counter(&families::BACKEND_EJECTIONS, &[pool, backend, cause.name()], count);
-            }
+    pub(super) fn read(&self) -> Checks {
+        let value = |gauge: &AtomicI64| Some(gauge.load(Relaxed)).filter(|value| *value != NONE);
+        let probes = ProbeResult::ALL.iter().map(|result| self.probes.of(*result).value());
+        let ejections = EjectionCause::ALL.iter().map(|cause| self.ejections.of(*cause).value());
+        Checks {
+            healthy: value(&self.healthy).map(|healthy| healthy != 0),
+            ejected: value(&self.ejected),
+            probes: probes.collect(),
+            ejections: ejections.collect(),
         }
     }
 }
@@ -65,24 +54,74 @@ impl PoolBackend {
 /// Stands for a gauge that has no meaning.
 const NONE: i64 = -1;
 
-/// Those of all pools, by the names of pool and backend.
-#[derive(Debug, Default)]
-pub(super) struct Pools(Mutex<BTreeMap<(String, String), Arc<PoolBackend>>>);
+/// What a [`PoolBackend`] says at one moment, or several together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checks {
+    /// Whether all that have health checks may be used.
+    healthy: Option<bool>,
+    ejected: Option<i64>,
+    probes: Vec<u64>,
+    ejections: Vec<u64>,
+}
 
-impl Pools {
-    pub(super) fn backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
-        let mut backends = lock(&self.0);
-        let entry = backends.entry((pool.to_owned(), backend.to_owned()));
-        Arc::clone(entry.or_insert_with(|| Arc::new(PoolBackend::new())))
+impl Checks {
+    pub(super) fn is_used(&self) -> bool {
+        self.healthy == Some(false)
+            || self.ejected.is_some_and(|ejected| ejected > 0)
+            || self.probes.iter().chain(&self.ejections).any(|count| *count > 0)
     }
 
-    pub(super) fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
-        lock(&self.0).retain(|(pool, backend), _| keep(pool, backend));
-    }
-
-    pub(super) fn scrape(&self, scrape: &mut Scrape) {
-        for ((pool, backend), metrics) in &*lock(&self.0) {
-            metrics.scrape(scrape, [pool, backend]);
+    pub(super) fn add(&mut self, other: &Self) {
+        if let Some(healthy) = other.healthy {
+            self.healthy = Some(healthy && self.healthy.unwrap_or(true));
         }
+        if let Some(ejected) = other.ejected {
+            self.ejected = Some(ejected.saturating_add(self.ejected.unwrap_or(0)));
+        }
+        self.add_counts(other);
+    }
+
+    /// Has the families that another one has, and adds nothing of it.
+    pub(super) fn go_along_with(&mut self, other: &Self) {
+        let Self { healthy, ejected, probes, ejections } = other;
+        let none = |counts: &[u64]| vec![0; counts.len()];
+        self.add(&Self {
+            healthy: healthy.map(|_| true),
+            ejected: ejected.map(|_| 0),
+            probes: none(probes),
+            ejections: none(ejections),
+        });
+    }
+
+    /// Adds what outlives a backend.
+    pub(super) fn add_counts(&mut self, other: &Self) {
+        add_each(&mut self.probes, &other.probes);
+        add_each(&mut self.ejections, &other.ejections);
+    }
+
+    pub(super) fn scrape(&self, scrape: &mut Scrape, labels: [&str; 2]) {
+        let [pool, backend] = labels;
+        if let Some(healthy) = self.healthy {
+            scrape.gauge(&families::BACKEND_HEALTHY, &labels, f64::from(u8::from(healthy)));
+            for (result, count) in ProbeResult::ALL.iter().zip(&self.probes) {
+                scrape.counter(&families::HEALTH_PROBES, &[pool, backend, result.name()], *count);
+            }
+        }
+        if let Some(ejected) = self.ejected {
+            scrape.gauge(&families::BACKEND_EJECTED, &labels, ejected as f64);
+            for (cause, count) in EjectionCause::ALL.iter().zip(&self.ejections) {
+                scrape.counter(&families::BACKEND_EJECTIONS, &[pool, backend, cause.name()], *count);
+            }
+        }
+    }
+}
+
+/// Adds counts label by label; `sums` may be empty, for nothing yet.
+pub(super) fn add_each(sums: &mut Vec<u64>, counts: &[u64]) {
+    if sums.len() < counts.len() {
+        sums.resize(counts.len(), 0);
+    }
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum = sum.saturating_add(*count);
     }
 }

@@ -36,12 +36,17 @@ impl Scrape {
         labels: &[&str],
         shards: impl Iterator<Item = &'a super::Histogram>,
     ) {
+        let mut totals = HistogramTotals::default();
+        shards.for_each(|shard| shard.add_to(&mut totals));
+        self.histogram_of(family, labels, &totals);
+    }
+
+    /// Adds the series of a histogram that is summed already.
+    pub(super) fn histogram_of(&mut self, family: &Family, labels: &[&str], totals: &HistogramTotals) {
         let Kind::Histogram(bounds) = family.kind else {
             debug_assert!(false, "{} is no histogram", family.name);
             return;
         };
-        let mut totals = HistogramTotals::default();
-        shards.for_each(|shard| shard.add_to(&mut totals));
         let mut histogram = Histogram::default();
         histogram.set_sample_count(totals.count());
         histogram.set_sample_sum(totals.nanoseconds as f64 / NANOSECONDS_PER_SECOND);

@@ -10,7 +10,9 @@ use super::labels::{
     AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, Overflow,
     RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
 };
-use super::values::{Counter, Gauge, Histogram, PerWorker, SharedCounter, SharedGauge};
+use super::pools::add_each;
+use super::scrape::Scrape;
+use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
 
 /// What one worker counts for the whole process. Only that worker may write to it.
 // Aligned like a shard of `PerWorker`, since each stands in an allocation of its own.
@@ -198,7 +200,7 @@ impl Default for RequestShard {
     }
 }
 
-/// The families of one backend behind one listener.
+/// The families of one backend of a pool, whatever listeners stand in front of it.
 #[derive(Debug)]
 pub struct BackendMetrics {
     unreachable: AtomicBool,
@@ -228,12 +230,90 @@ impl BackendMetrics {
         self.shards.of(worker)
     }
 
-    pub(super) fn shards(&self) -> impl Iterator<Item = &BackendShard> {
-        self.shards.iter()
+    /// All workers together.
+    pub(super) fn read(&self) -> Traffic {
+        let mut sum = Traffic { is_reachable: self.is_reachable(), ..Traffic::default() };
+        for shard in self.shards.iter() {
+            sum.connections = sum.connections.saturating_add(shard.connections.value());
+            sum.connect_failures = sum.connect_failures.saturating_add(shard.connect_failures.value());
+            sum.inflight = sum.inflight.saturating_add(shard.inflight.value());
+            let requests = StatusClass::ALL.iter().map(|class| shard.requests.requests.of(*class).value());
+            add_each(&mut sum.requests, &requests.collect::<Vec<_>>());
+            shard.requests.duration.add_to(&mut sum.duration);
+        }
+        sum
     }
 }
 
-/// What one worker counts for a backend behind one listener.
+/// What a [`BackendMetrics`] says at one moment, or several together.
+#[derive(Clone, Debug)]
+pub(super) struct Traffic {
+    connections: u64,
+    connect_failures: u64,
+    inflight: i64,
+    /// Whether the last connects to all of them came about.
+    is_reachable: bool,
+    requests: Vec<u64>,
+    duration: HistogramTotals,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            connect_failures: 0,
+            inflight: 0,
+            is_reachable: true,
+            requests: vec![0; StatusClass::ALL.len()],
+            duration: HistogramTotals::default(),
+        }
+    }
+}
+
+impl Traffic {
+    pub(super) fn is_used(&self) -> bool {
+        self.connections > 0
+            || self.connect_failures > 0
+            || self.inflight != 0
+            || !self.is_reachable
+            || self.has_requests()
+    }
+
+    fn has_requests(&self) -> bool {
+        self.requests.iter().any(|count| *count > 0)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.inflight = self.inflight.saturating_add(other.inflight);
+        self.is_reachable &= other.is_reachable;
+        self.add_counts(other);
+    }
+
+    /// Adds what outlives a backend.
+    pub(super) fn add_counts(&mut self, other: &Self) {
+        self.connections = self.connections.saturating_add(other.connections);
+        self.connect_failures = self.connect_failures.saturating_add(other.connect_failures);
+        add_each(&mut self.requests, &other.requests);
+        self.duration.add(&other.duration);
+    }
+
+    /// `labels` are listener, pool and backend.
+    pub(super) fn scrape(&self, scrape: &mut Scrape, labels: [&str; 3], serves_http: bool) {
+        scrape.gauge(&families::BACKEND_INFLIGHT, &labels, self.inflight as f64);
+        scrape.counter(&families::BACKEND_CONNECTIONS, &labels, self.connections);
+        scrape.counter(&families::BACKEND_CONNECT_FAILURES, &labels, self.connect_failures);
+        scrape.gauge(&families::BACKEND_REACHABLE, &labels, f64::from(u8::from(self.is_reachable)));
+        if serves_http || self.has_requests() {
+            let [listener, pool, backend] = labels;
+            for (class, count) in StatusClass::ALL.iter().zip(&self.requests) {
+                scrape.counter(&families::BACKEND_REQUESTS, &[listener, pool, backend, class.name()], *count);
+            }
+            scrape.histogram_of(&families::BACKEND_REQUEST_DURATION, &labels, &self.duration);
+        }
+    }
+}
+
+/// What one worker counts for a backend of a pool.
 #[derive(Debug, Default)]
 pub struct BackendShard {
     /// `backend_connections_total`: connections opened to the backend.
@@ -250,10 +330,6 @@ impl BackendShard {
     /// runs from the moment when the backend was chosen to the last byte of its response, or to the abort.
     pub fn record(&self, class: StatusClass, duration: Duration) {
         self.requests.record(class, duration);
-    }
-
-    pub(super) fn requests(&self) -> &RequestShard {
-        &self.requests
     }
 }
 

@@ -117,6 +117,14 @@ impl SharedGauge {
 pub struct SharedCounters(Mutex<BTreeMap<&'static str, u64>>);
 
 impl SharedCounters {
+    /// Makes the series of these names exist, at zero unless they already counted.
+    pub fn declare(&self, names: &[&'static str]) {
+        let mut counts = self.lock();
+        for name in names {
+            counts.entry(name).or_default();
+        }
+    }
+
     /// Adds one to the series of `name`.
     pub fn inc(&self, name: &'static str) {
         *self.lock().entry(name).or_default() += 1;
@@ -202,13 +210,21 @@ impl Histogram {
 }
 
 /// The sum of histograms with equal bounds, as a scrape collects it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HistogramTotals {
     counts: [u64; MAX_BOUNDS + 1],
     pub(crate) nanoseconds: u64,
 }
 
 impl HistogramTotals {
+    /// Adds another sum.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (total, count) in self.counts.iter_mut().zip(other.counts) {
+            *total = total.wrapping_add(count);
+        }
+        self.nanoseconds = self.nanoseconds.wrapping_add(other.nanoseconds);
+    }
+
     /// How many durations were observed.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()

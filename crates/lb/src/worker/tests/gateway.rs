@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_http::service::ResolvedBackend;
+use lb_http::service::{ResolvedBackend, pool_labels};
 use lb_io::Runtime;
 use lb_io::faults::{self, Fault, Left};
 use lb_io::gate::{AddressGate, CountGate};
@@ -91,7 +91,7 @@ impl Gateway {
         let counts = Counts {
             worker: metrics.worker(0),
             listener: metrics.listener(&front.name),
-            backend: metrics.backend(&front.name, &front.pool.backends[0].name),
+            backend: metrics.backend(pool_labels(front), &front.pool.backends[0].name),
             pool: metrics.pool(front.pool.id.name()),
             places: Arc::default(),
         };
