@@ -49,16 +49,14 @@ impl Registry {
         }
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let seed = self.seed;
-        let position = |key: &MemberKey| old?.members.iter().position(|(member, _)| member.key == *key);
-        let from: Vec<Option<usize>> = members.iter().map(|(key, ..)| position(key)).collect();
+        let known = old.map(|old| Known::of(old)).unwrap_or_default();
+        let from: Vec<Option<usize>> = members.iter().map(|(key, ..)| known.position(key)).collect();
         let taken =
             |at: &usize| old.and_then(|old| old.members.get(*at)).map(|(member, _)| Arc::clone(member));
         let workers = self.workers;
         let list = members.iter().zip(&from).zip(seed..).map(|(((key, weight, priority), from), seed)| {
-            let member = from
-                .as_ref()
-                .and_then(taken)
-                .unwrap_or_else(|| Arc::new(joining(old.map(Arc::as_ref), key, workers)));
+            let member =
+                from.as_ref().and_then(taken).unwrap_or_else(|| Arc::new(known.joining(key, workers)));
             let mut live = member.live();
             match (&mut live.health, settings.health) {
                 (Some(target), Some(settings)) => target.reconfigure(settings, now),
@@ -114,23 +112,45 @@ impl Registry {
     }
 }
 
-/// A member that is new. What an operator has said of all other addresses of its backend holds for it too.
-fn joining(old: Option<&SharedPool>, key: &MemberKey, workers: usize) -> Member {
-    let member = Member::new(key.clone(), workers);
-    let members = old.map_or(&[][..], |old| &old.members);
-    let mut kin = members.iter().map(|(member, _)| member).filter(|other| other.key.backend == key.backend);
-    if let Some(first) = kin.next() {
-        let told = |member: &Member| {
-            let live = member.live();
-            (live.draining, live.weight)
-        };
-        let first = told(first);
-        if kin.all(|other| told(other) == first) {
-            let mut live = member.live();
-            (live.draining, live.weight) = first;
+/// The members of a pool, to be found by their keys and by their backends: a pool may have tens of thousands.
+#[derive(Default)]
+struct Known<'a> {
+    positions: HashMap<&'a MemberKey, usize>,
+    of_backend: HashMap<&'a str, Vec<&'a Member>>,
+}
+
+impl<'a> Known<'a> {
+    fn of(pool: &'a SharedPool) -> Self {
+        let mut known = Self::default();
+        for (at, (member, _)) in pool.members.iter().enumerate() {
+            // The first of several with one key.
+            known.positions.entry(&member.key).or_insert(at);
+            known.of_backend.entry(&member.key.backend).or_default().push(member);
         }
+        known
     }
-    member
+
+    fn position(&self, key: &MemberKey) -> Option<usize> {
+        self.positions.get(key).copied()
+    }
+
+    /// A member that is new. What an operator has said of all other addresses of its backend holds for it too.
+    fn joining(&self, key: &MemberKey, workers: usize) -> Member {
+        let member = Member::new(key.clone(), workers);
+        let mut kin = self.of_backend.get(key.backend.as_str()).into_iter().flatten();
+        if let Some(first) = kin.next() {
+            let told = |member: &Member| {
+                let live = member.live();
+                (live.draining, live.weight)
+            };
+            let first = told(first);
+            if kin.all(|other| told(other) == first) {
+                let mut live = member.live();
+                (live.draining, live.weight) = first;
+            }
+        }
+        member
+    }
 }
 
 fn is_same(old: &SharedPool, settings: &PoolSettings, members: &[(MemberKey, u32, u32)]) -> bool {

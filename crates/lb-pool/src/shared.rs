@@ -304,6 +304,15 @@ impl SharedPool {
         true
     }
 
+    /// Gives the configured weight back to the members of the backends that `whose` names.
+    pub fn forget_weights(&self, whose: impl Fn(&str) -> bool) {
+        let members = self.members.iter().map(|(member, _)| member);
+        let forgotten = members.filter(|member| member.live().weight.is_some() && whose(&member.key.backend));
+        if forgotten.map(|member| member.live().weight = None).count() > 0 {
+            self.changed(Instant::now());
+        }
+    }
+
     /// Gives a member another weight than the configured one, or the configured one again.
     pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };

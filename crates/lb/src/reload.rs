@@ -74,11 +74,8 @@ impl Control {
     /// The file wins for the backends that it names: shares that the admin port gave them are theirs no more.
     fn forget_weights(&self) {
         for (listener, pool) in self.config.listeners.iter().zip(&self.snapshot.pools) {
-            for (at, (member, _)) in pool.members.iter().enumerate() {
-                if listener.pool.backends.iter().any(|backend| backend.name == member.key.backend) {
-                    pool.set_weight(at, None);
-                }
-            }
+            let backends = &listener.pool.backends;
+            pool.forget_weights(|name| backends.iter().any(|backend| backend.name == name));
         }
     }
 
