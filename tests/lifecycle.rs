@@ -13,6 +13,8 @@ mod command_line;
 mod drain;
 #[path = "lifecycle/hung_files.rs"]
 mod hung_files;
+#[path = "lifecycle/idle.rs"]
+mod idle;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
 #[path = "lifecycle/stalled_logs.rs"]
@@ -41,6 +43,7 @@ fn main() {
         stalled_logs::a_log_that_nobody_reads_stops_nothing,
         stalled_logs::a_reader_that_comes_back_gets_the_first_lines_and_the_last,
         stalled_logs::a_start_that_fails_ends_although_nobody_reads_why,
+        idle::a_gateway_without_traffic_sleeps,
         io_backend::the_log_names_the_driver_that_is_used,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,

@@ -1,6 +1,7 @@
 //! A child process: its logs, signals, exit, memory and descriptors.
 
 use crate::logs::Logs;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -209,6 +210,21 @@ impl Process {
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|v| v.parse::<u64>().ok());
         field(11).unwrap_or(0) + field(12).unwrap_or(0)
+    }
+
+    /// How often each of its threads has run so far, by name and number of the thread.
+    pub fn context_switches(&self) -> BTreeMap<String, u64> {
+        let tasks = std::fs::read_dir(self.proc("task")).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| {
+                let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+                let field =
+                    |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                let count = |name: &str| field(name)?.parse::<u64>().ok();
+                let thread = format!("{} {}", field("Name:")?, field("Pid:")?);
+                Some((thread, count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?))
+            })
+            .collect()
     }
 
     /// How many descriptors it holds.

@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_config::{BackendTls, Pool as PoolLimits};
 use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Connection;
 use lb_security::Stream;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::h2::H2Pool;
 
@@ -84,9 +86,9 @@ impl Endpoint {
     }
 
     /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. `kept_in_all` is what other endpoints keep,
-    /// and this one with them afterwards.
-    fn sweep(&self, limits: &PoolLimits, kept_in_all: &mut usize, now: Instant) {
-        self.h2.sweep(limits, self.retired.get(), now);
+    /// and this one with them afterwards. When there will be something to close, if anything is kept.
+    fn sweep(&self, limits: &PoolLimits, kept_in_all: &mut usize, now: Instant) -> Option<Instant> {
+        let mut next = self.h2.sweep(limits, self.retired.get(), now);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         let mut kept = 0usize;
@@ -100,6 +102,11 @@ impl Endpoint {
                     && idle.is_fresh(limits, now)
                     && (room || now < idle.since + limits.linger);
                 if stays {
+                    let idle_until = idle.since + if room { limits.idle_timeout } else { limits.linger };
+                    next = [next, Some(idle_until), Some(idle.born + limits.max_age)]
+                        .into_iter()
+                        .flatten()
+                        .min();
                     kept = kept.saturating_add(1);
                     *kept_in_all = kept_in_all.saturating_add(1);
                 }
@@ -114,6 +121,7 @@ impl Endpoint {
             stays
         });
         self.count(idle.len(), before);
+        next
     }
 }
 
@@ -140,17 +148,57 @@ pub struct Upstreams {
     limits: RefCell<PoolLimits>,
     endpoints: RefCell<HashMap<EndpointKey, Weak<Endpoint>>>,
     metrics: Arc<WorkerMetrics>,
+    /// When [`Self::sweep`] is due. `None` while nothing is kept, so that a worker without connections sleeps.
+    due: Cell<Option<Instant>>,
+    /// It is due earlier than it was.
+    sooner: Notify,
 }
+
+/// How soon connections are looked over after one was kept.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often they are looked over without any news: a backend may close its end at any time.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Upstreams {
     /// An empty pool.
     pub fn new(limits: PoolLimits, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self { limits: RefCell::new(limits), endpoints: RefCell::default(), metrics })
+        Rc::new(Self {
+            limits: RefCell::new(limits),
+            endpoints: RefCell::default(),
+            metrics,
+            due: Cell::new(None),
+            sooner: Notify::new(),
+        })
     }
 
     /// Applies new limits; [`Self::sweep`] enforces them.
     pub fn set_limits(&self, limits: PoolLimits) {
         *self.limits.borrow_mut() = limits;
+        self.touched(Instant::now());
+    }
+
+    /// There is something new to be looked over.
+    #[inline]
+    pub(crate) fn touched(&self, now: Instant) {
+        let soon = now + SWEEP;
+        if self.due.get().is_none_or(|due| due > soon) {
+            self.due.set(Some(soon));
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Ready when [`Self::sweep`] is due.
+    pub async fn sweep_is_due(&self) {
+        loop {
+            match self.due.get() {
+                None => self.sooner.notified().await,
+                Some(due) => tokio::select! {
+                    () = sleep_until(due) => return,
+                    () = self.sooner.notified() => {}
+                },
+            }
+        }
     }
 
     /// The endpoint of a backend; the same one for every configuration that names it.
@@ -236,18 +284,22 @@ impl Upstreams {
         } else {
             endpoint.idle.borrow_mut().push(idle);
             endpoint.count(1, 0);
+            self.touched(now);
         }
     }
 
-    /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. Called about once a second.
+    /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. To be called when
+    /// [`Self::sweep_is_due`].
     pub fn sweep(&self, now: Instant) {
         let limits = self.limits.borrow().clone();
-        let mut kept_in_all = 0usize;
+        let (mut kept_in_all, mut next) = (0usize, None::<Instant>);
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             let Some(endpoint) = endpoint.upgrade() else { return false };
-            endpoint.sweep(&limits, &mut kept_in_all, now);
+            let due = endpoint.sweep(&limits, &mut kept_in_all, now);
+            next = [next, due].into_iter().flatten().min();
             true
         });
+        self.due.set(next.map(|next| next.clamp(now + SWEEP, now + LOOK)));
     }
 
     /// Puts a configuration in force: `build` asks for the endpoints that it names. The idle connections of all others are closed, and

@@ -115,6 +115,21 @@ impl TicketRotator {
         rotated
     }
 
+    /// When [`Self::tick`] has something to do next, by its clock. `None` for keys of a file.
+    pub fn due(&self) -> Option<Duration> {
+        let ring = self.ring.load();
+        if ring.from_file {
+            return None;
+        }
+        let next_key =
+            ring.keys.first().map_or(Duration::ZERO, |newest| newest.made_at.saturating_add(self.interval));
+        let successors = ring.keys.iter().take(ring.keys.len().saturating_sub(1));
+        // An old one goes when its time is over, not when it ends.
+        let ends = successors
+            .map(|next| next.made_at.saturating_add(self.overlap).saturating_add(Duration::from_millis(1)));
+        ends.chain([next_key]).min()
+    }
+
     /// The producer of tickets for one listener and one set of client-certificate rules.
     pub(crate) fn bound_to(self: &Arc<Self>, listener: &str, rules: &[u8; 32]) -> Arc<dyn ProducesTickets> {
         let mut binding = b"expressgateway ticket 1".to_vec();
@@ -242,13 +257,17 @@ mod tests {
         let tickets = rotator.bound_to("l", &RULES);
         let first = tickets.encrypt(b"1").unwrap();
         assert!(!rotator.tick(HOUR - Duration::from_secs(1)));
+        assert_eq!(rotator.due(), Some(HOUR));
         assert!(rotator.tick(HOUR));
+        let end = HOUR + HOUR / 2 + Duration::from_millis(1);
+        assert_eq!(rotator.due(), Some(end), "the first key goes");
         let second = tickets.encrypt(b"2").unwrap();
         assert_ne!(first[..16], second[..16]);
         assert!(!rotator.tick(HOUR + HOUR / 2));
         assert!(tickets.decrypt(&first).is_some(), "within the overlap");
-        assert!(!rotator.tick(HOUR + HOUR / 2 + Duration::from_secs(1)));
+        assert!(!rotator.tick(end));
         assert!(tickets.decrypt(&first).is_none(), "after the overlap");
+        assert_eq!(rotator.due(), Some(2 * HOUR));
         assert!(tickets.decrypt(&second).is_some());
     }
 
@@ -282,6 +301,7 @@ mod tests {
         let ticket = one.bound_to("l", &RULES).encrypt(b"s").unwrap();
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some());
         assert!(!one.tick(HOUR * 100), "keys of a file do not turn by themselves");
+        assert_eq!(one.due(), None);
         std::fs::write(path, [new, old].concat()).unwrap();
         assert!(other.reread(path).unwrap());
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some());

@@ -27,7 +27,7 @@ use crate::gateway::Source;
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
 use crate::sticky::StickyKeys;
-use crate::tls::{self, BackendsTls, Renewed, Tls};
+use crate::tls::{BackendsTls, Renewed, Tls};
 use crate::worker::{Order, Snapshot};
 use crate::{names, pools};
 
@@ -101,14 +101,17 @@ impl Control {
     pub(crate) async fn until_terminated(&mut self, mut signals: Signals) -> bool {
         let Signals { hangup, user1, terminate, interrupt } = &mut signals;
         let mut lost = pin!(self.workers.lost());
-        let mut tick = tokio::time::interval(tls::TICK);
+        let mut tick = self.tls.due();
         loop {
             let work = async {
                 tokio::select! {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
                     _ = user1.recv() => self.reopen().await,
-                    _ = tick.tick() => self.tls.tick(&self.snapshot.config, &self.metrics),
+                    () = at(tick) => {
+                        self.tls.tick(&self.snapshot.config, &self.metrics);
+                        tick = self.tls.due();
+                    }
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(self.pools_due()) => self.tend_pools(),
                     Some(found) = self.found.recv() => self.discovered(found).await,

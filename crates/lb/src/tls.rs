@@ -10,8 +10,8 @@ use lb_observe::metrics::{Certificates, Metrics};
 use lb_security::{ALPN_HTTP, ClientTls, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError};
 use tokio::time::Instant;
 
-/// How often ticket keys are looked at.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
+/// How long after a try to turn a ticket key the next one comes at the earliest: there may be no randomness.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The TLS side of one listener.
 #[derive(Clone, Debug)]
@@ -68,6 +68,12 @@ impl Tls {
     /// The bundle of the listener at this position.
     pub(crate) fn bundle(&self, index: usize) -> Option<SharedTlsBundle> {
         self.listeners.iter().find(|tls| tls.index == index).map(|tls| tls.bundle.clone())
+    }
+
+    /// When [`Self::tick`] is due; `None` where no key is turned by the clock.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let first = self.listeners.iter().filter_map(|tls| tls.tickets.due()).min()?;
+        Some(self.origin.checked_add(first)?.max(Instant::now() + PATIENCE))
     }
 
     /// Turns the ticket keys that are due.

@@ -27,9 +27,6 @@ use crate::tls::BackendsTls;
 #[cfg(test)]
 mod tests;
 
-/// How often idle backend connections are looked over.
-const SWEEP: Duration = Duration::from_secs(1);
-
 /// How often a share of the idle client connections is closed during a drain.
 const CLOSE_STEP: Duration = Duration::from_millis(20);
 
@@ -127,11 +124,10 @@ pub(crate) async fn run(birth: Birth) {
     for bound in sockets {
         worker.start(bound, &http, seed);
     }
-    let mut sweep = tokio::time::interval(SWEEP);
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
-            _ = sweep.tick() => {
+            () = worker.upstreams.sweep_is_due() => {
                 worker.upstreams.sweep(Instant::now());
                 continue;
             }

@@ -113,7 +113,9 @@ impl H2Pool {
     }
 
     /// Lets go of connections that are over, too old, or idle for too long; of all that are idle where the pool is `retired`.
-    pub(crate) fn sweep(&self, limits: &PoolLimits, retired: bool, now: Instant) {
+    /// When there will be something to let go of, if any connection is left.
+    pub(crate) fn sweep(&self, limits: &PoolLimits, retired: bool, now: Instant) -> Option<Instant> {
+        let mut next = None::<Instant>;
         self.connections.borrow_mut().retain(|connection| {
             let idle =
                 connection.active() == 0 && (retired || now >= connection.used.get() + limits.idle_timeout);
@@ -123,8 +125,13 @@ impl H2Pool {
             if connection.active() > 0 {
                 connection.used.set(now);
             }
+            // The end of the last stream is told to nobody, so that one in use is looked at often enough to notice it.
+            let wait = if connection.active() > 0 { limits.idle_timeout / 4 } else { limits.idle_timeout };
+            let due = [connection.used.get() + wait, connection.born + limits.max_age];
+            next = next.into_iter().chain(due).min();
             !connection.is_retired()
         });
+        next
     }
 
     /// Takes no more streams on any connection.

@@ -208,6 +208,7 @@ impl Exchange {
                 );
                 let back = connection.open(u32::MAX, self.now);
                 member.endpoint.h2.add(connection);
+                self.service.worker.upstreams.touched(self.now);
                 drop(ticket);
                 let Some(back) = back else { return self.unavailable(cx, front) };
                 self.begin(

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -48,17 +48,14 @@ impl Writer {
     /// Writes until the log is closed, or until every handle is gone.
     pub(super) fn run(mut self) {
         loop {
-            let first = self.lines.recv_timeout(LONGEST_WAIT);
+            // Whoever raises a signal sends an empty line too, unless so many wait that nobody sleeps here.
+            let Ok(first) = self.lines.recv() else { return };
             // Read before the channel is emptied: what was handed over before the close is then still written.
             let closing = self.signals.close.load(Ordering::Acquire);
             if self.signals.reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
-            match first {
-                Ok(line) => self.take(&line),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            self.take(&first);
             // Bounded, so that workers who keep coming cannot keep the signals from being seen.
             for _ in 0..QUEUED_LINES {
                 let Ok(line) = self.lines.try_recv() else { break };
@@ -153,6 +150,3 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// How long lines gather before the next batch. A thread that never waited on the channel would not need to be
 /// woken by each line, and this is long enough to come close.
 const REST: Duration = Duration::from_millis(5);
-
-/// How long an idle writer waits at most before it looks at its signals.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
