@@ -7,6 +7,8 @@
 mod admin;
 #[path = "lifecycle/bad_configs.rs"]
 mod bad_configs;
+#[path = "lifecycle/caps.rs"]
+mod caps;
 #[path = "lifecycle/command_line.rs"]
 mod command_line;
 #[path = "lifecycle/drain.rs"]
@@ -44,6 +46,8 @@ fn main() {
         stalled_logs::a_reader_that_comes_back_gets_the_first_lines_and_the_last,
         stalled_logs::a_start_that_fails_ends_although_nobody_reads_why,
         idle::a_gateway_without_traffic_sleeps,
+        caps::connections_of_an_address,
+        caps::connections_of_a_listener,
         io_backend::the_log_names_the_driver_that_is_used,
         admin::probes_and_metrics_exactly,
         admin::metric_families_are_declared,

@@ -135,9 +135,20 @@ pub(crate) fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
     late.closed(seconds(5)).unwrap();
     assert!(began.elapsed() < seconds(5));
     gateway.wait_metric("tls_handshakes_total", &[("result", "overload")], |n| n == 1.0);
+    tells_of_the_cap(&gateway, "127.0.0.0/24", "runtime.max_handshakes_in_flight");
     drop(holders);
     gateway.wait_metric("tls_handshakes_inflight", &[], |n| n == 0.0);
     serves(&rig, &gateway);
+}
+
+/// A few lines, however many handshakes were turned away, with the client's network and the key.
+#[track_caller]
+fn tells_of_the_cap(gateway: &Gateway, network: &str, key: &str) {
+    let lines = gateway.process.stderr.matching("refused TLS handshake");
+    assert!((1..=4).contains(&lines.len()), "{lines:?}");
+    for part in ["WARN", network, key] {
+        assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
+    }
 }
 
 /// The clients of one network do not take all the places: beyond their share they are closed at once, and others are served.
@@ -156,6 +167,7 @@ pub(crate) fn t_08_one_network_has_its_share_of_the_handshakes() {
         late.closed(seconds(5)).unwrap();
     }
     gateway.wait_metric("tls_handshakes_total", &[("result", "overload")], |n| n == 20.0);
+    tells_of_the_cap(&gateway, "127.1.2.0/24", "runtime.max_handshakes_per_network");
     serves(&rig, &gateway);
     drop(holders);
     gateway.wait_metric("tls_handshakes_inflight", &[], |n| n == 0.0);

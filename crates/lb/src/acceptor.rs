@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::handshakes::Handshakes;
+use crate::refused::Cap;
 use crate::worker::Protocol;
 
 /// Clients that may be reading a refusal at a time, per listener and worker; others are closed without a word.
@@ -36,6 +37,8 @@ pub(crate) struct Gates {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) io: Rc<WorkerIo>,
+    /// The listener's.
+    pub(crate) name: String,
     pub(crate) protocol: Protocol,
     /// Present where clients speak TLS.
     pub(crate) tls: Option<SharedTlsBundle>,
@@ -99,10 +102,11 @@ impl Acceptor {
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let Some(address) = self.gates.address.admit(peer.ip()) else {
             self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
+            Cap::Address.tell(&self.name, peer.ip());
             return;
         };
         let Some(place) = self.gates.listener.admit(self.max_inflight.get()) else {
-            self.shed(stream);
+            self.shed(stream, peer);
             return;
         };
         self.worker_metrics.connections.inc();
@@ -141,7 +145,13 @@ impl Acceptor {
         let limit = self.handshakes.timeout();
         let handshake = async {
             until(guard, |cx| stream.poll_readable(cx)).await?;
-            let Some(_place) = self.handshakes.enter(peer.ip(), shard) else { return Ok(None) };
+            let _place = match self.handshakes.enter(peer.ip(), shard) {
+                Ok(place) => place,
+                Err(cap) => {
+                    cap.tell(&self.name, peer.ip());
+                    return Ok(None);
+                }
+            };
             let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);
             until(guard, |cx| stream.poll_handshake(cx)).await?;
             std::io::Result::Ok(Some(stream))
@@ -165,9 +175,9 @@ impl Acceptor {
     }
 
     /// Turns a connection away because the listener is full.
-    fn shed(&self, mut stream: TcpStream) {
+    fn shed(&self, mut stream: TcpStream, peer: SocketAddr) {
         self.metrics.worker(self.io.id).accept_shed.inc();
-        tracing::debug!("shed accept — per-listener inflight cap reached");
+        Cap::Listener.tell(&self.name, peer.ip());
         // Inside TLS nothing can be said before a handshake, which is what there is no place for.
         let http = matches!(self.protocol, Protocol::Http(_)) && self.tls.is_none();
         if !http

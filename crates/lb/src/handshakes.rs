@@ -5,12 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lb_config::{Config, Runtime};
 use lb_observe::metrics::ListenerShard;
+
+use crate::refused::{Cap, Network};
 
 /// The handshakes, and what they are held to.
 #[derive(Debug)]
@@ -41,19 +43,25 @@ impl Handshakes {
     }
 
     /// A place for a client, while there is one.
-    pub(crate) fn enter<'a>(&'a self, client: IpAddr, shard: &'a ListenerShard) -> Option<Handshake<'a>> {
-        let network = network(client);
-        self.places.borrow_mut().enter(network).then(|| {
-            shard.tls_handshakes_inflight.inc();
-            Handshake { all: self, network, shard }
-        })
+    ///
+    /// # Errors
+    /// The cap that leaves none.
+    pub(crate) fn enter<'a>(
+        &'a self,
+        client: IpAddr,
+        shard: &'a ListenerShard,
+    ) -> Result<Handshake<'a>, Cap> {
+        let network = Network::of(client);
+        self.places.borrow_mut().enter(network)?;
+        shard.tls_handshakes_inflight.inc();
+        Ok(Handshake { all: self, network, shard })
     }
 }
 
 /// A place for a handshake.
 pub(crate) struct Handshake<'a> {
     all: &'a Handshakes,
-    network: IpAddr,
+    network: Network,
     shard: &'a ListenerShard,
 }
 
@@ -70,25 +78,25 @@ struct Places {
     most: usize,
     share: usize,
     taken: usize,
-    of: HashMap<IpAddr, usize>,
+    of: HashMap<Network, usize>,
 }
 
 impl Places {
-    fn enter(&mut self, network: IpAddr) -> bool {
+    fn enter(&mut self, network: Network) -> Result<(), Cap> {
         if self.taken >= self.most {
-            return false;
+            return Err(Cap::Handshakes);
         }
         let own = self.of.entry(network).or_insert(0);
         // A share is at least one: an entry that was made just now stays only with a place.
         if *own >= self.share.max(1) {
-            return false;
+            return Err(Cap::HandshakesOfNetwork);
         }
         *own = own.saturating_add(1);
         self.taken = self.taken.saturating_add(1);
-        true
+        Ok(())
     }
 
-    fn leave(&mut self, network: IpAddr) {
+    fn leave(&mut self, network: Network) {
         self.taken = self.taken.saturating_sub(1);
         if let Some(own) = self.of.get_mut(&network) {
             *own = own.saturating_sub(1);
@@ -99,28 +107,23 @@ impl Places {
     }
 }
 
-/// The network that a client has its address in: one subscriber may have a whole /64 of IPv6, and one attacker many addresses of a /24.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn t_08_a_network_has_its_share_and_others_have_the_rest() {
-        let at = |text: &str| network(text.parse().unwrap());
+        let at = |text: &str| Network::of(text.parse().unwrap());
         let mut places = Places { most: 4, share: 2, ..Places::default() };
-        assert!(places.enter(at("192.0.2.1")) && places.enter(at("::ffff:192.0.2.200")));
-        assert!(!places.enter(at("192.0.2.77")));
-        assert!(places.enter(at("2001:db8::1")) && places.enter(at("2001:db8::ffff:0:0:1")));
-        assert!(!places.enter(at("192.0.3.1")), "beyond the cap");
+        let mut enter = |client| places.enter(at(client));
+        assert_eq!(["192.0.2.1", "::ffff:192.0.2.200"].map(&mut enter), [Ok(()); 2]);
+        assert_eq!(enter("192.0.2.77"), Err(Cap::HandshakesOfNetwork));
+        assert_eq!(["2001:db8::1", "2001:db8::ffff:0:0:1"].map(&mut enter), [Ok(()); 2]);
+        assert_eq!(enter("192.0.3.1"), Err(Cap::Handshakes));
         places.leave(at("192.0.2.1"));
-        assert!(!places.enter(at("2001:db8::2")) && places.enter(at("2001:db8:0:1::1")));
+        let mut enter = |client| places.enter(at(client));
+        assert_eq!(enter("2001:db8::2"), Err(Cap::HandshakesOfNetwork));
+        assert_eq!(enter("2001:db8:0:1::1"), Ok(()));
         assert_eq!((places.taken, places.of.len()), (4, 3));
         for client in ["192.0.2.200", "2001:db8::1", "2001:db8::1", "2001:db8:0:1::1"] {
             places.leave(at(client));

@@ -15,6 +15,7 @@ mod names;
 mod overlay;
 mod pools;
 mod probe;
+mod refused;
 mod reload;
 mod sticky;
 mod tls;

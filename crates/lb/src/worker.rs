@@ -175,6 +175,7 @@ impl Worker {
         };
         let acceptor = Rc::new(Acceptor {
             io: Rc::clone(&self.io),
+            name: listener.name.clone(),
             protocol,
             tls: bound.tls,
             handshakes: Rc::clone(&self.handshakes),
