@@ -14,6 +14,8 @@ use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use tokio::time::Instant;
 
 pub use policy::refusal;
@@ -62,6 +64,17 @@ impl fmt::Display for ResolveError {
 }
 
 impl std::error::Error for ResolveError {}
+
+/// What went wrong, for people: the resolver's own words show a query as a structure of Rust.
+fn words(error: &NetError) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
+            "there is no such name".to_owned()
+        }
+        NetError::Dns(DnsError::NoRecordsFound(_)) => "the name has no such records".to_owned(),
+        other => other.to_string(),
+    }
+}
 
 /// Resolves names by `/etc/hosts` and DNS, and remembers answers for their time to live.
 pub struct Resolver {
@@ -121,7 +134,7 @@ impl Resolver {
             return Ok(Resolved { addresses, valid_until: Some(until), cached: true });
         }
         let failed = |reason: String| ResolveError { name: host.to_owned(), reason };
-        let answer = self.inner.lookup_ip(host).await.map_err(|error| failed(error.to_string()))?;
+        let answer = self.inner.lookup_ip(host).await.map_err(|error| failed(words(&error)))?;
         let mut addresses: Vec<IpAddr> = answer.iter().take(MAX_ADDRESSES).collect();
         addresses.sort_unstable();
         addresses.dedup();

@@ -220,6 +220,8 @@ mod tests {
         let resolver = resolver(&config.dns).unwrap();
         let metrics = Metrics::new(1);
         let origin = |_: &PoolId, _: &HostPort| Origin::Discovery { allow_loopback: false };
+        let told = resolver.resolve("nobody.test").await.unwrap_err().to_string();
+        assert!(told.starts_with("name `nobody.test` does not resolve: the"), "{told}");
         // The second name has an answer that is not used, and is still at hand in the second pass.
         for (failures, misses, hits) in [(2, 1, 0), (3, 1, 1)] {
             let resolution = resolve(&config, origin, &resolver, &metrics, None).await.unwrap();

@@ -40,7 +40,7 @@ impl Resolver {
     pub async fn services(&self, name: &str) -> Result<Services, ResolveError> {
         let failed = |reason: String| ResolveError { name: name.to_owned(), reason };
         let answer =
-            self.inner.lookup(name, RecordType::SRV).await.map_err(|error| failed(error.to_string()))?;
+            self.inner.lookup(name, RecordType::SRV).await.map_err(|error| failed(super::words(&error)))?;
         let ttl = answer.valid_until().saturating_duration_since(Instant::now().into_std());
         let all = answer.answers().iter().filter_map(|record| match &record.data {
             RData::SRV(srv) => Some((srv.priority, srv.weight, srv.port, srv.target.to_ascii())),
