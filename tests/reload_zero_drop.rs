@@ -75,7 +75,10 @@ fn reload_zero_drop() {
         apply(&mut gateway, next);
         std::thread::sleep(ms(200));
     }
-    // The last word: only c.
+    // The last word: only c, and something new.
+    if reloads % plans.len() == 3 {
+        apply(&mut gateway, plans.first().unwrap().clone());
+    }
     apply(&mut gateway, plans.get(3).unwrap().clone());
     std::thread::sleep(ms(300));
     let (a_before, b_before, c_before) = (a.request_count(), b.request_count(), c.request_count());

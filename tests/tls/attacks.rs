@@ -144,6 +144,7 @@ pub(crate) fn t_08_handshakes_beyond_the_cap_are_closed_at_once() {
 /// A few lines, however many handshakes were turned away, with the client's network and the key.
 #[track_caller]
 fn tells_of_the_cap(gateway: &Gateway, network: &str, key: &str) {
+    gateway.process.stderr.wait("refused TLS handshake", seconds(10)).expect("the line of the cap");
     let lines = gateway.process.stderr.matching("refused TLS handshake");
     assert!((1..=4).contains(&lines.len()), "{lines:?}");
     for part in ["WARN", network, key] {
