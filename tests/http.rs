@@ -7,6 +7,8 @@
 mod balance;
 #[path = "http/bodies.rs"]
 mod bodies;
+#[path = "http/expect.rs"]
+mod expect;
 #[path = "http/headers.rs"]
 mod headers;
 #[path = "http/limits.rs"]
@@ -48,6 +50,9 @@ fn main() {
         messages::any_method_passes,
         messages::expect_100_continue_reaches_the_backend_and_back,
         messages::expect_100_continue_refused,
+        expect::a_refused_body_ends_the_connection,
+        expect::our_own_answers_do_so_too,
+        expect::a_body_that_was_asked_for_keeps_the_connection,
         messages::early_hints_pass,
         messages::empty_lines_before_a_request_are_skipped,
         messages::a_head_in_single_bytes,
@@ -122,6 +127,8 @@ fn main() {
             .needs(&[Nginx, Curl]),
         Case::new("nginx_keep_alive_under_load", peers::nginx_keep_alive_under_load).needs(&[Nginx]),
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),
+        Case::new("curl_waits_for_nobody_after_a_refusal", expect::curl_waits_for_nobody_after_a_refusal)
+            .needs(&[Curl]),
         Case::new("slow_reader_costs_no_memory", scale::slow_reader_costs_no_memory).alone(),
         Case::new("slow_backend_costs_no_memory", scale::slow_backend_costs_no_memory).alone(),
         Case::new("gibibyte_down", scale::gibibyte_down).alone().guard(seconds(120)),

@@ -17,6 +17,8 @@ mod messages;
 mod peers;
 #[path = "http2/rig.rs"]
 mod rig;
+#[path = "http2/semantics.rs"]
+mod semantics;
 #[path = "http2/shared.rs"]
 mod shared;
 #[path = "http2/slivers.rs"]
@@ -45,6 +47,13 @@ fn main() {
         messages::early_answer_while_uploading,
         messages::requests_count_by_version,
         messages::both_versions_on_one_listener,
+        semantics::requests_without_content_say_so_to_http_1,
+        semantics::answers_without_content_say_so_to_http_1,
+        semantics::upgrade_in_a_final_answer,
+        semantics::our_own_426_has_its_upgrade,
+        semantics::max_forwards,
+        semantics::authority_and_host_that_are_equal,
+        semantics::absolute_targets_without_a_path,
         heads::fields_pass_byte_for_byte,
         heads::cookie_crumbs_become_one,
         heads::te_trailers_is_all_of_te_that_passes,

@@ -3,7 +3,7 @@
 
 use std::task::Context;
 
-use lb_core::head::{BodyLength, RequestHead, ResponseHead};
+use lb_core::head::{BodyLength, FieldName, RequestHead, ResponseHead, Span};
 
 use crate::exchange::Front;
 use crate::grpc::{self, Status};
@@ -36,19 +36,39 @@ pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, he
     head.clear();
     head.status = status;
     let start = head.fields.append_text(phrase.as_bytes());
-    head.reason = lb_core::head::Span::new(start, start.saturating_add(phrase.len()));
+    head.reason = Span::new(start, start.saturating_add(phrase.len()));
     head.body = BodyLength::Known(u64::try_from(body.len()).unwrap_or_default());
     head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     head.fields.push(b"Content-Length", body.len().to_string().as_bytes());
     if status == 405 {
-        head.fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+        head.fields.push(b"Allow", ALLOWED);
     }
     if status == 426 {
         // RFC 6455 §4.4.
         head.fields.push(b"Sec-WebSocket-Version", b"13");
+        // RFC 9110 §15.5.22. The connection of a client that has such a field writes it.
+        head.fields.push(b"Upgrade", b"websocket");
+        head.fields.remove(FieldName::Upgrade);
     }
     front.head(head);
     front.data(cx, body.as_bytes());
+    front.end();
+}
+
+/// The methods that are told to be allowed: the usual ones. Others pass as well, but for CONNECT; a TRACE of which the gateway is the last
+/// recipient is not served.
+const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Answers OPTIONS for the gateway itself: what passes it. `head` is used as a scratch pad.
+pub(crate) fn options(front: &mut impl Front, head: &mut ResponseHead) {
+    head.clear();
+    head.status = 200;
+    let start = head.fields.append_text(b"OK");
+    head.reason = Span::new(start, start.saturating_add(2));
+    head.body = BodyLength::Known(0);
+    head.fields.push(b"Allow", ALLOWED);
+    head.fields.push(b"Content-Length", b"0");
+    front.head(head);
     front.end();
 }
 

@@ -33,7 +33,7 @@ use crate::back::AnyBack;
 use crate::exchange::{Front, Reject};
 use crate::grpc::Failure as CallFailure;
 use crate::h2::{Outcome, Wait};
-use crate::rules::{self, Hop};
+use crate::rules::{self, Hop, Reach};
 use crate::service::{Service, Settings};
 use crate::session::Session;
 use crate::websocket::handshake;
@@ -133,6 +133,8 @@ pub struct Exchange {
 enum Stage {
     /// The connection was accepted under other rules than those of the host that is asked for.
     Misdirected,
+    /// The request may be forwarded no further (RFC 9110 §7.6.2).
+    LastHop,
     /// A member and a connection are to be chosen; `fresh` when no pooled connection may be used.
     Choose { fresh: bool },
     /// A member that is at its limits is to have room; `fresh` as above.
@@ -204,6 +206,7 @@ impl Exchange {
         let pool = settings.routes.find(&request).map_or(PoolIndex(usize::MAX), |route| route.pool);
         let has_body = !matches!(request.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && request.fields.values(FieldName::Expect).next().is_some();
+        let reach = rules::spend_forward(&mut request);
         let session = client.session.clone();
         let serves = session.as_ref().is_none_or(|session| session.serves(request.authority()));
         let mut rng = service.worker.io.rng.borrow_mut();
@@ -223,7 +226,11 @@ impl Exchange {
             client: client.address,
             session,
             pool,
-            stage: if serves { Stage::Choose { fresh: false } } else { Stage::Misdirected },
+            stage: match (serves, reach) {
+                (false, _) => Stage::Misdirected,
+                (true, Reach::Here) => Stage::LastHop,
+                (true, Reach::Backend) => Stage::Choose { fresh: false },
+            },
             started,
             now: started,
             member: None,
@@ -298,6 +305,7 @@ impl Exchange {
     fn step(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match &mut self.stage {
             Stage::Misdirected => self.misdirected(cx, front),
+            Stage::LastHop => self.last_hop(cx, front),
             Stage::Choose { fresh } => {
                 let fresh = *fresh;
                 self.choose(cx, front, fresh)

@@ -94,6 +94,37 @@ pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
     trace_context(head, rng);
 }
 
+/// How far a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To a backend.
+    Backend,
+    /// No further than the gateway, which answers it.
+    Here,
+}
+
+/// Counts this hop in the `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2), for which alone the field has a meaning. What is no number
+/// is ignored and passes, and so are several fields.
+pub fn spend_forward(head: &mut RequestHead) -> Reach {
+    if !matches!(head.method(), b"OPTIONS" | b"TRACE") {
+        return Reach::Backend;
+    }
+    let mut told = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(MAX_FORWARDS));
+    let (Some(field), None) = (told.next(), told.next()) else { return Reach::Backend };
+    if field.value.is_empty() || !field.value.iter().all(u8::is_ascii_digit) {
+        return Reach::Backend;
+    }
+    let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')));
+    let value = field.value.iter().fold(0, add);
+    drop(told);
+    let Some(left) = value.checked_sub(1) else { return Reach::Here };
+    head.fields.remove_named(MAX_FORWARDS);
+    head.fields.push(b"Max-Forwards", left.to_string().as_bytes());
+    Reach::Backend
+}
+
+const MAX_FORWARDS: &[u8] = b"max-forwards";
+
 /// Appends an element to a list field, as the last line of that name.
 fn append_to_list(head: &mut RequestHead, known: FieldName, name: &[u8], element: &[u8]) {
     let mut list = Vec::new();
@@ -314,6 +345,33 @@ mod tests {
             let [new] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
             assert!(is_traceparent(new.as_bytes()) && new.ends_with("-00"), "{new}");
         }
+    }
+
+    #[test]
+    fn only_options_and_trace_are_counted_down() {
+        let spent = |method: &str, told: &[&str]| {
+            let mut head = RequestHead::default();
+            let start = head.fields.append_text(method.as_bytes());
+            head.method = lb_core::head::Span::new(start, start + method.len());
+            for value in told {
+                head.fields.push(b"Max-Forwards", value.as_bytes());
+            }
+            let reach = spend_forward(&mut head);
+            let left: Vec<_> =
+                head.fields.iter().map(|field| String::from_utf8_lossy(field.value).into_owned()).collect();
+            (reach, left.join(" "))
+        };
+        for method in ["OPTIONS", "TRACE"] {
+            assert_eq!(spent(method, &["0"]).0, Reach::Here);
+            assert_eq!(spent(method, &["3"]), (Reach::Backend, "2".to_owned()));
+            let most = (u64::MAX - 1).to_string();
+            assert_eq!(spent(method, &[&"9".repeat(40)]), (Reach::Backend, most));
+            for odd in [&["x"][..], &["-1"], &["1, 2"], &[""], &["0", "0"], &["1", "2"], &[]] {
+                assert_eq!(spent(method, odd), (Reach::Backend, odd.join(" ")));
+            }
+        }
+        assert_eq!(spent("GET", &["0"]), (Reach::Backend, "0".to_owned()));
+        assert_eq!(spent("options", &["0"]), (Reach::Backend, "0".to_owned()));
     }
 
     #[test]

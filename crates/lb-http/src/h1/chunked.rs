@@ -4,8 +4,11 @@
 /// Bytes of chunk extensions that one body may carry in all.
 const MAX_EXTENSION_BYTES: u32 = 4096;
 
-/// Hexadecimal digits of a chunk size.
+/// Hexadecimal digits of a chunk size, leading zeros included.
 const MAX_SIZE_DIGITS: u8 = 16;
+
+/// The largest chunk: more does not fit the signed numbers of others, where it would be another size (RFC 9112 §7.1).
+const MAX_SIZE: u64 = u64::MAX >> 1;
 
 /// The coding is broken; the message cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ impl ChunkDecoder {
             (State::Size, b';') if self.digits > 0 => State::Extension,
             (State::Size, _) => {
                 let digit = char::from(byte).to_digit(16).ok_or(ChunkError)?;
-                if self.digits == MAX_SIZE_DIGITS {
+                if self.digits == MAX_SIZE_DIGITS || self.size > MAX_SIZE >> 4 {
                     return Err(ChunkError);
                 }
                 self.digits = self.digits.saturating_add(1);

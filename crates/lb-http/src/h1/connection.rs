@@ -233,7 +233,7 @@ impl Connection {
 
     /// The client has its response: what next?
     fn after_exchange(&mut self, now: Instant) -> Option<State> {
-        if !self.front.body_is_done() {
+        if !self.front.body_is_done() && !self.front.body_is_withheld() {
             return Some(State::Discard { until: now + LINGER, left: MAX_DISCARD_BYTES });
         }
         if self.front.is_kept() {

@@ -38,8 +38,13 @@ pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.target());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(&head.fields, out);
-    if head.body == BodyLength::Unknown {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    match head.body {
+        BodyLength::Unknown => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        // In HTTP/2 and later the end of the stream says it; servers of HTTP/1.1 answer 411 where nothing does (RFC 9110 §8.6).
+        BodyLength::None if matches!(head.method(), b"POST" | b"PUT" | b"PATCH") => {
+            out.extend_from_slice(b"Content-Length: 0\r\n");
+        }
+        _ => {}
     }
     if !head.upgrade.is_empty() {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
@@ -61,12 +66,23 @@ pub(super) enum Persistence {
     KeepAlive,
     /// It closes after this response.
     Close,
-    /// It changes to the protocol that `Upgrade` names.
-    Upgrade,
+}
+
+/// What a response head says about the connection that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) persistence: Persistence,
+    /// The protocols that the server names in `Upgrade` are told (RFC 9110 §7.8).
+    pub(super) upgrade: bool,
+}
+
+impl Hop {
+    /// Nothing is said.
+    pub(super) const SILENT: Self = Self { persistence: Persistence::Silent, upgrade: false };
 }
 
 /// Appends a response head.
-pub(super) fn response(head: &ResponseHead, chunked: bool, persistence: Persistence, out: &mut Vec<u8>) {
+pub(super) fn response(head: &ResponseHead, chunked: bool, hop: Hop, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let digit = |n: u16| b'0'.wrapping_add(u8::try_from(n % 10).unwrap_or_default());
     out.extend_from_slice(&[digit(head.status / 100), digit(head.status / 10), digit(head.status), b' ']);
@@ -81,19 +97,25 @@ pub(super) fn response(head: &ResponseHead, chunked: bool, persistence: Persiste
         // In HTTP/2 and later the end of the stream says it.
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
-    match persistence {
-        Persistence::Silent => {}
-        Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
-        Persistence::Upgrade => {
-            out.extend_from_slice(b"Connection: Upgrade\r\n");
-            let upgrade = head.fields.lines().iter().find(|line| line.known == FieldName::Upgrade);
-            if let Some(line) = upgrade {
-                out.extend_from_slice(b"Upgrade: ");
-                out.extend_from_slice(head.fields.slice(line.value));
-                out.extend_from_slice(b"\r\n");
-            }
+    // The field itself was taken out as one of the backend's hop.
+    let lines = if hop.upgrade { head.fields.lines() } else { &[] };
+    let mut protocols = lines.iter().filter(|line| line.known == FieldName::Upgrade);
+    let first = protocols.next();
+    match (hop.persistence, first) {
+        (Persistence::Silent, None) => {}
+        (Persistence::Silent, Some(_)) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
+        (Persistence::KeepAlive, _) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (Persistence::Close, None) => out.extend_from_slice(b"Connection: close\r\n"),
+        (Persistence::Close, Some(_)) => out.extend_from_slice(b"Connection: close, Upgrade\r\n"),
+    }
+    if let Some(line) = first {
+        out.extend_from_slice(b"Upgrade: ");
+        out.extend_from_slice(head.fields.slice(line.value));
+        for line in protocols {
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(head.fields.slice(line.value));
         }
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -147,8 +169,41 @@ mod tests {
             (Persistence::KeepAlive, "Connection: keep-alive\r\n"),
         ] {
             let mut out = Vec::new();
-            response(&head, false, persistence, &mut out);
+            response(&head, false, Hop { persistence, upgrade: true }, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 204 \r\nA: b\r\n{line}\r\n"));
+        }
+        for value in ["a", "b/2, c"] {
+            head.fields.push(b"Upgrade", value.as_bytes());
+        }
+        head.fields.drop_hop_by_hop();
+        for (persistence, upgrade, lines) in [
+            (Persistence::Silent, true, "Connection: Upgrade\r\nUpgrade: a, b/2, c\r\n"),
+            (Persistence::Close, true, "Connection: close, Upgrade\r\nUpgrade: a, b/2, c\r\n"),
+            (Persistence::Close, false, "Connection: close\r\n"),
+            (Persistence::Silent, false, ""),
+        ] {
+            let mut out = Vec::new();
+            response(&head, false, Hop { persistence, upgrade }, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 204 \r\nA: b\r\n{lines}\r\n"));
+        }
+    }
+
+    #[test]
+    fn a_request_without_content_says_so_where_its_method_has_a_meaning_for_it() {
+        for (method, line) in [
+            ("POST", "Content-Length: 0\r\n"),
+            ("PUT", "Content-Length: 0\r\n"),
+            ("PATCH", "Content-Length: 0\r\n"),
+            ("GET", ""),
+            ("DELETE", ""),
+            ("post", ""),
+        ] {
+            let mut head = RequestHead { version: Version::H2, ..RequestHead::default() };
+            let start = head.fields.append_text(method.as_bytes());
+            head.method = lb_core::head::Span::new(start, start + method.len());
+            let mut out = Vec::new();
+            request(&head, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{method}  HTTP/1.1\r\n{line}\r\n"));
         }
     }
 
@@ -162,7 +217,7 @@ mod tests {
         };
         for _ in 0..2 {
             let mut out = Vec::new();
-            response(&head, false, Persistence::Silent, &mut out);
+            response(&head, false, Hop::SILENT, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), "HTTP/1.1 403 \r\nContent-Length: 0\r\n\r\n");
             head.fields = Fields::default();
             head.fields.push(b"Content-Length", b"0");

@@ -3,20 +3,23 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, Version};
+use lb_core::head::{BodyLength, FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
 use lb_io::pipe::Pipe;
 use lb_io::{ConnectionGuard, Phase, Scratch, WorkerIo};
 use lb_observe::metrics::RejectReason;
 use lb_security::Stream;
 
 use super::body::{BodyError, BodyReader};
-use super::encode::{self, Persistence};
+use super::encode::{self, Hop, Persistence};
 use super::request::{self, HeadLimits};
 use super::wire::{Wire, Writing};
 use crate::exchange::{Front, FrontError, Gone, Progress, Reject, Sink, Traffic};
 
 /// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
 pub(super) const MAX_DISCARD_BYTES: u64 = 64 * 1024;
+
+const EXPECT: FieldNames = FieldNames::of(&[FieldName::Expect]);
+const UPGRADE: FieldNames = FieldNames::of(&[FieldName::Upgrade]);
 
 /// A connection from a client.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ pub(super) struct H1Front {
     max_body_bytes: u64,
     http10: bool,
     to_head: bool,
-    /// Another request may follow this one.
+    /// The client may hold the body back until it is asked for it (RFC 9110 §10.1.1), and nothing of it has come.
+    awaits_continue: bool,
+    /// Another request may follow this one; what the client was told, once it has the head of the answer.
     keep: bool,
     /// The client said that it sends nothing more on this connection.
     client_closes: bool,
@@ -60,6 +65,7 @@ impl H1Front {
             max_body_bytes: u64::MAX,
             http10: false,
             to_head: false,
+            awaits_continue: false,
             keep: true,
             client_closes: false,
         }
@@ -155,13 +161,15 @@ impl H1Front {
             BodyLength::Known(length) => BodyReader::length(length),
             BodyLength::Unknown => BodyReader::chunked(),
         };
+        self.awaits_continue = !self.http10 && !self.reading.is_done() && head.fields.may_have(EXPECT);
         self.wire.writing = Writing::Nothing;
         Ok(Some(parsed.consumed))
     }
 
-    /// Whether the connection may carry another request, as far as this side knows.
+    /// Whether the connection may carry another request. Once the client has the head of an answer, this is what that head has told it:
+    /// closing a connection that was promised would lose the request that comes next on it.
     pub(super) fn is_kept(&self) -> bool {
-        self.keep && self.guard.phase() == Phase::Serving
+        self.keep
     }
 
     /// Whether the client said that this was its last request, and nothing of it waits to be read.
@@ -172,6 +180,11 @@ impl H1Front {
     /// Whether the request body was read to its end.
     pub(super) fn body_is_done(&self) -> bool {
         self.reading.is_done()
+    }
+
+    /// Whether a body is announced that the client may never send: it was not asked for it.
+    pub(super) fn body_is_withheld(&self) -> bool {
+        self.awaits_continue && self.wire.early.is_empty()
     }
 
     /// Tells the client that nothing follows, and lets its own bytes run out: a close while bytes are on their way to us would
@@ -217,6 +230,7 @@ impl H1Front {
             Capped { to, left: self.max_body_bytes.saturating_sub(self.body_bytes), over: false };
         let result = self.reading.read(cx, input, &mut capped);
         let Capped { left, over, .. } = capped;
+        self.awaits_continue = false;
         self.body_bytes = self.max_body_bytes.saturating_sub(left);
         if over {
             return Err(FrontError::Reject(Reject::new(413, RejectReason::BodyTooLarge)));
@@ -231,6 +245,15 @@ impl H1Front {
             ))
         })
     }
+}
+
+/// Whether the `Upgrade` of an answer is meant for the client: it accompanies a switch or is what a 426 is about, or the server names it in
+/// `Connection`, as whoever sends one must (RFC 9110 §7.8).
+fn tells_upgrade(head: &ResponseHead) -> bool {
+    let lines = head.fields.lines().iter().filter(|line| line.known == FieldName::Connection);
+    let mut options = lines.flat_map(|line| head.fields.slice(line.value).split(|byte| *byte == b','));
+    matches!(head.status, 101 | 426)
+        || options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 fn length_of(bytes: &[u8]) -> u64 {
@@ -324,7 +347,8 @@ impl Front for H1Front {
 
     fn interim(&mut self, head: &ResponseHead) {
         if !self.http10 {
-            encode::response(head, false, Persistence::Silent, self.wire.out());
+            self.awaits_continue &= head.status != 100;
+            encode::response(head, false, Hop::SILENT, self.wire.out());
         }
     }
 
@@ -344,14 +368,19 @@ impl Front for H1Front {
         if matches!(self.reading, BodyReader::Length(left) if left > MAX_DISCARD_BYTES) {
             self.keep = false;
         }
-        self.keep = self.is_kept();
+        // Nobody knows whether a body follows that was not asked for, or the next request.
+        if self.body_is_withheld() {
+            self.keep = false;
+        }
+        self.keep &= self.guard.phase() == Phase::Serving;
         let persistence = match (head.status, self.keep, self.http10) {
-            (101, ..) => Persistence::Upgrade,
+            (101, ..) | (_, true, false) => Persistence::Silent,
             (_, false, _) => Persistence::Close,
             (_, true, true) => Persistence::KeepAlive,
-            (_, true, false) => Persistence::Silent,
         };
-        encode::response(head, self.wire.writing == Writing::Chunked, persistence, self.wire.out());
+        let upgrade = !self.http10 && head.fields.may_have(UPGRADE) && tells_upgrade(head);
+        let chunked = self.wire.writing == Writing::Chunked;
+        encode::response(head, chunked, Hop { persistence, upgrade }, self.wire.out());
     }
 
     fn can_splice(&self) -> bool {

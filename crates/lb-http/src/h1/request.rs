@@ -82,12 +82,12 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         return Err(Reject::new(414, RejectReason::UriTooLong));
     }
     let absolute = split_target(method, target)?;
-    head.target = if absolute.path.is_empty() {
-        // `http://host` means its root (RFC 9112 §3.2.1).
-        let root = head.fields.append_text(b"/");
-        Span::new(root, root.saturating_add(1))
-    } else {
-        span(absolute.path)
+    head.target = match absolute.path {
+        // RFC 9112 §3.2.4.
+        [] if method == b"OPTIONS" => appended(head, &[b"*"]),
+        // `http://host?query` means its root (RFC 9110 §4.2.3).
+        [] | [b'?', ..] => appended(head, &[b"/", absolute.path]),
+        path => span(path),
     };
 
     let mut framing = Framing::default();
@@ -122,7 +122,7 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
             known => framing.line(known, value),
         }
     }
-    head.authority = span(check_host(host, absolute.authority, http10)?);
+    head.authority = span(check_host(host, &absolute, http10)?);
     let delimiter = framing.decide(http10).map_err(|fault| framing_reject(fault, limits.strict_te))?;
     head.body = match delimiter {
         Delimiter::Absent => BodyLength::None,
@@ -141,6 +141,15 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
     }
     let keep_alive = if http10 { keep_alive && !close } else { !close };
     Ok(Some(Parsed { consumed, chunked: delimiter == Delimiter::Chunked, keep_alive }))
+}
+
+/// Appends the parts of a target that does not stand in the head as it came.
+fn appended(head: &mut RequestHead, parts: &[&[u8]]) -> Span {
+    let start = head.fields.text().len();
+    for part in parts {
+        head.fields.append_text(part);
+    }
+    Span::new(start, head.fields.text().len())
 }
 
 /// Whether an unfinished head can only become too large: its target (414) or the whole (431).
@@ -189,6 +198,8 @@ fn underscore(policy: UnderscorePolicy, head: &mut RequestHead) -> Result<(), Re
 struct Target<'a> {
     /// Of the absolute form.
     authority: Option<&'a [u8]>,
+    /// The port that the scheme of the absolute form stands for.
+    default_port: u16,
     /// Origin form or `*`.
     path: &'a [u8],
 }
@@ -200,22 +211,19 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
         return Err(bad);
     }
     match target {
-        [b'/', ..] => Ok(Target { authority: None, path: target }),
-        b"*" if method == b"OPTIONS" => Ok(Target { authority: None, path: target }),
+        [b'/', ..] => Ok(Target { authority: None, default_port: 0, path: target }),
+        b"*" if method == b"OPTIONS" => Ok(Target { authority: None, default_port: 0, path: target }),
         _ => {
             // The scheme says nothing that the connection does not: clients of a TLS listener write `https`.
-            let after = |scheme: &[u8]| {
+            let after = |scheme: &[u8], default_port: u16| {
                 let (start, rest) = target.split_at_checked(scheme.len())?;
-                start.eq_ignore_ascii_case(scheme).then_some(rest)
+                start.eq_ignore_ascii_case(scheme).then_some((rest, default_port))
             };
-            let rest = after(b"http://").or_else(|| after(b"https://")).ok_or(bad)?;
+            let known = after(b"http://", 80).or_else(|| after(b"https://", 443));
+            let (rest, default_port) = known.ok_or(bad)?;
             let path_at = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
             let (authority, path) = rest.split_at(path_at.unwrap_or(rest.len()));
-            // `http://host?query` has an empty path, which origin form cannot say without inventing bytes.
-            match path {
-                [] | [b'/', ..] => Ok(Target { authority: Some(authority), path }),
-                _ => Err(bad),
-            }
+            Ok(Target { authority: Some(authority), default_port, path })
         }
     }
 }
@@ -223,15 +231,19 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
 /// One valid `Host`; an absolute target must name the same authority (attack H1-11).
 fn check_host<'a>(
     host: Option<&'a [u8]>,
-    absolute: Option<&'a [u8]>,
+    target: &Target<'a>,
     http10: bool,
 ) -> Result<&'a [u8], Reject> {
     let bad = Reject::new(400, RejectReason::Host);
-    match (host, absolute) {
+    match (host, target.authority) {
         (None, _) if !http10 => Err(bad),
         (None, None) => Ok(b""),
         (Some(host), None) if authority::is_valid(host) => Ok(host),
-        (Some(host), Some(absolute)) if host.eq_ignore_ascii_case(absolute) && authority::is_valid(host) => {
+        (Some(host), Some(absolute))
+            if authority::is_valid(host)
+                && authority::is_valid(absolute)
+                && authority::is_same(host, absolute, target.default_port) =>
+        {
             Ok(host)
         }
         (None, Some(absolute)) if authority::is_valid(absolute) => Ok(absolute),

@@ -41,7 +41,8 @@ pub(super) struct RequestReader<'a> {
     path: Option<Span>,
     authority: Option<Span>,
     protocol: Option<Span>,
-    scheme: bool,
+    /// The port that the scheme stands for.
+    default_port: Option<u16>,
     host: Option<Span>,
     length: Option<u64>,
     cookies: usize,
@@ -63,7 +64,7 @@ impl<'a> RequestReader<'a> {
             path: None,
             authority: None,
             protocol: None,
-            scheme: false,
+            default_port: None,
             host: None,
             length: None,
             cookies: 0,
@@ -99,8 +100,12 @@ impl<'a> RequestReader<'a> {
             return Err("pseudo-header field value");
         }
         if name == b":scheme" {
-            let known = value.eq_ignore_ascii_case(b"https") || value.eq_ignore_ascii_case(b"http");
-            return if std::mem::replace(&mut self.scheme, true) || !known { Err(":scheme") } else { Ok(()) };
+            let port = match value.len() {
+                4 if value.eq_ignore_ascii_case(b"http") => 80,
+                5 if value.eq_ignore_ascii_case(b"https") => 443,
+                _ => return Err(":scheme"),
+            };
+            return if self.default_port.replace(port).is_some() { Err(":scheme") } else { Ok(()) };
         }
         let start = self.head.fields.append_text(value);
         let span = Span::new(start, start.saturating_add(value.len()));
@@ -163,14 +168,14 @@ impl<'a> RequestReader<'a> {
             return Err(refusal);
         }
         let malformed = |what| Err(Refusal::Malformed(what));
-        let Self { head, limits, method, path, authority, protocol, scheme, host, length, .. } = self;
+        let Self { head, limits, method, path, authority, protocol, default_port, host, length, .. } = self;
         let Some(method) = method.filter(|method| field::is_token(head.fields.slice(*method))) else {
             return malformed(":method");
         };
         head.method = method;
         let connect = head.method() == b"CONNECT";
         if connect && protocol.is_none() {
-            if scheme || path.is_some() || authority.is_none() {
+            if default_port.is_some() || path.is_some() || authority.is_none() {
                 return malformed("CONNECT");
             }
             return Err(Refusal::Answer(Reject::new(405, RejectReason::Method)));
@@ -178,10 +183,14 @@ impl<'a> RequestReader<'a> {
         if protocol.is_some() && !(connect && limits.extended_connect) {
             return malformed(":protocol");
         }
-        let Some(path) = path.filter(|_| scheme) else { return malformed(":path or :scheme missing") };
+        let Some((path, default_port)) = path.zip(default_port) else {
+            return malformed(":path or :scheme missing");
+        };
         head.target = path;
         head.authority = match (authority, host) {
-            (Some(authority), Some(host)) if head.fields.slice(authority) != head.fields.slice(host) => {
+            (Some(authority), Some(host))
+                if !authority::is_same(head.fields.slice(authority), head.fields.slice(host), default_port) =>
+            {
                 return malformed("host and :authority differ");
             }
             (None, None) => return malformed("no authority"),

@@ -19,6 +19,20 @@ impl Exchange {
         self.answer(cx, front, 421, reason.name())
     }
 
+    /// The request is for the gateway itself. TRACE is not served: its answer would show scripts what browsers hide from them.
+    pub(super) fn last_hop(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        self.reason = "max_forwards";
+        if self.request.method() != b"OPTIONS" {
+            return self.answer(cx, front, 405, "max_forwards");
+        }
+        self.response.status = 200;
+        self.response.done = true;
+        let worker = Rc::clone(&self.service.worker);
+        answer::options(front, &mut worker.response.borrow_mut());
+        self.stage = Stage::Flush;
+        Turn::Again
+    }
+
     /// The response is complete; the last of it leaves.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match front.poll_flush(cx) {

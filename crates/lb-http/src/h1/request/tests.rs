@@ -52,7 +52,17 @@ fn persistence_follows_version_and_connection() {
 fn absolute_targets_become_origin_form() {
     let (_, head) = ok("GET http://x.example/p?q HTTP/1.1\r\nHost: X.example\r\n\r\n");
     assert_eq!(head.target(), b"/p?q");
-    assert_eq!(ok("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n").1.target(), b"/");
+    for (target, path) in [
+        ("GET http://x", "/"),
+        ("GET http://x?q", "/?q"),
+        ("GET http://X:80?", "/?"),
+        ("GET https://x:443/a", "/a"),
+        ("OPTIONS http://x", "*"),
+        ("OPTIONS http://x?q", "/?q"),
+    ] {
+        assert_eq!(ok(&format!("{target} HTTP/1.1\r\nHost: x\r\n\r\n")).1.target(), path.as_bytes(), "{target}");
+    }
+    assert_eq!(status("GET http://x:443/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     assert_eq!(ok("GET HTTPS://x/q HTTP/1.1\r\nHost: x\r\n\r\n").1.target(), b"/q");
     assert_eq!(status("GET https://y/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     assert_eq!(status("GET http://y/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
@@ -126,7 +136,7 @@ fn h1_14_connect() {
 
 #[test]
 fn targets_that_are_none() {
-    for target in ["", "a", "*", "/a#b", "/\u{e9}", "http://x?q", "https:/x", "ftp://x/", "//"] {
+    for target in ["", "a", "*", "/a#b", "/\u{e9}", "?q", "http://?q", "https:/x", "ftp://x/", "//"] {
         let result = read(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
         assert_eq!(result.is_ok(), target == "//", "{target:?}");
     }
