@@ -59,6 +59,8 @@ fn main() {
         drain::idle_gateway_ends_at_once,
         drain::under_load_nothing_is_lost,
         drain::a_late_request_on_a_kept_connection_is_served,
+        drain::busy_clients_lose_nothing,
+        drain::idle_connections_close_in_turn,
         drain::phases_in_order,
         drain::requests_under_way_are_finished,
         drain::missed_deadline_is_told,

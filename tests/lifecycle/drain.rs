@@ -55,6 +55,56 @@ pub(crate) fn under_load_nothing_is_lost() {
     backend.assert_clean();
 }
 
+/// Clients between two requests look idle: a close would meet the next request half-way. Whether turns are spread or come all at once,
+/// and however few clients there are, each is told by an answer that it is the last one.
+pub(crate) fn busy_clients_lose_nothing() {
+    let backend = Backend::standard("one");
+    for (clients, jitter) in [(1, 600), (6, 0), (6, 1500), (40, 600)] {
+        let config = Config::new()
+            .runtime("readiness_settle_ms", 0)
+            .runtime("drain_timeout_ms", 6000)
+            .runtime("drain_jitter_ms", jitter);
+        let mut gateway = Gateway::start(config.listener(Listener::h1().backend(backend.address)));
+        let load = Load::start(gateway.front(), clients, "/", ms(3));
+        testkit::eventually("traffic", seconds(10), || load.served() > 20 * clients as u64);
+        gateway.process.signal(SIGTERM);
+        let code = gateway.process.wait_exit(seconds(15)).expect("an end");
+        let tally = load.stop();
+        assert_eq!(tally.failures.lock().unwrap().as_slice(), [] as [String; 0]);
+        assert_eq!(tally.repeated.load(Relaxed), 0, "requests lost, of {clients} clients, jitter {jitter}");
+        assert!(tally.closing.load(Relaxed) >= clients as u64, "{clients} clients, jitter {jitter}");
+        assert_eq!(code, 0);
+    }
+    backend.assert_clean();
+}
+
+/// What is idle closes without a word, each connection when its turn comes, and the drain does not wait for the rest of its time.
+pub(crate) fn idle_connections_close_in_turn() {
+    let backend = Backend::standard("one");
+    let config = Config::new()
+        .runtime("readiness_settle_ms", 0)
+        .runtime("drain_timeout_ms", 60_000)
+        .runtime("drain_jitter_ms", 2000);
+    let mut gateway = Gateway::start(config.listener(Listener::h1().backend(backend.address)));
+    let mut clients: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.get("/").unwrap();
+    }
+    std::thread::sleep(ms(1100));
+    let signalled = Instant::now();
+    gateway.process.signal(SIGTERM);
+    let workers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || client.closed(seconds(10)).map(|()| signalled.elapsed()).unwrap())
+        })
+        .collect();
+    let mut closed: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+    closed.sort();
+    assert!(closed[3] - closed[0] >= ms(50), "all at once: {closed:?}");
+    assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
+}
+
 pub(crate) fn phases_in_order() {
     let backend = Backend::standard("one");
     let mut gateway = gateway(&backend, 800, 10_000);

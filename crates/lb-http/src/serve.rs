@@ -103,7 +103,8 @@ async fn first_bytes(stream: &mut Stream, guard: &ConnectionGuard, service: &Rc<
             Phase::Draining | Phase::Farewell if bytes.is_empty() => within.min(FIRST_REQUEST),
             _ => within,
         };
-        if deadline.poll(cx, since + within) { Poll::Ready(None) } else { Poll::Pending }
+        let is_over = deadline.poll(cx, since + within) && !stream.has_arrived();
+        if is_over { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }

@@ -23,8 +23,16 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Connections {
     phase: Cell<Phase>,
-    wakers: RefCell<Slab<Option<Waker>>>,
+    entries: RefCell<Slab<Entry>>,
     followers: RefCell<Slab<Waker>>,
+}
+
+/// A live connection.
+#[derive(Debug, Default)]
+struct Entry {
+    waker: Option<Waker>,
+    /// Its turn to end has come.
+    is_asked: bool,
 }
 
 impl Connections {
@@ -32,7 +40,7 @@ impl Connections {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
             phase: Cell::new(Phase::Serving),
-            wakers: RefCell::default(),
+            entries: RefCell::default(),
             followers: RefCell::default(),
         })
     }
@@ -50,7 +58,7 @@ impl Connections {
 
     /// Live connections.
     pub fn len(&self) -> usize {
-        self.wakers.borrow().len()
+        self.entries.borrow().len()
     }
 
     /// Whether there is none.
@@ -60,19 +68,27 @@ impl Connections {
 
     /// Adds a connection for as long as the guard lives.
     pub fn enter(self: &Rc<Self>) -> ConnectionGuard {
-        let key = self.wakers.borrow_mut().insert(None);
+        let key = self.entries.borrow_mut().insert(Entry::default());
         ConnectionGuard { registry: Rc::clone(self), key }
     }
 
-    /// Keys of all live connections, for [`Self::wake`].
+    /// Keys of all live connections, for [`Self::ask`].
     pub fn keys(&self) -> Vec<usize> {
-        self.wakers.borrow().iter().map(|(key, _)| key).collect()
+        self.entries.borrow().iter().map(|(key, _)| key).collect()
+    }
+
+    /// Asks one connection to end as soon as it can, if it still lives.
+    pub fn ask(&self, key: usize) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
+            entry.is_asked = true;
+        }
+        self.wake(key);
     }
 
     /// Wakes one connection, if it still lives.
-    pub fn wake(&self, key: usize) {
+    fn wake(&self, key: usize) {
         // Cloned out first: waking may run code that comes back here.
-        let waker = self.wakers.borrow().get(key).cloned().flatten();
+        let waker = self.entries.borrow().get(key).and_then(|entry| entry.waker.clone());
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -125,8 +141,19 @@ pub struct ConnectionGuard {
 impl ConnectionGuard {
     /// Says how the connection's task is woken. A task's waker does not change, so once is enough.
     pub fn set_waker(&self, waker: &Waker) {
-        if let Some(slot) = self.registry.wakers.borrow_mut().get_mut(self.key) {
-            *slot = Some(waker.clone());
+        if let Some(entry) = self.registry.entries.borrow_mut().get_mut(self.key) {
+            entry.waker = Some(waker.clone());
+        }
+    }
+
+    /// Whether the turn of the connection to end has come: in a drain they come one after the other, and all with the farewell.
+    pub fn is_asked(&self) -> bool {
+        match self.phase() {
+            Phase::Serving => false,
+            Phase::Draining => {
+                self.registry.entries.borrow().get(self.key).is_some_and(|entry| entry.is_asked)
+            }
+            Phase::Farewell | Phase::Abort => true,
         }
     }
 
@@ -139,7 +166,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.registry.wakers.borrow_mut().try_remove(self.key);
+        self.registry.entries.borrow_mut().try_remove(self.key);
     }
 }
 
@@ -158,5 +185,18 @@ mod tests {
         registry.advance(Phase::Abort);
         registry.advance(Phase::Draining);
         assert_eq!(second.phase(), Phase::Abort);
+    }
+
+    #[test]
+    fn connections_are_asked_to_end_one_by_one_and_all_with_the_farewell() {
+        let registry = Connections::new();
+        let (first, second) = (registry.enter(), registry.enter());
+        registry.advance(Phase::Draining);
+        assert!(!first.is_asked() && !second.is_asked());
+        registry.ask(registry.keys()[0]);
+        registry.ask(99);
+        assert!(first.is_asked() && !second.is_asked());
+        registry.advance(Phase::Farewell);
+        assert!(second.is_asked());
     }
 }

@@ -113,6 +113,12 @@ impl EpollStream {
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether anything has arrived that was not read, the end included. The kernel is asked, since its last word may be older.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let seen = recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(seen, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
+    }
+
     /// Whether there is something to read, the end included. Nothing is taken: the kernel is asked, because a new socket counts
     /// as ready until a read has found nothing.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -174,6 +174,12 @@ impl TcpStream {
         each!(ref self, stream => stream.is_quiet())
     }
 
+    /// Whether anything has arrived that was not read, the end included: what the kernel says at this moment. A connection on which it
+    /// says no can be closed without a reset for bytes that nobody has read; those on their way are another matter.
+    pub fn has_arrived(&self) -> bool {
+        each!(ref self, stream => stream.has_arrived())
+    }
+
     /// Whether there is something to read, the end included. Nothing is taken.
     ///
     /// # Errors

@@ -152,6 +152,11 @@ impl TlsStream {
         self.poll_recv(&mut cx, &mut byte).is_pending() && self.held.is_empty()
     }
 
+    /// Whether anything has arrived on the socket that was not read, its end included.
+    pub fn has_arrived(&self) -> bool {
+        self.tcp.has_arrived()
+    }
+
     /// Whether the peer has closed its side of the socket or reset it. Bytes that wait to be read do not count.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.tcp.poll_hangup(cx)

@@ -119,6 +119,14 @@ impl Stream {
         }
     }
 
+    /// Whether anything has arrived on the socket that was not read, its end included.
+    pub fn has_arrived(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.has_arrived(),
+            Self::Tls(stream) => stream.has_arrived(),
+        }
+    }
+
     /// Whether the peer has closed its side of the socket or reset it.
     #[inline]
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {

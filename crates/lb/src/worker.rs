@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Config, PoolId};
+use lb_core::rng::SplitMix64;
 use lb_http::service::{
     HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings, pool_labels,
 };
@@ -27,7 +28,7 @@ use crate::tls::BackendsTls;
 #[cfg(test)]
 mod tests;
 
-/// How often a share of the idle client connections is closed during a drain.
+/// How exactly the turns of connections to end are kept during a drain.
 const CLOSE_STEP: Duration = Duration::from_millis(20);
 
 /// One immutable configuration with the addresses of its backends.
@@ -295,6 +296,7 @@ impl Worker {
     }
 
     fn drain(&self) {
+        let mut rng = self.io.rng.borrow_mut();
         for running in &self.listeners {
             let connections = Rc::clone(&running.acceptor.connections);
             connections.advance(Phase::Draining);
@@ -302,7 +304,8 @@ impl Worker {
                 // Those that close last still need time to close.
                 listener.drain_jitter.min(listener.drain_timeout / 2)
             });
-            tokio::task::spawn_local(close_idle(connections, jitter));
+            let seed = rng.next_u64();
+            tokio::task::spawn_local(close_idle(connections, jitter, seed));
         }
     }
 
@@ -314,20 +317,28 @@ impl Worker {
     }
 }
 
-/// Wakes connections a share at a time, so that their clients do not all come back at once. The idle ones close.
-async fn close_idle(connections: Rc<Connections>, jitter: Duration) {
-    let keys = connections.keys();
-    let steps = jitter.as_millis() / CLOSE_STEP.as_millis().max(1);
-    let steps = usize::try_from(steps).unwrap_or(usize::MAX).saturating_add(1);
-    let share = keys.len().div_ceil(steps).max(1);
-    for (step, keys) in keys.chunks(share).enumerate() {
-        if step > 0 {
-            tokio::time::sleep(CLOSE_STEP).await;
+/// Asks connections to end one after the other over the whole of the jitter, however few they are, so that their clients do not all come
+/// back at once, and those that are busy have a request answered before their turn comes, with the word that it is the last.
+async fn close_idle(connections: Rc<Connections>, jitter: Duration, seed: u64) {
+    let begun = Instant::now();
+    for (key, after) in turns(connections.keys(), jitter, seed) {
+        if after > begun.elapsed() {
+            // Several turns share a timer.
+            tokio::time::sleep_until(begun + after + CLOSE_STEP.min(jitter.saturating_sub(after))).await;
         }
-        for key in keys {
-            connections.wake(*key);
-        }
+        connections.ask(key);
     }
+}
+
+/// When the turn of each connection comes, in order: somewhere within its equal part of the time.
+fn turns(keys: Vec<usize>, jitter: Duration, seed: u64) -> impl Iterator<Item = (usize, Duration)> {
+    let mut rng = SplitMix64::new(seed);
+    let part = jitter.checked_div(u32::try_from(keys.len()).unwrap_or(u32::MAX)).unwrap_or_default();
+    let nanos = u64::try_from(part.as_nanos()).unwrap_or(u64::MAX);
+    keys.into_iter().enumerate().map(move |(number, key)| {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        (key, part.saturating_mul(number).saturating_add(Duration::from_nanos(rng.below(nanos))))
+    })
 }
 
 fn max_inflight(config: &Config) -> usize {

@@ -27,7 +27,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The same while the gateway drains.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
-/// How long a connection that was accepted just before a drain is given to bring its request.
+/// How long a connection is given in a drain to bring a request: one that was accepted just before, or that had an answer just before. Where
+/// clients are busy their next request is on its way, and a close would meet it half-way.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end. `early` was read from it already; `guard` is its entry in the registry of live connections.
@@ -158,10 +159,6 @@ impl Connection {
                 if !partial {
                     self.front.rest();
                 }
-                if !partial && self.front.phase() != Phase::Serving && self.is_idle_at_drain(since) {
-                    worker.put_head(head);
-                    return Poll::Ready(None);
-                }
                 let first_byte = first_byte.or_else(|| partial.then(Instant::now));
                 self.state = State::Head { since, first_byte };
                 if !deadline.poll(cx, self.head_due(&settings, since, first_byte)) {
@@ -170,7 +167,8 @@ impl Connection {
                 }
                 if !partial {
                     worker.put_head(head);
-                    return Poll::Ready(None);
+                    // What has arrived in this moment will wake the connection, and is served.
+                    return if self.front.has_arrived() { Poll::Pending } else { Poll::Ready(None) };
                 }
                 Reject::new(408, RejectReason::HeaderTimeout)
             }
@@ -180,17 +178,14 @@ impl Connection {
         Poll::Ready(Some(State::Last { until: Instant::now() + settings.http.write_timeout }))
     }
 
-    /// Whether a drain may close this connection, which has no request now. One that has just come brings a request as a rule, and is
-    /// given a moment to do so.
-    fn is_idle_at_drain(&self, since: Instant) -> bool {
-        self.requests > 0 || since.elapsed() >= FIRST_REQUEST
-    }
-
-    /// When the wait for a head ends.
+    /// When the wait for a head ends. In a drain an idle connection waits for its turn, and then until it has been idle for a while; what
+    /// comes until then is served.
     fn head_due(&self, settings: &Settings, since: Instant, first_byte: Option<Instant>) -> Instant {
         let http = &settings.http;
-        if first_byte.is_none() && self.front.phase() != Phase::Serving {
-            return since + FIRST_REQUEST;
+        if first_byte.is_none() && self.front.guard().is_asked() {
+            // The farewell is the last moment for a close in peace.
+            let is_late = self.front.phase() >= Phase::Farewell;
+            return if is_late { since } else { since + FIRST_REQUEST };
         }
         match first_byte {
             Some(first) if self.requests == 0 => {

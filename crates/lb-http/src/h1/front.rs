@@ -79,6 +79,11 @@ impl H1Front {
         &self.guard
     }
 
+    /// Whether anything is known to have arrived that was not read.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.wire.stream.has_arrived()
+    }
+
     /// Whether a part of a head has arrived.
     pub(super) fn has_early(&self) -> bool {
         !self.wire.early.is_empty()

@@ -164,7 +164,8 @@ impl Connection {
                     self.wire.stream.reset_on_close();
                     return Poll::Ready(());
                 }
-                _ => self.notice(now),
+                _ if self.guard.is_asked() => self.notice(now),
+                _ => {}
             }
             if let State::Linger { until } = self.state {
                 let over = self.wire.poll_discard(cx).is_ready() || deadline.poll(cx, until);

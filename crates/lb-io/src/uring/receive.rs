@@ -178,6 +178,16 @@ impl State {
         true
     }
 
+    /// Whether anything has arrived that was not read, the end included; what the kernel holds counts too.
+    pub(super) fn has_arrived(&mut self, key: usize) -> bool {
+        let Some((socket, _)) = self.socket(key) else { return true };
+        if !socket.inbox.is_empty() || socket.end.is_some() || socket.broken.is_some() || socket.has_hung_up {
+            return true;
+        }
+        let seen = recv(&socket.descriptor, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(seen, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
+    }
+
     /// Ready when the peer has closed its side or reset the connection.
     pub(super) fn poll_hangup(&mut self, key: usize, cx: &Context<'_>) -> Poll<()> {
         let Some((socket, ring)) = self.socket(key) else { return Poll::Ready(()) };
