@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "http2/cut.rs"]
+mod cut;
 #[path = "http2/drain.rs"]
 mod drain;
 #[path = "http2/flow.rs"]
@@ -87,6 +89,9 @@ fn main() {
         flow::windows_bind_only_who_knows_of_them,
         flow::refusals_wait_for_the_windows,
         flow::reading_goes_on_when_the_output_has_left,
+        cut::silence_cuts_a_response_and_says_so,
+        cut::the_total_cuts_a_response_and_says_so,
+        cut::other_ends_are_told_too_and_seldom,
         drain::busy_connections_lose_nothing_in_a_drain,
         lifetime::drain_lets_running_streams_finish,
         lifetime::streams_after_goaway_are_not_processed,

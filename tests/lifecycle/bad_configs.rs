@@ -83,7 +83,6 @@ fn cases() -> Vec<Case> {
         ("an open string", in_block("listeners", "address = \"127.0.0.1"), &["lb.toml"]),
         // Ranges.
         ("zero timeout", http("header_timeout_ms = 0"), &["listeners[0].http.header_timeout_ms", "0"]),
-        ("zero total", http("total_timeout_ms = 0"), &["listeners[0].http.total_timeout_ms"]),
         ("drain too short", runtime("drain_timeout_ms = 99"), &["runtime.drain_timeout_ms", "99", "100"]),
         ("drain too long", runtime("drain_timeout_ms = 300001"), &["runtime.drain_timeout_ms", "300001", "300000"]),
         ("settle too long", runtime("readiness_settle_ms = 30001"), &["readiness_settle_ms", "30001", "30000"]),

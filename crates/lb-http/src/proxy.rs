@@ -78,6 +78,10 @@ pub struct Exchange {
     stage: Stage,
     started: Instant,
     now: Instant,
+    /// When something has passed last, either way.
+    active: Instant,
+    /// The key whose limit ends the exchange, for the log.
+    limit: &'static str,
     /// Position of the member that this attempt goes to, and since when.
     member: Option<(usize, Instant)>,
     /// Members whose connects failed.
@@ -174,6 +178,8 @@ struct Response {
     /// Status of the final head; 0 while there is none.
     status: u16,
     interims: u8,
+    /// The client was asked for its body by 100 (Continue).
+    continues: bool,
     done: bool,
     /// Its length was not announced: trailers can end it at any time.
     takes_trailers: bool,
@@ -233,6 +239,8 @@ impl Exchange {
             },
             started,
             now: started,
+            active: started,
+            limit: "",
             member: None,
             failed: Vec::new(),
             avoided: Vec::new(),
@@ -340,6 +348,7 @@ impl Exchange {
     fn expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         use timing::Expired;
         let Some(expired) = self.what_expired() else { return Turn::Again };
+        self.limit = self.limit_of(expired);
         match expired {
             Expired::Tunnel(tunnel::Expired::Limit(close)) => {
                 if let (Some(tunnel), Stage::Relay { back, .. }) = (&mut self.tunnel, &mut self.stage) {
@@ -356,8 +365,7 @@ impl Exchange {
             Expired::ClientRead => {
                 self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
                 self.reason = "write_timeout";
-                front.abort();
-                Turn::End(End::Broken)
+                self.cut(front)
             }
             Expired::Upload => self.refuse(cx, front, Reject::new(408, RejectReason::BodyTimeout)),
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, RejectReason::BodyRate)),

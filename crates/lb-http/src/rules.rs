@@ -114,7 +114,8 @@ pub fn spend_forward(head: &mut RequestHead) -> Reach {
     if field.value.is_empty() || !field.value.iter().all(u8::is_ascii_digit) {
         return Reach::Backend;
     }
-    let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')));
+    let add =
+        |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')));
     let value = field.value.iter().fold(0, add);
     drop(told);
     let Some(left) = value.checked_sub(1) else { return Reach::Here };

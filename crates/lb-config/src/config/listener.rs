@@ -205,8 +205,10 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long an upload may make no progress.
     pub body_timeout: Duration,
-    /// One whole request, from its head to the end of its response.
-    pub total_timeout: Duration,
+    /// One whole request, from its head to the end of its response. None = no bound.
+    pub total_timeout: Option<Duration>,
+    /// How long a response that has begun may be silent. None = for ever.
+    pub response_idle_timeout: Option<Duration>,
     /// From the end of the upload to the response head.
     pub head_timeout: Duration,
     /// How long an idle connection waits for its next request.

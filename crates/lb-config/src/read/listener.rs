@@ -186,7 +186,8 @@ fn http(view: View<'_>) -> Http {
     Http {
         header_timeout: view.millis("header_timeout_ms"),
         body_timeout: view.millis("body_timeout_ms"),
-        total_timeout: view.millis("total_timeout_ms"),
+        total_timeout: view.nonzero_millis("total_timeout_ms"),
+        response_idle_timeout: view.nonzero_millis("response_idle_timeout_ms"),
         head_timeout: view.millis("head_timeout_ms"),
         keepalive_timeout: view.millis("keepalive_timeout_ms"),
         write_timeout: view.millis("write_timeout_ms"),

@@ -36,7 +36,7 @@ pub(super) static LISTENERS: Block = Block {
         Key::integer("drain_jitter_ms", 0, 300_000, MS)
             .or_else("that of `[runtime]`, at most the drain timeout")
             .live(
-                "Closes of idle connections are spread over this time in a drain. At most the drain timeout that holds here. More \
+                "The ends of HTTP connections are spread over this time in a drain. At most the drain timeout that holds here. More \
                  than half of that counts as half.",
             ),
         Key::text("pool", Text::NotBlank)
@@ -260,9 +260,15 @@ static HTTP: Block = Block {
         Key::integer("body_timeout_ms", 1, U64, MS)
             .or(30_000)
             .live("How long an upload may make no progress; every byte that is taken starts it again."),
-        Key::integer("total_timeout_ms", 1, U64, MS)
-            .or(60_000)
-            .live("One whole request, from its head to the end of its response. Bounds a request, never a connection."),
+        Key::integer("total_timeout_ms", 0, U64, MS).or(0).live(
+            "One whole request, from its head to the end of its response, however well it gets on: a long download or event \
+             stream is cut. Bounds a request, never a connection. 0 = no bound: what is slow is bounded by the other \
+             timeouts.",
+        ),
+        Key::integer("response_idle_timeout_ms", 0, U64, MS).or(300_000).live(
+            "How long a response that has begun may be silent, with nothing passing either way, before it is cut: an event \
+             stream needs an event or a comment in that time. 0 = for ever.",
+        ),
         Key::integer("head_timeout_ms", 1, U64, MS)
             .or(60_000)
             .live("From the end of the upload to the head of the backend's response."),

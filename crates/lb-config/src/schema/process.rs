@@ -25,7 +25,7 @@ pub(super) static RUNTIME: Block = Block {
         Key::integer("drain_jitter_ms", 0, 300_000, MS)
             .or_else("a quarter of `drain_timeout_ms`")
             .live(
-                "Closes of idle connections are spread over this time in a drain. At most `drain_timeout_ms`. More than half of \
+                "The ends of HTTP connections are spread over this time in a drain. At most `drain_timeout_ms`. More than half of \
                  that counts as half.",
             ),
         Key::integer("handshake_timeout_ms", 100, 60_000, MS)
@@ -55,14 +55,13 @@ pub(super) static RUNTIME: Block = Block {
              `allow` lets it pass.",
         ),
         Key::integer("max_keepalive_requests", 0, 10_000_000, "requests")
-            .or(100)
+            .or(1000)
             .live("Requests on one HTTP/1.1 connection; the last answer says `Connection: close`. 0 = no cap."),
         Key::integer("max_requests_per_h2_connection", 0, 10_000_000, "requests")
             .or_else("1000, or `max_keepalive_requests` where that is more or 0")
             .live(
                 "Requests on one HTTP/2 connection; then GOAWAY comes, and what is on its way by then is still served. \
-                 A connection carries many requests at once here, and browsers fail some where it changes often: hence \
-                 more than in HTTP/1.1. 0 = no cap.",
+                 0 = no cap.",
             ),
         Key::integer("max_requests_per_h3_connection", 0, 10_000_000, "requests")
             .or(1000)

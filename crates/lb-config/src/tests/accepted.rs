@@ -35,7 +35,7 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(runtime.max_inflight_connections, 65_536);
     assert_eq!(runtime.per_ip_connection_cap, 1024);
     assert_eq!(runtime.header_underscore_policy, UnderscorePolicy::Reject);
-    assert_eq!((runtime.max_keepalive_requests, runtime.max_requests_per_h2_connection), (100, 1000));
+    assert_eq!((runtime.max_keepalive_requests, runtime.max_requests_per_h2_connection), (1000, 1000));
     assert_eq!((runtime.max_handshakes_in_flight, runtime.max_handshakes_per_network), (512, 256));
     assert_eq!(runtime.watchdog.header_deadline, Duration::from_secs(5));
     assert_eq!((config.pool.per_peer_max, config.pool.total_max), (8, 256));
@@ -123,14 +123,21 @@ fn integers_may_be_written_as_toml_allows() {
 #[test]
 fn the_longest_timeout_can_be_added_to_a_clock() {
     let http = h1("[listeners.http]\ntotal_timeout_ms = 18446744073709551615").http;
-    assert!(http.total_timeout > Duration::from_secs(99 * 365 * 86_400));
-    assert!(std::time::Instant::now().checked_add(http.total_timeout).is_some());
+    let total = http.total_timeout.unwrap();
+    assert!(total > Duration::from_secs(99 * 365 * 86_400));
+    assert!(std::time::Instant::now().checked_add(total).is_some());
 }
 
 #[test]
 fn zero_switches_off_where_the_table_says_so() {
     let listener = h1("[listeners.h2_security]\nkeep_alive_interval_ms = 0");
     assert_eq!(listener.h2_security.keep_alive_interval, None);
+    let http = h1("[listeners.http]\ntotal_timeout_ms = 0\nresponse_idle_timeout_ms = 0").http;
+    assert_eq!((http.total_timeout, http.response_idle_timeout), (None, None));
+    // The default is none; a file that has the bound of the earlier implementation keeps it.
+    assert_eq!(h1("").http.total_timeout, None);
+    let http = h1("[listeners.http]\ntotal_timeout_ms = 60000").http;
+    assert_eq!(http.total_timeout, Some(Duration::from_secs(60)));
     let config = parse(
         "[passthrough]\nbind_addr = \"0.0.0.0:1\"\nbackends = [\"10.0.0.1:1\"]\nretry_secret_path = \"s\"\n\
          flow_idle_timeout_ms = 0",

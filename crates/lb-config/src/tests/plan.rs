@@ -179,7 +179,7 @@ fn process_settings_by_their_class() {
     live(
         "\n",
         "[runtime]\nmax_keepalive_requests = 10\n",
-        &["max_keepalive_requests | runtime.max_keepalive_requests: 100 -> 10"],
+        &["max_keepalive_requests | runtime.max_keepalive_requests: 1000 -> 10"],
     );
     live("\n", "[pool]\nper_peer_max = 4\n", &["pool | pool.per_peer_max: 8 -> 4"]);
     restart("\n", "[runtime]\nworkers = 4\n", &["workers | runtime.workers: unset -> 4"]);

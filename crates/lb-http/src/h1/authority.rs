@@ -55,17 +55,14 @@ fn split(authority: &[u8]) -> (&[u8], &[u8]) {
 
 /// The number that at most five digits stand for.
 fn port_number(digits: &[u8]) -> u32 {
-    let add = |sum: u32, digit: &u8| {
-        sum.saturating_mul(10).saturating_add(u32::from(digit.wrapping_sub(b'0')))
-    };
+    let add =
+        |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit.wrapping_sub(b'0')));
     digits.iter().fold(0, add)
 }
 
 /// A port is empty or a number up to 65535 (RFC 3986 §3.2.3).
 fn is_port(port: &[u8]) -> bool {
-    port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
-        && port_number(port) <= 65_535
+    port.len() <= 5 && port.iter().all(u8::is_ascii_digit) && port_number(port) <= 65_535
 }
 
 /// Bytes of a registered name, percent-encoding and sub-delimiters included, the comma excluded.

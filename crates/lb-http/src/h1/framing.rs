@@ -164,7 +164,21 @@ mod tests {
 
     #[test]
     fn h1_02_lengths_that_are_not_one_plain_number() {
-        for bad in ["", "5, 6", "5,5", "+5", "-1", "0x10", "5 ", "1_0", "99999999999999999999", "٣", "5;q", "9223372036854775808", "9999999999999999999"] {
+        for bad in [
+            "",
+            "5, 6",
+            "5,5",
+            "+5",
+            "-1",
+            "0x10",
+            "5 ",
+            "1_0",
+            "99999999999999999999",
+            "٣",
+            "5;q",
+            "9223372036854775808",
+            "9999999999999999999",
+        ] {
             assert_eq!(decide(&[(CL, bad)]), Err(Fault::ContentLength), "{bad:?}");
         }
         assert_eq!(decide(&[(CL, "5"), (CL, "6")]), Err(Fault::ContentLength));

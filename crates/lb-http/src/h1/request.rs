@@ -229,11 +229,7 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
 }
 
 /// One valid `Host`; an absolute target must name the same authority (attack H1-11).
-fn check_host<'a>(
-    host: Option<&'a [u8]>,
-    target: &Target<'a>,
-    http10: bool,
-) -> Result<&'a [u8], Reject> {
+fn check_host<'a>(host: Option<&'a [u8]>, target: &Target<'a>, http10: bool) -> Result<&'a [u8], Reject> {
     let bad = Reject::new(400, RejectReason::Host);
     match (host, target.authority) {
         (None, _) if !http10 => Err(bad),

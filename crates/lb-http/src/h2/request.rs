@@ -189,7 +189,11 @@ impl<'a> RequestReader<'a> {
         head.target = path;
         head.authority = match (authority, host) {
             (Some(authority), Some(host))
-                if !authority::is_same(head.fields.slice(authority), head.fields.slice(host), default_port) =>
+                if !authority::is_same(
+                    head.fields.slice(authority),
+                    head.fields.slice(host),
+                    default_port,
+                ) =>
             {
                 return malformed("host and :authority differ");
             }

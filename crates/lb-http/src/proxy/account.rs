@@ -34,8 +34,11 @@ impl Exchange {
                 self.back_stall.progress(sent, self.now);
             }
         }
-        if moved && let Some(call) = &mut self.call {
-            call.moved(self.now);
+        if moved {
+            self.active = self.now;
+            if let Some(call) = &mut self.call {
+                call.moved(self.now);
+            }
         }
     }
 

@@ -2,13 +2,18 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use lb_core::log_limit::LogLimit;
 use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
 
 use super::timing::Stall;
 use super::{End, Exchange, Stage, Turn, Verdict, again, grpc};
 use crate::answer;
 use crate::exchange::{Front, Reject};
+
+/// Lines about responses that were cut: few at once, then one in a while.
+static CUT: LogLimit = LogLimit::new(10, Duration::from_secs(10));
 
 impl Exchange {
     /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
@@ -68,8 +73,7 @@ impl Exchange {
         }
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that nobody takes it for whole.
-            front.abort();
-            return Turn::End(End::Broken);
+            return self.cut(front);
         }
         self.response.status = status;
         self.response.done = true;
@@ -79,6 +83,26 @@ impl Exchange {
         self.give_room_back();
         self.stage = Stage::Flush;
         Turn::Again
+    }
+
+    /// Ends a response half-way, and says so: from the client's side it looks like a fault of the network.
+    pub(super) fn cut(&mut self, front: &mut impl Front) -> Turn {
+        front.abort();
+        if let Some(unsaid) = CUT.admit(self.now.into_std()) {
+            let backend = self.member.and_then(|(at, _)| self.settings.pool(self.pool)?.members.get(at));
+            tracing::warn!(
+                listener = self.service.name,
+                client = %self.client.ip(),
+                backend = backend.map(|member| member.name.as_str()),
+                reason = self.reason,
+                key = Some(self.limit).filter(|key| !key.is_empty()),
+                bytes_out = self.sent,
+                after_ms = u64::try_from((self.now - self.started).as_millis()).unwrap_or(u64::MAX),
+                unsaid,
+                "response cut before its end"
+            );
+        }
+        Turn::End(End::Broken)
     }
 
     /// The backend has room again, and the budget of further tries, however long the client takes to read.

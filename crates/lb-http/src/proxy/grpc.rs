@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::health::Health;
 use super::timing::{Expired, Stall};
-use super::{End, Exchange, Response, Stage, Turn, Verdict};
+use super::{Exchange, Response, Stage, Turn, Verdict};
 use crate::answer;
 use crate::exchange::Front;
 use crate::grpc::{self, Failure, Status, Timeout, health};
@@ -212,8 +212,7 @@ impl Exchange {
             front.trailers(&trailers);
         } else {
             // Its length was announced: all that is left is to make sure that nobody takes it for whole.
-            front.abort();
-            return Turn::End(End::Broken);
+            return self.cut(front);
         }
         front.end();
         if let Some(call) = &mut self.call {

@@ -135,6 +135,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             if self.response.interims > MAX_INTERIM {
                 return Err(UpstreamReject::InterimFlood);
             }
+            self.response.continues |= head.status == 100;
             rules::response(head, None);
             self.front.interim(head);
             return Ok(Next::Head);

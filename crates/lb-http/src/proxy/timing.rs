@@ -102,8 +102,8 @@ impl Upload {
         self.sweeps = RATE_GRACE_SWEEPS;
     }
 
-    /// The backend has said something: a client that waited for it goes on.
-    pub(super) fn answered(&mut self, now: Instant) {
+    /// The backend asks for the body: a client that waited for that goes on. After a final answer it need not.
+    pub(super) fn asked_for(&mut self, now: Instant) {
         if std::mem::take(&mut self.expects) {
             self.resume(now);
         }
@@ -208,8 +208,7 @@ impl Exchange {
         let stalls = [self.front_stall.due(http.write_timeout), self.back_stall.due(http.write_timeout)];
         let rest = [self.whole_due(), self.phase_due(), self.try_due(), self.hedge_due()];
         let rate = self.counts_rate().then(|| self.upload.rate_due(self.settings.rate_interval));
-        // There is always the first of `rest`, except for a call in its last moments, whose client is stalled then, and for a watch.
-        stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now)
+        stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.now + FAR)
     }
 
     /// What is due next of a tunnel, and when.
@@ -226,7 +225,7 @@ impl Exchange {
     fn whole_due(&self) -> Option<Instant> {
         match &self.call {
             Some(call) => call.due().filter(|_| !self.response.done),
-            None => Some(self.started + self.settings.http.total_timeout),
+            None => self.settings.http.total_timeout.map(|limit| self.started + limit),
         }
     }
 
@@ -257,7 +256,34 @@ impl Exchange {
             let begun = self.member.map_or(self.started, |(_, since)| since);
             Some(self.upload.progress.max(begun) + self.settings.http.head_timeout)
         } else {
-            None
+            self.response_idle_due()
+        }
+    }
+
+    /// When a response that has begun has been silent for too long. A side that takes nothing has a deadline of its own.
+    fn response_idle_due(&self) -> Option<Instant> {
+        let moves = !self.back_stall.is_on() && !self.front_stall.is_on();
+        let limit =
+            self.settings.http.response_idle_timeout.filter(|_| moves && self.response.status != 0)?;
+        Some(self.active + limit)
+    }
+
+    /// The key whose limit has come, for the log.
+    pub(super) fn limit_of(&self, expired: Expired) -> &'static str {
+        match expired {
+            Expired::ClientRead | Expired::Backend | Expired::Upload if self.is_out_of_time() => {
+                "total_timeout_ms"
+            }
+            Expired::ClientRead => "write_timeout_ms",
+            Expired::Upload => "body_timeout_ms",
+            Expired::UploadRate => "body_progress_min_bps",
+            Expired::Backend if self.back_stall.is_on() => "write_timeout_ms",
+            Expired::Backend if self.response.status != 0 => "response_idle_timeout_ms",
+            Expired::Backend => "head_timeout_ms",
+            Expired::CallDeadline => "grpc-timeout",
+            Expired::CallIdle => "max_deadline_seconds",
+            Expired::Try => "per_try_timeout_ms",
+            Expired::Tunnel(_) | Expired::HealthWatch | Expired::Queue | Expired::Hedge => "",
         }
     }
 

@@ -60,7 +60,11 @@ fn absolute_targets_become_origin_form() {
         ("OPTIONS http://x", "*"),
         ("OPTIONS http://x?q", "/?q"),
     ] {
-        assert_eq!(ok(&format!("{target} HTTP/1.1\r\nHost: x\r\n\r\n")).1.target(), path.as_bytes(), "{target}");
+        assert_eq!(
+            ok(&format!("{target} HTTP/1.1\r\nHost: x\r\n\r\n")).1.target(),
+            path.as_bytes(),
+            "{target}"
+        );
     }
     assert_eq!(status("GET http://x:443/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     assert_eq!(ok("GET HTTPS://x/q HTTP/1.1\r\nHost: x\r\n\r\n").1.target(), b"/q");

@@ -28,9 +28,10 @@ pub(super) fn begin(
 ) {
     let worker = Rc::clone(&service.worker);
     let mut place = worker.place(Exchange::new(Rc::clone(service), Rc::clone(settings), head, client, now));
-    let latest = now + settings.http.total_timeout;
+    // Moved to what is due once the exchange runs.
+    let first = now + settings.http.head_timeout;
     tokio::task::spawn_local(async move {
-        let sleep = pin!(sleep_until(latest));
+        let sleep = pin!(sleep_until(first));
         let mut deadline = Deadline::new(sleep);
         let end = poll_fn(|cx| match place.as_mut() {
             Some(exchange) => exchange.poll(cx, &mut front, &mut deadline),

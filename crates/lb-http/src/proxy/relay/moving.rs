@@ -149,8 +149,8 @@ impl Exchange {
                     Poll::Ready(Ok(progress)) => {
                         moved = true;
                         response.done = cut || progress == Progress::End;
-                        if response.has_begun() {
-                            upload.answered(*now);
+                        if response.continues {
+                            upload.asked_for(*now);
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
