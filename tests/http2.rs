@@ -17,6 +17,8 @@ mod late;
 mod lifetime;
 #[path = "http2/messages.rs"]
 mod messages;
+#[path = "http2/neighbours.rs"]
+mod neighbours;
 #[path = "http2/peers.rs"]
 mod peers;
 #[path = "http2/rig.rs"]
@@ -116,6 +118,10 @@ fn main() {
         shared::a_goaway_on_an_idle_connection_teaches_nothing,
         shared::a_head_beyond_the_limit_costs_only_its_stream,
         shared::connections_with_an_open_window_come_first,
+        neighbours::unread_answers_stall_no_other_client,
+        neighbours::unread_uploads_stall_no_other_client,
+        neighbours::unread_uploads_under_a_cap_of_connections,
+        neighbours::unread_uploads_leave_the_rest_of_the_window,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

@@ -347,7 +347,11 @@ static H2_SECURITY: Block = Block {
             .live("The first window of a stream. Less than 1024 counts as that: clients would have to send slivers, which count as an attack."),
         Key::integer("initial_connection_window_size", 0, MAX_WINDOW, BYTES)
             .or(1_048_576)
-            .live("The first window of a connection. The protocol knows none below 65535: less counts as that."),
+            .live(
+                "The first window of a connection. Uploads that a backend does not read hold their streams' windows out of it; what \
+                 is left goes round among the others. A backend's connection has as much as all of its streams. The protocol knows \
+                 none below 65535: less counts as that.",
+            ),
     ],
 };
 

@@ -127,6 +127,11 @@ impl ClientConnection {
         self.mux.borrow().can_send()
     }
 
+    /// Whether it has not taken any for a while: a stream's body is not read there.
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
+        self.mux.borrow().is_stuck(now)
+    }
+
     /// Streams that are open.
     pub(crate) fn active(&self) -> usize {
         self.mux.borrow().active()

@@ -18,6 +18,7 @@ mod send;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use lb_core::ledger::{Charge, Ledger, Verdict};
 use lb_io::WorkerIo;
@@ -95,6 +96,8 @@ pub(super) struct Mux {
     decoder: Decoder,
     out: Output,
     send_window: SendWindow,
+    /// The send window was used up then, and was not opened since.
+    used_up: Option<Instant>,
     receive_window: ReceiveWindow,
     streams: Slab<Stream>,
     /// Identifier and place of each stream, by identifier.
@@ -179,6 +182,7 @@ impl Mux {
             decoder: Decoder::new(DEFAULT_TABLE_SIZE, max_string),
             out: Output::new(out),
             send_window: SendWindow::new(DEFAULT_WINDOW),
+            used_up: None,
             receive_window,
             streams: Slab::new(),
             index: Vec::new(),
@@ -228,6 +232,22 @@ impl Mux {
     /// Whether the peer's window for the whole connection is open.
     pub(super) fn can_send(&self) -> bool {
         self.send_window.available() > 0
+    }
+
+    /// Whether the peer has left its window for the whole connection shut for so long that a body would not get on: some stream's body is
+    /// not read there.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        self.used_up.is_some_and(|since| now >= since + STUCK)
+    }
+
+    /// Whether the peer has acknowledged our SETTINGS.
+    pub(super) fn knows_settings(&self) -> bool {
+        self.knows_settings
+    }
+
+    /// Whether the peer has opened a stream ever, and be it one that was refused.
+    pub(super) fn was_asked(&self) -> bool {
+        self.seen > 0
     }
 
     /// Streams that were opened from this end.
@@ -370,6 +390,9 @@ impl Mux {
         }
     }
 }
+
+/// How long the window of a connection is shut before its peer is taken for one that does not read: several round trips of a far peer.
+const STUCK: Duration = Duration::from_millis(500);
 
 /// The highest stream identifier, and the last stream of a graceful GOAWAY.
 const MAX_STREAM_ID: u32 = 0x7fff_ffff;

@@ -48,13 +48,15 @@ pub(crate) enum Way {
 }
 
 impl H2Pool {
-    /// The way to a stream.
-    pub(crate) fn way(self: &Rc<Self>, now: Instant) -> Way {
+    /// The way to a stream; `body` says that there is something to send on it.
+    pub(crate) fn way(self: &Rc<Self>, body: bool, now: Instant) -> Way {
         let lifetime = self.lifetime(now);
-        // A stream with a body would stand still where the connection's window is closed.
+        // A stream with a body would stand still where the connection's window is closed; where it has been closed for a while, for good.
         let open = [true, false].into_iter().find_map(|can_send| {
             let connections = self.connections.borrow();
-            let mut alike = connections.iter().filter(|connection| connection.can_send() == can_send);
+            let mut alike = connections.iter().filter(|connection| {
+                connection.can_send() == can_send && !(body && connection.is_stuck(now))
+            });
             alike.find_map(|connection| connection.open(lifetime, now))
         });
         let room = self.expected(lifetime);
@@ -74,10 +76,12 @@ impl H2Pool {
     }
 
     /// Whether [`Self::way`] would not lead to a new connection.
-    pub(crate) fn has_way(&self, now: Instant) -> bool {
+    pub(crate) fn has_way(&self, body: bool, now: Instant) -> bool {
         let lifetime = self.lifetime(now);
-        self.connections.borrow().iter().any(|connection| connection.has_room(lifetime))
-            || self.waiting.get() < self.expected(lifetime)
+        let takes = |connection: &Rc<ClientConnection>| {
+            connection.has_room(lifetime) && !(body && connection.is_stuck(now))
+        };
+        self.connections.borrow().iter().any(takes) || self.waiting.get() < self.expected(lifetime)
     }
 
     /// How many may wait for the connections that are being made.
@@ -232,7 +236,7 @@ mod tests {
     use super::*;
 
     fn wait(pool: &Rc<H2Pool>, now: Instant) -> Wait {
-        match pool.way(now) {
+        match pool.way(false, now) {
             Way::Wait(wait) => wait,
             other => panic!("{other:?}"),
         }
@@ -242,7 +246,7 @@ mod tests {
     fn who_stops_waiting_leaves_nothing_behind() {
         let pool = Rc::new(H2Pool::default());
         let (now, mut cx) = (Instant::now(), Context::from_waker(Waker::noop()));
-        let Way::Dial(ticket) = pool.way(now) else { panic!("a way without a connection") };
+        let Way::Dial(ticket) = pool.way(false, now) else { panic!("a way without a connection") };
         for _ in 0..10_000 {
             let mut one = wait(&pool, now);
             assert_eq!((one.poll(&mut cx), one.poll(&mut cx)), (Poll::Pending, Poll::Pending));
@@ -254,7 +258,7 @@ mod tests {
         let mut woken = wait(&pool, now);
         assert_eq!(woken.poll(&mut cx), Poll::Pending);
         drop(ticket);
-        let Way::Dial(ticket) = pool.way(now) else { panic!("a way without a connection") };
+        let Way::Dial(ticket) = pool.way(false, now) else { panic!("a way without a connection") };
         let mut next = wait(&pool, now);
         assert_eq!(next.poll(&mut cx), Poll::Pending);
         assert_eq!(woken.poll(&mut cx), Poll::Ready(Outcome::Again));

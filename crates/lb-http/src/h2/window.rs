@@ -138,6 +138,17 @@ impl ReceiveWindow {
         self.announce()
     }
 
+    /// The same for a window that many streams share, of which what waits may wait for long: the increment to announce, once it is as much
+    /// as the peer may still send. So the peer always has half of what nobody holds, and never stands still while something of it is there.
+    #[inline]
+    pub fn consume_shared(&mut self, flow_len: u32) -> Option<u32> {
+        self.consumed = self.consumed.saturating_add(flow_len.min(self.waiting()));
+        if i64::from(self.consumed) < i64::from(self.available) {
+            return None;
+        }
+        self.announce()
+    }
+
     /// Announces what was consumed, however little it is.
     pub fn announce(&mut self) -> Option<u32> {
         let increment = std::mem::take(&mut self.consumed);
@@ -213,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_shared_window_is_given_back_however_much_waits() {
+        let mut window = ReceiveWindow::new(1000);
+        window.receive(499, 0).unwrap();
+        assert_eq!(window.consume_shared(499), None);
+        window.receive(2, 0).unwrap();
+        assert_eq!(window.consume_shared(1), Some(500));
+        // 900 bytes wait for good: the rest goes round in halves.
+        window.receive(899, 0).unwrap();
+        for _ in 0..10 {
+            window.receive(50, 0).unwrap();
+            assert_eq!(window.consume_shared(49), None);
+            assert_eq!(window.consume_shared(1), Some(50));
+        }
+        window.receive(100, 0).unwrap();
+        assert_eq!((window.consume_shared(1), window.consume_shared(0)), (Some(1), None));
+    }
+
+    #[test]
     fn a_peer_that_knows_nothing_of_a_small_window_may_overrun_it() {
         let mut window = ReceiveWindow::new(1000);
         let beyond = DEFAULT_WINDOW - 1000;
@@ -229,6 +258,31 @@ mod tests {
     }
 
     proptest! {
+        /// However much waits for good, a peer that sends all it may is told of what is consumed of the rest before it stands still.
+        #[test]
+        fn a_shared_window_never_stands_still(
+            size in 1u32..100_000,
+            held in 0u32..100_000,
+            steps in prop::collection::vec((1u32..60_000, 1u32..60_000), 1..60),
+        ) {
+            let held = held.min(size - 1);
+            let mut ours = ReceiveWindow::new(size);
+            ours.receive(held, 0).unwrap();
+            let mut theirs = SendWindow::new(size - held);
+            for (send, consume) in steps {
+                ours.receive(theirs.take(send), 0).unwrap();
+                let unread = ours.waiting() - held;
+                if let Some(increment) = ours.consume_shared(consume.min(unread)) {
+                    theirs.open(increment).unwrap();
+                }
+                prop_assert!(theirs.available() > 0 || ours.waiting() > held);
+            }
+            if let Some(increment) = ours.consume_shared(ours.waiting() - held) {
+                theirs.open(increment).unwrap();
+            }
+            prop_assert!(theirs.available() >= (size - held) / 2);
+        }
+
         /// A peer that keeps to what it was told is never refused, and one that goes a byte beyond always is.
         #[test]
         fn both_sides_agree_on_what_may_be_sent(
@@ -243,6 +297,7 @@ mod tests {
                 let update = match kind {
                     0 => ours.announce(),
                     1 => ours.grow(size + send),
+                    2..5 => ours.consume_shared(consume),
                     _ => ours.consume(consume),
                 };
                 if let Some(increment) = update {

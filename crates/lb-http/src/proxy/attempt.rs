@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 
-use lb_core::head::FieldName;
+use lb_core::head::{BodyLength, FieldName};
 use lb_core::outlier::Ending;
 use lb_core::retry::Failure;
 use lb_observe::metrics::RetryReason;
@@ -88,6 +88,12 @@ impl Exchange {
         AnyBack::H1(H1Back::new(stream, io, self.settings.http.max_header_bytes))
     }
 
+    /// Whether something follows the request's head.
+    fn has_body(&self) -> bool {
+        !self.request.upgrade.is_empty()
+            || !matches!(self.request.body, BodyLength::None | BodyLength::Known(0))
+    }
+
     /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
     /// `place` is room for another one. Where one is needed and there is no room for it, the choice is made anew: the connection that was
     /// waited for has taken fewer streams than were hoped for.
@@ -102,9 +108,14 @@ impl Exchange {
         let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
             return self.unavailable(cx, front);
         };
+        let mut body = self.has_body();
         let place = match (place, pool.balance.gate(at)) {
-            (None, Some(gate)) if !member.endpoint.h2.has_way(self.now) => match gate.connection() {
+            (None, Some(gate)) if !member.endpoint.h2.has_way(body, self.now) => match gate.connection() {
                 Some(place) => Some(place),
+                None if member.endpoint.h2.has_way(false, self.now) => {
+                    body = false;
+                    None
+                }
                 None => {
                     self.withdraw();
                     if !self.fall_back() {
@@ -115,7 +126,7 @@ impl Exchange {
             },
             (place, _) => place,
         };
-        match member.endpoint.h2.way(self.now) {
+        match member.endpoint.h2.way(body, self.now) {
             Way::Open(back) => {
                 self.service.worker.metrics.pool_acquires.inc();
                 self.service.worker.metrics.pool_reuses.inc();

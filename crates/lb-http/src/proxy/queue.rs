@@ -15,7 +15,8 @@ impl Exchange {
     pub(super) fn need(&self, pool: &Pool, at: usize, fresh: bool) -> Need {
         let Some(member) = pool.members.get(at) else { return Need::Both };
         let ready = if member.endpoint.key.h2 {
-            member.endpoint.h2.has_way(self.now)
+            // Where there is no room for another connection, one that is stuck has to do.
+            member.endpoint.h2.has_way(false, self.now)
         } else {
             !fresh && self.service.worker.upstreams.is_ready(&member.endpoint, self.now)
         };

@@ -18,6 +18,7 @@ impl Mux {
         if id == 0 {
             let beyond = |_| FrameError::connection(ErrorCode::FLOW_CONTROL_ERROR, "window beyond 2^31-1");
             self.send_window.open(increment).map_err(beyond)?;
+            self.used_up = None;
         } else {
             let Some(key) = self.find(id) else { return self.absent(id).map(|()| Happening::Nothing) };
             let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };

@@ -249,7 +249,7 @@ impl Mux {
 
     pub(super) fn release_connection(&mut self, bytes: u32) {
         if bytes > 0
-            && let Some(increment) = self.receive_window.consume(bytes)
+            && let Some(increment) = self.receive_window.consume_shared(bytes)
         {
             frame::write::window_update(&mut self.out.frames, 0, increment);
             self.wake_driver();

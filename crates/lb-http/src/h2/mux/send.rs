@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use lb_core::head::{Fields, RequestHead, ResponseHead};
+use tokio::time::Instant;
 
 use super::output::{HIGH_WATER, length};
 use super::{Key, LEAST_ROOM, Mux};
@@ -98,6 +99,9 @@ impl Mux {
             let taken = u32::try_from(n).unwrap_or(u32::MAX);
             stream.send_window.take(taken);
             self.send_window.take(taken);
+            if self.send_window.available() == 0 {
+                self.used_up = Some(Instant::now());
+            }
             self.ledger.data_sent(taken);
             stream.traffic.sent = stream.traffic.sent.saturating_add(length(n.saturating_add(HEADER_LENGTH)));
             rest = later;
