@@ -140,6 +140,21 @@ fn main() {
         )
         .alone()
         .guard(seconds(120)),
+        Case::new(
+            "h2_04_a_field_beyond_the_limit_costs_only_its_stream",
+            h2_blocks::h2_04_a_field_beyond_the_limit_costs_only_its_stream,
+        )
+        .guard(seconds(120)),
+        Case::new(
+            "h2_04_targets_and_trailers_beyond_the_limit",
+            h2_blocks::h2_04_targets_and_trailers_beyond_the_limit,
+        )
+        .guard(seconds(120)),
+        Case::new(
+            "h2_09_content_length_and_data_differ_after_an_early_answer",
+            h2_heads::h2_09_content_length_and_data_differ_after_an_early_answer,
+        )
+        .guard(seconds(120)),
         Case::new("h2_05_empty_data", h2_frames::h2_05_empty_data).alone().guard(seconds(120)),
         Case::new("h2_05_nothing_but_padding", h2_frames::h2_05_nothing_but_padding)
             .alone()

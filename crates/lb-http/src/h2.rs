@@ -27,9 +27,17 @@ pub(crate) use client::{ClientConnection, ClientSettings};
 pub(crate) use pool::{DialTicket, H2Pool, Outcome, Wait, Way};
 pub(crate) use server::serve;
 
-/// Frames that one header block may take (attack H2-03).
-pub(crate) const MAX_BLOCK_FRAMES: u32 = 16;
+/// What one header block may take on the wire, where the decoded list may have `list` bytes (attack H2-03).
+///
+/// A list that is too large is the fault of its stream alone: its block is decoded all the same, for the sake of the connection's table,
+/// and thrown away. A block beyond these limits ends the connection. So they are far wider than the list's, and as wide for a client as
+/// for a backend, on whose connection the requests of many run (attack H2-13).
+fn block_limits(list: u32) -> frame::BlockLimits {
+    let list = usize::try_from(list).unwrap_or(usize::MAX);
+    let bytes = list.saturating_mul(2).max(MAX_BLOCK_BYTES);
+    let frames = bytes.div_ceil(frame::DEFAULT_MAX_FRAME_SIZE as usize);
+    frame::BlockLimits { bytes, frames: u32::try_from(frames).unwrap_or(u32::MAX) }
+}
 
-/// Bytes of a backend's header block that are decoded even though fewer may pass. A larger block ends the connection, and so the requests
-/// of others on it (attack H2-13).
-const MAX_RESPONSE_BLOCK: usize = 256 * 1024;
+/// Bytes of a header block that are decoded even where fewer may pass: 16 frames.
+const MAX_BLOCK_BYTES: usize = 256 * 1024;

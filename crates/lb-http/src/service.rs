@@ -17,15 +17,10 @@ use lb_security::{ClientTls, StickyKey};
 use tokio::time::Instant;
 
 use crate::h1::request::HeadLimits;
-use crate::h2::frame::BlockLimits;
-use crate::h2::{ClientSettings, MAX_BLOCK_FRAMES};
+use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
 use crate::sticky::Sticky;
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
-
-/// Bytes that a header block may take on the wire beyond what its list may take decoded: padding, and representations that are longer
-/// than what they stand for.
-const BLOCK_SLACK: usize = 4096;
 
 /// Request heads kept for reuse.
 const KEEP_HEADS: usize = 256;
@@ -320,12 +315,6 @@ impl Settings {
             routes: RouteTable::single(PoolIndex(0)),
             pools: vec![pool],
         })
-    }
-
-    /// What a header block may take on the wire of an HTTP/2 connection. Decoded it is limited by `h2.max_header_list_size`.
-    pub(crate) fn block_limits(&self) -> BlockLimits {
-        let bytes = usize::try_from(self.h2.max_header_list_size).unwrap_or(usize::MAX);
-        BlockLimits { bytes: bytes.saturating_add(BLOCK_SLACK), frames: MAX_BLOCK_FRAMES }
     }
 
     /// What a connection to a backend that speaks HTTP/2 is held to.

@@ -328,7 +328,11 @@ static H2_SECURITY: Block = Block {
             .live("Streams that may run at once. 0 counts as 1."),
         Key::integer("max_header_list_size", 0, U32, BYTES)
             .or(65_536)
-            .live("The largest decoded header list. Less than 1024 counts as that."),
+            .live(
+                "The largest decoded header list. A larger one is answered 431, or costs a backend its stream, as long as its block \
+                 has no more than 256 KiB on the wire, or twice this where that is more; the connection ends otherwise. Less than \
+                 1024 counts as that.",
+            ),
         Key::integer("max_send_buf_size", 0, U64, BYTES)
             .or(65_536)
             .live("Unsent bytes that a stream may hold."),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
-use super::frame::{BlockLimits, ErrorCode, Piece};
+use super::frame::{ErrorCode, Piece};
 use super::mux::{Limits, Mux, Role};
 use super::patience::Patience;
 use super::window::MAX_WINDOW;
@@ -71,11 +71,7 @@ impl ClientConnection {
             max_send_buffer: settings.max_send_buffer,
             extended_connect: false,
         };
-        let block = BlockLimits {
-            // A head that is too large fails its stream alone: up to here its block is decoded all the same.
-            bytes: usize::try_from(max_header_list_size).unwrap_or(usize::MAX).max(super::MAX_RESPONSE_BLOCK),
-            frames: super::MAX_BLOCK_FRAMES,
-        };
+        let block = super::block_limits(max_header_list_size);
         let mux = Rc::new(RefCell::new(Mux::new(
             Role::Client,
             limits,

@@ -151,6 +151,7 @@ impl Wire {
             }
         }
         self.head = self.reader.is_inside_block().then(|| self.head.unwrap_or(now));
+        self.reader.trim();
         Poll::Ready(Ok(()))
     }
 

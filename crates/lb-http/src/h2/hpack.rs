@@ -2,7 +2,8 @@
 //!
 //! Both directions keep their dynamic table in one byte buffer, and neither allocates for a field once its buffers have grown to
 //! what the connection needs. Reading a field that is in a table copies nothing, so that a block of a thousand one-byte references
-//! costs a thousand look-ups and no more (attack H2-04); how many fields and bytes a block may unfold to is for the caller to limit.
+//! costs a thousand look-ups and no more (attack H2-04); how many fields and bytes a block may unfold to is for the caller to limit. So is
+//! the length of a block, which bounds that of its strings.
 
 pub mod decoder;
 pub mod encoder;
@@ -28,8 +29,6 @@ pub enum HpackError {
     Index,
     /// A Huffman code with EOS in it, or with padding that is too long or is not a prefix of EOS (RFC 7541 §5.2).
     Huffman,
-    /// A string longer than the decoder takes.
-    TooLong,
     /// A table size update in the wrong place, a third one, one beyond what we allow, or none where one is owed (RFC 7541 §4.2, §6.3).
     TableSize,
 }

@@ -158,11 +158,6 @@ impl Mux {
                 frame::write::settings(&mut out, entries);
             }
         }
-        let max_list = usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX);
-        let max_string = match role {
-            Role::Server => max_list,
-            Role::Client => max_list.max(super::MAX_RESPONSE_BLOCK),
-        };
         let mut receive_window = ReceiveWindow::new(DEFAULT_WINDOW);
         if let Some(more) = receive_window.grow(limits.initial_connection_window) {
             frame::write::window_update(&mut out, 0, more);
@@ -179,7 +174,7 @@ impl Mux {
                 known: false,
             },
             encoder: Encoder::new(),
-            decoder: Decoder::new(DEFAULT_TABLE_SIZE, max_string),
+            decoder: Decoder::new(DEFAULT_TABLE_SIZE),
             out: Output::new(out),
             send_window: SendWindow::new(DEFAULT_WINDOW),
             used_up: None,

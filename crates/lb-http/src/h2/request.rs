@@ -83,7 +83,11 @@ impl<'a> RequestReader<'a> {
         self.bytes =
             self.bytes.saturating_add(name.len()).saturating_add(value.len()).saturating_add(FIELD_OVERHEAD);
         let result = if self.fields > self.limits.head.fields || self.bytes > self.limits.list {
-            Err(Refusal::Answer(Reject::new(431, RejectReason::HeaderTooLarge)))
+            Err(Refusal::Answer(if name == b":path" && value.len() > self.limits.head.target {
+                Reject::new(414, RejectReason::UriTooLong)
+            } else {
+                Reject::new(431, RejectReason::HeaderTooLarge)
+            }))
         } else if name.first() == Some(&b':') {
             self.pseudo(name, value).map_err(Refusal::Malformed)
         } else {

@@ -15,6 +15,7 @@ use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
 use tokio::time::{Instant, sleep_until};
 
+use super::block_limits;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
 use super::frame::{ErrorCode, FrameError, Preface};
 use super::front::H2Front;
@@ -60,7 +61,14 @@ pub(crate) fn serve(
     let io = Rc::clone(&service.worker.io);
     let mux = Rc::new(RefCell::new(Mux::new(Role::Server, limits, ledger, Rc::clone(&io))));
     let mut connection = Connection {
-        wire: Wire::new(stream, early, settings.block_limits(), Some(Preface::default()), io, now),
+        wire: Wire::new(
+            stream,
+            early,
+            block_limits(h2.max_header_list_size),
+            Some(Preface::default()),
+            io,
+            now,
+        ),
         mux,
         client,
         guard,

@@ -174,6 +174,14 @@ impl FrameReader {
         self.open.is_some() || matches!(self.state, State::Payload(header) if is_fields(header.kind))
     }
 
+    /// Gives back the memory of a large block that was handed out.
+    #[inline]
+    pub fn trim(&mut self) {
+        if self.block.capacity() > KEPT_BLOCK && self.open.is_none() {
+            self.block = Vec::new();
+        }
+    }
+
     /// Gives back the memory of buffers that hold nothing, for a connection that has become quiet.
     pub fn shrink(&mut self) {
         if !matches!(self.state, State::Payload(_)) {
@@ -238,6 +246,9 @@ fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
     *input = behind;
     here
 }
+
+/// The most memory that stays allocated for blocks of several frames.
+const KEPT_BLOCK: usize = 32 * 1024;
 
 const BAD_PADDING: FrameError = protocol("padding longer than its frame");
 

@@ -15,8 +15,6 @@ pub struct Decoder {
     table: Table,
     /// Our SETTINGS_HEADER_TABLE_SIZE.
     limit: usize,
-    /// The longest name or value, decoded.
-    max_string: usize,
     /// Literals that were Huffman-coded.
     scratch: Vec<u8>,
 }
@@ -40,12 +38,12 @@ impl<'a> Text<'a> {
 }
 
 impl Decoder {
-    /// A decoder whose table may grow to `max_table_size` bytes, and that takes no name or value longer than `max_string` bytes.
-    pub fn new(max_table_size: u32, max_string: usize) -> Self {
+    /// A decoder whose table may grow to `max_table_size` bytes.
+    pub fn new(max_table_size: u32) -> Self {
         let limit = max_table_size as usize;
         // Without a size update the peer's table has the default size, or what we allow if that is less.
         let size = limit.min(super::DEFAULT_TABLE_SIZE as usize);
-        Self { table: Table::new(size), limit, max_string, scratch: Vec::new() }
+        Self { table: Table::new(size), limit, scratch: Vec::new() }
     }
 
     /// Changes our SETTINGS_HEADER_TABLE_SIZE, once the peer has acknowledged it. When the table is larger than that, the next
@@ -58,8 +56,8 @@ impl Decoder {
     /// (RFC 7541 §6.2.3). Names and values are any bytes at all.
     ///
     /// What this costs is in proportion to the length of the block plus what `each` does: a reference to a table copies nothing
-    /// (attack H2-04). Fields beyond a limit are for `each` to ignore; they have to be decoded all the same, or the tables would
-    /// differ for the blocks that follow.
+    /// (attack H2-04), and a literal takes eight bytes for each five of the block at most, until the block is decoded. Fields beyond a
+    /// limit are for `each` to ignore; they have to be decoded all the same, or the tables would differ for the blocks that follow.
     ///
     /// # Errors
     /// When the block is broken. Fields before the fault have been handed over by then; the connection cannot go on.
@@ -68,9 +66,19 @@ impl Decoder {
         block: &[u8],
         each: &mut impl FnMut(&[u8], &[u8], bool),
     ) -> Result<(), HpackError> {
+        let result = self.decode_fields(block, each);
         if self.scratch.capacity() > KEPT_SCRATCH {
             self.scratch = Vec::new();
         }
+        result
+    }
+
+    #[inline]
+    fn decode_fields(
+        &mut self,
+        block: &[u8],
+        each: &mut impl FnMut(&[u8], &[u8], bool),
+    ) -> Result<(), HpackError> {
         let mut rest = self.size_updates(block)?;
         while let Some((first, behind)) = rest.split_first() {
             rest = behind;
@@ -167,10 +175,10 @@ impl Decoder {
         let (bytes, behind) = rest.split_at_checked(length).ok_or(HpackError::Truncated)?;
         *rest = behind;
         if first & 0x80 == 0 {
-            return if length > self.max_string { Err(HpackError::TooLong) } else { Ok(Text::Plain(bytes)) };
+            return Ok(Text::Plain(bytes));
         }
         let start = self.scratch.len();
-        huffman::decode(bytes, self.max_string, &mut self.scratch)?;
+        huffman::decode(bytes, &mut self.scratch)?;
         Ok(Text::Scratch(start, self.scratch.len()))
     }
 }
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn single_fields_of_appendix_c_2() {
-        let new = || Decoder::new(4096, 4096);
+        let new = || Decoder::new(4096);
         let custom = "400a637573746f6d2d6b65790d637573746f6d2d686561646572";
         check(&mut new(), custom, &[("custom-key", "custom-header")], 55);
         check(&mut new(), "040c2f73616d706c652f70617468", &[(":path", "/sample/path")], 0);
@@ -217,7 +225,7 @@ mod tests {
             "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
         ];
         for [first, second, third] in [plain, coded] {
-            let mut decoder = Decoder::new(4096, 4096);
+            let mut decoder = Decoder::new(4096);
             let start =
                 [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
             check(&mut decoder, first, &start, 57);
@@ -246,7 +254,7 @@ mod tests {
             "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007",
         ];
         for [first, second, third] in [plain, coded] {
-            let mut decoder = Decoder::new(256, 4096);
+            let mut decoder = Decoder::new(256);
             let rest = [
                 ("cache-control", "private"),
                 ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
@@ -284,17 +292,14 @@ mod tests {
             ("20202082", HpackError::TableSize),
             ("8220", HpackError::TableSize),
         ] {
-            assert_eq!(decode(&mut Decoder::new(4096, 64), &hex(block)), Err(error), "{block}");
+            assert_eq!(decode(&mut Decoder::new(4096), &hex(block)), Err(error), "{block}");
         }
-        let long = [&[0x40, 1, b'a', 65][..], &[b'x'; 65]].concat();
-        assert_eq!(decode(&mut Decoder::new(4096, 64), &long), Err(HpackError::TooLong));
-        assert!(decode(&mut Decoder::new(4096, 65), &long).is_ok());
-        assert!(decode(&mut Decoder::new(4096, 64), &hex("203fe11f82")).is_ok());
+        assert!(decode(&mut Decoder::new(4096), &hex("203fe11f82")).is_ok());
     }
 
     #[test]
     fn a_smaller_setting_has_to_be_confirmed_by_an_update() {
-        let mut decoder = Decoder::new(4096, 64);
+        let mut decoder = Decoder::new(4096);
         decode(&mut decoder, &hex("4001610162")).unwrap();
         decoder.set_max_table_size(0);
         assert_eq!(decode(&mut decoder, &hex("82")), Err(HpackError::TableSize));
@@ -304,8 +309,29 @@ mod tests {
     }
 
     #[test]
+    fn h2_04_literals_of_any_length_are_decoded_and_not_kept() {
+        let mut decoder = Decoder::new(4096);
+        // 80000 times the letter `a`, in five bits each, behind a field that enters the table and before one that does.
+        let code = [0x18, 0xc6, 0x31, 0x8c, 0x63].repeat(10_000);
+        let mut block = hex("4001610162");
+        for kind in [0x00, 0x40] {
+            block.extend_from_slice(&[kind, 1, b'l', 0xff]);
+            // 50000 less the prefix of seven bits.
+            block.extend_from_slice(&[0xd1, 0x85, 0x03]);
+            block.extend_from_slice(&code);
+        }
+        block.extend_from_slice(&hex("4001630164"));
+        let mut lengths = Vec::new();
+        decoder.decode(&block, &mut |name, value, _| lengths.push((name.len(), value.len()))).unwrap();
+        assert_eq!(lengths, [(1, 1), (1, 80_000), (1, 80_000), (1, 1)]);
+        // What is larger than the table empties it (RFC 7541 section 4.4).
+        assert_eq!((decoder.table.len(), decoder.table.entry(0)), (1, Some((&b"c"[..], &b"d"[..]))));
+        assert_eq!(decoder.scratch.capacity(), 0);
+    }
+
+    #[test]
     fn h2_04_references_by_the_thousand_take_no_memory() {
-        let mut decoder = Decoder::new(4096, 8192);
+        let mut decoder = Decoder::new(4096);
         let mut block = [&[0x40, 1, b'a', 0x7f, 0xa1, 0x1e][..], &vec![b'x'; 4000]].concat();
         block.resize(block.len() + 16_000, 0xbe);
         let (mut fields, mut bytes) = (0usize, 0usize);

@@ -65,8 +65,8 @@ impl Mux {
         let (length, reject) = match reader.finish(end_stream) {
             Ok(length) => (length, None),
             Err(Refusal::Answer(reject)) => {
-                if reject.status == 431 {
-                    // The answer is cheap, the block was not (attack H2-04).
+                if matches!(reject.status, 414 | 431) {
+                    // The answer is cheap, the block may not have been (attack H2-04).
                     self.charge(Charge::HeaderOverflow, now)?;
                 }
                 (None, Some(reject))
