@@ -21,6 +21,8 @@ mod messages;
 mod neighbours;
 #[path = "http2/peers.rs"]
 mod peers;
+#[path = "http2/quiet.rs"]
+mod quiet;
 #[path = "http2/rig.rs"]
 mod rig;
 #[path = "http2/semantics.rs"]
@@ -122,6 +124,9 @@ fn main() {
         neighbours::unread_uploads_stall_no_other_client,
         neighbours::unread_uploads_under_a_cap_of_connections,
         neighbours::unread_uploads_leave_the_rest_of_the_window,
+        quiet::connections_without_a_request_end,
+        quiet::peers_that_acknowledge_no_settings_are_sent_away,
+        quiet::backends_that_acknowledge_no_settings_get_no_more,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

@@ -28,6 +28,7 @@ pub(crate) const H2: &[u8] = b"h2";
 /// Inside TLS the client has chosen a protocol by ALPN. Without, it speaks HTTP/2 if the listener allows that and its first bytes are the
 /// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
 pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) -> Serving {
+    let born = Instant::now();
     let tls = stream.tls();
     let version = match tls {
         Some(tls) if tls.alpn() == Some(H2) => Version::H2,
@@ -36,13 +37,13 @@ pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, servi
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
     if session.is_some() || !service.settings().h2c {
         let client = client(peer, version, session, &service);
-        return speak(version, stream, Vec::new(), client, guard, service);
+        return speak(version, stream, Vec::new(), client, guard, service, born);
     }
     Box::pin(async move {
-        let Some(early) = first_bytes(&mut stream, &guard, &service).await else { return };
+        let Some(early) = first_bytes(&mut stream, &guard, &service, born).await else { return };
         let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
         let client = client(peer, version, None, &service);
-        speak(version, stream, early, client, guard, service).await;
+        speak(version, stream, early, client, guard, service, born).await;
     })
 }
 
@@ -57,10 +58,11 @@ fn speak(
     client: Client,
     guard: ConnectionGuard,
     service: Rc<Service>,
+    born: Instant,
 ) -> Serving {
     match version {
-        Version::H2 => h2::serve(stream, early, client, guard, service),
-        _ => h1::serve(stream, early, client, guard, service),
+        Version::H2 => h2::serve(stream, early, client, guard, service, born),
+        _ => h1::serve(stream, early, client, guard, service, born),
     }
 }
 
@@ -79,8 +81,12 @@ fn client(address: SocketAddr, version: Version, session: Option<Rc<Session>>, s
 
 /// Reads until it is clear whether the client begins with the preface; `None` when there is nothing to serve: it sends nothing, or hangs up,
 /// or the process ends.
-async fn first_bytes(stream: &mut Stream, guard: &ConnectionGuard, service: &Rc<Service>) -> Option<Vec<u8>> {
-    let since = Instant::now();
+async fn first_bytes(
+    stream: &mut Stream,
+    guard: &ConnectionGuard,
+    service: &Rc<Service>,
+    since: Instant,
+) -> Option<Vec<u8>> {
     let within = service.settings().http.header_timeout;
     let sleep = pin!(sleep_until(since + within));
     let mut deadline = Deadline::new(sleep);

@@ -328,6 +328,7 @@ impl Settings {
             keep_alive_interval: self.h2.keep_alive_interval,
             keep_alive_timeout: self.h2.keep_alive_timeout,
             write_timeout: self.http.write_timeout,
+            settings_timeout: self.http.header_timeout,
         }
     }
 

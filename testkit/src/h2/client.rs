@@ -46,6 +46,7 @@ pub struct H2Client {
     shrink: Option<u32>,
     withheld: bool,
     answers_pings: bool,
+    acknowledges: bool,
     next: u32,
     authority: &'static str,
 }
@@ -90,6 +91,7 @@ impl H2Client {
             shrink: None,
             withheld: false,
             answers_pings: true,
+            acknowledges: true,
             next: 1,
             authority: "test.example",
         }
@@ -110,6 +112,12 @@ impl H2Client {
     /// Lets PINGs go unanswered from now on.
     pub fn ignore_pings(mut self) -> H2Client {
         self.answers_pings = false;
+        self
+    }
+
+    /// Acknowledges no SETTINGS from now on.
+    pub fn ignore_settings(mut self) -> H2Client {
+        self.acknowledges = false;
         self
     }
 
@@ -396,7 +404,9 @@ impl H2Client {
                     }
                     self.settings.insert(id, value);
                 }
-                self.send(frame::settings_ack()).ok();
+                if self.acknowledges {
+                    self.send(frame::settings_ack()).ok();
+                }
             }
             Event::SettingsAck => {
                 self.settings_acks += 1;

@@ -255,7 +255,9 @@ static HTTP: Block = Block {
     on: On::used(HTTP_PROTOCOLS),
     keys: &[
         Key::integer("header_timeout_ms", 1, U64, MS).or(10_000).live(
-            "From accept (or from the first byte of a later request) to the end of the request head.",
+            "From accept (or from the first byte of a later request) to the end of the request head. Over HTTP/2 also how long a \
+             client may take to acknowledge our SETTINGS, after which its connection ends, and a backend, after which it gets no \
+             more requests on that connection.",
         ),
         Key::integer("body_timeout_ms", 1, U64, MS)
             .or(30_000)

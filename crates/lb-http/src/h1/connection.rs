@@ -31,22 +31,22 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 /// clients are busy their next request is on its way, and a close would meet it half-way.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Serves one connection to its end. `early` was read from it already; `guard` is its entry in the registry of live connections.
+/// Serves one connection to its end. `early` was read from it already, since it was `born`; `guard` is its entry in the registry of live connections.
 pub(crate) fn serve(
     stream: Stream,
     early: Vec<u8>,
     client: Client,
     guard: ConnectionGuard,
     service: Rc<Service>,
+    born: Instant,
 ) -> Serving {
-    let now = Instant::now();
-    let first = now + service.settings().http.header_timeout;
+    let first = born + service.settings().http.header_timeout;
     let front = H1Front::new(stream, &early, guard, Rc::clone(&service.worker.io));
     drop(early);
     let mut connection = Connection {
         front,
         client,
-        state: State::Head { since: now, first_byte: None },
+        state: State::Head { since: born, first_byte: None },
         requests: 0,
         registered: false,
         service,

@@ -35,6 +35,8 @@ pub(crate) struct ClientSettings {
     pub(crate) keep_alive_timeout: Duration,
     /// How long a write may make no progress.
     pub(crate) write_timeout: Duration,
+    /// How long the backend may take to acknowledge our SETTINGS (RFC 9113 §6.5.3).
+    pub(crate) settings_timeout: Duration,
 }
 
 /// A connection to a backend.
@@ -83,6 +85,7 @@ impl ClientConnection {
             mux: Rc::clone(&mux),
             settings,
             patience: Patience::default(),
+            unacknowledged: Some(now + settings.settings_timeout),
             _connection: connection,
         };
         tokio::task::spawn_local(driver.run(now));
@@ -145,6 +148,8 @@ struct Driver {
     mux: Rc<RefCell<Mux>>,
     settings: ClientSettings,
     patience: Patience,
+    /// Until when the backend is to acknowledge our SETTINGS; `None` once it has, or the time is over.
+    unacknowledged: Option<Instant>,
     /// Its count at its member, until the socket is closed.
     _connection: Option<Connection>,
 }
@@ -203,7 +208,11 @@ impl Driver {
             let stalled = self.wire.stalled_since().map(|since| since + self.settings.write_timeout);
             let alive = self.alive_due();
             let held = self.mux.borrow_mut().hold_due(now);
-            let Some(due) = [stalled, alive, held].into_iter().flatten().min() else { return Poll::Pending };
+            if self.mux.borrow().knows_settings() {
+                self.unacknowledged = None;
+            }
+            let due = [stalled, alive, held, self.unacknowledged].into_iter().flatten().min();
+            let Some(due) = due else { return Poll::Pending };
             if !deadline.poll(cx, due) {
                 return Poll::Pending;
             }
@@ -212,6 +221,16 @@ impl Driver {
                 || (self.wire.awaits_ping() && alive.is_some_and(|due| due <= now))
             {
                 return Poll::Ready(());
+            }
+            if self.unacknowledged.take_if(|due| *due <= now).is_some() {
+                // It may not keep to them. What it has is left to the timeouts of each request; it is given no more.
+                tracing::debug!("backend has not acknowledged SETTINGS");
+                self.mux.borrow_mut().go_away(
+                    false,
+                    ErrorCode::SETTINGS_TIMEOUT,
+                    "SETTINGS not acknowledged",
+                );
+                continue;
             }
             self.mux.borrow_mut().end_hold(now);
             if alive.is_some_and(|due| due <= now) {

@@ -36,17 +36,18 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 /// How long the first of the two GOAWAYs is given to arrive.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// Serves one connection to its end. `early` was read from it already.
+/// Serves one connection to its end. `early` was read from it already, since it was `born`.
 pub(crate) fn serve(
     stream: Stream,
     early: Vec<u8>,
     client: Client,
     guard: ConnectionGuard,
     service: Rc<Service>,
+    born: Instant,
 ) -> Serving {
     let now = Instant::now();
     let settings = service.settings();
-    let first = now + settings.http.header_timeout;
+    let first = born + settings.http.header_timeout;
     let h2 = &settings.h2;
     let limits = Limits {
         max_concurrent_streams: h2.max_concurrent_streams,
@@ -77,7 +78,7 @@ pub(crate) fn serve(
         requests: 0,
         deaf: false,
         idle_since: Some(now),
-        born: now,
+        born,
         registered: false,
     };
     Box::pin(async move {
@@ -125,6 +126,8 @@ enum Due {
     Written,
     /// A header block is complete, or the client's SETTINGS have come.
     Head,
+    /// The client has acknowledged our SETTINGS.
+    Acknowledged,
     /// The last stream is named.
     LastStream,
     /// The client is asked whether it is there.
@@ -347,9 +350,15 @@ impl Connection {
         let mut mux = self.mux.borrow_mut();
         let written = self.wire.stalled_since().map(|since| (since + http.write_timeout, Due::Written));
         let head = self.head_due(settings).map(|at| (at, Due::Head));
+        let first = self.born + http.header_timeout;
         let state = match self.state {
             State::Notice { since } => Some((since + NOTICE, Due::LastStream)),
-            State::Serving if !mux.peer.known => Some((self.born + http.header_timeout, Due::Head)),
+            State::Serving if !mux.peer.known => Some((first, Due::Head)),
+            // The first head is late like one of HTTP/1.1. It is no fault not to have begun it: some clients connect ahead of need.
+            State::Serving if !mux.was_asked() => {
+                let begun = self.wire.head_since().is_some();
+                Some((first, if begun { Due::Head } else { Due::LastStream }))
+            }
             State::Serving => self.idle_since.map(|since| (since + http.keepalive_timeout, Due::LastStream)),
             State::Finishing | State::Linger { .. } => None,
         };
@@ -357,9 +366,13 @@ impl Connection {
             let at = self.wire.ping_due(interval, h2.keep_alive_timeout);
             (at, if self.wire.awaits_ping() { Due::Pong } else { Due::Ping })
         });
+        let acknowledged = (!mux.knows_settings() && !self.deaf).then_some((first, Due::Acknowledged));
         let lingering = mux.lingers_until().map(|at| (at, Due::Lingering));
         let held = mux.hold_due(now).map(|at| (at, Due::Held));
-        [written, head, state, alive, lingering, held].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [written, head, state, acknowledged, alive, lingering, held]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// A deadline has come. True when the connection is given up.
@@ -375,6 +388,10 @@ impl Connection {
                 rejected.of(RejectReason::HeaderTimeout).inc();
                 let what = Http2Abuse::HeaderTimeout.name();
                 self.fault(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what));
+            }
+            Due::Acknowledged => {
+                let what = "SETTINGS not acknowledged";
+                self.fault(FrameError::connection(ErrorCode::SETTINGS_TIMEOUT, what));
             }
             Due::LastStream => self.finish(),
             Due::Ping => {

@@ -414,6 +414,8 @@ labels! {
         StreamClosed = "STREAM_CLOSED",
         /// FRAME_SIZE_ERROR.
         FrameSize = "FRAME_SIZE_ERROR",
+        /// SETTINGS_TIMEOUT.
+        SettingsTimeout = "SETTINGS_TIMEOUT",
         /// COMPRESSION_ERROR.
         Compression = "COMPRESSION_ERROR",
         /// ENHANCE_YOUR_CALM; `http2_abuse_total` says what for.
