@@ -1,6 +1,6 @@
 //! Request heads that HTTP/2 can carry and HTTP/1.1 would read as something else, and bodies that break their promise.
 
-use crate::h2_rig::{Rig, assert_rejected, assert_stream_refused};
+use crate::h2_rig::{self, Rig, assert_rejected, assert_stream_refused};
 use testkit::h2::{code, frame, hpack};
 use testkit::{Client, Listener, Origin, Version, ms, request, seconds};
 
@@ -274,6 +274,40 @@ pub(crate) fn h2_08_refused_heads_leave_nothing_behind() {
         }
         assert!(requests.iter().all(|request| request.path == "/good"), "{back:?}");
         rig.origin.assert_clean();
+    }
+}
+
+/// A promise is held to after its answer is complete, too: an early answer does not make a wrong length right.
+pub(crate) fn h2_09_content_length_and_data_differ_after_an_early_answer() {
+    for back in BOTH {
+        let rig = Rig::with(
+            h2_rig::scripted(back, |exchange| {
+                // An answer before the body, of which the rest is read for the sake of the connection.
+                exchange.respond(200, &[], b"early")?;
+                exchange.drain().map(|_| ())
+            }),
+            |listener| listener,
+        );
+        for (case, pieces, wrong) in [
+            ("short", &[3][..], true),
+            ("long", &[8], true),
+            ("long at last", &[5, 1], true),
+            ("right", &[5], false),
+        ] {
+            let mut client = rig.client();
+            let stream = client.open("POST", "/early", &[("content-length", "5")], false).unwrap();
+            let answered = |client: &testkit::H2Client| client.streams[&stream].ended;
+            client.until("the whole answer", seconds(5), answered).unwrap();
+            for (number, size) in pieces.iter().enumerate() {
+                let bytes = testkit::pattern::bytes(*size);
+                client.send(frame::data(stream, &bytes, number + 1 == pieces.len())).unwrap();
+            }
+            let reset = |client: &testkit::H2Client| client.streams[&stream].reset;
+            client.read_for(ms(200));
+            assert_eq!(reset(&client), wrong.then_some(code::PROTOCOL_ERROR), "{back:?}: {case}");
+            assert_eq!(client.get("/next").unwrap().status(), 200, "{back:?}: {case}");
+            assert_eq!(client.goaways, [], "{back:?}: {case}");
+        }
     }
 }
 

@@ -301,6 +301,7 @@ impl Mux {
         }
         let id = stream.id;
         frame::write::rst_stream(&mut self.out.frames, id, code);
+        self.reap(key);
     }
 
     /// Charges the peer for `what`.

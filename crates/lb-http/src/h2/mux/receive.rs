@@ -191,16 +191,9 @@ impl Mux {
             self.release_connection(flow_len);
             return Err(FrameError::stream(id, code, what));
         }
-        if stream.lingers {
-            stream.received_end |= end;
-            stream.expected = None;
-            self.release_connection(flow_len);
-            self.reap(key);
-            return Ok(Happening::Nothing);
-        }
         stream.traffic.received = stream.traffic.received.saturating_add(u64::from(flow_len));
         if let Some(expected) = &mut stream.expected {
-            // The body is as long as it was said to be (attack H2-09).
+            // The body is as long as it was said to be, also when its answer was complete before it (attack H2-09).
             match expected.checked_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) {
                 Some(left) if left == 0 || !end => *expected = left,
                 _ => {
@@ -212,6 +205,12 @@ impl Mux {
                     ));
                 }
             }
+        }
+        if stream.lingers {
+            stream.received_end |= end;
+            self.release_connection(flow_len);
+            self.reap(key);
+            return Ok(Happening::Nothing);
         }
         if !bytes.is_empty() {
             if stream.inbox.capacity() == 0 {
