@@ -127,6 +127,7 @@ fn main() {
         quiet::connections_without_a_request_end,
         quiet::peers_that_acknowledge_no_settings_are_sent_away,
         quiet::backends_that_acknowledge_no_settings_get_no_more,
+        messages::bytes_of_a_request_are_counted_from_the_first_on,
     ];
     cases.extend([
         Case::new("curl_uploads", peers::curl_uploads).needs(&[Curl]),

@@ -2,7 +2,10 @@
 
 use crate::rig::{CELLS, Rig, config, listener};
 use testkit::front::Upload;
-use testkit::{Fault, Front, Gateway, Listener, Origin, Usage, Version, ms, pattern, ports, seconds};
+use testkit::h2::hpack;
+use testkit::{
+    Fault, Front, Gateway, H2Client, Listener, Origin, Usage, Version, ms, pattern, ports, seconds,
+};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -350,4 +353,39 @@ pub(crate) fn both_versions_on_one_listener() {
     let mut client = gateway.client();
     assert_eq!(client.request("PROPFIND", "/", &[], b"").unwrap().status, 200);
     assert_eq!(client.request("PRI", "/", &[], b"").map_or(400, |r| r.status) / 100, 4, "PRI is reserved");
+}
+
+/// The access log counts the first request of a connection as any later one, though its first bytes are read before it is known which
+/// version they are.
+pub(crate) fn bytes_of_a_request_are_counted_from_the_first_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let origin = Origin::standard(Version::H1, "one");
+    let config = config().block("observability", "access_log", path.to_str().unwrap());
+    let gateway = Gateway::start(config.runtime("workers", 1).listener(listener(&origin)));
+    let mut client = gateway.client();
+    let request = testkit::request("POST", "/upload", &[], &pattern::bytes(1000));
+    for _ in 0..2 {
+        client.send(&request).unwrap();
+        assert_eq!(client.response("POST").unwrap().text(), "1000 right");
+    }
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let block = hpack::block(&client.fields("POST", "/upload", &[]));
+    for _ in 0..2 {
+        let stream = client.open_block(&block, false).unwrap();
+        client.data(stream, &pattern::bytes(1000), true).unwrap();
+        assert_eq!(client.response(stream).unwrap().text(), "1000 right");
+    }
+    let counted = || -> Vec<usize> {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let number = |line: &str| -> usize {
+            let (_, rest) = line.split_once("\"bytes_in\":").unwrap();
+            rest.split_once(',').unwrap().0.parse().unwrap()
+        };
+        text.lines().map(number).collect()
+    };
+    testkit::eventually("four lines", seconds(5), || counted().len() >= 4);
+    let block = block.len() + 1000;
+    // A frame's header counts with the block that it brings.
+    assert_eq!(counted(), [request.len(), request.len(), block + 9, block + 9]);
 }

@@ -56,6 +56,7 @@ impl H1Front {
     pub(super) fn new(stream: Stream, early: &[u8], guard: ConnectionGuard, io: Rc<WorkerIo>) -> Self {
         let mut wire = Wire::new(stream, io);
         wire.keep(early);
+        wire.traffic.received = u64::try_from(early.len()).unwrap_or(u64::MAX);
         Self {
             wire,
             guard,

@@ -6,7 +6,7 @@ use lb_observe::metrics::UpstreamReject;
 use tokio::time::Instant;
 
 use super::{Ending, Happening, Key, Mux, Received};
-use crate::h2::frame::{ErrorCode, FrameError};
+use crate::h2::frame::{ErrorCode, FrameError, HEADER_LENGTH};
 use crate::h2::hpack::Decoder;
 use crate::h2::request::{Refusal, RequestReader};
 use crate::h2::response::{ResponseReader, TrailerReader};
@@ -81,6 +81,7 @@ impl Mux {
             stream.received_end = end_stream;
             stream.to_head = head.is_head();
             stream.expected = length;
+            stream.traffic.received = super::output::length(block.len().saturating_add(HEADER_LENGTH));
         }
         Ok(match reject {
             None => Happening::Request(key),
