@@ -163,6 +163,12 @@ fn main() {
         )
         .alone()
         .guard(seconds(120)),
+        Case::new(
+            "streams_that_nobody_reads_hold_little_and_leave_nothing",
+            slow::streams_that_nobody_reads_hold_little_and_leave_nothing,
+        )
+        .alone()
+        .guard(seconds(120)),
         Case::new("a_stalled_stream_stalls_only_itself", flow::a_stalled_stream_stalls_only_itself)
             .alone()
             .guard(seconds(120)),

@@ -31,9 +31,18 @@ fn proc(pid: u32, file: &str) -> String {
 }
 
 fn rss_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:")
+}
+
+fn status_kib(pid: u32, field: &str) -> u64 {
     let status = proc(pid, "status");
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or("");
+    let line = status.lines().find(|l| l.starts_with(field)).unwrap_or("");
     line.split_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// Bytes of memory that the gateway has written to and not given back: no code, no files.
+pub fn anonymous(gateway: &Gateway) -> u64 {
+    status_kib(gateway.process.pid(), "RssAnon:") * 1024
 }
 
 impl Usage {

@@ -1,10 +1,11 @@
 //! Peers that open their windows wide and read more slowly than the other side sends: what was sent is not kept.
 
-use crate::rig::{Cell, Rig, config};
+use crate::rig::{Cell, Rig, config, listener};
 use std::time::{Duration, Instant};
 use testkit::h2::{Event, frame, hpack, setting};
 use testkit::pattern::Verifier;
-use testkit::{Gateway, H2Backend, H2Client, Listener, Usage, Version, ms, pattern, seconds};
+use testkit::usage::anonymous;
+use testkit::{Gateway, H2Backend, H2Client, Listener, Origin, Usage, Version, ms, pattern, seconds};
 
 /// What is sent: ten times as much as may gather on the way.
 const SIZE: u64 = 48 << 20;
@@ -65,4 +66,35 @@ pub(crate) fn a_backend_that_reads_slowly_costs_no_memory() {
     assert_eq!(response.status(), 200);
     usage.assert_grew_less_than(&gateway, MEMORY);
     backend.assert_clean();
+}
+
+/// Streams whose clients open no window hold little, whatever moves the bytes, and when they have gone their memory is the system's again.
+pub(crate) fn streams_that_nobody_reads_hold_little_and_leave_nothing() {
+    const STREAMS: u64 = 1000;
+    let origin = Origin::standard(Version::H1, "one");
+    let gateway = Gateway::start(config().runtime("workers", 1).listener(listener(&origin)));
+    assert_eq!(gateway.get("/").status, 200);
+    let before = anonymous(&gateway);
+    let held = || anonymous(&gateway).saturating_sub(before);
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
+        let mut client = H2Client::connect_with(gateway.front(), &closed).unwrap();
+        client.credit(0, WIDER).unwrap();
+        for _ in 0..STREAMS / 4 {
+            client.open("GET", "/bytes/100000", &[], true).unwrap();
+        }
+        client
+            .until("a head on each stream", seconds(20), |c| c.streams.values().all(|s| s.head.is_some()))
+            .unwrap();
+        clients.push(client);
+    }
+    let allowed = STREAMS * 9 * 1024;
+    let fits = testkit::poll(seconds(10), || (held() < allowed).then_some(())).is_some();
+    assert!(fits, "{} bytes for each stream", held() / STREAMS);
+    assert!(clients.iter().all(|client| client.streams.values().all(|stream| !stream.is_over())));
+    drop(clients);
+    let allowed = 3 << 20;
+    let fits = testkit::poll(seconds(15), || (held() < allowed).then_some(())).is_some();
+    assert!(fits, "{} KiB are kept for nobody", held() / 1024);
 }

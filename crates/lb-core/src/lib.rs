@@ -14,6 +14,7 @@ pub mod hedge;
 pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
+pub mod relief;
 pub mod retry;
 pub mod rng;
 pub mod route;

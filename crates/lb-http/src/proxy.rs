@@ -224,6 +224,7 @@ impl Exchange {
         drop(rng);
         let call = Call::of(&settings, &request, started);
         let ruled = settings.pool(pool).is_some_and(|pool| pool.balance.retry().is_some());
+        service.worker.begun();
         Self {
             call,
             service,

@@ -44,6 +44,10 @@ pub struct HttpWorker {
     heads: RefCell<Vec<RequestHead>>,
     #[expect(clippy::vec_box, reason = "the boxes themselves are what is kept")]
     places: RefCell<Vec<Box<Option<Exchange>>>>,
+    /// Exchanges that run.
+    running: Cell<usize>,
+    /// The most that ran at once since [`Self::most_running`] was asked for.
+    most_running: Cell<usize>,
 }
 
 impl HttpWorker {
@@ -62,7 +66,40 @@ impl HttpWorker {
             response: RefCell::default(),
             heads: RefCell::default(),
             places: RefCell::default(),
+            running: Cell::new(0),
+            most_running: Cell::new(0),
         })
+    }
+
+    /// Exchanges that run.
+    pub fn running(&self) -> usize {
+        self.running.get()
+    }
+
+    /// The most exchanges that ran at once since this was asked for last.
+    pub fn most_running(&self) -> usize {
+        self.most_running.replace(self.running.get())
+    }
+
+    /// An exchange has begun.
+    #[inline]
+    pub(crate) fn begun(&self) {
+        let running = self.running.get().saturating_add(1);
+        self.running.set(running);
+        self.most_running.set(self.most_running.get().max(running));
+    }
+
+    /// An exchange has ended.
+    #[inline]
+    pub(crate) fn ended(&self) {
+        self.running.set(self.running.get().saturating_sub(1));
+    }
+
+    /// Frees what is kept for more requests than run. To be called now and then.
+    pub fn rest(&self) {
+        let most = self.running.get();
+        self.heads.borrow_mut().truncate(most);
+        self.places.borrow_mut().truncate(most);
     }
 
     /// Puts an exchange into memory that earlier ones have used.

@@ -1,6 +1,6 @@
 //! Buffers that a worker owns and its connections borrow.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::uring::Lease;
 
@@ -52,6 +52,11 @@ impl Scratch {
         self.bytes.get_mut(..most).unwrap_or_default()
     }
 
+    /// Gives the kernel back what is no longer looked at.
+    pub(crate) fn rest(&mut self) {
+        self.lease = None;
+    }
+
     /// Keeps `lease` until the next one comes, and shows its bytes.
     #[inline]
     pub(crate) fn keep(&mut self, lease: Lease) -> &[u8] {
@@ -69,13 +74,18 @@ impl Default for Scratch {
 #[derive(Debug, Default)]
 pub struct BufferPool {
     free: RefCell<Vec<Vec<u8>>>,
+    /// The fewest that were free since [`Self::rest`] was called.
+    least: Cell<usize>,
 }
 
 impl BufferPool {
     /// An empty buffer, with whatever capacity it had before.
     #[inline]
     pub fn take(&self) -> Vec<u8> {
-        self.free.borrow_mut().pop().unwrap_or_default()
+        let mut free = self.free.borrow_mut();
+        let buffer = free.pop().unwrap_or_default();
+        self.least.set(self.least.get().min(free.len()));
+        buffer
     }
 
     /// Gives `buffer` back, and leaves an empty one without memory in its place.
@@ -90,6 +100,15 @@ impl BufferPool {
             buffer.clear();
             free.push(buffer);
         }
+    }
+
+    /// Frees what nobody has taken since the last call.
+    pub fn rest(&self) {
+        let mut free = self.free.borrow_mut();
+        // The last in is the first out: those at the bottom were not wanted.
+        let unused = self.least.get().min(free.len());
+        free.drain(..unused);
+        self.least.set(free.len());
     }
 }
 
@@ -107,5 +126,20 @@ mod tests {
         assert!(again.is_empty() && again.capacity() >= 100);
         pool.put(&mut vec![0; KEEP_CAPACITY + 1]);
         assert_eq!(pool.take().capacity(), 0);
+    }
+
+    #[test]
+    fn buffers_that_nobody_takes_are_freed() {
+        let pool = BufferPool::default();
+        let count = || pool.free.borrow().len();
+        (0..10).for_each(|_| pool.put(&mut vec![0; 100]));
+        pool.rest();
+        assert_eq!(count(), 10, "they have come since");
+        let mut taken: Vec<_> = (0..3).map(|_| pool.take()).collect();
+        taken.iter_mut().for_each(|buffer| pool.put(buffer));
+        pool.rest();
+        assert_eq!(count(), 3);
+        pool.rest();
+        assert_eq!(count(), 0);
     }
 }

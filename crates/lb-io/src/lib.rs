@@ -13,6 +13,7 @@ pub mod faults;
 mod file;
 pub mod gate;
 pub mod listener;
+pub mod memory;
 pub mod pipe;
 pub mod resolver;
 mod runtime;

@@ -6,6 +6,7 @@ use lb_core::rng::SplitMix64;
 
 use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
+use crate::uring::driver::current;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
 #[derive(Debug)]
@@ -27,6 +28,17 @@ pub struct WorkerIo {
 }
 
 impl WorkerIo {
+    /// Frees buffers that were not needed since the last call. To be called now and then, while nobody borrows anything.
+    pub fn rest(&self) {
+        self.buffers.rest();
+        for scratch in [&self.scratch, &self.sealed, &self.outgoing] {
+            scratch.borrow_mut().rest();
+        }
+        if let Some(driver) = current() {
+            driver.rest();
+        }
+    }
+
     /// Fresh resources for worker `id`; `seed` makes its randomness differ from that of other workers and processes.
     pub fn new(id: usize, seed: u64) -> Self {
         let offset = u64::try_from(id).unwrap_or_default().wrapping_mul(0xd6e8_feb8_6659_fd93);

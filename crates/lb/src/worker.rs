@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Config, PoolId};
+use lb_core::relief::Relief;
 use lb_core::rng::SplitMix64;
 use lb_http::service::{
     HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings, pool_labels,
@@ -100,6 +101,7 @@ struct Worker {
     /// The pools of the snapshot. Listeners may have one in common, and one that a reload does not touch goes on with its counts.
     pools: RefCell<Vec<Rc<WorkerPool>>>,
     snapshot: Arc<Snapshot>,
+    relief: Relief,
 }
 
 struct Running {
@@ -115,7 +117,8 @@ pub(crate) async fn run(birth: Birth) {
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     let handshakes = Handshakes::new(&snapshot.config);
     let (listeners, pools) = (Vec::new(), RefCell::default());
-    let mut worker = Worker { io, metrics, upstreams, listeners, handshakes, pools, snapshot };
+    let mut worker =
+        Worker { io, metrics, upstreams, listeners, handshakes, pools, snapshot, relief: Relief::default() };
     let http = HttpWorker::new(
         Rc::clone(&worker.io),
         worker.metrics.worker(id),
@@ -130,6 +133,7 @@ pub(crate) async fn run(birth: Birth) {
             order = orders.recv() => order,
             () = worker.upstreams.sweep_is_due() => {
                 worker.upstreams.sweep(Instant::now());
+                worker.rest(&http);
                 continue;
             }
         };
@@ -199,6 +203,19 @@ impl Worker {
             }
         }
         self.listeners.push(Running { index: bound.index, acceptor, tasks });
+    }
+
+    /// Gives up memory that is not needed any more.
+    fn rest(&mut self, http: &HttpWorker) {
+        self.io.rest();
+        http.rest();
+        let connections: usize =
+            self.listeners.iter().map(|running| running.acceptor.connections.len()).sum();
+        let held = connections.saturating_add(http.running());
+        let most = connections.saturating_add(http.most_running());
+        if self.relief.look(held, most, std::time::Instant::now()) {
+            lb_io::memory::give_back();
+        }
     }
 
     /// A shared pool as this worker sees it.

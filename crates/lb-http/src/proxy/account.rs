@@ -63,6 +63,7 @@ impl Drop for Exchange {
         self.leave_member(self.backend_status);
         self.leave_budget();
         self.service.worker.put_head(std::mem::take(&mut self.request));
+        self.service.worker.ended();
     }
 }
 

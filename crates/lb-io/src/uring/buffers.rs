@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Bytes of one buffer. What is longer comes in several, or by a direct read once a flow is known to be bulk.
 pub(crate) const BUFFER_SIZE: usize = 2048;
@@ -18,6 +18,9 @@ pub(crate) const BUFFER_COUNT: u16 = 2048;
 
 /// Buffers of a worker at first. There will be more when they were not enough for what one turn received; memory is used from then on.
 const FIRST_COUNT: u16 = 256;
+
+/// Buffers that are filled from one look to the next while hardly anything is received.
+const QUIET: usize = 64;
 
 /// The group under which the kernel knows them.
 pub(crate) const GROUP: u16 = 0;
@@ -44,6 +47,13 @@ impl Region {
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
     }
+
+    /// Forgets what was written, and gives the memory back until it is used again.
+    fn forget(&self) {
+        // SAFETY: private anonymous memory of this region; whoever calls this has nothing in it that is still to be read.
+        // JUSTIFICATION: up to 4 MiB for each worker, which a crowd has made it use once.
+        let _ = unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontNeed) };
+    }
 }
 
 #[expect(unsafe_code, reason = "memory that the kernel writes into")]
@@ -64,6 +74,10 @@ pub(crate) struct Buffers {
     count: Cell<u16>,
     /// Buffers that the kernel may fill.
     free: Cell<u16>,
+    /// Buffers filled since [`Self::rest`] was called.
+    filled: Cell<usize>,
+    /// Buffers filled since memory was given back.
+    touched: Cell<usize>,
 }
 
 impl fmt::Debug for Buffers {
@@ -78,7 +92,15 @@ impl Buffers {
         let count = usize::from(BUFFER_COUNT);
         let ring = Region::new(count.saturating_mul(size_of::<BufRingEntry>()))?;
         let bytes = Region::new(count.saturating_mul(BUFFER_SIZE))?;
-        let buffers = Self { ring, bytes, tail: Cell::new(0), count: Cell::new(0), free: Cell::new(0) };
+        let buffers = Self {
+            ring,
+            bytes,
+            tail: Cell::new(0),
+            count: Cell::new(0),
+            free: Cell::new(0),
+            filled: Cell::new(0),
+            touched: Cell::new(0),
+        };
         buffers.grow();
         Ok(buffers)
     }
@@ -103,10 +125,28 @@ impl Buffers {
         self.free.get() < self.count.get() / 4
     }
 
+    /// Buffers that hold what somebody has received.
+    pub(crate) fn leased(&self) -> u16 {
+        self.count.get().saturating_sub(self.free.get())
+    }
+
     /// What the kernel has put into buffer `id`. Called once for each completion that names a buffer.
     pub(crate) fn lease(self: &Rc<Self>, id: u16, len: usize) -> Lease {
         self.free.set(self.free.get().saturating_sub(1));
+        self.filled.set(self.filled.get().saturating_add(1));
         Lease { buffers: Rc::clone(self), id, start: 0, end: len.min(BUFFER_SIZE) }
+    }
+
+    /// Gives memory back while hardly anything is received, if much was since it was given back last. Only between turns of the ring, when
+    /// the kernel fills no buffer and every one that it has filled is known.
+    pub(crate) fn rest(&self) {
+        let filled = self.filled.take();
+        let touched = self.touched.get().saturating_add(filled);
+        self.touched.set(touched);
+        if filled <= QUIET && touched > usize::from(FIRST_COUNT) && self.leased() == 0 {
+            self.bytes.forget();
+            self.touched.set(0);
+        }
     }
 
     /// Lends buffer `id` to the kernel.
@@ -179,14 +219,6 @@ impl Drop for Lease {
     }
 }
 
-#[cfg(any(test, feature = "faults"))]
-impl Buffers {
-    /// Buffers that hold what somebody has received.
-    pub(crate) fn leased(&self) -> u16 {
-        self.count.get().saturating_sub(self.free.get())
-    }
-}
-
 #[cfg(test)]
 impl Buffers {
     /// Whether every buffer is where the kernel can fill it.
@@ -229,6 +261,34 @@ mod tests {
         assert_eq!(buffers.count.get(), BUFFER_COUNT);
         drop(leases);
         assert!(buffers.are_all_free());
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "writes in place of the kernel")]
+    fn memory_goes_back_when_nothing_is_held_in_it() {
+        let buffers = Rc::new(Buffers::new().unwrap());
+        // As if the kernel had written: what is still there afterwards was not given back.
+        let fill = |id| {
+            let lease = buffers.lease(id, 1);
+            let address = lease.bytes().as_ptr().cast_mut();
+            unsafe { address.write(b'x') };
+            lease
+        };
+        let is_there = || buffers.lease(0, 1).bytes() == b"x";
+        for id in (0..FIRST_COUNT).chain([0]) {
+            drop(fill(id));
+        }
+        buffers.rest();
+        assert!(is_there(), "much was received of late");
+        let held = fill(1);
+        buffers.rest();
+        assert!(is_there() && held.bytes() == b"x", "one is held");
+        drop(held);
+        buffers.rest();
+        assert!(!is_there());
+        drop(fill(0));
+        buffers.rest();
+        assert!(is_there(), "it is hardly used again");
     }
 
     #[test]

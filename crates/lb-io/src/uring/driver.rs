@@ -110,6 +110,11 @@ impl Driver {
         f(&mut self.state.borrow_mut())
     }
 
+    /// Frees memory that was not needed since the last call.
+    pub(crate) fn rest(&self) {
+        self.state.borrow_mut().rest();
+    }
+
     /// One turn of the ring; whether anybody was woken.
     pub(crate) fn turn(&self, wait: Option<Duration>) -> bool {
         self.calls.set(0);

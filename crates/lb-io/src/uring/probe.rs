@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::ring::{Completion, Failed, Kind, Prepared, Ring, Token, failed};
+use super::ring::{Completion, Failed, Kind, Prepared, RECEIVE_AHEAD, Ring, Token, failed};
 
 /// How long an operation of the probe may take.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ fn probe(multishot: bool) -> Result<(), Failed> {
         let Some(peer) = accepted.accepted.filter(|_| accepted.more) else {
             return Err(failed("multishot accept")(io::ErrorKind::Unsupported.into()));
         };
-        ring.receive(peer.as_fd(), token(Kind::Receive));
+        ring.receive(peer.as_fd(), RECEIVE_AHEAD, token(Kind::Receive));
         let flight = ring.send(socket.as_fd(), vec![b'a'; 4], token(Kind::Send));
         let (received, sent) = completions.pair(&mut ring, Kind::Receive, RECEIVE)?;
         check(&received, RECEIVE)?;

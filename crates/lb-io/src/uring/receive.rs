@@ -54,13 +54,17 @@ fn reads_directly(socket: &Socket) -> bool {
     (socket.may_have_more || socket.is_bulk) && !socket.pending.receive && !socket.pending.readable
 }
 
-/// Has the kernel receive what comes next, or say when bulk comes.
-fn ask(socket: &mut Socket, ring: &mut Ring, key: usize) {
+/// Bytes that are asked for at least, and where there were no buffers for more.
+pub(super) const LEAST_AHEAD: u32 = 4096;
+
+/// Has the kernel receive what comes next, about as much as the `most` that its reader takes, or say when bulk comes.
+fn ask(socket: &mut Socket, ring: &mut Ring, key: usize, most: usize) {
     if socket.is_bulk && !socket.pending.receive {
         ask_when(socket, ring, key);
     } else if !socket.pending.receive {
         socket.pending.receive = true;
-        ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
+        let most = u32::try_from(most).unwrap_or(u32::MAX).max(LEAST_AHEAD);
+        ring.receive(socket.descriptor.as_fd(), most, Token { kind: Kind::Receive, key });
     }
 }
 
@@ -105,7 +109,7 @@ impl State {
                 return Poll::Ready(result.map(|n| &*scratch.room(n)));
             }
         }
-        ask(socket, ring, key);
+        ask(socket, ring, key, most);
         register(&mut socket.reader, cx);
         Poll::Pending
     }
@@ -141,7 +145,7 @@ impl State {
         {
             return Poll::Ready(result);
         }
-        ask(socket, ring, key);
+        ask(socket, ring, key, buffer.len());
         register(&mut socket.reader, cx);
         Poll::Pending
     }
@@ -155,7 +159,7 @@ impl State {
         if let Some(end) = socket.end {
             return Poll::Ready(ended(end));
         }
-        ask(socket, ring, key);
+        ask(socket, ring, key, AHEAD);
         register(&mut socket.reader, cx);
         Poll::Pending
     }
@@ -173,7 +177,7 @@ impl State {
                 return false;
             }
             socket.may_have_more = false;
-            ask(socket, ring, key);
+            ask(socket, ring, key, AHEAD);
         }
         true
     }
@@ -197,7 +201,7 @@ impl State {
         if socket.pending.receive {
             // The end will be among what is received.
         } else if socket.inbox.len() < AHEAD && !reads_directly(socket) {
-            ask(socket, ring, key);
+            ask(socket, ring, key, AHEAD);
         } else if !socket.pending.hangup {
             socket.pending.hangup = true;
             let token = Token { kind: Kind::Hangup, key };

@@ -344,12 +344,12 @@ impl Ring {
         Flight { token, memory: ManuallyDrop::new(address) }
     }
 
-    /// Receives into the kernel's buffers: up to [`RECEIVE_AHEAD`] bytes in several completions, or once, where the kernel cannot
-    /// keep such a bound.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, token: Token) {
+    /// Receives into the kernel's buffers: up to `most` bytes in several completions, [`RECEIVE_AHEAD`] at most, or once, where the
+    /// kernel cannot keep such a bound.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, most: u32, token: Token) {
         let socket = Fd(socket.as_raw_fd());
         let entry = if self.multishot {
-            with_limit(opcode::RecvMulti::new(socket, GROUP).build(), RECEIVE_AHEAD)
+            with_limit(opcode::RecvMulti::new(socket, GROUP).build(), most.min(RECEIVE_AHEAD))
         } else {
             let entry =
                 opcode::Recv::new(socket, std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(POLL_FIRST);

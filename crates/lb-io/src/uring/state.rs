@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::receive::LEAST_AHEAD;
 use super::release::reset_on_close;
 use super::ring::{Completion, Kind, Ring, Token};
 use super::send::send_now;
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(super) starved: Vec<usize>,
     pub(super) lingering: VecDeque<(usize, Instant)>,
     spare: Vec<Vec<u8>>,
+    /// The fewest that were spare since [`Self::rest`] was called.
+    least_spare: usize,
     completed: Vec<Completion>,
     pub(super) wakers: Vec<Waker>,
 }
@@ -46,6 +49,7 @@ impl State {
             starved: Vec::new(),
             lingering: VecDeque::new(),
             spare: Vec::new(),
+            least_spare: 0,
             completed: Vec::new(),
             wakers: Vec::new(),
         }
@@ -100,7 +104,7 @@ impl State {
                 && socket.reader.is_some()
             {
                 socket.pending.receive = true;
-                ring.receive(socket.descriptor.as_fd(), Token { kind: Kind::Receive, key });
+                ring.receive(socket.descriptor.as_fd(), LEAST_AHEAD, Token { kind: Kind::Receive, key });
             }
         }
         let mut listed = std::mem::take(&mut self.listed);
@@ -187,6 +191,17 @@ impl State {
         self.free(key);
     }
 
+    /// Frees memory that was not needed since the last call.
+    pub(crate) fn rest(&mut self) {
+        let unused = self.least_spare.min(self.spare.len());
+        self.spare.drain(..unused);
+        self.least_spare = self.spare.len();
+        // What has completed and was not taken in yet lies in buffers that count as free.
+        if !self.has_work() {
+            self.ring.buffers().rest();
+        }
+    }
+
     /// Whether a turn would bring something.
     pub(crate) fn has_work(&mut self) -> bool {
         !self.listed.is_empty() || !self.starved.is_empty() || !self.wakers.is_empty() || self.ring.has_work()
@@ -196,7 +211,11 @@ impl State {
     #[inline]
     pub(super) fn spare_buffer(&mut self, key: usize) -> Option<Vec<u8>> {
         match self.slots.get(key) {
-            Some(Slot::Socket(socket)) if socket.queued.capacity() == 0 => self.spare.pop(),
+            Some(Slot::Socket(socket)) if socket.queued.capacity() == 0 => {
+                let spare = self.spare.pop();
+                self.least_spare = self.least_spare.min(self.spare.len());
+                spare
+            }
             _ => None,
         }
     }
