@@ -124,7 +124,7 @@ pub(crate) fn a_head_beyond_the_limit_costs_only_its_stream() {
                             [name.concat(), hpack::integer(0x80, 7, code.len()), code].concat()
                         }
                         Some("/trailers") => {
-                            reader.wire.send(&frame::headers(stream, &status(), false))?;
+                            reader.wire.send(&frame::headers(stream, status(), false))?;
                             reader.wire.send(&frame::data(stream, b"sixteen bytes or more", false))?;
                             let block = [
                                 hpack::literal("x-large", "v".repeat(100_000)),
