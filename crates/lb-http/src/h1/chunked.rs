@@ -1,7 +1,7 @@
 //! Chunked transfer coding (RFC 9112 §7.1), decoded strictly: lines end in CRLF, sizes are plain hexadecimal, extensions are dropped
 //! and their total is capped (attacks H1-05, H1-06).
 
-/// Bytes of chunk extensions that one body may carry in all.
+/// Bytes of chunk extensions that one body may carry beyond those that its content makes up for, byte for byte.
 const MAX_EXTENSION_BYTES: u32 = 4096;
 
 /// Hexadecimal digits of a chunk size, leading zeros included.
@@ -97,6 +97,8 @@ impl ChunkDecoder {
             }
             (State::SizeLf, b'\n') => {
                 self.digits = 0;
+                // A body that carries something with each of its chunks may be of any length.
+                self.extension = self.extension.saturating_sub(u32::try_from(self.size).unwrap_or(u32::MAX));
                 if self.size == 0 { State::Last } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
@@ -201,6 +203,11 @@ mod tests {
 
     #[test]
     fn h1_06_extensions_are_capped_over_the_whole_body() {
+        // A checksum with each chunk, in a body of any length.
+        let chunk = format!("40;sum={}\r\n{}\r\n", "5".repeat(60), "x".repeat(64));
+        assert!(decode(chunk.repeat(10_000).as_bytes(), 77).is_ok());
+        let chunk = format!("3f;sum={}\r\n{}\r\n", "5".repeat(60), "x".repeat(63));
+        assert_eq!(decode(chunk.repeat(10_000).as_bytes(), 77), Err(ChunkError));
         let chunk = format!("1;{}\r\nx\r\n", "e".repeat(1000));
         assert!(decode(chunk.repeat(4).as_bytes(), 77).is_ok());
         assert_eq!(decode(chunk.repeat(5).as_bytes(), 77), Err(ChunkError));

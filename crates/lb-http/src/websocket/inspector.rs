@@ -23,7 +23,7 @@ pub enum Role {
 pub struct Limits {
     /// Bytes of payload that the frames of one message may have together, as they stand on the wire.
     pub max_message_size_bytes: u64,
-    /// Pings that a client may send in a window.
+    /// Pings that a client may send in a window beyond one for each of its messages.
     pub ping_rate_limit_per_window: u32,
     /// The length of that window, which begins with its first ping.
     pub ping_rate_limit_window: Duration,
@@ -57,7 +57,7 @@ pub enum ViolationKind {
     Length,
     /// A message over `max_message_size_bytes`.
     MessageTooBig,
-    /// More than `ping_rate_limit_per_window` pings.
+    /// More than `ping_rate_limit_per_window` pings that no message of its made up for.
     PingFlood,
 }
 
@@ -271,6 +271,8 @@ impl Inspector {
         }
         if !self.is_control() && self.first & FIN != 0 {
             self.in_message = false;
+            // A client that asks with each message how far it is away is busy, and no flood.
+            self.pings = self.pings.saturating_sub(1);
         }
     }
 

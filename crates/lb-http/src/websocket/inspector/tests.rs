@@ -142,14 +142,19 @@ fn pings_are_counted_in_windows_and_only_from_the_client() {
     for at in [0, 9, 9, 10, 19, 19] {
         inspector.inspect(&ping, now + Duration::from_secs(at)).unwrap();
     }
-    let bytes = [client(0x81, b"text"), ping].concat();
+    // A message makes up for one.
+    let bytes = [client(0x81, b"text"), ping.clone(), ping.clone()].concat();
     let violation = inspector.inspect(&bytes, now + Duration::from_secs(19)).unwrap_err();
     assert_eq!(
         (violation.kind, violation.passable, violation.may_close),
-        (ViolationKind::PingFlood, 10, true)
+        (ViolationKind::PingFlood, 29, true)
     );
     let close = violation.kind.close();
     assert_eq!((close.code, close.reason), (1008, "ping flood: rate limit exceeded"));
+    let busy = [client(0x81, b"text"), ping.clone()].concat().repeat(10_000);
+    assert_eq!(verdict(Role::FromClient, &busy), None, "a ping after each message");
+    let fragments = [client(0x01, b"te"), ping].concat().repeat(10);
+    assert!(verdict(Role::FromClient, &fragments).is_some(), "a part of a message is none");
     assert_eq!(verdict(Role::FromServer, &server(0x89, b"").repeat(100)), None);
     assert_eq!(verdict(Role::FromClient, &client(0x8a, b"").repeat(100)), None, "pongs are not pings");
 }
