@@ -7,6 +7,8 @@
 mod cut;
 #[path = "http2/drain.rs"]
 mod drain;
+#[path = "http2/fast.rs"]
+mod fast;
 #[path = "http2/flow.rs"]
 mod flow;
 #[path = "http2/heads.rs"]
@@ -42,6 +44,14 @@ use testkit::tools::Tool::{Curl, H2load, Nghttp, Nghttpd, Nginx};
 
 fn main() {
     let mut cases = testkit::cases![
+        fast::a_ping_for_each_message_of_a_stream,
+        fast::pings_of_a_backend_end_nobodys_call,
+        fast::an_upload_of_small_messages,
+        fast::a_download_of_small_messages,
+        fast::bodies_that_nobody_reads_to_the_end,
+        fast::everything_is_cancelled_at_once,
+        fast::faults_that_one_client_provokes_are_its_own,
+        fast::who_gave_up_is_told,
         messages::methods,
         messages::bodies_up,
         messages::bodies_down,

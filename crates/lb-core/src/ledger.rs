@@ -1,15 +1,28 @@
 //! The ledger of a connection: what a peer does that costs us more than it costs the peer, in one place for all protocols.
 //!
-//! Each kind of charge has a budget that fills again with time. Ordinary traffic stays far below; a flood empties it, and the
-//! connection is to be ended, on HTTP/2 with GOAWAY and ENHANCE_YOUR_CALM. A charge is an addition and a comparison; the budgets of
-//! all kinds fill together, once a second, so that the ledger needs one timestamp and a few counters.
+//! Each kind of charge has a budget. What is charged against it is made up for in two ways: by time, and by *progress*, which is content
+//! that moves in either direction and requests that are answered. Time alone bounds a peer that does nothing useful; progress keeps a
+//! useful peer from ever reaching the bound, however fast it is. What remains after both is what a flood is made of, and it ends the
+//! connection, on HTTP/2 with GOAWAY and ENHANCE_YOUR_CALM.
+//!
+//! What a peer makes of progress comes later than it: of a stream of small messages many thousand are under way, each of which will be
+//! answered. So progress that nothing is charged against yet is saved up, but no more of it than [`SAVED`] bursts: hours of good traffic
+//! allow a flood of a few milliseconds. Progress that makes up for resets is not saved at all. What passes for progress costs the peer as much as us. Content takes its bytes on the wire in full, and an answered
+//! request costs its sender a request. A window that lets a byte at a time pass makes frames of one byte, and those pay for a fifth of what
+//! a frame of ordinary content pays for.
+//!
+//! A connection to a backend is shared by many clients, any of whom may ask for what makes the backend busy. Its budgets are wider by far
+//! ([`Side::Backend`]), and content that somebody waits for is never charged there.
+//!
+//! A charge is an addition and a comparison; the budgets of all kinds fill together, once a second, so that the ledger needs one timestamp
+//! and a few counters.
 
 use std::time::{Duration, Instant};
 
 /// What a peer can be charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Charge {
-    /// It reset a stream that was not done.
+    /// It reset a stream whose response had not begun.
     PeerReset,
     /// It made us reset a stream.
     LocalReset,
@@ -17,7 +30,8 @@ pub enum Charge {
     HeaderOverflow,
     /// A part of a body with no byte in it that does not end the body.
     EmptyData,
-    /// A part of a body with less than [`TINY_DATA`] bytes that does not end the body.
+    /// A part of a body with fewer than [`SMALLEST_MESSAGE`] bytes that does not end the body. One byte counts in full, each further one
+    /// makes it less by a quarter.
     TinyData,
     /// It changed its settings.
     Settings,
@@ -29,61 +43,102 @@ pub enum Charge {
     WindowUpdate,
     /// It sent something that we do not know.
     Unknown,
-    /// It sent what nobody wants any more, for a stream that is gone.
+    /// It sent what nobody wants any more, for a stream that is gone, or what nobody asked for.
     Unwanted,
 }
 
-/// Below so many bytes a part of a body counts as tiny: its frame is dearer than its content.
-pub const TINY_DATA: u32 = 16;
+/// Content of a frame from which on it is no overhead: the prefix of a gRPC message, which is all that an empty one has.
+pub const SMALLEST_MESSAGE: u32 = 5;
 
-/// A DATA frame of at least so many bytes may be answered by window updates without a charge.
-const ANSWERED_DATA: u32 = 256;
+/// A stream that was reset after so long is none that was opened to be reset.
+const SETTLED: Duration = Duration::from_secs(1);
 
-/// A budget: how much of a kind is borne at once, and how much of it comes back each second.
+/// What a budget of 1 holds: charges and payments are counted in thousandths.
+const ONE: u32 = 1000;
+
+/// A byte of content, as far as small frames are concerned: four of them lie between the smallest message and a byte.
+const BYTE: u32 = ONE / (SMALLEST_MESSAGE - 1);
+
+/// Which end of a connection the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It is a client, with a connection of its own.
+    Client,
+    /// It is a backend, with a connection that clients share.
+    Backend,
+}
+
+/// How much of a kind is borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// At once.
+    pub burst: u32,
+    /// With each second.
+    pub refill: u32,
+}
+
+/// A budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// The kind.
     pub charge: Charge,
     /// Its name, for metrics and logs.
     pub name: &'static str,
-    /// What is borne at once.
-    pub burst: u16,
-    /// What comes back each second.
-    pub refill: u16,
+    /// What a client may do.
+    pub client: Room,
+    /// What a backend may do.
+    pub backend: Room,
+    /// The key that widens it for clients.
+    pub key: &'static str,
     /// The attacks that it answers.
     pub attacks: &'static str,
 }
 
-/// All budgets, in the order of [`Charge`].
+/// All budgets, in the order of [`Charge`]. Those of resets by clients follow their settings: [`Limits`].
 #[rustfmt::skip]
 pub static BUDGETS: [Budget; KINDS] = [
-    budget(Charge::PeerReset, "peer_reset", 100, 50, "H2-01"),
-    budget(Charge::LocalReset, "local_reset", 100, 10, "H2-02"),
-    budget(Charge::HeaderOverflow, "header_overflow", 20, 1, "H2-03, H2-04"),
-    budget(Charge::EmptyData, "empty_data", 100, 10, "H2-05"),
-    // Messages of a few bytes are the ordinary case of a chatty gRPC stream.
-    budget(Charge::TinyData, "tiny_data", 10_000, 10_000, "H2-05"),
-    budget(Charge::Settings, "settings", 100, 10, "H2-06"),
-    // gRPC measures its round trip with one ping after the other.
-    budget(Charge::Ping, "ping", 1_000, 1_000, "H2-06"),
-    budget(Charge::Priority, "priority", 1_000, 1_000, "H2-06"),
-    // At one for each 32 KiB of both windows, 800 MB/s.
-    budget(Charge::WindowUpdate, "window_update", 50_000, 50_000, "H2-04, H2-06"),
-    budget(Charge::Unknown, "unknown", 100, 100, "H2-06"),
+    budget(Charge::PeerReset, "peer_reset", (100, 50), (10_000, 10_000), "max_pending_accept_reset_streams", "H2-01"),
+    // What one client asks for may make a backend break the protocol in each of its answers.
+    budget(Charge::LocalReset, "local_reset", (100, 10), (1_000, 100), "max_local_error_reset_streams", "H2-02"),
+    budget(Charge::HeaderOverflow, "header_overflow", (20, 1), (20, 1), "max_header_list_size", "H2-03, H2-04"),
+    budget(Charge::EmptyData, "empty_data", (100, 10), (10_000, 10_000), PERCENT, "H2-05"),
+    budget(Charge::TinyData, "tiny_data", (100_000, 100_000), (100_000, 100_000), PERCENT, "H2-05"),
+    // Windows that follow the round trip are doubled a dozen times in the life of a connection.
+    budget(Charge::Settings, "settings", (100, 10), (1_000, 100), PERCENT, "H2-06"),
+    budget(Charge::Ping, "ping", (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
+    budget(Charge::Priority, "priority", (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
+    budget(Charge::WindowUpdate, "window_update", (50_000, 50_000), (100_000, 100_000), PERCENT, "H2-04, H2-06"),
+    budget(Charge::Unknown, "unknown", (100, 100), (10_000, 1_000), PERCENT, "H2-06"),
     // After we reset a stream, what was under way still comes.
-    budget(Charge::Unwanted, "unwanted", 1_000, 100, "H2-06, H2-11"),
+    budget(Charge::Unwanted, "unwanted", (1_000, 100), (20_000, 10_000), PERCENT, "H2-06, H2-11, H2-13"),
 ];
 
 const KINDS: usize = 11;
 
+/// The key that widens what has no key of its own.
+const PERCENT: &str = "flood_budget_percent";
+
 const fn budget(
     charge: Charge,
     name: &'static str,
-    burst: u16,
-    refill: u16,
+    client: (u32, u32),
+    backend: (u32, u32),
+    key: &'static str,
     attacks: &'static str,
 ) -> Budget {
-    Budget { charge, name, burst, refill, attacks }
+    let client = Room { burst: client.0, refill: client.1 };
+    let backend = Room { burst: backend.0, refill: backend.1 };
+    Budget { charge, name, client, backend, key, attacks }
+}
+
+impl Budget {
+    /// The key that widens it for backends. The keys of resets are about clients.
+    pub fn backend_key(&self) -> &'static str {
+        match self.charge {
+            Charge::HeaderOverflow => self.key,
+            _ => PERCENT,
+        }
+    }
 }
 
 impl Charge {
@@ -105,212 +160,241 @@ pub enum Verdict {
     TooMuch(Charge),
 }
 
+/// What the configuration says of the budgets of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams that the client may have open at once, and so may give up at once.
+    pub streams: u32,
+    /// Resets before a response beyond those (`max_pending_accept_reset_streams`).
+    pub peer_resets: usize,
+    /// Resets that the client's faults may make necessary (`max_local_error_reset_streams`).
+    pub local_resets: usize,
+    /// How wide the other budgets are, in percent of the table (`flood_budget_percent`).
+    pub percent: u32,
+}
+
+/// How many bursts of what progress makes up for may be saved.
+pub const SAVED: u32 = 10;
+
 /// What one connection has been charged.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     /// When the budgets were filled last, in whole seconds from the start.
     filled: Instant,
-    /// What is used up of each budget.
-    spent: [u16; KINDS],
-    peer_resets: u16,
-    local_resets: u16,
+    /// What is used up of each budget and of what was saved for it, in thousandths. Nothing is saved at [`Self::saved`], and all at 0.
+    spent: [u32; KINDS],
+    /// What one charge takes, in thousandths: less where the budgets are wider.
+    unit: u32,
+    side: Side,
+    peer_resets: u32,
+    local_resets: u32,
 }
 
 impl Ledger {
-    /// An empty ledger, with the bursts of [`Charge::PeerReset`] (`max_pending_accept_reset_streams`) and [`Charge::LocalReset`]
-    /// (`max_local_error_reset_streams`).
-    pub fn new(peer_resets: usize, local_resets: usize, now: Instant) -> Self {
-        let clamp = |limit| u16::try_from(limit).unwrap_or(u16::MAX);
+    /// An empty ledger of a connection from a client.
+    pub fn of_client(limits: Limits, now: Instant) -> Self {
+        let clamp = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX).min(MOST);
         Self {
+            peer_resets: clamp(limits.peer_resets).saturating_add(limits.streams).min(MOST),
+            local_resets: clamp(limits.local_resets),
+            ..Self::new(Side::Client, limits.percent, now)
+        }
+    }
+
+    /// An empty ledger of a connection to a backend, whose budgets are `percent` of the table's.
+    pub fn of_backend(percent: u32, now: Instant) -> Self {
+        Self::new(Side::Backend, percent, now)
+    }
+
+    fn new(side: Side, percent: u32, now: Instant) -> Self {
+        let resets = |charge: Charge| charge.budget().backend.burst;
+        let mut ledger = Self {
             filled: now,
             spent: [0; KINDS],
-            peer_resets: clamp(peer_resets),
-            local_resets: clamp(local_resets),
+            unit: (ONE * 100 / percent.max(1)).max(1),
+            side,
+            peer_resets: resets(Charge::PeerReset),
+            local_resets: resets(Charge::LocalReset),
+        };
+        for budget in &BUDGETS {
+            let saved = ledger.saved(budget.charge);
+            if let Some(spent) = ledger.spent.get_mut(budget.charge as usize) {
+                *spent = saved;
+            }
         }
+        ledger
+    }
+
+    /// What progress may save for a kind, in thousandths.
+    #[inline]
+    fn saved(&self, charge: Charge) -> u32 {
+        let bursts = match charge {
+            Charge::PeerReset | Charge::LocalReset | Charge::HeaderOverflow | Charge::Settings => 0,
+            _ => SAVED * ONE,
+        };
+        self.burst(charge).saturating_mul(bursts)
     }
 
     /// Charges once.
     #[inline]
     pub fn charge(&mut self, charge: Charge, now: Instant) -> Verdict {
-        self.charge_many(charge, 1, now)
+        self.take(charge, self.unit_of(charge), now)
     }
 
-    /// Charges `times` at once.
+    /// What one charge takes.
     #[inline]
-    pub fn charge_many(&mut self, charge: Charge, times: u16, now: Instant) -> Verdict {
+    fn unit_of(&self, charge: Charge) -> u32 {
+        match charge {
+            // These have keys of their own.
+            Charge::PeerReset | Charge::LocalReset if self.side == Side::Client => ONE,
+            _ => self.unit,
+        }
+    }
+
+    /// How many of a kind are charged and not made up for, with one that is too many.
+    pub fn count(&self, charge: Charge) -> u32 {
+        let spent = self.spent.get(charge as usize).copied().unwrap_or(0);
+        (spent.saturating_sub(self.saved(charge)) / self.unit_of(charge)).saturating_add(1)
+    }
+
+    /// The peer reset a stream whose response had not begun, after it had been open for `open`. Work that was given up at once counts in
+    /// full; what was waited for in vain counts the less the longer that took, and after a second not at all: so many streams as may be open
+    /// at once can time out together again and again.
+    #[inline]
+    pub fn reset(&mut self, open: Duration, now: Instant) -> Verdict {
+        let left = SETTLED.saturating_sub(open);
+        let weight = u32::try_from(left.as_millis()).unwrap_or(ONE).min(ONE);
+        self.take(Charge::PeerReset, weight, now)
+    }
+
+    /// A whole DATA frame with `content` bytes came that somebody waits for; `ends` says that it ends its stream.
+    #[inline]
+    pub fn data_received(&mut self, content: u32, ends: bool, now: Instant) -> Verdict {
+        if content == 0 {
+            return if ends { Verdict::Fine } else { self.charge(Charge::EmptyData, now) };
+        }
+        self.pay(Charge::Ping, ONE);
+        self.pay(Charge::EmptyData, ONE);
+        if content >= SMALLEST_MESSAGE {
+            self.pay(Charge::TinyData, content.saturating_sub(SMALLEST_MESSAGE).saturating_mul(BYTE));
+        } else if !ends && self.side == Side::Client {
+            return self.tiny(content, now);
+        }
+        Verdict::Fine
+    }
+
+    /// A whole DATA frame with `content` bytes came that nobody waits for any more.
+    #[inline]
+    pub fn data_unwanted(&mut self, content: u32, now: Instant) -> Verdict {
+        match content {
+            0 => self.charge(Charge::Unwanted, now),
+            1..SMALLEST_MESSAGE => self.tiny(content, now),
+            // Its bytes stand in proportion to what they cost.
+            _ => Verdict::Fine,
+        }
+    }
+
+    fn tiny(&mut self, content: u32, now: Instant) -> Verdict {
+        let missing = SMALLEST_MESSAGE.saturating_sub(content);
+        self.take(Charge::TinyData, missing.saturating_mul(self.unit) / (SMALLEST_MESSAGE - 1), now)
+    }
+
+    /// A DATA frame with `content` bytes was sent.
+    ///
+    /// It makes up for a PING, since peers that measure the round trip send one after data, and for one more with each KiB. And it makes up
+    /// for window updates. Clients answer each frame, or each 256 bytes of it, by opening both windows; frames of less than the smallest
+    /// message, which a client can ask for by windows of its making, pay for less. Backends may answer each byte.
+    #[inline]
+    pub fn data_sent(&mut self, content: u32) {
+        self.pay(Charge::Ping, ONE.saturating_add(content));
+        self.pay(Charge::TinyData, content.saturating_mul(BYTE));
+        let updates = match self.side {
+            Side::Backend => content.saturating_mul(2 * ONE),
+            Side::Client if content < SMALLEST_MESSAGE => content * (2 * ONE / SMALLEST_MESSAGE),
+            Side::Client => (2 * ONE).saturating_add(content.saturating_mul((2 * ONE).div_ceil(256))),
+        };
+        self.pay(Charge::WindowUpdate, updates);
+    }
+
+    /// A request of the client's is being answered, or one was sent to the backend. It makes up for a reset of either kind: a peer that
+    /// cancels a part of many requests, or breaks the protocol in some, does no harm. And it makes up for what comes with requests: their
+    /// priorities, frames that only some peers know, and what of them is under way when they are given up.
+    #[inline]
+    pub fn request(&mut self) {
+        for (charge, paid) in [
+            (Charge::PeerReset, ONE),
+            (Charge::LocalReset, ONE),
+            (Charge::Ping, ONE),
+            (Charge::Unwanted, 4 * ONE),
+            (Charge::Unknown, 4 * ONE),
+            (Charge::Priority, 8 * ONE),
+        ] {
+            self.pay(charge, paid);
+        }
+    }
+
+    /// Forgets what was charged of a kind.
+    pub fn forgive(&mut self, charge: Charge) {
+        let saved = self.saved(charge);
+        if let Some(spent) = self.spent.get_mut(charge as usize) {
+            *spent = saved;
+        }
+    }
+
+    /// What is borne of a kind at once.
+    #[inline]
+    pub fn burst(&self, charge: Charge) -> u32 {
+        match (charge, self.side) {
+            (Charge::PeerReset, _) => self.peer_resets,
+            (Charge::LocalReset, _) => self.local_resets,
+            (_, Side::Client) => charge.budget().client.burst,
+            (_, Side::Backend) => charge.budget().backend.burst,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, charge: Charge, amount: u32, now: Instant) -> Verdict {
         let passed = now.saturating_duration_since(self.filled);
         if passed >= Duration::from_secs(1) {
             self.fill(passed.as_secs());
         }
-        let burst = match charge {
-            Charge::PeerReset => self.peer_resets,
-            Charge::LocalReset => self.local_resets,
-            _ => charge.budget().burst,
-        };
+        let most = self.burst(charge).saturating_mul(ONE).saturating_add(self.saved(charge));
         let Some(spent) = self.spent.get_mut(charge as usize) else { return Verdict::Fine };
-        match spent.checked_add(times) {
-            Some(sum) if sum <= burst => *spent = sum,
+        match spent.checked_add(amount) {
+            Some(sum) if sum <= most => *spent = sum,
             _ => return Verdict::TooMuch(charge),
         }
         Verdict::Fine
     }
 
-    /// A request was served to its end, which makes up for a reset: a peer that cancels a part of many requests does no harm.
     #[inline]
-    pub fn served(&mut self) {
-        if let Some(spent) = self.spent.get_mut(Charge::PeerReset as usize) {
-            *spent = spent.saturating_sub(1);
-        }
-    }
-
-    /// A DATA frame of so many bytes was sent, which makes up for two updates: some clients answer each frame by opening both of its
-    /// windows. Not a frame of a few bytes, which a peer can ask for by windows of its making.
-    #[inline]
-    pub fn data_sent(&mut self, bytes: u32) {
-        if bytes < ANSWERED_DATA {
-            return;
-        }
-        if let Some(spent) = self.spent.get_mut(Charge::WindowUpdate as usize) {
-            *spent = spent.saturating_sub(2);
+    fn pay(&mut self, charge: Charge, amount: u32) {
+        if let Some(spent) = self.spent.get_mut(charge as usize) {
+            *spent = spent.saturating_sub(amount);
         }
     }
 
     #[cold]
     fn fill(&mut self, seconds: u64) {
         self.filled = self.filled.checked_add(Duration::from_secs(seconds)).unwrap_or(self.filled);
-        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
-        for (spent, budget) in self.spent.iter_mut().zip(&BUDGETS) {
-            *spent = spent.saturating_sub(budget.refill.saturating_mul(seconds));
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let resets = self.peer_resets / 2;
+        let saved = BUDGETS.each_ref().map(|budget| self.saved(budget.charge));
+        for ((spent, budget), saved) in self.spent.iter_mut().zip(&BUDGETS).zip(saved) {
+            let refill = match (budget.charge, self.side) {
+                (Charge::PeerReset, Side::Client) => resets,
+                (_, Side::Client) => budget.client.refill,
+                (_, Side::Backend) => budget.backend.refill,
+            };
+            // Time makes up for what was charged, and saves nothing.
+            let filled = spent.saturating_sub(refill.saturating_mul(ONE).saturating_mul(seconds));
+            *spent = filled.max(saved).min(*spent);
         }
     }
 }
+
+/// The widest budget that is counted.
+const MOST: u32 = u32::MAX / ONE;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_in_the_order_of_the_kinds_and_the_ledger_is_small() {
-        for (at, budget) in BUDGETS.iter().enumerate() {
-            assert_eq!(budget.charge as usize, at, "{}", budget.name);
-            assert!(budget.burst > 0 && budget.refill > 0 && !budget.attacks.is_empty());
-        }
-        assert!(size_of::<Ledger>() <= 48, "{}", size_of::<Ledger>());
-    }
-
-    #[test]
-    fn each_kind_is_borne_up_to_its_burst_and_comes_back_with_time() {
-        let start = Instant::now();
-        for budget in &BUDGETS {
-            let mut ledger = Ledger::new(100, 100, start);
-            for _ in 0..budget.burst {
-                assert_eq!(ledger.charge(budget.charge, start), Verdict::Fine, "{}", budget.name);
-            }
-            // The other budgets are untouched.
-            for other in BUDGETS.iter().filter(|other| other.charge != budget.charge) {
-                assert_eq!(ledger.charge(other.charge, start), Verdict::Fine);
-            }
-            let almost = start + Duration::from_millis(999);
-            assert_eq!(ledger.charge(budget.charge, almost), Verdict::TooMuch(budget.charge));
-            let later = start + Duration::from_millis(1000);
-            for _ in 0..budget.refill.min(budget.burst) {
-                assert_eq!(ledger.charge(budget.charge, later), Verdict::Fine, "{}", budget.name);
-            }
-            assert_eq!(ledger.charge(budget.charge, later), Verdict::TooMuch(budget.charge));
-        }
-    }
-
-    #[test]
-    fn a_flood_just_above_the_refill_ends_and_one_just_below_does_not() {
-        let start = Instant::now();
-        for budget in &BUDGETS {
-            let runs = |each_second: u16| {
-                let mut ledger = Ledger::new(100, 100, start);
-                let seconds = 2 * u64::from(budget.burst).min(2_000);
-                (0..seconds).all(|second| {
-                    let now = start + Duration::from_secs(second);
-                    ledger.charge_many(budget.charge, each_second, now) == Verdict::Fine
-                })
-            };
-            assert!(runs(budget.refill.min(budget.burst)), "{}", budget.name);
-            assert!(!runs(budget.refill.saturating_add((budget.burst / 50).max(1))), "{}", budget.name);
-        }
-    }
-
-    #[test]
-    fn both_resets_follow_their_settings() {
-        let now = Instant::now();
-        for (charge, ledger) in
-            [(Charge::PeerReset, Ledger::new(3, 1000, now)), (Charge::LocalReset, Ledger::new(1000, 3, now))]
-        {
-            let mut ledger = ledger;
-            assert!((0..3).all(|_| ledger.charge(charge, now) == Verdict::Fine));
-            assert_eq!(ledger.charge(charge, now), Verdict::TooMuch(charge));
-        }
-        let mut none = Ledger::new(0, usize::MAX, now);
-        assert_eq!(none.charge(Charge::PeerReset, now), Verdict::TooMuch(Charge::PeerReset));
-        assert_eq!(none.charge_many(Charge::LocalReset, u16::MAX, now), Verdict::Fine);
-    }
-
-    #[test]
-    fn h2_01_served_requests_pay_for_resets_and_nothing_else_does() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(100, 100, now);
-        for _ in 0..10_000 {
-            ledger.served();
-            assert_eq!(ledger.charge(Charge::PeerReset, now), Verdict::Fine);
-        }
-        // Nothing is saved up beyond the burst.
-        (0..10_000).for_each(|_| ledger.served());
-        assert!((0..100).all(|_| ledger.charge(Charge::PeerReset, now) == Verdict::Fine));
-        assert_eq!(ledger.charge(Charge::PeerReset, now), Verdict::TooMuch(Charge::PeerReset));
-    }
-
-    #[test]
-    fn a_client_may_open_both_windows_after_each_frame_but_not_byte_by_byte() {
-        let start = Instant::now();
-        let mut ledger = Ledger::new(100, 100, start);
-        let mut frames = |bytes: u32| {
-            (0..1_000_000)
-                .take_while(|_| {
-                    ledger.data_sent(bytes);
-                    ledger.charge_many(Charge::WindowUpdate, 2, start) == Verdict::Fine
-                })
-                .count()
-        };
-        // A gigabyte within a second.
-        assert_eq!(frames(1024), 1_000_000);
-        assert!(frames(1) < 25_000);
-    }
-
-    #[test]
-    fn heavy_ordinary_traffic_never_trips() {
-        let start = Instant::now();
-        let mut ledger = Ledger::new(100, 100, start);
-        for _ in 0..3 {
-            assert_eq!(ledger.charge(Charge::Settings, start), Verdict::Fine);
-        }
-        // A minute of 10,000 requests a second of 32 KiB each, one in a hundred cancelled, with messages of a few bytes here and there.
-        for request in 0..600_000u32 {
-            let now = start + Duration::from_micros(u64::from(request) * 100);
-            let mut charges = vec![Charge::WindowUpdate, Charge::WindowUpdate];
-            if request % 100 == 0 {
-                charges.extend([Charge::PeerReset, Charge::Priority]);
-            } else {
-                ledger.served();
-            }
-            if request % 3 == 0 {
-                charges.push(Charge::TinyData);
-            }
-            if request % 1000 == 0 {
-                charges.extend([Charge::LocalReset, Charge::Unknown]);
-            }
-            if request % 100_000 == 0 {
-                charges.push(Charge::Ping);
-            }
-            for charge in charges {
-                assert_eq!(ledger.charge(charge, now), Verdict::Fine, "at request {request}");
-            }
-        }
-    }
-}
+mod tests;

@@ -111,6 +111,11 @@ pub trait Front: Sink {
     /// Ready when the client has hung up. Only meaningful while no body is read.
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Why this end has given the client's connection up, if it was this end.
+    fn given_up(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What follows on this connection cannot be told from what this request left behind: nothing may follow.
     fn last_request(&mut self);
 

@@ -9,6 +9,7 @@ mod back;
 mod client;
 mod driver;
 mod encode;
+mod excess;
 mod field;
 pub mod frame;
 mod front;
@@ -23,7 +24,7 @@ mod stream;
 pub mod window;
 
 pub use back::H2Back;
-pub(crate) use client::{ClientConnection, ClientSettings};
+pub(crate) use client::{Backend, ClientConnection, ClientSettings};
 pub(crate) use pool::{DialTicket, H2Pool, Outcome, Wait, Way};
 pub(crate) use server::serve;
 

@@ -46,6 +46,9 @@ use timing::{Stall, Upload};
 use tunnel::Tunnel;
 pub use tunnel::TunnelLimits;
 
+/// What the access log says of a request that the end of a drain has cut off.
+pub(crate) const ABORTED: &str = "aborted";
+
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -177,7 +180,9 @@ enum Verdict {
 struct Response {
     /// Status of the final head; 0 while there is none.
     status: u16,
-    interims: u8,
+    interims: u32,
+    /// When the first interim response came.
+    interim_since: Option<Instant>,
     /// The client was asked for its body by 100 (Continue).
     continues: bool,
     done: bool,
@@ -327,7 +332,7 @@ impl Exchange {
                     self.dialled(cx, front, result, ticket, place)
                 }
                 Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
-                    self.client_gone()
+                    self.client_gone(front)
                 }
                 Poll::Pending => Turn::Wait,
             },
@@ -335,7 +340,7 @@ impl Exchange {
                 Poll::Ready(Outcome::Again) => self.share(cx, front, None),
                 Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
                 Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
-                    self.client_gone()
+                    self.client_gone(front)
                 }
                 Poll::Pending => Turn::Wait,
             },

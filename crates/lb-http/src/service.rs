@@ -364,6 +364,7 @@ impl Settings {
             max_send_buffer: self.h2.max_send_buf_size,
             keep_alive_interval: self.h2.keep_alive_interval,
             keep_alive_timeout: self.h2.keep_alive_timeout,
+            flood_budget_percent: self.h2.flood_budget_percent,
             write_timeout: self.http.write_timeout,
             settings_timeout: self.http.header_timeout,
         }

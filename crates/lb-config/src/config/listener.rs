@@ -234,6 +234,8 @@ pub struct H2Security {
     pub max_pending_accept_reset_streams: usize,
     /// Streams that may be reset for the peer's errors.
     pub max_local_error_reset_streams: usize,
+    /// How wide the budgets of the ledger are that have no key of their own.
+    pub flood_budget_percent: u32,
     /// Streams that may run at once.
     pub max_concurrent_streams: u32,
     /// The largest decoded header list.

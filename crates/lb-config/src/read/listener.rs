@@ -227,6 +227,7 @@ fn h2_security(view: View<'_>, report: &mut Report<'_>) -> H2Security {
         initial_stream_window_size: at_least("initial_stream_window_size", LEAST_STREAM_WINDOW),
         max_pending_accept_reset_streams: view.size("max_pending_accept_reset_streams"),
         max_local_error_reset_streams: view.size("max_local_error_reset_streams"),
+        flood_budget_percent: view.int32("flood_budget_percent"),
         max_send_buf_size: view.size("max_send_buf_size"),
         keep_alive_interval: view.nonzero_millis("keep_alive_interval_ms"),
         keep_alive_timeout: view.millis("keep_alive_timeout_ms"),

@@ -321,10 +321,23 @@ static H2_SECURITY: Block = Block {
     keys: &[
         Key::integer("max_pending_accept_reset_streams", 0, U64, "streams")
             .or(100)
-            .live("Streams that were reset before they were looked at; more close the connection. Counted up to 65535."),
+            .live(
+                "Streams that the client may reset before their response has begun, at once and half as many with each second, beyond those that may run \
+                 at once; more close the connection. A stream that was open for a second or longer is not counted, one that was open for less \
+                 counts in part, and each answered request makes up for one.",
+            ),
         Key::integer("max_local_error_reset_streams", 0, U64, "streams")
             .or(100)
-            .live("Streams that had to be reset for the client's errors; more close the connection. Counted up to 65535."),
+            .live(
+                "Streams that had to be reset for the client's errors, of which 10 come back each second and one with each answered request; \
+                 more close the connection.",
+            ),
+        Key::integer("flood_budget_percent", 100, 10_000, "percent")
+            .or(100)
+            .live(
+                "How wide the budgets are that have no key of their own (see SECURITY.md), of clients and of h2 backends. To be raised for a \
+                 peer that does no harm and whose connections end with `a budget is used up` in the log.",
+            ),
         Key::integer("max_concurrent_streams", 0, U32, "streams")
             .or(256)
             .live("Streams that may run at once. 0 counts as 1."),
@@ -375,7 +388,7 @@ static WEBSOCKET: Block = Block {
             .live("The largest message, and the largest frame."),
         Key::integer("ping_rate_limit_per_window", 1, U32, "pings")
             .or(50)
-            .live("How many pings a client may send in a window; more close the connection with code 1008."),
+            .live("How many pings a client may send in a window, beyond one for each of its messages; more close the connection with code 1008."),
         Key::integer("ping_rate_limit_window_seconds", 1, U64, S).or(10).live("The length of that window."),
         Key::integer("read_frame_timeout_seconds", 1, U64, S)
             .or(30)

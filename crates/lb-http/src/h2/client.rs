@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,14 +15,19 @@ use tokio::time::{Instant, sleep_until};
 
 use super::back::H2Back;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
+use super::excess;
 use super::frame::{ErrorCode, Piece};
 use super::mux::{Limits, Mux, Role};
 use super::patience::Patience;
 use super::window::MAX_WINDOW;
 use lb_security::Stream;
 
-/// Resets that a backend may cause.
-const RESETS: usize = 1000;
+/// Whom a connection leads to, for lines of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    pub(crate) name: Box<str>,
+    pub(crate) address: SocketAddr,
+}
 
 /// What a connection to a backend is held to.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +39,8 @@ pub(crate) struct ClientSettings {
     pub(crate) max_send_buffer: usize,
     pub(crate) keep_alive_interval: Option<Duration>,
     pub(crate) keep_alive_timeout: Duration,
+    /// How wide the budgets of the ledger are.
+    pub(crate) flood_budget_percent: u32,
     /// How long a write may make no progress.
     pub(crate) write_timeout: Duration,
     /// How long the backend may take to acknowledge our SETTINGS (RFC 9113 §6.5.3).
@@ -55,6 +63,7 @@ impl ClientConnection {
     pub(crate) fn start(
         stream: Stream,
         tls: bool,
+        backend: Backend,
         settings: ClientSettings,
         io: Rc<WorkerIo>,
         connection: Option<Connection>,
@@ -77,10 +86,11 @@ impl ClientConnection {
         let mux = Rc::new(RefCell::new(Mux::new(
             Role::Client,
             limits,
-            Ledger::new(RESETS, RESETS, now.into_std()),
+            Ledger::of_backend(settings.flood_budget_percent, now.into_std()),
             Rc::clone(&io),
         )));
         let driver = Driver {
+            backend,
             wire: Wire::new(stream, Vec::new(), block, None, Rc::clone(&io), now),
             mux: Rc::clone(&mux),
             settings,
@@ -144,6 +154,8 @@ impl ClientConnection {
 
 /// The task behind a connection.
 struct Driver {
+    /// Who is at the other end.
+    backend: Backend,
     wire: Wire,
     mux: Rc<RefCell<Mux>>,
     settings: ClientSettings,
@@ -267,11 +279,19 @@ impl Driver {
             });
             match read {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => {
+                    if std::mem::take(&mut self.mux.borrow_mut().shunned) {
+                        excess::backend_retired(&self.backend, now);
+                    }
+                }
                 Poll::Ready(Err(ended)) => {
                     if let Ended::Fault(error) = ended {
                         tracing::debug!(code = error.code.name(), "backend ended: {}", error.what);
-                        self.mux.borrow_mut().go_away(false, error.code, error.what);
+                        let mut mux = self.mux.borrow_mut();
+                        if error.code == ErrorCode::ENHANCE_YOUR_CALM {
+                            excess::backend_ended(&self.backend, error.what, &mux, now);
+                        }
+                        mux.go_away(false, error.code, error.what);
                     }
                     return Err(ended);
                 }

@@ -145,6 +145,10 @@ impl Front for H2Front {
         }
     }
 
+    fn given_up(&self) -> Option<&'static str> {
+        self.mux.borrow().given_up()
+    }
+
     fn last_request(&mut self) {}
 
     fn take_traffic(&mut self) -> Traffic {

@@ -116,6 +116,10 @@ pub(super) struct Mux {
     /// Streams whose answers are complete and whose requests are not, and until when they are waited for.
     lingering: VecDeque<(Key, u32, Instant)>,
     ledger: Ledger,
+    /// Why this end has given the connection up; `None` while it has not.
+    given_up: Option<&'static str>,
+    /// The peer has erred so often that it gets no more streams, and nobody was told yet.
+    pub(super) shunned: bool,
     /// The highest identifier of a request that is or was served.
     highest: u32,
     /// The highest identifier that the peer has used, beyond our GOAWAY too.
@@ -189,6 +193,8 @@ impl Mux {
             eager: false,
             lingering: VecDeque::new(),
             ledger,
+            given_up: None,
+            shunned: false,
             highest: 0,
             seen: 0,
             next_id: 1,
@@ -262,6 +268,7 @@ impl Mux {
     pub(super) fn open(&mut self) -> Key {
         let id = self.next_id;
         self.next_id = self.next_id.saturating_add(2);
+        self.ledger.request();
         self.insert(id)
     }
 
@@ -306,12 +313,22 @@ impl Mux {
 
     /// Charges the peer for `what`.
     pub(super) fn charge(&mut self, what: Charge, now: Instant) -> Result<(), FrameError> {
-        match self.ledger.charge(what, now.into_std()) {
-            Verdict::Fine => Ok(()),
-            Verdict::TooMuch(_) => {
-                Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
-            }
-        }
+        calm(self.ledger.charge(what, now.into_std()))
+    }
+
+    /// How many of `what` the peer was charged for, with one that is too many.
+    pub(super) fn count(&self, what: Charge) -> u32 {
+        self.ledger.count(what)
+    }
+
+    /// Remembers why this end gives the connection up: the first reason is the one that counts.
+    pub(super) fn give_up(&mut self, why: &'static str) {
+        self.given_up.get_or_insert(why);
+    }
+
+    /// Why this end has given the connection up.
+    pub(super) fn given_up(&self) -> Option<&'static str> {
+        self.given_up
     }
 
     /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none. An error is told
@@ -387,6 +404,17 @@ impl Mux {
     }
 }
 
+/// What a verdict of the ledger means for the connection.
+#[inline]
+fn calm(verdict: Verdict) -> Result<(), FrameError> {
+    match verdict {
+        Verdict::Fine => Ok(()),
+        Verdict::TooMuch(what) => {
+            Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
+        }
+    }
+}
+
 /// How long the window of a connection is shut before its peer is taken for one that does not read: several round trips of a far peer.
 const STUCK: Duration = Duration::from_millis(500);
 
@@ -395,3 +423,6 @@ const MAX_STREAM_ID: u32 = 0x7fff_ffff;
 
 /// The PING that tells when a graceful GOAWAY has reached the peer.
 pub(super) const GOAWAY_PING: [u8; 8] = *b"goaway\0\0";
+
+#[cfg(test)]
+mod tests;

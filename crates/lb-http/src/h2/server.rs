@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::BodyLength;
-use lb_core::ledger::Ledger;
+use lb_core::ledger::{Ledger, Limits as Budgets};
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
 use tokio::time::{Instant, sleep_until};
 
 use super::block_limits;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
+use super::excess;
 use super::frame::{ErrorCode, FrameError, Preface};
 use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
@@ -35,6 +36,12 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// How long the first of the two GOAWAYs is given to arrive.
 const NOTICE: Duration = Duration::from_secs(1);
+
+/// What the access log says of requests that are cut off at the end of a drain.
+const ABORTED: &str = crate::proxy::ABORTED;
+
+/// What it says of requests whose connection was ended because its client broke the protocol.
+const PROTOCOL: &str = "protocol_error";
 
 /// Serves one connection to its end. `early` was read from it already, since it was `born`.
 pub(crate) fn serve(
@@ -57,8 +64,13 @@ pub(crate) fn serve(
         max_send_buffer: h2.max_send_buf_size,
         extended_connect: settings.h2_extended_connect,
     };
-    let ledger =
-        Ledger::new(h2.max_pending_accept_reset_streams, h2.max_local_error_reset_streams, now.into_std());
+    let budgets = Budgets {
+        streams: h2.max_concurrent_streams,
+        peer_resets: h2.max_pending_accept_reset_streams,
+        local_resets: h2.max_local_error_reset_streams,
+        percent: h2.flood_budget_percent,
+    };
+    let ledger = Ledger::of_client(budgets, now.into_std());
     let io = Rc::clone(&service.worker.io);
     let mux = Rc::new(RefCell::new(Mux::new(Role::Server, limits, ledger, Rc::clone(&io))));
     let mut connection = Connection {
@@ -172,6 +184,7 @@ impl Connection {
             match self.guard.phase() {
                 Phase::Serving => {}
                 Phase::Abort => {
+                    self.mux.borrow_mut().give_up(ABORTED);
                     self.wire.stream.reset_on_close();
                     return Poll::Ready(());
                 }
@@ -214,7 +227,7 @@ impl Connection {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Ended::Closed)) => return Err(Gone),
                 Poll::Ready(Err(Ended::Fault(error))) => {
-                    self.fault(error);
+                    self.fault(error, now);
                     return Ok(());
                 }
                 Poll::Pending => return Ok(()),
@@ -310,7 +323,7 @@ impl Connection {
     }
 
     /// The client broke a rule, which ends the connection: it is told so, and its requests are given up.
-    fn fault(&mut self, error: FrameError) {
+    fn fault(&mut self, error: FrameError, now: Instant) {
         let worker = &self.service.worker;
         worker.metrics.http2_errors.of(label(error.code)).inc();
         if error.code == ErrorCode::ENHANCE_YOUR_CALM
@@ -320,6 +333,12 @@ impl Connection {
         }
         tracing::debug!(client = %self.client.address, code = error.code.name(), "HTTP/2 connection ended: {}", error.what);
         let mut mux = self.mux.borrow_mut();
+        if error.code == ErrorCode::ENHANCE_YOUR_CALM {
+            excess::client_ended(&self.service.name, self.client.address, error.what, &mux, now);
+            mux.give_up(error.what);
+        } else {
+            mux.give_up(PROTOCOL);
+        }
         mux.go_away(false, error.code, error.what);
         mux.close();
         self.deaf = true;
@@ -381,17 +400,18 @@ impl Connection {
         match due {
             Due::Written => {
                 rejected.of(RejectReason::WriteTimeout).inc();
+                self.mux.borrow_mut().give_up(RejectReason::WriteTimeout.name());
                 self.wire.stream.reset_on_close();
                 return true;
             }
             Due::Head => {
                 rejected.of(RejectReason::HeaderTimeout).inc();
                 let what = Http2Abuse::HeaderTimeout.name();
-                self.fault(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what));
+                self.fault(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what), now);
             }
             Due::Acknowledged => {
                 let what = "SETTINGS not acknowledged";
-                self.fault(FrameError::connection(ErrorCode::SETTINGS_TIMEOUT, what));
+                self.fault(FrameError::connection(ErrorCode::SETTINGS_TIMEOUT, what), now);
             }
             Due::LastStream => self.finish(),
             Due::Ping => {

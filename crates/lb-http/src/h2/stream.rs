@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use lb_core::head::{Fields, ResponseHead};
 
 use lb_observe::metrics::UpstreamReject;
+use tokio::time::Instant;
 
 use super::frame::ErrorCode;
 use super::window::{ReceiveWindow, SendWindow};
@@ -49,6 +50,10 @@ pub(super) struct Stream {
     /// Where the last DATA frame begins in the connection's output, counted from its first byte ever.
     pub(super) last_data: Option<u64>,
 
+    /// When the request came; `None` on a stream of ours.
+    pub(super) began: Option<Instant>,
+    /// Its final response head was sent.
+    pub(super) answered: bool,
     /// What was wrong with the response.
     pub(super) fault: Option<UpstreamReject>,
     /// Why the stream ended before both sides were done.
@@ -123,6 +128,8 @@ impl Stream {
             sent_end: false,
             head_at: None,
             last_data: None,
+            began: None,
+            answered: false,
             fault: None,
             reset: None,
             lingers: false,

@@ -57,6 +57,9 @@ impl Drop for Exchange {
         if !self.ended {
             // Cut off from outside, at a moment that no turn has seen.
             self.now = Instant::now();
+            if self.reason.is_empty() {
+                self.reason = super::ABORTED;
+            }
         }
         record::write(&self.entry());
         self.drop_beside();

@@ -42,7 +42,7 @@ impl Exchange {
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match front.poll_flush(cx) {
             Poll::Ready(Ok(())) => Turn::End(End::Complete),
-            Poll::Ready(Err(_)) => self.client_gone(),
+            Poll::Ready(Err(_)) => self.client_gone(front),
             Poll::Pending => {
                 self.front_stall.begin(self.now);
                 Turn::Wait
@@ -50,9 +50,9 @@ impl Exchange {
         }
     }
 
-    /// The client went away; the backend is told by closing its connection.
-    pub(super) fn client_gone(&mut self) -> Turn {
-        self.reason = "client_gone";
+    /// The client went away, or this end has given its connection up; the backend is told by closing its connection.
+    pub(super) fn client_gone(&mut self, front: &impl Front) -> Turn {
+        self.reason = front.given_up().unwrap_or("client_gone");
         if let Some(call) = &mut self.call {
             call.cancelled();
         }

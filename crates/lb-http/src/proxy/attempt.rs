@@ -19,7 +19,7 @@ use crate::back::AnyBack;
 use crate::exchange::Front;
 use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
-use crate::h2::{ClientConnection, DialTicket, Way};
+use crate::h2::{Backend, ClientConnection, DialTicket, Way};
 use crate::service::Member;
 use crate::upstream::Reused;
 
@@ -209,9 +209,12 @@ impl Exchange {
                     return Turn::Again;
                 }
                 let io = Rc::clone(&self.service.worker.io);
+                let backend =
+                    Backend { name: member.name.as_str().into(), address: member.endpoint.key.address };
                 let connection = ClientConnection::start(
                     stream,
                     member.tls.is_some(),
+                    backend,
                     settings.client_settings(),
                     io,
                     counted,

@@ -83,7 +83,7 @@ impl Exchange {
             match front.poll_body(cx, &mut scratch, &mut health.request) {
                 Poll::Ready(Ok(Progress::Moved)) => {}
                 Poll::Ready(Ok(Progress::End)) => self.upload.finish(self.now),
-                Poll::Ready(Err(FrontError::Gone)) => return self.client_gone(),
+                Poll::Ready(Err(FrontError::Gone)) => return self.client_gone(front),
                 Poll::Ready(Err(FrontError::Reject(reject))) => return self.refuse(cx, front, reject),
                 Poll::Pending => return Turn::Wait,
             }
@@ -126,7 +126,7 @@ impl Exchange {
             call.watches();
         }
         if front.poll_hangup(cx).is_ready() {
-            return self.client_gone();
+            return self.client_gone(front);
         }
         if health.told.is_none_or(|(_, at)| at <= self.now) && !self.front_stall.is_on() {
             let serving = if known { self.serving() } else { Serving::ServiceUnknown };
@@ -140,7 +140,7 @@ impl Exchange {
         }
         match front.poll_flush(cx) {
             Poll::Ready(Ok(())) => self.front_stall.end(),
-            Poll::Ready(Err(Gone)) => return self.client_gone(),
+            Poll::Ready(Err(Gone)) => return self.client_gone(front),
             Poll::Pending => self.front_stall.begin(self.now),
         }
         Turn::Wait

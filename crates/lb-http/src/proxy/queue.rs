@@ -61,7 +61,9 @@ impl Exchange {
         match waiting.poll(need, self.now.into_std(), cx) {
             Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, fresh, pass),
             Poll::Ready(Err(full)) => self.overflow(cx, front, full),
-            Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => self.client_gone(),
+            Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+                self.client_gone(front)
+            }
             Poll::Pending => Turn::Wait,
         }
     }

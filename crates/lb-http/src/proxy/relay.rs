@@ -48,7 +48,7 @@ impl Exchange {
                 self.stage = Stage::Flush;
                 Turn::Again
             }
-            Stop::ClientGone => self.client_gone(),
+            Stop::ClientGone => self.client_gone(front),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
             Stop::Withheld { status, ended } => {
                 if ended {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
 use lb_observe::metrics::UpstreamReject;
@@ -16,8 +17,14 @@ use crate::rules;
 use crate::service::{Service, Settings};
 use crate::websocket::handshake;
 
-/// Interim responses that one request may be given (attack H1-15).
-const MAX_INTERIM: u8 = 16;
+/// Interim responses that one request may be given at once (attack H1-15).
+const MAX_INTERIM: u32 = 16;
+
+/// How many interim responses may have come so long after the first: a server that tells each second that it is still at work may do so
+/// for as long as it is.
+fn most_interims(passed: Duration) -> u32 {
+    MAX_INTERIM.saturating_add(u32::try_from(passed.as_secs()).unwrap_or(u32::MAX))
+}
 
 /// Counts body bytes on their way.
 pub(super) struct Counted<'a, S> {
@@ -132,7 +139,8 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
     fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
         if head.is_interim() {
             self.response.interims = self.response.interims.saturating_add(1);
-            if self.response.interims > MAX_INTERIM {
+            let since = *self.response.interim_since.get_or_insert(self.now);
+            if self.response.interims > most_interims(self.now.saturating_duration_since(since)) {
                 return Err(UpstreamReject::InterimFlood);
             }
             self.response.continues |= head.status == 100;
@@ -171,5 +179,16 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Ok(Next::Tunnel);
         }
         Ok(Next::Body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h1_15_one_more_interim_response_may_come_with_each_second() {
+        let most = [0, 999, 1000, 60_000].map(|ms| most_interims(Duration::from_millis(ms)));
+        assert_eq!((most, most_interims(Duration::MAX)), ([16, 16, 17, 76], u32::MAX));
     }
 }

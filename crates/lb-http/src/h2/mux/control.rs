@@ -1,9 +1,11 @@
 //! What the peer says of the connection and its windows, and of streams without a word of their messages.
 
+use std::time::Duration;
+
 use lb_core::ledger::Charge;
 use tokio::time::Instant;
 
-use super::{GOAWAY_PING, Happening, Key, MAX_STREAM_ID, Mux, Role};
+use super::{Ending, GOAWAY_PING, Happening, Key, MAX_STREAM_ID, Mux, Role};
 use crate::h2::frame::{self, ErrorCode, FrameError, SettingId, Settings};
 use crate::h2::stream::{Last, Reset};
 
@@ -91,6 +93,8 @@ impl Mux {
         now: Instant,
     ) -> Result<Happening, FrameError> {
         if ack {
+            // Ours are seconds apart. Others answer nothing, and any number of them may come.
+            self.charge(Charge::Unwanted, now)?;
             self.ping_answered |= data == GOAWAY_PING;
         } else {
             self.charge(Charge::Ping, now)?;
@@ -105,10 +109,22 @@ impl Mux {
         code: ErrorCode,
         now: Instant,
     ) -> Result<Happening, FrameError> {
-        if self.role == Role::Server {
-            self.charge(Charge::PeerReset, now)?;
+        let Some(key) = self.find(id) else {
+            self.absent(id)?;
+            // It crossed the end of the stream. Where that was a refusal, the request is given up all the same (attack H2-01).
+            let refused = self.role == Role::Server && self.ending(id) == Some(Ending::ByUs);
+            let charge = if refused { Charge::PeerReset } else { Charge::Unwanted };
+            return self.charge(charge, now).map(|()| Happening::Nothing);
+        };
+        let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
+        if stream.reset.is_some() {
+            self.charge(Charge::Unwanted, now)?;
+        } else if self.role == Role::Server && !stream.answered {
+            // Work that nobody will have seen anything of (attack H2-01). Once a response has begun the request was served like any other,
+            // and the stream counts until the work behind it has ended.
+            let open = stream.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+            super::calm(self.ledger.reset(open, now.into_std()))?;
         }
-        let Some(key) = self.find(id) else { return self.absent(id).map(|()| Happening::Nothing) };
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         // A response that is complete stays so when the rest of the request is not wanted (RFC 9113 §8.1).
         let complete = self.role == Role::Client && stream.received_end && code == ErrorCode::NO_ERROR;
@@ -129,8 +145,10 @@ impl Mux {
         Ok(Happening::Nothing)
     }
 
-    pub(super) fn goaway_received(&mut self, last: u32) -> Result<Happening, FrameError> {
-        self.goaway_received = Some(last);
+    pub(super) fn goaway_received(&mut self, last: u32, now: Instant) -> Result<Happening, FrameError> {
+        if self.goaway_received.replace(last).is_some() {
+            self.charge(Charge::Unwanted, now)?;
+        }
         if self.role == Role::Client {
             for (_, stream) in &mut self.streams {
                 if stream.id > last && stream.reset.is_none() {

@@ -70,10 +70,7 @@ impl Mux {
         let unread = u32::try_from(stream.inbox.len()).unwrap_or(u32::MAX);
         self.release_connection(unread);
         let ending = match stream.reset {
-            None if stream.is_closed() => {
-                self.ledger.served();
-                Ending::Done
-            }
+            None if stream.is_closed() => Ending::Done,
             None => {
                 if !self.closed {
                     frame::write::rst_stream(&mut self.out.frames, stream.id, code);

@@ -25,12 +25,13 @@ impl Mux {
         now: Instant,
     ) -> Result<Happening, FrameError> {
         if let Some(key) = self.find(id) {
-            return self.trailers(key, block, end_stream);
+            return self.trailers(key, block, end_stream, now);
         }
         if id <= self.highest {
             self.skip(block)?;
             return match self.ending(id) {
-                Some(Ending::ByUs) => Ok(Happening::Nothing),
+                // Trailers were under way when we reset the stream.
+                Some(Ending::ByUs) => self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing),
                 Some(_) => {
                     Err(FrameError::connection(ErrorCode::STREAM_CLOSED, "HEADERS on a closed stream"))
                 }
@@ -78,6 +79,7 @@ impl Mux {
         let key = self.insert(id);
         if let Some(stream) = self.streams.get_mut(key.0) {
             stream.received_head = true;
+            stream.began = Some(now);
             stream.received_end = end_stream;
             stream.to_head = head.is_head();
             stream.expected = length;
@@ -103,7 +105,7 @@ impl Mux {
         };
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         if stream.received_head || stream.reset.is_some() {
-            return self.trailers(key, block, end_stream);
+            return self.trailers(key, block, end_stream, now);
         }
         let mut head = ResponseHead::default();
         let most = usize::try_from(self.limits.max_header_list_size).unwrap_or(usize::MAX);
@@ -132,14 +134,20 @@ impl Mux {
     }
 
     /// A second header block: the trailers.
-    fn trailers(&mut self, key: Key, block: &[u8], end_stream: bool) -> Result<Happening, FrameError> {
+    fn trailers(
+        &mut self,
+        key: Key,
+        block: &[u8],
+        end_stream: bool,
+        now: Instant,
+    ) -> Result<Happening, FrameError> {
         let mut reader = TrailerReader::default();
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         let fault = |code, what| Err(FrameError::stream(stream.id, code, what));
         match stream.reset {
             Some(Reset::Peer(_)) => return fault(ErrorCode::STREAM_CLOSED, "HEADERS after RST_STREAM"),
-            Some(_) => return Ok(Happening::Nothing),
+            Some(_) => return self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing),
             None => {}
         }
         if stream.received_end {

@@ -1,7 +1,7 @@
 //! What the peer sends, frame by frame: where each goes, and the bodies.
 
 use lb_core::head::RequestHead;
-use lb_core::ledger::{Charge, TINY_DATA};
+use lb_core::ledger::{Charge, Verdict};
 use tokio::time::Instant;
 
 use super::{Ending, Key, Mux, Role};
@@ -20,6 +20,18 @@ pub(in crate::h2) enum Happening {
     Request(Key),
     /// A request has come that is to be answered with a refusal.
     Refused(Key, Reject),
+}
+
+/// A part of a DATA frame.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    bytes: &'a [u8],
+    /// Bytes that the windows count, padding included.
+    flow_len: u32,
+    /// The content of the whole frame, with its last part.
+    frame: Option<u32>,
+    /// The stream ends here.
+    end: bool,
 }
 
 /// What a request is read with.
@@ -65,12 +77,8 @@ impl Mux {
         }
         match piece {
             Piece::Data { stream, bytes, flow_len, frame_bytes, end_of_frame, end_stream } => {
-                let charge = if end_of_frame && !end_stream && frame_bytes < TINY_DATA {
-                    self.charge(if frame_bytes == 0 { Charge::EmptyData } else { Charge::TinyData }, now)
-                } else {
-                    Ok(())
-                };
-                charge.and_then(|()| self.data(stream, bytes, flow_len, end_stream, now))
+                let frame = end_of_frame.then_some(frame_bytes);
+                self.data(stream, Part { bytes, flow_len, frame, end: end_stream }, now)
             }
             Piece::Headers { stream, block, fault: Some(fault), .. } => {
                 self.highest = self.highest.max(if self.role == Role::Server { stream } else { 0 });
@@ -84,12 +92,14 @@ impl Mux {
             Piece::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
             Piece::Settings(settings) => self.settings(settings, now),
             Piece::SettingsAck => {
-                self.knows_settings = true;
+                if std::mem::replace(&mut self.knows_settings, true) {
+                    self.charge(Charge::Unwanted, now)?;
+                }
                 Ok(Happening::Nothing)
             }
             Piece::Ping { ack, data } => self.ping_received(data, ack, now),
             Piece::RstStream { stream, code } => self.rst_stream(stream, code, now),
-            Piece::GoAway { last_stream, .. } => self.goaway_received(last_stream),
+            Piece::GoAway { last_stream, .. } => self.goaway_received(last_stream, now),
             Piece::Priority { .. } | Piece::PriorityUpdate { .. } => {
                 self.charge(Charge::Priority, now).map(|()| Happening::Nothing)
             }
@@ -101,7 +111,16 @@ impl Mux {
     fn stream_error(&mut self, id: u32, code: ErrorCode, now: Instant) -> Result<Happening, FrameError> {
         // A stream too many is no fault: the limit may not have reached the peer yet.
         let charge = if code == ErrorCode::REFUSED_STREAM { Charge::Unwanted } else { Charge::LocalReset };
-        self.charge(charge, now)?;
+        if let Err(error) = self.charge(charge, now) {
+            if self.role == Role::Server || self.goaway_sent.is_some() {
+                return Err(error);
+            }
+            // A backend that errs so often is given no more requests on this connection. Those that it has are of clients who have nothing
+            // to do with it: they are finished, unless it errs as often again.
+            self.ledger.forgive(charge);
+            self.go_away(false, ErrorCode::NO_ERROR, error.what);
+            self.shunned = true;
+        }
         match self.find(id) {
             Some(key) => self.reset(key, code),
             None => {
@@ -133,9 +152,13 @@ impl Mux {
         what: &'static str,
     ) -> Result<Happening, FrameError> {
         let not_served = self.goaway_sent.is_some_and(|last| id > last);
-        // What we open and cancel is ours to forget; what is beyond our GOAWAY was never begun (RFC 9113 §6.8).
-        if self.role == Role::Client || not_served {
+        // What is beyond our GOAWAY was never begun (RFC 9113 §6.8).
+        if not_served {
             return Ok(Happening::Nothing);
+        }
+        if self.role == Role::Client {
+            // What we open and cancel is ours to forget; what comes of it is bounded all the same (attack H2-13).
+            return self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing);
         }
         match self.ending(id) {
             // It was sent before our RST_STREAM could arrive (attack H2-11: nothing looks at it).
@@ -152,25 +175,42 @@ impl Mux {
         self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, ending)| *ending)
     }
 
-    fn data(
-        &mut self,
-        id: u32,
-        bytes: &[u8],
-        flow_len: u32,
-        end: bool,
-        now: Instant,
-    ) -> Result<Happening, FrameError> {
+    /// Charges for a whole DATA frame with `content` bytes of a stream that wants it. `Err` names what is too much of it.
+    #[inline]
+    fn wanted(&mut self, content: u32, end: bool, now: Instant) -> Result<(), FrameError> {
+        match self.ledger.data_received(content, end, now.into_std()) {
+            // The stream alone is to blame at first: the connection is shared, and goes on unless this does.
+            Verdict::TooMuch(what) if self.role == Role::Client => {
+                Err(FrameError::stream(0, ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
+            }
+            verdict => super::calm(verdict),
+        }
+    }
+
+    /// Charges for a part of a body that nobody wants.
+    fn unwanted(&mut self, part: &Part<'_>, now: Instant) -> Result<(), FrameError> {
+        let Some(content) = part.frame else { return Ok(()) };
+        super::calm(self.ledger.data_unwanted(content, now.into_std()))
+    }
+
+    fn data(&mut self, id: u32, part: Part<'_>, now: Instant) -> Result<Happening, FrameError> {
+        let Part { bytes, flow_len, frame, end } = part;
         let violation = || FrameError::connection(ErrorCode::FLOW_CONTROL_ERROR, "more DATA than the window");
         self.receive_window.receive(flow_len, 0).map_err(|_| violation())?;
         let beyond = self.unknown_window();
         let Some(key) = self.find(id) else {
             self.release_connection(flow_len);
             self.absent(id)?;
+            self.unwanted(&part, now)?;
+            if self.role == Role::Client {
+                return Ok(Happening::Nothing);
+            }
             return self.late(id, now, "DATA on a closed stream");
         };
         let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         if let Some(reset) = stream.reset {
             self.release_connection(flow_len);
+            self.unwanted(&part, now)?;
             return match reset {
                 Reset::Peer(_) => {
                     Err(FrameError::stream(id, ErrorCode::STREAM_CLOSED, "DATA after RST_STREAM"))
@@ -191,6 +231,16 @@ impl Mux {
             self.release_connection(flow_len);
             return Err(FrameError::stream(id, code, what));
         }
+        if let Some(content) = frame
+            && let Err(error) = self.wanted(content, end, now)
+        {
+            self.release_connection(flow_len);
+            return Err(match error.scope {
+                Scope::Stream(_) => FrameError::stream(id, error.code, error.what),
+                Scope::Connection => error,
+            });
+        }
+        let Some(stream) = self.streams.get_mut(key.0) else { return Ok(Happening::Nothing) };
         stream.traffic.received = stream.traffic.received.saturating_add(u64::from(flow_len));
         if let Some(expected) = &mut stream.expected {
             // The body is as long as it was said to be, also when its answer was complete before it (attack H2-09).

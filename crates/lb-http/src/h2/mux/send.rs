@@ -18,6 +18,11 @@ const QUANTUM: usize = 32 * 1024;
 impl Mux {
     /// Sends a response head. `end` says that nothing follows.
     pub(crate) fn send_response(&mut self, key: Key, head: &ResponseHead, end: bool) {
+        if let Some(stream) = self.streams.get_mut(key.0).filter(|_| !head.is_interim())
+            && !std::mem::replace(&mut stream.answered, true)
+        {
+            self.ledger.request();
+        }
         self.send_block(key, end, |encoder, out| encode::response(head, encoder, out));
     }
 

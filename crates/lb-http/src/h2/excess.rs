@@ -1,0 +1,53 @@
+//! Connections that are ended for a budget: a line of the log for the operator, who may have to widen it for a peer that does no harm.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lb_core::ledger::{BUDGETS, Budget};
+use lb_core::log_limit::LogLimit;
+use tokio::time::Instant;
+
+use super::client::Backend;
+use super::mux::Mux;
+
+/// Lines about clients, of whom any number may try.
+static CLIENTS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+
+/// Lines about backends, which clients must not be able to crowd out.
+static BACKENDS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+
+/// The connection of a client ends, because `what` was too much.
+pub(super) fn client_ended(listener: &str, client: SocketAddr, what: &str, mux: &Mux, now: Instant) {
+    let Some((budget, count)) = budget(what, mux) else { return };
+    let Some(left_out) = CLIENTS.admit(now.into_std()) else { return };
+    tracing::warn!(
+        listener, %client, budget = budget.name, count, key = format_args!("h2_security.{}", budget.key), left_out,
+        "HTTP/2 connection of a client ended: a budget is used up"
+    );
+}
+
+/// The connection to a backend ends, because `what` was too much.
+pub(super) fn backend_ended(backend: &Backend, what: &str, mux: &Mux, now: Instant) {
+    let Some((budget, count)) = budget(what, mux) else { return };
+    let Some(left_out) = BACKENDS.admit(now.into_std()) else { return };
+    tracing::warn!(
+        backend = &*backend.name, address = %backend.address, budget = budget.name, count,
+        key = format_args!("h2_security.{}", budget.backend_key()), left_out,
+        "HTTP/2 connection to a backend ended: a budget is used up"
+    );
+}
+
+/// The connection to a backend gets no more requests, because too many of its responses broke the protocol.
+pub(super) fn backend_retired(backend: &Backend, now: Instant) {
+    let Some(left_out) = BACKENDS.admit(now.into_std()) else { return };
+    tracing::warn!(
+        backend = &*backend.name, address = %backend.address, left_out,
+        "HTTP/2 connection to a backend gets no more requests: too many broken responses"
+    );
+}
+
+/// The budget of that name, and how much was charged against it.
+fn budget(what: &str, mux: &Mux) -> Option<(&'static Budget, u32)> {
+    let budget = BUDGETS.iter().find(|budget| budget.name == what)?;
+    Some((budget, mux.count(budget.charge)))
+}
