@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// A crowd of fewer leaves little behind.
-const CROWD: usize = 256;
+pub const CROWD: usize = 256;
 
 /// Of a crowd so large a share may stay: an eighth.
 const STAY: usize = 8;
@@ -23,8 +23,8 @@ pub struct Relief {
 }
 
 impl Relief {
-    /// Whether memory is to be given back, with `held` things in memory now, connections and requests, and `most` at once since the last
-    /// look. To be asked about once a second.
+    /// Whether memory is to be given back, with `held` requests in memory now, and `most` at once since the last look. To be asked about
+    /// once a second, from a crowd on for as long as [`Self::is_waiting`].
     pub fn look(&mut self, held: usize, most: usize, now: Instant) -> bool {
         self.most = self.most.max(most).max(held);
         let left = self.most.saturating_sub(held);
@@ -37,6 +37,11 @@ impl Relief {
         }
         *self = Self { most: held, few_since: None };
         true
+    }
+
+    /// Whether there was a crowd whose memory was not given back yet.
+    pub fn is_waiting(&self) -> bool {
+        self.most >= CROWD
     }
 }
 
@@ -57,7 +62,8 @@ mod tests {
         let start = Instant::now();
         let mut relief = Relief::default();
         assert!(!relief.look(3, 1000, start) && !relief.look(2, 5, start + AWAY / 2));
-        assert!(relief.look(2, 4, start + AWAY) && !relief.look(2, 4, start + 2 * AWAY));
+        assert!(relief.is_waiting() && relief.look(2, 4, start + AWAY));
+        assert!(!relief.is_waiting() && !relief.look(2, 4, start + 2 * AWAY) && !relief.is_waiting());
     }
 
     #[test]

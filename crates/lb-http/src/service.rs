@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
 use lb_core::head::{RequestHead, ResponseHead};
+use lb_core::relief::CROWD;
 use lb_core::route::{PoolIndex, RouteTable};
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolLabels, WorkerMetrics};
 use lb_pool::WorkerPool;
 use lb_security::{ClientTls, StickyKey};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::h1::request::HeadLimits;
@@ -48,6 +50,8 @@ pub struct HttpWorker {
     running: Cell<usize>,
     /// The most that ran at once since [`Self::most_running`] was asked for.
     most_running: Cell<usize>,
+    /// There are many of a sudden.
+    crowded: Notify,
 }
 
 impl HttpWorker {
@@ -68,6 +72,7 @@ impl HttpWorker {
             places: RefCell::default(),
             running: Cell::new(0),
             most_running: Cell::new(0),
+            crowded: Notify::new(),
         })
     }
 
@@ -87,6 +92,14 @@ impl HttpWorker {
         let running = self.running.get().saturating_add(1);
         self.running.set(running);
         self.most_running.set(self.most_running.get().max(running));
+        if running == CROWD {
+            self.crowded.notify_one();
+        }
+    }
+
+    /// Ready when so many exchanges run at once that they leave memory behind which is worth giving back.
+    pub async fn crowded(&self) {
+        self.crowded.notified().await;
     }
 
     /// An exchange has ended.

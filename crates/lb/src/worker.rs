@@ -19,7 +19,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::{SharedPool, WorkerPool};
 use lb_security::SharedTlsBundle;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::acceptor::{Acceptor, Gates};
 use crate::handshakes::Handshakes;
@@ -31,6 +31,9 @@ mod tests;
 
 /// How exactly the turns of connections to end are kept during a drain.
 const CLOSE_STEP: Duration = Duration::from_millis(20);
+
+/// How often memory is looked over while a crowd is here or has just left.
+const REST: Duration = Duration::from_secs(1);
 
 /// One immutable configuration with the addresses of its backends.
 #[derive(Debug)]
@@ -128,12 +131,17 @@ pub(crate) async fn run(birth: Birth) {
     for bound in sockets {
         worker.start(bound, &http, seed);
     }
+    let mut rest_at = None;
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
             () = worker.upstreams.sweep_is_due() => {
                 worker.upstreams.sweep(Instant::now());
-                worker.rest(&http);
+                rest_at = worker.rest(&http);
+                continue;
+            }
+            () = rest_is_due(&http, rest_at) => {
+                rest_at = worker.rest(&http);
                 continue;
             }
         };
@@ -205,17 +213,15 @@ impl Worker {
         self.listeners.push(Running { index: bound.index, acceptor, tasks });
     }
 
-    /// Gives up memory that is not needed any more.
-    fn rest(&mut self, http: &HttpWorker) {
+    /// Gives up memory that is not needed any more. Says when to look again, while a crowd is here or has just left.
+    fn rest(&mut self, http: &HttpWorker) -> Option<Instant> {
         self.io.rest();
         http.rest();
-        let connections: usize =
-            self.listeners.iter().map(|running| running.acceptor.connections.len()).sum();
-        let held = connections.saturating_add(http.running());
-        let most = connections.saturating_add(http.most_running());
-        if self.relief.look(held, most, std::time::Instant::now()) {
+        let now = Instant::now();
+        if self.relief.look(http.running(), http.most_running(), now.into_std()) {
             lb_io::memory::give_back();
         }
+        self.relief.is_waiting().then(|| now + REST)
     }
 
     /// A shared pool as this worker sees it.
@@ -356,6 +362,14 @@ fn turns(keys: Vec<usize>, jitter: Duration, seed: u64) -> impl Iterator<Item = 
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         (key, part.saturating_mul(number).saturating_add(Duration::from_nanos(rng.below(nanos))))
     })
+}
+
+/// Ready at that moment, or when a crowd has come.
+async fn rest_is_due(http: &HttpWorker, at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => http.crowded().await,
+    }
 }
 
 fn max_inflight(config: &Config) -> usize {
