@@ -121,6 +121,9 @@ fn main() {
         names::all_addresses_of_a_name_are_used,
         names::traffic_follows_the_record,
         names::last_good_addresses_outlive_the_name,
+        names::one_name_without_an_answer_blocks_neither_start_nor_reload,
+        names::backends_of_weight_0_alone_are_answered_503_until_one_rises,
+        limits::buffers_of_sockets_follow_the_configuration,
     ];
     cases.extend([
         Case::new("nginx_as_backend_curl_as_client", peers::nginx_as_backend_curl_as_client)

@@ -9,6 +9,8 @@ mod admin;
 mod bad_configs;
 #[path = "lifecycle/caps.rs"]
 mod caps;
+#[path = "lifecycle/check.rs"]
+mod check;
 #[path = "lifecycle/command_line.rs"]
 mod command_line;
 #[path = "lifecycle/drain.rs"]
@@ -23,6 +25,8 @@ mod io_backend;
 mod stalled_logs;
 #[path = "lifecycle/startup.rs"]
 mod startup;
+#[path = "lifecycle/supervised.rs"]
+mod supervised;
 
 use testkit::harness::Case;
 use testkit::tools::Tool;
@@ -76,6 +80,19 @@ fn main() {
         command_line::an_access_log_that_nobody_reads_is_refused,
         command_line::default_path,
         command_line::demo_serves_until_interrupted,
+        supervised::signals_before_the_configuration_is_read_kill_nobody,
+        supervised::sigquit_drains_and_sigusr2_is_refused,
+        supervised::systemd_is_told_how_a_reload_went,
+        supervised::the_watchdog_is_pinged_as_long_as_workers_answer,
+        supervised::a_supervisor_that_does_not_read_holds_nobody_up,
+        supervised::the_same_file_is_not_run_twice_unless_asked,
+        supervised::a_low_port_names_the_capability,
+        supervised::the_unit_does_what_the_pages_say,
+        check::it_says_who_can_read_the_key,
+        check::keys_of_a_group_are_taken_when_allowed,
+        check::an_access_log_that_cannot_be_written_is_found,
+        check::authorities_that_verify_nobody_and_loops_are_warned_of,
+        check::names_are_asked_for_on_demand,
         bad_configs::each_is_refused_with_its_reason,
         bad_configs::what_is_not_built_says_so,
         bad_configs::running_refuses_as_check_does,

@@ -44,6 +44,7 @@ fn main() {
         files::t_09_a_chain_that_is_too_deep_is_refused,
         files::t_10_no_key_material_in_logs_metrics_and_check,
         files::metrics_of_certificates_exist_from_boot,
+        files::a_reload_names_the_files_that_are_newer_than_those_in_force,
         attacks::t_01_a_hello_in_tiny_records_is_answered,
         attacks::t_01_a_hello_without_end_is_closed,
         attacks::t_04_a_flood_of_key_updates_is_closed,
@@ -55,6 +56,8 @@ fn main() {
         backends::t_05_a_backend_in_plaintext_fails_closed,
         backends::a_backend_with_another_name_is_not_used,
         backends::a_backend_that_leaves_the_handshake_has_closed_it,
+        backends::a_self_signed_backend_is_believed_where_it_is_named,
+        backends::a_failed_handshake_with_a_backend_is_told_with_its_reason,
     ];
     cases.extend([
         Case::new("rotation_under_load_fails_no_handshake", sessions::rotation_under_load_fails_no_handshake)

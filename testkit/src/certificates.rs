@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 /// Signs certificates.
@@ -25,6 +25,9 @@ pub struct Leaf {
     /// The serial number, for revocation lists.
     pub serial: u64,
 }
+
+/// The subject of self-signed certificates.
+const SELF: &str = "self";
 
 static SERIAL: AtomicU64 = AtomicU64::new(1000);
 
@@ -97,14 +100,23 @@ impl Authority {
         .unwrap()
     }
 
+    /// What the self-signed certificate `leaf` signs, though it may be no authority, in the chain below it.
+    pub fn server_of(leaf: &Leaf, names: &[&str]) -> Leaf {
+        let mut owner = CertificateParams::default();
+        owner.distinguished_name.push(DnType::CommonName, SELF);
+        let issuer = Issuer::new(owner, KeyPair::from_pem(&leaf.key).unwrap());
+        let mut params = leaf_params(names);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &issuer).unwrap().pem() + &leaf.cert;
+        Leaf { cert, key: key.serialize_pem(), serial: 0 }
+    }
+
     fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = leaf_params(names);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         params.serial_number = Some(SerialNumber::from(serial));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2094, 1, 1));
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
@@ -112,7 +124,32 @@ impl Authority {
     }
 }
 
+fn leaf_params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.serial_number = Some(SerialNumber::from(SERIAL.fetch_add(1, Ordering::Relaxed)));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2094, 1, 1));
+    params
+}
+
 impl Leaf {
+    /// A self-signed certificate for `names`: an authority as `openssl req -x509` makes it, or none. With a past, it has expired.
+    pub fn self_signed(names: &[&str], is_authority: bool, has_expired: bool) -> Leaf {
+        let mut params = leaf_params(names);
+        params.extended_key_usages.clear();
+        params.distinguished_name.push(DnType::CommonName, SELF);
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        if has_expired {
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        Leaf { cert: cert.pem(), key: key.serialize_pem(), serial: 0 }
+    }
+
     /// Writes `<name>.pem` and `<name>.key` into `directory`; the key can be read by its owner alone.
     pub fn write(&self, directory: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (cert, key) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-pub use libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
+pub use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 type Job = (Command, Sender<std::io::Result<Child>>);
 
@@ -82,6 +82,19 @@ pub fn forbid_call(command: &mut Command, call: Call, code: i32) {
     };
     // SAFETY: between fork and exec, `install` makes two system calls and allocates nothing.
     unsafe { command.pre_exec(install) };
+}
+
+/// Takes the right to bind ports below 1024 from `command`, which root has otherwise.
+pub fn forbid_low_ports(command: &mut Command) {
+    /// `CAP_NET_BIND_SERVICE` of linux/capability.h.
+    const NET_BIND_SERVICE: libc::c_ulong = 10;
+    // SAFETY: prctl is a bare system call, which is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_CAPBSET_DROP, NET_BIND_SERVICE, 0, 0, 0) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }
 
 /// Lets `command` hold at most `count` descriptors.

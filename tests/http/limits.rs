@@ -163,3 +163,27 @@ pub(crate) fn connections_over_the_cap_of_an_address_are_closed() {
         gateway.client().get("/").is_ok_and(|r| r.status == 200)
     });
 }
+
+/// A backend that reads nothing: what a client can send is what stands in buffers, most of it in those that the gateway asks for.
+pub(crate) fn buffers_of_sockets_follow_the_configuration() {
+    let taken = |receive: u64, send: u64| {
+        // The kernel takes the connection, and nobody ever reads from it.
+        let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = testkit::Config::new()
+            .runtime("receive_buffer_bytes", receive)
+            .runtime("send_buffer_bytes", send)
+            .listener(
+                testkit::Listener::tcp().block("tcp", "splice", false).backend(backend.local_addr().unwrap()),
+            );
+        let gateway = testkit::Gateway::start(config);
+        let stream = std::net::TcpStream::connect(gateway.front()).unwrap();
+        stream.set_write_timeout(Some(testkit::ms(400))).unwrap();
+        let (piece, mut sent) = (vec![0u8; 1 << 16], 0usize);
+        while let Ok(length) = std::io::Write::write(&mut &stream, &piece) {
+            sent += length;
+        }
+        sent
+    };
+    let (small, large) = (taken(4096, 4096), taken(4_000_000, 4_000_000));
+    assert!(large > small + 2_000_000, "{small} and {large} bytes");
+}

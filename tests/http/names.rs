@@ -76,3 +76,50 @@ pub(crate) fn last_good_addresses_outlive_the_name() {
         rig.gateway.get("/").text() == "second"
     });
 }
+
+/// A name without an answer keeps nobody waiting while another backend is there; it is asked again, and gets its share.
+pub(crate) fn one_name_without_an_answer_blocks_neither_start_nor_reload() {
+    let port = ports::port();
+    let late = Backend::standard_at(format!("127.0.0.2:{port}").parse().unwrap(), "late");
+    let there = Backend::standard("there");
+    let dns = Dns::start();
+    let config = |names: &[&str]| {
+        let listener = Listener::h1().backend(there.address);
+        let listener =
+            names.iter().fold(listener, |listener, name| listener.backend(format!("{name}:{port}")));
+        Config::new()
+            .block("dns", "servers", vec![dns.address.to_string()])
+            .block("dns", "negative_ttl_seconds", 1)
+            .listener(listener)
+    };
+    let first = config(&["late.test"]);
+    let text = first.render();
+    let mut gateway = Gateway::start(first);
+    assert_eq!(gateway.get("/").text(), "there");
+    let warning = "the backend gets no traffic until it does";
+    assert_eq!(gateway.process.stderr.count(warning), 1);
+    let both = text.clone() + &format!("[[listeners.backends]]\naddress = \"other.test:{port}\"\n");
+    assert!(matches!(gateway.reload_text(&both), testkit::gateway::Reload::Complete(_)));
+    assert_eq!(gateway.process.stderr.count(warning), 2, "each is told of once");
+    dns.set("late.test", &["127.0.0.2"], 60);
+    testkit::eventually("it gets its share", seconds(10), || gateway.get("/").text() == "late");
+    // Alone it is an error, at a start as in a reload.
+    let alone = Config::new()
+        .block("dns", "servers", vec![dns.address.to_string()])
+        .listener(Listener::h1().backend("gone.test:80"));
+    let mut refused = Gateway::launch(alone);
+    assert_eq!(refused.process.wait_exit(seconds(10)), Some(1));
+    assert!(refused.process.stderr.count("gone.test") > 0);
+    drop(late);
+}
+
+pub(crate) fn backends_of_weight_0_alone_are_answered_503_until_one_rises() {
+    let backend = Backend::standard("one");
+    let config = Config::new().listener(Listener::h1().weighted(backend.address, 0));
+    let text = config.render();
+    let mut gateway = Gateway::start(config);
+    assert_eq!(gateway.get("/").status, 503);
+    assert_eq!(gateway.process.stderr.count("the weight of every backend is 0"), 1);
+    gateway.reload_text(&text.replace("weight = 0", "weight = 1"));
+    assert_eq!(gateway.get("/").text(), "one");
+}

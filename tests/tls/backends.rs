@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use testkit::certificates::Leaf;
 use testkit::process::Process;
 use testkit::{Backend, Config, Gateway, Listener, pattern, seconds};
 
@@ -101,4 +102,58 @@ pub(crate) fn a_backend_that_leaves_the_handshake_has_closed_it() {
             assert_eq!(results("internal"), 0.0, "resets: {resets}");
         }
     }
+}
+
+/// A self-signed certificate that `tls_ca_path` itself names is enough; what fails is told in the log, with the reason, and in the access
+/// log.
+pub(crate) fn a_self_signed_backend_is_believed_where_it_is_named() {
+    for is_authority in [true, false] {
+        let rig = Rig::new();
+        Leaf::self_signed(&["server.test"], is_authority, false).write(rig.files.path(), "s");
+        let (certificate, named) = (rig.file("s.pem"), rig.file("named.pem"));
+        std::fs::copy(&certificate, &named).unwrap();
+        let inner = rig.gateway("");
+        let gateway = Gateway::start(Config::new().listener(Listener::tcp().backend_tls(
+            inner.front(),
+            "server.test",
+            &named,
+        )));
+        let mut client = gateway.client();
+        client.send(b"question").unwrap();
+        assert_eq!(client.wire.exactly(8).unwrap(), b"question", "authority: {is_authority}");
+        assert_eq!(gateway.process.stderr.count("TLS handshake with a backend failed"), 0);
+    }
+}
+
+pub(crate) fn a_failed_handshake_with_a_backend_is_told_with_its_reason() {
+    let rig = Rig::new();
+    let inner = rig.gateway("");
+    let stranger = rig.file("stranger.pem");
+    Leaf::self_signed(&["server.test"], true, false).write(rig.files.path(), "stranger");
+    let log = rig.file("access.log");
+    for protocol in ["tcp", "h1", "h2"] {
+        let listener = if protocol == "tcp" { Listener::tcp() } else { Listener::h1() };
+        let listener = listener.backend_tls(inner.front(), "server.test", &stranger);
+        let listener = if protocol == "tcp" { listener } else { listener.backend_key("protocol", protocol) };
+        let config = Config::new().block("observability", "access_log", log.display().to_string());
+        let mut gateway = Gateway::start(config.listener(listener).runtime("workers", 1));
+        for _ in 0..20 {
+            let mut client = gateway.client();
+            client.send_anyway(testkit::request("GET", "/", &[], b""));
+            if protocol == "tcp" {
+                client.wire.to_end().ok();
+            } else {
+                assert_eq!(client.response("GET").unwrap().status, 502);
+            }
+        }
+        let lines = gateway.process.stderr.matching("TLS handshake with a backend failed");
+        assert!((1..10).contains(&lines.len()), "{protocol}: {} lines", lines.len());
+        let line = &lines[0];
+        assert!(line.contains("\"WARN\"") && line.contains("comes from no known authority"), "{line}");
+        assert!(line.contains(&inner.front().to_string()) && line.contains("server.test"), "{line}");
+        assert_eq!(gateway.stop(seconds(20)), 0);
+    }
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let failed = lines.lines().filter(|line| line.contains("\"reason\":\"tls_failed\"")).count();
+    assert_eq!(failed, 40, "{lines}");
 }

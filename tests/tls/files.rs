@@ -100,3 +100,31 @@ pub(crate) fn metrics_of_certificates_exist_from_boot() {
         assert_eq!(gateway.metric(name, &[]), 0.0);
     }
 }
+
+/// SIGHUP reads no certificate; who expects it to is told what does.
+pub(crate) fn a_reload_names_the_files_that_are_newer_than_those_in_force() {
+    const NEWER: &str = "are newer on disk than in force";
+    let rig = Rig::new();
+    let mut gateway = rig.gateway("");
+    let reload = |gateway: &mut Gateway, drain_ms: u64| {
+        let from = gateway.process.stderr.len();
+        // The same listener, at its own address.
+        let config = gateway.config.clone().runtime("drain_timeout_ms", drain_ms);
+        gateway.reload(config);
+        // What follows in the log when the pass is over.
+        testkit::eventually("the pass is over", seconds(5), || gateway.readyz() == Some(200));
+        std::thread::sleep(testkit::ms(200));
+        let lines = gateway.process.stderr.lines();
+        lines[from..].iter().filter(|line| line.contains(NEWER)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(reload(&mut gateway, 1001), [""; 0]);
+    rig.authority.server(&["server.test"]).write(rig.files.path(), "s");
+    let told = reload(&mut gateway, 1002);
+    assert!(told.len() == 1 && told[0].contains("s.pem") && told[0].contains("SIGUSR1"), "{told:?}");
+    assert!(renew(&gateway).contains("\"ok\":1"));
+    assert_eq!(reload(&mut gateway, 1003), [""; 0]);
+    // What cannot be used is not in force.
+    write(&rig.file("s.pem"), "nonsense", 0o644);
+    assert!(renew(&gateway).contains("\"fail\":1"));
+    assert_eq!(reload(&mut gateway, 1004).len(), 1);
+}

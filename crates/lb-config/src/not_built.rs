@@ -35,12 +35,9 @@ const NOT_BUILT: &[Missing] = &[
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
-    missing("runtime", "xdp_interface", When::Set, "XDP"),
-    missing("runtime", "xdp_mode", When::Set, "XDP"),
-    missing("runtime", "xdp_new_flow_cap_per_sec_per_cpu", When::Set, "XDP"),
     missing("", "passthrough", When::Set, "QUIC passthrough"),
-    // runtime.max_requests_per_h3_connection is not here: it applies to listeners that are refused above, so that no
-    // listener is left on which it could be ignored.
+    // runtime.max_requests_per_h3_connection and the other xdp_* keys are not here: they apply to what is refused above, so that
+    // nothing is left for which they could be ignored.
 ];
 
 const fn missing(block: &'static str, key: &'static str, when: When, what: &'static str) -> Missing {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod listener;
+mod loops;
 pub(crate) mod pool;
 mod process;
 mod resilience;

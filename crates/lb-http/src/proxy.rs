@@ -123,6 +123,8 @@ pub struct Exchange {
     backend_status: Option<u16>,
     /// The member is another than the one that the client's cookie stands for: it gets a new one.
     moves: bool,
+    /// The last connect came about, and TLS over it did not.
+    tls_failed: bool,
     /// When the head of its response came.
     heard: Option<Instant>,
     /// What the attempt says of the member.
@@ -267,6 +269,7 @@ impl Exchange {
             tunnel: None,
             backend_status: None,
             moves: false,
+            tls_failed: false,
             heard: None,
             verdict: Verdict::Status,
             pipe: None,
@@ -338,6 +341,7 @@ impl Exchange {
             },
             Stage::Wait { wait, .. } => match wait.poll(cx) {
                 Poll::Ready(Outcome::Again) => self.share(cx, front, None),
+                // The log says whether it was TLS that failed.
                 Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
                 Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                     self.client_gone(front)

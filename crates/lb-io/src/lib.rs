@@ -17,6 +17,7 @@ pub mod memory;
 pub mod pipe;
 pub mod resolver;
 mod runtime;
+pub mod signals;
 pub mod sockopts;
 mod stream;
 mod uring;

@@ -9,7 +9,7 @@ use lb_core::rng::SplitMix64;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::TcpStream;
-use crate::sockopts;
+use crate::sockopts::{self, Buffers};
 use crate::uring::driver::current;
 use crate::uring::open::RingListener;
 
@@ -17,12 +17,12 @@ use crate::uring::open::RingListener;
 ///
 /// # Errors
 /// When the address cannot be had; the caller names it.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    sockopts::apply_listener(&socket)?;
+    sockopts::apply_listener(&socket, buffers)?;
     socket.bind(&address.into())?;
     socket.listen(sockopts::BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -176,8 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn buffers_are_as_asked_or_the_kernels() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let sizes = |buffers| {
+            let socket = Socket::from(bind(any, buffers).unwrap());
+            (socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap())
+        };
+        let plain = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let own = (plain.recv_buffer_size().unwrap(), plain.send_buffer_size().unwrap());
+        // The kernel doubles what it is asked for.
+        assert_eq!(sizes(Buffers { receive: Some(65_536), send: Some(32_768) }), (131_072, 65_536));
+        assert_eq!(sizes(Buffers { receive: None, send: Some(32_768) }), (own.0, 65_536));
+        assert_eq!(sizes(Buffers { receive: None, send: None }), own);
+    }
+
+    #[test]
     fn two_sockets_share_an_address() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(bind(first.local_addr().unwrap()).is_ok());
+        let any = "127.0.0.1:0".parse().unwrap();
+        let first = bind(any, Buffers::default()).unwrap();
+        assert!(bind(first.local_addr().unwrap(), Buffers::default()).is_ok());
     }
 }

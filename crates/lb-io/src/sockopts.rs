@@ -2,12 +2,33 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// Receive and send buffer asked of the kernel, bytes.
-pub const BUFFER_BYTES: usize = 262_144;
+/// Receive and send buffers that are asked of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// Bytes for what a client has sent and nobody has read; `None` leaves the size, and the window that follows from it, to the kernel.
+    pub receive: Option<usize>,
+    /// Bytes for what a client or a backend has not acknowledged; `None` leaves the size to the kernel.
+    pub send: Option<usize>,
+}
+
+impl Buffers {
+    /// Bytes of either buffer, unless others are asked for.
+    pub const BYTES: usize = 262_144;
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { receive: Some(Self::BYTES), send: Some(Self::BYTES) }
+    }
+}
+
+/// The send buffer of connections to backends, for all workers: set before the first of them starts. 0 leaves it to the kernel.
+static BACKEND_SEND_BYTES: AtomicUsize = AtomicUsize::new(Buffers::BYTES);
 
 /// Length asked for the queue of connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 50_000;
@@ -20,26 +41,34 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(6)
 }
 
-/// Receive window that accepted connections offer at most, bytes; see [`apply_listener`].
-const WINDOW_CLAMP: libc::c_int = 131_072;
-
 /// Sets what a listener needs **before** it is bound: `SO_REUSEADDR`, `SO_REUSEPORT` (one socket per worker, and a second process
 /// beside this one), and what accepted connections inherit: `TCP_NODELAY`, `SO_KEEPALIVE`, both buffer sizes.
 ///
 /// A receive buffer of fixed size makes the offered window follow every byte that waits in it, and each change of the window
-/// costs the receiver of the segment the kernel's fast path. A clamp well below the buffer keeps the window still: 8 to 15 %
-/// less CPU for small exchanges (docs/decisions/0007).
+/// costs the receiver of the segment the kernel's fast path. A clamp at half of the buffer keeps the window still: 8 to 15 %
+/// less CPU for small exchanges (docs/decisions/0007). Without a fixed size there is nothing to clamp: the kernel widens the window as the
+/// path asks for it.
 ///
 /// # Errors
 /// When the kernel refuses an option.
-pub fn apply_listener(socket: &Socket) -> io::Result<()> {
+pub fn apply_listener(socket: &Socket, buffers: Buffers) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
-    socket.set_recv_buffer_size(BUFFER_BYTES)?;
-    socket.set_send_buffer_size(BUFFER_BYTES)?;
-    set_window_clamp(socket, WINDOW_CLAMP)
+    if let Some(bytes) = buffers.send {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = buffers.receive {
+        socket.set_recv_buffer_size(bytes)?;
+        set_window_clamp(socket, libc::c_int::try_from(bytes / 2).unwrap_or(libc::c_int::MAX))?;
+    }
+    Ok(())
+}
+
+/// Says which send buffer connections to backends have from now on.
+pub fn set_backend_buffers(buffers: Buffers) {
+    BACKEND_SEND_BYTES.store(buffers.send.unwrap_or(0), Relaxed);
 }
 
 /// Sets what a connection to a backend needs: `TCP_NODELAY`, `SO_KEEPALIVE`, the send buffer. The receive buffer is left to the
@@ -50,7 +79,10 @@ pub fn apply_listener(socket: &Socket) -> io::Result<()> {
 pub fn apply_backend(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
-    socket.set_send_buffer_size(BUFFER_BYTES)
+    match BACKEND_SEND_BYTES.load(Relaxed) {
+        0 => Ok(()),
+        bytes => socket.set_send_buffer_size(bytes),
+    }
 }
 
 #[expect(unsafe_code, reason = "no crate offers TCP_WINDOW_CLAMP")]

@@ -16,6 +16,7 @@ use rustls::sign::CertifiedKey;
 use crate::certificate::{Identity, unix};
 use crate::client_auth::Verifier;
 use crate::error::TlsError;
+use crate::files::KeyAccess;
 use crate::names::Names;
 use crate::ticket::TicketRotator;
 
@@ -57,6 +58,7 @@ impl TlsConfigBundle {
         listener: &Listener,
         alpn: &[&[u8]],
         tls13_only: bool,
+        access: KeyAccess,
         tickets: &Arc<TicketRotator>,
         now: SystemTime,
     ) -> Result<Arc<Self>, TlsError> {
@@ -70,7 +72,7 @@ impl TlsConfigBundle {
         let mut names = Names::default();
         let mut rules = Vec::new();
         for (cert_path, key_path, wanted, client_auth) in sources(files) {
-            let identity = Identity::load(cert_path, key_path, &provider, now)?;
+            let identity = Identity::load(cert_path, key_path, access, &provider, now)?;
             let own = if wanted.is_empty() { &identity.names } else { wanted };
             own.iter().for_each(|name| names.add(name, keys.len()));
             keys.push(identity.key);

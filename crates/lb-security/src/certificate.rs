@@ -13,6 +13,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::error::{Reason, TlsError};
+use crate::files::KeyAccess;
 use crate::{files, names};
 
 /// A chain and its key, checked against each other and the clock.
@@ -33,6 +34,7 @@ impl Identity {
     pub(crate) fn load(
         cert_path: &Path,
         key_path: &Path,
+        access: KeyAccess,
         provider: &CryptoProvider,
         now: SystemTime,
     ) -> Result<Self, TlsError> {
@@ -58,7 +60,7 @@ impl Identity {
                 names = dns_names(&certificate);
             }
         }
-        let key = files::private_key(key_path)?;
+        let key = files::private_key(key_path, access)?;
         let key = provider
             .key_provider
             .load_private_key(key)

@@ -1,9 +1,12 @@
 //! TLS towards a backend.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use lb_config::BackendTls;
+use lb_core::log_limit::LogLimit;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -11,14 +14,23 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::certificate::Identity;
-use crate::client_auth;
 use crate::error::TlsError;
+use crate::failure::failure_of;
+use crate::files::KeyAccess;
+use crate::trust::OfServers;
+
+/// Lines about failed handshakes that are written at once for the backends with the same settings.
+const FAILURES_AT_ONCE: u32 = 5;
+
+/// The time for each further line.
+const FAILURES_EACH: Duration = Duration::from_secs(10);
 
 /// How a backend is reached inside TLS. Shared by all its connections, so that they resume each other's sessions.
 #[derive(Debug)]
 pub struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
+    failures: LogLimit,
 }
 
 impl ClientTls {
@@ -26,7 +38,12 @@ impl ClientTls {
     ///
     /// # Errors
     /// What is wrong with a file, or with the name that is to be verified.
-    pub fn load(backend: &BackendTls, alpn: &[&[u8]], now: SystemTime) -> Result<Arc<Self>, TlsError> {
+    pub fn load(
+        backend: &BackendTls,
+        alpn: &[&[u8]],
+        access: KeyAccess,
+        now: SystemTime,
+    ) -> Result<Arc<Self>, TlsError> {
         let provider = Arc::new(default_provider());
         let name = ServerName::try_from(backend.verify_hostname.clone()).map_err(|_| {
             TlsError::config(format!("{} cannot stand in a certificate", backend.verify_hostname))
@@ -35,24 +52,39 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(TlsError::config)?;
         let builder = if backend.verify_peer {
-            let roots = match &backend.ca_path {
-                Some(path) => Arc::new(client_auth::roots(path, &mut |_| {})?),
-                None => system_roots()?,
-            };
-            builder.with_root_certificates(roots)
+            match &backend.ca_path {
+                Some(path) => {
+                    let verifier = OfServers::load(path, &provider)?;
+                    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+                }
+                None => builder.with_root_certificates(system_roots()?),
+            }
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(&provider))))
         };
         let mut config = match &backend.client_certificate {
             Some(files) => {
-                let identity = Identity::load(&files.cert_path, &files.key_path, &provider, now)?;
+                let identity = Identity::load(&files.cert_path, &files.key_path, access, &provider, now)?;
                 let resolver = rustls::sign::SingleCertAndKey::from(identity.key);
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Ok(Arc::new(Self { config: Arc::new(config), name }))
+        let failures = LogLimit::new(FAILURES_AT_ONCE, FAILURES_EACH);
+        Ok(Arc::new(Self { config: Arc::new(config), name, failures }))
+    }
+
+    /// Says in the log why TLS with a backend has failed, a few times at once and then now and again. An error that is none of TLS is
+    /// left to its caller.
+    pub fn tell(&self, address: SocketAddr, error: &io::Error) {
+        if failure_of(error).is_none() {
+            return;
+        }
+        if let Some(left_out) = self.failures.admit(Instant::now()) {
+            let name = self.name.to_str();
+            tracing::warn!(%address, server_name = %name, reason = %error, left_out, "TLS handshake with a backend failed");
+        }
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use lb_config::{ClientAuth, ClientAuthMode};
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 
 use crate::error::{Reason, TlsError};
 use crate::files;
+use crate::trust::{OfClients, Trusted};
 
 /// A verifier, and a digest of all that it decides by.
 #[derive(Debug)]
@@ -36,37 +36,40 @@ impl Verifier {
                 _ => Err(TlsError::config("client certificates are asked for, but no authorities are named")),
             };
         };
-        let roots = roots(ca_path, &mut |der| update(&mut seal, der))?;
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        if let Some(path) = &policy.crl_path {
-            let lists = files::revocation_lists(path)?;
-            seal.update(b"lists");
-            lists.iter().for_each(|list| update(&mut seal, list));
-            builder = builder.with_crls(lists);
-        }
-        if policy.mode == ClientAuthMode::Request {
-            builder = builder.allow_unauthenticated();
-        }
-        let verifier = builder.build().map_err(|error| match (&error, &policy.crl_path) {
-            (rustls::server::VerifierBuilderError::InvalidCrl(what), Some(path)) => {
-                TlsError::of(Reason::RevocationList, path, format!("cannot be used: {what:?}"))
+        let trusted = Trusted::load(ca_path, &mut |der| update(&mut seal, der))?;
+        let lists = match &policy.crl_path {
+            Some(path) => {
+                let lists = files::revocation_lists(path)?;
+                seal.update(b"lists");
+                lists.iter().for_each(|list| update(&mut seal, list));
+                Some(lists)
             }
-            _ => TlsError::of(Reason::Authorities, ca_path, format!("cannot be used: {error}")),
-        })?;
-        Ok(Self { verifier, digest: finish(seal) })
+            None => None,
+        };
+        // What a list would have to cover cannot stand for itself.
+        let takes_named = lists.is_none();
+        let chains: Option<Arc<dyn ClientCertVerifier>> = match trusted.issuers.is_empty() {
+            true => None,
+            false => {
+                let roots = Arc::new(trusted.issuers.clone());
+                let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+                let verifier = builder.with_crls(lists.unwrap_or_default()).build();
+                Some(verifier.map_err(|error| unusable(&error, ca_path, policy.crl_path.as_deref()))?)
+            }
+        };
+        let is_required = policy.mode == ClientAuthMode::Require;
+        let verifier = OfClients::new(trusted, chains, takes_named, is_required, provider);
+        Ok(Self { verifier: Arc::new(verifier), digest: finish(seal) })
     }
 }
 
-/// The authorities in a file; `each` sees their DER.
-pub(crate) fn roots(path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for der in files::authorities(path)? {
-        each(&der);
-        roots
-            .add(der)
-            .map_err(|error| TlsError::of(Reason::Authorities, path, format!("cannot be used: {error}")))?;
+fn unusable(error: &VerifierBuilderError, ca_path: &Path, crl_path: Option<&Path>) -> TlsError {
+    match (error, crl_path) {
+        (VerifierBuilderError::InvalidCrl(what), Some(path)) => {
+            TlsError::of(Reason::RevocationList, path, format!("cannot be used: {what:?}"))
+        }
+        _ => TlsError::of(Reason::Authorities, ca_path, format!("cannot be used: {error}")),
     }
-    Ok(roots)
 }
 
 /// With its length, so that no two lists of parts look alike.

@@ -10,7 +10,7 @@ use lb_io::WorkerIo;
 use lb_observe::metrics::TlsResult;
 
 use crate::client::ClientTls;
-use crate::failure::failure_of;
+use crate::failure::{Failure, failure_of};
 use crate::stream::TlsStream;
 use crate::transport::Stream;
 
@@ -35,7 +35,7 @@ pub struct Connector {
 pub enum ConnectError {
     /// The socket was not connected.
     Connect(io::Error),
-    /// It was, and TLS failed over it: [`failure_of`] says how, unless it was the socket.
+    /// It was, and TLS failed over it: [`failure_of`] says how.
     Handshake(io::Error),
 }
 
@@ -70,7 +70,21 @@ impl Connector {
             // A socket that fails has been closed by its peer.
             Err(error) => failure_of(error).map_or(TlsResult::Closed, |failure| failure.result()),
         });
+        let result = result.map_err(|error| match failure_of(&error) {
+            Some(_) => error,
+            None => Failure::Closed.because(error),
+        });
+        if let Err(error) = &result {
+            self.tell(error);
+        }
         result.map(|_| Stream::Tls(stream)).map_err(ConnectError::Handshake)
+    }
+
+    /// Says in the log why TLS has failed, as far as that is not said too often.
+    pub fn tell(&self, error: &io::Error) {
+        if let Some(tls) = &self.tls {
+            tls.tell(self.address, error);
+        }
     }
 }
 

@@ -105,6 +105,15 @@ impl Failure {
 
     /// The error of a stream that failed so; `detail` is for the log, never for a peer.
     pub(crate) fn error(self, detail: Option<&Error>) -> io::Error {
+        self.with(detail.map(describe))
+    }
+
+    /// The same, for a cause that is no error of TLS.
+    pub fn because(self, cause: impl fmt::Display) -> io::Error {
+        self.with(Some(cause.to_string()))
+    }
+
+    fn with(self, detail: Option<String>) -> io::Error {
         let kind = match self {
             Self::Timeout => io::ErrorKind::TimedOut,
             Self::Closed | Self::Truncated => io::ErrorKind::UnexpectedEof,
@@ -112,12 +121,12 @@ impl Failure {
             Self::Internal => io::ErrorKind::Other,
             _ => io::ErrorKind::InvalidData,
         };
-        io::Error::new(kind, StreamError { failure: self, detail: detail.map(describe) })
+        io::Error::new(kind, StreamError { failure: self, detail })
     }
 }
 
 /// In words of ours where rustls would print what a certificate holds.
-fn describe(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Revoked) => "the certificate is revoked".to_owned(),
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {

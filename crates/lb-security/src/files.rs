@@ -24,9 +24,36 @@ const MAX_LARGE_FILE: u64 = 16 * 1024 * 1024;
 /// The largest file of ticket keys.
 const MAX_TICKET_FILE: u64 = 16 * 1024;
 
+/// Who may have access to the file of a private key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyAccess {
+    /// Its owner alone.
+    Owner,
+    /// Its group may read it too, as in the secrets of Kubernetes.
+    Group,
+}
+
+impl KeyAccess {
+    /// What `[security] group_readable_keys` says.
+    pub fn of(config: &lb_config::Config) -> Self {
+        if config.security.group_readable_keys { Self::Group } else { Self::Owner }
+    }
+
+    /// What is wrong with the permissions `mode`.
+    pub(crate) fn refusal(self, mode: u32) -> Option<String> {
+        let (mode, forbidden) = (mode & 0o777, if self == Self::Group { 0o037 } else { 0o077 });
+        (mode & forbidden != 0).then(|| match self {
+            Self::Owner => format!(
+                "has mode {mode:04o}: group and others may not have access (chmod 600, or [security] group_readable_keys = true)"
+            ),
+            Self::Group => format!("has mode {mode:04o}: the group may only read, and others nothing (chmod 640)"),
+        })
+    }
+}
+
 /// A chain, leaf first.
 pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path, MAX_SMALL_FILE, false)?;
+    let pem = read(path, MAX_SMALL_FILE, None)?;
     let chain = certificates(path, &pem, Reason::CertParse)?;
     if chain.is_empty() {
         return Err(TlsError::of(Reason::EmptyChain, path, "holds no certificate"));
@@ -43,9 +70,9 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(chain)
 }
 
-/// A private key. The file may be read by its owner alone (attack T-07).
-pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = read(path, MAX_SMALL_FILE, true)?;
+/// A private key. The file may be read by those alone whom `access` allows (attack T-07).
+pub(crate) fn private_key(path: &Path, access: KeyAccess) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read(path, MAX_SMALL_FILE, Some(access))?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         rustls_pki_types::pem::Error::NoItemsFound => {
             TlsError::of(Reason::NoKey, path, "holds no private key (PKCS#8, SEC1 or PKCS#1 in PEM)")
@@ -57,7 +84,7 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 
 /// Certificate authorities, at least one.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = certificates(path, &read(path, MAX_LARGE_FILE, false)?, Reason::Authorities)?;
+    let all = certificates(path, &read(path, MAX_LARGE_FILE, None)?, Reason::Authorities)?;
     if all.is_empty() {
         return Err(TlsError::of(Reason::Authorities, path, "holds no certificate"));
     }
@@ -66,7 +93,7 @@ pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
 
 /// Revocation lists, at least one.
 pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let pem = read(path, MAX_LARGE_FILE, false)?;
+    let pem = read(path, MAX_LARGE_FILE, None)?;
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
     let lists = lists.map_err(|_| TlsError::of(Reason::RevocationList, path, "is not PEM"))?;
     if lists.is_empty() {
@@ -75,14 +102,14 @@ pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationL
     Ok(lists)
 }
 
-/// The bytes of a small file that its owner alone may read.
-pub(crate) fn secret(path: &Path) -> Result<Vec<u8>, TlsError> {
-    read(path, MAX_SMALL_FILE, true)
+/// The bytes of a small file that others may not read.
+pub(crate) fn secret(path: &Path, access: KeyAccess) -> Result<Vec<u8>, TlsError> {
+    read(path, MAX_SMALL_FILE, Some(access))
 }
 
 /// The bytes of a file of ticket keys.
-pub(crate) fn ticket_keys(path: &Path) -> Result<Vec<u8>, TlsError> {
-    read(path, MAX_TICKET_FILE, true)
+pub(crate) fn ticket_keys(path: &Path, access: KeyAccess) -> Result<Vec<u8>, TlsError> {
+    read(path, MAX_TICKET_FILE, Some(access))
 }
 
 fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -91,14 +118,13 @@ fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<Certifica
 }
 
 /// The whole file. What is checked is the file that is read, not what another has put in its place since.
-fn read(path: &Path, largest: u64, is_secret: bool) -> Result<Vec<u8>, TlsError> {
+fn read(path: &Path, largest: u64, secret: Option<KeyAccess>) -> Result<Vec<u8>, TlsError> {
     let unreadable =
         |error: std::io::Error| TlsError::of(Reason::Io, path, format!("cannot be read: {error}"));
     let file = lb_io::open_regular(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     let mode = facts.permissions().mode() & 0o777;
-    if is_secret && mode & 0o077 != 0 {
-        let problem = format!("has mode {mode:04o}: group and others may not have access (chmod 600)");
+    if let Some(problem) = secret.and_then(|access| access.refusal(mode)) {
         return Err(TlsError::of(Reason::Permissions, path, problem));
     }
     let mut bytes = Vec::new();

@@ -22,6 +22,7 @@ mod stream;
 mod tests;
 mod ticket;
 mod transport;
+mod trust;
 
 pub use bundle::{Accepted, CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
 pub use certificate::PeerCertificate;
@@ -29,11 +30,13 @@ pub use client::ClientTls;
 pub use connector::{ConnectError, Connector};
 pub use error::{Reason, TlsError};
 pub use failure::{Failure, failure_of};
+pub use files::KeyAccess;
 pub use random::masking_key;
 pub use sticky::StickyKey;
 pub use stream::TlsStream;
 pub use ticket::TicketRotator;
 pub use transport::Stream;
+pub use trust::futility_of_authorities;
 
 /// ALPN of `h1s` listeners, the best first.
 pub const ALPN_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];

@@ -5,7 +5,7 @@ use std::path::Path;
 use aws_lc_rs::hmac;
 
 use crate::error::{Reason, TlsError};
-use crate::files;
+use crate::files::{self, KeyAccess};
 
 /// A key that signs sticky cookies. Two instances with the same key understand each other's cookies.
 #[derive(Clone, Debug)]
@@ -27,12 +27,12 @@ impl StickyKey {
         Ok(Self(hmac::Key::generate(hmac::HMAC_SHA256, &random)?))
     }
 
-    /// The key in a file of 32 bytes that its owner alone may read (attack T-07).
+    /// The key in a file of 32 bytes that only those may read that `access` allows (attack T-07).
     ///
     /// # Errors
     /// When the file cannot be read, may be read by others, or has another length.
-    pub fn load(path: &Path) -> Result<Self, TlsError> {
-        let bytes = files::secret(path)?;
+    pub fn load(path: &Path, access: KeyAccess) -> Result<Self, TlsError> {
+        let bytes = files::secret(path, access)?;
         if bytes.len() != KEY_BYTES {
             let problem = format!("has {} bytes: a key has {KEY_BYTES}", bytes.len());
             return Err(TlsError::of(Reason::KeyParse, path, problem));
@@ -65,17 +65,17 @@ mod tests {
         let path = directory.path().join("key");
         std::fs::write(&path, [7; KEY_BYTES]).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        let key = StickyKey::load(&path).unwrap();
-        assert_eq!(key.cookie("a", 1), StickyKey::load(&path).unwrap().cookie("a", 1));
+        let key = StickyKey::load(&path, KeyAccess::Owner).unwrap();
+        assert_eq!(key.cookie("a", 1), StickyKey::load(&path, KeyAccess::Owner).unwrap().cookie("a", 1));
         assert_eq!(key.cookie("a", 1).len(), 2 * MAC_BYTES);
         let other = StickyKey::generate().unwrap();
         let mut all = [key.cookie("a", 1), key.cookie("a", 2), key.cookie("b", 1), other.cookie("a", 1)];
         all.sort();
         assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(StickyKey::load(&path).unwrap_err().to_string().contains("0640"));
+        assert!(StickyKey::load(&path, KeyAccess::Owner).unwrap_err().to_string().contains("0640"));
         std::fs::write(&path, [7; 31]).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        assert!(StickyKey::load(&path).unwrap_err().to_string().contains("31 bytes"));
+        assert!(StickyKey::load(&path, KeyAccess::Owner).unwrap_err().to_string().contains("31 bytes"));
     }
 }

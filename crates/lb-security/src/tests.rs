@@ -13,7 +13,7 @@ use lb_config::{BackendTls, Config, Listener};
 use lb_io::{TcpStream, WorkerIo};
 use testkit::certificates::Authority;
 
-use crate::{ClientTls, TicketRotator, TlsConfigBundle, TlsError, TlsStream};
+use crate::{ClientTls, KeyAccess, TicketRotator, TlsConfigBundle, TlsError, TlsStream};
 
 /// A directory of files, and a listener that uses them.
 struct Rig {
@@ -54,7 +54,14 @@ impl Rig {
 
     fn load(&self, lines: &str) -> Result<Arc<TlsConfigBundle>, TlsError> {
         let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
-        TlsConfigBundle::load(&self.listener(lines), alpn, false, &self.tickets, SystemTime::now())
+        TlsConfigBundle::load(
+            &self.listener(lines),
+            alpn,
+            false,
+            KeyAccess::Owner,
+            &self.tickets,
+            SystemTime::now(),
+        )
     }
 
     fn client(&self, name: &str) -> Arc<ClientTls> {
@@ -73,7 +80,7 @@ impl Rig {
             verify_peer: true,
             client_certificate: certificate,
         };
-        ClientTls::load(&backend, &[b"http/1.1"], SystemTime::now()).unwrap()
+        ClientTls::load(&backend, &[b"http/1.1"], KeyAccess::Owner, SystemTime::now()).unwrap()
     }
 }
 
@@ -88,7 +95,7 @@ fn worker() -> Rc<WorkerIo> {
 
 /// Two ends of a connection.
 async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.local_addr().unwrap();
     let listener = lb_io::listener::TcpListener::new(listener).unwrap();
     let (client, server) = tokio::join!(lb_io::connect(address, Duration::from_secs(5)), listener.accept());

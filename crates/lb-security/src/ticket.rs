@@ -20,7 +20,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use rustls::server::ProducesTickets;
 
 use crate::error::{Reason, TlsError};
-use crate::files;
+use crate::files::{self, KeyAccess};
 
 /// Keys that are kept, however short the interval and long the overlap: the oldest go first.
 const MAX_KEYS: usize = 32;
@@ -72,8 +72,13 @@ impl TicketRotator {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn from_file(path: &Path, interval: Duration, overlap: Duration) -> Result<Arc<Self>, TlsError> {
-        let ring = Ring { keys: read(path)?, from_file: true };
+    pub fn from_file(
+        path: &Path,
+        access: KeyAccess,
+        interval: Duration,
+        overlap: Duration,
+    ) -> Result<Arc<Self>, TlsError> {
+        let ring = Ring { keys: read(path, access)?, from_file: true };
         Ok(Arc::new(Self { ring: ArcSwap::from_pointee(ring), interval, overlap }))
     }
 
@@ -81,8 +86,8 @@ impl TicketRotator {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn reread(&self, path: &Path) -> Result<bool, TlsError> {
-        let keys = read(path)?;
+    pub fn reread(&self, path: &Path, access: KeyAccess) -> Result<bool, TlsError> {
+        let keys = read(path, access)?;
         let newest = |keys: &[Slot]| keys.first().map(|slot| slot.key.name);
         let is_new = newest(&keys) != newest(&self.ring.load().keys);
         self.ring.store(Arc::new(Ring { keys, from_file: true }));
@@ -198,8 +203,8 @@ fn fresh() -> Result<Arc<TicketKey>, TlsError> {
     derive(&bytes).ok_or_else(|| TlsError::config("no ticket key can be made"))
 }
 
-fn read(path: &Path) -> Result<Vec<Slot>, TlsError> {
-    let bytes = files::ticket_keys(path)?;
+fn read(path: &Path, access: KeyAccess) -> Result<Vec<Slot>, TlsError> {
+    let bytes = files::ticket_keys(path, access)?;
     let wrong = || {
         let problem = format!("has {} bytes: keys have 80 bytes each, or 48 each", bytes.len());
         TlsError::of(Reason::TicketKeys, path, problem)
@@ -296,20 +301,20 @@ mod tests {
         let path = file.path();
         let (old, new): (Vec<u8>, Vec<u8>) = ((0..80).collect(), (100..180).collect());
         std::fs::write(path, &old).unwrap();
-        let one = TicketRotator::from_file(path, HOUR, HOUR).unwrap();
-        let other = TicketRotator::from_file(path, HOUR, HOUR).unwrap();
+        let one = TicketRotator::from_file(path, KeyAccess::Owner, HOUR, HOUR).unwrap();
+        let other = TicketRotator::from_file(path, KeyAccess::Owner, HOUR, HOUR).unwrap();
         let ticket = one.bound_to("l", &RULES).encrypt(b"s").unwrap();
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some());
         assert!(!one.tick(HOUR * 100), "keys of a file do not turn by themselves");
         assert_eq!(one.due(), None);
         std::fs::write(path, [new, old].concat()).unwrap();
-        assert!(other.reread(path).unwrap());
+        assert!(other.reread(path, KeyAccess::Owner).unwrap());
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some());
         assert_eq!(other.bound_to("l", &RULES).encrypt(b"s").unwrap()[0], 100);
         std::fs::write(path, [0; 79]).unwrap();
-        assert_eq!(other.reread(path).unwrap_err().reason, Reason::TicketKeys);
+        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, Reason::TicketKeys);
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some(), "what ran stays");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(other.reread(path).unwrap_err().reason, Reason::Permissions);
+        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, Reason::Permissions);
     }
 }

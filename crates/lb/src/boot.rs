@@ -2,15 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{AccessLog as AccessLogConfig, Config, Listener, MetricsBind, Protocol};
-use lb_io::Runtime;
+use lb_config::{AccessLog as AccessLogConfig, Config, Listener, MetricsBind, Protocol, Runtime};
 use lb_io::gate::{AddressGate, CountGate};
 use lb_io::resolver::Resolver;
+use lb_io::sockopts::Buffers;
 use lb_observe::access_log::{AccessLog, Target};
 use lb_observe::metrics::{HttpVersion, Metrics};
 use tokio::sync::mpsc;
@@ -95,6 +96,26 @@ pub(crate) fn forbid_core_dumps() {
     }
 }
 
+/// What the configuration says of the buffers of sockets.
+pub(crate) fn buffers(config: &Config) -> Buffers {
+    let Runtime { receive_buffer, send_buffer, .. } = &config.runtime;
+    Buffers { receive: receive_buffer.map(NonZeroUsize::get), send: send_buffer.map(NonZeroUsize::get) }
+}
+
+/// With the remedy, where a port may not be bound because it is low.
+fn explained(error: std::io::Error, address: SocketAddr) -> anyhow::Error {
+    let is_low = address.port() != 0 && error.kind() == std::io::ErrorKind::PermissionDenied;
+    let error = anyhow::Error::new(error);
+    if !is_low {
+        return error;
+    }
+    error.context(format!(
+        "port {} needs the capability CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit, cap_add of a container), or \
+         net.ipv4.ip_unprivileged_port_start={0} or lower",
+        address.port()
+    ))
+}
+
 /// Binds every listener that has something behind it. Nothing is served before all are bound.
 pub(crate) async fn bind(
     config: &Config,
@@ -117,7 +138,8 @@ pub(crate) async fn bind(
             // Port 0 means any port, but the same one for every worker.
             let mut address = address;
             for own in &mut sockets {
-                let socket = lb_io::listener::bind(address)
+                let socket = lb_io::listener::bind(address, buffers(config))
+                    .map_err(|error| explained(error, address))
                     .with_context(|| format!("listener {}: cannot bind {address}", listener.name))?;
                 address = socket.local_addr().unwrap_or(address);
                 own.push(socket);
@@ -162,7 +184,7 @@ fn describe(listener: &Listener) {
 /// Starts the workers on their sockets.
 #[expect(clippy::too_many_arguments, reason = "what a process consists of")]
 pub(crate) fn start(
-    runtime: &Runtime,
+    runtime: &lb_io::Runtime,
     snapshot: &Arc<Snapshot>,
     bound: &mut [Bound],
     tls: &Tls,
@@ -225,6 +247,7 @@ pub(crate) fn bind_admin(wanted: MetricsBind) -> anyhow::Result<Option<tokio::ne
         MetricsBind::Off => Ok(None),
         MetricsBind::At(address) => bind(address)
             .map(Some)
+            .map_err(|error| explained(error, address))
             .with_context(|| format!("observability.metrics_bind: cannot bind {address}")),
         MetricsBind::Default => Ok(bind(MetricsBind::DEFAULT)
             .inspect_err(|error| {

@@ -1,12 +1,18 @@
 //! Reading a configuration the way both `check` and a start do.
 
+mod surroundings;
+mod user;
+
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use lb_config::Config;
+use tokio::runtime::{Builder, LocalOptions};
 
+use crate::cli::CheckArgs;
 use crate::gateway::Outcome;
+use crate::names;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 
@@ -17,7 +23,8 @@ const MAX_CONFIG_BYTES: u64 = 4 << 20;
 pub(crate) const NO_LISTENERS: &str = "no listeners started — check your configuration";
 
 /// `expressgateway check`.
-pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
+    let path = args.config.as_path();
     let config = load(&read(path)?, path)?;
     Tls::load(&config)?;
     BackendsTls::load(&config, &BackendsTls::default())?;
@@ -26,12 +33,28 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<Outcome> {
     if listeners == 0 {
         bail!("{}: {NO_LISTENERS}", path.display());
     }
+    let mut found = surroundings::look(&config, path, args.user.as_deref())?;
+    if args.resolve {
+        found.warnings.extend(resolve(&config)?);
+    }
+    if !found.errors.is_empty() {
+        bail!("{}", found.errors.join("\n"));
+    }
     let mut out = std::io::stdout().lock();
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&found.warnings) {
         writeln!(out, "warning: {warning}")?;
+    }
+    for note in &found.notes {
+        writeln!(out, "note: {note}")?;
     }
     writeln!(out, "{}: ok, {listeners} listener(s)", path.display())?;
     Ok(Outcome::Clean)
+}
+
+/// Asks for every name, and says which leads nowhere.
+fn resolve(config: &Config) -> anyhow::Result<Vec<String>> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(names::trial(config))
 }
 
 /// The text of a configuration file.

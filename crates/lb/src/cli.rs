@@ -20,7 +20,7 @@ const DEFAULT_CONFIG: &str = "config/default.toml";
     version,
     about,
     args_conflicts_with_subcommands = true,
-    after_help = "Signals: SIGHUP reloads the configuration, SIGUSR1 reads certificates again, SIGTERM and SIGINT drain and stop.\n\
+    after_help = "Signals: SIGHUP reloads the configuration, SIGUSR1 reads certificates again, SIGTERM, SIGINT and SIGQUIT drain and stop.\n\
                   Environment: RUST_LOG (default info), LB_LOG_FORMAT=json|text."
 )]
 struct Cli {
@@ -30,17 +30,31 @@ struct Cli {
     /// Configuration file
     #[arg(default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+
+    /// Start even if this user runs this file already: both share its ports
+    #[arg(long)]
+    allow_second: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Read and check a configuration file without binding anything; exits with 0 or 1
-    Check {
-        /// Configuration file
-        config: PathBuf,
-    },
+    Check(CheckArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
     Demo(DemoArgs),
+}
+
+/// What is checked, and how.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file
+    pub(crate) config: PathBuf,
+    /// User that will run the gateway; without it that of the systemd unit, if there is one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Ask the name servers for every name too
+    #[arg(long)]
+    pub(crate) resolve: bool,
 }
 
 /// Addresses of the demo.
@@ -57,10 +71,13 @@ pub(crate) struct DemoArgs {
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Some(Command::Check(_))) {
+        lb_io::signals::release();
+    }
     let result = match cli.command {
-        Some(Command::Check { config }) => check::run(&config),
+        Some(Command::Check(args)) => check::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-        None => gateway::run(Source::File(cli.config)),
+        None => gateway::run(Source::File(cli.config), cli.allow_second),
     };
     let code = match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,

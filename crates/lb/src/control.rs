@@ -21,9 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+use crate::alone::Alone;
 use crate::boot::{Bound, Workers};
 use crate::discovery::{Found, Sources};
 use crate::gateway::Source;
+use crate::named_files::Stamps;
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
 use crate::sticky::StickyKeys;
@@ -38,27 +40,54 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Signals {
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
+    terminal: Terminal,
+}
+
+/// Those that end it.
+pub(crate) struct Terminal {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
 }
 
 impl Signals {
+    /// Installs the handlers.
     pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            user2: signal(SignalKind::user_defined2())?,
+            terminal: Terminal {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            },
         })
     }
 
-    /// Ready when the gateway is told to stop.
-    pub(crate) async fn stop(&mut self) {
+    /// Waits for a signal that ends the process; its name.
+    pub(crate) async fn terminated(&mut self) -> &'static str {
+        self.terminal.recv().await
+    }
+}
+
+impl Terminal {
+    async fn recv(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
         }
     }
+}
+
+/// SIGUSR2: replaces the binary in servers of this kind.
+fn refuse_upgrade() {
+    tracing::warn!(
+        signal = "SIGUSR2",
+        "upgrade in place is not built yet — start a second process, then stop this one"
+    );
 }
 
 /// Everything that the control thread holds.
@@ -70,6 +99,10 @@ pub(crate) struct Control {
     pub(crate) config: Config,
     /// Backends that were discovered, and what the admin port was told.
     pub(crate) overlay: Overlay,
+    /// The place of the process that runs this file, until the drain.
+    pub(crate) alone: Option<Alone>,
+    /// The files of TLS and cookies, as they were when they were read.
+    pub(crate) stamps: Stamps,
     /// Who looks for further backends, and what they found.
     pub(crate) sources: Sources,
     pub(crate) found: mpsc::Receiver<Found>,
@@ -99,7 +132,7 @@ pub(crate) struct Control {
 impl Control {
     /// Serves signals and timers until it is time to drain; whether somebody has asked for that, and no worker was lost.
     pub(crate) async fn until_terminated(&mut self, mut signals: Signals) -> bool {
-        let Signals { hangup, user1, terminate, interrupt } = &mut signals;
+        let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
         let mut tick = self.tls.due();
         loop {
@@ -108,6 +141,7 @@ impl Control {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
                     _ = user1.recv() => self.reopen().await,
+                    _ = user2.recv() => refuse_upgrade(),
                     () = at(tick) => {
                         self.tls.tick(&self.snapshot.config, &self.metrics);
                         tick = self.tls.due();
@@ -122,8 +156,10 @@ impl Control {
             // force, or has done so and tells nobody any more: workers take the drain after it.
             tokio::select! {
                 biased;
-                _ = terminate.recv() => return true,
-                _ = interrupt.recv() => return true,
+                signal = terminal.recv() => {
+                    tracing::info!(signal, "lifecycle signal received");
+                    return true;
+                }
                 worker = &mut lost => {
                     tracing::error!(worker, "a worker has ended — the others finish what they have, then the process ends");
                     return false;
@@ -270,12 +306,15 @@ impl Control {
             (self.tls.clone(), self.sticky.clone(), self.snapshot.backends_tls.clone());
         let (config, metrics) = (self.snapshot.config.clone(), Arc::clone(&self.metrics));
         let read = spawn_blocking(move || {
-            (tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
+            let stamps = Stamps::take(&config);
+            (stamps, tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
         });
         // The panic hook has told of what else there is.
-        let Ok((mut renewed, sticky, backends_tls)) = read.await else { return };
+        let Ok((stamps, mut renewed, sticky, backends_tls)) = read.await else { return };
+        let before = std::mem::replace(&mut self.stamps, stamps);
         let (sticky, failures) = sticky;
-        for error in failures {
+        for (path, error) in failures {
+            renewed.kept.extend(path);
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(
                 reason = format!("{error:#}"),
@@ -284,7 +323,8 @@ impl Control {
         }
         self.sticky = sticky;
         let (backends_tls, failures) = backends_tls;
-        for error in failures {
+        for (files, error) in failures {
+            renewed.kept.extend(files);
             renewed.fail = renewed.fail.saturating_add(1);
             tracing::error!(
                 reason = format!("{error:#}"),
@@ -295,7 +335,8 @@ impl Control {
             let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
             self.publish(config, backends, backends_tls).await;
         }
-        let Renewed { ok, fail } = renewed;
+        let Renewed { ok, fail, kept } = renewed;
+        self.stamps.keep(&before, &kept);
         tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");
     }
 }

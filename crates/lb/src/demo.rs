@@ -35,7 +35,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     writeln!(out, "  http://{admin}/readyz     whether it takes traffic\n")?;
     writeln!(out, "The configuration behind it:\n\n{text}\nCtrl-C ends it.\n")?;
     drop(out);
-    gateway::run(Source::Text(text))
+    gateway::run(Source::Text(text), true)
 }
 
 /// `address`, with a free port in place of port 0.

@@ -13,7 +13,7 @@ use lb_config::{
 };
 use lb_io::resolver::{Resolver, ServiceRecord};
 use lb_observe::metrics::Metrics;
-use lb_security::ClientTls;
+use lb_security::{ClientTls, KeyAccess};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
@@ -111,13 +111,20 @@ struct Source {
     discovery: Discovery,
     /// What clients speak in front of them.
     protocols: Vec<Protocol>,
+    /// Who may have access to the keys that it names.
+    access: KeyAccess,
 }
 
 /// The sources of all pools that are in use, each once.
 fn sources(config: &Config) -> Vec<Source> {
     let sources = config.pools_in_use().into_iter().filter_map(|pool| {
         let protocols = config.listeners_of(&pool.id).map(|listener| listener.protocol).collect();
-        Some(Source { pool: pool.id.clone(), discovery: pool.discovery.clone()?, protocols })
+        Some(Source {
+            pool: pool.id.clone(),
+            discovery: pool.discovery.clone()?,
+            protocols,
+            access: KeyAccess::of(config),
+        })
     });
     sources.collect()
 }
@@ -205,8 +212,9 @@ impl Look {
     /// file system, and the files of TLS that a list may name, must not keep signals and other sources waiting.
     async fn read(&mut self, path: PathBuf) -> anyhow::Result<Option<Discovered>> {
         let seen = self.seen.filter(|_| self.failed.is_none());
-        let protocols = self.source.protocols.clone();
-        let Some((backends, stamp)) = spawn_blocking(move || read(&path, seen, &protocols)).await?? else {
+        let (protocols, access) = (self.source.protocols.clone(), self.source.access);
+        let Some((backends, stamp)) = spawn_blocking(move || read(&path, seen, &protocols, access)).await??
+        else {
             return Ok(None);
         };
         self.seen = stamp;
@@ -219,6 +227,7 @@ fn read(
     path: &Path,
     seen: Option<Stamp>,
     protocols: &[Protocol],
+    access: KeyAccess,
 ) -> anyhow::Result<Option<(Vec<Backend>, Option<Stamp>)>> {
     let name = path.display().to_string();
     let context = || format!("{name}: cannot be read");
@@ -242,7 +251,7 @@ fn read(
     for backend in &backends {
         if let Some(tls) = backend.tls.as_ref().filter(|_| backend.protocol != BackendProtocol::H3) {
             // What cannot be read must not keep the gateway from starting, nor hold up what else is found.
-            ClientTls::load(tls, &[], SystemTime::now())
+            ClientTls::load(tls, &[], access, SystemTime::now())
                 .with_context(|| format!("{name}: backend {}", backend.name))?;
         }
     }

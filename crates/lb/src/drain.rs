@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::Control;
-use crate::gateway::{self, Outcome};
+use crate::gateway::Outcome;
+use crate::systemd;
 use crate::worker::Order;
 
 /// How long the accept loops are given to leave.
@@ -26,10 +27,12 @@ const ABORT_TIME: Duration = Duration::from_millis(500);
 /// Runs the drain; afterwards nothing is served any more.
 pub(crate) async fn run(control: &mut Control) -> Outcome {
     let begun = Instant::now();
+    // Who starts the same file from now on takes over.
+    control.alone = None;
     tracing::info!("terminal signal — entering drain");
     tracing::info!("entering drain — flipping /readyz to 503");
     control.readiness.advance(State::Draining);
-    gateway::notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    systemd::stopping();
     phase(control, DrainPhase::MarkDraining, DrainOutcome::Clean, begun);
 
     let settling = Instant::now();

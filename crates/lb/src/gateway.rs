@@ -16,13 +16,15 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
+use crate::alone::{self, Alone};
 use crate::control::{Control, Signals};
 use crate::discovery::Sources;
+use crate::named_files::Stamps;
 use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
-use crate::{api, boot, check, discovery, drain, names, pools};
+use crate::{api, boot, check, discovery, drain, names, pools, systemd};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -60,10 +62,28 @@ pub(crate) enum Outcome {
     WorkerLost,
 }
 
-/// Runs a gateway until it is told to stop.
-pub(crate) fn run(source: Source) -> anyhow::Result<Outcome> {
+/// Runs a gateway until it is told to stop. `allow_second`: even if another process runs this file.
+pub(crate) fn run(source: Source, allow_second: bool) -> anyhow::Result<Outcome> {
+    let control = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("the control thread's event loop cannot be set up")?;
+    let result = control.block_on(live(source, allow_second));
+    // A file that is still being read, from a file system that does not answer, keeps nobody from leaving.
+    control.shutdown_background();
+    result
+}
+
+async fn live(source: Source, allow_second: bool) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::new().context("signal handlers cannot be installed")?;
+    lb_io::signals::release();
     // A configuration that cannot be used is reported on a line of its own, before any log.
-    let text = source.read()?;
+    let reading = source.clone();
+    let text = tokio::select! {
+        biased;
+        _ = signals.terminated() => return Ok(Outcome::Clean),
+        text = spawn_blocking(move || reading.read()) => text??,
+    };
     let config = check::load(&text, &source.path())?;
     logs::init().context("logging cannot be set up")?;
     tracing::info!("ExpressGateway v{}", env!("CARGO_PKG_VERSION"));
@@ -75,31 +95,37 @@ pub(crate) fn run(source: Source) -> anyhow::Result<Outcome> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let control = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .context("the control thread's event loop cannot be set up")?;
-    let result = control.block_on(serve(source, text, config));
+    let alone = match &source {
+        Source::File(path) if !allow_second => alone::claim(path),
+        _ => Ok(None),
+    };
+    let result = match alone {
+        Ok(alone) => serve(source, text, config, alone, signals).await,
+        Err(error) => Err(error),
+    };
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#}"), "startup failed");
     }
-    // A file that is still being read, from a file system that does not answer, keeps nobody from leaving.
-    control.shutdown_background();
     result
 }
 
-async fn serve(source: Source, text: String, config: Config) -> anyhow::Result<Outcome> {
-    // First of all: a signal that comes while the gateway boots is kept until it is served.
-    let mut signals = Signals::new().context("signal handlers cannot be installed")?;
-    // But for the order to stop: a name or a file that the start waits for may never answer.
+async fn serve(
+    source: Source,
+    text: String,
+    config: Config,
+    alone: Option<Alone>,
+    mut signals: Signals,
+) -> anyhow::Result<Outcome> {
+    // Nothing is served yet, so that an order to end is obeyed at once; the other signals are kept until they are served.
     let (mut control, stop_admin) = tokio::select! {
         biased;
-        () = signals.stop() => {
-            tracing::info!("terminal signal during the start — nothing is served yet");
+        signal = signals.terminated() => {
+            tracing::info!(signal, "terminal signal during the start — nothing is served yet");
             return Ok(Outcome::Clean);
         }
         started = start(source, text, config) => started?,
     };
+    control.alone = alone;
     let was_asked = control.until_terminated(signals).await;
     let Control { config, overlay, snapshot, .. } = &control;
     let (config, overlay, snapshot) = (config.clone(), overlay.clone(), Arc::clone(snapshot));
@@ -161,17 +187,20 @@ async fn start(
     let config = overlay.over(&file);
     let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
     let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await?;
+    // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
     let named = config.clone();
-    let files = spawn_blocking(move || {
+    let files = spawn_blocking(move || -> anyhow::Result<_> {
+        let stamps = Stamps::take(&named);
         let tls = Tls::load(&named)?;
         let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
-        anyhow::Ok((tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
+        Ok((stamps, tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
     });
-    let (tls, backends_tls, sticky) = files.await??;
+    let (stamps, tls, backends_tls, sticky) = files.await??;
     if config.listeners.iter().any(|listener| listener.tls.is_some()) {
         boot::forbid_core_dumps();
     }
     tls.show(&config, &metrics);
+    lb_io::sockopts::set_backend_buffers(boot::buffers(&config));
     let mut bound = boot::bind(&config, &resolver, &metrics, workers).await?;
     let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
     let mut registry = Registry::new(workers, boot::seed()).shown_in(Arc::clone(&metrics));
@@ -197,7 +226,8 @@ async fn start(
     )?;
     readiness.advance(State::Ok);
     tracing::info!("probes flipped to Ready — service open for traffic");
-    notify_systemd(&[sd_notify::NotifyState::Ready]);
+    systemd::ready(&format!("serving {} listener(s), configuration version 1", bound.len()));
+    tokio::task::spawn_local(systemd::watch(workers.orders.clone()));
 
     let (sources, found) = Sources::new();
     let mut control = Control {
@@ -205,6 +235,8 @@ async fn start(
         text,
         config: file,
         overlay,
+        alone: None,
+        stamps,
         sources,
         found,
         calls,
@@ -227,11 +259,4 @@ async fn start(
     control.show_backends(&control.snapshot.config);
     control.metrics.reload_restart_required.declare(&Plan::restart_fields());
     Ok((control, stop_admin))
-}
-
-/// Tells systemd, where it listens.
-pub(crate) fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd could not be notified");
-    }
 }

@@ -1,6 +1,7 @@
 //! `expressgateway`: composition of the rooms into one process. What is decided is decided elsewhere.
 
 mod acceptor;
+mod alone;
 mod api;
 mod boot;
 mod check;
@@ -11,6 +12,7 @@ mod discovery;
 mod drain;
 mod gateway;
 mod handshakes;
+mod named_files;
 mod names;
 mod overlay;
 mod pools;
@@ -18,6 +20,7 @@ mod probe;
 mod refused;
 mod reload;
 mod sticky;
+mod systemd;
 mod tls;
 mod together;
 mod worker;
@@ -25,5 +28,7 @@ mod worker;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else: a signal that comes earlier than its handler would end the process.
+    lb_io::signals::hold();
     cli::run()
 }

@@ -38,7 +38,8 @@ pub(crate) fn resolver(dns: &Dns) -> anyhow::Result<Resolver> {
 /// Resolves every backend.
 ///
 /// `known` is what runs now: a name that does not resolve keeps the addresses it has there, and is asked again soon (attack C-03).
-/// Without it, a name that does not resolve is an error, except where the backend was discovered: that one waits for an address.
+/// A new one waits for an address while its pool has others. It is an error where the pool would have nobody, or where it was added at
+/// the admin port.
 pub(crate) async fn resolve(
     config: &Config,
     origin: impl Fn(&PoolId, &HostPort) -> Origin,
@@ -48,9 +49,10 @@ pub(crate) async fn resolve(
 ) -> anyhow::Result<Resolution> {
     let answers = ask(config, resolver, metrics).await;
     let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
-    let mut unusable = HashSet::new();
+    let (mut unusable, mut told) = (HashSet::new(), HashSet::new());
     for listener in &config.listeners {
-        let mut backends = Vec::new();
+        let mut backends: Vec<ResolvedBackend> = Vec::new();
+        let mut first_failure = None;
         for backend in &listener.pool.backends {
             let origin = origin(&listener.pool.id, &backend.address);
             let (addresses, until) = match addresses(&backend.address, &answers, origin) {
@@ -62,19 +64,28 @@ pub(crate) async fn resolve(
                         metrics.dns_failures.inc();
                     }
                     let old = known.and_then(|known| find(known, &backend.name));
-                    let addresses = match (old, origin) {
-                        (Some(old), _) => kept(&old.addresses, origin),
-                        (None, Origin::Discovery { .. }) => Vec::new(),
-                        (None, _) => {
-                            return Err(anyhow::anyhow!(reason))
-                                .with_context(|| context(listener, &backend.name));
-                        }
-                    };
-                    tracing::warn!(
-                        backend = backend.name,
-                        error = reason,
-                        "name does not resolve — keeping its last addresses"
-                    );
+                    let addresses = old.map(|old| kept(&old.addresses, origin)).unwrap_or_default();
+                    let is_new = known.is_none_or(|known| !knows(known, &backend.name));
+                    if is_new && origin == Origin::Api {
+                        return Err(anyhow::anyhow!(reason))
+                            .with_context(|| context(listener, &backend.name));
+                    }
+                    if !addresses.is_empty() {
+                        tracing::warn!(
+                            backend = backend.name,
+                            error = reason,
+                            "name does not resolve — keeping its last addresses"
+                        );
+                    } else if is_new && told.insert(backend.name.as_str()) {
+                        tracing::warn!(
+                            backend = backend.name,
+                            error = reason,
+                            "name does not resolve — the backend gets no traffic until it does"
+                        );
+                    }
+                    if is_new && origin == Origin::File {
+                        first_failure = first_failure.or(Some((backend, reason)));
+                    }
                     (addresses, Some(Instant::now() + retry_after(resolver)))
                 }
             };
@@ -82,6 +93,12 @@ pub(crate) async fn resolve(
             let until = until.map(|until| until.max(Instant::now() + LEAST_WAIT));
             resolution.valid_until = [resolution.valid_until, until].into_iter().flatten().min();
             backends.push(ResolvedBackend { name: backend.name.clone(), weight: backend.weight, addresses });
+        }
+        // With others there it can wait; alone it is more likely a mistake than an outage.
+        if let Some((backend, reason)) = first_failure
+            && backends.iter().all(|backend| backend.addresses.is_empty())
+        {
+            return Err(anyhow::anyhow!(reason)).with_context(|| context(listener, &backend.name));
         }
         resolution.listeners.push(backends);
     }
@@ -182,6 +199,34 @@ fn context(listener: &Listener, backend: &str) -> String {
 
 fn find<'a>(known: &'a [Vec<ResolvedBackend>], name: &str) -> Option<&'a ResolvedBackend> {
     known.iter().flatten().find(|backend| backend.name == name && !backend.addresses.is_empty())
+}
+
+fn knows(known: &[Vec<ResolvedBackend>], name: &str) -> bool {
+    known.iter().flatten().any(|backend| backend.name == name)
+}
+
+/// Asks for every name of the configuration, and says of each that leads nowhere why. Nothing is put in force.
+///
+/// # Errors
+/// When a start would fail for the names.
+pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
+    let (resolver, metrics) = (resolver(&config.dns)?, Metrics::new(1));
+    let answers = ask(config, &resolver, &metrics).await;
+    let mut problems = Vec::new();
+    for listener in &config.listeners {
+        for backend in &listener.pool.backends {
+            if let Err(reason) = addresses(&backend.address, &answers, Origin::File) {
+                problems.push(format!("{}: {reason}", context(listener, &backend.name)));
+            }
+        }
+        if listener.starts() {
+            listen_addresses(&listener.address, &resolver, &metrics)
+                .await
+                .with_context(|| format!("listener {}", listener.name))?;
+        }
+    }
+    resolve(config, |_, _| Origin::File, &resolver, &metrics, None).await?;
+    Ok(problems)
 }
 
 /// The addresses that a listener binds.

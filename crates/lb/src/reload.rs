@@ -6,32 +6,64 @@ use tokio::task::spawn_blocking;
 use crate::control::Control;
 use crate::discovery::Look;
 use crate::sticky::StickyKeys;
-use crate::{boot, check, gateway};
+use crate::{boot, check, systemd};
+
+/// Files that a line of the log names.
+const MOST_SHOWN: usize = 10;
 
 impl Control {
     /// One pass. Whatever fails, what runs stays as it is.
     pub(crate) async fn reload(&mut self) {
         tracing::info!(signal = "SIGHUP", "lifecycle signal received");
-        gateway::notify_systemd(&[
-            sd_notify::NotifyState::Reloading,
-            sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Reloading),
-        ]);
-        match self.try_reload().await {
-            Ok(()) => {}
+        systemd::reloading();
+        let status = match self.try_reload().await {
+            Ok(0) => format!("configuration version {} in force", self.version),
+            Ok(restart) => {
+                format!(
+                    "configuration version {} in force, {restart} change(s) wait for a restart",
+                    self.version
+                )
+            }
             Err(error) => {
                 self.metrics.reload_failed.inc();
-                for line in format!("{error:#}").lines() {
+                let error = format!("{error:#}");
+                for line in error.lines() {
                     tracing::error!(
                         reason = line,
                         "SIGHUP: config reload rejected — rolling back, keeping live config"
                     );
                 }
+                let first = error.lines().next().unwrap_or_default();
+                format!("reload rejected, configuration version {} stays in force: {first}", self.version)
             }
-        }
-        gateway::notify_systemd(&[sd_notify::NotifyState::Ready]);
+        };
+        self.tell_of_newer_files().await;
+        systemd::ready(&status);
     }
 
-    async fn try_reload(&mut self) -> anyhow::Result<()> {
+    /// SIGHUP reads no certificate again, which is what many expect of it: says so when there is a newer one.
+    async fn tell_of_newer_files(&mut self) {
+        let (mut stamps, config) = (self.stamps.clone(), self.snapshot.config.clone());
+        let looked = spawn_blocking(move || {
+            let changed = stamps.changed(&config);
+            (stamps, changed)
+        });
+        // The panic hook has told of what else there is.
+        let Ok((stamps, changed)) = looked.await else { return };
+        self.stamps = stamps;
+        if !changed.is_empty() {
+            let shown: Vec<_> =
+                changed.iter().take(MOST_SHOWN).map(|path| path.display().to_string()).collect();
+            tracing::warn!(
+                files = shown.join(", "),
+                count = changed.len(),
+                "files of certificates or keys are newer on disk than in force — SIGUSR1 reads them, SIGHUP does not"
+            );
+        }
+    }
+
+    /// How many changes wait for a restart.
+    async fn try_reload(&mut self) -> anyhow::Result<usize> {
         // Files are read on a thread that nothing else waits for: a file system that does not answer must not keep the order to stop
         // waiting.
         let source = self.source.clone();
@@ -68,7 +100,7 @@ impl Control {
         }
         self.follow_sources(Vec::new());
         self.report(&plan);
-        Ok(())
+        Ok(plan.restart.len())
     }
 
     /// The file wins for the backends that it names: shares that the admin port gave them are theirs no more.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use lb_config::{BackendPool, Config};
-use lb_security::StickyKey;
+use lb_security::{KeyAccess, StickyKey};
 
 /// The keys of all pools that have such cookies. One that is read from no file is the same as long as the process lives.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +18,12 @@ impl StickyKeys {
     /// Reads what the configuration names; makes a key where it names none and `known` has none.
     pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
         let (keys, failures) = known.renew(config);
-        failures.into_iter().next().map_or(Ok(keys), Err)
+        failures.into_iter().next().map_or(Ok(keys), |(_, error)| Err(error))
     }
 
-    /// Reads every file again. One that cannot be used leaves in force what was read from it before.
-    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<anyhow::Error>) {
+    /// Reads every file again. One that cannot be used leaves in force what was read from it before, and is
+    /// returned with the reason.
+    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<(Option<PathBuf>, anyhow::Error)>) {
         let mut keys = Self { own: self.own.clone(), files: HashMap::new() };
         let mut failures = Vec::new();
         for pool in config.pools_in_use() {
@@ -31,7 +32,7 @@ impl StickyKeys {
             let result = match &sticky.key_path {
                 Some(path) if keys.files.contains_key(path) => Ok(()),
                 Some(path) => {
-                    let key = StickyKey::load(path).with_context(context);
+                    let key = StickyKey::load(path, KeyAccess::of(config)).with_context(context);
                     let (key, result) = match key {
                         Ok(key) => (Some(key), Ok(())),
                         Err(error) => (self.files.get(path).cloned(), Err(error)),
@@ -42,7 +43,7 @@ impl StickyKeys {
                 None if keys.own.is_some() => Ok(()),
                 None => StickyKey::generate().with_context(context).map(|key| keys.own = Some(key)),
             };
-            failures.extend(result.err());
+            failures.extend(result.err().map(|error| (sticky.key_path.clone(), error)));
         }
         (keys, failures)
     }

@@ -1,14 +1,19 @@
 //! Certificates and ticket keys of the whole process: read at boot, turned by the clock, read again on SIGUSR1.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use lb_config::{Backend, BackendProtocol, BackendTls, Config, Listener, Probe, Protocol};
 use lb_observe::metrics::{Certificates, Metrics};
-use lb_security::{ALPN_HTTP, ClientTls, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError};
+use lb_security::{
+    ALPN_HTTP, ClientTls, KeyAccess, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError,
+};
 use tokio::time::Instant;
+
+use crate::named_files;
 
 /// How long after a try to turn a ticket key the next one comes at the earliest: there may be no randomness.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,6 +40,8 @@ pub(crate) struct Tls {
 pub(crate) struct Renewed {
     pub(crate) ok: usize,
     pub(crate) fail: usize,
+    /// The files of those that were not.
+    pub(crate) kept: Vec<PathBuf>,
 }
 
 impl Tls {
@@ -46,7 +53,7 @@ impl Tls {
             let context = || format!("listener {}", listener.name);
             let (interval, overlap) = (files.ticket_rotation_interval, files.ticket_rotation_overlap);
             let tickets = match &files.ticket_key_path {
-                Some(path) => TicketRotator::from_file(path, interval, overlap),
+                Some(path) => TicketRotator::from_file(path, KeyAccess::of(config), interval, overlap),
                 None => TicketRotator::new(interval, overlap, Duration::ZERO),
             };
             let tickets = tickets.with_context(context)?;
@@ -98,6 +105,8 @@ impl Tls {
                 }
                 Err(error) => {
                     renewed.fail = renewed.fail.saturating_add(1);
+                    let files = named_files::of_listener(listener).into_iter();
+                    renewed.kept.extend(files.map(|(path, _)| path.to_owned()));
                     metrics.cert_rotation_failed.of(error.reason).inc();
                     tracing::error!(
                         listener = listener.name,
@@ -114,7 +123,7 @@ impl Tls {
 fn renew(config: &Config, listener: &Listener, tls: &ListenerTls, metrics: &Metrics) -> Result<(), TlsError> {
     let bundle = bundle(config, listener, &tls.tickets)?;
     if let Some(path) = listener.tls.as_ref().and_then(|files| files.ticket_key_path.as_ref())
-        && tls.tickets.reread(path)?
+        && tls.tickets.reread(path, KeyAccess::of(config))?
     {
         rotated(listener, metrics);
     }
@@ -134,7 +143,14 @@ fn bundle(
     tickets: &Arc<TicketRotator>,
 ) -> Result<Arc<TlsConfigBundle>, TlsError> {
     let alpn: &[&[u8]] = if listener.protocol == Protocol::H1s { ALPN_HTTP } else { &[] };
-    TlsConfigBundle::load(listener, alpn, config.runtime.tls13_only, tickets, SystemTime::now())
+    TlsConfigBundle::load(
+        listener,
+        alpn,
+        config.runtime.tls13_only,
+        KeyAccess::of(config),
+        tickets,
+        SystemTime::now(),
+    )
 }
 
 fn show(listener: &Listener, bundle: &TlsConfigBundle, metrics: &Metrics) {
@@ -157,21 +173,23 @@ impl BackendsTls {
         let all = keys(config).into_iter().map(|(key, whose)| {
             let tls = match known.0.get(&key) {
                 Some(known) => Arc::clone(known),
-                None => load(&key).context(whose)?,
+                None => load(&key, KeyAccess::of(config)).context(whose)?,
             };
             Ok((key, tls))
         });
         all.collect::<anyhow::Result<_>>().map(Self)
     }
 
-    /// Reads every file again. What cannot be used leaves in force what such backends have.
-    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<anyhow::Error>) {
+    /// Reads every file again. What cannot be used leaves in force what such backends have; their files are returned
+    /// with the reason.
+    pub(crate) fn renew(&self, config: &Config) -> (Self, Vec<(Vec<PathBuf>, anyhow::Error)>) {
         let mut failures = Vec::new();
         let all = keys(config).into_iter().filter_map(|(key, whose)| {
-            let tls = match load(&key).context(whose) {
+            let tls = match load(&key, KeyAccess::of(config)).context(whose) {
                 Ok(tls) => tls,
                 Err(error) => {
-                    failures.push(error);
+                    let files = named_files::of_backend(&key.0).into_iter();
+                    failures.push((files.map(|(path, _)| path.to_owned()).collect(), error));
                     Arc::clone(self.0.get(&key)?)
                 }
             };
@@ -203,13 +221,13 @@ impl BackendsTls {
     }
 }
 
-fn load((tls, says): &Key) -> Result<Arc<ClientTls>, TlsError> {
+fn load((tls, says): &Key, access: KeyAccess) -> Result<Arc<ClientTls>, TlsError> {
     let alpn: &[&[u8]] = match says {
         Some(BackendProtocol::H2) => &[b"h2"],
         Some(_) => &[b"http/1.1"],
         None => &[],
     };
-    ClientTls::load(tls, alpn, SystemTime::now())
+    ClientTls::load(tls, alpn, access, SystemTime::now())
 }
 
 /// What the configuration asks for, each once, and a backend that needs it.

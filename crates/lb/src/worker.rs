@@ -62,6 +62,8 @@ pub(crate) enum Order {
     Farewell(usize),
     /// End what is left of it.
     Abort(usize),
+    /// Tell that orders are taken.
+    Answer(oneshot::Sender<()>),
     /// End.
     Stop,
 }
@@ -150,6 +152,9 @@ pub(crate) async fn run(birth: Birth) {
                 worker.apply(snapshot);
                 // Whoever ordered it may wait no longer.
                 let _ = done.send(());
+            }
+            Some(Order::Answer(answer)) => {
+                let _ = answer.send(());
             }
             Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
             Some(Order::Drain) => worker.drain(),

@@ -95,6 +95,8 @@ pub struct Admin {
 pub struct Security {
     /// Whether `Transfer-Encoding` may be anything but exactly `chunked`.
     pub strict_te: bool,
+    /// Whether the group of a key's file may read it.
+    pub group_readable_keys: bool,
 }
 
 /// `[passthrough]`: QUIC forwarded without a handshake of our own (Mode A).

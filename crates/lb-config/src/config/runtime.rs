@@ -40,6 +40,10 @@ pub struct Runtime {
     pub max_requests_per_h3_connection: u32,
     /// `[runtime.watchdog]`.
     pub watchdog: Watchdog,
+    /// `SO_RCVBUF` of client connections; `None` leaves it to the kernel.
+    pub receive_buffer: Option<NonZeroUsize>,
+    /// `SO_SNDBUF` of client and backend connections; `None` leaves it to the kernel.
+    pub send_buffer: Option<NonZeroUsize>,
     /// `[runtime.tls] tls13_only`.
     pub tls13_only: bool,
     /// The `xdp_*` keys.

@@ -105,6 +105,8 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     ),
     live!("watchdog", "runtime.watchdog", runtime.watchdog),
     restart!("runtime.tls", "runtime.tls.tls13_only", runtime.tls13_only),
+    restart!("socket_buffers", "runtime.receive_buffer_bytes", runtime.receive_buffer),
+    restart!("socket_buffers", "runtime.send_buffer_bytes", runtime.send_buffer),
     restart!("xdp_enabled", "runtime.xdp_enabled", runtime.xdp.enabled),
     restart!("xdp_interface", "runtime.xdp_interface", runtime.xdp.interface),
     restart!("xdp_mode", "runtime.xdp_mode", runtime.xdp.mode),
@@ -124,5 +126,6 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     ),
     restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
+    live!("security.group_readable_keys", "security.group_readable_keys", security.group_readable_keys),
     restart!("passthrough", "passthrough", passthrough),
 ];

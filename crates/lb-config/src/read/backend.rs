@@ -9,7 +9,8 @@ pub(super) fn all(owner: View<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
     let views = owner.blocks("backends");
     let backends = views.into_iter().map(|view| one(view, report)).collect::<Option<Vec<_>>>()?;
     if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
-        report.error(owner, "backends", "the weight of every backend is 0, so none can be picked");
+        let problem = "the weight of every backend is 0: requests are answered 503 until one rises";
+        report.warn(owner, "backends", problem);
     }
     Some(backends)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{self, Pools};
-use super::{Report, tls};
+use super::{Report, loops, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, HostPort, Http, Listener, Protocol, Quic, RawProxy,
     Runtime, Tcp, Transport, WebSocket,
@@ -34,6 +34,22 @@ pub(super) fn all(
             report.error(view, "address", format!("already bound over {transport} by {other}"));
         }
         listeners.push(listener);
+    }
+    let views = root.blocks("listeners");
+    let serves_h3 = root.present("passthrough").is_some()
+        || listeners.iter().any(|listener| listener.protocol == Protocol::Quic);
+    for (listener, view) in listeners.iter_mut().zip(&views) {
+        if !serves_h3 && listener.alt_svc.take().is_some() {
+            let problem = "no listener serves HTTP/3, so nothing is announced";
+            report.warn(*view, "alt_svc", problem);
+        }
+    }
+    for (at, backend) in loops::find(&listeners) {
+        let Some(view) = views.get(at) else { continue };
+        let name = if view.entry("pool").is_some() { "pool" } else { "backends" };
+        let problem =
+            format!("backend {backend} leads back to this listener: every connection to it makes another");
+        report.warn(*view, name, problem);
     }
     Some(listeners)
 }
@@ -221,17 +237,35 @@ fn h2_security(view: View<'_>, report: &mut Report<'_>) -> H2Security {
         }
         value.max(least)
     };
+    let max_concurrent_streams = at_least("max_concurrent_streams", 1);
+    let max_header_list_size = at_least("max_header_list_size", LEAST_HEADER_LIST);
+    at_least("initial_stream_window_size", LEAST_STREAM_WINDOW);
+    let initial_stream_window_size =
+        window(view, "initial_stream_window_size", report).max(LEAST_STREAM_WINDOW);
     H2Security {
-        max_concurrent_streams: at_least("max_concurrent_streams", 1),
-        max_header_list_size: at_least("max_header_list_size", LEAST_HEADER_LIST),
-        initial_stream_window_size: at_least("initial_stream_window_size", LEAST_STREAM_WINDOW),
+        max_concurrent_streams,
+        max_header_list_size,
+        initial_stream_window_size,
         max_pending_accept_reset_streams: view.size("max_pending_accept_reset_streams"),
         max_local_error_reset_streams: view.size("max_local_error_reset_streams"),
         flood_budget_percent: view.int32("flood_budget_percent"),
         max_send_buf_size: view.size("max_send_buf_size"),
         keep_alive_interval: view.nonzero_millis("keep_alive_interval_ms"),
         keep_alive_timeout: view.millis("keep_alive_timeout_ms"),
-        initial_connection_window_size: view.int32("initial_connection_window_size"),
+        initial_connection_window_size: window(view, "initial_connection_window_size", report),
+    }
+}
+
+/// The largest window that the protocol knows (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = 0x7fff_ffff;
+
+fn window(view: View<'_>, name: &str, report: &mut Report<'_>) -> u32 {
+    match u32::try_from(view.integer(name)) {
+        Ok(bytes) if bytes <= MAX_WINDOW => bytes,
+        _ => {
+            report.warn(view, name, format!("counts as {MAX_WINDOW}: HTTP/2 knows no larger window"));
+            MAX_WINDOW
+        }
     }
 }
 

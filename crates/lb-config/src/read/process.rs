@@ -42,6 +42,8 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
             .and_then(|n| n.try_into().ok())
             .unwrap_or(if max_keepalive_requests == 0 { 0 } else { max_keepalive_requests.max(1000) }),
         max_requests_per_h3_connection: view.int32("max_requests_per_h3_connection"),
+        receive_buffer: NonZeroUsize::new(view.size("receive_buffer_bytes")),
+        send_buffer: NonZeroUsize::new(view.size("send_buffer_bytes")),
         watchdog: Watchdog {
             header_deadline: watchdog.millis("header_deadline_ms"),
             body_progress_min_bps: watchdog.integer("body_progress_min_bps"),
@@ -59,6 +61,13 @@ fn xdp(view: View<'_>, report: &mut Report<'_>) -> Option<Xdp> {
         mode: XdpMode::from_word(view.word("xdp_mode")?)?,
         new_flow_cap_per_sec_per_cpu: view.int32("xdp_new_flow_cap_per_sec_per_cpu"),
     };
+    if !xdp.enabled {
+        for name in ["xdp_interface", "xdp_mode", "xdp_new_flow_cap_per_sec_per_cpu"] {
+            if view.entry(name).is_some() {
+                report.warn(view, name, "does nothing while xdp_enabled is false");
+            }
+        }
+    }
     if xdp.enabled && xdp.interface.is_none() {
         report.error(view, "xdp_interface", "must name a network interface, because xdp_enabled = true");
     }
@@ -118,7 +127,7 @@ pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'
 }
 
 pub(super) fn security(view: View<'_>) -> Security {
-    Security { strict_te: view.flag("strict_te") }
+    Security { strict_te: view.flag("strict_te"), group_readable_keys: view.flag("group_readable_keys") }
 }
 
 pub(super) fn passthrough(view: View<'_>, report: &mut Report<'_>) -> Option<Passthrough> {

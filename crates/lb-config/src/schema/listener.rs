@@ -4,9 +4,6 @@ use super::key::{BYTES, MS, S, U32, U64};
 use super::{Block, Key, On, Text};
 use crate::config::{BackendProtocol, ClientAuthMode, Protocol};
 
-/// The largest window of HTTP/2 (RFC 9113 §6.9.1).
-const MAX_WINDOW: u64 = 0x7fff_ffff;
-
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
 const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
 const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
@@ -105,7 +102,7 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
     ),
     Key::integer("weight", 0, U32, "")
         .or(1)
-        .live("Its share of the picks, relative to the other backends. 0 = never picked; not all may be 0."),
+        .live("Its share of the picks, relative to the other backends. 0 = never picked. Where all are 0 requests are answered 503 until one rises, and a warning says so."),
     Key::integer("priority", 0, 127, "").or(0).live(
         "Which group of the pool it belongs to. A group is used while too few backends of those with lower numbers are well.",
     ),
@@ -114,7 +111,9 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
          have this key. The keys below need it, or h3.",
     ),
     Key::text("tls_ca_path", Text::Path).or_else("the system's; h3 has no default").live(
-        "PEM file of the certificate authorities to trust. An h3 backend must have it unless `tls_verify_peer` is false.",
+        "PEM file of the certificates to trust. An authority vouches for what it has signed. Every certificate, authority or not, stands \
+         for itself: a backend that shows exactly this one, self-signed or not, is taken if its dates and its name are right; one that \
+         is no authority vouches for no other. An h3 backend must have it unless `tls_verify_peer` is false.",
     ),
     Key::text("tls_verify_hostname", Text::NotBlank)
         .or_else("the host of `address`")
@@ -125,7 +124,7 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
         "PEM chain of the certificate that the gateway shows to the backend, leaf first. Not on h3 backends.",
     ),
     Key::text("tls_client_key_path", Text::Path).live(
-        "PEM private key of that certificate; the file may not be readable by group or others.",
+        "PEM private key of that certificate; the file may not be readable by group or others, but see `[security] group_readable_keys`.",
     ),
 ];
 
@@ -138,7 +137,8 @@ static TLS: Block = Block {
             .required()
             .restart("PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate."),
         Key::text("key_path", Text::Path).required().restart(
-            "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others.",
+            "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others, but see `[security] \
+             group_readable_keys`.",
         ),
         Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
             .or(86_400)
@@ -156,9 +156,11 @@ static TLS: Block = Block {
              handshake without one.",
         ),
         Key::text("client_ca_path", Text::Path)
-            .restart("PEM file of the certificate authorities that clients' certificates must come from. Required unless `client_auth` is off."),
+            .restart("PEM file of the certificate authorities that clients' certificates must come from. A client's own certificate may stand in it \
+             too, and is then trusted for itself alone. Required unless `client_auth` is off."),
         Key::text("client_crl_path", Text::Path)
-            .restart("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list."),
+            .restart("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list; \
+             one that stands in `client_ca_path` for itself is not taken then."),
         Key::flag("client_cert_headers", false).restart(
             "Whether backends are told the client certificate in `X-Client-Cert-Subject` and `X-Client-Cert-SHA256`. On h1s \
              listeners; clients' own headers of these names are dropped wherever `client_auth` is on.",
@@ -239,7 +241,8 @@ static RAW_PROXY: Block = Block {
 
 static ALT_SVC: Block = Block {
     path: "listeners.alt_svc",
-    doc: "Announces an HTTP/3 port in the `Alt-Svc` header of responses.",
+    doc: "Announces an HTTP/3 port in the `Alt-Svc` header of responses. Where no listener serves HTTP/3 nothing is announced, and a \
+          warning says so.",
     on: On::used(&[Protocol::H1, Protocol::H1s]),
     keys: &[
         Key::integer("h3_port", 0, 65_535, "").required().live("The UDP port to announce."),
@@ -361,15 +364,15 @@ static H2_SECURITY: Block = Block {
         Key::integer("keep_alive_timeout_ms", 0, U64, MS)
             .or(30_000)
             .live("How long a ping may stay unanswered."),
-        Key::integer("initial_stream_window_size", 0, MAX_WINDOW, BYTES)
+        Key::integer("initial_stream_window_size", 0, U64, BYTES)
             .or(65_535)
-            .live("The first window of a stream. Less than 1024 counts as that: clients would have to send slivers, which count as an attack."),
-        Key::integer("initial_connection_window_size", 0, MAX_WINDOW, BYTES)
+            .live("The first window of a stream. Less than 1024 counts as that: clients would have to send slivers, which count as an attack. More than 2147483647 counts as that."),
+        Key::integer("initial_connection_window_size", 0, U64, BYTES)
             .or(1_048_576)
             .live(
                 "The first window of a connection. Uploads that a backend does not read hold their streams' windows out of it; what \
                  is left goes round among the others. A backend's connection has as much as all of its streams. The protocol knows \
-                 none below 65535: less counts as that.",
+                 none below 65535 and none above 2147483647: less or more counts as these.",
             ),
     ],
 };

@@ -198,6 +198,96 @@ fn limits_under_which_nothing_is_served_count_as_the_least_that_works() {
 }
 
 #[test]
+fn a_window_that_the_protocol_does_not_know_counts_as_the_largest() {
+    let config = parse(
+        "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n[listeners.h2_security]\n\
+         initial_stream_window_size = 2147483648\ninitial_connection_window_size = 9223372036854775807\n\
+         [[listeners.backends]]\naddress = \"10.0.0.1:80\"\n",
+    );
+    let limits = &config.listeners[0].h2_security;
+    let largest = 0x7fff_ffff;
+    assert_eq!(
+        (limits.initial_stream_window_size, limits.initial_connection_window_size),
+        (largest, largest)
+    );
+    let problem = "counts as 2147483647: HTTP/2 knows no larger window";
+    assert!(config.warnings.iter().all(|warning| warning.ends_with(problem)), "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 2);
+}
+
+#[test]
+fn backends_of_weight_0_alone_are_a_warning() {
+    let backends = |owner: &str| {
+        ["10.0.0.1:80", "10.0.0.2:80"]
+            .map(|at| format!("[[{owner}]]\naddress = \"{at}\"\nweight = 0\n"))
+            .concat()
+    };
+    let listener = "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n";
+    let problem = "the weight of every backend is 0: requests are answered 503 until one rises";
+    let own = parse(&format!("{listener}{}", backends("listeners.backends")));
+    assert_eq!(own.warnings, [format!("lb.toml:4: listeners[0].backends: {problem}")]);
+    let shared = parse(&format!("{listener}pool = \"web\"\n{}", backends("pools.web.backends")));
+    assert_eq!(shared.warnings, [format!("lb.toml:5: pools.web.backends: {problem}")]);
+}
+
+#[test]
+fn nothing_is_announced_that_nobody_serves() {
+    let listener = "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n[listeners.alt_svc]\nh3_port = 443\n\
+                    [[listeners.backends]]\naddress = \"10.0.0.1:80\"\n";
+    let config = parse(listener);
+    assert_eq!(config.listeners[0].alt_svc, None);
+    let problem = "lb.toml:4: listeners[0].alt_svc: no listener serves HTTP/3, so nothing is announced";
+    assert_eq!(config.warnings, [problem]);
+    let quic = "[[listeners]]\naddress = \"0.0.0.0:443\"\nprotocol = \"quic\"\n[listeners.quic]\ncert_path = \"c\"\n\
+                key_path = \"k\"\nretry_secret_path = \"s\"\n[[listeners.backends]]\naddress = \"10.0.0.1:80\"\n";
+    let config = parse(&format!("{listener}{quic}"));
+    assert!(config.listeners[0].alt_svc.is_some() && config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn listeners_whose_backends_lead_back_to_them_are_warned_of() {
+    let warnings = |pairs: &[(&str, &str)]| {
+        let listeners = pairs.iter().map(|(listener, backend)| {
+            format!(
+                "[[listeners]]\naddress = \"{listener}\"\nprotocol = \"tcp\"\n\
+                 [[listeners.backends]]\naddress = \"{backend}\"\n"
+            )
+        });
+        parse(&listeners.collect::<String>()).warnings
+    };
+    for (listener, backend) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        ("0.0.0.0:80", "localhost:80"),
+        ("[::]:80", "[::1]:80"),
+        ("localhost:80", "127.0.0.1:80"),
+        ("app.test:80", "app.test:80"),
+    ] {
+        let warnings = warnings(&[(listener, backend)]);
+        let told = format!("backend {backend} leads back to this listener");
+        assert!(warnings.len() == 1 && warnings[0].contains(&told), "{listener} {backend}: {warnings:?}");
+    }
+    for (listener, backend) in [
+        ("127.0.0.1:80", "127.0.0.2:80"),
+        ("0.0.0.0:80", "10.0.0.1:80"),
+        ("0.0.0.0:80", "127.0.0.1:81"),
+        ("0.0.0.0:80", "[::1]:80"),
+        ("10.0.0.1:80", "localhost:80"),
+    ] {
+        assert_eq!(warnings(&[(listener, backend)]), [""; 0], "{listener} {backend}");
+    }
+    // By way of another; one that only leads into the circle is none.
+    let circle = warnings(&[
+        ("0.0.0.0:80", "127.0.0.1:81"),
+        ("127.0.0.1:81", "127.0.0.1:80"),
+        ("0.0.0.0:82", "127.0.0.1:80"),
+    ]);
+    assert_eq!(circle.len(), 2, "{circle:?}");
+    let chain = warnings(&[("0.0.0.0:80", "127.0.0.1:81"), ("127.0.0.1:81", "127.0.0.1:82")]);
+    assert_eq!(chain, [""; 0]);
+}
+
+#[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let config = parse(
         "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"tcp\"\n[listeners.http]\n\

@@ -32,10 +32,6 @@ fn a_wrong_list_is_refused_with_what_is_wrong() {
         "list:3: backends[0].wieght = 2: unknown key; did you mean `weight`?"
     );
     assert_eq!(toml("[[backend]]\n"), "list:1: backend = […]: unknown key; did you mean `backends`?");
-    assert_eq!(
-        toml("[[backends]]\naddress = \"a:1\"\nweight = 0"),
-        "list:1: backends: the weight of every backend is 0, so none can be picked"
-    );
     let json = |text: &str| read(text, ListFormat::Json).unwrap_err();
     assert_eq!(
         json("[{\"address\": \"a:1\", \"weight\": -1}]"),

@@ -18,16 +18,25 @@ fn quic_listeners() {
 }
 
 #[test]
-fn xdp_keys_even_with_their_defaults_but_not_xdp_switched_off() {
+fn xdp_switched_on() {
     let runtime = |line: &str| refused(&format!("[runtime]\n{line}\n{H1}{BACKEND}"));
     assert_eq!(runtime("xdp_enabled = false"), [""; 0]);
     assert_eq!(
-        runtime("xdp_mode = \"auto\""),
-        ["lb.toml:2: runtime.xdp_mode = \"auto\": not built yet: XDP"]
+        runtime("xdp_enabled = true\nxdp_interface = \"eth0\"\nxdp_mode = \"skb\""),
+        ["lb.toml:2: runtime.xdp_enabled = true: not built yet: XDP"]
     );
-    assert_eq!(runtime("xdp_interface = \"eth0\"").len(), 1);
-    assert_eq!(runtime("xdp_enabled = true\nxdp_interface = \"eth0\"").len(), 2);
-    assert_eq!(runtime("xdp_new_flow_cap_per_sec_per_cpu = 125000").len(), 1);
+    let idle = "xdp_interface = \"eth0\"\nxdp_mode = \"auto\"\nxdp_new_flow_cap_per_sec_per_cpu = 125000";
+    for off in ["", "xdp_enabled = false\n"] {
+        assert_eq!(runtime(&format!("{off}{idle}")), [""; 0]);
+        let config = parse(&format!("[runtime]\n{off}{idle}\n{H1}{BACKEND}"));
+        assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+        assert!(
+            config
+                .warnings
+                .iter()
+                .all(|warning| warning.ends_with("does nothing while xdp_enabled is false"))
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use lb_core::outlier::Ending;
 use lb_core::retry::Failure;
 use lb_observe::metrics::RetryReason;
 use lb_pool::{Connection, Pass, Place};
-use lb_security::{Connector, Stream};
+use lb_security::{Connector, Stream, failure_of};
 use tokio::time::Instant;
 
 use super::dial::{Connect, Dial};
@@ -22,6 +22,9 @@ use crate::h1::back::H1Back;
 use crate::h2::{Backend, ClientConnection, DialTicket, Way};
 use crate::service::Member;
 use crate::upstream::Reused;
+
+/// The reason where backends were reached and TLS with the last of them failed.
+pub(super) const TLS_FAILED: &str = "tls_failed";
 
 /// Where a connection comes from.
 pub(super) struct Origin {
@@ -241,6 +244,7 @@ impl Exchange {
         shard.connect_failures.inc();
         member.metrics.set_reachable(false);
         let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+        self.tls_failed = failure_of(&error).is_some();
         if timed_out {
             self.service.worker.metrics.backend_connect_timeouts.inc();
         }
@@ -265,11 +269,13 @@ impl Exchange {
             return Turn::Again;
         }
         self.call_failed(CallFailure::Connect);
-        if timed_out {
-            self.answer(cx, front, 504, "connect_timeout")
-        } else {
-            self.answer(cx, front, 502, "connect_failed")
-        }
+        let (status, reason) = match (timed_out, self.tls_failed) {
+            (true, true) => (504, TLS_FAILED),
+            (false, true) => (502, TLS_FAILED),
+            (true, false) => (504, "connect_timeout"),
+            (false, false) => (502, "connect_failed"),
+        };
+        self.answer(cx, front, status, reason)
     }
 
     /// Takes the attempt at the present member back: there was no room for it after all, and it was no request.

@@ -5,6 +5,7 @@ use std::task::Context;
 
 use lb_pool::Pass;
 
+use super::attempt::TLS_FAILED;
 use super::{Exchange, Turn};
 use crate::affinity;
 use crate::exchange::Front;
@@ -92,7 +93,8 @@ impl Exchange {
     pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         self.call_failed(CallFailure::Connect);
         let status = if self.failed.is_empty() { 503 } else { 502 };
-        self.answer(cx, front, status, "no_backend")
+        let reason = if self.tls_failed { TLS_FAILED } else { "no_backend" };
+        self.answer(cx, front, status, reason)
     }
 }
 

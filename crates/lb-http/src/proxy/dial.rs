@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use lb_io::WorkerIo;
 use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Place;
-use lb_security::{Connector, Stream};
+use lb_security::{Connector, Failure, Stream};
 
 use crate::h2::DialTicket;
 use crate::serve::H2;
@@ -34,7 +34,9 @@ impl Connect {
             && self.h2
             && stream.alpn() != Some(H2)
         {
-            return Err(io::Error::other("the backend does not choose HTTP/2"));
+            let error = Failure::Incompatible.because("the backend does not choose HTTP/2");
+            self.to.tell(&error);
+            return Err(error);
         }
         Ok(stream)
     }

@@ -5,10 +5,10 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 
-use testkit::certificates::{Authority, write};
+use testkit::certificates::{Authority, Leaf, write};
 
 use super::{Rig, established, handshake, receive, run, send, sockets, worker};
-use crate::{Failure, TlsStream, failure_of};
+use crate::{Failure, KeyAccess, TlsStream, failure_of};
 
 const MUTUAL: &str = "client_auth = \"require\"\nclient_ca_path = \"DIR/ca.pem\"\n";
 
@@ -267,4 +267,115 @@ fn t_01_a_hello_in_tiny_records_is_read_and_one_without_end_is_not() {
         });
         assert!(matches!(failure_of(&error.await.unwrap_err()), Some(Failure::TooLarge | Failure::Protocol)));
     });
+}
+
+#[test]
+fn a_backends_own_certificate_is_trusted_for_itself_alone() {
+    run(async {
+        let rig = Rig::new();
+        // As it is named, what the server shows, the name that is asked for, and whether the server is believed.
+        let mut cases = Vec::new();
+        for is_authority in [false, true] {
+            let own = Leaf::self_signed(&["server.test"], is_authority, false);
+            let stranger = Leaf::self_signed(&["server.test"], is_authority, false);
+            let below = Authority::server_of(&own, &["server.test"]);
+            cases.extend([
+                (own.cert.clone(), own.clone(), "server.test", true),
+                (own.cert.clone(), own.clone(), "another.test", false),
+                (own.cert.clone(), stranger, "server.test", false),
+                // Only an authority vouches for another.
+                (own.cert.clone(), below, "server.test", is_authority),
+                // Among others.
+                (rig.authority.pem() + &own.cert, own, "server.test", true),
+            ]);
+        }
+        // One of an authority that is not in the file, and one for clients.
+        let foreign = Authority::new("foreign").server(&["server.test"]);
+        cases.push((foreign.cert.clone(), foreign, "server.test", true));
+        let wrong = rig.authority.client("server.test");
+        cases.push((wrong.cert.clone(), wrong, "server.test", false));
+        for (index, (named, shown, name, is_believed)) in cases.into_iter().enumerate() {
+            shown.write(rig.path(), "s");
+            write(&rig.file("ca.pem"), named, 0o644);
+            let (server, client) = handshake(&rig.load("").unwrap(), &rig.client(name)).await;
+            assert_eq!(client.is_ok(), is_believed, "case {index}: {:?}", client.err());
+            if !is_believed {
+                assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Alert), "case {index}");
+            }
+        }
+    });
+}
+
+#[test]
+fn t_06_a_clients_own_certificate_is_trusted_for_itself_alone() {
+    run(async {
+        let rig = Rig::new();
+        let own = Leaf::self_signed(&["client.test"], false, false);
+        own.write(rig.path(), "own");
+        Leaf::self_signed(&["client.test"], false, false).write(rig.path(), "stranger");
+        Authority::server_of(&own, &["client.test"]).write(rig.path(), "below");
+        write(&rig.file("clients.pem"), &own.cert, 0o644);
+        let lines = MUTUAL.replace("ca.pem", "clients.pem");
+        let bundle = rig.load(&lines).unwrap();
+        let with = |files| rig.client_with("server.test", files);
+        let (server, _client) = established(&bundle, &with(Some("own"))).await;
+        assert!(server.peer_certificate().is_some());
+        for files in [None, Some("stranger"), Some("below")] {
+            let (server, _) = handshake(&bundle, &with(files)).await;
+            assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate), "{files:?}");
+        }
+        // Beside an authority; and with a revocation list, which does not cover it.
+        write(&rig.file("clients.pem"), own.cert + &rig.authority.pem(), 0o644);
+        rig.authority.client("good").write(rig.path(), "good");
+        for files in ["own", "good"] {
+            let (server, _client) = handshake(&rig.load(&lines).unwrap(), &with(Some(files))).await;
+            assert!(server.is_ok(), "{files}");
+        }
+        write(&rig.file("crl.pem"), rig.authority.revocation_list(&[1]), 0o644);
+        let listed = rig.load(&format!("{lines}client_crl_path = \"DIR/crl.pem\"\n")).unwrap();
+        assert!(handshake(&listed, &with(Some("good"))).await.0.is_ok());
+        assert!(handshake(&listed, &with(Some("own"))).await.0.is_err());
+    });
+}
+
+#[test]
+fn a_file_that_can_verify_nobody_is_told() {
+    let rig = Rig::new();
+    let now = std::time::SystemTime::now();
+    let why = |pem: String, name| {
+        write(&rig.file("ca.pem"), pem, 0o644);
+        crate::futility_of_authorities(&rig.file("ca.pem"), name, now).unwrap()
+    };
+    let own = |is_authority, has_expired| Leaf::self_signed(&["server.test"], is_authority, has_expired).cert;
+    let name = Some("server.test");
+    assert_eq!(why(rig.authority.pem(), name), None);
+    assert_eq!(why(own(false, false), name), None);
+    assert_eq!(why(own(true, false), Some("another.test")), None, "it vouches for others");
+    assert_eq!(why(own(false, false), None), None, "a client needs no name");
+    assert_eq!(why(own(true, true) + &rig.authority.pem(), name), None);
+    assert!(why(own(false, false), Some("another.test")).is_some());
+    assert!(why(own(true, true), name).is_some_and(|why| why.contains("expired")));
+    assert!(why(rig.authority.server(&["server.test"]).cert, None).is_some(), "a server's, for clients");
+}
+
+#[test]
+fn keys_are_their_owners_unless_their_group_is_let_in() {
+    let rig = Rig::new();
+    let key = std::fs::read_to_string(rig.file("s.key")).unwrap();
+    for (mode, owner, group) in [
+        (0o400, true, true),
+        (0o600, true, true),
+        (0o440, false, true),
+        (0o640, false, true),
+        (0o660, false, false),
+        (0o650, false, false),
+        (0o644, false, false),
+        (0o604, false, false),
+    ] {
+        write(&rig.file("s.key"), &key, mode);
+        for (access, is_taken) in [(KeyAccess::Owner, owner), (KeyAccess::Group, group)] {
+            let loaded = crate::files::private_key(&rig.file("s.key"), access);
+            assert_eq!(loaded.is_ok(), is_taken, "{mode:o} {access:?}");
+        }
+    }
 }

@@ -116,7 +116,7 @@ fn backend() -> (SocketAddr, Arc<AtomicBool>, JoinHandle<()>) {
 
 /// Two clients one after the other, of whom one may suffer from `fault`. Whether that has happened.
 async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.local_addr().unwrap();
     let listener = TcpListener::new(listener).unwrap();
     with(|state| state.ring.faults().arm(fault, code));

@@ -11,7 +11,7 @@ use crate::connect;
 use crate::listener::{TcpListener, bind};
 
 fn listening() -> (TcpListener, SocketAddr) {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.local_addr().unwrap();
     (TcpListener::new(listener).unwrap(), address)
 }

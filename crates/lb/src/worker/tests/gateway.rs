@@ -82,7 +82,7 @@ impl Gateway {
         let pools = pools::of(&mut Registry::new(1, 1), &config, &backends);
         let (backends_tls, sticky) = Default::default();
         let snapshot = Arc::new(Snapshot { config, backends, pools, backends_tls, sticky });
-        let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
         let socket = SockRef::from(&listener);
         socket.set_send_buffer_size(ROOM).unwrap();
         socket.set_tcp_mss(SEGMENT).unwrap();
