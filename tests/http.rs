@@ -81,7 +81,7 @@ fn main() {
         pool::connections_are_shared_by_clients,
         pool::stale_connection_is_retried_for_get,
         pool::stale_connection_is_not_retried_for_post,
-        pool::an_empty_chunked_upload_is_not_sent_twice,
+        pool::an_empty_chunked_upload_is_sent_again_with_its_end,
         pool::the_idle_gauge_forgets_a_removed_backend,
         pool::a_connection_that_says_close_is_not_reused,
         pool::idle_connections_are_let_go,

@@ -11,6 +11,8 @@ mod c_04;
 mod connections;
 #[path = "pools/cost.rs"]
 mod cost;
+#[path = "pools/descriptors.rs"]
+mod descriptors;
 #[path = "pools/health.rs"]
 mod health;
 #[path = "pools/health_grpc.rs"]
@@ -33,6 +35,8 @@ mod outlier;
 mod policies;
 #[path = "pools/queue.rs"]
 mod queue;
+#[path = "pools/rest.rs"]
+mod rest;
 #[path = "pools/retry.rs"]
 mod retry;
 #[path = "pools/rig.rs"]
@@ -72,6 +76,7 @@ fn main() {
         health::tcp_checks_of_a_tcp_listener,
         health::a_port_of_its_own,
         health::http_2_backends_are_asked_over_http_2,
+        health::only_who_is_well_is_asked,
         health::a_pool_without_a_healthy_backend,
         health::each_address_has_one_prober,
         health::probers_follow_a_reload,
@@ -122,10 +127,12 @@ fn main() {
         Case::new("c_04_http_2_floods_end_with_the_probe", c_04::http_2_floods_end_with_the_probe).alone(),
     ]);
     cases.extend(cost::cases());
+    cases.extend(descriptors::cases());
     cases.extend(hedge::cases());
     cases.extend(limits::cases());
     cases.extend(lost::cases());
     cases.extend(queue::cases());
+    cases.extend(rest::cases());
     cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

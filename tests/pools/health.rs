@@ -163,6 +163,35 @@ pub(crate) fn http_2_backends_are_asked_over_http_2() {
     server.assert_clean();
 }
 
+/// As long as one is well, nobody else is asked; panic is shown from its beginning to its end.
+pub(crate) fn only_who_is_well_is_asked() {
+    let all = [Patient::new("a"), Patient::new("b"), Patient::new("c")];
+    for sick in &all[..2] {
+        sick.status.store(500, SeqCst);
+    }
+    let pool = all.iter().fold(http(""), |pool, patient| pool.h1(patient.server.address));
+    let gateway = pool.gateway();
+    for sick in &all[..2] {
+        wait_health(&gateway, sick.server.address, false);
+    }
+    // Workers take the news in at their next pick.
+    for _ in 0..30 {
+        assert_eq!(gateway.get("/").text(), "c");
+    }
+    let panic = |gateway: &Gateway| gateway.metric("pool_panic", &[("pool", "p")]);
+    assert_eq!(panic(&gateway), 0.0);
+    all[2].status.store(500, SeqCst);
+    wait_health(&gateway, all[2].server.address, false);
+    assert_eq!(panic(&gateway), 1.0);
+    all[2].status.store(200, SeqCst);
+    wait_health(&gateway, all[2].server.address, true);
+    assert_eq!(panic(&gateway), 0.0);
+    for line in ["pool in panic", "pool out of panic"] {
+        gateway.process.stderr.wait(line, seconds(10)).unwrap();
+        assert_eq!(gateway.process.stderr.count(line), 1, "{line}");
+    }
+}
+
 /// Panic: where no backend is well, all are tried, unless that is switched off.
 pub(crate) fn a_pool_without_a_healthy_backend() {
     let (first, second) = (Patient::new("a"), Patient::new("b"));

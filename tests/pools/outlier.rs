@@ -133,6 +133,8 @@ pub(crate) fn failed_connects_are_a_share_of_all_connects() {
     let address = flaky.address;
     let listener = Listener::tcp().block("tcp", "connect_tries", 1);
     let config = one_worker(Config::new())
+        // It would get no more after the first.
+        .block("pools.p", "rest_ms", 0)
         .block("pools.p.outlier", "consecutive_gateway_failures", 0)
         .block("pools.p.outlier", "consecutive_5xx", 0)
         .block("pools.p.outlier", "error_rate_percent", 45)

@@ -25,6 +25,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub use balancer::Balancer;
+pub use level::choose as standing;
 
 /// How a member is chosen. All policies respect weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,7 +85,8 @@ pub struct Settings {
     /// rounded up; what is above goes to the key's next choice. At least 100; `None` for no bound.
     pub balance_factor: Option<u32>,
     /// A priority level of which a smaller percentage (by weight) is healthy gives way to the next; when no level is fit, one is
-    /// used whole, the unhealthy with the healthy. 0: one healthy member makes a level fit, and without any nobody is picked.
+    /// used whole, the unhealthy with the healthy. 1: one healthy member makes a level fit, whatever its weight. 0: the same, and
+    /// without any nobody is picked.
     pub panic_threshold_percent: u32,
     /// How long the share of a member that became healthy grows to its weight; zero for at once.
     pub slow_start: Duration,
@@ -99,7 +101,7 @@ impl Default for Settings {
             table_size: 65_537,
             ring_points: 160,
             balance_factor: None,
-            panic_threshold_percent: 50,
+            panic_threshold_percent: 1,
             slow_start: Duration::ZERO,
             ewma_decay: Duration::from_secs(10),
         }

@@ -101,6 +101,8 @@ pub enum Outcome {
     Body,
     /// The gRPC health service says that it does not serve (`NOT_SERVING`, `SERVICE_UNKNOWN`).
     NotServing,
+    /// Nobody was asked: this process lacked what a connection takes. Says nothing of the target.
+    NotAsked,
 }
 
 impl Outcome {
@@ -122,6 +124,7 @@ impl Outcome {
             Self::Status(_) => "status",
             Self::Body => "body",
             Self::NotServing => "not_serving",
+            Self::NotAsked => "not_asked",
         }
     }
 }
@@ -227,6 +230,9 @@ impl Target {
     pub fn end(&mut self, outcome: Outcome, now: Instant) -> Option<Change> {
         self.began.take()?;
         self.next = self.next.max(now);
+        if outcome == Outcome::NotAsked {
+            return None;
+        }
         self.last = Some(outcome);
         self.counts.probes = self.counts.probes.saturating_add(1);
         self.counts.failures = self.counts.failures.saturating_add(u64::from(!outcome.passed()));

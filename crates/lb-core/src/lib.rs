@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
 pub mod relief;
+pub mod rest;
 pub mod retry;
 pub mod rng;
 pub mod route;

@@ -33,6 +33,7 @@ impl StatusSet {
     }
 
     /// Whether no code is in the set.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         *self == Self::EMPTY
     }

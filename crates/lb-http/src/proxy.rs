@@ -20,6 +20,7 @@ mod tunnel;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
 use lb_core::route::PoolIndex;
@@ -48,6 +49,9 @@ pub use tunnel::TunnelLimits;
 
 /// What the access log says of a request that the end of a drain has cut off.
 pub(crate) const ABORTED: &str = "aborted";
+
+/// A connection that failed within this time was refused, and has kept nobody waiting.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +96,18 @@ pub struct Exchange {
     /// Members at which another try failed: the next goes elsewhere if it can.
     avoided: Vec<usize>,
     retries: u32,
-    /// The pool has rules for further tries.
-    ruled: bool,
-    /// The request is counted in their budget, and so is this try.
+    /// Those of them that followed connections which backends had refused at once, where these do not count.
+    refused: u32,
+    /// One of them followed a connection that was lost with the request on it.
+    lost: bool,
+    /// No port was left for a connection to some member.
+    lacks_ports: bool,
+    /// How long one try may take to its response head.
+    per_try: Option<Duration>,
+    /// The request is counted in the budget of further tries, and so is this try.
     counted: bool,
     charged: bool,
-    /// It was looked at whether a second try is to run beside the first.
+    /// It was looked at whether a second try is to run beside the first, or none ever is.
     hedged: bool,
     /// This try is such a second one.
     second: bool,
@@ -230,7 +240,9 @@ impl Exchange {
         }
         drop(rng);
         let call = Call::of(&settings, &request, started);
-        let ruled = settings.pool(pool).is_some_and(|pool| pool.balance.retry().is_some());
+        let balance = settings.pool(pool).map(|pool| &pool.balance);
+        let per_try = balance.and_then(|balance| balance.retry().per_try_timeout);
+        let hedged = !balance.is_some_and(|balance| balance.hedges());
         service.worker.begun();
         Self {
             call,
@@ -253,10 +265,13 @@ impl Exchange {
             failed: Vec::new(),
             avoided: Vec::new(),
             retries: 0,
-            ruled,
+            refused: 0,
+            lost: false,
+            lacks_ports: false,
+            per_try,
             counted: false,
             charged: false,
-            hedged: false,
+            hedged,
             second: false,
             beside: None,
             room: None,
@@ -339,10 +354,15 @@ impl Exchange {
                 }
                 Poll::Pending => Turn::Wait,
             },
-            Stage::Wait { wait, .. } => match wait.poll(cx) {
+            Stage::Wait { wait, since } => match wait.poll(cx) {
                 Poll::Ready(Outcome::Again) => self.share(cx, front, None),
                 // The log says whether it was TLS that failed.
-                Poll::Ready(Outcome::Failed) => self.not_connected(cx, front, false),
+                Poll::Ready(Outcome::Failed) => {
+                    if self.now.saturating_duration_since(*since) < AT_ONCE {
+                        self.forgive_refusal();
+                    }
+                    self.not_connected(cx, front, false)
+                }
                 Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                     self.client_gone(front)
                 }
@@ -387,8 +407,13 @@ impl Exchange {
             Expired::HealthWatch | Expired::Queue => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
-            Expired::Backend if !self.is_out_of_time() && self.give_side_up() => Turn::Again,
-            Expired::Backend => self.bad_response(cx, front, UpstreamReject::Timeout),
+            Expired::Backend => {
+                self.blame_silence();
+                if !self.is_out_of_time() && self.give_side_up() {
+                    return Turn::Again;
+                }
+                self.bad_response(cx, front, UpstreamReject::Timeout)
+            }
         }
     }
 }

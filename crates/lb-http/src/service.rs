@@ -187,13 +187,14 @@ impl Pool {
     }
 
     /// The member to be tried now, one in each `interval`.
-    pub(crate) fn next_probe(&self, now: Instant, interval: Duration) -> Option<&Member> {
+    pub(crate) fn next_probe(&self, now: Instant, interval: Duration) -> Option<(usize, &Member)> {
         let (next, last) = self.probe.get();
         if last.is_some_and(|last| now < last + interval) {
             return None;
         }
         self.probe.set((next.wrapping_add(1), Some(now)));
-        self.members.get(next.checked_rem(self.members.len())?)
+        let at = next.checked_rem(self.members.len())?;
+        Some((at, self.members.get(at)?))
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Last in, first out: a busy pool uses few connections often, and the rest ages at the bottom until [`Upstreams::sweep`] closes it. A
 //! connection is known to be usable from events already received; nothing is read to find out.
+//!
+//! No more are kept than the limit says, those that linger included: when there is no room for one more, a part of those that were used
+//! longest ago makes room. Where the process is out of descriptors, half of them do ([`Upstreams::give_way_to_all`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{BackendTls, Pool as PoolLimits};
+use lb_io::shortage::Watch;
 use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Connection;
 use lb_security::Stream;
@@ -42,6 +46,8 @@ pub struct Endpoint {
     /// The configuration in force does not name it: nothing is kept for it.
     retired: Cell<bool>,
     metrics: Arc<WorkerMetrics>,
+    /// Idle connections of the worker.
+    kept: Rc<Cell<usize>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,7 @@ fn farewell(stream: &mut Stream) {
 impl Endpoint {
     /// So many idle connections were `kept`, and so many are idle no more.
     fn count(&self, kept: usize, gone: usize) {
+        self.kept.set(self.kept.get().saturating_add(kept).saturating_sub(gone));
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.pool_idle.add(number(kept).saturating_sub(number(gone)));
     }
@@ -81,6 +88,17 @@ impl Endpoint {
     /// Closes all idle connections.
     fn close_idle(&self) {
         let closed = self.idle.take();
+        self.count(0, closed.len());
+        closed.into_iter().for_each(Idle::close);
+    }
+
+    /// Closes those that were used before `then`.
+    fn close_before(&self, then: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        // The oldest are at the bottom.
+        let gone = idle.iter().take_while(|idle| idle.since < then).count();
+        let closed: Vec<Idle> = idle.drain(..gone).collect();
+        drop(idle);
         self.count(0, closed.len());
         closed.into_iter().for_each(Idle::close);
     }
@@ -152,7 +170,13 @@ pub struct Upstreams {
     due: Cell<Option<Instant>>,
     /// It is due earlier than it was.
     sooner: Notify,
+    /// How many are idle.
+    kept: Rc<Cell<usize>>,
+    wanted: Watch,
 }
+
+/// When there is no room for one more, this part of them makes room at once, so that looking for the oldest is rare.
+const PART: usize = 4;
 
 /// How soon connections are looked over after one was kept.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -169,6 +193,8 @@ impl Upstreams {
             metrics,
             due: Cell::new(None),
             sooner: Notify::new(),
+            kept: Rc::default(),
+            wanted: Watch::default(),
         })
     }
 
@@ -214,6 +240,7 @@ impl Upstreams {
             idle: RefCell::default(),
             retired: Cell::new(false),
             metrics: Arc::clone(&self.metrics),
+            kept: Rc::clone(&self.kept),
         });
         endpoints.insert(key, Rc::downgrade(&endpoint));
         endpoint
@@ -267,8 +294,8 @@ impl Upstreams {
         true
     }
 
-    /// Keeps a connection for later. One more than the limits allow is kept all the same, for `linger`: the next request of a busy
-    /// pool will want it.
+    /// Keeps a connection for later. One more than the limit of its backend allows is kept all the same, for `linger`: the next request
+    /// of a busy pool will want it. The limit for all holds at once.
     #[inline]
     pub fn put(
         &self,
@@ -279,18 +306,62 @@ impl Upstreams {
         now: Instant,
     ) {
         let idle = Idle { stream, born, since: now, connection };
-        if endpoint.retired.get() {
+        if self.wanted.is_called() {
+            self.give_way_to_all();
+        }
+        let most = self.limits.borrow().total_max;
+        if endpoint.retired.get() || most == 0 {
             idle.close();
-        } else {
-            endpoint.idle.borrow_mut().push(idle);
-            endpoint.count(1, 0);
-            self.touched(now);
+            return;
+        }
+        if self.kept.get() >= most {
+            self.close_oldest((most / PART).max(1).saturating_add(self.kept.get().saturating_sub(most)));
+        }
+        endpoint.idle.borrow_mut().push(idle);
+        endpoint.count(1, 0);
+        self.touched(now);
+    }
+
+    /// Closes so many of the idle connections, those first that were used longest ago.
+    #[cold]
+    fn close_oldest(&self, count: usize) {
+        let endpoints: Vec<Rc<Endpoint>> =
+            self.endpoints.borrow().values().filter_map(Weak::upgrade).collect();
+        let mut times: Vec<Instant> = Vec::with_capacity(self.kept.get());
+        for endpoint in &endpoints {
+            times.extend(endpoint.idle.borrow().iter().map(|idle| idle.since));
+        }
+        if times.len() <= count {
+            return endpoints.iter().for_each(|endpoint| endpoint.close_idle());
+        }
+        let (_, then, _) = times.select_nth_unstable(count);
+        let then = *then;
+        endpoints.iter().for_each(|endpoint| endpoint.close_before(then));
+        if self.kept.get().saturating_add(count) > times.len() {
+            // Many were put back at one moment: any of these are as good.
+            let mut left = self.kept.get().saturating_add(count).saturating_sub(times.len());
+            for endpoint in &endpoints {
+                while left > 0 && self.give_way(endpoint) {
+                    left = left.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// The process is out of descriptors: half of the idle connections are closed, and those that HTTP/2 keeps without a stream.
+    pub fn give_way_to_all(&self) {
+        self.close_oldest(self.kept.get().div_ceil(2));
+        for endpoint in self.endpoints.borrow().values().filter_map(Weak::upgrade) {
+            endpoint.h2.close_idle();
         }
     }
 
     /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. To be called when
     /// [`Self::sweep_is_due`].
     pub fn sweep(&self, now: Instant) {
+        if self.wanted.is_called() {
+            self.give_way_to_all();
+        }
         let limits = self.limits.borrow().clone();
         let (mut kept_in_all, mut next) = (0usize, None::<Instant>);
         self.endpoints.borrow_mut().retain(|_, endpoint| {

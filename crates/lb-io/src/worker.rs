@@ -1,11 +1,18 @@
 //! What every protocol of a worker borrows from it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use lb_core::rng::SplitMix64;
 
 use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
+use crate::shortage::{self, Shortage};
+use crate::stream::TcpStream;
 use crate::uring::driver::current;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
@@ -25,6 +32,22 @@ pub struct WorkerIo {
     pub pipes: PipePool,
     /// Randomness that need not be secret.
     pub rng: RefCell<SplitMix64>,
+    spare: Spare,
+    /// When the log last told of a shortage.
+    told: Cell<Option<Instant>>,
+}
+
+/// A shortage that lasts is told so often.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Closes what the worker keeps open without need.
+#[derive(Default)]
+struct Spare(RefCell<Option<Rc<dyn Fn()>>>);
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spare")
+    }
 }
 
 impl WorkerIo {
@@ -50,6 +73,47 @@ impl WorkerIo {
             buffers: BufferPool::default(),
             pipes: PipePool::default(),
             rng: RefCell::new(SplitMix64::new(seed ^ offset)),
+            spare: Spare::default(),
+            told: Cell::default(),
+        }
+    }
+
+    /// Says what closes connections that the worker keeps open without need, for [`Self::make_room`].
+    pub fn set_spare(&self, give_way: Rc<dyn Fn()>) {
+        *self.spare.0.borrow_mut() = Some(give_way);
+    }
+
+    /// Descriptors are wanted: what this worker keeps open without need gives way at once, and what others keep as they notice.
+    pub fn make_room(&self) {
+        shortage::wanted();
+        self.close_spare();
+    }
+
+    /// Connects to `address` within `timeout`, with the socket options of backends. Where descriptors are wanting, idle connections give
+    /// way first.
+    ///
+    /// # Errors
+    /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
+    pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        shortage::connect_with_room(address, timeout, || self.close_spare()).await
+    }
+
+    /// Tells in the log that a connection to a backend was not made for want of something of our own; not too often.
+    pub fn tell_shortage(&self, shortage: Shortage) {
+        let now = Instant::now();
+        if self.told.get().is_none_or(|told| now >= told + TOLD_EVERY) {
+            self.told.set(Some(now));
+            tracing::warn!(
+                lacks = shortage.as_str(),
+                "no connection to a backend can be made — the process lacks what that takes"
+            );
+        }
+    }
+
+    fn close_spare(&self) {
+        let give_way = self.spare.0.borrow().clone();
+        if let Some(give_way) = give_way {
+            give_way();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lb_core::balance::hash;
 use lb_core::outlier::Ending;
-use lb_io::{ConnectionGuard, Deadline, Phase};
+use lb_io::{ConnectionGuard, Deadline, Phase, Shortage};
 use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
 use lb_pool::{Entry, Need, Pass, WorkerPool};
 use lb_security::{Connector, Failure, Stream, failure_of};
@@ -46,14 +46,13 @@ async fn connect(
     let mut tried = Vec::new();
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
     let key = settings.pool.follows_key().then(|| hash::connection(None, client.ip()));
-    for _ in 0..settings.tries() {
+    let (mut tries, mut refusals) = (settings.tries(), settings.refusals());
+    while tries > 0 {
         let (at, backend) = settings.pick(key, &tried)?;
         let room = enter(settings, at).await?;
         if !tried.is_empty() {
             service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
-            if settings.pool.retry().is_some() {
-                settings.pool.shard().retries.of(RetryReason::Connect).inc();
-            }
+            settings.pool.shard().retries.of(RetryReason::Connect).inc();
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
@@ -62,14 +61,33 @@ async fn connect(
         match open_in_time(service, settings, backend).await {
             Ok(stream) => {
                 place.connected(began.elapsed());
+                settings.pool.answered(at, now(), now());
                 shard.connections.inc();
                 return Some((stream, place, room));
             }
             Err(error) => {
+                if let Some(shortage) = Shortage::of(&error) {
+                    // No backend is to blame, and only for ports another one may be better off.
+                    service.io.tell_shortage(shortage);
+                    tracing::debug!(backend = backend.name, address = %backend.address, %error, "no connection can be made");
+                    if shortage != Shortage::Ports {
+                        return None;
+                    }
+                    tries = tries.saturating_sub(1);
+                    tried.push(at);
+                    continue;
+                }
                 place.failed();
                 shard.connect_failures.inc();
-                if error.kind() == io::ErrorKind::TimedOut {
+                let timed_out = error.kind() == io::ErrorKind::TimedOut;
+                settings.pool.unreachable(at, timed_out, now());
+                if timed_out {
                     service.worker_metrics.backend_connect_timeouts.inc();
+                }
+                if refusals > 0 && !timed_out {
+                    refusals = refusals.saturating_sub(1);
+                } else {
+                    tries = tries.saturating_sub(1);
                 }
                 tracing::debug!(backend = backend.name, address = %backend.address, %error, "connect failed");
                 tried.push(at);
@@ -109,7 +127,7 @@ fn now() -> std::time::Instant {
 /// Connects within the time for one try, where there is one.
 async fn open_in_time(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
     let opening = open(service, settings, backend);
-    match settings.pool.retry().and_then(|retry| retry.per_try_timeout) {
+    match settings.pool.retry().per_try_timeout {
         None => opening.await,
         Some(limit) => tokio::time::timeout(limit, opening).await?,
     }

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use lb_config::Tcp;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
-use lb_pool::{Need, WorkerPool};
+use lb_pool::{Need, Retry, WorkerPool};
 use lb_security::ClientTls;
+
+/// So many backends may refuse a connection without that it counts as a try, where their pool has no rules of its own.
+const MOST_REFUSED: u32 = 32;
 
 /// One backend address.
 #[derive(Debug)]
@@ -65,10 +68,18 @@ impl Settings {
     /// Connects that may be tried for one client.
     pub(crate) fn tries(&self) -> u32 {
         match self.pool.retry() {
-            None => self.tcp.connect_tries,
-            Some(retry) if retry.conditions.connect => retry.attempts.saturating_add(1),
-            Some(_) => 1,
+            Retry { attempts: None, .. } => self.tcp.connect_tries,
+            Retry { attempts: Some(attempts), conditions, .. } if conditions.connect => {
+                attempts.saturating_add(1)
+            }
+            Retry { .. } => 1,
         }
+    }
+
+    /// Connects that backends may refuse at once beside those: a pool of which most are dead must not turn clients away while that is
+    /// found out.
+    pub(crate) fn refusals(&self) -> u32 {
+        if self.pool.retry().attempts.is_none() && self.tcp.connect_tries > 1 { MOST_REFUSED } else { 0 }
     }
 }
 

@@ -270,17 +270,18 @@ impl Metrics {
         // Handles are made under this lock only, so a count of one means that nobody can write any more.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         for (name, pool) in &*pools {
-            if pool.has_retries() {
-                for reason in RetryReason::ALL {
-                    let sum = pool.shards().map(|shard| shard.retries.of(*reason).value()).sum();
-                    scrape.counter(&families::POOL_RETRIES, &[name, reason.name()], sum);
-                }
-                let sum = |of: fn(&PoolShard) -> &Counter| pool.shards().map(|shard| of(shard).value()).sum();
-                let exhausted = sum(|shard| &shard.budget_exhausted);
-                scrape.counter(&families::POOL_RETRY_BUDGET_EXHAUSTED, &[name], exhausted);
-                scrape.counter(&families::POOL_HEDGES, &[name], sum(|shard| &shard.hedges));
-                scrape.counter(&families::POOL_HEDGES_WON, &[name], sum(|shard| &shard.hedges_won));
+            for reason in RetryReason::ALL {
+                let sum = pool.shards().map(|shard| shard.retries.of(*reason).value()).sum();
+                scrape.counter(&families::POOL_RETRIES, &[name, reason.name()], sum);
             }
+            let sum = |of: fn(&PoolShard) -> &Counter| pool.shards().map(|shard| of(shard).value()).sum();
+            let exhausted = sum(|shard| &shard.budget_exhausted);
+            scrape.counter(&families::POOL_RETRY_BUDGET_EXHAUSTED, &[name], exhausted);
+            scrape.counter(&families::POOL_HEDGES, &[name], sum(|shard| &shard.hedges));
+            scrape.counter(&families::POOL_HEDGES_WON, &[name], sum(|shard| &shard.hedges_won));
+            scrape.gauge(&families::POOL_PANIC, &[name], f64::from(u8::from(pool.is_in_panic())));
+            scrape.gauge(&families::POOL_RESTING, &[name], pool.resting() as f64);
+            scrape.counter(&families::POOL_RESTS, &[name], pool.rests.value());
             if pool.has_limits() {
                 for reason in Overflow::ALL {
                     let sum = pool.shards().map(|shard| shard.overflow.of(*reason).value()).sum();

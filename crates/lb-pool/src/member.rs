@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use lb_core::health;
 use lb_core::outlier::Counts;
@@ -26,6 +27,8 @@ pub struct Member {
     live: Mutex<Live>,
     /// What each worker counts of it.
     tallies: Arc<[Tally]>,
+    /// When it came to be.
+    born: Instant,
 }
 
 /// What changes while a member lives.
@@ -42,7 +45,21 @@ pub(crate) struct Live {
 impl Member {
     pub(crate) fn new(key: MemberKey, workers: usize) -> Self {
         let tallies = (0..workers.max(1)).map(|_| Tally::default()).collect();
-        Self { key, live: Mutex::default(), tallies }
+        Self { key, live: Mutex::default(), tallies, born: Instant::now() }
+    }
+
+    /// Counts a request that has ended, for the worker whose tally it is.
+    #[inline]
+    pub(crate) fn count(&self, worker: usize, failed: bool, latency: Option<Duration>, now: Instant) {
+        if let Some(tally) = self.tally(worker) {
+            tally.count(failed, latency, now.saturating_duration_since(self.born));
+        }
+    }
+
+    /// Whether no request that has got a response has ended since.
+    pub(crate) fn is_silent_since(&self, then: Instant) -> bool {
+        let then = then.saturating_duration_since(self.born);
+        self.tallies.iter().all(|tally| tally.heard().is_none_or(|heard| heard < then))
     }
 
     #[inline]

@@ -78,6 +78,7 @@ fn result(outcome: Outcome) -> ProbeResult {
         Outcome::Status(_) => ProbeResult::Status,
         Outcome::Body => ProbeResult::Body,
         Outcome::NotServing => ProbeResult::NotServing,
+        Outcome::NotAsked => ProbeResult::NotAsked,
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Instant;
 use lb_core::balance::MemberSpec;
 use lb_core::health;
 use lb_core::outlier::Ejector;
-use lb_observe::metrics::Metrics;
+use lb_core::rest::Rests;
+use lb_observe::metrics::{Metrics, PoolMetrics};
 
 use crate::member::{Member, MemberKey};
 use crate::meters::Meters;
-use crate::shared::{PoolSettings, SharedPool, identity};
+use crate::shared::{Learned, PoolSettings, SharedPool, identity};
 
 /// The pools of the configuration that runs, with what is known of their members. Owned by the control thread.
 #[derive(Debug, Default)]
@@ -78,6 +79,15 @@ impl Registry {
             }
             (_, ejection) => Ejector::new(ejection.unwrap_or_default(), list.len(), seed),
         };
+        let rests = match old {
+            Some(old) => {
+                let mut rests = old.rests().clone();
+                rests.rebuild(settings.rest, &from);
+                rests
+            }
+            None => Rests::new(settings.rest, list.len(), seed),
+        };
+        let learned = Learned { ejector, rests, panic: old.is_some_and(|old| old.is_in_panic()) };
         if let Some(old) = old {
             old.replaced();
         }
@@ -87,8 +97,13 @@ impl Registry {
             }
             _ => Meters::default(),
         };
+        let metrics = match &self.metrics {
+            Some(metrics) => metrics.pool(name),
+            None => Arc::new(PoolMetrics::new(self.workers)),
+        };
         let (name, settings) = (name.to_owned(), settings.clone());
-        let pool = SharedPool::new(name.clone(), settings, list, ejector, self.workers, meters, now);
+        let pool =
+            SharedPool::new(name.clone(), settings, list, learned, self.workers, (meters, metrics), now);
         let pool = Arc::new(pool);
         self.pools.insert(name, Arc::clone(&pool));
         pool

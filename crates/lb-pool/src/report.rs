@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::health;
 use lb_core::outlier::{Counts, Standing};
+use lb_core::rest;
 
 use crate::shared::SharedPool;
 
@@ -11,6 +12,7 @@ impl SharedPool {
     /// What is known of the members now, for the admin port.
     pub fn report(&self, now: Instant) -> Vec<Report> {
         let ejector = self.ejector();
+        let rests = self.rests();
         let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
             let live = member.live();
             let counts = member.counts();
@@ -29,6 +31,7 @@ impl SharedPool {
                 },
                 probation: ejector.standing(at, now) == Standing::Probation,
                 ejections: ejector.ejections(at),
+                rest: rests.of(at).map(|rest| (rest.cause, rest.until.saturating_duration_since(now))),
                 requests_running,
                 connections,
                 requests: counts.requests,
@@ -63,6 +66,8 @@ pub struct Report {
     pub probation: bool,
     /// How often it was put aside.
     pub ejections: u64,
+    /// Why it is left alone, if it is, and how much longer until a request is let through to it.
+    pub rest: Option<(rest::Cause, Duration)>,
     /// Requests, or connections that carry bytes without a protocol, that it serves now.
     pub requests_running: u64,
     /// Connections to it, in use or kept idle. One that pools share counts where it was made.

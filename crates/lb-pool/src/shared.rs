@@ -8,6 +8,9 @@ use lb_core::balance::{self, MemberSpec, MemberState, hash};
 use lb_core::breaker::Limits;
 use lb_core::health;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
+use lb_core::rest::{self, Rests};
+
+use lb_observe::metrics::PoolMetrics;
 
 use crate::member::Member;
 use crate::meters::{Meters, Reading};
@@ -25,8 +28,10 @@ pub struct PoolSettings {
     pub health: Option<health::Settings>,
     /// What each member is given at once.
     pub limits: Limits,
-    /// Which requests are tried again; `None` leaves it to the listener.
-    pub retry: Option<Retry>,
+    /// Which requests are tried again.
+    pub retry: Retry,
+    /// How long a member that cannot be reached is left alone at first; `None` for never.
+    pub rest: Option<Duration>,
 }
 
 /// When members that fail requests are put aside.
@@ -52,6 +57,8 @@ pub struct SharedPool {
     /// Its members with what the configuration says of each. Workers know them by position.
     pub members: Vec<(Arc<Member>, MemberSpec)>,
     ejector: Mutex<Ejector>,
+    /// Locked after the ejector where both are.
+    rests: Mutex<Rests>,
     /// How many workers share its limits.
     pub(crate) workers: usize,
     /// The sums of those when they were looked at last, and when they are looked at next.
@@ -59,8 +66,21 @@ pub struct SharedPool {
     /// Changes whenever what is known has changed.
     epoch: AtomicU64,
     meters: Meters,
+    /// What is shown of the pool as a whole.
+    metrics: Arc<PoolMetrics>,
+    /// Nobody is fit, and all are used.
+    panic: AtomicBool,
     /// Another pool has taken its place: only requests that began with it still use it.
     is_replaced: AtomicBool,
+}
+
+/// What is known of the members of a pool, which goes on when the pool changes.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) ejector: Ejector,
+    pub(crate) rests: Rests,
+    /// The pool was in panic.
+    pub(crate) panic: bool,
 }
 
 /// What a worker has to know of a member.
@@ -71,6 +91,8 @@ pub(crate) struct View {
     pub(crate) ejections: u64,
     /// Until when it is watched more closely.
     pub(crate) probation_until: Option<Instant>,
+    /// It is left alone, but for one request that may be let through now.
+    pub(crate) is_due: bool,
 }
 
 impl View {
@@ -86,11 +108,12 @@ impl SharedPool {
         name: String,
         settings: PoolSettings,
         members: Vec<(Arc<Member>, MemberSpec)>,
-        ejector: Ejector,
+        known: Learned,
         workers: usize,
-        meters: Meters,
+        (meters, metrics): (Meters, Arc<PoolMetrics>),
         now: Instant,
     ) -> Self {
+        let Learned { ejector, rests, panic } = known;
         let counts = members.iter().map(|(member, _)| member.counts()).collect();
         let looked = (counts, now + interval_of(&settings));
         let pool = Self {
@@ -98,13 +121,17 @@ impl SharedPool {
             settings,
             members,
             ejector: Mutex::new(ejector),
+            rests: Mutex::new(rests),
             workers,
             looked: Mutex::new(looked),
             epoch: AtomicU64::new(0),
             meters,
+            metrics,
+            panic: AtomicBool::new(panic),
             is_replaced: AtomicBool::new(false),
         };
         pool.show(now);
+        pool.look_for_panic(now);
         pool
     }
 
@@ -140,6 +167,10 @@ impl SharedPool {
     /// [`Self::due`].
     pub fn tend(&self, now: Instant) {
         self.expire(now);
+        let is_due = self.rests().tend(now);
+        if is_due {
+            self.changed(now);
+        }
         let Some(outlier) = &self.settings.outlier else { return };
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let (earlier, next) = &mut *looked;
@@ -166,9 +197,21 @@ impl SharedPool {
 
     /// When [`Self::tend`] has something to do next.
     pub fn due(&self) -> Option<Instant> {
-        self.settings.outlier.as_ref()?;
-        let next = self.looked.lock().unwrap_or_else(PoisonError::into_inner).1;
-        Some(self.ejector().next_return().map_or(next, |back| back.min(next)))
+        let rest = self.rests().next_due();
+        let next = self.settings.outlier.as_ref().map(|_| {
+            let next = self.looked.lock().unwrap_or_else(PoisonError::into_inner).1;
+            self.ejector().next_return().map_or(next, |back| back.min(next))
+        });
+        [rest, next].into_iter().flatten().min()
+    }
+
+    pub(crate) fn rests(&self) -> MutexGuard<'_, Rests> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody is fit, so that all are used.
+    pub fn is_in_panic(&self) -> bool {
+        self.panic.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ejector(&self) -> MutexGuard<'_, Ejector> {
@@ -185,12 +228,45 @@ impl SharedPool {
         // The locks order what has changed; this only tells that it has.
         self.epoch.fetch_add(1, Ordering::Relaxed);
         self.show(now);
+        self.look_for_panic(now);
+    }
+
+    /// Tells when the pool goes into panic, and when it comes out.
+    fn look_for_panic(&self, now: Instant) {
+        if self.is_replaced.load(Ordering::Relaxed) {
+            return;
+        }
+        let views = self.views(now);
+        let states = self.members.iter().zip(&views).map(|((_, spec), view)| {
+            // The one request that is let through to a member makes nobody fit.
+            let ejected = view.state.ejected || view.is_due;
+            (spec.priority, MemberState { ejected, ..view.state })
+        });
+        let panic = balance::standing(states, self.settings.balance.panic_threshold_percent).panic;
+        let resting = self.rests().count();
+        self.metrics.set_standing(panic, resting);
+        if self.panic.swap(panic, Ordering::Relaxed) == panic {
+            return;
+        }
+        let members = views.len();
+        let fit = views.iter().filter(|view| view.is_fit() && !view.is_due).count();
+        if panic {
+            tracing::warn!(
+                pool = self.name,
+                fit,
+                members,
+                "pool in panic: too few backends are fit, so all are used"
+            );
+        } else {
+            tracing::info!(pool = self.name, fit, members, "pool out of panic");
+        }
     }
 
     /// What is known of each member.
     pub(crate) fn views(&self, now: Instant) -> Vec<View> {
         let ejector = self.ejector();
         let probation = self.settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
+        let rests = self.rests();
         let views = self.members.iter().enumerate().map(|(at, (member, spec))| {
             let live = member.live();
             let returned = ejector.returned(at);
@@ -201,13 +277,84 @@ impl SharedPool {
                     ejected: matches!(ejector.standing(at, now), Standing::Out { .. }),
                     draining: live.draining,
                     weight: live.weight.unwrap_or(spec.weight),
-                    healthy_since: recovered.max(returned),
+                    healthy_since: recovered.max(returned).max(rests.returned(at)),
                 },
                 ejections: ejector.ejections(at),
                 probation_until: returned.zip(probation).map(|(returned, probation)| returned + probation),
+                is_due: false,
             }
         });
-        views.collect()
+        let mut views: Vec<View> = views.collect();
+        if rests.count() > 0 {
+            self.leave_alone(&rests, &mut views);
+        }
+        views
+    }
+
+    /// Takes those out that are left alone, as long as another is fit.
+    fn leave_alone(&self, rests: &Rests, views: &mut [View]) {
+        let anybody = views.iter().enumerate().any(|(at, view)| view.is_fit() && rests.of(at).is_none());
+        if !anybody && self.settings.balance.panic_threshold_percent == 0 {
+            // There is no panic that would use them.
+            return;
+        }
+        for (at, view) in views.iter_mut().enumerate() {
+            let Some(rest) = rests.of(at) else { continue };
+            if anybody && rest.is_due && view.is_fit() {
+                view.is_due = true;
+            } else {
+                view.state.ejected = true;
+            }
+        }
+    }
+
+    /// A member could not be reached, or answers nobody: it is left alone for a while, as long as another is fit.
+    pub fn failed(&self, at: usize, cause: rest::Cause, now: Instant) {
+        let Some((member, _)) = self.members.get(at) else { return };
+        let Some(until) = self.rests().failed(at, cause, now) else { return };
+        self.changed(now);
+        if self.is_replaced.load(Ordering::Relaxed) {
+            return;
+        }
+        self.metrics.rests.inc();
+        let (backend, address) = (&member.key.backend, member.key.address);
+        let seconds = until.saturating_duration_since(now).as_secs_f32().round();
+        tracing::warn!(pool = self.name, backend, %address, why = cause.as_str(), seconds, "backend cannot be reached — left alone while others are fit");
+    }
+
+    /// A member let a request wait for its response since `asked`, for longer than it may. It is left alone as if it could not be reached if
+    /// it has answered no other request meanwhile: one that is slow with some of them is not dead.
+    pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
+        let Some((member, _)) = self.members.get(at) else { return };
+        if now.saturating_duration_since(asked) >= LEAST_SILENCE && member.is_silent_since(asked) {
+            self.failed(at, rest::Cause::Silent, now);
+        }
+    }
+
+    /// Lets one request through to a member that is left alone; `false` when another one was.
+    pub(crate) fn try_one(&self, at: usize, now: Instant) -> bool {
+        let is_let = self.rests().try_one(at, now);
+        if is_let {
+            self.changed(now);
+        }
+        is_let
+    }
+
+    /// A member has answered what was asked of it at `asked`.
+    pub(crate) fn answered(&self, at: usize, asked: Instant, now: Instant) {
+        let back = self.rests().answered(at, asked, now);
+        self.came_back(at, back, now);
+    }
+
+    fn came_back(&self, at: usize, back: Option<rest::Back>, now: Instant) {
+        let (Some((member, _)), Some(rest::Back { away, failures, trials })) = (self.members.get(at), back)
+        else {
+            return;
+        };
+        self.changed(now);
+        let (backend, address) = (&member.key.backend, member.key.address);
+        let seconds = away.as_secs_f32().round();
+        tracing::info!(pool = self.name, backend, %address, seconds, failures, trials, "backend is reached again");
     }
 
     /// Puts a member aside that fails requests, unless too many are already. Says whether it was.
@@ -286,6 +433,11 @@ impl SharedPool {
         self.meters.probed(at, outcome);
         let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
         let Some(change) = change else { return };
+        if change.from == health::State::Unhealthy && change.to.is_usable() {
+            // Checks know it to be well: no request needs to find out.
+            let back = self.rests().well(at, now);
+            self.came_back(at, back, now);
+        }
         self.changed(now);
         let (backend, address) = (&member.key.backend, member.key.address);
         let (from, to) = (change.from.as_str(), change.to.as_str());
@@ -299,8 +451,10 @@ impl SharedPool {
     /// Lets a member finish what it has and gives it nothing more, or takes that back.
     pub fn set_draining(&self, at: usize, draining: bool) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
-        member.live().draining = draining;
-        self.changed(Instant::now());
+        let before = std::mem::replace(&mut member.live().draining, draining);
+        if before != draining {
+            self.changed(Instant::now());
+        }
         true
     }
 
@@ -316,11 +470,16 @@ impl SharedPool {
     /// Gives a member another weight than the configured one, or the configured one again.
     pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
-        member.live().weight = weight;
-        self.changed(Instant::now());
+        let before = std::mem::replace(&mut member.live().weight, weight);
+        if before != weight {
+            self.changed(Instant::now());
+        }
         true
     }
 }
+
+/// A response that is waited for less long than this says nothing of whether a member lives.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 fn interval_of(settings: &PoolSettings) -> Duration {
     settings.outlier.as_ref().map_or(Duration::ZERO, |outlier| outlier.interval)

@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     begun: AtomicU64,
     opened: AtomicU64,
     closed: AtomicU64,
+    /// When the last request ended that had a response: nanoseconds from when the member came to be.
+    heard_ns: AtomicU64,
 }
 
 impl Tally {
@@ -47,17 +49,23 @@ impl Tally {
         (self.begun.load(Relaxed).saturating_sub(ended), self.opened.load(Relaxed).saturating_sub(closed))
     }
 
-    /// Counts one request. For the worker whose tally it is: nobody else adds, so that no locked instruction is needed.
+    /// Counts one request that ends `now`. For the worker whose tally it is: nobody else adds, so that no locked instruction is needed.
     #[inline]
-    pub(crate) fn count(&self, failed: bool, latency: Option<Duration>) {
+    pub(crate) fn count(&self, failed: bool, latency: Option<Duration>, now: Duration) {
         add(&self.requests, 1);
         if failed {
             add(&self.failures, 1);
         }
         if let Some(latency) = latency {
             add(&self.timed, 1);
-            add(&self.latency_ns, u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            add(&self.latency_ns, nanos(latency));
+            self.heard_ns.store(nanos(now), Relaxed);
         }
+    }
+
+    /// When the last request ended that had a response, if any did.
+    pub(crate) fn heard(&self) -> Option<Duration> {
+        Some(self.heard_ns.load(Relaxed)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     }
 
     /// What has been counted so far.
@@ -69,6 +77,10 @@ impl Tally {
             latency: Duration::from_nanos(self.latency_ns.load(Relaxed)),
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn add(counter: &AtomicU64, amount: u64) {

@@ -8,10 +8,11 @@ use lb_core::hedge::{self, Hedge};
 use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Failure, Verdict};
 
 /// Which requests are tried again (`[pools.NAME.retry]`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Further tries of one request.
-    pub attempts: u32,
+    /// Further tries of one request. `None` where the pool has no rules of its own: as many as the listener says, of which one after a
+    /// connection that was lost with the request on it.
+    pub attempts: Option<u32>,
     /// After which failures.
     pub conditions: Conditions,
     /// How long one try may take to its response head.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy};
 use lb_core::outlier::{Cause, Ending, Streak};
+use lb_core::rest;
 use lb_core::retry::{Attempt, Failure, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
@@ -32,7 +33,11 @@ pub struct WorkerPool {
     seen: Cell<u64>,
     /// Members that nothing is known against.
     fit: Cell<usize>,
-    tries: Option<Tries>,
+    /// Some member is left alone, as far as this worker knows.
+    resting: Cell<bool>,
+    /// Some of those may be given one request.
+    due: Cell<bool>,
+    tries: Tries,
     /// The limits of each member; empty where there are none.
     gates: Vec<Rc<Gate>>,
     metrics: Arc<PoolMetrics>,
@@ -44,6 +49,8 @@ struct Watched {
     streak: Streak,
     ejections: u64,
     probation_until: Option<Instant>,
+    /// It is left alone, but for one request.
+    is_due: bool,
 }
 
 impl WorkerPool {
@@ -67,11 +74,9 @@ impl WorkerPool {
             Some(earlier) => (Rc::clone(&earlier.lineage), earlier.lineage.follow(&balancer, &shared)),
             None => (Lineage::new(&balancer, &shared), 0),
         };
-        let retry = shared.settings.retry;
-        let tries =
-            retry.map(|retry| Tries::new(retry, earlier.and_then(|earlier| earlier.tries.as_ref()), now));
+        let tries = Tries::new(shared.settings.retry, earlier.map(|earlier| &earlier.tries), now);
         let gates = gates(&shared, worker, earlier, &metrics);
-        metrics.set_kinds(tries.is_some(), !gates.is_empty());
+        metrics.set_kinds(!gates.is_empty());
         let pool = Self {
             balancer,
             lineage,
@@ -79,6 +84,8 @@ impl WorkerPool {
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
             seen: Cell::new(shared.epoch()),
             fit: Cell::new(0),
+            resting: Cell::new(false),
+            due: Cell::new(false),
             shared,
             worker,
             tries,
@@ -108,13 +115,58 @@ impl WorkerPool {
     #[inline]
     pub fn pick(&self, now: Instant, key: Option<u64>, admits: impl Fn(usize) -> bool) -> Option<usize> {
         self.refresh(now);
-        self.balancer.borrow_mut().pick(now, key, admits)
+        let picked = self.balancer.borrow_mut().pick(now, key, &admits);
+        if self.due.get() { self.try_one(now, key, picked, &admits) } else { picked }
+    }
+
+    /// Of those that are left alone only one request in the whole process may go to each; all others are picked for anew.
+    #[cold]
+    fn try_one(
+        &self,
+        now: Instant,
+        key: Option<u64>,
+        mut picked: Option<usize>,
+        admits: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        while let Some(at) = picked.filter(|at| self.is_due(*at))
+            && !self.shared.try_one(at, now)
+        {
+            self.update(now);
+            picked = self.balancer.borrow_mut().pick(now, key, |other| other != at && admits(other));
+        }
+        picked
+    }
+
+    fn is_due(&self, at: usize) -> bool {
+        self.watched.borrow().get(at).is_some_and(|watched| watched.is_due)
     }
 
     /// The member at `at`, if it can be picked: for a client that is to come back to it.
     pub fn pick_again(&self, now: Instant, at: usize) -> Option<usize> {
         self.refresh(now);
-        self.balancer.borrow().is_in_use(at).then_some(at)
+        if !self.balancer.borrow().is_in_use(at) {
+            return None;
+        }
+        (!self.due.get() || !self.is_due(at) || self.shared.try_one(at, now)).then_some(at)
+    }
+
+    /// No connection to the member at `at` came about, and it is to blame for that.
+    pub fn unreachable(&self, at: usize, timed_out: bool, now: Instant) {
+        let cause = if timed_out { rest::Cause::ConnectTimeout } else { rest::Cause::Connect };
+        self.shared.failed(at, cause, now);
+    }
+
+    /// The member at `at` has let a request wait for its response since `asked`, for longer than it may.
+    pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
+        self.shared.timed_out(at, asked, now);
+    }
+
+    /// The member at `at` has taken a connection or answered a request that was sent to it at `asked`.
+    #[inline]
+    pub fn answered(&self, at: usize, asked: Instant, now: Instant) {
+        if self.resting.get() {
+            self.shared.answered(at, asked, now);
+        }
     }
 
     /// A request goes to the member at `at`.
@@ -154,8 +206,8 @@ impl WorkerPool {
     #[inline]
     pub fn end(&self, at: usize, now: Instant, ending: Option<Ending>, latency: Option<Duration>) {
         let failed = ending.is_some_and(Ending::is_failure);
-        if let Some(tally) = self.shared.tally(self.worker, at) {
-            tally.count(failed, latency);
+        if let Some((member, _)) = self.shared.members.get(at) {
+            member.count(self.worker, failed, latency, now);
         }
         self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency, failed }));
         if let Some(outlier) = &self.shared.settings.outlier
@@ -195,32 +247,27 @@ impl WorkerPool {
         watched.streak.record(ending, limits)
     }
 
-    /// Its own rules for further tries; without, the listener's hold.
+    /// The rules for further tries.
     #[inline]
-    pub fn retry(&self) -> Option<&Retry> {
-        self.tries.as_ref().map(|tries| &tries.settings)
+    pub fn retry(&self) -> &Retry {
+        &self.tries.settings
     }
 
     /// Counts a request that may be tried again. [`Self::end_request`] is due when it has ended.
     #[inline]
     pub fn begin_request(&self) {
-        if let Some(tries) = &self.tries {
-            tries.begin();
-        }
+        self.tries.begin();
     }
 
     /// A request has ended.
     #[inline]
     pub fn end_request(&self) {
-        if let Some(tries) = &self.tries {
-            tries.end();
-        }
+        self.tries.end();
     }
 
-    /// Whether a request is tried again by the pool's own rules; never without any. [`Self::try_done`] is due for a charged one.
+    /// Whether a request is tried again by the pool's rules. [`Self::try_done`] is due for a charged one.
     pub fn decide(&self, failure: Failure, attempt: Attempt, answered: bool, now: Instant) -> Verdict {
-        let Some(tries) = &self.tries else { return Verdict::No(Why::Condition) };
-        let verdict = tries.decide(failure, attempt, answered, now);
+        let verdict = self.tries.decide(failure, attempt, answered, now);
         if verdict == Verdict::No(Why::Budget) {
             self.shard().budget_exhausted.inc();
         }
@@ -229,21 +276,25 @@ impl WorkerPool {
 
     /// A further try that was charged to the budget has ended.
     pub fn try_done(&self) {
-        if let Some(tries) = &self.tries {
-            tries.done();
-        }
+        self.tries.done();
+    }
+
+    /// Whether a second try may ever run beside the first.
+    #[inline]
+    pub fn hedges(&self) -> bool {
+        self.tries.settings.hedge.percentile > 0
     }
 
     /// How long a request waits before a second try runs beside the first; `None` when none does.
     #[inline]
     pub fn hedge_delay(&self) -> Option<Duration> {
-        self.tries.as_ref()?.hedge().borrow().delay()
+        self.tries.hedge().borrow().delay()
     }
 
     /// Charges such a try to the budget, if it has room. [`Self::try_done`] is due.
     #[must_use]
     pub fn take_hedge(&self, now: Instant) -> bool {
-        let taken = self.tries.as_ref().is_some_and(|tries| tries.take(now));
+        let taken = self.tries.take(now);
         let counter = if taken { &self.shard().hedges } else { &self.shard().budget_exhausted };
         counter.inc();
         taken
@@ -252,9 +303,7 @@ impl WorkerPool {
     /// Records how long a try took to its response head, or had waited for it when it was given up for another.
     #[inline]
     pub fn record_latency(&self, latency: Duration) {
-        if let Some(tries) = &self.tries {
-            tries.hedge().borrow_mut().record(latency);
-        }
+        self.tries.hedge().borrow_mut().record(latency);
     }
 
     /// The limits of a member, where there are any.
@@ -293,7 +342,9 @@ impl WorkerPool {
     fn update(&self, now: Instant) {
         self.seen.set(self.shared.epoch());
         let views = self.shared.views(now);
-        self.fit.set(views.iter().filter(|view| view.is_fit()).count());
+        self.fit.set(views.iter().filter(|view| view.is_fit() && !view.is_due).count());
+        self.resting.set(self.shared.rests().count() > 0);
+        self.due.set(views.iter().any(|view| view.is_due));
         let mut watched = self.watched.borrow_mut();
         for (watched, view) in watched.iter_mut().zip(&views) {
             if watched.ejections != view.ejections {
@@ -301,6 +352,7 @@ impl WorkerPool {
             }
             watched.ejections = view.ejections;
             watched.probation_until = view.probation_until;
+            watched.is_due = view.is_due;
         }
         let state = |at: usize| views.get(at).map(|view| view.state);
         let mut balancer = self.balancer.borrow_mut();

@@ -132,13 +132,13 @@ fn a_reload_keeps_what_members_that_stay_hold() {
 fn a_reload_keeps_the_budget() {
     let now = Instant::now();
     let retry = |min| Retry {
-        attempts: 3,
+        attempts: Some(3),
         conditions: Conditions { reset: true, ..Conditions::NONE },
         per_try_timeout: None,
         budget: BudgetSettings { percent: 0, min },
         hedge: hedge::Settings::default(),
     };
-    let settings = |min| PoolSettings { retry: Some(retry(min)), ..PoolSettings::default() };
+    let settings = |min| PoolSettings { retry: retry(min), ..PoolSettings::default() };
     let mut registry = Registry::new(1, 7);
     let old = worker(&registry.pool("p", &settings(2), &members(&[1]), now), 0, None);
     let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false };

@@ -86,7 +86,9 @@ fn what_one_worker_finds_out_all_workers_know() {
 fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
     let mut now = Instant::now();
     let mut registry = Registry::new(2, 7);
-    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3, 4]), now);
+    let mut settings = settings();
+    settings.balance.panic_threshold_percent = 50;
+    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
     let (first, _) = two_workers(&shared, now);
     let mut probe = |at: usize, outcome| {
         now = now.max(shared.probe_due(at).unwrap());
@@ -207,6 +209,7 @@ fn metrics_and_workers_see_the_same() {
     assert!(new.eject(0, Cause::Latency, now));
     assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 1"));
     registry.retain(|_| false);
+    drop((old, new, worker));
     assert!(!metrics.encode().contains("pool=\"p\""));
 }
 
@@ -324,4 +327,87 @@ fn connections_go_by_their_id_or_else_by_their_address() {
     let by_address: BTreeSet<usize> = (1..32).map(|last| member(None, [192, 0, 2, last])).collect();
     assert_eq!((by_id.len(), by_address.len()), (4, 4));
     assert!((0..9).all(|_| member(None, [192, 0, 2, 1]) == member(None, [192, 0, 2, 1])));
+}
+
+#[test]
+fn who_cannot_be_reached_is_left_alone_by_all_workers_at_once() {
+    let mut now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
+    let shared = registry.pool("p", &resting, &members(&[1, 2, 3]), now);
+    let (first, second) = two_workers(&shared, now);
+    let epoch = now;
+    first.unreachable(1, false, now);
+    assert_eq!((picks(&first, now), picks(&second, now)), (vec![0, 2], vec![0, 2]));
+    // Then one request of one worker finds out, and the others go elsewhere meanwhile.
+    now = shared.due().unwrap();
+    assert!(now > epoch + Duration::from_secs(8));
+    shared.tend(now);
+    let mut tries = 0;
+    for _ in 0..10 {
+        tries += usize::from(first.pick(now, None, |_| true) == Some(1));
+        tries += usize::from(second.pick(now, None, |_| true) == Some(1));
+    }
+    assert_eq!(tries, 1);
+    second.answered(1, now, now);
+    assert_eq!((picks(&first, now), picks(&second, now)), (vec![0, 1, 2], vec![0, 1, 2]));
+    assert!(shared.due().is_none());
+}
+
+#[test]
+fn where_nobody_else_is_left_those_who_cannot_be_reached_are_asked() {
+    let now = Instant::now();
+    for threshold in [0, 1, 50] {
+        let mut registry = Registry::new(2, 7);
+        let mut resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
+        resting.balance.panic_threshold_percent = threshold;
+        let shared = registry.pool("p", &resting, &members(&[1, 2]), now);
+        let (first, second) = two_workers(&shared, now);
+        first.unreachable(0, true, now);
+        assert_eq!(picks(&second, now), [1]);
+        second.unreachable(1, true, now);
+        assert_eq!(picks(&first, now), [0, 1], "{threshold}");
+        assert_eq!(shared.is_in_panic(), threshold > 0);
+        // Whoever answers is well at once, and alone.
+        second.answered(1, now, now);
+        assert_eq!((picks(&first, now), picks(&second, now)), (vec![1], vec![1]), "{threshold}");
+        assert!(!shared.is_in_panic());
+    }
+}
+
+#[test]
+fn who_is_slow_with_one_request_and_answers_others_is_not_left_alone() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(60);
+    let mut registry = Registry::new(2, 7);
+    let resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
+    let shared = registry.pool("p", &resting, &members(&[1, 2]), now);
+    let (first, second) = two_workers(&shared, now);
+    second.begin(0);
+    second.end(0, later - Duration::from_secs(1), Some(Ending::Fine), Some(Duration::from_millis(1)));
+    first.timed_out(0, now, later);
+    assert_eq!(picks(&first, later), [0, 1], "another worker has heard of it");
+    first.timed_out(1, later - Duration::from_millis(999), later);
+    assert_eq!(picks(&first, later), [0, 1], "that is too short to tell");
+    first.timed_out(1, now, later);
+    assert_eq!(picks(&second, later), [0]);
+}
+
+#[test]
+fn a_rest_outlives_a_change_of_the_pool_and_ends_with_a_passed_check() {
+    let mut now = Instant::now();
+    let mut registry = Registry::new(2, 7);
+    let mut with_health = settings();
+    with_health.rest = Some(Duration::from_secs(10));
+    let shared = registry.pool("p", &with_health, &members(&[1, 2, 3]), now);
+    worker(&shared, 0, now).unreachable(2, false, now);
+    let shared = registry.pool("p", &with_health, &members(&[3, 2]), now);
+    let first = worker(&shared, 0, now);
+    assert_eq!(picks(&first, now), [1], "the one at the third place is at the first now");
+    for outcome in [health::Outcome::Connect, health::Outcome::Passed, health::Outcome::Passed] {
+        now = now.max(shared.probe_due(0).unwrap());
+        assert!(shared.begin_probe(0, now));
+        shared.end_probe(0, outcome, now);
+    }
+    assert_eq!(picks(&first, now), [0, 1]);
 }

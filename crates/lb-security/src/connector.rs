@@ -57,7 +57,7 @@ impl Connector {
         io: &Rc<WorkerIo>,
         ended: impl FnOnce(TlsResult),
     ) -> Result<Stream, ConnectError> {
-        let stream = lb_io::connect(self.address, self.timeout).await.map_err(ConnectError::Connect)?;
+        let stream = io.connect(self.address, self.timeout).await.map_err(ConnectError::Connect)?;
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
         let stream = TlsStream::client(stream, Rc::clone(io), tls).map_err(ConnectError::Handshake)?;
         let mut stream = Box::new(stream);

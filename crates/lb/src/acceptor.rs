@@ -91,6 +91,10 @@ impl Acceptor {
             AcceptError::Fatal => (AcceptErrorKind::Fatal, Some(Duration::from_secs(1))),
         };
         self.worker_metrics.accept_errors.of(kind).inc();
+        if kind == AcceptErrorKind::FdExhausted {
+            // Clients go before connections that nobody uses.
+            self.io.make_room();
+        }
         match kind {
             AcceptErrorKind::ConnReset => {}
             AcceptErrorKind::Fatal => tracing::error!(%error, "listening socket fails — trying on"),

@@ -252,6 +252,7 @@ impl Pools<'_> {
             "pool": pool.id.name(),
             "listeners": users.map(|listener| listener.name.as_str()).collect::<Vec<_>>(),
             "policy": pool.balance.policy.to_string(),
+            "panic": shared.is_in_panic(),
             "members": members.collect::<Vec<_>>(),
             "without_address": unresolved.map(|backend| backend.name.as_str()).collect::<Vec<_>>(),
         }))
@@ -273,6 +274,9 @@ fn member(report: &Report, origin: Option<&str>) -> Value {
         "ejected_for_ms": report.ejected_for.map(|time| time.as_millis() as u64),
         "probation": report.probation,
         "ejections": report.ejections,
+        "left_alone": report.rest.is_some(),
+        "left_alone_reason": report.rest.map(|(cause, _)| cause.as_str()),
+        "left_alone_for_ms": report.rest.map(|(_, time)| time.as_millis() as u64),
         "requests_in_flight": report.requests_running,
         "connections": report.connections,
         "requests_total": report.requests,

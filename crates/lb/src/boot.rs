@@ -77,16 +77,6 @@ pub(crate) fn io_choice(config: &Config) -> lb_io::IoChoice {
     }
 }
 
-/// Lets the process open as many descriptors as it may. The default soft limit is made for programs that use select(2).
-pub(crate) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit on open files could not be raised");
-    }
-}
-
 /// Keeps private keys out of core dumps (attack T-10).
 pub(crate) fn forbid_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};

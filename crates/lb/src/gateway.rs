@@ -24,7 +24,7 @@ use crate::probe::Prober;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::worker::Snapshot;
-use crate::{api, boot, check, discovery, drain, names, pools, systemd};
+use crate::{api, boot, check, descriptors, discovery, drain, names, pools, systemd};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -147,7 +147,8 @@ async fn start(
     let workers = boot::worker_count(&config);
     let metrics = Metrics::new(workers);
     logs::install_panic_hook(Arc::clone(&metrics));
-    boot::raise_descriptor_limit();
+    descriptors::raise_limit();
+    descriptors::warn_of_limit(&config, workers);
     tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
     let runtime = Runtime::new(boot::io_choice(&config), workers)?;
     let pool = &config.pool;

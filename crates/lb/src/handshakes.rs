@@ -1,7 +1,8 @@
 //! The TLS handshakes with clients that a worker runs at once, of all its listeners (attack T-08).
 //!
 //! A handshake takes a place with its first byte, and is the dearest thing that a stranger may ask for. So places are few; and so that
-//! nobody has all of them, the clients of one network have a share.
+//! nobody has all of them, the clients of one network have a share: not of all places, but of those that others leave. With a share of a
+//! half, one network has half of them, a second one a quarter, a third one an eighth; so a few together leave room for the next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -86,9 +87,12 @@ impl Places {
         if self.taken >= self.most {
             return Err(Cap::Handshakes);
         }
+        let (most, share, taken) = (self.most, self.share.min(self.most), self.taken);
         let own = self.of.entry(network).or_insert(0);
+        let left = most.saturating_sub(taken.saturating_sub(*own));
+        let share = left.saturating_mul(share).checked_div(most).unwrap_or(0);
         // A share is at least one: an entry that was made just now stays only with a place.
-        if *own >= self.share.max(1) {
+        if *own >= share.max(1) {
             return Err(Cap::HandshakesOfNetwork);
         }
         *own = own.saturating_add(1);
@@ -118,16 +122,34 @@ mod tests {
         let mut enter = |client| places.enter(at(client));
         assert_eq!(["192.0.2.1", "::ffff:192.0.2.200"].map(&mut enter), [Ok(()); 2]);
         assert_eq!(enter("192.0.2.77"), Err(Cap::HandshakesOfNetwork));
-        assert_eq!(["2001:db8::1", "2001:db8::ffff:0:0:1"].map(&mut enter), [Ok(()); 2]);
-        assert_eq!(enter("192.0.3.1"), Err(Cap::Handshakes));
+        assert_eq!(enter("2001:db8::1"), Ok(()));
+        assert_eq!(enter("2001:db8::ffff:0:0:1"), Err(Cap::HandshakesOfNetwork), "half of what is left");
+        assert_eq!(enter("192.0.3.1"), Ok(()));
+        assert_eq!(enter("192.0.4.1"), Err(Cap::Handshakes));
         places.leave(at("192.0.2.1"));
         let mut enter = |client| places.enter(at(client));
         assert_eq!(enter("2001:db8::2"), Err(Cap::HandshakesOfNetwork));
         assert_eq!(enter("2001:db8:0:1::1"), Ok(()));
-        assert_eq!((places.taken, places.of.len()), (4, 3));
-        for client in ["192.0.2.200", "2001:db8::1", "2001:db8::1", "2001:db8:0:1::1"] {
+        assert_eq!((places.taken, places.of.len()), (4, 4));
+        for client in ["192.0.2.200", "2001:db8::1", "192.0.3.1", "2001:db8:0:1::1"] {
             places.leave(at(client));
         }
         assert_eq!((places.taken, places.of.len()), (0, 0));
+    }
+
+    #[test]
+    fn t_08_a_few_networks_together_leave_room_for_the_next() {
+        let mut places = Places { most: 512, share: 256, ..Places::default() };
+        let mut fill = |number: u8| {
+            let network = Network::of(IpAddr::from([10, 0, number, 1]));
+            (0..1000).filter(|_| places.enter(network).is_ok()).count()
+        };
+        assert_eq!([fill(1), fill(2), fill(3), fill(4)], [256, 128, 64, 32]);
+        assert_eq!((5..=9).map(&mut fill).sum::<usize>(), 31);
+        assert_eq!((fill(10), fill(11)), (1, 0));
+        // Where one network may have all, nothing is kept for others.
+        let mut places = Places { most: 5, share: 5, ..Places::default() };
+        let one = Network::of(IpAddr::from([10, 0, 0, 1]));
+        assert_eq!((0..9).filter(|_| places.enter(one).is_ok()).count(), 5);
     }
 }

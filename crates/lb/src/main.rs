@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod control;
 mod demo;
+mod descriptors;
 mod discovery;
 mod drain;
 mod gateway;

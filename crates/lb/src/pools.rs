@@ -65,7 +65,8 @@ fn settings(pool: &BackendPool) -> PoolSettings {
             jitter_percent: health.jitter_percent,
         }),
         limits: limits(&pool.limits),
-        retry: pool.retry.as_ref().map(retry),
+        retry: pool.retry.as_ref().map(retry).unwrap_or_default(),
+        rest: pool.rest,
     }
 }
 
@@ -82,7 +83,7 @@ fn limits(limits: &lb_config::Limits) -> Limits {
 fn retry(retry: &lb_config::Retry) -> Retry {
     let has = |condition| retry.on.contains(&condition);
     Retry {
-        attempts: retry.attempts,
+        attempts: Some(retry.attempts),
         conditions: Conditions {
             connect: has(RetryOn::Connect),
             refused: has(RetryOn::Refused),

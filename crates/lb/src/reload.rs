@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 use crate::control::Control;
 use crate::discovery::Look;
 use crate::sticky::StickyKeys;
-use crate::{boot, check, systemd};
+use crate::{boot, check, descriptors, systemd};
 
 /// Files that a line of the log names.
 const MOST_SHOWN: usize = 10;
@@ -92,6 +92,7 @@ impl Control {
             }
         };
         self.forget_weights();
+        descriptors::warn_of_limit(&self.config, self.workers.orders.len());
         self.text = text;
         if differs || !plan.live.is_empty() {
             self.show_drain_budgets(&self.config);

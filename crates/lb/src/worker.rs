@@ -120,6 +120,8 @@ pub(crate) async fn run(birth: Birth) {
     let Birth { id, seed, snapshot, sockets, metrics, access_log, mut orders } = birth;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
+    let spare = Rc::clone(&upstreams);
+    io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
     let (listeners, pools) = (Vec::new(), RefCell::default());
     let mut worker =

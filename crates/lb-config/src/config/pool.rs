@@ -24,8 +24,10 @@ pub struct BackendPool {
     pub outlier: Option<Outlier>,
     /// What one backend may be given at once.
     pub limits: Limits,
-    /// Further tries. None = the listener's own number of them.
+    /// Further tries. None = as in an empty block, as often as the listener says.
     pub retry: Option<Retry>,
+    /// How long a backend that cannot be reached is left alone at first. None = it never is.
+    pub rest: Option<Duration>,
     /// Where further backends come from.
     pub discovery: Option<Discovery>,
 }
@@ -85,7 +87,7 @@ pub struct Balance {
     pub maglev_table_size: u32,
     /// Points on the ring for each unit of weight.
     pub ring_points_per_weight: u32,
-    /// When less than this share of the pool is well, all of it is used. 0 = never.
+    /// When less than this share of the pool is well, all of it is used. 1 = when nobody is, 0 = never.
     pub panic_threshold_percent: u32,
     /// How long a backend that has come back takes to reach its share. 0 = no time.
     pub slow_start: Duration,

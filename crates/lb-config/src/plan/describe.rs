@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-use crate::config::{Backend, BackendTls, Listener, PoolId};
+use crate::config::{Backend, BackendPool, BackendTls, Listener, PoolId};
 
 /// How a difference is told.
 pub(super) enum Difference {
@@ -113,12 +113,20 @@ fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The same for the pool that a listener has for itself; what happens in a pool with a name is told of the pool.
-pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<Difference> {
+/// The pools that a listener has for itself, before and after; what happens in a pool with a name is told of the pool.
+pub(super) fn own_pools<'a>(
+    running: &'a Listener,
+    new: &'a Listener,
+) -> Option<(&'a BackendPool, &'a BackendPool)> {
     match (&running.pool.id, &new.pool.id) {
-        (PoolId::Listener(..), PoolId::Listener(..)) => backends(&running.pool.backends, &new.pool.backends),
+        (PoolId::Listener(..), PoolId::Listener(..)) => Some((&running.pool, &new.pool)),
         _ => None,
     }
+}
+
+/// Which backends came, went and changed in those.
+pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<Difference> {
+    own_pools(running, new).and_then(|(running, new)| backends(&running.backends, &new.backends))
 }
 
 /// Whether a listener sends its traffic to another pool.

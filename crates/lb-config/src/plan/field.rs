@@ -1,6 +1,6 @@
 //! The settings that a plan compares, each with what a reload does with it.
 
-use super::describe::{Difference, backends, difference, millis, number, own_backends, pool_name};
+use super::describe::{Difference, backends, difference, millis, number, own_backends, own_pools, pool_name};
 use crate::config::{BackendPool, Config, Listener};
 
 /// One setting of a `T`.
@@ -41,9 +41,27 @@ macro_rules! restart {
     };
 }
 
+/// A block of the pool that a listener has for itself; what changes in a pool with a name is told of the pool.
+macro_rules! own {
+    ($label:literal, $what:literal, $place:ident) => {
+        Field {
+            label: $label,
+            what: $what,
+            difference: |a, b| own_pools(a, b).and_then(|(a, b)| difference(&a.$place, &b.$place)),
+            keep: None,
+        }
+    };
+}
+
 pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     Field { label: "listener.backends", what: "backends", difference: own_backends, keep: None },
     Field { label: "listener.pool", what: "pool", difference: pool_name, keep: None },
+    own!("listener.sticky", "sticky", sticky),
+    own!("listener.health", "health", health),
+    own!("listener.outlier", "outlier", outlier),
+    own!("listener.limits", "limits", limits),
+    own!("listener.retry", "retry", retry),
+    own!("listener.discovery", "discovery", discovery),
     live!("listener.l7", "http", http),
     live!("listener.l7", "h2c", h2c),
     live!("listener.l7", "h2_security", h2_security),
@@ -70,6 +88,7 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
     live!("pool.outlier", "outlier", outlier),
     live!("pool.limits", "limits", limits),
     live!("pool.retry", "retry", retry),
+    live!("pool.rest", "rest_ms", rest),
     live!("pool.discovery", "discovery", discovery),
 ];
 

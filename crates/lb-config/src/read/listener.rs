@@ -106,6 +106,10 @@ fn pool(
     if view.entry("backends").is_some() {
         report.error(view, "pool", "not allowed together with [[listeners.backends]]");
     }
+    for name in pool::BLOCKS.iter().filter(|name| view.present(name).is_some()) {
+        let problem = format!("not allowed together with pool: it belongs into [pools.{wanted}.{name}]");
+        report.error(view, name, problem);
+    }
     let Some(pool) = pools.get(wanted) else {
         let problem = match near(wanted, pools.keys().map(String::as_str).take(MOST_COMPARED)) {
             Some(near) => format!("there is no pool of that name; did you mean \"{near}\"?"),

@@ -53,14 +53,43 @@ pub(super) fn of_listener(
     let id = PoolId::Listener(name.to_owned(), protocol.transport());
     let backends = backend::all(view, report)?;
     backend::check(view, &backends, &[protocol], report);
-    Some(BackendPool { backends, ..one(id, defaults, report)? })
+    if !protocol.is_http() && view.present("sticky").is_some() {
+        report.error(view, "sticky", format!("not allowed on \"{protocol}\" listeners: it needs HTTP"));
+    }
+    let pool = BackendPool {
+        id,
+        backends,
+        balance: balance(defaults, report)?,
+        rest: defaults.nonzero_millis("rest_ms"),
+        ..blocks(view, report)?
+    };
+    for name in BLOCKS.iter().filter(|name| !pool.has_backends() && view.present(name).is_some()) {
+        report.warn(view, name, "does nothing, because the listener has no backends of its own");
+    }
+    Some(pool)
 }
+
+/// The blocks of a pool, which may stand beside the backends of a listener too.
+pub(super) const BLOCKS: &[&str] = &["sticky", "health", "outlier", "limits", "retry", "discovery"];
 
 fn one(id: PoolId, view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
     Some(BackendPool {
         id,
         backends: backend::all(view, report)?,
         balance: balance(view, report)?,
+        rest: view.nonzero_millis("rest_ms"),
+        ..blocks(view, report)?
+    })
+}
+
+/// What the blocks of a pool say; the rest is to be filled in.
+fn blocks(view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
+    let defaults = View { block: &POOLS, node: None };
+    Some(BackendPool {
+        id: PoolId::Named(String::new()),
+        backends: Vec::new(),
+        balance: balance(defaults, report)?,
+        rest: None,
         sticky: view.optional("sticky", |view| sticky(view, report))?,
         health: view.optional("health", |view| resilience::health(view, report))?,
         outlier: view.present("outlier").map(|view| resilience::outlier(view, report)),

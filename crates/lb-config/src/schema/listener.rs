@@ -1,7 +1,7 @@
 //! `[[listeners]]` and the blocks inside it.
 
 use super::key::{BYTES, MS, S, U32, U64};
-use super::{Block, Key, On, Text};
+use super::{Block, Key, On, Text, pool};
 use crate::config::{BackendProtocol, ClientAuthMode, Protocol};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
@@ -48,6 +48,12 @@ pub(super) static LISTENERS: Block = Block {
         Key::block("websocket", &WEBSOCKET),
         Key::block("grpc", &GRPC),
         Key::blocks("backends", &BACKENDS),
+        Key::block("sticky", &pool::OWN_STICKY),
+        Key::block("health", &pool::OWN_HEALTH),
+        Key::block("outlier", &pool::OWN_OUTLIER),
+        Key::block("limits", &pool::OWN_LIMITS),
+        Key::block("retry", &pool::OWN_RETRY),
+        Key::block("discovery", &pool::OWN_DISCOVERY),
     ],
 };
 
@@ -296,8 +302,9 @@ static HTTP: Block = Block {
             .or(8192)
             .live("The longest request target; a longer one is answered 414."),
         Key::integer("retries", 0, 10, "").or(3).live(
-            "How many further backends or connections are tried when a connect fails, or when a reused connection \
-             died before any byte of the response.",
+            "How many further backends are tried when a connect fails, in a pool without `[pools.NAME.retry]`; connects that are \
+             refused at once do not count, up to 32. Repeatable requests whose connection was lost before a response are sent once more \
+             besides. 0 = nothing is tried again.",
         ),
     ],
 };
@@ -313,7 +320,10 @@ static TCP: Block = Block {
         Key::flag("splice", true).live("Whether bulk data is moved with splice(2), without copying it."),
         Key::integer("connect_tries", 1, 16, "backends")
             .or(3)
-            .live("How many backends are tried before the client is closed."),
+            .live(
+                "How many backends are tried before the client is closed, in a pool without `[pools.NAME.retry]`. Connects that are refused \
+                 at once do not count, up to 32; with 1 they do.",
+            ),
     ],
 };
 

@@ -41,8 +41,9 @@ pub(super) static RUNTIME: Block = Block {
         Key::integer("max_handshakes_per_network", 1, 65_536, "handshakes")
             .or_else("half of `max_handshakes_in_flight`, rounded up")
             .live(
-                "How many of them the clients of one network may have: of one /24 in IPv4, of one /64 in IPv6. Raise it \
-                 where all clients come through a few load balancers.",
+                "How many of them the clients of one network may have while no others want any: of one /24 in IPv4, of one /64 in IPv6. \
+                 The same part of what others leave is what the next network may have, so that a few together do not have \
+                 all. Raise it where all clients come through a few load balancers.",
             ),
         Key::integer("connect_timeout_ms", 100, 60_000, MS)
             .or(5000)

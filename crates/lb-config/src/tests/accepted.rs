@@ -399,7 +399,7 @@ fn a_pool_without_rules_has_the_defaults_of_backends_inside_a_listener() {
         (Policy::RoundRobin, &HashKey::SourceAddress)
     );
     assert_eq!(named.balance.hash_balance_factor_percent, None);
-    assert_eq!((named.balance.maglev_table_size, named.balance.panic_threshold_percent), (65_537, 50));
+    assert_eq!((named.balance.maglev_table_size, named.balance.panic_threshold_percent), (65_537, 1));
     assert_eq!(
         (named.limits.max_connections, named.limits.max_requests, named.limits.max_pending),
         (None, None, 0)

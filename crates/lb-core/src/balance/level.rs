@@ -13,9 +13,9 @@ struct Level {
     healthy: u64,
 }
 
-/// The best level of which at least `threshold` percent by weight is healthy. Where no level is, the one with the largest healthy
-/// share in panic, unless `threshold` is 0; of equal shares the best level.
-pub(super) fn choose(members: impl Iterator<Item = (u32, MemberState)>, threshold_percent: u32) -> Standing {
+/// The best level of which at least `threshold` percent by weight is healthy; with a threshold of 1, the best of which anybody is. Where
+/// no level is, the one with the largest healthy share in panic, unless `threshold` is 0; of equal shares the best level.
+pub fn choose(members: impl Iterator<Item = (u32, MemberState)>, threshold_percent: u32) -> Standing {
     let mut levels: BTreeMap<u32, (Level, usize, usize)> = BTreeMap::new();
     for (priority, state) in members.filter(|(_, state)| takes_work(state)) {
         let (level, whole, healthy) = levels.entry(priority).or_default();
@@ -28,7 +28,8 @@ pub(super) fn choose(members: impl Iterator<Item = (u32, MemberState)>, threshol
     }
     let fit = |level: &Level| {
         level.healthy > 0
-            && u128::from(level.healthy) * 100 >= u128::from(level.whole) * u128::from(threshold_percent)
+            && (threshold_percent <= 1
+                || u128::from(level.healthy) * 100 >= u128::from(level.whole) * u128::from(threshold_percent))
     };
     if let Some((&priority, &(_, _, usable))) = levels.iter().find(|(_, (level, ..))| fit(level)) {
         return Standing { priority: Some(priority), panic: false, usable };
@@ -114,6 +115,15 @@ mod tests {
         assert_eq!(standing(&[(0, DRAINING), (0, weightless), (0, DOWN)], 50), (Some(0), true, 1));
         assert_eq!(standing(&[(0, DRAINING), (0, weightless)], 50), (None, false, 0));
         assert_eq!(standing(&[(0, DRAINING), (1, UP)], 50), (Some(1), false, 1));
+    }
+
+    #[test]
+    fn the_least_threshold_is_met_by_anybody() {
+        let light = MemberState { weight: 1, ..UP };
+        let heavy = MemberState { weight: 1_000_000, ..DOWN };
+        assert_eq!(standing(&[(0, light), (0, heavy), (1, UP)], 1), (Some(0), false, 1));
+        assert_eq!(standing(&[(0, DOWN), (0, heavy), (1, UP)], 1), (Some(1), false, 1));
+        assert_eq!(standing(&[(0, DOWN), (0, heavy)], 1), (Some(0), true, 2));
     }
 
     #[test]

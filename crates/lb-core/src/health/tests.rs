@@ -26,6 +26,19 @@ fn unknown_is_usable_and_the_first_probe_decides_either_way() {
 }
 
 #[test]
+fn who_was_not_asked_has_said_nothing() {
+    let mut target = target(1, 1);
+    probe(&mut target, Outcome::Passed);
+    let before = target.counts();
+    assert_eq!(probe(&mut target, Outcome::NotAsked), None);
+    assert_eq!(
+        (target.state(), target.last(), target.counts()),
+        (State::Healthy, Some(Outcome::Passed), before)
+    );
+    assert!(target.due().is_some(), "it is asked again at its time");
+}
+
+#[test]
 fn rise_and_fall_count_in_a_row() {
     let mut target = target(2, 3);
     probe(&mut target, Outcome::Passed);

@@ -138,6 +138,16 @@ impl H2Pool {
         next
     }
 
+    /// Lets go of connections that carry nothing.
+    pub(crate) fn close_idle(&self) {
+        self.connections.borrow_mut().retain(|connection| {
+            if connection.active() == 0 {
+                connection.retire();
+            }
+            !connection.is_retired()
+        });
+    }
+
     /// Takes no more streams on any connection.
     pub(crate) fn retire(&self) {
         for connection in self.connections.borrow_mut().drain(..) {

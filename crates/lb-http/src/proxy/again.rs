@@ -1,9 +1,14 @@
-//! Whether a request is tried again: by the rules of its pool, or by the number of its listener where the pool has none.
+//! Whether a request is tried again, by the rules of its pool.
+//!
+//! A pool without rules of its own has those of an empty block: what no backend has seen, and repeatable requests whose connection was
+//! lost. Then the listener says how often, and of that once after a loss: a request that kills those who serve it must not go round.
+//! A connection that was used again and proved dead costs nothing of the budget then, as a backend that closes idle ones early would use
+//! it up; the next try is on a fresh one, so that there is one such loss at most.
 
 use std::task::Context;
 
 use lb_core::head::RequestHead;
-use lb_core::retry::{self, Attempt, Conditions, Failure, Verdict as Decision};
+use lb_core::retry::{self, Attempt, Failure, Verdict as Decision};
 use lb_observe::metrics::{RetryReason, UpstreamReject};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
@@ -13,8 +18,9 @@ use super::timing::Upload;
 use super::{Exchange, Stage, Turn, Verdict};
 use crate::exchange::Front;
 
-/// What is tried again without rules of the pool: what no backend has seen, or may see again.
-const PLAIN: Conditions = Conditions { connect: true, refused: true, ..Conditions::NONE };
+/// So many backends may refuse their connections without that a request has been tried, where its pool has no rules of its own: a pool of
+/// which most are dead must not fail requests while that is found out.
+const MOST_REFUSED: u32 = 32;
 
 /// Decides whether the response that is about to come is taken for the client, or the request tried again instead.
 #[derive(Debug)]
@@ -33,7 +39,7 @@ pub(super) struct Again<'a> {
 impl Again<'_> {
     /// Whether a response with this status is withheld. `answered` says whether the client has had anything.
     pub(super) fn withholds(&mut self, status: u16, answered: bool) -> bool {
-        if self.pool.retry().is_some_and(|rules| rules.conditions.statuses.contains(status))
+        if self.pool.retry().conditions.statuses.contains(status)
             && ((self.beside && !answered)
                 || decide(self.pool, Failure::Status(status), self.attempt, answered, self.charged, self.now))
         {
@@ -94,38 +100,45 @@ impl Exchange {
 
     /// How many further tries the request has.
     pub(super) fn tries_left(&self) -> u32 {
-        let rules = match self.ruled {
-            true => self.settings.pool(self.pool).and_then(|pool| pool.balance.retry()),
-            false => None,
-        };
-        rules.map_or(self.settings.http.retries, |rules| rules.attempts).saturating_sub(self.retries)
+        let Some(pool) = self.settings.pool(self.pool) else { return 0 };
+        let most = pool.balance.retry().attempts.unwrap_or(self.settings.http.retries);
+        most.saturating_sub(self.retries.saturating_sub(self.refused))
     }
 
     /// Whether another attempt may follow; counts it if so.
     pub(super) fn may_retry(&mut self, failure: Failure, reason: RetryReason) -> bool {
         let answered = self.response.has_begun();
         let attempt = self.attempt_facts();
-        let may = if self.ruled {
-            let Self { settings, pool, charged, now, .. } = self;
-            settings
-                .pool(*pool)
-                .is_some_and(|pool| decide(&pool.balance, failure, attempt, answered, charged, *now))
-        } else {
-            !answered && PLAIN.covers(failure) && retry::may_retry(failure, attempt)
+        let Some(pool) = self.settings.pool(self.pool) else { return false };
+        let is_loss = matches!(failure, Failure::Reset { sent: true } | Failure::Stale { sent: true });
+        let has_rules = pool.balance.retry().attempts.is_some();
+        if is_loss && self.lost && !has_rules {
+            return false;
+        }
+        let may = match failure {
+            Failure::Stale { .. } if !has_rules => {
+                try_done(&pool.balance, &mut self.charged);
+                !answered && retry::may_retry(failure, attempt)
+            }
+            _ => decide(&pool.balance, failure, attempt, answered, &mut self.charged, self.now),
         };
         if may {
+            self.lost |= is_loss;
             self.count_retry(reason);
         }
         may
+    }
+
+    /// Whether the pool has rules of its own.
+    pub(super) fn has_rules(&self) -> bool {
+        self.settings.pool(self.pool).is_some_and(|pool| pool.balance.retry().attempts.is_some())
     }
 
     /// Another attempt follows, at another member if there is one.
     pub(super) fn count_retry(&mut self, reason: RetryReason) {
         self.retries = self.retries.saturating_add(1);
         self.service.worker.metrics.http_retries.of(reason).inc();
-        if self.ruled
-            && let Some(pool) = self.settings.pool(self.pool)
-        {
+        if let Some(pool) = self.settings.pool(self.pool) {
             pool.balance.shard().retries.of(reason).inc();
             // A kept connection that was dead says nothing against the member that a client is bound to.
             if pool.sticky.is_none() || reason != RetryReason::Stale {
@@ -138,11 +151,11 @@ impl Exchange {
     /// the backend is not to blame for the client.
     #[inline]
     pub(super) fn try_due(&self) -> Option<Instant> {
-        if !self.ruled || self.response.status != 0 {
+        let limit = self.per_try?;
+        if self.response.status != 0 {
             return None;
         }
         let (_, since) = self.member?;
-        let limit = self.settings.pool(self.pool)?.balance.retry()?.per_try_timeout?;
         match self.stage {
             Stage::Relay { .. } => self.upload.ended_since(since).map(|since| since + limit),
             Stage::Dial(_) | Stage::Wait { .. } => Some(since + limit),
@@ -153,6 +166,7 @@ impl Exchange {
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let sent = matches!(self.stage, Stage::Relay { .. });
+        self.blame_silence();
         if self.give_side_up() {
             return Turn::Again;
         }
@@ -163,6 +177,28 @@ impl Exchange {
         self.verdict = Verdict::Failure;
         self.stage = Stage::Choose { fresh: false };
         Turn::Again
+    }
+
+    /// The backend has let the request wait for longer than it may: tells the pool, which knows whether it has answered any other.
+    pub(super) fn blame_silence(&self) {
+        if self.response.status == 0
+            && let Stage::Relay { .. } = self.stage
+            && let (Some((at, since)), Some(pool)) = (self.member, self.settings.pool(self.pool))
+        {
+            let asked = self.upload.ended_since(since).unwrap_or(since);
+            pool.balance.timed_out(at, asked.into_std(), self.now.into_std());
+        }
+    }
+
+    /// A backend refused the connection at once: that costs the request nothing but a moment.
+    pub(super) fn forgive_refusal(&mut self) {
+        let Some(pool) = self.settings.pool(self.pool) else { return };
+        if pool.balance.retry().attempts.is_none()
+            && self.settings.http.retries > 0
+            && self.refused < MOST_REFUSED
+        {
+            self.refused = self.refused.saturating_add(1);
+        }
     }
 
     /// The request is over, and its part of the budget free.

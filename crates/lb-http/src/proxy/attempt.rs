@@ -7,7 +7,8 @@ use std::task::Context;
 use lb_core::head::{BodyLength, FieldName};
 use lb_core::outlier::Ending;
 use lb_core::retry::Failure;
-use lb_observe::metrics::RetryReason;
+use lb_io::Shortage;
+use lb_observe::metrics::{Label, RejectReason, RetryReason};
 use lb_pool::{Connection, Pass, Place};
 use lb_security::{Connector, Stream, failure_of};
 use tokio::time::Instant;
@@ -204,6 +205,8 @@ impl Exchange {
             Ok(stream) => {
                 shard.connections.inc();
                 member.metrics.set_reachable(true);
+                let now = self.now.into_std();
+                pool.balance.answered(at, now, now);
                 let counted = pool.balance.connected(at, place);
                 if !member.endpoint.key.h2 {
                     let back = self.h1_back(stream);
@@ -238,6 +241,12 @@ impl Exchange {
             }
             Err(error) => error,
         };
+        if let Some(shortage) = Shortage::of(&error) {
+            // Who waits for this connection tries for itself.
+            drop(ticket);
+            tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "no connection can be made");
+            return self.lacks(cx, front, shortage);
+        }
         if let Some(ticket) = ticket {
             ticket.fail();
         }
@@ -249,6 +258,10 @@ impl Exchange {
             self.service.worker.metrics.backend_connect_timeouts.inc();
         }
         tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "connect failed");
+        pool.balance.unreachable(at, timed_out, self.now.into_std());
+        if !timed_out {
+            self.forgive_refusal();
+        }
         self.not_connected(cx, front, timed_out)
     }
 
@@ -278,6 +291,41 @@ impl Exchange {
         self.answer(cx, front, status, reason)
     }
 
+    /// The gateway lacks what a connection takes. No backend is to blame, and only for ports another one may be better off.
+    fn lacks(&mut self, cx: &mut Context<'_>, front: &mut impl Front, shortage: Shortage) -> Turn {
+        self.service.worker.io.tell_shortage(shortage);
+        self.verdict = Verdict::Nothing;
+        if self.fall_back() {
+            return Turn::Again;
+        }
+        if shortage == Shortage::Ports {
+            self.failed.extend(self.member.map(|(at, _)| at));
+            self.lacks_ports = true;
+            if self.may_retry(Failure::Connect, RetryReason::Connect) {
+                self.stage = Stage::Choose { fresh: false };
+                return Turn::Again;
+            }
+        }
+        self.lacking(cx, front, shortage)
+    }
+
+    /// The client is told what the gateway lacks.
+    pub(super) fn lacking(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        shortage: Shortage,
+    ) -> Turn {
+        let reason = match shortage {
+            Shortage::Descriptors => RejectReason::NoDescriptors,
+            Shortage::Memory => RejectReason::NoMemory,
+            Shortage::Ports => RejectReason::NoPorts,
+        };
+        self.service.worker.metrics.request_rejected.of(reason).inc();
+        self.call_failed(CallFailure::Connect);
+        self.answer(cx, front, 503, reason.name())
+    }
+
     /// Takes the attempt at the present member back: there was no room for it after all, and it was no request.
     fn withdraw(&mut self) {
         self.room = None;
@@ -305,7 +353,7 @@ impl Exchange {
             }),
         };
         let latency = self.heard.take().map(|heard| heard.saturating_duration_since(since));
-        if self.ruled {
+        if pool.balance.hedges() {
             // A try that was given up would have taken at least as long.
             let least = (status == Some(504)).then(|| self.now.saturating_duration_since(since));
             if let Some(latency) = latency.or(least) {

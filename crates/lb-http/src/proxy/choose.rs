@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::Context;
 
+use lb_io::Shortage;
 use lb_pool::Pass;
 
 use super::attempt::TLS_FAILED;
@@ -38,7 +39,7 @@ impl Exchange {
         }
         let settings = Rc::clone(&self.settings);
         let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        if self.ruled && !std::mem::replace(&mut self.counted, true) {
+        if !std::mem::replace(&mut self.counted, true) {
             pool.balance.begin_request();
         }
         let picked = self.pick(pool, fresh);
@@ -91,6 +92,9 @@ impl Exchange {
 
     /// Nobody is left who could take the request.
     pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        if self.lacks_ports {
+            return self.lacking(cx, front, Shortage::Ports);
+        }
         self.call_failed(CallFailure::Connect);
         let status = if self.failed.is_empty() { 503 } else { 502 };
         let reason = if self.tls_failed { TLS_FAILED } else { "no_backend" };

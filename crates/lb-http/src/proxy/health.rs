@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::{BodyLength, Fields};
+use lb_io::Shortage;
 use tokio::time::Instant;
 
 use super::{Exchange, Stage, Turn};
@@ -171,15 +172,26 @@ impl Exchange {
 
     /// Tries one backend, each in its turn and not too often. What comes of it is known to the next who asks.
     fn probe(&self, pool: &Pool) {
-        let Some(member) = pool.next_probe(self.now, INTERVAL) else { return };
+        let Some((at, member)) = pool.next_probe(self.now, INTERVAL) else { return };
         let connecting = self.connect(member).run();
+        let balance = Rc::clone(&pool.balance);
         let metrics = Arc::clone(&member.metrics);
         let worker = self.service.worker.io.id;
         tokio::task::spawn_local(async move {
-            let reached = connecting.await.is_ok();
+            let result = connecting.await;
+            if result.as_ref().is_err_and(|error| Shortage::of(error).is_some()) {
+                return;
+            }
+            let reached = result.is_ok();
             metrics.set_reachable(reached);
             let shard = metrics.worker(worker);
-            if reached { shard.connections.inc() } else { shard.connect_failures.inc() }
+            if reached {
+                let now = std::time::Instant::now();
+                balance.answered(at, now, now);
+                shard.connections.inc();
+            } else {
+                shard.connect_failures.inc();
+            }
         });
     }
 }

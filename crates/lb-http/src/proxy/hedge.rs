@@ -32,7 +32,7 @@ impl Exchange {
     /// When a second try begins, if this request may have one.
     #[inline]
     pub(super) fn hedge_due(&self) -> Option<Instant> {
-        if !self.ruled || self.hedged || self.response.has_begun() {
+        if self.hedged || self.response.has_begun() {
             return None;
         }
         let (_, since) = self.member?;

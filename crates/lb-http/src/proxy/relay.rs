@@ -79,7 +79,7 @@ impl Exchange {
         }
         let (class, reason) = match error {
             // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
-            BackError::Closed { sent } if self.is_reused() && !self.ruled => {
+            BackError::Closed { sent } if self.is_reused() && !self.has_rules() => {
                 (Failure::Stale { sent }, RetryReason::Stale)
             }
             _ => (failure, reason),

@@ -168,7 +168,8 @@ families! {
             "Requests that the gateway itself refused or cut.";
         HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
-             backend had said that it did nothing for them; the others where `[pools.NAME.retry]` asks for it.";
+             backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \
+             `[pools.NAME.retry]` asks for it.";
     }
     "Backends" {
         BACKEND_REQUESTS: Kind::Counter, "backend_requests_total",
@@ -210,7 +211,7 @@ families! {
     }
     "Limits and retries of pools" {
         POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryReason>("reason")], "requests",
-            "The part of `http_retries_total` that a pool with `[pools.NAME.retry]` has.";
+            "`http_retries_total` by pool, and further connects of tcp and tls listeners.";
         POOL_RETRY_BUDGET_EXHAUSTED: Kind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
             "Further tries and hedges that were not made because the budget had no room: too many ran already, or had begun lately.";
         POOL_HEDGES: Kind::Counter, "pool_hedges_total", [POOL], "requests",
@@ -223,6 +224,14 @@ families! {
             "Requests and TCP connections that were refused because a backend was at its limits.";
         POOL_CIRCUIT_OPEN: Kind::Gauge, "pool_circuit_open", [POOL], "backends",
             "Backends at their limits: the last that came found no room, and nothing has become free since. Each worker counts its own part.";
+    }
+    "Backends that are left alone" {
+        POOL_PANIC: Kind::Gauge, "pool_panic", [POOL], "none",
+            "1 while less than `panic_threshold_percent` of the pool is fit, so that all of its backends are used.";
+        POOL_RESTING: Kind::Gauge, "pool_resting", [POOL], "addresses",
+            "Addresses of backends that are left alone now because they could not be reached.";
+        POOL_RESTS: Kind::Counter, "pool_rests_total", [POOL], "addresses",
+            "How often an address of a backend came to be left alone.";
     }
     "Backend connection pool" {
         POOL_ACQUIRES: Kind::Counter, "pool_acquires_total", [], "connections",

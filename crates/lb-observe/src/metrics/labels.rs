@@ -202,6 +202,8 @@ labels! {
         Body = "body",
         /// The backend itself says that it does not serve.
         NotServing = "not_serving",
+        /// Nobody was asked, for want of descriptors, memory or ports of this machine; it counts for nothing.
+        NotAsked = "not_asked",
     }
 
     /// Why an address of a backend was put aside.
@@ -284,6 +286,12 @@ labels! {
         Trailer = "trailer",
         /// A WebSocket handshake that no server could agree to.
         WebSocketHandshake = "websocket_handshake",
+        /// No connection to a backend could be made for want of file descriptors.
+        NoDescriptors = "no_descriptors",
+        /// No connection to a backend could be made for want of memory for sockets.
+        NoMemory = "no_memory",
+        /// No connection to a backend could be made for want of local ports.
+        NoPorts = "no_ports",
     }
 
     /// Why the response of a backend was refused.

@@ -1,7 +1,7 @@
 //! What one worker counts: for the process, for a listener, for a backend.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -333,11 +333,14 @@ impl BackendShard {
     }
 }
 
-/// The families of a pool that has limits or retry rules.
+/// The families of a pool.
 #[derive(Debug)]
 pub struct PoolMetrics {
-    retries: AtomicBool,
+    /// `pool_rests_total`.
+    pub rests: SharedCounter,
     limits: AtomicBool,
+    panic: AtomicBool,
+    resting: AtomicUsize,
     shards: PerWorker<PoolShard>,
 }
 
@@ -345,20 +348,31 @@ impl PoolMetrics {
     /// Metrics for this many workers.
     pub fn new(workers: usize) -> Self {
         Self {
-            retries: AtomicBool::new(false),
+            rests: SharedCounter::default(),
             limits: AtomicBool::new(false),
+            panic: AtomicBool::new(false),
+            resting: AtomicUsize::new(0),
             shards: PerWorker::new(workers),
         }
     }
 
-    /// Says which of its families exist, even at zero.
-    pub fn set_kinds(&self, retries: bool, limits: bool) {
-        self.retries.store(retries, Relaxed);
+    /// Says whether the families of limits exist, even at zero.
+    pub fn set_kinds(&self, limits: bool) {
         self.limits.store(limits, Relaxed);
     }
 
-    pub(super) fn has_retries(&self) -> bool {
-        self.retries.load(Relaxed)
+    /// `pool_panic`, and `pool_resting`: how many members are left alone.
+    pub fn set_standing(&self, panic: bool, resting: usize) {
+        self.panic.store(panic, Relaxed);
+        self.resting.store(resting, Relaxed);
+    }
+
+    pub(super) fn is_in_panic(&self) -> bool {
+        self.panic.load(Relaxed)
+    }
+
+    pub(super) fn resting(&self) -> usize {
+        self.resting.load(Relaxed)
     }
 
     pub(super) fn has_limits(&self) -> bool {

@@ -49,7 +49,7 @@ fn every_family_is_exposed_with_help_and_type() {
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
     let pool = metrics.pool("p");
-    pool.set_kinds(true, true);
+    pool.set_kinds(true);
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let labels = PoolLabels { pool: "p", listener: "", serves_http: true };
@@ -80,7 +80,7 @@ fn labels_are_the_declared_ones() {
     let labels = PoolLabels { pool: "p", listener: "", serves_http: true };
     let _backend = metrics.backend(labels, "b:1");
     let pool = metrics.pool("p");
-    pool.set_kinds(true, true);
+    pool.set_kinds(true);
     let scraped = scrape(&metrics);
     for (series, _) in scraped.series {
         let (name, labels) = series.split_once('{').unwrap_or((&series, "}"));
@@ -232,7 +232,7 @@ fn a_pool_has_the_families_of_what_it_has_while_somebody_holds_it() {
     let metrics = Metrics::new(2);
     let pool = metrics.pool("p");
     assert!(!scrape(&metrics).has_any("pool_pending"));
-    pool.set_kinds(false, true);
+    pool.set_kinds(true);
     pool.worker(1).pending.inc();
     let scraped = scrape(&metrics);
     assert_eq!(scraped.value(r#"pool_pending{pool="p"}"#), 1.0);

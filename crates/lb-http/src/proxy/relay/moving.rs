@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use lb_core::head::Version;
 use lb_core::retry;
 use lb_io::Scratch;
+use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
 use super::Stop;
@@ -16,7 +17,8 @@ use crate::proxy::again::{self, Again};
 use crate::proxy::replay::Keep;
 use crate::proxy::sinks::{Counted, ToClient};
 use crate::proxy::timing::{Stall, Upload};
-use crate::proxy::{Exchange, Stage};
+use crate::proxy::{Exchange, Response, Stage};
+use crate::service::Pool;
 
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -27,7 +29,7 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         let mut head = worker.response.borrow_mut();
-        let tries_left = if self.ruled { self.tries_left() } else { 0 };
+        let tries_left = self.tries_left();
         let Self {
             stage,
             upload,
@@ -117,7 +119,8 @@ impl Exchange {
             } else if !response.done && (closing || !front_stall.is_on()) {
                 let was_tunnel = tunnel.is_some();
                 let room = front.room();
-                let again = rules.filter(|_| response.status == 0).map(|pool| Again {
+                let withholds = |pool: &&WorkerPool| withholds_any(pool, response);
+                let again = rules.filter(withholds).map(|pool| Again {
                     pool,
                     attempt: again::facts(tries_left, request, upload, replay),
                     charged: &mut *charged,
@@ -141,7 +144,7 @@ impl Exchange {
                 let result = back.poll_response(cx, &mut scratch, room, &mut head, &mut sink);
                 let cut = sink.cut;
                 if let Some(status) = sink.withheld() {
-                    heard.get_or_insert(*now);
+                    hear(heard, settings.pool(*pool), *member, *now);
                     let ended = matches!(result, Poll::Ready(Ok(Progress::End)));
                     return Stop::Withheld { status, ended };
                 }
@@ -154,7 +157,7 @@ impl Exchange {
                         }
                         if response.status != 0 {
                             *backend_status = Some(response.status);
-                            heard.get_or_insert(*now);
+                            hear(heard, settings.pool(*pool), *member, *now);
                             replay.forget();
                             if *charged && let Some(pool) = settings.pool(*pool) {
                                 // The try has its answer, however long the rest takes.
@@ -206,6 +209,23 @@ impl Exchange {
             }
         }
         Stop::Yield
+    }
+}
+
+/// Whether some response, if it came now, would not be for the client.
+#[inline]
+fn withholds_any(pool: &WorkerPool, response: &Response) -> bool {
+    response.status == 0 && !pool.retry().conditions.statuses.is_empty()
+}
+
+/// The head of the response has come.
+#[inline]
+fn hear(heard: &mut Option<Instant>, pool: Option<&Pool>, member: Option<(usize, Instant)>, now: Instant) {
+    if heard.is_none() {
+        *heard = Some(now);
+        if let (Some(pool), Some((at, asked))) = (pool, member) {
+            pool.balance.answered(at, asked.into_std(), now.into_std());
+        }
     }
 }
 

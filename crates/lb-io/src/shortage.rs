@@ -1,0 +1,128 @@
+//! Want of what this process or its machine has too little of, when a connection to a backend is to be made.
+//!
+//! No backend is to blame for it, and none would be better off. Idle connections give way first: whoever lacks a descriptor says so with
+//! [`wanted`], and every worker that keeps idle connections looks at [`Watch`] when it puts one back, and closes some.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::stream::{TcpStream, connect};
+
+/// What there is too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shortage {
+    /// File descriptors, of the process or of the machine (`EMFILE`, `ENFILE`).
+    Descriptors,
+    /// Memory for sockets (`ENOBUFS`, `ENOMEM`).
+    Memory,
+    /// Ports of this machine towards the backend's address (`EADDRNOTAVAIL`), or an address to connect from. Another backend may do.
+    Ports,
+}
+
+impl Shortage {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::Memory => "memory",
+            Self::Ports => "ports",
+        }
+    }
+
+    /// What an error of socket(2) or connect(2) lacks, if it is not the peer's or the network's.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error()? {
+            libc::EMFILE | libc::ENFILE => Some(Self::Descriptors),
+            libc::ENOBUFS | libc::ENOMEM => Some(Self::Memory),
+            libc::EADDRNOTAVAIL => Some(Self::Ports),
+            _ => None,
+        }
+    }
+}
+
+/// How often descriptors were wanted. They belong to the process as a whole.
+static WANTED: AtomicU64 = AtomicU64::new(0);
+
+/// Asks all workers to close idle connections.
+pub fn wanted() {
+    WANTED.fetch_add(1, Relaxed);
+}
+
+/// Notices that descriptors are wanted.
+#[derive(Debug)]
+pub struct Watch(Cell<u64>);
+
+impl Default for Watch {
+    /// For what is wanted from now on.
+    fn default() -> Self {
+        Self(Cell::new(WANTED.load(Relaxed)))
+    }
+}
+
+impl Watch {
+    /// Whether descriptors were wanted since the last call.
+    #[inline]
+    pub fn is_called(&self) -> bool {
+        let wanted = WANTED.load(Relaxed);
+        self.0.replace(wanted) != wanted
+    }
+}
+
+/// How long is waited for descriptors that others give back, time after time.
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(8),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+];
+
+/// [`connect`], which waits a little for idle connections to give way when descriptors are wanting. `make_room` closes those at hand.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connect_with_room(
+    address: SocketAddr,
+    timeout: Duration,
+    make_room: impl Fn(),
+) -> io::Result<TcpStream> {
+    for wait in WAITS {
+        match connect(address, timeout).await {
+            Err(error) if Shortage::of(&error) == Some(Shortage::Descriptors) => {
+                wanted();
+                make_room();
+                // What was closed is gone when the event loop has had its turn.
+                tokio::time::sleep(wait).await;
+            }
+            result => return result,
+        }
+    }
+    connect(address, timeout).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_here_is_told_from_what_fails_there() {
+        let of = |code| Shortage::of(&io::Error::from_raw_os_error(code));
+        assert_eq!(of(libc::EMFILE), Some(Shortage::Descriptors));
+        assert_eq!(of(libc::ENFILE), Some(Shortage::Descriptors));
+        assert_eq!(of(libc::ENOBUFS), Some(Shortage::Memory));
+        assert_eq!(of(libc::EADDRNOTAVAIL), Some(Shortage::Ports));
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH, libc::EHOSTUNREACH] {
+            assert_eq!(of(code), None);
+        }
+        assert_eq!(Shortage::of(&io::ErrorKind::TimedOut.into()), None);
+    }
+
+    #[test]
+    fn each_watch_is_called_once() {
+        let (one, two) = (Watch::default(), Watch::default());
+        wanted();
+        assert!(one.is_called() && two.is_called());
+    }
+}
