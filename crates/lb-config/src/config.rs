@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
+use crate::places::Places;
 use crate::read;
 use crate::written::Written;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub(crate) not_built_yet: Vec<ConfigError>,
     /// What the file says, for telling what a reload changes.
     pub(crate) written: Written,
+    /// Where in the file paths and addresses stand.
+    pub(crate) places: Places,
 }
 
 impl Config {
@@ -87,6 +90,27 @@ impl Config {
     /// The listeners that a pool stands behind, started or not.
     pub fn listeners_of(&self, id: &PoolId) -> impl Iterator<Item = &Listener> {
         self.listeners.iter().filter(move |listener| listener.pool.id == *id)
+    }
+
+    /// What is wrong with `value`, a path or an address that stands under one of `keys`: an error for each such place that `owner` has
+    /// in the file, with its line. A listener is the owner of what stands in it, and a pool with a name of what stands there; what stands
+    /// in neither has no owner. When the value is not in the file, the one error has no line.
+    pub fn faults(
+        &self,
+        owner: Option<&PoolId>,
+        keys: &[&str],
+        value: &str,
+        problem: &str,
+    ) -> Vec<ConfigError> {
+        let found = self.places.faults(owner, keys, value, problem);
+        if !found.is_empty() {
+            return found;
+        }
+        let whose = owner.map_or(String::new(), |owner| match owner {
+            PoolId::Named(name) => format!("pool {name}: "),
+            PoolId::Listener(name, _) => format!("listener {name}: "),
+        });
+        vec![ConfigError::of_file(&self.source_name, format!("{whose}{value}: {problem}"))]
     }
 
     /// The settings that are valid but that this build cannot honour. Both `check` and a start refuse them, because a

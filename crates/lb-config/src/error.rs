@@ -13,6 +13,11 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// An error about no place in particular.
+    pub(crate) fn of_file(file: &str, problem: String) -> Self {
+        Self { file: file.to_owned(), line: None, path: None, value: None, problem }
+    }
+
     /// The line in the file, counted from 1; none when the file as a whole is meant.
     pub fn line(&self) -> Option<usize> {
         self.line

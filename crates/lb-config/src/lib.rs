@@ -7,6 +7,7 @@ mod document;
 mod error;
 mod list;
 mod not_built;
+mod places;
 mod plan;
 mod read;
 mod render;

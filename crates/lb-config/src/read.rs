@@ -8,10 +8,11 @@ mod process;
 mod resilience;
 mod tls;
 
-use crate::config::{Backend, Config, Listener};
+use crate::config::{Backend, Config, Listener, PoolId};
 use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
+use crate::places::Places;
 use crate::written::{Settings, Written};
 
 /// Applies every rule between keys.
@@ -72,6 +73,7 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     Some(Config {
         source_name: report.source.file.to_owned(),
         written: written(root, &listeners),
+        places: Places::of(root, &owners(&listeners), report.source),
         listeners,
         pools: pools.into_values().collect(),
         runtime,
@@ -93,4 +95,9 @@ fn written(root: View<'_>, listeners: &[Listener]) -> Written {
         listeners: listeners.iter().map(Written::key).zip(views.into_iter().map(Settings::of)).collect(),
         pools: root.named("pools").map(|(name, view)| (name.to_owned(), Settings::of(view))).collect(),
     }
+}
+
+fn owners(listeners: &[Listener]) -> Vec<PoolId> {
+    let own = |listener: &Listener| PoolId::Listener(listener.name.clone(), listener.transport());
+    listeners.iter().map(own).collect()
 }

@@ -503,3 +503,43 @@ fn rules_of_a_pool_that_do_nothing_are_warnings() {
         ]
     );
 }
+
+#[test]
+fn what_is_found_out_later_is_told_with_its_place() {
+    let config = parse(
+        "[observability]\nmetrics_bind = \"127.0.0.1:9090\"\n\
+         [[listeners]]\naddress = \"0.0.0.0:443\"\nprotocol = \"h1s\"\npool = \"web\"\n\
+         [listeners.tls]\ncert_path = \"a.pem\"\nkey_path = \"a.pem\"\n\
+         [[listeners.tls.certificates]]\ncert_path = \"a.pem\"\nkey_path = \"b.key\"\n\
+         [[pools.web.backends]]\naddress = \"app:80\"\ntls = true\ntls_ca_path = \"a.pem\"\n",
+    );
+    let listener = PoolId::Listener("0.0.0.0:443".to_owned(), Transport::Tcp);
+    let said = |owner: Option<&PoolId>, key: &str, value: &str| -> Vec<String> {
+        config.faults(owner, &[key], value, "is odd").iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        said(Some(&listener), "cert_path", "a.pem"),
+        [
+            "lb.toml:8: listeners[0].tls.cert_path = \"a.pem\": is odd",
+            "lb.toml:11: listeners[0].tls.certificates[0].cert_path = \"a.pem\": is odd",
+        ]
+    );
+    assert_eq!(
+        said(Some(&listener), "key_path", "a.pem"),
+        ["lb.toml:9: listeners[0].tls.key_path = \"a.pem\": is odd"]
+    );
+    assert_eq!(
+        said(Some(&listener), "address", "0.0.0.0:443"),
+        ["lb.toml:4: listeners[0].address = \"0.0.0.0:443\": is odd"]
+    );
+    let pool = PoolId::Named("web".to_owned());
+    assert_eq!(
+        said(Some(&pool), "tls_ca_path", "a.pem"),
+        ["lb.toml:16: pools.web.backends[0].tls_ca_path = \"a.pem\": is odd"]
+    );
+    assert_eq!(said(Some(&pool), "address", "app:81"), ["lb.toml: pool web: app:81: is odd"]);
+    assert_eq!(
+        said(None, "metrics_bind", "127.0.0.1:9090"),
+        ["lb.toml:2: observability.metrics_bind = \"127.0.0.1:9090\": is odd"]
+    );
+}

@@ -1,0 +1,87 @@
+//! Where in the file a path or an address stands, so that what is found out about it later is told with file, line and key.
+
+use std::sync::Arc;
+
+use crate::config::PoolId;
+use crate::document::{Source, Value, View};
+use crate::error::ConfigError;
+use crate::schema::{Kind, Text};
+
+/// A key that names something outside the file.
+#[derive(Debug)]
+struct Place {
+    /// Whose it is: a pool's, a listener's, or, without one, the process's.
+    owner: Option<PoolId>,
+    key: &'static str,
+    value: String,
+    /// With everything but what is wrong.
+    error: ConfigError,
+}
+
+/// All such keys of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(Arc<Vec<Place>>);
+
+/// Where a setting stands is no part of what it means.
+impl PartialEq for Places {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Places {
+    /// Those of a whole file. `listeners` are the owners of its listeners, in their order.
+    pub(crate) fn of(root: View<'_>, listeners: &[PoolId], source: &Source<'_>) -> Self {
+        let mut places = Vec::new();
+        for (view, owner) in root.blocks("listeners").into_iter().zip(listeners) {
+            collect(view, Some(owner), source, &mut places);
+        }
+        for (name, view) in root.named("pools") {
+            collect(view, Some(&PoolId::Named(name.to_owned())), source, &mut places);
+        }
+        collect(root, None, source, &mut places);
+        Self(Arc::new(places))
+    }
+
+    /// One error for each place of `owner` at which `value` stands under one of `keys`.
+    pub(crate) fn faults(
+        &self,
+        owner: Option<&PoolId>,
+        keys: &[&str],
+        value: &str,
+        problem: &str,
+    ) -> Vec<ConfigError> {
+        let is_meant = |place: &&Place| {
+            place.owner.as_ref() == owner && keys.contains(&place.key) && place.value == value
+        };
+        let found = self.0.iter().filter(is_meant);
+        found.map(|place| ConfigError { problem: problem.to_owned(), ..place.error.clone() }).collect()
+    }
+}
+
+fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &mut Vec<Place>) {
+    let Some(node) = view.node else { return };
+    for (name, entry) in &node.entries {
+        let value = match &entry.value {
+            Value::Block(inner) => {
+                collect(View::root(inner), owner, source, into);
+                continue;
+            }
+            // Listeners and pools are owners of their own.
+            Value::Blocks(inner) if *name != "listeners" => {
+                inner.iter().for_each(|inner| collect(View::root(inner), owner, source, into));
+                continue;
+            }
+            Value::HostPort(_, written) => written.clone(),
+            Value::SocketAddr(address) => address.to_string(),
+            Value::Text(text) if names_a_file(view, name) => text.clone(),
+            _ => continue,
+        };
+        let error = source.error_about(view, name, "");
+        into.push(Place { owner: owner.cloned(), key: name, value, error });
+    }
+}
+
+fn names_a_file(view: View<'_>, name: &str) -> bool {
+    view.block.key(name).is_some_and(|key| matches!(key.kind, Kind::Text(Text::Path)))
+}
