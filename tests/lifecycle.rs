@@ -21,6 +21,8 @@ mod hung_files;
 mod idle;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
+#[path = "lifecycle/places.rs"]
+mod places;
 #[path = "lifecycle/stalled_logs.rs"]
 mod stalled_logs;
 #[path = "lifecycle/startup.rs"]
@@ -74,7 +76,12 @@ fn main() {
         drain::interrupt_drains_too,
         command_line::version_and_help,
         command_line::check_says_yes_or_no,
+        command_line::flags_as_other_servers_have_them,
         command_line::check_binds_nothing,
+        places::files_of_tls_are_told_all_at_once,
+        places::names_and_files_are_told_together,
+        places::addresses_that_cannot_be_bound_are_told_all_at_once,
+        places::check_finds_a_list_of_backends_that_is_not_there,
         command_line::unreadable_files,
         command_line::c_01_configurations_from_pipes_are_bounded,
         command_line::an_access_log_that_nobody_reads_is_refused,

@@ -46,6 +46,39 @@ pub(crate) fn check_says_yes_or_no() {
     assert!(no.stderr.contains("no listeners started"), "{}", no.stderr);
 }
 
+pub(crate) fn flags_as_other_servers_have_them() {
+    let backend = Backend::standard("one");
+    let dir = tempfile::tempdir().unwrap();
+    let listener = Listener::h1().backend(backend.address);
+    let front = listener.address;
+    let text = Config::new().listener(listener).render();
+    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
+    std::fs::write(&good, &text).unwrap();
+    std::fs::write(&bad, text.replace("protocol", "protokol")).unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    for arguments in [
+        ["-t", "-c", good].as_slice(),
+        &["-t", good],
+        &["-tc", good],
+        &["--test", "--config", good],
+        &["--config", good, "-t"],
+        &["check", "-c", good],
+        &["check", "--config", good],
+    ] {
+        let said = cli(arguments);
+        assert!(said.code == 0 && said.stdout.contains("good.toml: ok"), "{arguments:?}: {}", said.stderr);
+    }
+    let no = cli(&["-t", "-c", bad]);
+    assert!(no.code == 1 && no.stderr.contains("bad.toml:"), "{}", no.stderr);
+    assert_eq!(cli(&["-c", good, bad]).code, 2, "two files");
+    assert_eq!(cli(&["-t", "-c"]).code, 2, "no file");
+    assert!(get(front, "/").is_err(), "nothing was started");
+    let mut command = Command::new(binary());
+    command.args(["--config", good]);
+    let _gateway = Process::spawn(command);
+    testkit::eventually("it serves", seconds(10), || get(front, "/").is_ok_and(|r| r.status == 200));
+}
+
 pub(crate) fn check_binds_nothing() {
     let backend = Backend::standard("one");
     let gateway = Gateway::start(Config::new().listener(Listener::h1().backend(backend.address)));

@@ -24,6 +24,11 @@ impl TlsError {
         Self { reason: Reason::Config, path: None, detail: detail.to_string() }
     }
 
+    /// What is wrong, without the file.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The file that is meant, where it is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

@@ -73,9 +73,17 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 /// A private key. The file may be read by those alone whom `access` allows (attack T-07).
 pub(crate) fn private_key(path: &Path, access: KeyAccess) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read(path, MAX_SMALL_FILE, Some(access))?;
+    if is_encrypted(&pem) {
+        let problem = "is encrypted, and nobody is there to type a passphrase: store it decrypted (openssl pkey -in OLD -out NEW)";
+        return Err(TlsError::of(Reason::KeyParse, path, problem));
+    }
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         rustls_pki_types::pem::Error::NoItemsFound => {
-            TlsError::of(Reason::NoKey, path, "holds no private key (PKCS#8, SEC1 or PKCS#1 in PEM)")
+            let other = match CertificateDer::from_pem_slice(&pem) {
+                Ok(_) => ", but a certificate: are the paths of certificate and key exchanged?",
+                Err(_) => " (PKCS#8, SEC1 or PKCS#1 in PEM)",
+            };
+            TlsError::of(Reason::NoKey, path, format!("holds no private key{other}"))
         }
         // The parser's own words may quote the file.
         _ => TlsError::of(Reason::KeyParse, path, "is not PEM"),
@@ -110,6 +118,12 @@ pub(crate) fn secret(path: &Path, access: KeyAccess) -> Result<Vec<u8>, TlsError
 /// The bytes of a file of ticket keys.
 pub(crate) fn ticket_keys(path: &Path, access: KeyAccess) -> Result<Vec<u8>, TlsError> {
     read(path, MAX_TICKET_FILE, Some(access))
+}
+
+/// Whether a key is kept under a passphrase, in PKCS#8 or in the older way of OpenSSL (RFC 1421 §4.6.1.1).
+fn is_encrypted(pem: &[u8]) -> bool {
+    let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+    marks.iter().any(|mark| pem.windows(mark.len()).any(|part| part == *mark))
 }
 
 fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 
 use crate::acceptor::Gates;
 use crate::check::NO_LISTENERS;
-use crate::names;
 use crate::tls::Tls;
 use crate::worker::{self, Birth, BoundListener, Order, Snapshot};
+use crate::{faults, names};
 
 /// A listener whose sockets are bound, for all workers.
 pub(crate) struct Bound {
@@ -114,35 +114,55 @@ pub(crate) async fn bind(
     workers: usize,
 ) -> anyhow::Result<Vec<Bound>> {
     let mut all = Vec::new();
+    let mut faults = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         if !listener.starts() {
             tracing::warn!(listener = listener.name, "listener has no backends configured — skipping");
             continue;
         }
         describe(listener);
-        let addresses = names::listen_addresses(&listener.address, resolver, metrics)
-            .await
-            .with_context(|| format!("listener {}", listener.name))?;
-        let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-        for address in addresses {
-            // Port 0 means any port, but the same one for every worker.
-            let mut address = address;
-            for own in &mut sockets {
-                let socket = lb_io::listener::bind(address, buffers(config))
-                    .map_err(|error| explained(error, address))
-                    .with_context(|| format!("listener {}: cannot bind {address}", listener.name))?;
-                address = socket.local_addr().unwrap_or(address);
-                own.push(socket);
+        let sockets = match names::listen_addresses(&listener.address, resolver, metrics).await {
+            Ok(addresses) => sockets(listener, addresses, workers, buffers(config)),
+            Err(error) => Err(error),
+        };
+        match sockets {
+            Ok(sockets) => {
+                show_listener(metrics, listener);
+                all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
             }
-            tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
+            // The others are tried as well, so that all that is in the way is told at once.
+            Err(error) => faults.extend(faults::of_listener(config, listener, &format!("{error:#}"))),
         }
-        show_listener(metrics, listener);
-        all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
+    }
+    if !faults.is_empty() {
+        return Err(faults::lines(&faults));
     }
     if all.is_empty() {
         bail!("{NO_LISTENERS}");
     }
     Ok(all)
+}
+
+/// For each worker, a socket at each of the addresses of a listener.
+fn sockets(
+    listener: &Listener,
+    addresses: Vec<SocketAddr>,
+    workers: usize,
+    buffers: Buffers,
+) -> anyhow::Result<Vec<Vec<std::net::TcpListener>>> {
+    let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for mut address in addresses {
+        // Port 0 means any port, but the same one for every worker.
+        for own in &mut sockets {
+            let socket = lb_io::listener::bind(address, buffers)
+                .map_err(|error| explained(error, address))
+                .with_context(|| format!("cannot bind {address}"))?;
+            address = socket.local_addr().unwrap_or(address);
+            own.push(socket);
+        }
+        tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
+    }
+    Ok(sockets)
 }
 
 /// Shows a listener's drain budget, and the versions of HTTP that it serves.

@@ -12,9 +12,9 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use crate::cli::CheckArgs;
 use crate::gateway::Outcome;
-use crate::names;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
+use crate::{discovery, names};
 
 /// A larger file is not a configuration (attack C-01).
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -24,7 +24,7 @@ pub(crate) const NO_LISTENERS: &str = "no listeners started — check your confi
 
 /// `expressgateway check`.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
-    let path = args.config.as_path();
+    let path = args.path();
     let config = load(&read(path)?, path)?;
     Tls::load(&config)?;
     BackendsTls::load(&config, &BackendsTls::default())?;
@@ -33,6 +33,8 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     if listeners == 0 {
         bail!("{}: {NO_LISTENERS}", path.display());
     }
+    let sources: Vec<_> =
+        discovery::unusable_files(&config).iter().map(|source| format!("{source}")).collect();
     let mut found = surroundings::look(&config, path, args.user.as_deref())?;
     if args.resolve {
         found.warnings.extend(resolve(&config)?);
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
         bail!("{}", found.errors.join("\n"));
     }
     let mut out = std::io::stdout().lock();
-    for warning in config.warnings.iter().chain(&found.warnings) {
+    for warning in config.warnings.iter().chain(&found.warnings).chain(&sources) {
         writeln!(out, "warning: {warning}")?;
     }
     for note in &found.notes {

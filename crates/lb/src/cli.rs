@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -27,9 +27,12 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Configuration file
-    #[arg(default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
+
+    /// Only check the configuration, as `check` does
+    #[arg(short = 't', long = "test", conflicts_with = "allow_second")]
+    test: bool,
 
     /// Start even if this user runs this file already: both share its ports
     #[arg(long)]
@@ -44,17 +47,44 @@ enum Command {
     Demo(DemoArgs),
 }
 
+/// Which file is meant: an argument of its own, or one that a flag names.
+#[derive(Debug, Default, Args)]
+struct FileArgs {
+    /// Configuration file [default: config/default.toml]
+    config: Option<PathBuf>,
+    /// The same
+    #[arg(short = 'c', long = "config", value_name = "CONFIG", conflicts_with = "config")]
+    named: Option<PathBuf>,
+}
+
+impl FileArgs {
+    fn path(self) -> PathBuf {
+        self.config.or(self.named).unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
+}
+
 /// What is checked, and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct CheckArgs {
     /// Configuration file
-    pub(crate) config: PathBuf,
+    #[arg(required_unless_present = "named")]
+    config: Option<PathBuf>,
+    /// The same
+    #[arg(short = 'c', long = "config", value_name = "CONFIG", conflicts_with = "config")]
+    named: Option<PathBuf>,
     /// User that will run the gateway; without it that of the systemd unit, if there is one
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// Ask the name servers for every name too
     #[arg(long)]
     pub(crate) resolve: bool,
+}
+
+impl CheckArgs {
+    /// The file that is meant.
+    pub(crate) fn path(&self) -> &Path {
+        self.config.as_deref().or(self.named.as_deref()).unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
 }
 
 /// Addresses of the demo.
@@ -70,14 +100,19 @@ pub(crate) struct DemoArgs {
 
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if cli.test {
+        // As nginx does: -t tests and starts nothing.
+        let config = Some(std::mem::take(&mut cli.file).path());
+        cli.command = Some(Command::Check(CheckArgs { config, ..CheckArgs::default() }));
+    }
     if matches!(cli.command, Some(Command::Check(_))) {
         lb_io::signals::release();
     }
     let result = match cli.command {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-        None => gateway::run(Source::File(cli.config), cli.allow_second),
+        None => gateway::run(Source::File(cli.file.path()), cli.allow_second),
     };
     let code = match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use lb_config::{
-    Backend, BackendProtocol, Config, Discovery, DiscoverySource, HostPort, ListFormat, PoolId, Protocol,
-    parse_backends,
+    Backend, BackendProtocol, Config, ConfigError, Discovery, DiscoverySource, HostPort, ListFormat, PoolId,
+    Protocol, parse_backends,
 };
 use lb_io::resolver::{Resolver, ServiceRecord};
 use lb_observe::metrics::Metrics;
@@ -257,6 +257,24 @@ fn read(
     }
     let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED);
     Ok(Some((backends, is_settled.then_some(stamp))))
+}
+
+/// The files of backends that cannot be used as they are now, each with what is wrong and where it is named.
+pub(crate) fn unusable_files(config: &Config) -> Vec<ConfigError> {
+    let mut faults = Vec::new();
+    for source in sources(config) {
+        let DiscoverySource::File(path) = &source.discovery.source else { continue };
+        if let Err(error) = read(path, None, &source.protocols, source.access) {
+            let problem = format!("no backends come from it: {error:#}");
+            faults.extend(config.faults(
+                Some(&source.pool),
+                &["file"],
+                &path.display().to_string(),
+                &problem,
+            ));
+        }
+    }
+    faults
 }
 
 /// The rules for a list as a whole, and for what stands behind these listeners.

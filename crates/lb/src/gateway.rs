@@ -187,7 +187,7 @@ async fn start(
     let file = config;
     let config = overlay.over(&file);
     let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
-    let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await?;
+    let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await;
     // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
     let named = config.clone();
     let files = spawn_blocking(move || -> anyhow::Result<_> {
@@ -196,7 +196,12 @@ async fn start(
         let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
         Ok((stamps, tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
     });
-    let (stamps, tls, backends_tls, sticky) = files.await??;
+    let (resolution, (stamps, tls, backends_tls, sticky)) = match (resolution, files.await?) {
+        (Ok(resolution), Ok(files)) => (resolution, files),
+        // All that is wrong is told at once.
+        (Err(names), Err(files)) => anyhow::bail!("{names:#}\n{files:#}"),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     if config.listeners.iter().any(|listener| listener.tls.is_some()) {
         boot::forbid_core_dumps();
     }

@@ -11,6 +11,7 @@ mod demo;
 mod descriptors;
 mod discovery;
 mod drain;
+mod faults;
 mod gateway;
 mod handshakes;
 mod named_files;

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{Config, Dns, HostPort, Listener, PoolId};
+use lb_config::{Config, ConfigError, Dns, HostPort, Listener, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_io::resolver::{ResolveError, Resolved, Resolver, ResolverOptions, refusal};
 use lb_observe::metrics::Metrics;
 use tokio::time::Instant;
 
+use crate::faults;
 use crate::overlay::Origin;
 use crate::together::together;
 
@@ -50,9 +51,10 @@ pub(crate) async fn resolve(
     let answers = ask(config, resolver, metrics).await;
     let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
     let (mut unusable, mut told) = (HashSet::new(), HashSet::new());
+    let mut faults = Vec::new();
     for listener in &config.listeners {
         let mut backends: Vec<ResolvedBackend> = Vec::new();
-        let mut first_failure = None;
+        let mut failures = Vec::new();
         for backend in &listener.pool.backends {
             let origin = origin(&listener.pool.id, &backend.address);
             let (addresses, until) = match addresses(&backend.address, &answers, origin) {
@@ -84,7 +86,7 @@ pub(crate) async fn resolve(
                         );
                     }
                     if is_new && origin == Origin::File {
-                        first_failure = first_failure.or(Some((backend, reason)));
+                        failures.push((backend, reason));
                     }
                     (addresses, Some(Instant::now() + retry_after(resolver)))
                 }
@@ -95,12 +97,18 @@ pub(crate) async fn resolve(
             backends.push(ResolvedBackend { name: backend.name.clone(), weight: backend.weight, addresses });
         }
         // With others there it can wait; alone it is more likely a mistake than an outage.
-        if let Some((backend, reason)) = first_failure
-            && backends.iter().all(|backend| backend.addresses.is_empty())
-        {
-            return Err(anyhow::anyhow!(reason)).with_context(|| context(listener, &backend.name));
+        if backends.iter().all(|backend| backend.addresses.is_empty()) {
+            for (backend, reason) in failures {
+                faults.extend(faults::of_backend(config, &listener.pool.id, &backend.name, &reason));
+            }
         }
         resolution.listeners.push(backends);
+    }
+    if !faults.is_empty() {
+        // Several listeners may share a pool.
+        faults.sort_by_key(ConfigError::line);
+        faults.dedup();
+        return Err(faults::lines(&faults));
     }
     resolver.retain(|name| {
         config

@@ -7,6 +7,8 @@ use anyhow::Context;
 use lb_config::{BackendPool, Config};
 use lb_security::{KeyAccess, StickyKey};
 
+use crate::faults;
+
 /// The keys of all pools that have such cookies. One that is read from no file is the same as long as the process lives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StickyKeys {
@@ -18,7 +20,7 @@ impl StickyKeys {
     /// Reads what the configuration names; makes a key where it names none and `known` has none.
     pub(crate) fn load(config: &Config, known: &Self) -> anyhow::Result<Self> {
         let (keys, failures) = known.renew(config);
-        failures.into_iter().next().map_or(Ok(keys), |(_, error)| Err(error))
+        failures.into_iter().next().map_or(Ok(keys), |(_, first)| Err(faults::instead_of(first, config)))
     }
 
     /// Reads every file again. One that cannot be used leaves in force what was read from it before, and is

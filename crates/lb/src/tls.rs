@@ -13,6 +13,8 @@ use lb_security::{
 };
 use tokio::time::Instant;
 
+use crate::faults;
+
 use crate::named_files;
 
 /// How long after a try to turn a ticket key the next one comes at the earliest: there may be no randomness.
@@ -47,6 +49,10 @@ pub(crate) struct Renewed {
 impl Tls {
     /// Reads all that the configuration names.
     pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
+        Self::read(config).map_err(|first| faults::instead_of(first, config))
+    }
+
+    fn read(config: &Config) -> anyhow::Result<Self> {
         let mut listeners = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate().filter(|(_, one)| one.starts()) {
             let Some(files) = &listener.tls else { continue };
@@ -177,7 +183,8 @@ impl BackendsTls {
             };
             Ok((key, tls))
         });
-        all.collect::<anyhow::Result<_>>().map(Self)
+        let all: anyhow::Result<_> = all.collect();
+        all.map(Self).map_err(|first| faults::instead_of(first, config))
     }
 
     /// Reads every file again. What cannot be used leaves in force what such backends have; their files are returned
