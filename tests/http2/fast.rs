@@ -290,7 +290,8 @@ pub(crate) fn who_gave_up_is_told() {
     fn malformed(client: &mut H2Client) -> Vec<u8> {
         frame::headers(client.next_stream(), hpack::block(&[("a", "b")]), true)
     }
-    let floods: [(&str, fn(&mut H2Client) -> Vec<u8>); 2] = [
+    type Flood = fn(&mut H2Client) -> Vec<u8>;
+    let floods: [(&str, Flood); 2] = [
         ("ping", |_| frame::ping([0; 8]).repeat(30_000)),
         ("local_reset", |client| (0..8).flat_map(|_| malformed(client)).collect()),
     ];

@@ -385,7 +385,8 @@ fn any_flood_of_a_client_ends() {
     });
     ends("h2_01 requests given up at once", "peer_reset", ended);
 
-    let provocations: [(&str, fn(u32) -> Vec<u8>); 4] = [
+    type Frames = fn(u32) -> Vec<u8>;
+    let provocations: [(&str, Frames); 4] = [
         ("h2_02 a window update of zero", |id| update(id, 0)),
         ("h2_02 a priority on itself", |id| frame(2, 0, id, &[&id.to_be_bytes()[..], &[1]].concat())),
         ("h2_02 DATA after the end", |id| data(id, 9, false)),
