@@ -94,10 +94,10 @@ pub(crate) fn pings_of_a_backend_end_nobodys_call() {
         loop {
             match reader.event()? {
                 Event::Settings(_) => reader.wire.send(&frame::settings_ack())?,
-                Event::Headers { stream, headers, .. } => {
-                    if headers.get(":path").as_deref() == Some("/quiet") {
-                        quiet = Some(stream);
-                    }
+                Event::Headers { stream, headers, .. }
+                    if headers.get(":path").as_deref() == Some("/quiet") =>
+                {
+                    quiet = Some(stream);
                 }
                 Event::Data { stream, bytes, end, .. } => {
                     let so_far = taken.entry(stream).or_insert(0);
