@@ -313,6 +313,7 @@ impl SharedPool {
         let Some((member, _)) = self.members.get(at) else { return };
         let Some(until) = self.rests().failed(at, cause, now) else { return };
         self.changed(now);
+        crate::news::tell();
         if self.is_replaced.load(Ordering::Relaxed) {
             return;
         }

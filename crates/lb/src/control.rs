@@ -129,12 +129,16 @@ pub(crate) struct Control {
     pub(crate) version: u64,
 }
 
+/// Wakes the control thread when a worker has begun to leave a backend alone.
+static POOL_NEWS: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
 impl Control {
     /// Serves signals and timers until it is time to drain; whether somebody has asked for that, and no worker was lost.
     pub(crate) async fn until_terminated(&mut self, mut signals: Signals) -> bool {
         let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
         let mut tick = self.tls.due();
+        lb_pool::on_news(|| POOL_NEWS.notify_one());
         loop {
             let work = async {
                 tokio::select! {
@@ -148,6 +152,8 @@ impl Control {
                     }
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(self.pools_due()) => self.tend_pools(),
+                    // The first pool may be due sooner now, which the next round looks up.
+                    () = POOL_NEWS.notified() => {}
                     Some(found) = self.found.recv() => self.discovered(found).await,
                     Some(call) = self.calls.recv() => self.answer(call).await,
                 }

@@ -29,7 +29,7 @@ fn specs(weights: &[u32]) -> Vec<MemberSpec> {
 }
 
 fn settings(policy: Policy) -> Settings {
-    Settings { policy, ..Settings::default() }
+    Settings { policy, panic_threshold_percent: 50, ..Settings::default() }
 }
 
 fn balancer(policy: Policy, weights: &[u32]) -> Balancer {

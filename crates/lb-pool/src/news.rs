@@ -1,0 +1,20 @@
+//! Wakes the thread that tends the pools when a worker has learned something that ends with time.
+//!
+//! That thread sleeps until the first pool is due. A rest that begins while it sleeps may end sooner.
+
+use std::sync::OnceLock;
+
+static WAKE: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Has `wake` called, from any thread, when [`crate::SharedPool::due`] of some pool may have come nearer. The first call of a process
+/// counts.
+pub fn on_news(wake: impl Fn() + Send + Sync + 'static) {
+    // One thread of a process tends the pools.
+    let _ = WAKE.set(Box::new(wake));
+}
+
+pub(crate) fn tell() {
+    if let Some(wake) = WAKE.get() {
+        wake();
+    }
+}
