@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use lb_config::UnderscorePolicy;
-use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
 
 use crate::exchange::{Gone, Sink};
 use crate::h1::body::BodyReader;
@@ -44,9 +44,11 @@ pub fn request_head(input: &[u8]) {
     if head.fields.value_of(b"host").is_some() {
         let reparsed = request::parse(&wire, &generous, &mut again);
         assert!(matches!(reparsed, Ok(Some(_))), "{reparsed:?}: {:?}", String::from_utf8_lossy(&wire));
+        // Some methods without content are sent on with a length of 0 (RFC 9110 section 8.6), which means the same.
+        let length = |body| if body == BodyLength::None { BodyLength::Known(0) } else { body };
         assert_eq!(
-            (head.method(), head.target(), head.authority(), head.body),
-            (again.method(), again.target(), again.authority(), again.body)
+            (head.method(), head.target(), head.authority(), length(head.body)),
+            (again.method(), again.target(), again.authority(), length(again.body))
         );
     }
 }
