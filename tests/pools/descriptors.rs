@@ -1,6 +1,7 @@
 //! Want of descriptors of our own: idle connections give way, and no backend is blamed.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier};
 
 use testkit::harness::Case;
 use testkit::process::limit_descriptors;
@@ -12,6 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
     testkit::cases![
         idle_connections_give_way,
         the_cap_counts_what_lingers,
+        a_busy_pool_uses_its_connections_again,
         nobody_is_blamed_for_what_we_lack,
         caps_beyond_the_limit_are_told_at_the_start,
     ]
@@ -75,6 +77,39 @@ fn the_cap_counts_what_lingers() {
     let open = || backends.iter().map(Backend::open_connections).sum::<usize>();
     eventually("no more are open", seconds(10), || open() <= 8);
     assert!(open() > 0, "and some are kept");
+}
+
+/// Requests that run at once, round after round, find the connections of the round before, though the cap is far lower.
+fn a_busy_pool_uses_its_connections_again() {
+    const CLIENTS: usize = 60;
+    const ROUNDS: usize = 5;
+    let backend = Backend::standard("one");
+    let listener = Listener::h1().backend(backend.address);
+    let config = one_worker(Config::new()).block("pool", "total_max", 8).block("pool", "linger_ms", 60_000);
+    let gateway = Gateway::start(config.listener(listener));
+    let (to, barrier) = (gateway.front(), Arc::new(Barrier::new(CLIENTS)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            std::thread::spawn(move || {
+                let mut client = Client::connect(to).unwrap();
+                for _ in 0..ROUNDS {
+                    // Slow enough that all of a round are under way together.
+                    barrier.wait();
+                    assert_eq!(client.get("/slow/300").unwrap().status, 200);
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let made = backend.connections();
+    assert!((CLIENTS / 2..CLIENTS * 2).contains(&made), "{made} connections for {CLIENTS} at once");
+    // When the rush is over the cap holds again.
+    let mut client = gateway.client();
+    eventually("the surplus is closed", seconds(30), || {
+        assert_eq!(client.get("/").unwrap().status, 200);
+        gateway.metric("pool_idle_gauge", &[]) <= 8.0
+    });
 }
 
 fn nobody_is_blamed_for_what_we_lack() {

@@ -48,8 +48,9 @@ pub struct HttpWorker {
     places: RefCell<Vec<Box<Option<Exchange>>>>,
     /// Exchanges that run.
     running: Cell<usize>,
-    /// The most that ran at once since [`Self::most_running`] was asked for.
+    /// The most that ran at once since [`Self::most_running`] was asked for, and between the two calls before.
     most_running: Cell<usize>,
+    most_before: Cell<usize>,
     /// There are many of a sudden.
     crowded: Notify,
 }
@@ -72,6 +73,7 @@ impl HttpWorker {
             places: RefCell::default(),
             running: Cell::new(0),
             most_running: Cell::new(0),
+            most_before: Cell::new(0),
             crowded: Notify::new(),
         })
     }
@@ -83,7 +85,14 @@ impl HttpWorker {
 
     /// The most exchanges that ran at once since this was asked for last.
     pub fn most_running(&self) -> usize {
-        self.most_running.replace(self.running.get())
+        let most = self.most_running.replace(self.running.get());
+        self.most_before.set(most);
+        most
+    }
+
+    /// The most exchanges that ran at once lately: since the last call of [`Self::most_running`] and between that one and the one before.
+    pub(crate) fn busiest(&self) -> usize {
+        self.most_running.get().max(self.most_before.get())
     }
 
     /// An exchange has begun.

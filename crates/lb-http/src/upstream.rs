@@ -3,8 +3,9 @@
 //! Last in, first out: a busy pool uses few connections often, and the rest ages at the bottom until [`Upstreams::sweep`] closes it. A
 //! connection is known to be usable from events already received; nothing is read to find out.
 //!
-//! No more are kept than the limit says, those that linger included: when there is no room for one more, a part of those that were used
-//! longest ago makes room. Where the process is out of descriptors, half of them do ([`Upstreams::give_way_to_all`]).
+//! No more are kept than the limit says, those that linger included, or than requests ran at once lately where that is more: a busy
+//! pool uses them all again at once. When there is no room for one more, a part of those that were used longest ago makes room. Where the
+//! process is out of descriptors, half of them do ([`Upstreams::give_way_to_all`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -295,7 +296,8 @@ impl Upstreams {
     }
 
     /// Keeps a connection for later. One more than the limit of its backend allows is kept all the same, for `linger`: the next request
-    /// of a busy pool will want it. The limit for all holds at once.
+    /// of a busy pool will want it. The limit for all holds at once, but is never lower than `busiest`, the number of requests that ran at
+    /// once lately.
     #[inline]
     pub fn put(
         &self,
@@ -303,6 +305,7 @@ impl Upstreams {
         stream: Stream,
         born: Instant,
         connection: Option<Connection>,
+        busiest: usize,
         now: Instant,
     ) {
         let idle = Idle { stream, born, since: now, connection };
@@ -314,6 +317,7 @@ impl Upstreams {
             idle.close();
             return;
         }
+        let most = most.max(busiest);
         if self.kept.get() >= most {
             self.close_oldest((most / PART).max(1).saturating_add(self.kept.get().saturating_sub(most)));
         }

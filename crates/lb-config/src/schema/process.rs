@@ -129,7 +129,7 @@ pub(super) static POOL: Block = Block {
             .live("Idle connections that each worker keeps for one backend. 0 = none is used again."),
         Key::integer("total_max", 0, 1_048_576, "connections")
             .or(256)
-            .live("Idle connections that each worker keeps in all."),
+            .live("Idle connections that each worker keeps in all, those that linger included; or as many as it had requests at once in the last seconds, if that is more."),
         Key::integer("idle_timeout_ms", 1, U64, MS).or(60_000).live("How long a connection may be idle."),
         Key::integer("max_age_ms", 1, U64, MS)
             .or(300_000)

@@ -142,7 +142,8 @@ impl Exchange {
         match back.into_idle() {
             Ok(Some(stream)) if self.upload.is_done() => {
                 if let Some(member) = member {
-                    worker.upstreams.put(&member.endpoint, stream, born, connection, self.now);
+                    let busiest = worker.busiest();
+                    worker.upstreams.put(&member.endpoint, stream, born, connection, busiest, self.now);
                 }
             }
             Ok(_) => {}
