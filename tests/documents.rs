@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "documents/imports.rs"]
+mod imports;
 #[path = "documents/log_lines.rs"]
 mod log_lines;
 #[path = "documents/markdown.rs"]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_io::gate::{AddressGate, AddressTicket, CountGate, CountTicket};
+use lb_control::Gates;
+use lb_io::gate::{AddressTicket, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
 use lb_io::{ConnectionGuard, Connections, Phase, TcpStream, WorkerIo};
 use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, TlsResult, WorkerMetrics};
@@ -25,13 +26,6 @@ const MAX_REFUSALS: usize = 128;
 
 /// How long a client is given to read a refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
-
-/// Caps shared by all workers.
-#[derive(Clone, Debug)]
-pub(crate) struct Gates {
-    pub(crate) address: Arc<AddressGate>,
-    pub(crate) listener: Arc<CountGate>,
-}
 
 /// What an accept loop needs.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lb_control::{Outcome, Source};
 use lb_observe::logs;
 
-use crate::gateway::{self, Outcome, Source};
-use crate::{check, demo};
+use crate::{check, demo, gateway};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";

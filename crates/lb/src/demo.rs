@@ -10,10 +10,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use lb_control::{Outcome, Source};
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::cli::DemoArgs;
-use crate::gateway::{self, Outcome, Source};
+use crate::gateway;
 
 /// Runs three backends and a gateway in front of them.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Config, PoolId};
+use lb_config::Config;
+use lb_control::{ListenerSockets, NewWorker, Order, Snapshot};
 use lb_core::relief::Relief;
 use lb_core::rng::SplitMix64;
 use lb_http::service::{
@@ -14,17 +15,13 @@ use lb_http::service::{
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
-use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::Metrics;
 use lb_pool::{SharedPool, WorkerPool};
-use lb_security::SharedTlsBundle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::acceptor::{Acceptor, Gates};
+use crate::acceptor::Acceptor;
 use crate::handshakes::Handshakes;
-use crate::sticky::StickyKeys;
-use crate::tls::BackendsTls;
 
 #[cfg(test)]
 mod tests;
@@ -34,61 +31,6 @@ const CLOSE_STEP: Duration = Duration::from_millis(20);
 
 /// How often memory is looked over while a crowd is here or has just left.
 const REST: Duration = Duration::from_secs(1);
-
-/// One immutable configuration with the addresses of its backends.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) config: Config,
-    /// For each listener of the configuration, its backends.
-    pub(crate) backends: Vec<Vec<ResolvedBackend>>,
-    /// For each listener, what is known of the members of its pool: the addresses of its backends, in their order.
-    pub(crate) pools: Vec<Arc<SharedPool>>,
-    /// TLS towards backends.
-    pub(crate) backends_tls: BackendsTls,
-    /// Keys of sticky cookies.
-    pub(crate) sticky: StickyKeys,
-}
-
-/// Orders from the control thread.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Serve by this from now on, and tell.
-    Apply(Arc<Snapshot>, oneshot::Sender<()>),
-    /// Accept no more; tell when every socket is closed.
-    StopAccepting(oneshot::Sender<()>),
-    /// Close idle connections, spread over the jitter of their listener; finish the others.
-    Drain,
-    /// Say farewell on what is left of a listener, by its position.
-    Farewell(usize),
-    /// End what is left of it.
-    Abort(usize),
-    /// Tell that orders are taken.
-    Answer(oneshot::Sender<()>),
-    /// End.
-    Stop,
-}
-
-/// What a worker is born with.
-pub(crate) struct Birth {
-    pub(crate) id: usize,
-    pub(crate) seed: u64,
-    pub(crate) snapshot: Arc<Snapshot>,
-    /// The bound sockets of this worker, for each started listener.
-    pub(crate) sockets: Vec<BoundListener>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) access_log: Option<AccessLogHandle>,
-    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
-}
-
-/// A listener's sockets on one worker.
-pub(crate) struct BoundListener {
-    /// Position in the configuration.
-    pub(crate) index: usize,
-    pub(crate) sockets: Vec<std::net::TcpListener>,
-    pub(crate) gates: Gates,
-    /// Its certificates, where clients speak TLS.
-    pub(crate) tls: Option<SharedTlsBundle>,
-}
 
 /// What a listener does with its connections.
 #[derive(Debug)]
@@ -116,8 +58,8 @@ struct Running {
 }
 
 /// Runs a worker until it is told to stop.
-pub(crate) async fn run(birth: Birth) {
-    let Birth { id, seed, snapshot, sockets, metrics, access_log, mut orders } = birth;
+pub(crate) async fn run(new: NewWorker) {
+    let NewWorker { id, seed, snapshot, listeners: sockets, metrics, access_log, mut orders } = new;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     let spare = Rc::clone(&upstreams);
@@ -168,7 +110,7 @@ pub(crate) async fn run(birth: Birth) {
 }
 
 impl Worker {
-    fn start(&mut self, bound: BoundListener, http: &Rc<HttpWorker>, seed: u64) {
+    fn start(&mut self, bound: ListenerSockets, http: &Rc<HttpWorker>, seed: u64) {
         let snapshot = Arc::clone(&self.snapshot);
         let Some((listener, backends, pool)) = snapshot.listener(bound.index) else { return };
         let pool = self.pool(pool);
@@ -381,22 +323,4 @@ async fn rest_is_due(http: &HttpWorker, at: Option<Instant>) {
 
 fn max_inflight(config: &Config) -> usize {
     usize::try_from(config.runtime.max_inflight_connections).unwrap_or(usize::MAX)
-}
-
-impl Snapshot {
-    /// A listener, its backends and its pool, by position.
-    pub(crate) fn listener(
-        &self,
-        index: usize,
-    ) -> Option<(&lb_config::Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        Some((self.config.listeners.get(index)?, self.backends.get(index)?, self.pools.get(index)?))
-    }
-
-    /// The same of the first listener that a pool stands behind: all have the pool in common.
-    pub(crate) fn of_pool(
-        &self,
-        pool: &PoolId,
-    ) -> Option<(&lb_config::Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        self.listener(self.config.listeners.iter().position(|listener| listener.pool.id == *pool)?)
-    }
 }

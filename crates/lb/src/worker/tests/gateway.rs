@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lb_control::{BackendsTls, Gates, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load};
 use lb_http::service::{ResolvedBackend, pool_labels};
 use lb_io::Runtime;
 use lb_io::faults::{self, Fault, Left};
@@ -18,9 +19,7 @@ use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::PATIENCE;
-use crate::acceptor::Gates;
-use crate::worker::{Birth, BoundListener, Order, Snapshot, run};
-use crate::{check, pools};
+use crate::worker::run;
 
 /// Bytes of output that the kernel holds for a client, so that the ring has sends to wait with.
 const ROOM: usize = 8192;
@@ -65,7 +64,7 @@ struct Busy {
 impl Gateway {
     /// Starts a worker on the only ring of `runtime`, where `first` fails of the operations from the first on.
     pub(super) fn start(runtime: &Runtime, backend: SocketAddr, first: (Fault, i32)) -> Self {
-        let config = check::load(&text(backend), Path::new("test")).unwrap();
+        let config = load(&text(backend), Path::new("test")).unwrap();
         let metrics = Metrics::new(1);
         let backends: Vec<Vec<ResolvedBackend>> = config
             .listeners
@@ -79,9 +78,8 @@ impl Gateway {
                 resolved.collect()
             })
             .collect();
-        let pools = pools::of(&mut Registry::new(1, 1), &config, &backends);
-        let (backends_tls, sticky) = Default::default();
-        let snapshot = Arc::new(Snapshot { config, backends, pools, backends_tls, sticky });
+        let (backends_tls, sticky) = (BackendsTls::default(), StickyKeys::default());
+        let snapshot = Snapshot::new(&mut Registry::new(1, 1), config, backends, backends_tls, sticky);
         let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
         let socket = SockRef::from(&listener);
         socket.set_send_buffer_size(ROOM).unwrap();
@@ -97,11 +95,11 @@ impl Gateway {
         };
         let gates = Gates { address: AddressGate::new(16), listener: Arc::clone(&counts.places) };
         let (orders, receiver) = unbounded_channel();
-        let birth = Birth {
+        let new = NewWorker {
             id: 0,
             seed: 1,
             snapshot,
-            sockets: vec![BoundListener { index: 0, sockets: vec![listener], gates, tls: None }],
+            listeners: vec![ListenerSockets { index: 0, sockets: vec![listener], gates, tls: None }],
             metrics,
             access_log: None,
             orders: receiver,
@@ -114,7 +112,7 @@ impl Gateway {
                     question();
                 }
             });
-            run(birth).await;
+            run(new).await;
         };
         let thread = runtime.spawn_worker(0, main).unwrap();
         Self { address, questions, orders, counts, thread }

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
-use crate::worker::Snapshot;
+use crate::snapshot::Snapshot;
 use plan::Plan;
 
 /// All probers of the process.

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::worker::Order;
+use crate::orders::Order;
 
 /// The longest status text.
 const MAX_STATUS: usize = 512;

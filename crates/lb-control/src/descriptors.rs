@@ -2,16 +2,6 @@
 
 use lb_config::Config;
 
-/// Lets the process open as many descriptors as it may. The default soft limit is made for programs that use select(2).
-pub(crate) fn raise_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit on open files could not be raised");
-    }
-}
-
 /// Warns when the caps of a configuration promise more connections than the process may open.
 pub(crate) fn warn_of_limit(config: &Config, workers: usize) {
     use rustix::process::{Resource, getrlimit};

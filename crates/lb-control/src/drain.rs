@@ -8,9 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::Control;
-use crate::gateway::Outcome;
+use crate::orders::Order;
 use crate::systemd;
-use crate::worker::Order;
 
 /// How long the accept loops are given to leave.
 const CANCEL_TIME: Duration = Duration::from_millis(500);
@@ -23,6 +22,17 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long an aborted connection is given to be gone.
 const ABORT_TIME: Duration = Duration::from_millis(500);
+
+/// How a process ended that started well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked.
+    Clean,
+    /// Connections were still open when the drain ran out of time.
+    DrainDeadlineMissed,
+    /// A worker could not go on; the others were drained.
+    WorkerLost,
+}
 
 /// Runs the drain; afterwards nothing is served any more.
 pub(crate) async fn run(control: &mut Control) -> Outcome {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::control::Control;
 use crate::discovery;
 use crate::overlay::Overlay;
-use crate::worker::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// What a body may say of a backend. Files are named in files only.
 const KEYS: &[&str] = &["address", "protocol", "weight", "priority"];

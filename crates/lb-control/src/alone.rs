@@ -17,7 +17,7 @@ use rustix::process::getuid;
 
 /// Held by the process that runs a file.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub struct Alone {
     answers: tokio::task::JoinHandle<()>,
 }
 
@@ -27,27 +27,29 @@ impl Drop for Alone {
     }
 }
 
-/// Takes the place of the process that runs the file at `path`. `None` where there is nothing to be told apart by, such as a pipe.
-///
-/// # Errors
-/// When a process of this user has it.
-pub(crate) fn claim(path: &Path) -> anyhow::Result<Option<Alone>> {
-    let Ok(name) = name(path) else { return Ok(None) };
-    let claimed = SocketAddr::from_abstract_name(name.as_bytes())
-        .and_then(|address| UnixListener::bind_addr(&address).map_err(|error| holder(error, &address)));
-    match claimed {
-        Ok(listener) => Ok(answers(listener).ok()),
-        Err(error) => match error.downcast::<Holder>() {
-            Ok(Holder { pid }) => bail!(
-                "{}: process {pid} of the same user runs this file already, and both would share its ports — stop that one, or \
-                 start this one with --allow-second",
-                path.display()
-            ),
-            Err(error) => {
-                tracing::debug!(%error, "whether the file is run already cannot be told");
-                Ok(None)
-            }
-        },
+impl Alone {
+    /// Takes the place of the process that runs the file at `path`. `None` where there is nothing to be told apart by, such as a pipe.
+    ///
+    /// # Errors
+    /// When a process of this user has it.
+    pub fn claim(path: &Path) -> anyhow::Result<Option<Self>> {
+        let Ok(name) = name(path) else { return Ok(None) };
+        let claimed = SocketAddr::from_abstract_name(name.as_bytes())
+            .and_then(|address| UnixListener::bind_addr(&address).map_err(|error| holder(error, &address)));
+        match claimed {
+            Ok(listener) => Ok(answers(listener).ok()),
+            Err(error) => match error.downcast::<Holder>() {
+                Ok(Holder { pid }) => bail!(
+                    "{}: process {pid} of the same user runs this file already, and both would share its ports — stop that one, or \
+                     start this one with --allow-second",
+                    path.display()
+                ),
+                Err(error) => {
+                    tracing::debug!(%error, "whether the file is run already cannot be told");
+                    Ok(None)
+                }
+            },
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 use crate::control::Control;
 use crate::discovery::Look;
 use crate::sticky::StickyKeys;
-use crate::{boot, check, descriptors, systemd};
+use crate::{descriptors, listeners, source, systemd};
 
 /// Files that a line of the log names.
 const MOST_SHOWN: usize = 10;
@@ -71,7 +71,7 @@ impl Control {
         if text == self.text {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
-        let new = check::load(&text, &self.source.path())?;
+        let new = source::load(&text, &self.source.path())?;
         let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);
@@ -122,7 +122,7 @@ impl Control {
 
     fn show_drain_budgets(&self, config: &Config) {
         for listener in config.listeners.iter().filter(|listener| listener.starts()) {
-            boot::show_listener(&self.metrics, listener);
+            listeners::show(&self.metrics, listener);
         }
     }
 

@@ -16,71 +16,27 @@ use lb_observe::access_log::AccessLog;
 use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+use crate::admin_port::AdminPort;
 use crate::alone::Alone;
-use crate::boot::{Bound, Workers};
 use crate::discovery::{Found, Sources};
-use crate::gateway::Source;
+use crate::drain::Outcome;
+use crate::listeners::Bound;
 use crate::named_files::Stamps;
+use crate::orders::{Order, Workers};
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
+use crate::signals::Signals;
+use crate::snapshot::Snapshot;
+use crate::source::Source;
 use crate::sticky::StickyKeys;
-use crate::tls::{BackendsTls, Renewed, Tls};
-use crate::worker::{Order, Snapshot};
-use crate::{names, pools};
+use crate::tls::{BackendsTls, Tls};
+use crate::{api, drain, names};
 
 /// How long workers may take to take a configuration over before who waits for it goes on.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
-
-/// The signals that the gateway listens to.
-pub(crate) struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    user2: Signal,
-    terminal: Terminal,
-}
-
-/// Those that end it.
-pub(crate) struct Terminal {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Signals {
-    /// Installs the handlers.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-            terminal: Terminal {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                quit: signal(SignalKind::quit())?,
-            },
-        })
-    }
-
-    /// Waits for a signal that ends the process; its name.
-    pub(crate) async fn terminated(&mut self) -> &'static str {
-        self.terminal.recv().await
-    }
-}
-
-impl Terminal {
-    async fn recv(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
-    }
-}
 
 /// SIGUSR2: replaces the binary in servers of this kind.
 fn refuse_upgrade() {
@@ -91,7 +47,7 @@ fn refuse_upgrade() {
 }
 
 /// Everything that the control thread holds.
-pub(crate) struct Control {
+pub struct Control {
     pub(crate) source: Source,
     /// The text that was read last.
     pub(crate) text: String,
@@ -106,6 +62,7 @@ pub(crate) struct Control {
     /// Who looks for further backends, and what they found.
     pub(crate) sources: Sources,
     pub(crate) found: mpsc::Receiver<Found>,
+    pub(crate) _admin_port: AdminPort,
     /// What is asked of the admin port.
     pub(crate) calls: mpsc::Receiver<Call>,
     /// What runs.
@@ -133,8 +90,20 @@ pub(crate) struct Control {
 static POOL_NEWS: tokio::sync::Notify = tokio::sync::Notify::const_new();
 
 impl Control {
+    /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
+    pub async fn run(mut self, signals: Signals) -> Outcome {
+        let was_asked = self.until_terminated(signals).await;
+        let (config, overlay, snapshot) =
+            (self.config.clone(), self.overlay.clone(), Arc::clone(&self.snapshot));
+        // What waits is refused; what comes later is told how things stood.
+        let calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
+        tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
+        let outcome = drain::run(&mut self).await;
+        if was_asked { outcome } else { Outcome::WorkerLost }
+    }
+
     /// Serves signals and timers until it is time to drain; whether somebody has asked for that, and no worker was lost.
-    pub(crate) async fn until_terminated(&mut self, mut signals: Signals) -> bool {
+    async fn until_terminated(&mut self, mut signals: Signals) -> bool {
         let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
         let mut tick = self.tls.due();
@@ -267,9 +236,7 @@ impl Control {
         backends: Vec<Vec<ResolvedBackend>>,
         backends_tls: BackendsTls,
     ) {
-        let pools = pools::of(&mut self.registry, &config, &backends);
-        let snapshot =
-            Arc::new(Snapshot { config, backends, pools, backends_tls, sticky: self.sticky.clone() });
+        let snapshot = Snapshot::new(&mut self.registry, config, backends, backends_tls, self.sticky.clone());
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         let mut taken = Vec::new();
         self.workers.order(|| {
@@ -300,50 +267,6 @@ impl Control {
             .flat_map(|pool| pool.backends.iter().map(|backend| (pool.id.name(), backend.name.as_str())))
             .collect();
         self.metrics.retain_backends(|pool, backend| backends.contains(&(pool, backend)));
-    }
-
-    /// SIGUSR1: files that were replaced on disk are opened and read anew.
-    async fn reopen(&mut self) {
-        if let Some(log) = &self.access_log {
-            log.reopen();
-        }
-        // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
-        let (tls, sticky, backends_tls) =
-            (self.tls.clone(), self.sticky.clone(), self.snapshot.backends_tls.clone());
-        let (config, metrics) = (self.snapshot.config.clone(), Arc::clone(&self.metrics));
-        let read = spawn_blocking(move || {
-            let stamps = Stamps::take(&config);
-            (stamps, tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
-        });
-        // The panic hook has told of what else there is.
-        let Ok((stamps, mut renewed, sticky, backends_tls)) = read.await else { return };
-        let before = std::mem::replace(&mut self.stamps, stamps);
-        let (sticky, failures) = sticky;
-        for (path, error) in failures {
-            renewed.kept.extend(path);
-            renewed.fail = renewed.fail.saturating_add(1);
-            tracing::error!(
-                reason = format!("{error:#}"),
-                "sticky key reload failed — keeping previous key live"
-            );
-        }
-        self.sticky = sticky;
-        let (backends_tls, failures) = backends_tls;
-        for (files, error) in failures {
-            renewed.kept.extend(files);
-            renewed.fail = renewed.fail.saturating_add(1);
-            tracing::error!(
-                reason = format!("{error:#}"),
-                "TLS cert reload failed — keeping previous files for backends live"
-            );
-        }
-        if !backends_tls.is_empty() || self.sticky.has_files() {
-            let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
-            self.publish(config, backends, backends_tls).await;
-        }
-        let Renewed { ok, fail, kept } = renewed;
-        self.stamps.keep(&before, &kept);
-        tracing::info!(ok, fail, entries = ok.saturating_add(fail), "SIGUSR1 cert reload pass complete");
     }
 }
 

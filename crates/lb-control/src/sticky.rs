@@ -11,7 +11,7 @@ use crate::faults;
 
 /// The keys of all pools that have such cookies. One that is read from no file is the same as long as the process lives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StickyKeys {
+pub struct StickyKeys {
     own: Option<StickyKey>,
     files: HashMap<PathBuf, StickyKey>,
 }
@@ -56,7 +56,7 @@ impl StickyKeys {
     }
 
     /// The key of a pool.
-    pub(crate) fn of(&self, pool: &BackendPool) -> Option<&StickyKey> {
+    pub fn of(&self, pool: &BackendPool) -> Option<&StickyKey> {
         match &pool.sticky.as_ref()?.key_path {
             Some(path) => self.files.get(path),
             None => self.own.as_ref(),

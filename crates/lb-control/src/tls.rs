@@ -168,7 +168,7 @@ fn show(listener: &Listener, bundle: &TlsConfigBundle, metrics: &Metrics) {
 
 /// TLS towards backends, one [`ClientTls`] for all backends with equal settings, so that sessions are resumed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BackendsTls(HashMap<Key, Arc<ClientTls>>);
+pub struct BackendsTls(HashMap<Key, Arc<ClientTls>>);
 
 /// Settings, and what is said inside.
 type Key = (BackendTls, Option<BackendProtocol>);
@@ -218,7 +218,7 @@ impl BackendsTls {
     }
 
     /// How a backend is reached, if inside TLS.
-    pub(crate) fn of(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
+    pub fn of(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
         self.0.get(&key(listener, backend)?).cloned()
     }
 

@@ -1,0 +1,46 @@
+//! What runs beside the workers, on the control thread.
+//!
+//! [`Control::start`] reads what a configuration names, binds its listeners and has workers started; [`Control::run`] then serves signals,
+//! reloads, names, sources of backends, health checks and the admin port until the process is told to end, and drains it. Workers are
+//! reached by [`Order`]s alone, and find in a [`Snapshot`] what they serve by. How a worker obeys an order is not known here: whoever starts
+//! the control thread passes in how a worker is spawned.
+
+mod admin_port;
+mod alone;
+mod api;
+mod control;
+mod descriptors;
+mod discovery;
+mod drain;
+mod faults;
+mod inspect;
+mod listeners;
+mod named_files;
+mod names;
+mod orders;
+mod overlay;
+mod pools;
+mod probe;
+mod process;
+mod reload;
+mod renewal;
+mod signals;
+mod snapshot;
+mod source;
+mod start;
+mod sticky;
+mod systemd;
+mod tls;
+mod together;
+
+pub use alone::Alone;
+pub use control::Control;
+pub use drain::Outcome;
+pub use inspect::{Findings, inspect};
+pub use orders::{Gates, ListenerSockets, Order};
+pub use signals::Signals;
+pub use snapshot::Snapshot;
+pub use source::{Source, load};
+pub use start::{NewWorker, Spawn, Start};
+pub use sticky::StickyKeys;
+pub use tls::BackendsTls;

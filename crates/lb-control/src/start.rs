@@ -1,0 +1,221 @@
+//! From a configuration to a control thread with running workers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use lb_config::{AccessLog as AccessLogConfig, Config, HostPort, Plan, PoolId};
+use lb_io::WorkerIo;
+use lb_io::gate::AddressGate;
+use lb_observe::access_log::{AccessLog, AccessLogHandle, Target};
+use lb_observe::admin::{Readiness, State};
+use lb_observe::metrics::Metrics;
+use lb_pool::Registry;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::alone::Alone;
+use crate::control::Control;
+use crate::discovery::Sources;
+use crate::listeners::Bound;
+use crate::named_files::Stamps;
+use crate::orders::{Gates, ListenerSockets, Order, Workers};
+use crate::probe::Prober;
+use crate::snapshot::Snapshot;
+use crate::source::Source;
+use crate::sticky::StickyKeys;
+use crate::tls::{BackendsTls, Tls};
+use crate::{admin_port, descriptors, discovery, listeners, names, process, systemd};
+
+/// What a control thread is given.
+#[derive(Debug)]
+pub struct Start {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// What was read there.
+    pub text: String,
+    /// What that says.
+    pub config: Config,
+    /// The claim on the file, where there is one.
+    pub alone: Option<Alone>,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// How many workers there are to be.
+    pub workers: usize,
+}
+
+/// Everything that a worker is given at its start.
+#[derive(Debug)]
+pub struct NewWorker {
+    /// 0-based number.
+    pub id: usize,
+    /// A number that differs from worker to worker and from process to process.
+    pub seed: u64,
+    /// What the worker serves by until it is ordered otherwise.
+    pub snapshot: Arc<Snapshot>,
+    /// The bound sockets of this worker, for each started listener.
+    pub listeners: Vec<ListenerSockets>,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLogHandle>,
+    /// What the control thread orders.
+    pub orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// Starts a worker on a thread of its own.
+pub type Spawn<'a> = dyn Fn(NewWorker) -> std::io::Result<JoinHandle<()>> + 'a;
+
+impl Control {
+    /// Binds and starts everything; when this returns, traffic is served. Files are read on threads that nothing else waits for.
+    ///
+    /// # Errors
+    /// When something that the configuration names cannot be had. Nothing is served then.
+    pub async fn start(start: Start, spawn: &Spawn<'_>) -> anyhow::Result<Self> {
+        let Start { source, text, config, alone, metrics, workers } = start;
+        descriptors::warn_of_limit(&config, workers);
+        tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
+        let pool = &config.pool;
+        tracing::info!(
+            per_peer_max = pool.per_peer_max,
+            total_max = pool.total_max,
+            "TCP backend pool ready"
+        );
+        let resolver = Rc::new(names::resolver(&config.dns)?);
+        tracing::info!(
+            "DNS resolver ready (positive cap {}s, negative TTL {}s)",
+            config.dns.max_ttl.as_secs(),
+            config.dns.negative_ttl.as_secs()
+        );
+        let readiness = Readiness::new();
+        let (admin_port, calls) = admin_port::open(&config, &metrics, &readiness)?;
+        let runtime = &config.runtime;
+        tracing::info!(
+            max_inflight = runtime.max_inflight_connections,
+            per_ip_cap = runtime.per_ip_connection_cap,
+            connect_timeout_ms = u64::try_from(runtime.connect_timeout.as_millis()).unwrap_or(u64::MAX),
+            "accept-loop guards configured"
+        );
+        let (wanted, of_log) = (config.clone(), Arc::clone(&metrics));
+        let access_log = spawn_blocking(move || open_access_log(&wanted, &of_log)).await??;
+        let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
+        let file = config;
+        let config = overlay.over(&file);
+        let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
+        let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await;
+        // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
+        let named = config.clone();
+        let files = spawn_blocking(move || -> anyhow::Result<_> {
+            let stamps = Stamps::take(&named);
+            let tls = Tls::load(&named)?;
+            let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
+            Ok((stamps, tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
+        });
+        let (resolution, (stamps, tls, backends_tls, sticky)) = match (resolution, files.await?) {
+            (Ok(resolution), Ok(files)) => (resolution, files),
+            // All that is wrong is told at once.
+            (Err(names), Err(files)) => anyhow::bail!("{names:#}\n{files:#}"),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        if config.listeners.iter().any(|listener| listener.tls.is_some()) {
+            process::forbid_core_dumps();
+        }
+        tls.show(&config, &metrics);
+        lb_io::sockopts::set_backend_buffers(listeners::buffers(&config));
+        let mut bound = listeners::bind(&config, &resolver, &metrics, workers).await?;
+        let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
+        let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
+        let snapshot =
+            Snapshot::new(&mut registry, config, resolution.listeners, backends_tls, sticky.clone());
+        let mut prober = Prober::new(WorkerIo::new(workers, process::seed()));
+        prober.follow(&snapshot);
+        let workers = start_workers(workers, spawn, |id, orders| NewWorker {
+            id,
+            seed: process::seed(),
+            snapshot: Arc::clone(&snapshot),
+            listeners: sockets_of_worker(&mut bound, &tls, &address_gate),
+            metrics: Arc::clone(&metrics),
+            access_log: access_log.as_ref().map(AccessLog::handle),
+            orders,
+        })?;
+        readiness.advance(State::Ok);
+        tracing::info!("probes flipped to Ready — service open for traffic");
+        systemd::ready(&format!("serving {} listener(s), configuration version 1", bound.len()));
+        tokio::task::spawn_local(systemd::watch(workers.orders.clone()));
+
+        let (sources, found) = Sources::new();
+        let mut control = Self {
+            source,
+            text,
+            config: file,
+            overlay,
+            alone,
+            stamps,
+            sources,
+            found,
+            _admin_port: admin_port,
+            calls,
+            snapshot,
+            sticky,
+            registry,
+            prober,
+            resolver,
+            valid_until: resolution.valid_until,
+            metrics,
+            readiness,
+            address_gate,
+            workers,
+            bound,
+            tls,
+            access_log,
+            version: 1,
+        };
+        control.follow_sources(looked);
+        control.show_backends(&control.snapshot.config);
+        control.metrics.reload_restart_required.declare(&Plan::restart_fields());
+        Ok(control)
+    }
+}
+
+fn start_workers(
+    count: usize,
+    spawn: &Spawn<'_>,
+    mut new: impl FnMut(usize, mpsc::UnboundedReceiver<Order>) -> NewWorker,
+) -> anyhow::Result<Workers> {
+    let mut running = Workers::default();
+    for id in 0..count {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let thread = spawn(new(id, receiver)).with_context(|| format!("worker {id} cannot be started"))?;
+        running.orders.push(orders);
+        running.threads.push(thread);
+    }
+    Ok(running)
+}
+
+/// Takes the sockets of one worker out of those that are bound.
+fn sockets_of_worker(
+    bound: &mut [Bound],
+    tls: &Tls,
+    address_gate: &Arc<AddressGate>,
+) -> Vec<ListenerSockets> {
+    let sockets = bound.iter_mut().map(|bound| ListenerSockets {
+        index: bound.index,
+        sockets: bound.sockets.pop().unwrap_or_default(),
+        tls: tls.bundle(bound.index),
+        gates: Gates { address: Arc::clone(address_gate), listener: Arc::clone(&bound.gate) },
+    });
+    sockets.collect()
+}
+
+/// Opens the access log that the configuration asks for.
+fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<AccessLog>> {
+    let Some(wanted) = &config.observability.access_log else { return Ok(None) };
+    let (target, name) = match wanted {
+        AccessLogConfig::Stdout => (Target::Stdout, "stdout".to_owned()),
+        AccessLogConfig::File(path) => (Target::File(path.clone()), path.display().to_string()),
+    };
+    let log = AccessLog::open(target, Arc::clone(metrics))
+        .with_context(|| format!("observability.access_log: {name} cannot be opened"))?;
+    Ok(Some(log))
+}
