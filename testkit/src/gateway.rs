@@ -158,7 +158,7 @@ impl Gateway {
     #[track_caller]
     pub fn wait_metric(&self, name: &str, labels: &[(&str, &str)], wanted: impl Fn(f64) -> bool) -> f64 {
         let mut last = f64::NAN;
-        let found = crate::poll(seconds(5), || {
+        let found = crate::poll(seconds(15), || {
             last = self.metric(name, labels);
             wanted(last).then_some(last)
         });

@@ -16,7 +16,7 @@ use std::time::Duration;
 static ALONE: RwLock<()> = RwLock::new(());
 
 /// How long a test may take unless it says otherwise.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 
 /// A test.
 #[derive(Clone)]

@@ -77,3 +77,15 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
         panic!("not within {limit:?}: {what}");
     }
 }
+
+/// Waits until `moved` has begun to grow and then stays for half a second; panics when that does not come within 20 s.
+#[track_caller]
+pub fn standstill(what: &str, moved: impl Fn() -> u64) -> u64 {
+    let mut last = 0;
+    eventually(what, seconds(20), || {
+        let before = std::mem::replace(&mut last, moved());
+        std::thread::sleep(ms(500));
+        last > 0 && before == last && moved() == last
+    });
+    last
+}

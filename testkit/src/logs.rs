@@ -52,6 +52,13 @@ impl Logs {
         self.lines.lock().unwrap().iter().filter(|l| l.contains(text)).count()
     }
 
+    /// How many lines contain `text`, once `wanted` do or, where so many never come, after ten seconds: lines arrive a little after
+    /// what they tell of.
+    pub fn wait_count(&self, text: &str, wanted: usize) -> usize {
+        crate::poll(crate::seconds(10), || (self.count(text) >= wanted).then_some(()));
+        self.count(text)
+    }
+
     /// How many lines came so far.
     pub fn len(&self) -> usize {
         self.lines.lock().unwrap().len()

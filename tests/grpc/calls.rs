@@ -153,7 +153,7 @@ pub(crate) fn an_h1_client_gets_the_trailers() {
 pub(crate) fn an_h1_client_is_told_every_end() {
     let server = Peer::start("h2_server.py", &[]);
     let rig = Rig::with(Front::Plain, |listener| {
-        listener.block("grpc", "max_deadline_seconds", 1).h2_backend(server.address)
+        listener.block("grpc", "max_deadline_seconds", 3).h2_backend(server.address)
     });
     let mut client = rig.gateway.client();
     let fields = [("Content-Type", "application/grpc"), ("TE", "trailers"), ("Connection", "TE")];

@@ -46,7 +46,7 @@ pub(crate) fn a_silent_backend_meets_the_deadline(front: Front) {
     let seen = rig.call("raw", &["--path", "/grpc/hang", "--option", "40"]);
     assert_code(&seen, "DEADLINE_EXCEEDED");
     assert!(seen["seconds"].as_f64().unwrap() < 30.0, "the client's own deadline: {seen}");
-    server.wait_event("reset", seconds(5), |event| event["path"] == "/grpc/hang");
+    server.wait_event("reset", seconds(20), |event| event["path"] == "/grpc/hang");
 }
 
 pub(crate) fn a_deadline_covers_the_whole_call(front: Front) {
@@ -58,7 +58,7 @@ pub(crate) fn a_deadline_covers_the_whole_call(front: Front) {
     let seen = rig.call("raw", &["--path", "/grpc/hang/head", "--option", "40"]);
     assert_code(&seen, "DEADLINE_EXCEEDED");
     assert!(seen["seconds"].as_f64().unwrap() < 30.0, "the client's own deadline: {seen}");
-    server.wait_event("reset", seconds(5), |event| event["path"] == "/grpc/hang/head");
+    server.wait_event("reset", seconds(20), |event| event["path"] == "/grpc/hang/head");
 }
 
 pub(crate) fn a_silent_call_without_a_deadline_ends(front: Front) {
@@ -68,7 +68,7 @@ pub(crate) fn a_silent_call_without_a_deadline_ends(front: Front) {
     });
     for path in ["/grpc/hang", "/grpc/hang/head"] {
         assert_code(&rig.call("raw", &["--path", path]), "UNAVAILABLE");
-        server.wait_event("reset", seconds(5), |event| event["path"] == path);
+        server.wait_event("reset", seconds(20), |event| event["path"] == path);
     }
 }
 
@@ -89,10 +89,10 @@ pub(crate) fn cancellation_reaches_the_backend(front: Front) {
     let server = Peer::start("grpc_server.py", &[]);
     let rig = Rig::new(front, server.address);
     assert_code(&rig.call("cancel", &["--seconds", "0.5"]), "CANCELLED");
-    let told = server.wait_event("cancelled", seconds(5), |event| event["method"] == "Hang");
+    let told = server.wait_event("cancelled", seconds(20), |event| event["method"] == "Hang");
     assert!(told["after"].as_f64().unwrap() < 20.0, "{told}");
     assert_code(&rig.call("cancel_streaming", &[]), "CANCELLED");
-    server.wait_event("cancelled", seconds(5), |event| event["method"] == "HangStreaming");
+    server.wait_event("cancelled", seconds(20), |event| event["method"] == "HangStreaming");
     // The connection to the backend lives on.
     std::thread::sleep(ms(50));
     assert_code(&rig.call("unary", &[]), "OK");

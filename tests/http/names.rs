@@ -97,10 +97,10 @@ pub(crate) fn one_name_without_an_answer_blocks_neither_start_nor_reload() {
     let mut gateway = Gateway::start(first);
     assert_eq!(gateway.get("/").text(), "there");
     let warning = "the backend gets no traffic until it does";
-    assert_eq!(gateway.process.stderr.count(warning), 1);
+    assert_eq!(gateway.process.stderr.wait_count(warning, 1), 1);
     let both = text.clone() + &format!("[[listeners.backends]]\naddress = \"other.test:{port}\"\n");
     assert!(matches!(gateway.reload_text(&both), testkit::gateway::Reload::Complete(_)));
-    assert_eq!(gateway.process.stderr.count(warning), 2, "each is told of once");
+    assert_eq!(gateway.process.stderr.wait_count(warning, 2), 2, "each is told of once");
     dns.set("late.test", &["127.0.0.2"], 60);
     testkit::eventually("it gets its share", seconds(10), || gateway.get("/").text() == "late");
     // Alone it is an error, at a start as in a reload.
@@ -119,7 +119,7 @@ pub(crate) fn backends_of_weight_0_alone_are_answered_503_until_one_rises() {
     let text = config.render();
     let mut gateway = Gateway::start(config);
     assert_eq!(gateway.get("/").status, 503);
-    assert_eq!(gateway.process.stderr.count("the weight of every backend is 0"), 1);
+    assert_eq!(gateway.process.stderr.wait_count("the weight of every backend is 0", 1), 1);
     gateway.reload_text(&text.replace("weight = 0", "weight = 1"));
     assert_eq!(gateway.get("/").text(), "one");
 }

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use testkit::h2::backend::Manners;
 use testkit::h2::{Event, code, frame, hpack, setting};
-use testkit::{
-    Gateway, H2Backend, H2Client, Listener, Origin, Usage, Version, eventually, ms, pattern, seconds,
-};
+use testkit::{Gateway, H2Backend, H2Client, Listener, Origin, Usage, Version, ms, pattern, seconds};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -35,19 +33,9 @@ fn counting(back: Version) -> (Origin, Arc<Vec<AtomicU64>>) {
     (origin, sent)
 }
 
-fn total(sent: &[AtomicU64]) -> u64 {
-    sent.iter().map(|n| n.load(Ordering::SeqCst)).sum()
-}
-
 /// Waits until nothing more is taken from the backend, and says how much was.
 fn standstill(sent: &[AtomicU64]) -> u64 {
-    let mut last = u64::MAX;
-    eventually("a standstill", seconds(10), || {
-        let before = std::mem::replace(&mut last, total(sent));
-        std::thread::sleep(ms(300));
-        before == last
-    });
-    last
+    testkit::standstill("the backend stands still", || sent.iter().map(|n| n.load(Ordering::SeqCst)).sum())
 }
 
 pub(crate) fn a_stalled_stream_stalls_only_itself() {

@@ -101,7 +101,7 @@ pub(crate) fn twelve_listeners() {
         let mut client = testkit::Client::connect(listener.address).unwrap();
         assert_eq!(client.get("/").unwrap().status, 200);
     }
-    assert_eq!(gateway.process.stderr.count("listening on 127.0.0.1"), 12);
+    assert_eq!(gateway.process.stderr.wait_count("listening on 127.0.0.1", 12), 12);
 }
 
 pub(crate) fn listener_by_name() {

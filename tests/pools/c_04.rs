@@ -201,7 +201,7 @@ pub(crate) fn flapping_changes_nothing() {
     wait_probes(&gateway, server.address, "status", 10.0);
     assert!(probes(&gateway, server.address, "passed") >= 9.0);
     wait_health(&gateway, server.address, true);
-    assert_eq!(gateway.process.stderr.matching("backend health changed").len(), 1, "the first verdict");
+    assert_eq!(gateway.process.stderr.wait_count("backend health changed", 1), 1, "the first verdict");
     assert_eq!(gateway.get("/").text(), "well");
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn a_backend_that_fails_its_checks_gets_nothing_until_it_passes_them(
         gateway.get("/").text() == "sick"
     });
     let stderr = &gateway.process.stderr;
-    assert_eq!(stderr.matching("backend health changed").len(), 4, "two first verdicts, one fall, one rise");
+    assert_eq!(stderr.wait_count("backend health changed", 4), 4, "two first verdicts, one fall, one rise");
     let fall = stderr.matching("backend health changed").into_iter().find(|line| line.contains("unhealthy"));
     assert!(fall.unwrap().contains("\"why\":\"status\""));
 }
@@ -236,7 +236,7 @@ pub(crate) fn each_address_has_one_prober() {
         probes(&gateway, second.server.address, "passed") == 1.0
     });
     assert_eq!((first.server.connections(), second.server.connections()), (1, 1));
-    assert_eq!(gateway.process.stderr.matching("backend health changed").len(), 2);
+    assert_eq!(gateway.process.stderr.wait_count("backend health changed", 2), 2);
 }
 
 /// What is known of a backend outlives a reload, and one that has left is neither probed nor shown.
@@ -266,7 +266,7 @@ pub(crate) fn probers_follow_a_reload() {
     assert_eq!(left.find("backend_healthy", &[("pool", "p"), ("backend", &gone)]).count(), 0);
     assert_eq!(left.find("backend_healthy", &[("pool", "p")]).count(), 3, "two, and the sum of all others");
     // Two first verdicts and a third: nobody was judged anew.
-    assert_eq!(gateway.process.stderr.matching("backend health changed").len(), 3);
+    assert_eq!(gateway.process.stderr.wait_count("backend health changed", 3), 3);
 }
 
 pub(crate) fn probers_follow_a_name() {

@@ -131,7 +131,8 @@ fn connections_at_once_are_limited() {
     let (served, refused) = statuses(asked);
     assert!((1..=workers()).contains(&served), "{served}");
     assert!(gated.backend.connections() <= workers(), "{}", gated.backend.connections());
-    assert_eq!(overflow(&gateway, "max_connections"), refused as f64);
+    let refusals = [("pool", "p"), ("reason", "max_connections")];
+    gateway.wait_metric("pool_overflow_total", &refusals, |count| count == refused as f64);
 }
 
 fn who_waits_is_served() {

@@ -134,7 +134,7 @@ pub(crate) fn a_file_that_is_wrong_changes_nothing() {
     source.list(&[&two]);
     wait_for(&gateway, &[&two]);
     assert_eq!(ask(&gateway, &[]), "two");
-    let told = gateway.process.stderr.count("source of backends cannot be used");
+    let told = gateway.process.stderr.wait_count("source of backends cannot be used", 1);
     assert!((1..=12).contains(&told), "once for each fault: {told}");
 }
 

@@ -125,7 +125,7 @@ pub(crate) fn each_file_is_renewed_on_its_own() {
     write(&ca, "no authority", 0o644);
     renew(1);
     testkit::eventually("the new key is in force", seconds(10), || !stays(&cookie));
-    let failed = |what: &str| gateway.process.stderr.matching(what).len();
+    let failed = |what: &str| gateway.process.stderr.count(what);
     assert_eq!(failed("sticky key reload failed"), 1);
     assert_eq!(failed("TLS cert reload failed"), 1);
     let cookie = pair(&visit(&gateway, None)).unwrap();

@@ -146,6 +146,7 @@ pub(crate) fn a_failed_handshake_with_a_backend_is_told_with_its_reason() {
                 assert_eq!(client.response("GET").unwrap().status, 502);
             }
         }
+        gateway.process.stderr.wait("TLS handshake with a backend failed", seconds(10)).expect("a line");
         let lines = gateway.process.stderr.matching("TLS handshake with a backend failed");
         assert!((1..10).contains(&lines.len()), "{protocol}: {} lines", lines.len());
         let line = &lines[0];

@@ -33,11 +33,11 @@ pub(crate) fn t_07_a_bad_file_at_reload_changes_nothing() {
         gateway.wait_metric("cert_rotation_failed_total", &[("reason", reason)], |n| n == 1.0);
         assert!(rig.client().connect(gateway.front(), "server.test").unwrap().echo(b"still here").unwrap());
     }
-    assert_eq!(gateway.process.stderr.count("keeping previous bundle live"), 6);
+    assert_eq!(gateway.process.stderr.wait_count("keeping previous bundle live", 6), 6);
     write(&rig.file("s.pem"), &cert, 0o644);
     write(&rig.file("s.key"), &key, 0o600);
     assert!(renew(&gateway).contains("\"ok\":1"));
-    assert_eq!(gateway.process.stderr.count("TLS cert reload succeeded"), 1);
+    assert_eq!(gateway.process.stderr.wait_count("TLS cert reload succeeded", 1), 1);
 }
 
 pub(crate) fn t_07_a_bad_file_at_start_is_fatal_and_named() {

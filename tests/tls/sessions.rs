@@ -57,7 +57,7 @@ pub(crate) fn ticket_keys_turn_and_old_tickets_hold_for_the_overlap() {
     visit(&client, &gateway);
     gateway.wait_metric("ticket_key_rotations_total", &[], |n| n >= 1.0);
     assert!(visit(&client, &gateway));
-    assert!(gateway.process.stderr.count("TLS ticket key rotated") >= 1);
+    assert!(gateway.process.stderr.wait_count("TLS ticket key rotated", 1) >= 1);
 }
 
 pub(crate) fn rotation_under_load_fails_no_handshake() {
