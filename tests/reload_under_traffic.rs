@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "reload/listeners.rs"]
+mod listeners;
+
 use std::sync::atomic::Ordering::Relaxed;
 use testkit::gateway::Reload;
 use testkit::harness::Case;
@@ -16,6 +19,14 @@ fn main() {
         Case::new("restart_required_is_named_every_time", restart_required_is_named_every_time),
         Case::new("uploads_and_short_connections_survive", uploads_and_short_connections_survive).alone(),
         Case::new("unchanged_file_is_fine", unchanged_file_is_fine),
+        Case::new("listeners_come_and_go", listeners::listeners_come_and_go).alone(),
+        Case::new(
+            "a_listener_that_is_gone_has_its_own_budget",
+            listeners::a_listener_that_is_gone_has_its_own_budget,
+        ),
+        Case::new("a_listener_changes_its_protocol", listeners::a_listener_changes_its_protocol).alone(),
+        Case::new("certificates_change_by_a_reload", listeners::certificates_change_by_a_reload),
+        Case::new("a_bind_that_fails_changes_nothing", listeners::a_bind_that_fails_changes_nothing),
         Case::new("terminate_during_a_reload_is_not_lost", terminate_during_a_reload_is_not_lost),
     ];
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)

@@ -12,8 +12,8 @@ pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
-    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
-    TlsCertificate, TlsFiles, Transport, WebSocket,
+    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, ListenerId, Protocol, Quic,
+    RawProxy, Tcp, TlsCertificate, TlsFiles, Transport, WebSocket,
 };
 pub(crate) use pool::is_token;
 pub use pool::{BackendPool, Balance, HashKey, Policy, PoolId, SameSite, Sticky};
@@ -90,6 +90,12 @@ impl Config {
     /// The listeners that a pool stands behind, started or not.
     pub fn listeners_of(&self, id: &PoolId) -> impl Iterator<Item = &Listener> {
         self.listeners.iter().filter(move |listener| listener.pool.id == *id)
+    }
+
+    /// The listener of this id, started or not.
+    pub fn listener(&self, id: &ListenerId) -> Option<&Listener> {
+        let mut listeners = self.listeners.iter();
+        listeners.find(|listener| listener.name == id.address && listener.transport() == id.transport)
     }
 
     /// What is wrong with `value`, a path or an address that stands under one of `keys`: an error for each such place that `owner` has

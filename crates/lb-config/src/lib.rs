@@ -20,7 +20,7 @@ mod written;
 pub use config::{
     AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
-    Health, HostPort, HostPortError, Http, HttpProbe, IoBackend, Limits, Listener, MetricsBind,
+    Health, HostPort, HostPortError, Http, HttpProbe, IoBackend, Limits, Listener, ListenerId, MetricsBind,
     Observability, Outlier, Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
     RawProxy, Retry, RetryOn, Runtime, SameSite, Security, Sticky, Tcp, TlsCertificate, TlsFiles, Transport,
     UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,

@@ -3,13 +3,11 @@
 mod describe;
 mod field;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use crate::config::{BackendPool, Config, Listener, PoolId, Transport};
-use crate::written::{Settings, Written};
+use crate::config::{BackendPool, Config, Listener, ListenerId, PoolId};
+use crate::written::Settings;
 use describe::Difference;
 use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS, POOL_FIELDS};
+use std::collections::HashMap;
 
 /// What a reload would do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,17 +39,17 @@ impl Plan {
         plan.compare_pools(running, new);
         let (before, after) = (started(running), started(new));
         for old in running.listeners.iter().filter(|listener| listener.starts()) {
-            match after.get(&identity(old)) {
+            match after.get(&old.id()) {
                 Some(listener) => {
                     let written = (running.written.of_listener(old), new.written.of_listener(listener));
                     plan.compare_listeners(old, listener, written);
                 }
-                None => plan.restart.push(listener_change(old, LISTENER_REMOVED, "removed")),
+                None => plan.live.push(listener_change(old, LISTENER_REMOVED, "removed")),
             }
         }
         for new in new.listeners.iter().filter(|listener| listener.starts()) {
-            if !before.contains_key(&identity(new)) {
-                plan.restart.push(listener_change(new, LISTENER_ADDED, "added"));
+            if !before.contains_key(&new.id()) {
+                plan.live.push(listener_change(new, LISTENER_ADDED, "added"));
             }
         }
         plan
@@ -62,11 +60,7 @@ impl Plan {
         let of_listeners =
             LISTENER_FIELDS.iter().filter(|field| field.keep.is_some()).map(|field| field.label);
         let of_process = CONFIG_FIELDS.iter().filter(|field| field.keep.is_some()).map(|field| field.label);
-        [LISTENER_ADDED, LISTENER_REMOVED, LISTENER_PROTOCOL]
-            .into_iter()
-            .chain(of_listeners)
-            .chain(of_process)
-            .collect()
+        of_listeners.chain(of_process).collect()
     }
 
     /// Whether nothing differs.
@@ -77,25 +71,29 @@ impl Plan {
     /// The configuration to run after the reload: what is live comes from `new`, all else stays as it runs, so that
     /// the next reload reports the same restart-required drift again.
     pub fn apply(running: &Config, new: Config) -> Config {
-        let after = started(&new);
-        let (listeners, written) = running
-            .listeners
-            .iter()
-            .map(|old| {
-                let new_listener = after.get(&identity(old)).copied();
-                let new_listener = new_listener.filter(|new| old.starts() && new.protocol == old.protocol);
-                let written = merged_words(&running.written, old, &new.written, new_listener);
-                (merged(old, new_listener, &new.pools), (Written::key(old), written))
-            })
-            .unzip();
+        let before = started(running);
         let mut next = new;
         for field in CONFIG_FIELDS {
             let Some(keep) = field.keep else { continue };
             keep(&mut next, running);
             field.keys().for_each(|key| next.written.process.keep(&running.written.process, key));
         }
-        next.listeners = listeners;
-        next.written.listeners = written;
+        for listener in &mut next.listeners {
+            let Some(old) = before.get(&listener.id()) else { continue };
+            if !listener.starts() || old.protocol != listener.protocol {
+                continue;
+            }
+            let written = next
+                .written
+                .listeners
+                .entry(listener.id())
+                .or_insert_with(|| running.written.of_listener(old).clone());
+            for field in LISTENER_FIELDS {
+                let Some(keep) = field.keep else { continue };
+                keep(listener, old);
+                field.keys().for_each(|key| written.keep(running.written.of_listener(old), key));
+            }
+        }
         next
     }
 
@@ -119,13 +117,14 @@ impl Plan {
     }
 
     fn compare_listeners(&mut self, running: &Listener, new: &Listener, written: (&Settings, &Settings)) {
-        if running.protocol != new.protocol {
+        let is_another = running.protocol != new.protocol;
+        if is_another {
             let what = format!("protocol: {} -> {}", running.protocol, new.protocol);
-            self.restart.push(listener_change(running, LISTENER_PROTOCOL, &what));
-            return;
+            self.live.push(listener_change(running, LISTENER_PROTOCOL, &what));
         }
         let scope = format!("listener {} ", running.name);
-        for field in LISTENER_FIELDS {
+        // A listener of another protocol begins with all that the new file says of it.
+        for field in LISTENER_FIELDS.iter().filter(|field| !is_another || field.keep.is_none()) {
             self.compare(field, &scope, running, new, written);
         }
     }
@@ -175,14 +174,9 @@ const LISTENER_ADDED: &str = "listener.added";
 const LISTENER_REMOVED: &str = "listener.removed";
 const LISTENER_PROTOCOL: &str = "listener.protocol";
 
-/// What tells one listener from another.
-fn identity(listener: &Listener) -> (&str, Transport) {
-    (&listener.name, listener.transport())
-}
-
-fn started(config: &Config) -> HashMap<(&str, Transport), &Listener> {
+fn started(config: &Config) -> HashMap<ListenerId, &Listener> {
     let started = config.listeners.iter().filter(|listener| listener.starts());
-    started.map(|listener| (identity(listener), listener)).collect()
+    started.map(|listener| (listener.id(), listener)).collect()
 }
 
 fn named(config: &Config) -> HashMap<&PoolId, &BackendPool> {
@@ -195,43 +189,4 @@ fn pool_change(pool: &BackendPool, field: &'static str, what: &str) -> Change {
 
 fn listener_change(listener: &Listener, field: &'static str, what: &str) -> Change {
     Change { scope: format!("listener {} {what}", listener.name), field }
-}
-
-/// The running listener with what is live in the new one, or as it is where that is gone or has become another.
-fn merged(running: &Listener, new: Option<&Listener>, pools: &[Arc<BackendPool>]) -> Listener {
-    let Some(new) = new else {
-        return Listener { pool: kept_pool(running, pools), ..running.clone() };
-    };
-    let mut next = new.clone();
-    for keep in LISTENER_FIELDS.iter().filter_map(|field| field.keep) {
-        keep(&mut next, running);
-    }
-    next
-}
-
-/// What the two files say of that listener, merged in the same way.
-fn merged_words(before: &Written, running: &Listener, after: &Written, new: Option<&Listener>) -> Settings {
-    let old = before.of_listener(running);
-    let Some(new) = new else { return old.clone() };
-    let mut next = after.of_listener(new).clone();
-    for field in LISTENER_FIELDS.iter().filter(|field| field.keep.is_some()) {
-        field.keys().for_each(|key| next.keep(old, key));
-    }
-    next
-}
-
-/// The pool of a listener that goes on as it is: what changes in a pool with a name holds there too. A pool that is no
-/// longer there, or that the listener cannot use any more, lives on as its own, so that no two have one id.
-fn kept_pool(running: &Listener, pools: &[Arc<BackendPool>]) -> Arc<BackendPool> {
-    if let PoolId::Listener(..) = running.pool.id {
-        return Arc::clone(&running.pool);
-    }
-    let new = pools.iter().find(|pool| pool.id == running.pool.id);
-    match new.filter(|pool| pool.misfit(running.protocol).is_none()) {
-        Some(pool) => Arc::clone(pool),
-        None => {
-            let id = PoolId::Listener(running.name.clone(), running.transport());
-            Arc::new(BackendPool { id, ..BackendPool::clone(&running.pool) })
-        }
-    }
 }

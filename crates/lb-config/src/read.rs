@@ -92,7 +92,7 @@ fn written(root: View<'_>, listeners: &[Listener]) -> Written {
     let views = root.blocks("listeners");
     Written {
         process: Settings::of(root),
-        listeners: listeners.iter().map(Written::key).zip(views.into_iter().map(Settings::of)).collect(),
+        listeners: listeners.iter().map(Listener::id).zip(views.into_iter().map(Settings::of)).collect(),
         pools: root.named("pools").map(|(name, view)| (name.to_owned(), Settings::of(view))).collect(),
     }
 }

@@ -134,9 +134,10 @@ ExpressGateway reads one TOML file: the path that follows its name on the comman
   warning in the log.
 
 On SIGHUP the file is read again and checked as a whole; a file with an error changes nothing. Then every key marked
-*live* below applies to running listeners without touching a connection. A change of a key marked *restart* is named in
-the log and in a metric by each reload until the process is started again. Adding and removing a listener, or changing
-its protocol, needs a restart too.
+*live* below applies to running listeners without touching a connection. Listeners come, go and change their address,
+protocol and certificates in the same way: one that is new is bound before anything changes, and when it cannot be, nothing
+does; the connections of one that is gone, or speaks another protocol from now on, have its `drain_timeout_ms` to finish. A
+change of a key marked *restart* is named in the log and in a metric by each reload until the process is started again.
 
 ";
 

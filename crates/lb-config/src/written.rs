@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::config::{HostPort, Listener, Transport};
+use crate::config::{HostPort, Listener, ListenerId};
 use crate::document::{Node, Value, View, join, shorten};
 use crate::schema::{Block, Default, Key, Kind};
 
@@ -13,20 +13,15 @@ pub(crate) struct Written {
     /// Those outside listeners and pools.
     pub(crate) process: Settings,
     /// Those of each listener, by its identity.
-    pub(crate) listeners: HashMap<(String, Transport), Settings>,
+    pub(crate) listeners: HashMap<ListenerId, Settings>,
     /// Those of each pool with a name.
     pub(crate) pools: HashMap<String, Settings>,
 }
 
 impl Written {
-    /// What tells one listener from another.
-    pub(crate) fn key(listener: &Listener) -> (String, Transport) {
-        (listener.name.clone(), listener.transport())
-    }
-
     /// The settings of a listener.
     pub(crate) fn of_listener(&self, listener: &Listener) -> &Settings {
-        self.listeners.get(&Self::key(listener)).unwrap_or(&NOTHING)
+        self.listeners.get(&listener.id()).unwrap_or(&NOTHING)
     }
 
     /// The settings of a pool with a name.

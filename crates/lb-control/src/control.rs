@@ -16,27 +16,29 @@ use lb_observe::access_log::AccessLog;
 use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::discovery::{Found, Sources};
 use crate::drain::Outcome;
-use crate::listeners::Bound;
+use crate::ending::{Ending, Progress};
+use crate::listeners::{Listeners, Turn};
 use crate::named_files::Stamps;
-use crate::orders::{Order, Workers};
+use crate::names::Resolution;
+use crate::orders::{Change, ListenerKey, ListenerSockets, Order, Workers};
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::sticky::StickyKeys;
-use crate::tls::{BackendsTls, Tls};
+use crate::tls::{BackendsTls, NextTls, Tls};
 use crate::{api, drain, names};
 
-/// How long workers may take to take a configuration over before who waits for it goes on.
-const TAKEN_WITHIN: Duration = Duration::from_secs(1);
+/// How often the connections of listeners that a reload took away are counted.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// SIGUSR2: replaces the binary in servers of this kind.
 fn refuse_upgrade() {
@@ -44,6 +46,21 @@ fn refuse_upgrade() {
         signal = "SIGUSR2",
         "upgrade in place is not built yet — start a second process, then stop this one"
     );
+}
+
+/// What is to be in force next.
+#[derive(Debug)]
+pub(crate) struct Next {
+    config: Config,
+    overlay: Overlay,
+    /// The configuration with what lies over it.
+    pub(crate) merged: Config,
+    resolution: Resolution,
+    backends_tls: BackendsTls,
+    /// Listeners that come and go.
+    pub(crate) turn: Turn,
+    /// The TLS side of listeners, if that is another one.
+    pub(crate) tls: Option<NextTls>,
 }
 
 /// Everything that the control thread holds.
@@ -79,7 +96,11 @@ pub struct Control {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) address_gate: Arc<AddressGate>,
     pub(crate) workers: Workers,
-    pub(crate) bound: Vec<Bound>,
+    pub(crate) listeners: Listeners,
+    /// Listeners that a reload took away, whose connections finish.
+    pub(crate) retired: Vec<Ending>,
+    /// When those are looked at next.
+    pub(crate) look_at: Option<Instant>,
     pub(crate) tls: Tls,
     pub(crate) access_log: Option<AccessLog>,
     /// Configurations applied, the first included.
@@ -123,6 +144,7 @@ impl Control {
                     () = at(self.pools_due()) => self.tend_pools(),
                     // The first pool may be due sooner now, which the next round looks up.
                     () = POOL_NEWS.notified() => {}
+                    () = at(self.look_at) => self.tend_retired(),
                     Some(found) = self.found.recv() => self.discovered(found).await,
                     Some(call) = self.calls.recv() => self.answer(call).await,
                 }
@@ -142,6 +164,26 @@ impl Control {
                 () = work => {}
             }
         }
+    }
+
+    /// Ends what listeners that a reload took away have left when their time is over.
+    fn tend_retired(&mut self) {
+        let (workers, now) = (&self.workers, Instant::now());
+        self.retired.retain_mut(|ending| {
+            let progress = ending.advance(workers, now);
+            if let Progress::Running = progress {
+                return true;
+            }
+            workers.order(|| Order::Forget(ending.key));
+            let aborted = if let Progress::Aborted(count) = progress { count } else { 0 };
+            tracing::info!(
+                listener = ending.name,
+                aborted,
+                "connections of a listener that is gone have ended"
+            );
+            false
+        });
+        self.look_at = (!self.retired.is_empty()).then(|| now + LOOK);
     }
 
     fn pools_due(&self) -> Option<Instant> {
@@ -177,33 +219,81 @@ impl Control {
     }
 
     /// Puts in force what lies over a configuration, and says whether anything differs from what ran. Whatever fails, what runs stays as
-    /// it is.
+    /// it is. The configuration has the listeners of the one that runs.
     pub(crate) async fn apply(&mut self, config: Config, overlay: Overlay) -> anyhow::Result<bool> {
         self.apply_if(config, overlay, &|| true).await
     }
 
-    /// The same, unless it is not wanted any more by the time that names are found and files are read.
+    /// Does what [`Self::apply`] does, unless it is not wanted any more by the time that names are found and files are read.
     pub(crate) async fn apply_if(
         &mut self,
         config: Config,
         overlay: Overlay,
         is_wanted: &dyn Fn() -> bool,
     ) -> anyhow::Result<bool> {
+        let next = self.prepare(config, overlay).await?;
+        if !is_wanted() {
+            bail!("nobody waits for it any more");
+        }
+        self.commit(next).await
+    }
+
+    /// Finds the names of a configuration, and reads the files of its backends. Nothing is in force yet.
+    pub(crate) async fn prepare(&self, config: Config, overlay: Overlay) -> anyhow::Result<Next> {
         let merged = overlay.over(&config);
         let known = Some(self.snapshot.backends.as_slice());
         let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
         let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
-        if !is_wanted() {
-            bail!("nobody waits for it any more");
+        Ok(Next { config, overlay, merged, resolution, backends_tls, turn: Turn::default(), tls: None })
+    }
+
+    /// Puts in force what was prepared, and says whether anything differs from what ran.
+    ///
+    /// # Errors
+    /// When descriptors are wanting for its listeners; nothing has changed then.
+    pub(crate) async fn commit(&mut self, next: Next) -> anyhow::Result<bool> {
+        let Next { config, overlay, merged, resolution, backends_tls, turn, tls } = next;
+        let differs = tls.as_ref().is_some_and(NextTls::is_new)
+            || resolution.listeners != self.snapshot.backends
+            || merged != self.snapshot.config;
+        let workers = self.workers.orders.len();
+        let opened = match &tls {
+            Some(tls) => turn.sockets(tls.get(), &self.address_gate, workers)?,
+            None => turn.sockets(&self.tls, &self.address_gate, workers)?,
+        };
+        if let Some(tls) = tls {
+            self.tls = tls.put_in_force();
+            self.tls.show(&merged, &self.metrics);
         }
-        let differs = resolution.listeners != self.snapshot.backends || merged != self.snapshot.config;
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
-        if differs {
-            self.publish(merged, resolution.listeners, backends_tls).await;
+        if !differs {
+            return Ok(false);
         }
-        Ok(differs)
+        let closed = self.listeners.take(turn, &merged, &self.metrics);
+        let budgets: Vec<_> = closed
+            .iter()
+            .map(|bound| {
+                self.snapshot.config.listener(&bound.id).map_or(Duration::ZERO, |one| one.drain_timeout)
+            })
+            .collect();
+        let keys: Vec<_> = closed.iter().map(|bound| bound.key).collect();
+        self.publish_turn(merged, resolution.listeners, backends_tls, &keys, opened).await;
+        if !closed.is_empty() {
+            let now = Instant::now();
+            self.workers.order(|| Order::Drain(keys.clone()));
+            for (bound, budget) in closed.iter().zip(budgets) {
+                tracing::info!(
+                    listener = bound.id.address,
+                    connections = bound.gate.open(),
+                    "listener closed by a reload — its connections finish"
+                );
+                self.retired.push(Ending::new(bound, budget, now));
+            }
+            self.look_at = Some(now);
+        }
+        Ok(true)
     }
 
     /// Asks again for names whose answers have run out, and publishes what changed.
@@ -229,33 +319,38 @@ impl Control {
         }
     }
 
-    /// Puts a snapshot in force on every worker, and waits until they have taken it: whoever is told that a change is made finds it made.
+    /// Puts a snapshot with the listeners that run in force on every worker, and waits until they have taken it: whoever is told that a change
+    /// is made finds it made.
     pub(crate) async fn publish(
         &mut self,
         config: Config,
         backends: Vec<Vec<ResolvedBackend>>,
         backends_tls: BackendsTls,
     ) {
+        let none = self.workers.orders.iter().map(|_| Vec::new()).collect();
+        self.publish_turn(config, backends, backends_tls, &[], none).await;
+    }
+
+    /// Puts a snapshot in force where some listeners are closed and others, whose sockets are given for each worker, are opened.
+    async fn publish_turn(
+        &mut self,
+        config: Config,
+        backends: Vec<Vec<ResolvedBackend>>,
+        backends_tls: BackendsTls,
+        closed: &[ListenerKey],
+        opened: Vec<Vec<ListenerSockets>>,
+    ) {
         let snapshot = Snapshot::new(&mut self.registry, config, backends, backends_tls, self.sticky.clone());
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
-        let mut taken = Vec::new();
-        self.workers.order(|| {
-            let (done, is_done) = oneshot::channel();
-            taken.push(is_done);
-            Order::Apply(Arc::clone(&snapshot), done)
-        });
         self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);
-        self.snapshot = snapshot;
-        let all = async {
-            for is_done in taken {
-                // A worker that is gone serves nothing any more.
-                let _ = is_done.await;
-            }
-        };
-        if tokio::time::timeout(TAKEN_WITHIN, all).await.is_err() {
-            tracing::warn!("a worker has not taken the new configuration yet; it will");
-        }
+        self.snapshot = Arc::clone(&snapshot);
+        let changes = opened.into_iter().map(|opened| Change {
+            snapshot: Arc::clone(&snapshot),
+            closed: closed.to_vec(),
+            opened,
+        });
+        self.workers.apply(changes).await;
     }
 
     /// Metrics go on for the backends of a configuration, and no others.
@@ -267,6 +362,9 @@ impl Control {
             .flat_map(|pool| pool.backends.iter().map(|backend| (pool.id.name(), backend.name.as_str())))
             .collect();
         self.metrics.retain_backends(|pool, backend| backends.contains(&(pool, backend)));
+        let listeners = config.listeners.iter().filter(|listener| listener.starts());
+        let names: HashSet<&str> = listeners.map(|listener| listener.name.as_str()).collect();
+        self.metrics.retain_listeners(|name| names.contains(name));
     }
 }
 

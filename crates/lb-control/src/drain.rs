@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::Control;
+use crate::ending::{Ending, Progress};
+use crate::listeners::Bound;
 use crate::orders::Order;
 use crate::systemd;
 
@@ -16,9 +18,6 @@ const CANCEL_TIME: Duration = Duration::from_millis(500);
 
 /// How often the open connections are counted.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// How long before the end of its budget a listener says farewell, if the budget is not small: tunnels need a moment to close.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long an aborted connection is given to be gone.
 const ABORT_TIME: Duration = Duration::from_millis(500);
@@ -71,8 +70,10 @@ pub(crate) async fn run(control: &mut Control) -> Outcome {
     if remaining == 0 { Outcome::Clean } else { Outcome::DrainDeadlineMissed }
 }
 
-async fn stop_accepting(control: &Control) {
+async fn stop_accepting(control: &mut Control) {
     let begun = Instant::now();
+    // Those of the workers are the last ones: whoever connects from now on is refused.
+    control.listeners.bound.iter_mut().for_each(Bound::let_go);
     let mut stopped = Vec::new();
     control.workers.order(|| {
         let (done, is_done) = oneshot::channel();
@@ -91,39 +92,32 @@ async fn stop_accepting(control: &Control) {
             DrainOutcome::TimedOut
         }
     };
-    for bound in &control.bound {
-        tracing::info!(listener = bound.name, "listener cancelled by drain coordinator");
+    for bound in &control.listeners.bound {
+        tracing::info!(listener = bound.id.address, "listener cancelled by drain coordinator");
     }
     phase(control, DrainPhase::ListenerCancel, outcome, begun);
 }
 
 /// Lets connections finish, each listener's within its own budget; returns how many had to be aborted.
-async fn finish(control: &Control) -> usize {
+async fn finish(control: &mut Control) -> usize {
     let begun = Instant::now();
-    control.workers.order(|| Order::Drain);
-    let mut waiting: Vec<_> = control
-        .bound
-        .iter()
-        .map(|bound| {
-            let listener = control.snapshot.config.listeners.get(bound.index);
-            let budget = listener.map_or(Duration::ZERO, |listener| listener.drain_timeout);
-            (bound, begun + budget, Some(begun + budget.saturating_sub(FAREWELL.min(budget / 4))))
-        })
-        .collect();
+    let keys: Vec<_> = control.listeners.bound.iter().map(|bound| bound.key).collect();
+    control.workers.order(|| Order::Drain(keys.clone()));
+    let config = &control.snapshot.config;
+    let mut waiting = std::mem::take(&mut control.retired);
+    waiting.extend(control.listeners.bound.iter().map(|bound| {
+        let listener = config.listener(&bound.id);
+        Ending::new(bound, listener.map_or(Duration::ZERO, |listener| listener.drain_timeout), begun)
+    }));
     let mut aborted = 0usize;
     loop {
-        waiting.retain_mut(|(bound, deadline, farewell)| {
-            let (open, now) = (bound.gate.open(), Instant::now());
-            if farewell.take_if(|at| now >= *at).is_some() {
-                control.workers.order(|| Order::Farewell(bound.index));
+        waiting.retain_mut(|ending| match ending.advance(&control.workers, Instant::now()) {
+            Progress::Running => true,
+            Progress::Finished => false,
+            Progress::Aborted(count) => {
+                aborted = aborted.saturating_add(count);
+                false
             }
-            if open > 0 && now >= *deadline {
-                tracing::warn!(listener = bound.name, remaining = open, "drain deadline elapsed");
-                aborted = aborted.saturating_add(open);
-                control.workers.order(|| Order::Abort(bound.index));
-                return false;
-            }
-            open > 0
         });
         if waiting.is_empty() {
             break;
@@ -135,7 +129,7 @@ async fn finish(control: &Control) -> usize {
         control.metrics.shutdown_inflight_drain_timeouts.inc();
         control.metrics.shutdown_aborted_connections.add(u64::try_from(aborted).unwrap_or(u64::MAX));
         let gone = async {
-            while control.bound.iter().any(|bound| bound.gate.open() > 0) {
+            while control.listeners.bound.iter().any(|bound| bound.gate.open() > 0) {
                 sleep(LOOK).await;
             }
         };

@@ -1,29 +1,242 @@
 //! Listeners whose sockets are bound.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use lb_config::{Config, Listener, Protocol, Runtime};
-use lb_io::gate::CountGate;
+use anyhow::Context;
+use lb_config::{Config, Listener, ListenerId, Protocol, Runtime};
+use lb_io::gate::{AddressGate, CountGate};
 use lb_io::resolver::Resolver;
 use lb_io::sockopts::Buffers;
 use lb_observe::metrics::{HttpVersion, Metrics};
 
-use crate::source::NO_LISTENERS;
+use crate::orders::{Gates, ListenerKey, ListenerSockets};
+use crate::tls::Tls;
 use crate::{faults, names};
 
 /// A listener whose sockets are bound, for all workers.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    /// Position in the configuration.
-    pub(crate) index: usize,
-    pub(crate) name: String,
+    pub(crate) id: ListenerId,
+    pub(crate) key: ListenerKey,
+    /// What its clients speak.
+    protocol: Protocol,
     /// Places taken by its connections.
     pub(crate) gate: Arc<CountGate>,
-    /// For each worker, one socket per address.
-    pub(crate) sockets: Vec<Vec<std::net::TcpListener>>,
+    /// For each worker, one socket per address. Workers have duplicates: so a listener that becomes another one at its address never stops
+    /// to listen.
+    sockets: Vec<Vec<TcpListener>>,
+}
+
+impl Bound {
+    /// For each worker, the sockets that it accepts from.
+    ///
+    /// # Errors
+    /// When descriptors are wanting.
+    pub(crate) fn for_workers(
+        &self,
+        tls: &Tls,
+        address_gate: &Arc<AddressGate>,
+    ) -> std::io::Result<Vec<ListenerSockets>> {
+        let duplicates = self.sockets.iter().map(|own| {
+            let sockets = own.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+            let gates = Gates { address: Arc::clone(address_gate), listener: Arc::clone(&self.gate) };
+            Ok(ListenerSockets {
+                id: self.id.clone(),
+                key: self.key,
+                sockets,
+                gates,
+                tls: tls.bundle(&self.id),
+            })
+        });
+        duplicates.collect()
+    }
+
+    /// Keeps no socket open any more. Those of workers go on.
+    pub(crate) fn let_go(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Says in the log and in metrics that the listener is there.
+    fn announce(&self, listener: &Listener, metrics: &Metrics) {
+        describe(listener);
+        for socket in self.sockets.first().into_iter().flatten() {
+            if let Ok(address) = socket.local_addr() {
+                tracing::info!(
+                    listener = listener.name,
+                    protocol = %listener.protocol,
+                    "listening on {address}"
+                );
+            }
+        }
+        show(metrics, listener);
+    }
+
+    /// A duplicate of the socket at this address of each worker, if it is bound there.
+    fn at(&self, address: SocketAddr) -> Option<std::io::Result<Vec<TcpListener>>> {
+        let is_there = |socket: &&TcpListener| socket.local_addr().is_ok_and(|own| own == address);
+        let found: Option<Vec<_>> = self.sockets.iter().map(|own| own.iter().find(is_there)).collect();
+        found
+            .filter(|found| !found.is_empty())
+            .map(|found| found.into_iter().map(TcpListener::try_clone).collect())
+    }
+
+    /// Duplicates of all its sockets.
+    fn share(&self) -> anyhow::Result<Vec<Vec<TcpListener>>> {
+        let duplicates = self.sockets.iter().map(|own| own.iter().map(TcpListener::try_clone).collect());
+        duplicates.collect::<std::io::Result<_>>().context("cannot share a listening socket")
+    }
+}
+
+impl Turn {
+    /// For each worker, the sockets of the listeners that are opened.
+    ///
+    /// # Errors
+    /// When descriptors are wanting.
+    pub(crate) fn sockets(
+        &self,
+        tls: &Tls,
+        address_gate: &Arc<AddressGate>,
+        workers: usize,
+    ) -> anyhow::Result<Vec<Vec<ListenerSockets>>> {
+        let mut all: Vec<Vec<ListenerSockets>> = (0..workers).map(|_| Vec::new()).collect();
+        for bound in &self.opened {
+            let sockets = bound.for_workers(tls, address_gate).context("cannot share a listening socket")?;
+            for (own, sockets) in all.iter_mut().zip(sockets) {
+                own.push(sockets);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The listeners that are bound, and the keys that are given out.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    pub(crate) bound: Vec<Bound>,
+    last_key: u64,
+}
+
+/// Listeners that come and go. Nothing of it is in force.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// Those that are bound for it.
+    pub(crate) opened: Vec<Bound>,
+    /// Those that are to end.
+    pub(crate) closed: Vec<ListenerKey>,
+}
+
+impl Listeners {
+    /// Binds what a configuration wants bound and is not, and names what it does not want any more. A listener that speaks another protocol
+    /// is another one, but has the sockets of the one before.
+    ///
+    /// # Errors
+    /// Names every listener that cannot be bound, with its place in the file. Nothing is left bound of the others then.
+    pub(crate) async fn turn(
+        &mut self,
+        config: &Config,
+        resolver: &Resolver,
+        metrics: &Metrics,
+        workers: usize,
+    ) -> anyhow::Result<Turn> {
+        let is_gone = |bound: &&Bound| {
+            config.listener(&bound.id).is_none_or(|listener| !listener.starts() || !stays(bound, listener))
+        };
+        let going: Vec<&Bound> = self.bound.iter().filter(is_gone).collect();
+        let closed = going.iter().map(|bound| bound.key).collect();
+        let mut opened = Vec::new();
+        let mut last_key = self.last_key;
+        let mut faults = Vec::new();
+        for listener in &config.listeners {
+            if !listener.starts() {
+                tracing::warn!(listener = listener.name, "listener has no backends configured — skipping");
+                continue;
+            }
+            if self.bound.iter().any(|bound| stays(bound, listener)) {
+                continue;
+            }
+            let sockets = match going.iter().find(|bound| bound.id == listener.id()) {
+                Some(bound) => bound.share(),
+                None => match names::listen_addresses(&listener.address, resolver, metrics).await {
+                    Ok(addresses) => sockets(addresses, &going, workers, buffers(config)),
+                    Err(error) => Err(error),
+                },
+            };
+            match sockets {
+                Ok(sockets) => {
+                    last_key = last_key.wrapping_add(1);
+                    opened.push(Bound {
+                        id: listener.id(),
+                        key: ListenerKey(last_key),
+                        protocol: listener.protocol,
+                        gate: Arc::default(),
+                        sockets,
+                    });
+                }
+                // The others are tried as well, so that all that is in the way is told at once.
+                Err(error) => faults.extend(faults::of_listener(config, listener, &format!("{error:#}"))),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults::lines(&faults));
+        }
+        self.last_key = last_key;
+        Ok(Turn { opened, closed })
+    }
+
+    /// Takes over what is opened, and gives up what is closed: its sockets are those of the workers alone from now on.
+    pub(crate) fn take(&mut self, turn: Turn, config: &Config, metrics: &Metrics) -> Vec<Bound> {
+        let is_closed = |bound: &mut Bound| turn.closed.contains(&bound.key);
+        let mut closed: Vec<Bound> = self.bound.extract_if(.., is_closed).collect();
+        closed.iter_mut().for_each(Bound::let_go);
+        for bound in turn.opened {
+            if let Some(listener) = config.listener(&bound.id) {
+                bound.announce(listener, metrics);
+            }
+            self.bound.push(bound);
+        }
+        closed
+    }
+}
+
+/// For each worker, a socket at each of the addresses of a listener: that of one that is going, otherwise a new one.
+fn sockets(
+    addresses: Vec<SocketAddr>,
+    going: &[&Bound],
+    workers: usize,
+    buffers: Buffers,
+) -> anyhow::Result<Vec<Vec<TcpListener>>> {
+    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in addresses {
+        let at_address = match going.iter().find_map(|bound| bound.at(address)) {
+            Some(known) => known.context("cannot share a listening socket")?,
+            None => bind_all(address, workers, buffers)?,
+        };
+        for (own, socket) in sockets.iter_mut().zip(at_address) {
+            own.push(socket);
+        }
+    }
+    Ok(sockets)
+}
+
+/// Whether a bound listener is the one that the configuration wants.
+fn stays(bound: &Bound, listener: &Listener) -> bool {
+    bound.id == listener.id() && bound.protocol == listener.protocol
+}
+
+/// A new socket for each worker.
+fn bind_all(mut address: SocketAddr, workers: usize, buffers: Buffers) -> anyhow::Result<Vec<TcpListener>> {
+    let mut sockets = Vec::new();
+    for _ in 0..workers {
+        let socket = lb_io::listener::bind(address, buffers)
+            .map_err(|error| explained(error, address))
+            .with_context(|| format!("cannot bind {address}"))?;
+        // Port 0 means any port, but the same one for every worker.
+        address = socket.local_addr().unwrap_or(address);
+        sockets.push(socket);
+    }
+    Ok(sockets)
 }
 
 /// What the configuration says of the buffers of sockets.
@@ -46,65 +259,6 @@ pub(crate) fn explained(error: std::io::Error, address: SocketAddr) -> anyhow::E
     ))
 }
 
-/// Binds every listener that has something behind it. Nothing is served before all are bound.
-pub(crate) async fn bind(
-    config: &Config,
-    resolver: &Resolver,
-    metrics: &Metrics,
-    workers: usize,
-) -> anyhow::Result<Vec<Bound>> {
-    let mut all = Vec::new();
-    let mut faults = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        if !listener.starts() {
-            tracing::warn!(listener = listener.name, "listener has no backends configured — skipping");
-            continue;
-        }
-        describe(listener);
-        let sockets = match names::listen_addresses(&listener.address, resolver, metrics).await {
-            Ok(addresses) => sockets(listener, addresses, workers, buffers(config)),
-            Err(error) => Err(error),
-        };
-        match sockets {
-            Ok(sockets) => {
-                show(metrics, listener);
-                all.push(Bound { index, name: listener.name.clone(), gate: Arc::default(), sockets });
-            }
-            // The others are tried as well, so that all that is in the way is told at once.
-            Err(error) => faults.extend(faults::of_listener(config, listener, &format!("{error:#}"))),
-        }
-    }
-    if !faults.is_empty() {
-        return Err(faults::lines(&faults));
-    }
-    if all.is_empty() {
-        bail!("{NO_LISTENERS}");
-    }
-    Ok(all)
-}
-
-/// For each worker, a socket at each of the addresses of a listener.
-fn sockets(
-    listener: &Listener,
-    addresses: Vec<SocketAddr>,
-    workers: usize,
-    buffers: Buffers,
-) -> anyhow::Result<Vec<Vec<std::net::TcpListener>>> {
-    let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for mut address in addresses {
-        // Port 0 means any port, but the same one for every worker.
-        for own in &mut sockets {
-            let socket = lb_io::listener::bind(address, buffers)
-                .map_err(|error| explained(error, address))
-                .with_context(|| format!("cannot bind {address}"))?;
-            address = socket.local_addr().unwrap_or(address);
-            own.push(socket);
-        }
-        tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
-    }
-    Ok(sockets)
-}
-
 /// Shows a listener's drain budget, and the versions of HTTP that it serves.
 pub(crate) fn show(metrics: &Metrics, listener: &Listener) {
     let of_listener = metrics.listener(&listener.name);
@@ -115,6 +269,9 @@ pub(crate) fn show(metrics: &Metrics, listener: &Listener) {
     }
     if listener.protocol == Protocol::H1s || listener.h2c {
         of_listener.serves(&[HttpVersion::H2]);
+    }
+    if listener.tls.is_none() {
+        of_listener.clear_certificates();
     }
 }
 

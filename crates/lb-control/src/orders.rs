@@ -4,37 +4,61 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use lb_config::ListenerId;
 use lb_io::gate::{AddressGate, CountGate};
 use lb_security::SharedTlsBundle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::snapshot::Snapshot;
 
+/// How long workers may take to put a change in force before what waits for it goes on.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Orders to a worker.
 #[derive(Debug)]
 pub enum Order {
-    /// Serve by this from now on, and tell.
-    Apply(Arc<Snapshot>, oneshot::Sender<()>),
+    /// Serve by this from now on; tell when it is done, and the sockets of listeners that close are closed.
+    Apply(Change, oneshot::Sender<()>),
     /// Accept no more; tell when every socket is closed.
     StopAccepting(oneshot::Sender<()>),
-    /// Close idle connections, spread over the jitter of their listener; finish the others.
-    Drain,
-    /// Announce the end on what is left of a listener, by its position.
-    Farewell(usize),
+    /// Close idle connections of these listeners, spread over the jitter of each; finish the others.
+    Drain(Vec<ListenerKey>),
+    /// Announce the end on what is left of a listener.
+    Farewell(ListenerKey),
     /// End what is left of it.
-    Abort(usize),
+    Abort(ListenerKey),
+    /// Nothing is left of it.
+    Forget(ListenerKey),
     /// Tell that orders are taken.
     Answer(oneshot::Sender<()>),
     /// End.
     Stop,
 }
 
+/// What is in force from now on.
+#[derive(Debug)]
+pub struct Change {
+    /// What is served.
+    pub snapshot: Arc<Snapshot>,
+    /// Listeners that accept no more.
+    pub closed: Vec<ListenerKey>,
+    /// Listeners that accept from now on. The snapshot has them.
+    pub opened: Vec<ListenerSockets>,
+}
+
+/// Tells a listener from those that had its address before, or will have it: their connections may live at one time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListenerKey(pub u64);
+
 /// A listener's sockets on one worker.
 #[derive(Debug)]
 pub struct ListenerSockets {
-    /// Position in the configuration.
-    pub index: usize,
+    /// Which listener of the snapshot.
+    pub id: ListenerId,
+    /// Which of those that have had its address.
+    pub key: ListenerKey,
     /// One bound socket for each address.
     pub sockets: Vec<std::net::TcpListener>,
     /// Caps on its connections.
@@ -72,6 +96,25 @@ impl Workers {
             Some(worker) => Poll::Ready(worker),
             None => Poll::Pending,
         })
+    }
+
+    /// Has every worker put a change in force, one change for each, and waits until all have, but not for ever.
+    pub(crate) async fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut taken = Vec::new();
+        for (orders, change) in self.orders.iter().zip(changes) {
+            let (done, is_done) = oneshot::channel();
+            taken.push(is_done);
+            // A worker that is gone serves nothing any more.
+            let _ = orders.send(Order::Apply(change, done));
+        }
+        let all = async {
+            for is_done in taken {
+                let _ = is_done.await;
+            }
+        };
+        if tokio::time::timeout(TAKEN_WITHIN, all).await.is_err() {
+            tracing::warn!("a worker has not taken the new configuration yet; it will");
+        }
     }
 
     /// Gives an order to every worker.

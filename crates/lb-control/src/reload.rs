@@ -1,12 +1,15 @@
 //! SIGHUP: validate first, then swap what can be swapped; what cannot is named, every time.
 
-use lb_config::{Config, Plan};
+use anyhow::bail;
+use lb_config::{Config, Listener, Plan};
 use tokio::task::spawn_blocking;
 
 use crate::control::Control;
 use crate::discovery::Look;
+use crate::named_files::Stamps;
+use crate::source::NO_LISTENERS;
 use crate::sticky::StickyKeys;
-use crate::{descriptors, listeners, source, systemd};
+use crate::{descriptors, listeners, process, source, systemd};
 
 /// Files that a line of the log names.
 const MOST_SHOWN: usize = 10;
@@ -75,22 +78,39 @@ impl Control {
         let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);
+        if !next.listeners.iter().any(Listener::starts) {
+            bail!("{NO_LISTENERS}");
+        }
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
-        let (named, known) = (next.clone(), self.sticky.clone());
-        let keys = spawn_blocking(move || StickyKeys::load(&named, &known)).await??;
+        let (named, known, tls) = (next.clone(), self.sticky.clone(), self.tls.clone());
+        let read = spawn_blocking(move || -> anyhow::Result<_> {
+            let stamps = Stamps::take(&named);
+            Ok((stamps, tls.next(&named)?, StickyKeys::load(&named, &known)?))
+        });
+        let (stamps, tls, keys) = read.await??;
         let mut overlay = self.overlay.clone();
         overlay.reloaded(&next);
+        let mut next = self.prepare(next, overlay).await?;
+        // Sockets come last: where anything else fails, no client has seen them.
+        let workers = self.workers.orders.len();
+        next.turn = self.listeners.turn(&next.merged, &self.resolver, &self.metrics, workers).await?;
+        if next.merged.listeners.iter().any(|listener| listener.tls.is_some()) {
+            process::forbid_core_dumps();
+        }
+        let files = tls.read.clone();
+        next.tls = Some(tls);
         // Workers find their keys in what is published.
         let keys = std::mem::replace(&mut self.sticky, keys);
-        let differs = match self.apply(next, overlay).await {
+        let differs = match self.commit(next).await {
             Ok(differs) => differs,
             Err(error) => {
                 self.sticky = keys;
                 return Err(error);
             }
         };
+        self.stamps.keep(&stamps, &files);
         self.forget_weights();
         descriptors::warn_of_limit(&self.config, self.workers.orders.len());
         self.text = text;

@@ -1,8 +1,9 @@
 //! What workers serve by.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use lb_config::{Config, Listener, PoolId};
+use lb_config::{Config, Listener, ListenerId, PoolId};
 use lb_http::service::ResolvedBackend;
 use lb_pool::{Registry, SharedPool};
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub backends_tls: BackendsTls,
     /// Keys of sticky cookies.
     pub sticky: StickyKeys,
+    /// Where each listener stands in the configuration.
+    positions: HashMap<ListenerId, usize>,
 }
 
 impl Snapshot {
@@ -35,16 +38,22 @@ impl Snapshot {
         sticky: StickyKeys,
     ) -> Arc<Self> {
         let pools = pools::of(registry, &config, &backends);
-        Arc::new(Self { config, backends, pools, backends_tls, sticky })
+        let listeners = config.listeners.iter().enumerate();
+        let positions = listeners.map(|(position, listener)| (listener.id(), position)).collect();
+        Arc::new(Self { config, backends, pools, backends_tls, sticky, positions })
     }
 
-    /// A listener, its backends and its pool, by position.
-    pub fn listener(&self, index: usize) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        Some((self.config.listeners.get(index)?, self.backends.get(index)?, self.pools.get(index)?))
+    /// A listener, its backends and its pool.
+    pub fn listener(&self, id: &ListenerId) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
+        self.at(*self.positions.get(id)?)
+    }
+
+    fn at(&self, position: usize) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
+        Some((self.config.listeners.get(position)?, self.backends.get(position)?, self.pools.get(position)?))
     }
 
     /// The first listener that a pool stands behind, with its backends and the pool: all such listeners have the pool in common.
     pub(crate) fn of_pool(&self, pool: &PoolId) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        self.listener(self.config.listeners.iter().position(|listener| listener.pool.id == *pool)?)
+        self.at(self.config.listeners.iter().position(|listener| listener.pool.id == *pool)?)
     }
 }

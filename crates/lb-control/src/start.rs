@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use lb_config::{AccessLog as AccessLogConfig, Config, HostPort, Plan, PoolId};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
@@ -18,15 +18,15 @@ use tokio::task::spawn_blocking;
 use crate::alone::Alone;
 use crate::control::Control;
 use crate::discovery::Sources;
-use crate::listeners::Bound;
+use crate::listeners::{Listeners, buffers};
 use crate::named_files::Stamps;
-use crate::orders::{Gates, ListenerSockets, Order, Workers};
+use crate::orders::{Change, Order, Workers};
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
-use crate::source::Source;
+use crate::source::{NO_LISTENERS, Source};
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
-use crate::{admin_port, descriptors, discovery, listeners, names, process, systemd};
+use crate::{admin_port, descriptors, discovery, names, process, systemd};
 
 /// What a control thread is given.
 #[derive(Debug)]
@@ -52,10 +52,8 @@ pub struct NewWorker {
     pub id: usize,
     /// A number that differs from worker to worker and from process to process.
     pub seed: u64,
-    /// What the worker serves by until it is ordered otherwise.
+    /// What is in force. Listeners are opened by an order.
     pub snapshot: Arc<Snapshot>,
-    /// The bound sockets of this worker, for each started listener.
-    pub listeners: Vec<ListenerSockets>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Where requests are logged, if they are.
@@ -122,9 +120,15 @@ impl Control {
             process::forbid_core_dumps();
         }
         tls.show(&config, &metrics);
-        lb_io::sockopts::set_backend_buffers(listeners::buffers(&config));
-        let mut bound = listeners::bind(&config, &resolver, &metrics, workers).await?;
+        lb_io::sockopts::set_backend_buffers(buffers(&config));
+        let mut listeners = Listeners::default();
+        let turn = listeners.turn(&config, &resolver, &metrics, workers).await?;
+        if turn.opened.is_empty() {
+            bail!("{NO_LISTENERS}");
+        }
         let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
+        let opened = turn.sockets(&tls, &address_gate, workers)?;
+        listeners.take(turn, &config, &metrics);
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
         let snapshot =
             Snapshot::new(&mut registry, config, resolution.listeners, backends_tls, sticky.clone());
@@ -134,14 +138,19 @@ impl Control {
             id,
             seed: process::seed(),
             snapshot: Arc::clone(&snapshot),
-            listeners: sockets_of_worker(&mut bound, &tls, &address_gate),
             metrics: Arc::clone(&metrics),
             access_log: access_log.as_ref().map(AccessLog::handle),
             orders,
         })?;
+        let changes = opened.into_iter().map(|opened| Change {
+            snapshot: Arc::clone(&snapshot),
+            closed: Vec::new(),
+            opened,
+        });
+        workers.apply(changes).await;
         readiness.advance(State::Ok);
         tracing::info!("probes flipped to Ready — service open for traffic");
-        systemd::ready(&format!("serving {} listener(s), configuration version 1", bound.len()));
+        systemd::ready(&format!("serving {} listener(s), configuration version 1", listeners.bound.len()));
         tokio::task::spawn_local(systemd::watch(workers.orders.clone()));
 
         let (sources, found) = Sources::new();
@@ -166,7 +175,9 @@ impl Control {
             readiness,
             address_gate,
             workers,
-            bound,
+            listeners,
+            retired: Vec::new(),
+            look_at: None,
             tls,
             access_log,
             version: 1,
@@ -191,21 +202,6 @@ fn start_workers(
         running.threads.push(thread);
     }
     Ok(running)
-}
-
-/// Takes the sockets of one worker out of those that are bound.
-fn sockets_of_worker(
-    bound: &mut [Bound],
-    tls: &Tls,
-    address_gate: &Arc<AddressGate>,
-) -> Vec<ListenerSockets> {
-    let sockets = bound.iter_mut().map(|bound| ListenerSockets {
-        index: bound.index,
-        sockets: bound.sockets.pop().unwrap_or_default(),
-        tls: tls.bundle(bound.index),
-        gates: Gates { address: Arc::clone(address_gate), listener: Arc::clone(&bound.gate) },
-    });
-    sockets.collect()
 }
 
 /// Opens the access log that the configuration asks for.

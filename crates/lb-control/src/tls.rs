@@ -6,26 +6,28 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use lb_config::{Backend, BackendProtocol, BackendTls, Config, Listener, Probe, Protocol};
+use lb_config::{
+    Backend, BackendProtocol, BackendTls, Config, Listener, ListenerId, Probe, Protocol, TlsFiles,
+};
 use lb_observe::metrics::{Certificates, Metrics};
 use lb_security::{
     ALPN_HTTP, ClientTls, KeyAccess, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError,
 };
 use tokio::time::Instant;
 
-use crate::faults;
-
-use crate::named_files;
+use crate::{faults, named_files};
 
 /// How long after a try to turn a ticket key the next one comes at the earliest: there may be no randomness.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The TLS side of one listener.
 #[derive(Clone, Debug)]
-pub(crate) struct ListenerTls {
-    /// Position in the configuration.
-    pub(crate) index: usize,
-    pub(crate) bundle: SharedTlsBundle,
+struct ListenerTls {
+    id: ListenerId,
+    protocol: Protocol,
+    files: TlsFiles,
+    tls13_only: bool,
+    bundle: SharedTlsBundle,
     tickets: Arc<TicketRotator>,
 }
 
@@ -35,6 +37,36 @@ pub(crate) struct Tls {
     listeners: Vec<ListenerTls>,
     /// What ticket keys take as their clock's zero.
     origin: Instant,
+}
+
+/// The TLS side of a configuration to come. Listeners go on with what they have until it is put in force.
+#[derive(Debug)]
+pub(crate) struct NextTls {
+    tls: Tls,
+    /// What listeners that stay are to have.
+    bundles: Vec<(SharedTlsBundle, Arc<TlsConfigBundle>)>,
+    /// Files that were read for it.
+    pub(crate) read: Vec<PathBuf>,
+}
+
+impl NextTls {
+    /// The TLS side as it will be.
+    pub(crate) fn get(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Whether listeners that stay get something new.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.read.is_empty()
+    }
+
+    /// Gives listeners that stay what they are to have from now on.
+    pub(crate) fn put_in_force(self) -> Tls {
+        for (shared, bundle) in self.bundles {
+            shared.store(bundle);
+        }
+        self.tls
+    }
 }
 
 /// How many listeners a pass over all certificates has renewed, and how many not.
@@ -49,38 +81,68 @@ pub(crate) struct Renewed {
 impl Tls {
     /// Reads all that the configuration names.
     pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
-        Self::read(config).map_err(|first| faults::instead_of(first, config))
+        let none = Self { listeners: Vec::new(), origin: Instant::now() };
+        none.next(config).map(NextTls::put_in_force)
     }
 
-    fn read(config: &Config) -> anyhow::Result<Self> {
-        let mut listeners = Vec::new();
-        for (index, listener) in config.listeners.iter().enumerate().filter(|(_, one)| one.starts()) {
+    /// Reads what the configuration names and this has not: files of listeners that are as they were are not read again.
+    pub(crate) fn next(&self, config: &Config) -> anyhow::Result<NextTls> {
+        self.read(config).map_err(|first| faults::instead_of(first, config))
+    }
+
+    fn read(&self, config: &Config) -> anyhow::Result<NextTls> {
+        let tls = Self { listeners: Vec::new(), origin: self.origin };
+        let mut next = NextTls { tls, bundles: Vec::new(), read: Vec::new() };
+        let tls13_only = config.runtime.tls13_only;
+        for listener in config.listeners.iter().filter(|listener| listener.starts()) {
             let Some(files) = &listener.tls else { continue };
+            let (id, protocol) = (listener.id(), listener.protocol);
+            let known = self.listeners.iter().find(|known| known.id == id && known.protocol == protocol);
+            if let Some(known) = known.filter(|known| known.files == *files && known.tls13_only == tls13_only)
+            {
+                next.tls.listeners.push(known.clone());
+                continue;
+            }
             let context = || format!("listener {}", listener.name);
-            let (interval, overlap) = (files.ticket_rotation_interval, files.ticket_rotation_overlap);
-            let tickets = match &files.ticket_key_path {
-                Some(path) => TicketRotator::from_file(path, KeyAccess::of(config), interval, overlap),
-                None => TicketRotator::new(interval, overlap, Duration::ZERO),
+            let tickets = match known.filter(|known| has_tickets_of(&known.files, files)) {
+                Some(known) => Arc::clone(&known.tickets),
+                None => self.tickets(config, files).with_context(context)?,
             };
-            let tickets = tickets.with_context(context)?;
             let bundle = bundle(config, listener, &tickets).with_context(context)?;
-            listeners.push(ListenerTls { index, bundle: SharedTlsBundle::new(bundle), tickets });
+            let shared = match known {
+                Some(known) => {
+                    next.bundles.push((known.bundle.clone(), bundle));
+                    known.bundle.clone()
+                }
+                None => SharedTlsBundle::new(bundle),
+            };
+            let files = files.clone();
+            next.read.extend(named_files::of_listener(listener).into_iter().map(|(path, _)| path.to_owned()));
+            next.tls.listeners.push(ListenerTls { id, protocol, files, tls13_only, bundle: shared, tickets });
         }
-        Ok(Self { listeners, origin: Instant::now() })
+        Ok(next)
+    }
+
+    fn tickets(&self, config: &Config, files: &TlsFiles) -> Result<Arc<TicketRotator>, TlsError> {
+        let (interval, overlap) = (files.ticket_rotation_interval, files.ticket_rotation_overlap);
+        match &files.ticket_key_path {
+            Some(path) => TicketRotator::from_file(path, KeyAccess::of(config), interval, overlap),
+            None => TicketRotator::new(interval, overlap, self.origin.elapsed()),
+        }
     }
 
     /// Shows every certificate in metrics.
     pub(crate) fn show(&self, config: &Config, metrics: &Metrics) {
         for tls in &self.listeners {
-            if let Some(listener) = config.listeners.get(tls.index) {
+            if let Some(listener) = config.listener(&tls.id) {
                 show(listener, &tls.bundle.load(), metrics);
             }
         }
     }
 
-    /// The bundle of the listener at this position.
-    pub(crate) fn bundle(&self, index: usize) -> Option<SharedTlsBundle> {
-        self.listeners.iter().find(|tls| tls.index == index).map(|tls| tls.bundle.clone())
+    /// The bundle of a listener, where clients speak TLS.
+    pub(crate) fn bundle(&self, id: &ListenerId) -> Option<SharedTlsBundle> {
+        self.listeners.iter().find(|tls| tls.id == *id).map(|tls| tls.bundle.clone())
     }
 
     /// When [`Self::tick`] is due; `None` where no key is turned by the clock.
@@ -92,7 +154,7 @@ impl Tls {
     /// Turns the ticket keys that are due.
     pub(crate) fn tick(&self, config: &Config, metrics: &Metrics) {
         for tls in self.listeners.iter().filter(|tls| tls.tickets.tick(self.origin.elapsed())) {
-            if let Some(listener) = config.listeners.get(tls.index) {
+            if let Some(listener) = config.listener(&tls.id) {
                 rotated(listener, metrics);
             }
         }
@@ -102,7 +164,7 @@ impl Tls {
     pub(crate) fn renew(&self, config: &Config, metrics: &Metrics) -> Renewed {
         let mut renewed = Renewed::default();
         for tls in &self.listeners {
-            let Some(listener) = config.listeners.get(tls.index) else { continue };
+            let Some(listener) = config.listener(&tls.id) else { continue };
             match renew(config, listener, tls, metrics) {
                 Ok(()) => {
                     renewed.ok = renewed.ok.saturating_add(1);
@@ -124,6 +186,14 @@ impl Tls {
         }
         renewed
     }
+}
+
+/// Whether tickets of a listener go on when its files change.
+fn has_tickets_of(running: &TlsFiles, new: &TlsFiles) -> bool {
+    let of = |files: &TlsFiles| {
+        (files.ticket_key_path.clone(), files.ticket_rotation_interval, files.ticket_rotation_overlap)
+    };
+    of(running) == of(new)
 }
 
 fn renew(config: &Config, listener: &Listener, tls: &ListenerTls, metrics: &Metrics) -> Result<(), TlsError> {

@@ -17,7 +17,7 @@ mod scrape;
 mod shards;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +83,8 @@ pub struct Metrics {
     start: SystemTime,
     workers: PerWorker<Arc<WorkerMetrics>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMetrics>>>,
+    /// Listeners that are gone from the configuration, and whose connections may still run.
+    gone_listeners: Mutex<BTreeSet<String>>,
     backends: backends::Backends,
     pool_metrics: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
 }
@@ -112,6 +114,7 @@ impl Metrics {
             start: SystemTime::now(),
             workers: PerWorker::new(workers),
             listeners: Mutex::default(),
+            gone_listeners: Mutex::default(),
             backends: backends::Backends::new(),
             pool_metrics: Mutex::default(),
         };
@@ -134,6 +137,13 @@ impl Metrics {
         let listener = Arc::new(ListenerMetrics::new(self.worker_count()));
         listeners.insert(name.to_owned(), Arc::clone(&listener));
         listener
+    }
+
+    /// Forgets every listener for which `keep` is false, each as soon as nothing holds its handle any more: what still runs there stays
+    /// visible until it ends.
+    pub fn retain_listeners(&self, keep: impl Fn(&str) -> bool) {
+        let listeners = lock(&self.listeners);
+        *lock(&self.gone_listeners) = listeners.keys().filter(|name| !keep(name)).cloned().collect();
     }
 
     /// The families of a backend of a pool, which begin to exist with the first call.
@@ -230,7 +240,16 @@ impl Metrics {
     }
 
     fn scrape_listeners(&self, scrape: &mut Scrape) {
-        for (name, listener) in &*lock(&self.listeners) {
+        let mut listeners = lock(&self.listeners);
+        lock(&self.gone_listeners).retain(|name| {
+            // Handles are made under this lock only, so a count of one means that nothing can write any more.
+            let is_held = listeners.get(name).is_some_and(|listener| Arc::strong_count(listener) > 1);
+            if !is_held {
+                listeners.remove(name);
+            }
+            is_held
+        });
+        for (name, listener) in &*listeners {
             let connections = listener.shards().map(|shard| shard.connections_inflight.value()).sum::<i64>();
             scrape.gauge(&families::CONNECTIONS_INFLIGHT, &[name], connections as f64);
             let places = listener.shards().map(|shard| shard.accept_inflight.value()).sum::<i64>();

@@ -40,6 +40,8 @@ pub(crate) struct Acceptor {
     pub(crate) gates: Gates,
     pub(crate) connections: Rc<Connections>,
     pub(crate) max_inflight: Cell<usize>,
+    /// The time over which connections are asked to end in a drain.
+    pub(crate) drain_jitter: Cell<Duration>,
     pub(crate) metrics: Arc<ListenerMetrics>,
     pub(crate) worker_metrics: Arc<WorkerMetrics>,
     /// Set before `stop` is notified, for loops that are not waiting at that moment.

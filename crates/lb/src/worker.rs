@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::Config;
-use lb_control::{ListenerSockets, NewWorker, Order, Snapshot};
+use lb_config::{Config, ListenerId};
+use lb_control::{Change, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot};
 use lb_core::relief::Relief;
 use lb_core::rng::SplitMix64;
 use lb_http::service::{
@@ -41,6 +41,8 @@ pub(crate) enum Protocol {
 
 struct Worker {
     io: Rc<WorkerIo>,
+    seed: u64,
+    http: Rc<HttpWorker>,
     metrics: Arc<Metrics>,
     upstreams: Rc<Upstreams>,
     listeners: Vec<Running>,
@@ -52,81 +54,87 @@ struct Worker {
 }
 
 struct Running {
-    index: usize,
+    id: ListenerId,
+    key: ListenerKey,
     acceptor: Rc<Acceptor>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
+impl Running {
+    /// Has its sockets closed, unless they are already; the tasks that do it.
+    fn close(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
+        self.acceptor.stopping.set(true);
+        self.acceptor.stop.notify_waiters();
+        std::mem::take(&mut self.tasks)
+    }
+
+    /// Whether it accepts no more, and its connections keep what they began with.
+    fn is_closed(&self) -> bool {
+        self.acceptor.stopping.get()
+    }
+}
+
 /// Runs a worker until it is told to stop.
 pub(crate) async fn run(new: NewWorker) {
-    let NewWorker { id, seed, snapshot, listeners: sockets, metrics, access_log, mut orders } = new;
+    let NewWorker { id, seed, snapshot, metrics, access_log, mut orders } = new;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     let spare = Rc::clone(&upstreams);
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
+    let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log);
     let (listeners, pools) = (Vec::new(), RefCell::default());
+    let relief = Relief::default();
     let mut worker =
-        Worker { io, metrics, upstreams, listeners, handshakes, pools, snapshot, relief: Relief::default() };
-    let http = HttpWorker::new(
-        Rc::clone(&worker.io),
-        worker.metrics.worker(id),
-        Rc::clone(&worker.upstreams),
-        access_log,
-    );
-    for bound in sockets {
-        worker.start(bound, &http, seed);
-    }
+        Worker { io, seed, http, metrics, upstreams, listeners, handshakes, pools, snapshot, relief };
     let mut rest_at = None;
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
             () = worker.upstreams.sweep_is_due() => {
                 worker.upstreams.sweep(Instant::now());
-                rest_at = worker.rest(&http);
+                rest_at = worker.rest();
                 continue;
             }
-            () = rest_is_due(&http, rest_at) => {
-                rest_at = worker.rest(&http);
+            () = rest_is_due(&worker.http, rest_at) => {
+                rest_at = worker.rest();
                 continue;
             }
         };
         match order {
-            Some(Order::Apply(snapshot, done)) => {
-                worker.apply(snapshot);
-                // Whoever ordered it may wait no longer.
-                let _ = done.send(());
-            }
+            Some(Order::Apply(change, done)) => worker.apply(change, done),
             Some(Order::Answer(answer)) => {
                 let _ = answer.send(());
             }
             Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
-            Some(Order::Drain) => worker.drain(),
-            Some(Order::Farewell(index)) => worker.advance(index, Phase::Farewell),
-            Some(Order::Abort(index)) => worker.advance(index, Phase::Abort),
+            Some(Order::Drain(keys)) => worker.drain(&keys),
+            Some(Order::Farewell(key)) => worker.advance(key, Phase::Farewell),
+            Some(Order::Abort(key)) => worker.advance(key, Phase::Abort),
+            Some(Order::Forget(key)) => worker.listeners.retain(|running| running.key != key),
             Some(Order::Stop) | None => return,
         }
     }
 }
 
 impl Worker {
-    fn start(&mut self, bound: ListenerSockets, http: &Rc<HttpWorker>, seed: u64) {
-        let snapshot = Arc::clone(&self.snapshot);
-        let Some((listener, backends, pool)) = snapshot.listener(bound.index) else { return };
+    /// Accepts on a listener of the snapshot.
+    fn open(&self, bound: ListenerSockets, snapshot: &Snapshot) -> Option<Running> {
+        let ListenerSockets { id, key, sockets, gates, tls } = bound;
+        let (listener, backends, pool) = snapshot.listener(&id)?;
         let pool = self.pool(pool);
         let metrics = self.metrics.listener(&listener.name);
         let connections = Connections::new();
         let protocol = if listener.protocol.is_http() {
-            let settings = self.http_settings(&snapshot, listener, backends, pool);
+            let settings = self.http_settings(snapshot, listener, backends, pool);
             Protocol::Http(HttpService::new(
-                Rc::clone(http),
+                Rc::clone(&self.http),
                 listener.name.clone(),
                 Arc::clone(&metrics),
                 Rc::clone(&connections),
                 settings,
             ))
         } else {
-            let settings = self.tcp_settings(&snapshot, listener, backends, pool);
+            let settings = self.tcp_settings(snapshot, listener, backends, pool);
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
                 self.metrics.worker(self.io.id),
@@ -139,11 +147,12 @@ impl Worker {
             io: Rc::clone(&self.io),
             name: listener.name.clone(),
             protocol,
-            tls: bound.tls,
+            tls,
             handshakes: Rc::clone(&self.handshakes),
-            gates: bound.gates,
+            gates,
             connections,
             max_inflight: Cell::new(max_inflight(&snapshot.config)),
+            drain_jitter: Cell::new(drain_jitter(listener)),
             metrics,
             worker_metrics: self.metrics.worker(self.io.id),
             stopping: Cell::new(false),
@@ -151,19 +160,22 @@ impl Worker {
             refusals: Rc::new(()),
         });
         let mut tasks = Vec::new();
-        for socket in bound.sockets {
+        for socket in sockets {
             match lb_io::listener::TcpListener::new(socket) {
-                Ok(socket) => tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, seed))),
+                Ok(socket) => {
+                    tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, self.seed)));
+                }
                 Err(error) => {
                     tracing::error!(%error, listener = listener.name, "listening socket is unusable");
                 }
             }
         }
-        self.listeners.push(Running { index: bound.index, acceptor, tasks });
+        Some(Running { id, key, acceptor, tasks })
     }
 
     /// Gives up memory that is not needed any more. Says when to look again, while a crowd is here or has just left.
-    fn rest(&mut self, http: &HttpWorker) -> Option<Instant> {
+    fn rest(&mut self) -> Option<Instant> {
+        let http = &self.http;
         self.io.rest();
         http.rest();
         let now = Instant::now();
@@ -227,15 +239,20 @@ impl Worker {
         TcpSettings::new(listener.tcp.clone(), connect, handshake, backends, pool)
     }
 
-    /// Puts a snapshot in force. Requests and connections that run keep what they began with.
-    fn apply(&mut self, snapshot: Arc<Snapshot>) {
+    /// Puts a change in force. Requests and connections that run keep what they began with, and so do all of a listener that closes.
+    fn apply(&mut self, change: Change, done: oneshot::Sender<()>) {
+        let Change { snapshot, closed, opened } = change;
+        let closing = self.listeners.iter_mut().filter(|running| closed.contains(&running.key));
+        let tasks: Vec<_> = closing.flat_map(Running::close).collect();
         self.upstreams.set_limits(snapshot.config.pool.clone());
         self.handshakes.set_limits(&snapshot.config);
+        let mut new = Vec::new();
         self.upstreams.replace(|| {
-            for running in &self.listeners {
-                let Some((listener, backends, pool)) = snapshot.listener(running.index) else { continue };
+            for running in self.listeners.iter().filter(|running| !running.is_closed()) {
+                let Some((listener, backends, pool)) = snapshot.listener(&running.id) else { continue };
                 let pool = self.pool(pool);
                 running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
+                running.acceptor.drain_jitter.set(drain_jitter(listener));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
                         service.replace(self.http_settings(&snapshot, listener, backends, pool));
@@ -245,48 +262,57 @@ impl Worker {
                     }
                 }
             }
+            new.extend(opened.into_iter().filter_map(|bound| self.open(bound, &snapshot)));
         });
+        self.listeners.append(&mut new);
         let of_snapshot =
             |pool: &Rc<WorkerPool>| snapshot.pools.iter().any(|new| Arc::ptr_eq(new, pool.shared()));
         self.pools.borrow_mut().retain(of_snapshot);
         self.snapshot = snapshot;
+        tell_after(tasks, done);
     }
 
     fn stop_accepting(&mut self, done: oneshot::Sender<()>) {
-        let mut tasks = Vec::new();
-        for running in &mut self.listeners {
-            running.acceptor.stopping.set(true);
-            running.acceptor.stop.notify_waiters();
-            tasks.append(&mut running.tasks);
-        }
-        tokio::task::spawn_local(async move {
-            for task in tasks {
-                let _ = task.await;
-            }
-            let _ = done.send(());
-        });
+        tell_after(self.listeners.iter_mut().flat_map(Running::close).collect(), done);
     }
 
-    fn drain(&self) {
+    fn drain(&self, keys: &[ListenerKey]) {
         let mut rng = self.io.rng.borrow_mut();
-        for running in &self.listeners {
+        for running in self.listeners.iter().filter(|running| keys.contains(&running.key)) {
             let connections = Rc::clone(&running.acceptor.connections);
             connections.advance(Phase::Draining);
-            let jitter = self.snapshot.listener(running.index).map_or(Duration::ZERO, |(listener, ..)| {
-                // Those that close last still need time to close.
-                listener.drain_jitter.min(listener.drain_timeout / 2)
-            });
+            let jitter = running.acceptor.drain_jitter.get();
             let seed = rng.next_u64();
             tokio::task::spawn_local(close_idle(connections, jitter, seed));
         }
     }
 
-    fn advance(&self, index: usize, phase: Phase) {
-        for running in self.listeners.iter().filter(|running| running.index == index) {
+    fn advance(&self, key: ListenerKey, phase: Phase) {
+        for running in self.listeners.iter().filter(|running| running.key == key) {
             running.acceptor.connections.advance(phase);
             running.acceptor.connections.wake_all();
         }
     }
+}
+
+/// Tells when all tasks have ended.
+fn tell_after(tasks: Vec<tokio::task::JoinHandle<()>>, done: oneshot::Sender<()>) {
+    if tasks.is_empty() {
+        // Whoever ordered it may wait no longer.
+        let _ = done.send(());
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        for task in tasks {
+            let _ = task.await;
+        }
+        let _ = done.send(());
+    });
+}
+
+/// The time over which connections of a listener are asked to end in a drain. Those that close last still need time to close.
+fn drain_jitter(listener: &lb_config::Listener) -> Duration {
+    listener.drain_jitter.min(listener.drain_timeout / 2)
 }
 
 /// Asks connections to end one after the other over the whole of the jitter, however few they are, so that their clients do not all come

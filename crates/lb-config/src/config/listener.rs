@@ -42,7 +42,27 @@ pub struct Listener {
     pub pool: Arc<BackendPool>,
 }
 
+/// What tells one listener from another, in reloads and at run time: the address as written, and the kind of socket.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ListenerId {
+    /// The address as written.
+    pub address: String,
+    /// The kind of socket.
+    pub transport: Transport,
+}
+
+impl std::fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
 impl Listener {
+    /// What tells it from others.
+    pub fn id(&self) -> ListenerId {
+        ListenerId { address: self.name.clone(), transport: self.transport() }
+    }
+
     /// The kind of socket that the listener binds: TCP and UDP may share an address.
     pub fn transport(&self) -> Transport {
         self.protocol.transport()

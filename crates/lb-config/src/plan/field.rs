@@ -71,7 +71,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.tcp", "tcp", tcp),
     live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
-    restart!("tls", "tls", tls),
+    live!("tls", "tls", tls),
     restart!("quic", "quic", quic),
 ];
 
@@ -98,7 +98,7 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout, millis),
     live!("readiness_settle_ms", "runtime.readiness_settle_ms", runtime.readiness_settle),
     live!("drain_jitter_ms", "runtime.drain_jitter_ms", runtime.drain_jitter, millis),
-    restart!("handshake_timeout_ms", "runtime.handshake_timeout_ms", runtime.handshake_timeout),
+    live!("handshake_timeout_ms", "runtime.handshake_timeout_ms", runtime.handshake_timeout),
     live!("max_handshakes_in_flight", "runtime.max_handshakes_in_flight", runtime.max_handshakes_in_flight),
     live!(
         "max_handshakes_per_network",
@@ -123,7 +123,7 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
         runtime.max_requests_per_h3_connection
     ),
     live!("watchdog", "runtime.watchdog", runtime.watchdog),
-    restart!("runtime.tls", "runtime.tls.tls13_only", runtime.tls13_only),
+    live!("runtime.tls", "runtime.tls.tls13_only", runtime.tls13_only),
     restart!("socket_buffers", "runtime.receive_buffer_bytes", runtime.receive_buffer),
     restart!("socket_buffers", "runtime.send_buffer_bytes", runtime.send_buffer),
     restart!("xdp_enabled", "runtime.xdp_enabled", runtime.xdp.enabled),

@@ -14,12 +14,12 @@ pub(super) static LISTENERS: Block = Block {
           is not started, and is named in a warning; giving it backends later is like adding a listener.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("address", Text::HostPort).required().restart(
+        Key::text("address", Text::HostPort).required().live(
             "What to bind: an IP address or a name, and a port; IPv6 in brackets. `[::]` takes IPv6 alone: for both families write a listener at \
              `0.0.0.0` and one at `[::]`. With the transport (TCP or UDP) it is \
              the listener's identity in reloads, so two listeners of one transport may not share it.",
         ),
-        Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().restart(
+        Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().live(
             "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
              inside TLS, `quic` HTTP/3 or raw QUIC.",
         ),
@@ -141,33 +141,33 @@ static TLS: Block = Block {
     keys: &[
         Key::text("cert_path", Text::Path)
             .required()
-            .restart("PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate."),
-        Key::text("key_path", Text::Path).required().restart(
+            .live("PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate."),
+        Key::text("key_path", Text::Path).required().live(
             "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others, but see `[security] \
              group_readable_keys`.",
         ),
         Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
             .or(86_400)
-            .restart("How often the session ticket key changes, where there is no `ticket_key_path`."),
+            .live("How often the session ticket key changes, where there is no `ticket_key_path`."),
         Key::integer("ticket_rotation_overlap_seconds", 0, U64, S)
             .or(86_400)
-            .restart("How long tickets of the key before are still taken."),
-        Key::text("ticket_key_path", Text::Path).or_else("keys of this process only").restart(
+            .live("How long tickets of the key before are still taken."),
+        Key::text("ticket_key_path", Text::Path).or_else("keys of this process only").live(
             "File of session ticket keys, 80 or 48 random bytes each, newest first: the first key seals, all of them open. \
              Instances that share the file resume each other's sessions, and a restart keeps them. The file may not be \
              readable by group or others; SIGUSR1 reads it again.",
         ),
-        Key::word("client_auth", ClientAuthMode::WORDS).or_word("off").restart(
+        Key::word("client_auth", ClientAuthMode::WORDS).or_word("off").live(
             "Client certificates: `off` asks for none, `request` takes one that verifies or none at all, `require` ends the \
              handshake without one.",
         ),
         Key::text("client_ca_path", Text::Path)
-            .restart("PEM file of the certificate authorities that clients' certificates must come from. A client's own certificate may stand in it \
+            .live("PEM file of the certificate authorities that clients' certificates must come from. A client's own certificate may stand in it \
              too, and is then trusted for itself alone. Required unless `client_auth` is off."),
         Key::text("client_crl_path", Text::Path)
-            .restart("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list; \
+            .live("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list; \
              one that stands in `client_ca_path` for itself is not taken then."),
-        Key::flag("client_cert_headers", false).restart(
+        Key::flag("client_cert_headers", false).live(
             "Whether backends are told the client certificate in `X-Client-Cert-Subject` and `X-Client-Cert-SHA256`. On h1s \
              listeners; clients' own headers of these names are dropped wherever `client_auth` is on.",
         ),
@@ -180,24 +180,22 @@ static CERTIFICATES: Block = Block {
     doc: "A further certificate, chosen by SNI. An exact name goes before a wildcard, and earlier blocks before later ones.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("cert_path", Text::Path)
-            .required()
-            .restart("PEM chain, leaf first, at most 6 certificates."),
+        Key::text("cert_path", Text::Path).required().live("PEM chain, leaf first, at most 6 certificates."),
         Key::text("key_path", Text::Path)
             .required()
-            .restart("PEM private key; the file may not be readable by group or others."),
-        Key::texts("server_names", Text::ServerName).or_else("the DNS names in the certificate").restart(
-            "The server names that it is for; `*.example.org` is any one label before `example.org`.",
-        ),
+            .live("PEM private key; the file may not be readable by group or others."),
+        Key::texts("server_names", Text::ServerName)
+            .or_else("the DNS names in the certificate")
+            .live("The server names that it is for; `*.example.org` is any one label before `example.org`."),
         Key::word("client_auth", ClientAuthMode::WORDS)
             .or_else("that of the listener")
-            .restart("Client certificates for these server names."),
+            .live("Client certificates for these server names."),
         Key::text("client_ca_path", Text::Path)
             .or_else("that of the listener")
-            .restart("PEM file of the certificate authorities that clients' certificates must come from."),
+            .live("PEM file of the certificate authorities that clients' certificates must come from."),
         Key::text("client_crl_path", Text::Path)
             .or_else("that of the listener")
-            .restart("PEM file of revocation lists."),
+            .live("PEM file of revocation lists."),
     ],
 };
 

@@ -33,7 +33,7 @@ pub(super) static RUNTIME: Block = Block {
             ),
         Key::integer("handshake_timeout_ms", 100, 60_000, MS)
             .or(5000)
-            .restart("How long a TLS handshake over TCP may take; applies to tls and h1s listeners."),
+            .live("How long a TLS handshake over TCP may take; applies to tls and h1s listeners."),
         Key::integer("max_handshakes_in_flight", 1, 65_536, "handshakes").or(512).live(
             "How many TLS handshakes with clients one worker runs at once; a connection beyond that is closed before any \
              key exchange.",
@@ -116,7 +116,7 @@ static RUNTIME_TLS: Block = Block {
     path: "runtime.tls",
     doc: "TLS on all listeners.",
     on: On::EVERYWHERE,
-    keys: &[Key::flag("tls13_only", false).restart("Whether TLS 1.2 is refused.")],
+    keys: &[Key::flag("tls13_only", false).live("Whether TLS 1.2 is refused.")],
 };
 
 pub(super) static POOL: Block = Block {

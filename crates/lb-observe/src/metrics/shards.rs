@@ -104,6 +104,11 @@ impl ListenerMetrics {
         *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificates);
     }
 
+    /// Says that clients of the listener speak TLS no more.
+    pub fn clear_certificates(&self) {
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(super) fn certificates(&self) -> Option<Certificates> {
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

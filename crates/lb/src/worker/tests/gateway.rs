@@ -8,7 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_control::{BackendsTls, Gates, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load};
+use lb_control::{
+    BackendsTls, Change, Gates, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
+};
 use lb_http::service::{ResolvedBackend, pool_labels};
 use lb_io::Runtime;
 use lb_io::faults::{self, Fault, Left};
@@ -95,15 +97,16 @@ impl Gateway {
         };
         let gates = Gates { address: AddressGate::new(16), listener: Arc::clone(&counts.places) };
         let (orders, receiver) = unbounded_channel();
-        let new = NewWorker {
-            id: 0,
-            seed: 1,
-            snapshot,
-            listeners: vec![ListenerSockets { index: 0, sockets: vec![listener], gates, tls: None }],
-            metrics,
-            access_log: None,
-            orders: receiver,
-        };
+        let opened = vec![ListenerSockets {
+            id: front.id(),
+            key: ListenerKey(1),
+            sockets: vec![listener],
+            gates,
+            tls: None,
+        }];
+        let change = Change { snapshot: Arc::clone(&snapshot), closed: Vec::new(), opened };
+        orders.send(Order::Apply(change, tokio::sync::oneshot::channel().0)).unwrap();
+        let new = NewWorker { id: 0, seed: 1, snapshot, metrics, access_log: None, orders: receiver };
         let (questions, mut asked) = unbounded_channel::<Question>();
         let main = move || async move {
             faults::arm(first.0, first.1).unwrap();
