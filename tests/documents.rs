@@ -9,6 +9,8 @@ mod imports;
 mod log_lines;
 #[path = "documents/markdown.rs"]
 mod markdown;
+#[path = "documents/reasons.rs"]
+mod reasons;
 #[path = "documents/source.rs"]
 mod source;
 

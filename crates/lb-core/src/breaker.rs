@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::reason::Reason;
+
 mod queue;
 
 use queue::Queue;
@@ -98,6 +100,18 @@ pub enum Full {
     Pending,
     /// Nothing became free in time.
     PendingTimeout,
+}
+
+impl Full {
+    /// The reason under which it is counted and logged.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Connections => Reason::MaxConnections,
+            Self::Requests => Reason::MaxRequests,
+            Self::Pending => Reason::MaxPending,
+            Self::PendingTimeout => Reason::PendingTimeout,
+        }
+    }
 }
 
 /// The answer to somebody who waits.

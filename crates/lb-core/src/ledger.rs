@@ -19,6 +19,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::reason::Reason;
+
 /// What a peer can be charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Charge {
@@ -82,8 +84,8 @@ pub struct Room {
 pub struct Budget {
     /// The kind.
     pub charge: Charge,
-    /// Its name, for metrics and logs.
-    pub name: &'static str,
+    /// Its code, for metrics and logs.
+    pub reason: Reason,
     /// What a client may do.
     pub client: Room,
     /// What a backend may do.
@@ -97,20 +99,20 @@ pub struct Budget {
 /// All budgets, in the order of [`Charge`]. Those of resets by clients follow their settings: [`Limits`].
 #[rustfmt::skip]
 pub static BUDGETS: [Budget; KINDS] = [
-    budget(Charge::PeerReset, "peer_reset", (100, 50), (10_000, 10_000), "max_pending_accept_reset_streams", "H2-01"),
+    budget(Charge::PeerReset, Reason::PeerReset, (100, 50), (10_000, 10_000), "max_pending_accept_reset_streams", "H2-01"),
     // What one client asks for may make a backend break the protocol in each of its answers.
-    budget(Charge::LocalReset, "local_reset", (100, 10), (1_000, 100), "max_local_error_reset_streams", "H2-02"),
-    budget(Charge::HeaderOverflow, "header_overflow", (20, 1), (20, 1), "max_header_list_size", "H2-03, H2-04"),
-    budget(Charge::EmptyData, "empty_data", (100, 10), (10_000, 10_000), PERCENT, "H2-05"),
-    budget(Charge::TinyData, "tiny_data", (100_000, 100_000), (100_000, 100_000), PERCENT, "H2-05"),
+    budget(Charge::LocalReset, Reason::LocalReset, (100, 10), (1_000, 100), "max_local_error_reset_streams", "H2-02"),
+    budget(Charge::HeaderOverflow, Reason::HeaderOverflow, (20, 1), (20, 1), "max_header_list_size", "H2-03, H2-04"),
+    budget(Charge::EmptyData, Reason::EmptyData, (100, 10), (10_000, 10_000), PERCENT, "H2-05"),
+    budget(Charge::TinyData, Reason::TinyData, (100_000, 100_000), (100_000, 100_000), PERCENT, "H2-05"),
     // Windows that follow the round trip are doubled a dozen times in the life of a connection.
-    budget(Charge::Settings, "settings", (100, 10), (1_000, 100), PERCENT, "H2-06"),
-    budget(Charge::Ping, "ping", (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
-    budget(Charge::Priority, "priority", (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
-    budget(Charge::WindowUpdate, "window_update", (50_000, 50_000), (100_000, 100_000), PERCENT, "H2-04, H2-06"),
-    budget(Charge::Unknown, "unknown", (100, 100), (10_000, 1_000), PERCENT, "H2-06"),
+    budget(Charge::Settings, Reason::Settings, (100, 10), (1_000, 100), PERCENT, "H2-06"),
+    budget(Charge::Ping, Reason::Ping, (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
+    budget(Charge::Priority, Reason::Priority, (1_000, 1_000), (10_000, 10_000), PERCENT, "H2-06"),
+    budget(Charge::WindowUpdate, Reason::WindowUpdate, (50_000, 50_000), (100_000, 100_000), PERCENT, "H2-04, H2-06"),
+    budget(Charge::Unknown, Reason::Unknown, (100, 100), (10_000, 1_000), PERCENT, "H2-06"),
     // After we reset a stream, what was under way still comes.
-    budget(Charge::Unwanted, "unwanted", (1_000, 100), (20_000, 10_000), PERCENT, "H2-06, H2-11, H2-13"),
+    budget(Charge::Unwanted, Reason::Unwanted, (1_000, 100), (20_000, 10_000), PERCENT, "H2-06, H2-11, H2-13"),
 ];
 
 const KINDS: usize = 11;
@@ -120,7 +122,7 @@ const PERCENT: &str = "flood_budget_percent";
 
 const fn budget(
     charge: Charge,
-    name: &'static str,
+    reason: Reason,
     client: (u32, u32),
     backend: (u32, u32),
     key: &'static str,
@@ -128,7 +130,7 @@ const fn budget(
 ) -> Budget {
     let client = Room { burst: client.0, refill: client.1 };
     let backend = Room { burst: backend.0, refill: backend.1 };
-    Budget { charge, name, client, backend, key, attacks }
+    Budget { charge, reason, client, backend, key, attacks }
 }
 
 impl Budget {

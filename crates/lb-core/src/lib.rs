@@ -2,18 +2,22 @@
 //!
 //! What a request looks like ([`head`]), which pool it goes to ([`route`]), which member of the pool takes it
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
-//! again ([`retry`]) or sent twice ([`hedge`]), what a peer may cost us ([`ledger`]),
+//! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
+//! ([`reason`]), what a peer may cost us ([`ledger`]),
 //! and how often a log line about it is written ([`log_limit`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod balance;
 pub mod breaker;
+pub mod failure;
+pub mod grpc;
 pub mod head;
 pub mod health;
 pub mod hedge;
 pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
+pub mod reason;
 pub mod relief;
 pub mod rest;
 pub mod retry;

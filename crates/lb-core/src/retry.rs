@@ -11,49 +11,23 @@ pub use conditions::Conditions;
 
 use std::time::Instant;
 
-/// How far an attempt got when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection came about: the backend has seen nothing.
-    Connect,
-    /// A connection that had served before ended before any byte of a response; the usual cause is a backend that closed it while
-    /// idle. One that requests share says so by GOAWAY: it is stale only while nothing of this request has left. `sent` says whether any
-    /// byte of this request left.
-    Stale {
-        /// Whether any byte of the request was handed to the kernel.
-        sent: bool,
-    },
-    /// The backend said that it has not processed the request, because it takes no more at the moment (REFUSED_STREAM, RFC 9113 §8.7).
-    Refused,
-    /// The backend said that it has not processed the request, because it is about to end the connection (GOAWAY, RFC 9113 §6.8). It
-    /// says nothing against the backend, and costs it nothing.
-    GoneAway {
-        /// How often that has happened to this request.
-        before: u32,
-    },
-    /// The connection or the stream was reset or ended before any byte of a response, though it was not [`Failure::Stale`]. `sent` says
-    /// whether any byte of this request left.
-    Reset {
-        /// Whether any byte of the request was handed to the kernel.
-        sent: bool,
-    },
-    /// No response within the time for one try. `sent` says whether any byte of this request left.
-    Timeout {
-        /// Whether any byte of the request was handed to the kernel.
-        sent: bool,
-    },
-    /// A response with this status, none of which has reached the client.
-    Status(u16),
-    /// Anything later, or on a connection made for this request.
-    Later,
-}
+use crate::failure::{Failure, Kind, Reach};
 
-impl Failure {
-    /// Whether no backend has done any work for the request: another try is then the first that costs one, and adds no load.
-    #[inline]
-    pub fn is_free(self) -> bool {
-        matches!(self, Self::Connect | Self::Stale { sent: false } | Self::GoneAway { .. })
-    }
+/// What a failure is for the rules of further tries, and the label under which a further try is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryClass {
+    /// No connection to the backend chosen first could be made.
+    Connect,
+    /// A reused connection turned out to be dead before any byte of the response.
+    Stale,
+    /// The backend said that it had not processed the request.
+    Unprocessed,
+    /// The connection or the stream ended before any byte of the response.
+    Reset,
+    /// No response came in the time for one try.
+    Timeout,
+    /// A response had a status that is tried again.
+    Status,
 }
 
 /// What is known of the request.
@@ -65,6 +39,8 @@ pub struct Attempt {
     pub idempotent: bool,
     /// Bytes of the body were taken from the client and cannot be produced again.
     pub body_consumed: bool,
+    /// How often its connection was about to end when it came ([`Kind::GoneAway`]).
+    pub gone_away: u32,
 }
 
 /// Connections that may end under one request. A backend that ends each after a few requests meets a burst of many with as many GOAWAYs.
@@ -72,25 +48,26 @@ const MAX_GONE_AWAY: u32 = 32;
 
 /// Whether another attempt loses nothing and repeats nothing (RFC 9110 §9.2.2, RFC 9112 §9.5).
 pub fn may_retry(failure: Failure, attempt: Attempt) -> bool {
-    let tries_left = match failure {
-        Failure::GoneAway { before } => before < MAX_GONE_AWAY,
+    let Some(class) = failure.retry_class() else { return false };
+    let tries_left = match failure.kind {
+        Kind::GoneAway => attempt.gone_away < MAX_GONE_AWAY,
         _ => attempt.tries_left > 0,
     };
     tries_left
+        && failure.reach != Reach::Answered
         && !attempt.body_consumed
-        && match failure {
-            Failure::Connect | Failure::Refused | Failure::GoneAway { .. } => true,
-            Failure::Stale { sent } | Failure::Reset { sent } | Failure::Timeout { sent } => {
-                !sent || attempt.idempotent
+        && match class {
+            RetryClass::Connect | RetryClass::Unprocessed => true,
+            RetryClass::Stale | RetryClass::Reset | RetryClass::Timeout => {
+                failure.reach < Reach::Sent || attempt.idempotent
             }
-            Failure::Status(_) => attempt.idempotent,
-            Failure::Later => false,
+            RetryClass::Status => attempt.idempotent,
         }
 }
 
-/// Whether a request may be sent to a second backend while the first has not answered: as after a [`Failure::Timeout`].
+/// Whether a request may be sent to a second backend while the first has not answered: as after a [`Kind::Timeout`].
 pub fn may_hedge(attempt: Attempt) -> bool {
-    may_retry(Failure::Timeout { sent: true }, attempt)
+    may_retry(Kind::Timeout.at(Reach::Sent), attempt)
 }
 
 /// What becomes of a request whose try failed.
@@ -119,17 +96,15 @@ pub enum Why {
     Budget,
 }
 
-/// Whether a request is tried again, and the place in the budget if so. `answered` says whether any byte of a response, interim ones
-/// included, has reached the client.
+/// Whether a request is tried again, and the place in the budget if so.
 pub fn decide(
     conditions: &Conditions,
     failure: Failure,
     attempt: Attempt,
-    answered: bool,
     budget: &mut Budget,
     now: Instant,
 ) -> Verdict {
-    if answered {
+    if failure.reach == Reach::Answered {
         return Verdict::No(Why::Answered);
     }
     if !conditions.covers(failure) {
@@ -141,8 +116,8 @@ pub fn decide(
     if failure.is_free() {
         return Verdict::Again { charged: false };
     }
-    let granted = match failure {
-        Failure::Reset { .. } | Failure::Stale { .. } => budget.take_after_loss(now),
+    let granted = match failure.retry_class() {
+        Some(RetryClass::Reset | RetryClass::Stale) => budget.take_after_loss(now),
         _ => budget.take(now),
     };
     if granted { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
@@ -157,47 +132,62 @@ pub fn is_idempotent(method: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Reset, ResetReason, Shortage};
+    use crate::reason::Reason;
+
+    const BASE: Attempt = Attempt { tries_left: 1, idempotent: false, body_consumed: false, gone_away: 0 };
+    const IDEMPOTENT: Attempt = Attempt { idempotent: true, ..BASE };
+
+    /// Every kind of failure that may be tried again, with every reach that it can have.
+    fn failures() -> Vec<Failure> {
+        let reset = Kind::StreamReset(Reset { reason: ResetReason::Fault, code: 2 });
+        let lost = [Kind::Stale, Kind::Closed, Kind::ConnectionReset, reset, Kind::Timeout];
+        let lost = lost.into_iter().flat_map(|kind| [kind.at(Reach::Unsent), kind.at(Reach::Sent)]);
+        let timed = [false, true].into_iter();
+        let connects = timed.flat_map(|timed_out| [Kind::Connect { timed_out }, Kind::Tls { timed_out }]);
+        let connects = connects.chain([Kind::Shortage(Shortage::Ports)]).map(Kind::unconnected);
+        let sent = [Kind::Refused, Kind::GoneAway, Kind::Truncated, Kind::Status(503)];
+        lost.chain(connects).chain(sent.into_iter().map(|kind| kind.at(Reach::Sent))).collect()
+    }
 
     #[test]
     fn only_what_cannot_have_been_processed_or_may_be_repeated_is_retried() {
-        let base = Attempt { tries_left: 1, idempotent: false, body_consumed: false };
-        assert!(may_retry(Failure::Connect, base));
-        assert!(may_retry(Failure::Stale { sent: false }, base));
-        assert!(!may_retry(Failure::Stale { sent: true }, base));
-        assert!(may_retry(Failure::Stale { sent: true }, Attempt { idempotent: true, ..base }));
-        assert!(!may_retry(Failure::Later, Attempt { idempotent: true, ..base }));
-        assert!(!may_retry(Failure::Connect, Attempt { tries_left: 0, ..base }));
-        let tired = Attempt { tries_left: 0, ..base };
-        assert!(may_retry(Failure::Refused, base) && !may_retry(Failure::Refused, tired));
-        assert!(may_retry(Failure::GoneAway { before: 31 }, tired));
-        assert!(!may_retry(Failure::GoneAway { before: 32 }, base));
-        assert!(!may_retry(Failure::Connect, Attempt { body_consumed: true, ..base }));
-    }
-
-    /// Every failure there is.
-    fn failures() -> impl Iterator<Item = Failure> {
-        let sent = [false, true].into_iter();
-        let sent = sent
-            .flat_map(|sent| [Failure::Stale { sent }, Failure::Reset { sent }, Failure::Timeout { sent }]);
-        sent.chain([Failure::Connect, Failure::Refused, Failure::GoneAway { before: 0 }])
-            .chain([Failure::Status(503), Failure::Later])
+        assert!(may_retry(Kind::Connect { timed_out: false }.unconnected(), BASE));
+        assert!(may_retry(Kind::Stale.at(Reach::Unsent), BASE));
+        assert!(!may_retry(Kind::Stale.at(Reach::Sent), BASE));
+        assert!(may_retry(Kind::Stale.at(Reach::Sent), IDEMPOTENT));
+        assert!(!may_retry(
+            Kind::Connect { timed_out: true }.unconnected(),
+            Attempt { tries_left: 0, ..BASE }
+        ));
+        let (refused, gone) = (Kind::Refused.at(Reach::Sent), Kind::GoneAway.at(Reach::Sent));
+        let tired = Attempt { tries_left: 0, ..BASE };
+        assert!(may_retry(refused, BASE) && !may_retry(refused, tired));
+        assert!(may_retry(gone, Attempt { gone_away: 31, ..tired }));
+        assert!(!may_retry(gone, Attempt { gone_away: 32, ..BASE }));
+        for never in [
+            Failure::malformed(Reason::Framing),
+            Kind::NoMember.unconnected(),
+            Kind::AllFailed.unconnected(),
+            Kind::Shortage(Shortage::Descriptors).unconnected(),
+            Kind::CallDeadline.at(Reach::Sent),
+            Kind::CallIdle.at(Reach::Sent),
+        ] {
+            assert!(!may_retry(never, IDEMPOTENT), "{never:?}");
+        }
     }
 
     #[test]
     fn nothing_that_may_have_been_done_is_repeated_unless_idempotent() {
-        let base = Attempt { tries_left: 1, idempotent: false, body_consumed: false };
         for failure in failures() {
-            let unprocessed = failure.is_free()
-                || matches!(
-                    failure,
-                    Failure::Refused | Failure::Reset { sent: false } | Failure::Timeout { sent: false }
-                );
-            assert_eq!(may_retry(failure, base), unprocessed, "{failure:?}");
-            let idempotent = Attempt { idempotent: true, ..base };
-            assert_eq!(may_retry(failure, idempotent), failure != Failure::Later, "{failure:?}");
-            assert!(!may_retry(failure, Attempt { body_consumed: true, ..idempotent }), "{failure:?}");
+            let unprocessed =
+                failure.is_free() || failure.kind == Kind::Refused || failure.reach == Reach::Unsent;
+            assert_eq!(may_retry(failure, BASE), unprocessed, "{failure:?}");
+            assert!(may_retry(failure, IDEMPOTENT), "{failure:?}");
+            assert!(!may_retry(failure, Attempt { body_consumed: true, ..IDEMPOTENT }), "{failure:?}");
+            assert!(!may_retry(failure.reaching(Reach::Answered), IDEMPOTENT), "{failure:?}");
         }
-        assert!(may_hedge(Attempt { idempotent: true, ..base }) && !may_hedge(base));
+        assert!(may_hedge(IDEMPOTENT) && !may_hedge(BASE));
     }
 
     #[test]
@@ -207,24 +197,24 @@ mod tests {
         budget.begin();
         let all =
             Conditions { statuses: [503].into_iter().collect(), timeout: true, ..Conditions::default() };
-        let safe = Attempt { tries_left: 9, idempotent: true, body_consumed: false };
-        let mut ask = |conditions: &Conditions, failure, attempt, answered| {
-            decide(conditions, failure, attempt, answered, &mut budget, now)
+        let safe = Attempt { tries_left: 9, ..IDEMPOTENT };
+        let mut ask = |conditions: &Conditions, failure, attempt| {
+            decide(conditions, failure, attempt, &mut budget, now)
         };
         for failure in failures() {
-            assert_eq!(ask(&all, failure, safe, true), Verdict::No(Why::Answered), "{failure:?}");
+            let answered = failure.reaching(Reach::Answered);
+            assert_eq!(ask(&all, answered, safe), Verdict::No(Why::Answered), "{failure:?}");
         }
-        assert_eq!(
-            ask(&Conditions::default(), Failure::Status(503), safe, false),
-            Verdict::No(Why::Condition)
-        );
+        let status = Kind::Status(503).at(Reach::Sent);
+        assert_eq!(ask(&Conditions::default(), status, safe), Verdict::No(Why::Condition));
         let post = Attempt { idempotent: false, ..safe };
-        assert_eq!(ask(&all, Failure::Status(503), post, false), Verdict::No(Why::Unsafe));
-        assert_eq!(ask(&all, Failure::Status(503), safe, false), Verdict::Again { charged: true });
-        assert_eq!(ask(&all, Failure::Status(503), safe, false), Verdict::No(Why::Budget));
-        assert_eq!(ask(&all, Failure::Refused, post, false), Verdict::No(Why::Budget));
+        assert_eq!(ask(&all, status, post), Verdict::No(Why::Unsafe));
+        assert_eq!(ask(&all, status, safe), Verdict::Again { charged: true });
+        assert_eq!(ask(&all, status, safe), Verdict::No(Why::Budget));
+        assert_eq!(ask(&all, Kind::Refused.at(Reach::Sent), post), Verdict::No(Why::Budget));
         // What has cost no backend anything is not charged.
-        assert_eq!(ask(&all, Failure::Connect, post, false), Verdict::Again { charged: false });
+        let connect = Kind::Connect { timed_out: false }.unconnected();
+        assert_eq!(ask(&all, connect, post), Verdict::Again { charged: false });
     }
 
     #[test]

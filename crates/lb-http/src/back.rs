@@ -2,11 +2,12 @@
 
 use std::task::{Context, Poll};
 
+use lb_core::failure::Failure;
 use lb_core::head::{Fields, RequestHead, ResponseHead};
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 
-use crate::exchange::{Back, BackError, Gone, Progress, ResponseSink, Sink, Traffic};
+use crate::exchange::{Back, Gone, Progress, ResponseSink, Sink, Traffic};
 use crate::h1::back::H1Back;
 use crate::h2::H2Back;
 
@@ -61,7 +62,7 @@ impl Back for AnyBack {
         room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
-    ) -> Poll<Result<Progress, BackError>> {
+    ) -> Poll<Result<Progress, Failure>> {
         each!(self, back => back.poll_response(cx, scratch, room, head, to))
     }
 
@@ -69,7 +70,7 @@ impl Back for AnyBack {
         each!(self, back => back.splice_left())
     }
 
-    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, Failure>> {
         each!(self, back => back.poll_splice(cx, pipe))
     }
 

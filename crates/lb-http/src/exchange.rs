@@ -6,10 +6,11 @@
 
 use std::task::{Context, Poll};
 
+use lb_core::failure::{Failure, Kind, Reach, Reject};
 use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_core::reason::Reason;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
-use lb_observe::metrics::{RejectReason, UpstreamReject};
 
 /// A side of the exchange is gone: its connection or stream has ended, and nothing can be told to it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +47,6 @@ pub enum FrontError {
     Gone,
     /// The client broke the protocol or a limit; the answer is due if none has begun.
     Reject(Reject),
-}
-
-/// A refusal: the status to answer with, and the reason to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// 4xx or 5xx.
-    pub status: u16,
-    /// For metrics and the access log.
-    pub reason: RejectReason,
-}
-
-impl Reject {
-    /// A refusal with this status and reason.
-    pub const fn new(status: u16, reason: RejectReason) -> Self {
-        Self { status, reason }
-    }
 }
 
 /// Bytes that passed a socket.
@@ -112,7 +97,7 @@ pub trait Front: Sink {
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Why this end has given the client's connection up, if it was this end.
-    fn given_up(&self) -> Option<&'static str> {
+    fn given_up(&self) -> Option<Reason> {
         None
     }
 
@@ -124,25 +109,6 @@ pub trait Front: Sink {
 
     /// Gives the response up half-way, so that the client cannot take it for complete.
     fn abort(&mut self);
-}
-
-/// Why a response cannot be read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackError {
-    /// The connection ended before the first byte of a response. `sent` says whether any byte of the request had left.
-    Closed {
-        /// Whether any byte of the request was handed to the kernel.
-        sent: bool,
-    },
-    /// The backend said that it has not processed the request.
-    Unprocessed {
-        /// By GOAWAY with an earlier last stream; otherwise by REFUSED_STREAM.
-        goaway: bool,
-    },
-    /// The backend reset the stream with this HTTP/2 error code.
-    Reset(u32),
-    /// The backend broke the protocol or a limit, or ended too early.
-    Reject(UpstreamReject),
 }
 
 /// What follows a head that a [`ResponseSink`] has taken.
@@ -162,7 +128,7 @@ pub trait ResponseSink: Sink {
     ///
     /// # Errors
     /// When the response may not stand here.
-    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject>;
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, Reason>;
 }
 
 /// The backend's side of one exchange: sink of the request, source of the response.
@@ -178,7 +144,7 @@ pub trait Back: Sink {
         room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
-    ) -> Poll<Result<Progress, BackError>>;
+    ) -> Poll<Result<Progress, Failure>>;
 
     /// Bytes of the response body that could go straight from the socket into a pipe; 0 when they need to be looked at.
     fn splice_left(&self) -> u64 {
@@ -186,8 +152,8 @@ pub trait Back: Sink {
     }
 
     /// Moves arrived body bytes into an empty pipe. The end of the body is for the caller to see and to tell.
-    fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
-        Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated)))
+    fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<Progress, Failure>> {
+        Poll::Ready(Err(Kind::Truncated.at(Reach::Sent)))
     }
 
     /// Bytes received and sent since the last call.

@@ -8,13 +8,12 @@
 
 pub mod answer;
 pub mod health;
-pub mod status;
 pub mod timeout;
 
 use lb_core::head::RequestHead;
 
 pub use answer::trailers_only;
-pub use status::{Failure, Status};
+pub use lb_core::grpc::Status;
 pub use timeout::Timeout;
 
 /// Whether a `Content-Type` is gRPC's: `application/grpc`, perhaps with a message format or parameters. gRPC-Web is another protocol.

@@ -22,19 +22,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::failure::{Failure, Kind, Reach, Reject};
 use lb_core::head::{BodyLength, FieldName, RequestHead, Version};
+use lb_core::reason::Reason;
 use lb_core::route::PoolIndex;
 use lb_io::Deadline;
 use lb_io::pipe::Pipe;
-use lb_observe::metrics::{RejectReason, UpstreamReject};
 use lb_pool::{Connection, Place, Waiting};
 use tokio::time::Instant;
 
 use crate::back::AnyBack;
-use crate::exchange::{Front, Reject};
-use crate::grpc::Failure as CallFailure;
+use crate::exchange::Front;
 use crate::h2::{Outcome, Wait};
-use crate::rules::{self, Hop, Reach};
+use crate::rules::{self, Destination, Hop};
 use crate::service::{Service, Settings};
 use crate::session::Session;
 use crate::websocket::handshake;
@@ -46,9 +46,6 @@ use replay::Replay;
 use timing::{Stall, Upload};
 use tunnel::Tunnel;
 pub use tunnel::TunnelLimits;
-
-/// What the access log says of a request that the end of a drain has cut off.
-pub(crate) const ABORTED: &str = "aborted";
 
 /// A connection that failed within this time was refused, and has kept nobody waiting.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -100,8 +97,8 @@ pub struct Exchange {
     refused: u32,
     /// One of them followed a connection that was lost with the request on it.
     lost: bool,
-    /// No port was left for a connection to some member.
-    lacks_ports: bool,
+    /// Why no connection to a member came about last; that no port was left for one is remembered.
+    unconnected: Option<Failure>,
     /// How long one try may take to its response head.
     per_try: Option<Duration>,
     /// The request is counted in the budget of further tries, and so is this try.
@@ -133,17 +130,15 @@ pub struct Exchange {
     backend_status: Option<u16>,
     /// The member is another than the one that the client's cookie stands for: it gets a new one.
     moves: bool,
-    /// The last connect came about, and TLS over it did not.
-    tls_failed: bool,
     /// When the head of its response came.
     heard: Option<Instant>,
-    /// What the attempt says of the member.
-    verdict: Verdict,
+    /// How the attempt at the member failed, where that counts against it.
+    failure: Option<Failure>,
     /// Response bytes on their way past user space.
     pipe: Option<Pipe>,
     received: u64,
     sent: u64,
-    reason: &'static str,
+    reason: Option<Reason>,
     /// The last turn was taken; `now` is when.
     ended: bool,
 }
@@ -174,17 +169,6 @@ enum Stage {
     },
     /// The response is complete and on its last way to the client.
     Flush,
-}
-
-/// What an attempt says of its member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// What the status says, if there is one.
-    Status,
-    /// There was no response.
-    Failure,
-    /// Nothing: the client decided how it ended.
-    Nothing,
 }
 
 /// What the client was told.
@@ -254,8 +238,8 @@ impl Exchange {
             pool,
             stage: match (serves, reach) {
                 (false, _) => Stage::Misdirected,
-                (true, Reach::Here) => Stage::LastHop,
-                (true, Reach::Backend) => Stage::Choose { fresh: false },
+                (true, Destination::Here) => Stage::LastHop,
+                (true, Destination::Backend) => Stage::Choose { fresh: false },
             },
             started,
             now: started,
@@ -267,7 +251,7 @@ impl Exchange {
             retries: 0,
             refused: 0,
             lost: false,
-            lacks_ports: false,
+            unconnected: None,
             per_try,
             counted: false,
             charged: false,
@@ -284,13 +268,12 @@ impl Exchange {
             tunnel: None,
             backend_status: None,
             moves: false,
-            tls_failed: false,
             heard: None,
-            verdict: Verdict::Status,
+            failure: None,
             pipe: None,
             received: 0,
             sent: 0,
-            reason: "",
+            reason: None,
             ended: false,
         }
     }
@@ -356,12 +339,11 @@ impl Exchange {
             },
             Stage::Wait { wait, since } => match wait.poll(cx) {
                 Poll::Ready(Outcome::Again) => self.share(cx, front, None),
-                // The log says whether it was TLS that failed.
-                Poll::Ready(Outcome::Failed) => {
+                Poll::Ready(Outcome::Failed(failure)) => {
                     if self.now.saturating_duration_since(*since) < AT_ONCE {
                         self.forgive_refusal();
                     }
-                    self.not_connected(cx, front, false)
+                    self.not_connected(cx, front, failure)
                 }
                 Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
                     self.client_gone(front)
@@ -393,26 +375,24 @@ impl Exchange {
             }
             Expired::Tunnel(tunnel::Expired::Linger) => Turn::End(End::Complete),
             Expired::ClientRead => {
-                self.service.worker.metrics.request_rejected.of(RejectReason::WriteTimeout).inc();
-                self.reason = "write_timeout";
+                self.service.worker.metrics.request_rejected.of(Reason::WriteTimeout).inc();
+                self.reason = Some(Reason::WriteTimeout);
                 self.cut(front)
             }
-            Expired::Upload => self.refuse(cx, front, Reject::new(408, RejectReason::BodyTimeout)),
-            Expired::UploadRate => self.refuse(cx, front, Reject::new(408, RejectReason::BodyRate)),
+            Expired::Upload => self.refuse(cx, front, Reject::new(408, Reason::BodyTimeout)),
+            Expired::UploadRate => self.refuse(cx, front, Reject::new(408, Reason::BodyRate)),
             Expired::CallDeadline => self.call_expired(cx, front),
-            Expired::CallIdle => {
-                self.call_failed(CallFailure::Idle);
-                self.answer(cx, front, 504, "grpc_idle")
-            }
+            Expired::CallIdle => self.fail(cx, front, Kind::CallIdle.at(Reach::Sent)),
             Expired::HealthWatch | Expired::Queue => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
             Expired::Backend => {
                 self.blame_silence();
-                if !self.is_out_of_time() && self.give_side_up() {
+                let failure = Kind::Timeout.at(Reach::Sent);
+                if !self.is_out_of_time() && self.give_side_up(failure) {
                     return Turn::Again;
                 }
-                self.bad_response(cx, front, UpstreamReject::Timeout)
+                self.fail(cx, front, failure)
             }
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use lb_core::head::{RequestHead, Version};
+use lb_core::reason::Reason;
 use lb_observe::access_log::AccessRecord;
 use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
 
@@ -24,7 +25,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) sent: u64,
     pub(crate) duration: Duration,
     pub(crate) backend: Option<&'a str>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Option<Reason>,
     pub(crate) retries: u32,
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         bytes_out: entry.sent,
         duration: entry.duration,
         backend: entry.backend,
-        reason: entry.reason,
+        reason: entry.reason.map_or("", Reason::name),
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),

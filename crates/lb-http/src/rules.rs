@@ -96,7 +96,7 @@ pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
 
 /// How far a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Destination {
     /// To a backend.
     Backend,
     /// No further than the gateway, which answers it.
@@ -105,23 +105,23 @@ pub enum Reach {
 
 /// Counts this hop in the `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2), for which alone the field has a meaning. What is no number
 /// is ignored and passes, and so are several fields.
-pub fn spend_forward(head: &mut RequestHead) -> Reach {
+pub fn spend_forward(head: &mut RequestHead) -> Destination {
     if !matches!(head.method(), b"OPTIONS" | b"TRACE") {
-        return Reach::Backend;
+        return Destination::Backend;
     }
     let mut told = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(MAX_FORWARDS));
-    let (Some(field), None) = (told.next(), told.next()) else { return Reach::Backend };
+    let (Some(field), None) = (told.next(), told.next()) else { return Destination::Backend };
     if field.value.is_empty() || !field.value.iter().all(u8::is_ascii_digit) {
-        return Reach::Backend;
+        return Destination::Backend;
     }
     let add =
         |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')));
     let value = field.value.iter().fold(0, add);
     drop(told);
-    let Some(left) = value.checked_sub(1) else { return Reach::Here };
+    let Some(left) = value.checked_sub(1) else { return Destination::Here };
     head.fields.remove_named(MAX_FORWARDS);
     head.fields.push(b"Max-Forwards", left.to_string().as_bytes());
-    Reach::Backend
+    Destination::Backend
 }
 
 const MAX_FORWARDS: &[u8] = b"max-forwards";
@@ -363,16 +363,16 @@ mod tests {
             (reach, left.join(" "))
         };
         for method in ["OPTIONS", "TRACE"] {
-            assert_eq!(spent(method, &["0"]).0, Reach::Here);
-            assert_eq!(spent(method, &["3"]), (Reach::Backend, "2".to_owned()));
+            assert_eq!(spent(method, &["0"]).0, Destination::Here);
+            assert_eq!(spent(method, &["3"]), (Destination::Backend, "2".to_owned()));
             let most = (u64::MAX - 1).to_string();
-            assert_eq!(spent(method, &[&"9".repeat(40)]), (Reach::Backend, most));
+            assert_eq!(spent(method, &[&"9".repeat(40)]), (Destination::Backend, most));
             for odd in [&["x"][..], &["-1"], &["1, 2"], &[""], &["0", "0"], &["1", "2"], &[]] {
-                assert_eq!(spent(method, odd), (Reach::Backend, odd.join(" ")));
+                assert_eq!(spent(method, odd), (Destination::Backend, odd.join(" ")));
             }
         }
-        assert_eq!(spent("GET", &["0"]), (Reach::Backend, "0".to_owned()));
-        assert_eq!(spent("options", &["0"]), (Reach::Backend, "0".to_owned()));
+        assert_eq!(spent("GET", &["0"]), (Destination::Backend, "0".to_owned()));
+        assert_eq!(spent("options", &["0"]), (Destination::Backend, "0".to_owned()));
     }
 
     #[test]

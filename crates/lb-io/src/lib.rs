@@ -29,6 +29,6 @@ pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
 pub use file::{open_regular, read_text};
 pub use runtime::{IoBackend, IoChoice, Runtime, default_workers};
-pub use shortage::Shortage;
+pub use shortage::shortage_of;
 pub use stream::{TcpStream, connect};
 pub use worker::WorkerIo;

@@ -9,37 +9,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use lb_core::failure::Shortage;
+
 use crate::stream::{TcpStream, connect};
 
-/// What there is too little of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shortage {
-    /// File descriptors, of the process or of the machine (`EMFILE`, `ENFILE`).
-    Descriptors,
-    /// Memory for sockets (`ENOBUFS`, `ENOMEM`).
-    Memory,
-    /// Ports of this machine towards the backend's address (`EADDRNOTAVAIL`), or an address to connect from. Another backend may do.
-    Ports,
-}
-
-impl Shortage {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Descriptors => "descriptors",
-            Self::Memory => "memory",
-            Self::Ports => "ports",
-        }
-    }
-
-    /// What an error of socket(2) or connect(2) lacks, if it is not the peer's or the network's.
-    pub fn of(error: &io::Error) -> Option<Self> {
-        match error.raw_os_error()? {
-            libc::EMFILE | libc::ENFILE => Some(Self::Descriptors),
-            libc::ENOBUFS | libc::ENOMEM => Some(Self::Memory),
-            libc::EADDRNOTAVAIL => Some(Self::Ports),
-            _ => None,
-        }
+/// What an error of socket(2) or connect(2) lacks, if it is not the peer's or the network's.
+pub fn shortage_of(error: &io::Error) -> Option<Shortage> {
+    match error.raw_os_error()? {
+        libc::EMFILE | libc::ENFILE => Some(Shortage::Descriptors),
+        libc::ENOBUFS | libc::ENOMEM => Some(Shortage::Memory),
+        libc::EADDRNOTAVAIL => Some(Shortage::Ports),
+        _ => None,
     }
 }
 
@@ -90,7 +70,7 @@ pub async fn connect_with_room(
 ) -> io::Result<TcpStream> {
     for wait in WAITS {
         match connect(address, timeout).await {
-            Err(error) if Shortage::of(&error) == Some(Shortage::Descriptors) => {
+            Err(error) if shortage_of(&error) == Some(Shortage::Descriptors) => {
                 wanted();
                 make_room();
                 // What was closed is gone when the event loop has had its turn.
@@ -108,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_lacking_here_is_told_from_what_fails_there() {
-        let of = |code| Shortage::of(&io::Error::from_raw_os_error(code));
+        let of = |code| shortage_of(&io::Error::from_raw_os_error(code));
         assert_eq!(of(libc::EMFILE), Some(Shortage::Descriptors));
         assert_eq!(of(libc::ENFILE), Some(Shortage::Descriptors));
         assert_eq!(of(libc::ENOBUFS), Some(Shortage::Memory));
@@ -116,7 +96,7 @@ mod tests {
         for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH, libc::EHOSTUNREACH] {
             assert_eq!(of(code), None);
         }
-        assert_eq!(Shortage::of(&io::ErrorKind::TimedOut.into()), None);
+        assert_eq!(shortage_of(&io::ErrorKind::TimedOut.into()), None);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use lb_core::rng::SplitMix64;
 
 use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
-use crate::shortage::{self, Shortage};
+use lb_core::failure::Shortage;
+
+use crate::shortage;
 use crate::stream::TcpStream;
 use crate::uring::driver::current;
 

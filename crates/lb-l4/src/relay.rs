@@ -9,9 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::balance::hash;
+use lb_core::failure::Shortage;
 use lb_core::outlier::Ending;
-use lb_io::{ConnectionGuard, Deadline, Phase, Shortage};
-use lb_observe::metrics::{BackendMetrics, Counter, RetryReason};
+use lb_core::retry::RetryClass;
+use lb_io::{ConnectionGuard, Deadline, Phase, shortage_of};
+use lb_observe::metrics::{BackendMetrics, Counter};
 use lb_pool::{Entry, Need, Pass, WorkerPool};
 use lb_security::{Connector, Failure, Stream, failure_of};
 use tokio::time::{Instant, sleep_until};
@@ -51,8 +53,8 @@ async fn connect(
         let (at, backend) = settings.pick(key, &tried)?;
         let room = enter(settings, at).await?;
         if !tried.is_empty() {
-            service.worker_metrics.http_retries.of(RetryReason::Connect).inc();
-            settings.pool.shard().retries.of(RetryReason::Connect).inc();
+            service.worker_metrics.http_retries.of(RetryClass::Connect).inc();
+            settings.pool.shard().retries.of(RetryClass::Connect).inc();
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
@@ -66,7 +68,7 @@ async fn connect(
                 return Some((stream, place, room));
             }
             Err(error) => {
-                if let Some(shortage) = Shortage::of(&error) {
+                if let Some(shortage) = shortage_of(&error) {
                     // No backend is to blame, and only for ports another one may be better off.
                     service.io.tell_shortage(shortage);
                     tracing::debug!(backend = backend.name, address = %backend.address, %error, "no connection can be made");

@@ -13,6 +13,7 @@ mod families;
 mod labels;
 mod pools;
 mod process;
+mod reasons;
 mod scrape;
 mod shards;
 mod values;
@@ -26,10 +27,10 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
-    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    Http2Error, HttpVersion, Label, ProbeResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 pub use pools::PoolBackend;
+pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PoolMetrics, PoolShard,
     RouteShard, WorkerMetrics,
@@ -38,6 +39,9 @@ pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
     SharedGauge,
 };
+
+use lb_core::breaker::Full;
+use lb_core::retry::RetryClass;
 
 use scrape::Scrape;
 use shards::RequestShard;
@@ -221,10 +225,22 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
-        self.scrape_reasons(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
-        self.scrape_reasons(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);
+        self.scrape_set(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
+        self.scrape_set(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);
         self.scrape_reasons(scrape, &families::HTTP2_ERRORS, |w| &w.http2_errors);
-        self.scrape_reasons(scrape, &families::UPSTREAM_REJECTED, |w| &w.upstream_rejected);
+        self.scrape_set(scrape, &families::UPSTREAM_REJECTED, |w| &w.upstream_rejected);
+    }
+
+    fn scrape_set<S: ReasonSet>(
+        &self,
+        scrape: &mut Scrape,
+        family: &Family,
+        counters: fn(&WorkerMetrics) -> &ByReason<S>,
+    ) {
+        for reason in S::REASONS {
+            let sum = self.workers.iter().map(|worker| counters(worker).of(*reason).value()).sum();
+            scrape.counter(family, &[reason.name()], sum);
+        }
     }
 
     fn scrape_reasons<L: Label>(
@@ -289,7 +305,7 @@ impl Metrics {
         // Handles are made under this lock only, so a count of one means that nobody can write any more.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         for (name, pool) in &*pools {
-            for reason in RetryReason::ALL {
+            for reason in RetryClass::ALL {
                 let sum = pool.shards().map(|shard| shard.retries.of(*reason).value()).sum();
                 scrape.counter(&families::POOL_RETRIES, &[name, reason.name()], sum);
             }
@@ -302,7 +318,7 @@ impl Metrics {
             scrape.gauge(&families::POOL_RESTING, &[name], pool.resting() as f64);
             scrape.counter(&families::POOL_RESTS, &[name], pool.rests.value());
             if pool.has_limits() {
-                for reason in Overflow::ALL {
+                for reason in Full::ALL {
                     let sum = pool.shards().map(|shard| shard.overflow.of(*reason).value()).sum();
                     scrape.counter(&families::POOL_OVERFLOW, &[name, reason.name()], sum);
                 }

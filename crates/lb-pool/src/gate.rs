@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub use lb_core::breaker::Need;
 use lb_core::breaker::{Admit, Answer, Breaker, Full, Limits, Ticket};
-use lb_observe::metrics::{Overflow, PoolMetrics, PoolShard};
+use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 /// The limits of one member in one worker.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub enum Entry {
     /// When there is room.
     Wait(Waiting),
     /// Not at all.
-    Full(Overflow),
+    Full(Full),
 }
 
 /// What somebody was given room for.
@@ -112,15 +112,9 @@ impl Gate {
         }
     }
 
-    fn refused(&self, full: Full) -> Overflow {
-        let overflow = match full {
-            Full::Connections => Overflow::Connections,
-            Full::Requests => Overflow::Requests,
-            Full::Pending => Overflow::Pending,
-            Full::PendingTimeout => Overflow::PendingTimeout,
-        };
-        self.shard().overflow.of(overflow).inc();
-        overflow
+    fn refused(&self, full: Full) -> Full {
+        self.shard().overflow.of(full).inc();
+        full
     }
 
     /// Somebody has left: whoever is first may get in.
@@ -166,7 +160,7 @@ impl Drop for Place {
 
 impl Waiting {
     /// Ready when there is room, or no hope of it. `need` is what is needed by now.
-    pub fn poll(&mut self, need: Need, now: Instant, cx: &Context<'_>) -> Poll<Result<Pass, Overflow>> {
+    pub fn poll(&mut self, need: Need, now: Instant, cx: &Context<'_>) -> Poll<Result<Pass, Full>> {
         let answer = {
             let mut breaker = self.gate.breaker.borrow_mut();
             let answer = breaker.ask(self.ticket, need, now);

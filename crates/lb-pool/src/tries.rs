@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use lb_core::failure::Failure;
 use lb_core::hedge::{self, Hedge};
-use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Failure, Verdict};
+use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Verdict};
 
 /// Which requests are tried again (`[pools.NAME.retry]`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,9 +51,9 @@ impl Tries {
         self.budget.borrow_mut().end();
     }
 
-    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, answered: bool, now: Instant) -> Verdict {
+    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> Verdict {
         let mut budget = self.budget.borrow_mut();
-        retry::decide(&self.settings.conditions, failure, attempt, answered, &mut budget, now)
+        retry::decide(&self.settings.conditions, failure, attempt, &mut budget, now)
     }
 
     pub(crate) fn take(&self, now: Instant) -> bool {

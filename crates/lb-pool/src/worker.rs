@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy};
+use lb_core::failure::Failure;
 use lb_core::outlier::{Cause, Ending, Streak};
 use lb_core::rest;
-use lb_core::retry::{Attempt, Failure, Verdict, Why};
+use lb_core::retry::{Attempt, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 use crate::connection::Connection;
@@ -266,8 +267,8 @@ impl WorkerPool {
     }
 
     /// Whether a request is tried again by the pool's rules. [`Self::try_done`] is due for a charged one.
-    pub fn decide(&self, failure: Failure, attempt: Attempt, answered: bool, now: Instant) -> Verdict {
-        let verdict = self.tries.decide(failure, attempt, answered, now);
+    pub fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> Verdict {
+        let verdict = self.tries.decide(failure, attempt, now);
         if verdict == Verdict::No(Why::Budget) {
             self.shard().budget_exhausted.inc();
         }

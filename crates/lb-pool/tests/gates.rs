@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use lb_core::breaker::Limits;
+use lb_core::breaker::{Full, Limits};
+use lb_core::failure::{Kind, Reach};
 use lb_core::hedge;
-use lb_core::retry::{Attempt, BudgetSettings, Conditions, Failure, Verdict};
-use lb_observe::metrics::{Overflow, PoolMetrics};
+use lb_core::retry::{Attempt, BudgetSettings, Conditions, Verdict};
+use lb_observe::metrics::PoolMetrics;
 use lb_pool::{Entry, Gate, MemberKey, Need, Pass, PoolSettings, Registry, Retry, SharedPool, WorkerPool};
 
 /// How often it was woken.
@@ -86,7 +87,7 @@ fn who_waits_is_woken_in_its_turn_and_may_leave() {
     let (Entry::Wait(mut first), Entry::Wait(mut second)) = (enter(&wakers[0]), enter(&wakers[1])) else {
         panic!("both wait")
     };
-    assert!(matches!(enter(Waker::noop()), Entry::Full(Overflow::Pending)));
+    assert!(matches!(enter(Waker::noop()), Entry::Full(Full::Pending)));
     let counts = || [0, 1].map(|at: usize| woken[at].0.load(Ordering::SeqCst));
     let cx = &Context::from_waker(&wakers[1]);
     assert!(second.poll(Need::Request, now, cx).is_pending());
@@ -106,7 +107,7 @@ fn who_waits_is_woken_in_its_turn_and_may_leave() {
     let late = now + Duration::from_secs(2);
     drop(held);
     let cx = &Context::from_waker(&wakers[0]);
-    assert!(matches!(first.poll(Need::Request, late, cx), Poll::Ready(Err(Overflow::PendingTimeout))));
+    assert!(matches!(first.poll(Need::Request, late, cx), Poll::Ready(Err(Full::PendingTimeout))));
     assert_eq!(pool.shard().pending.value(), 0);
     assert!(go(gate).is_some());
     assert_eq!(pool.shard().circuit_open.value(), 0);
@@ -141,8 +142,8 @@ fn a_reload_keeps_the_budget() {
     let settings = |min| PoolSettings { retry: retry(min), ..PoolSettings::default() };
     let mut registry = Registry::new(1, 7);
     let old = worker(&registry.pool("p", &settings(2), &members(&[1]), now), 0, None);
-    let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false };
-    let decide = |pool: &WorkerPool| pool.decide(Failure::Reset { sent: true }, attempt, false, now);
+    let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false, gone_away: 0 };
+    let decide = |pool: &WorkerPool| pool.decide(Kind::Closed.at(Reach::Sent), attempt, now);
     old.begin_request();
     assert_eq!(decide(&old), Verdict::Again { charged: true });
     let shared = registry.pool("p", &settings(1), &members(&[1]), now);

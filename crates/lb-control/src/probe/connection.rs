@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use lb_core::health::Outcome;
-use lb_io::{Shortage, WorkerIo};
+use lb_io::{WorkerIo, shortage_of};
 use lb_security::{ConnectError, Connector, Failure, Stream, failure_of};
 
 use super::plan::Plan;
@@ -36,7 +36,7 @@ pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, Outco
         resets: true,
     };
     connector.connect(io, |_| ()).await.map_err(|error| match error {
-        ConnectError::Connect(error) if Shortage::of(&error).is_some() => Outcome::NotAsked,
+        ConnectError::Connect(error) if shortage_of(&error).is_some() => Outcome::NotAsked,
         ConnectError::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Timeout,
         ConnectError::Connect(_) => Outcome::Connect,
         ConnectError::Handshake(error) if failure_of(&error) == Some(Failure::Timeout) => Outcome::Timeout,

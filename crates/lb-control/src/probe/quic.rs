@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::health::Outcome;
-use lb_io::{Shortage, WorkerIo};
+use lb_io::{WorkerIo, shortage_of};
 use tokio::net::UdpSocket;
 
 use super::plan::Plan;
@@ -35,7 +35,7 @@ pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome>
         (rng.next_u64().to_be_bytes(), rng.next_u64().to_be_bytes())
     };
     let any = if plan.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).await.map_err(|error| match Shortage::of(&error) {
+    let socket = UdpSocket::bind(any).await.map_err(|error| match shortage_of(&error) {
         Some(_) => Outcome::NotAsked,
         None => Outcome::Connect,
     })?;

@@ -22,10 +22,10 @@ fn both(charge: Charge, now: Instant) -> [(Ledger, Room); 2] {
 #[test]
 fn the_table_is_in_the_order_of_the_kinds_and_the_ledger_is_small() {
     for (at, budget) in BUDGETS.iter().enumerate() {
-        assert_eq!(budget.charge as usize, at, "{}", budget.name);
+        assert_eq!(budget.charge as usize, at, "{}", budget.reason);
         assert!(!budget.attacks.is_empty() && !budget.key.is_empty());
         for room in [budget.client, budget.backend] {
-            assert!(room.burst > 0 && room.refill > 0 && room.burst <= MOST, "{}", budget.name);
+            assert!(room.burst > 0 && room.refill > 0 && room.burst <= MOST, "{}", budget.reason);
         }
         assert!(budget.backend.burst >= budget.client.burst && budget.backend.refill >= budget.client.refill);
     }
@@ -38,7 +38,7 @@ fn each_kind_is_borne_up_to_its_burst_and_comes_back_with_time() {
     for budget in &BUDGETS {
         for (mut ledger, room) in both(budget.charge, start) {
             for _ in 0..room.burst {
-                assert_eq!(ledger.charge(budget.charge, start), Verdict::Fine, "{}", budget.name);
+                assert_eq!(ledger.charge(budget.charge, start), Verdict::Fine, "{}", budget.reason);
             }
             // The other budgets are untouched.
             for other in BUDGETS.iter().filter(|other| other.charge != budget.charge) {
@@ -49,7 +49,7 @@ fn each_kind_is_borne_up_to_its_burst_and_comes_back_with_time() {
             assert_eq!(ledger.count(budget.charge), room.burst + 1);
             let later = start + Duration::from_millis(1000);
             for _ in 0..room.refill.min(room.burst) {
-                assert_eq!(ledger.charge(budget.charge, later), Verdict::Fine, "{}", budget.name);
+                assert_eq!(ledger.charge(budget.charge, later), Verdict::Fine, "{}", budget.reason);
             }
             assert_eq!(ledger.charge(budget.charge, later), Verdict::TooMuch(budget.charge));
         }
@@ -73,8 +73,8 @@ fn a_flood_just_above_the_refill_ends_and_one_just_below_does_not() {
             };
             let [(_, client), (_, backend)] = both(budget.charge, start);
             let room = if side == 0 { client } else { backend };
-            assert!(runs(room.refill.min(room.burst)), "{}", budget.name);
-            assert!(!runs(room.refill + (room.burst / 50).max(1)), "{}", budget.name);
+            assert!(runs(room.refill.min(room.burst)), "{}", budget.reason);
+            assert!(!runs(room.refill + (room.burst / 50).max(1)), "{}", budget.reason);
         }
     }
 }

@@ -8,7 +8,7 @@
 //!   successes would otherwise fit many times into the first bound. No more is saved up than one try for each live
 //!   request. For requests whose connection was lost only this bound holds ([`Budget::take_after_loss`]).
 //!
-//! A try after a failure that cost no backend anything ([`super::Failure::is_free`]) adds no load and is not counted.
+//! A try after a failure that cost no backend anything ([`crate::failure::Failure::is_free`]) adds no load and is not counted.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
 //! Which failures are worth another try, as the operator sees it.
 
-use super::Failure;
+use super::RetryClass;
+use crate::failure::{Failure, Kind};
 use crate::status_set::StatusSet;
 
 /// The failures after which a request is tried again if that is safe (`[pools.NAME.retry]`, `on`).
@@ -34,14 +35,14 @@ impl Conditions {
     /// to use a connection again, and clients must not see that.
     #[inline]
     pub fn covers(&self, failure: Failure) -> bool {
-        match failure {
-            Failure::Connect => self.connect,
-            Failure::Refused => self.refused,
-            Failure::Stale { .. } | Failure::GoneAway { .. } => true,
-            Failure::Reset { .. } => self.reset,
-            Failure::Timeout { .. } => self.timeout,
-            Failure::Status(code) => self.statuses.contains(code),
-            Failure::Later => false,
+        match (failure.retry_class(), failure.kind) {
+            (Some(RetryClass::Connect), _) => self.connect,
+            (Some(RetryClass::Stale), _) | (_, Kind::GoneAway) => true,
+            (Some(RetryClass::Unprocessed), _) => self.refused,
+            (Some(RetryClass::Reset), _) => self.reset,
+            (Some(RetryClass::Timeout), _) => self.timeout,
+            (Some(RetryClass::Status), Kind::Status(status)) => self.statuses.contains(status),
+            (Some(RetryClass::Status) | None, _) => false,
         }
     }
 }
@@ -49,27 +50,31 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Reach;
+    use crate::reason::Reason;
 
     #[test]
     fn each_condition_covers_its_failure_and_no_other() {
+        let status = |status| Kind::Status(status).at(Reach::Sent);
         let of = |n: usize| match n {
-            0 => (Conditions { connect: true, ..Conditions::NONE }, Failure::Connect),
-            1 => (Conditions { refused: true, ..Conditions::NONE }, Failure::Refused),
-            2 => (Conditions { reset: true, ..Conditions::NONE }, Failure::Reset { sent: true }),
-            3 => (Conditions { timeout: true, ..Conditions::NONE }, Failure::Timeout { sent: true }),
-            _ => (
-                Conditions { statuses: [502].into_iter().collect(), ..Conditions::NONE },
-                Failure::Status(502),
+            0 => (
+                Conditions { connect: true, ..Conditions::NONE },
+                Kind::Connect { timed_out: false }.unconnected(),
             ),
+            1 => (Conditions { refused: true, ..Conditions::NONE }, Kind::Refused.at(Reach::Sent)),
+            2 => (Conditions { reset: true, ..Conditions::NONE }, Kind::Closed.at(Reach::Sent)),
+            3 => (Conditions { timeout: true, ..Conditions::NONE }, Kind::Timeout.at(Reach::Sent)),
+            _ => (Conditions { statuses: [502].into_iter().collect(), ..Conditions::NONE }, status(502)),
         };
         for condition in 0..5 {
             for failure in 0..5 {
                 assert_eq!(of(condition).0.covers(of(failure).1), condition == failure);
             }
             let conditions = of(condition).0;
-            assert!(conditions.covers(Failure::Stale { sent: true }));
-            assert!(conditions.covers(Failure::GoneAway { before: 0 }));
-            assert!(!conditions.covers(Failure::Status(503)) && !conditions.covers(Failure::Later));
+            assert!(conditions.covers(Kind::Stale.at(Reach::Sent)));
+            assert!(conditions.covers(Kind::GoneAway.at(Reach::Sent)));
+            assert!(!conditions.covers(status(503)));
+            assert!(!conditions.covers(Failure::malformed(Reason::Framing)));
         }
     }
 }

@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use lb_core::failure::Failure;
 use lb_core::health::Outcome as Probed;
-use lb_core::retry::Failure;
 use lb_core::rng::SplitMix64;
 
 use requests::Request;

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use lb_core::failure::{Failure, Kind, Reach};
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
+use lb_core::reason::Reason;
 use lb_io::pipe::{PIPE_BYTES, Pipe};
 use lb_io::{Scratch, WorkerIo};
-use lb_observe::metrics::UpstreamReject;
 use lb_security::Stream;
 
 use super::body::{BodyError, BodyReader};
@@ -14,7 +15,7 @@ use super::encode;
 use super::request::may_end;
 use super::response::{self, WireBody};
 use super::wire::{Wire, Writing};
-use crate::exchange::{Back, BackError, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::exchange::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// One exchange over a connection to a backend.
 #[derive(Debug)]
@@ -52,12 +53,12 @@ impl H1Back {
 
     /// The connection, if another request may be sent on it: both messages are complete, nothing is left over, and the backend keeps it
     /// open. `Err` says that bytes stood behind the response.
-    pub fn into_idle(self) -> Result<Option<Stream>, UpstreamReject> {
+    pub fn into_idle(self) -> Result<Option<Stream>, Reason> {
         if !matches!(self.reading, Reading::Done) || !self.keep_alive {
             return Ok(None);
         }
         if !self.wire.early.is_empty() {
-            return Err(UpstreamReject::ExcessBytes);
+            return Err(Reason::ExcessBytes);
         }
         let complete = self.wire.is_flushed() && self.wire.writing == Writing::Nothing;
         Ok(if complete { Some(self.wire.into_stream()) } else { None })
@@ -74,7 +75,7 @@ impl H1Back {
         input: &[u8],
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
-    ) -> Result<usize, UpstreamReject> {
+    ) -> Result<usize, Reason> {
         let mut at = 0usize;
         while let Reading::Head = self.reading {
             let rest = input.get(at..).unwrap_or(&[]);
@@ -107,7 +108,7 @@ impl H1Back {
         }
         if let Reading::Body(reader) = &mut self.reading {
             let n = reader.read(cx, input.get(at..).unwrap_or(&[]), to).map_err(|error| match error {
-                BodyError::Chunk | BodyError::Trailer => UpstreamReject::ChunkSyntax,
+                BodyError::Chunk | BodyError::Trailer => Reason::ChunkSyntax,
             })?;
             at = at.saturating_add(n);
             if reader.is_done() {
@@ -118,15 +119,17 @@ impl H1Back {
     }
 
     /// The backend will send no more.
-    fn ended(&mut self, to: &mut impl Sink) -> Result<Progress, BackError> {
+    fn ended(&mut self, to: &mut impl Sink) -> Result<Progress, Failure> {
         match &self.reading {
             Reading::Body(BodyReader::UntilClose) => {
                 to.end();
                 self.reading = Reading::Done;
                 Ok(Progress::End)
             }
-            Reading::Head if self.wire.early.is_empty() => Err(BackError::Closed { sent: self.has_sent() }),
-            _ => Err(BackError::Reject(UpstreamReject::Truncated)),
+            Reading::Head if self.wire.early.is_empty() => {
+                Err(Kind::Closed.at(Reach::of_sent(self.has_sent())))
+            }
+            _ => Err(Kind::Truncated.at(Reach::Sent)),
         }
     }
 }
@@ -168,7 +171,7 @@ impl Back for H1Back {
         room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
-    ) -> Poll<Result<Progress, BackError>> {
+    ) -> Poll<Result<Progress, Failure>> {
         if matches!(self.reading, Reading::Done) {
             return Poll::Ready(Ok(Progress::End));
         }
@@ -178,9 +181,9 @@ impl Back for H1Back {
             Err(_) => {
                 let first = matches!(self.reading, Reading::Head) && self.wire.early.is_empty();
                 return Poll::Ready(Err(if first {
-                    BackError::Closed { sent: self.has_sent() }
+                    Kind::Closed.at(Reach::of_sent(self.has_sent()))
                 } else {
-                    BackError::Reject(UpstreamReject::Reset)
+                    Kind::ConnectionReset.at(Reach::Sent)
                 }));
             }
         };
@@ -201,7 +204,7 @@ impl Back for H1Back {
         Poll::Ready(match result {
             Ok(()) if matches!(self.reading, Reading::Done) => Ok(Progress::End),
             Ok(()) => Ok(Progress::Moved),
-            Err(reason) => Err(BackError::Reject(reason)),
+            Err(reason) => Err(Failure::malformed(reason)),
         })
     }
 
@@ -216,15 +219,15 @@ impl Back for H1Back {
         }
     }
 
-    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, BackError>> {
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<Progress, Failure>> {
         let Reading::Body(BodyReader::Length(left)) = &mut self.reading else {
-            return Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated)));
+            return Poll::Ready(Err(Kind::Truncated.at(Reach::Sent)));
         };
         let limit = usize::try_from(*left).map_or(PIPE_BYTES, |left| left.min(PIPE_BYTES));
         let n = match ready!(self.wire.stream.poll_splice_in(cx, pipe, limit)) {
-            Ok(0) => return Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
+            Ok(0) => return Poll::Ready(Err(Kind::Truncated.at(Reach::Sent))),
             Ok(n) => u64::try_from(n).unwrap_or(u64::MAX),
-            Err(_) => return Poll::Ready(Err(BackError::Reject(UpstreamReject::Reset))),
+            Err(_) => return Poll::Ready(Err(Kind::ConnectionReset.at(Reach::Sent))),
         };
         self.wire.traffic.received = self.wire.traffic.received.saturating_add(n);
         *left = left.saturating_sub(n);

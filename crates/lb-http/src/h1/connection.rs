@@ -1,5 +1,6 @@
 //! One client connection from accept to close: heads, exchanges, and an end that does not destroy the last answer.
 
+use lb_core::failure::Reject;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,14 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::{Fields, RequestHead};
+use lb_core::reason::Reason;
 use lb_io::{ConnectionGuard, Deadline, Phase};
-use lb_observe::metrics::{Label, RejectReason};
 use lb_security::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
 use crate::answer;
-use crate::exchange::{Front, Gone, Progress, Reject, Sink};
+use crate::exchange::{Front, Gone, Progress, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
 use crate::serve::Serving;
@@ -170,7 +171,7 @@ impl Connection {
                     // What has arrived in this moment will wake the connection, and is served.
                     return if self.front.has_arrived() { Poll::Pending } else { Poll::Ready(None) };
                 }
-                Reject::new(408, RejectReason::HeaderTimeout)
+                Reject::new(408, Reason::HeaderTimeout)
             }
         };
         self.refuse_head(cx, reject_start(first_byte), &head, rejected);
@@ -221,7 +222,7 @@ impl Connection {
             sent: traffic.sent,
             duration: started.elapsed(),
             backend: None,
-            reason: reject.reason.name(),
+            reason: Some(reject.reason),
             retries: 0,
         });
     }

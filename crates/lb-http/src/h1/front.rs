@@ -1,19 +1,20 @@
 //! The client's side of HTTP/1.1: requests one after the other, and the exchange of each.
 
+use lb_core::failure::Reject;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use lb_core::head::{BodyLength, FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
+use lb_core::reason::Reason;
 use lb_io::pipe::Pipe;
 use lb_io::{ConnectionGuard, Phase, Scratch, WorkerIo};
-use lb_observe::metrics::RejectReason;
 use lb_security::Stream;
 
 use super::body::{BodyError, BodyReader};
 use super::encode::{self, Hop, Persistence};
 use super::request::{self, HeadLimits};
 use super::wire::{Wire, Writing};
-use crate::exchange::{Front, FrontError, Gone, Progress, Reject, Sink, Traffic};
+use crate::exchange::{Front, FrontError, Gone, Progress, Sink, Traffic};
 
 /// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
 pub(super) const MAX_DISCARD_BYTES: u64 = 64 * 1024;
@@ -162,7 +163,7 @@ impl H1Front {
         self.reading = match head.body {
             BodyLength::None => BodyReader::Done,
             BodyLength::Known(length) if length > self.max_body_bytes => {
-                return Err(HeadError::Reject(Reject::new(413, RejectReason::BodyTooLarge)));
+                return Err(HeadError::Reject(Reject::new(413, Reason::BodyTooLarge)));
             }
             BodyLength::Known(length) => BodyReader::length(length),
             BodyLength::Unknown => BodyReader::chunked(),
@@ -239,14 +240,14 @@ impl H1Front {
         self.awaits_continue = false;
         self.body_bytes = self.max_body_bytes.saturating_sub(left);
         if over {
-            return Err(FrontError::Reject(Reject::new(413, RejectReason::BodyTooLarge)));
+            return Err(FrontError::Reject(Reject::new(413, Reason::BodyTooLarge)));
         }
         result.map_err(|error| {
             FrontError::Reject(Reject::new(
                 400,
                 match error {
-                    BodyError::Chunk => RejectReason::ChunkSyntax,
-                    BodyError::Trailer => RejectReason::Trailer,
+                    BodyError::Chunk => Reason::ChunkSyntax,
+                    BodyError::Trailer => Reason::Trailer,
                 },
             ))
         })

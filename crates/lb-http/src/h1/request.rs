@@ -1,15 +1,15 @@
 //! Request heads: what is understood, and what is refused before a backend hears of it.
 
+use lb_core::failure::Reject;
 use std::mem::MaybeUninit;
 
 use httparse::{Error, Status};
 use lb_config::UnderscorePolicy;
 use lb_core::head::{BodyLength, FieldName, RequestHead, Span, Version};
-use lb_observe::metrics::RejectReason;
+use lb_core::reason::Reason;
 
 use super::authority;
 use super::framing::{Delimiter, Fault, Framing};
-use crate::exchange::Reject;
 use crate::websocket::handshake;
 
 /// Field lines that any configuration can allow.
@@ -58,10 +58,10 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
     };
     let raw = bytes.get(..consumed).unwrap_or(bytes);
     if consumed > limits.bytes {
-        return Err(Reject::new(431, RejectReason::HeaderTooLarge));
+        return Err(Reject::new(431, Reason::HeaderTooLarge));
     }
     if has_bare_lf(raw) {
-        return Err(Reject::new(400, RejectReason::BareLf));
+        return Err(Reject::new(400, Reason::BareLf));
     }
     let http10 = request.version == Some(0);
     head.version = if http10 { Version::Http10 } else { Version::Http11 };
@@ -72,14 +72,14 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
     head.method = span(method);
     if method == b"CONNECT" {
         // A forward proxy's method; its early data would be a second message (attack H1-14).
-        return Err(Reject::new(405, RejectReason::Method));
+        return Err(Reject::new(405, Reason::Method));
     }
     if method == b"PRI" {
         // Reserved, so that nobody takes the preface of HTTP/2 for a request (RFC 9113 §11.6).
-        return Err(Reject::new(400, RejectReason::Method));
+        return Err(Reject::new(400, Reason::Method));
     }
     if target.len() > limits.target {
-        return Err(Reject::new(414, RejectReason::UriTooLong));
+        return Err(Reject::new(414, Reason::UriTooLong));
     }
     let absolute = split_target(method, target)?;
     head.target = match absolute.path {
@@ -105,7 +105,7 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
             }
             FieldName::Host => {
                 if host.replace(value).is_some() {
-                    return Err(Reject::new(400, RejectReason::Host));
+                    return Err(Reject::new(400, Reason::Host));
                 }
             }
             FieldName::Connection => {
@@ -136,7 +136,7 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         {
             head.upgrade = line.value;
             handshake::check_h1_request(head)
-                .map_err(|fault| Reject::new(fault.status(), RejectReason::WebSocketHandshake))?;
+                .map_err(|fault| Reject::new(fault.status(), Reason::WebSocketHandshake))?;
         }
     }
     let keep_alive = if http10 { keep_alive && !close } else { !close };
@@ -157,33 +157,33 @@ pub(super) fn too_large(bytes: &[u8], limits: &HeadLimits) -> Option<Reject> {
     let line_ended = memchr::memchr(b'\n', bytes).is_some();
     // The longest method of the registry and the spaces around the target.
     if !line_ended && bytes.len() > limits.target.saturating_add(40) {
-        return Some(Reject::new(414, RejectReason::UriTooLong));
+        return Some(Reject::new(414, Reason::UriTooLong));
     }
-    (bytes.len() >= limits.bytes).then_some(Reject::new(431, RejectReason::HeaderTooLarge))
+    (bytes.len() >= limits.bytes).then_some(Reject::new(431, Reason::HeaderTooLarge))
 }
 
 fn syntax(error: Error) -> Reject {
     match error {
-        Error::TooManyHeaders => Reject::new(431, RejectReason::HeaderTooLarge),
-        Error::Version => Reject::new(505, RejectReason::Version),
-        _ => Reject::new(400, RejectReason::HeaderSyntax),
+        Error::TooManyHeaders => Reject::new(431, Reason::HeaderTooLarge),
+        Error::Version => Reject::new(505, Reason::Version),
+        _ => Reject::new(400, Reason::HeaderSyntax),
     }
 }
 
 fn framing_reject(fault: Fault, strict_te: bool) -> Reject {
     match fault {
-        Fault::ContentLength => Reject::new(400, RejectReason::ContentLength),
-        Fault::TransferEncoding | Fault::OldVersion => Reject::new(400, RejectReason::TransferEncoding),
-        Fault::UnknownCoding if strict_te => Reject::new(400, RejectReason::TransferEncoding),
-        Fault::UnknownCoding => Reject::new(501, RejectReason::TransferEncoding),
-        Fault::Both => Reject::new(400, RejectReason::Framing),
+        Fault::ContentLength => Reject::new(400, Reason::ContentLength),
+        Fault::TransferEncoding | Fault::OldVersion => Reject::new(400, Reason::TransferEncoding),
+        Fault::UnknownCoding if strict_te => Reject::new(400, Reason::TransferEncoding),
+        Fault::UnknownCoding => Reject::new(501, Reason::TransferEncoding),
+        Fault::Both => Reject::new(400, Reason::Framing),
     }
 }
 
 /// Applies the policy to the line added last.
 fn underscore(policy: UnderscorePolicy, head: &mut RequestHead) -> Result<(), Reject> {
     match policy {
-        UnderscorePolicy::Reject => return Err(Reject::new(400, RejectReason::Underscore)),
+        UnderscorePolicy::Reject => return Err(Reject::new(400, Reason::Underscore)),
         UnderscorePolicy::Drop => {
             if let Some(line) = head.fields.lines_mut().last_mut() {
                 line.dropped = true;
@@ -206,7 +206,7 @@ struct Target<'a> {
 
 /// Splits the absolute form, and refuses what is no target (RFC 9112 §3.2). The path itself is forwarded as it came.
 fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Reject> {
-    let bad = Reject::new(400, RejectReason::HeaderSyntax);
+    let bad = Reject::new(400, Reason::HeaderSyntax);
     if !target.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
         return Err(bad);
     }
@@ -230,7 +230,7 @@ fn split_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Rejec
 
 /// One valid `Host`; an absolute target must name the same authority (attack H1-11).
 fn check_host<'a>(host: Option<&'a [u8]>, target: &Target<'a>, http10: bool) -> Result<&'a [u8], Reject> {
-    let bad = Reject::new(400, RejectReason::Host);
+    let bad = Reject::new(400, Reason::Host);
     match (host, target.authority) {
         (None, _) if !http10 => Err(bad),
         (None, None) => Ok(b""),

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Status};
 use lb_core::head::{BodyLength, FieldName, ResponseHead, Version};
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 
 use super::framing::{Delimiter, Framing};
 use super::request::{MAX_FIELDS, has_bare_lf, span_in};
@@ -44,7 +44,7 @@ pub fn parse(
     to_head: bool,
     upgrading: bool,
     head: &mut ResponseHead,
-) -> Result<Option<Parsed>, UpstreamReject> {
+) -> Result<Option<Parsed>, Reason> {
     let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -55,13 +55,13 @@ pub fn parse(
     let consumed = match parsed {
         Ok(Status::Complete(consumed)) if consumed <= max_bytes => consumed,
         Ok(Status::Partial) if bytes.len() < max_bytes => return Ok(None),
-        Ok(_) | Err(Error::TooManyHeaders) => return Err(UpstreamReject::HeadTooLarge),
-        Err(_) => return Err(UpstreamReject::HeadSyntax),
+        Ok(_) | Err(Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
+        Err(_) => return Err(Reason::HeadSyntax),
     };
     let raw = bytes.get(..consumed).unwrap_or(bytes);
     let status = response.code.unwrap_or_default();
     if has_bare_lf(raw) || !(100..=599).contains(&status) {
-        return Err(UpstreamReject::HeadSyntax);
+        return Err(Reason::HeadSyntax);
     }
     let http10 = response.version == Some(0);
     head.status = status;
@@ -83,9 +83,9 @@ pub fn parse(
         }
     }
     if status == 101 && !upgrading {
-        return Err(UpstreamReject::UnaskedSwitch);
+        return Err(Reason::UnaskedSwitch);
     }
-    let delimiter = framing.decide(http10).map_err(|_| UpstreamReject::Framing)?;
+    let delimiter = framing.decide(http10).map_err(|_| Reason::Framing)?;
     let bodiless = status < 200 || status == 204;
     if bodiless {
         // RFC 9110 §8.6: no length may stand here. It says nothing, so it is taken out, not passed on.
@@ -112,7 +112,7 @@ pub fn parse(
 mod tests {
     use super::*;
 
-    fn read(text: &str, to_head: bool) -> Result<Option<(Parsed, ResponseHead)>, UpstreamReject> {
+    fn read(text: &str, to_head: bool) -> Result<Option<(Parsed, ResponseHead)>, Reason> {
         let mut head = ResponseHead::default();
         let parsed = parse(text.as_bytes(), 4096, to_head, false, &mut head)?;
         Ok(parsed.map(|parsed| (parsed, head)))
@@ -154,22 +154,19 @@ mod tests {
         let refused = |text: &str| read(text, false).unwrap_err();
         assert_eq!(
             refused("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            UpstreamReject::Framing
+            Reason::Framing
         );
-        assert_eq!(refused("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n"), UpstreamReject::Framing);
+        assert_eq!(refused("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n"), Reason::Framing);
         assert_eq!(
             refused("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"),
-            UpstreamReject::Framing
+            Reason::Framing
         );
-        assert_eq!(refused("HTTP/1.1 101 Switching Protocols\r\n\r\n"), UpstreamReject::UnaskedSwitch);
-        assert_eq!(refused("HTTP/1.1 200 OK\nContent-Length: 3\n\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(refused("HTTP/1.1 200 OK\r\nA : b\r\n\r\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(refused("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(refused("HTTP/1.1 099 x\r\n\r\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(refused("SSH-2.0-OpenSSH\r\n"), UpstreamReject::HeadSyntax);
-        assert_eq!(
-            refused(&format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(4096))),
-            UpstreamReject::HeadTooLarge
-        );
+        assert_eq!(refused("HTTP/1.1 101 Switching Protocols\r\n\r\n"), Reason::UnaskedSwitch);
+        assert_eq!(refused("HTTP/1.1 200 OK\nContent-Length: 3\n\n"), Reason::HeadSyntax);
+        assert_eq!(refused("HTTP/1.1 200 OK\r\nA : b\r\n\r\n"), Reason::HeadSyntax);
+        assert_eq!(refused("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), Reason::HeadSyntax);
+        assert_eq!(refused("HTTP/1.1 099 x\r\n\r\n"), Reason::HeadSyntax);
+        assert_eq!(refused("SSH-2.0-OpenSSH\r\n"), Reason::HeadSyntax);
+        assert_eq!(refused(&format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(4096))), Reason::HeadTooLarge);
     }
 }

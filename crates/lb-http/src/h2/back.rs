@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use lb_core::failure::{Failure, Kind, Reach};
 use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead};
+use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
-use lb_observe::metrics::UpstreamReject;
 
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
 use super::stream::Reset;
-use crate::exchange::{Back, BackError, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::exchange::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// A stream to a backend. Dropping it ends the stream; the backend hears of it when it was not complete.
 #[derive(Debug)]
@@ -42,18 +43,18 @@ impl H2Back {
         cx: &mut Context<'_>,
         room: usize,
         head: &mut ResponseHead,
-    ) -> Poll<Result<Event, BackError>> {
+    ) -> Poll<Result<Event, Failure>> {
         let mut mux = self.mux.borrow_mut();
         if mux.peer.known
             && let Some(request) = self.deferred.take()
         {
             if !mux.peer.extended_connect {
-                return Poll::Ready(Err(BackError::Reject(UpstreamReject::NoExtendedConnect)));
+                return Poll::Ready(Err(Failure::malformed(Reason::NoExtendedConnect)));
             }
             mux.send_request(self.key, &request, self.scheme, false);
         }
         let Some(stream) = mux.stream(self.key) else {
-            return Poll::Ready(Err(BackError::Closed { sent: true }));
+            return Poll::Ready(Err(Kind::Closed.at(Reach::Sent)));
         };
         if !self.has_head {
             if let Some(received) = stream.heads.pop_front() {
@@ -74,16 +75,17 @@ impl H2Back {
             return Poll::Ready(Ok(Event::End(stream.trailers.take())));
         }
         if let Some(reason) = stream.fault {
-            return Poll::Ready(Err(BackError::Reject(reason)));
+            return Poll::Ready(Err(Failure::malformed(reason)));
         }
         match stream.reset {
-            Some(Reset::Unprocessed { goaway }) => Poll::Ready(Err(BackError::Unprocessed { goaway })),
+            Some(Reset::Unprocessed { goaway: true }) => Poll::Ready(Err(Kind::GoneAway.at(Reach::Sent))),
+            Some(Reset::Unprocessed { goaway: false }) => Poll::Ready(Err(Kind::Refused.at(Reach::Sent))),
             Some(Reset::Connection) if !self.has_head => {
-                Poll::Ready(Err(BackError::Closed { sent: mux.has_left(self.key) }))
+                Poll::Ready(Err(Kind::Closed.at(Reach::of_sent(mux.has_left(self.key)))))
             }
-            Some(Reset::Connection) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Truncated))),
-            Some(Reset::Peer(code)) => Poll::Ready(Err(BackError::Reset(code.0))),
-            Some(Reset::Ours(_)) => Poll::Ready(Err(BackError::Reject(UpstreamReject::Framing))),
+            Some(Reset::Connection) => Poll::Ready(Err(Kind::Truncated.at(Reach::Sent))),
+            Some(Reset::Peer(code)) => Poll::Ready(Err(Kind::StreamReset(code.reset()).at(Reach::Sent))),
+            Some(Reset::Ours(_)) => Poll::Ready(Err(Failure::malformed(Reason::Framing))),
             None => {
                 stream.wait(cx);
                 Poll::Pending
@@ -146,7 +148,7 @@ impl Back for H2Back {
         room: usize,
         head: &mut ResponseHead,
         to: &mut impl ResponseSink,
-    ) -> Poll<Result<Progress, BackError>> {
+    ) -> Poll<Result<Progress, Failure>> {
         if self.done {
             return Poll::Ready(Ok(Progress::End));
         }
@@ -168,7 +170,7 @@ impl Back for H2Back {
                         // A tunnel has no length (RFC 9110 §9.3.6).
                         head.fields.remove(FieldName::ContentLength);
                     }
-                    if to.head(cx, head).map_err(BackError::Reject)? != Next::Head {
+                    if to.head(cx, head).map_err(Failure::malformed)? != Next::Head {
                         self.has_head = true;
                     }
                 }

@@ -288,8 +288,8 @@ impl Driver {
                     if let Ended::Fault(error) = ended {
                         tracing::debug!(code = error.code.name(), "backend ended: {}", error.what);
                         let mut mux = self.mux.borrow_mut();
-                        if error.code == ErrorCode::ENHANCE_YOUR_CALM {
-                            excess::backend_ended(&self.backend, error.what, &mux, now);
+                        if let Some(reason) = error.excess {
+                            excess::backend_ended(&self.backend, reason, &mux, now);
                         }
                         mux.go_away(false, error.code, error.what);
                     }

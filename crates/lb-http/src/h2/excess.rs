@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lb_core::ledger::{BUDGETS, Budget};
 use lb_core::log_limit::LogLimit;
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::client::Backend;
@@ -16,22 +17,22 @@ static CLIENTS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// Lines about backends, which clients must not be able to crowd out.
 static BACKENDS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
-/// The connection of a client ends, because `what` was too much.
-pub(super) fn client_ended(listener: &str, client: SocketAddr, what: &str, mux: &Mux, now: Instant) {
-    let Some((budget, count)) = budget(what, mux) else { return };
+/// The connection of a client ends, because the budget of `reason` is used up.
+pub(super) fn client_ended(listener: &str, client: SocketAddr, reason: Reason, mux: &Mux, now: Instant) {
+    let Some((budget, count)) = budget(reason, mux) else { return };
     let Some(left_out) = CLIENTS.admit(now.into_std()) else { return };
     tracing::warn!(
-        listener, %client, budget = budget.name, count, key = format_args!("h2_security.{}", budget.key), left_out,
+        listener, %client, budget = budget.reason.name(), count, key = format_args!("h2_security.{}", budget.key), left_out,
         "HTTP/2 connection of a client ended: a budget is used up"
     );
 }
 
-/// The connection to a backend ends, because `what` was too much.
-pub(super) fn backend_ended(backend: &Backend, what: &str, mux: &Mux, now: Instant) {
-    let Some((budget, count)) = budget(what, mux) else { return };
+/// The connection to a backend ends, because the budget of `reason` is used up.
+pub(super) fn backend_ended(backend: &Backend, reason: Reason, mux: &Mux, now: Instant) {
+    let Some((budget, count)) = budget(reason, mux) else { return };
     let Some(left_out) = BACKENDS.admit(now.into_std()) else { return };
     tracing::warn!(
-        backend = &*backend.name, address = %backend.address, budget = budget.name, count,
+        backend = &*backend.name, address = %backend.address, budget = budget.reason.name(), count,
         key = format_args!("h2_security.{}", budget.backend_key()), left_out,
         "HTTP/2 connection to a backend ended: a budget is used up"
     );
@@ -46,8 +47,8 @@ pub(super) fn backend_retired(backend: &Backend, now: Instant) {
     );
 }
 
-/// The budget of that name, and how much was charged against it.
-fn budget(what: &str, mux: &Mux) -> Option<(&'static Budget, u32)> {
-    let budget = BUDGETS.iter().find(|budget| budget.name == what)?;
+/// The budget of that reason, and how much was charged against it.
+fn budget(reason: Reason, mux: &Mux) -> Option<(&'static Budget, u32)> {
+    let budget = BUDGETS.iter().find(|budget| budget.reason == reason)?;
     Some((budget, mux.count(budget.charge)))
 }

@@ -1,17 +1,18 @@
 //! The client's side of one HTTP/2 exchange: a stream.
 
+use lb_core::failure::Reject;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::head::{Fields, ResponseHead};
+use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
-use lb_observe::metrics::RejectReason;
 
 use super::encode;
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
-use crate::exchange::{Front, FrontError, Gone, Progress, Reject, Sink, Traffic};
+use crate::exchange::{Front, FrontError, Gone, Progress, Sink, Traffic};
 
 /// A stream that a client has opened. Dropping it ends the stream.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Front for H2Front {
             let Some(left) = self.body_left.checked_sub(n) else {
                 self.mux.borrow_mut().release(self.key, u32::try_from(n).unwrap_or(u32::MAX));
                 self.io.buffers.put(&mut bytes);
-                let reject = Reject::new(413, RejectReason::BodyTooLarge);
+                let reject = Reject::new(413, Reason::BodyTooLarge);
                 return Poll::Ready(Err(FrontError::Reject(reject)));
             };
             self.body_left = left;
@@ -145,7 +146,7 @@ impl Front for H2Front {
         }
     }
 
-    fn given_up(&self) -> Option<&'static str> {
+    fn given_up(&self) -> Option<Reason> {
         self.mux.borrow().given_up()
     }
 

@@ -21,11 +21,12 @@ use std::task::Waker;
 use std::time::Duration;
 
 use lb_core::ledger::{Charge, Ledger, Verdict};
+use lb_core::reason::Reason;
 use lb_io::WorkerIo;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::frame::{self, ErrorCode, FrameError, SettingId};
+use super::frame::{self, ErrorCode, FrameError, Scope, SettingId};
 use super::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder};
 use super::stream::{Reset, Stream};
 use super::window::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
@@ -117,7 +118,7 @@ pub(super) struct Mux {
     lingering: VecDeque<(Key, u32, Instant)>,
     ledger: Ledger,
     /// Why this end has given the connection up; `None` while it has not.
-    given_up: Option<&'static str>,
+    given_up: Option<Reason>,
     /// The peer has erred so often that it gets no more streams, and nobody was told yet.
     pub(super) shunned: bool,
     /// The highest identifier of a request that is or was served.
@@ -322,12 +323,12 @@ impl Mux {
     }
 
     /// Remembers why this end gives the connection up: the first reason is the one that counts.
-    pub(super) fn give_up(&mut self, why: &'static str) {
+    pub(super) fn give_up(&mut self, why: Reason) {
         self.given_up.get_or_insert(why);
     }
 
     /// Why this end has given the connection up.
-    pub(super) fn given_up(&self) -> Option<&'static str> {
+    pub(super) fn given_up(&self) -> Option<Reason> {
         self.given_up
     }
 
@@ -409,9 +410,7 @@ impl Mux {
 fn calm(verdict: Verdict) -> Result<(), FrameError> {
     match verdict {
         Verdict::Fine => Ok(()),
-        Verdict::TooMuch(what) => {
-            Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
-        }
+        Verdict::TooMuch(what) => Err(FrameError::excess(Scope::Connection, what.budget().reason)),
     }
 }
 

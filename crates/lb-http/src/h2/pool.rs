@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_config::Pool as PoolLimits;
+use lb_core::failure::Failure;
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub(crate) struct H2Pool {
     /// Dials that have ended, and those of them that failed, ever.
     ended: Cell<u64>,
     failed: Cell<u64>,
+    /// How the last of them failed.
+    failure: Cell<Option<Failure>>,
     waiting: Cell<usize>,
     /// After how many streams the backend ended a connection, and when.
     learned: Cell<Option<(u32, Instant)>>,
@@ -108,7 +111,7 @@ impl H2Pool {
 
     fn ticket(self: &Rc<Self>) -> DialTicket {
         self.dials.set(self.dials.get().saturating_add(1));
-        DialTicket { pool: Rc::clone(self), failed: false }
+        DialTicket { pool: Rc::clone(self), failure: None }
     }
 
     /// Adds a connection.
@@ -173,13 +176,13 @@ impl Drop for H2Pool {
 #[derive(Debug)]
 pub(crate) struct DialTicket {
     pool: Rc<H2Pool>,
-    failed: bool,
+    failure: Option<Failure>,
 }
 
 impl DialTicket {
     /// The connection did not come about: those who wait are not to try one after the other.
-    pub(crate) fn fail(mut self) {
-        self.failed = true;
+    pub(crate) fn fail(mut self, failure: Failure) {
+        self.failure = Some(failure);
     }
 }
 
@@ -187,7 +190,8 @@ impl Drop for DialTicket {
     fn drop(&mut self) {
         self.pool.dials.set(self.pool.dials.get().saturating_sub(1));
         self.pool.ended.set(self.pool.ended.get().wrapping_add(1));
-        if self.failed {
+        if self.failure.is_some() {
+            self.pool.failure.set(self.failure);
             self.pool.failed.set(self.pool.failed.get().wrapping_add(1));
         }
         self.pool.wake_all();
@@ -200,7 +204,7 @@ pub(crate) enum Outcome {
     /// It is to be asked for a way again.
     Again,
     /// It did not come about.
-    Failed,
+    Failed(Failure),
 }
 
 /// An exchange's place among those who wait for a connection.
@@ -216,8 +220,10 @@ pub(crate) struct Wait {
 impl Wait {
     /// Ready when a dial has ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        if self.pool.failed.get() != self.failed {
-            return Poll::Ready(Outcome::Failed);
+        if self.pool.failed.get() != self.failed
+            && let Some(failure) = self.pool.failure.get()
+        {
+            return Poll::Ready(Outcome::Failed(failure));
         }
         if self.pool.ended.get() != self.ended {
             return Poll::Ready(Outcome::Again);
@@ -243,6 +249,8 @@ impl Drop for Wait {
 
 #[cfg(test)]
 mod tests {
+    use lb_core::failure::Kind;
+
     use super::*;
 
     fn wait(pool: &Rc<H2Pool>, now: Instant) -> Wait {
@@ -274,7 +282,8 @@ mod tests {
         assert_eq!(woken.poll(&mut cx), Poll::Ready(Outcome::Again));
         drop(woken);
         assert_eq!(pool.wakers.borrow().len(), 1);
-        ticket.fail();
-        assert_eq!(next.poll(&mut cx), Poll::Ready(Outcome::Failed));
+        let failure = Kind::Tls { timed_out: false }.unconnected();
+        ticket.fail(failure);
+        assert_eq!(next.poll(&mut cx), Poll::Ready(Outcome::Failed(failure)));
     }
 }

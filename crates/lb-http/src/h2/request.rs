@@ -1,11 +1,11 @@
 //! Request heads from header blocks: what is understood, and what is refused before a backend hears of it (RFC 9113 §8.3).
 
 use lb_config::UnderscorePolicy;
+use lb_core::failure::Reject;
 use lb_core::head::{BodyLength, FieldName, RequestHead, Span, Version};
-use lb_observe::metrics::RejectReason;
+use lb_core::reason::Reason;
 
 use super::field::{self, FIELD_OVERHEAD, Fault};
-use crate::exchange::Reject;
 use crate::h1::authority;
 use crate::h1::request::HeadLimits;
 
@@ -84,9 +84,9 @@ impl<'a> RequestReader<'a> {
             self.bytes.saturating_add(name.len()).saturating_add(value.len()).saturating_add(FIELD_OVERHEAD);
         let result = if self.fields > self.limits.head.fields || self.bytes > self.limits.list {
             Err(Refusal::Answer(if name == b":path" && value.len() > self.limits.head.target {
-                Reject::new(414, RejectReason::UriTooLong)
+                Reject::new(414, Reason::UriTooLong)
             } else {
-                Reject::new(431, RejectReason::HeaderTooLarge)
+                Reject::new(431, Reason::HeaderTooLarge)
             }))
         } else if name.first() == Some(&b':') {
             self.pseudo(name, value).map_err(Refusal::Malformed)
@@ -150,7 +150,7 @@ impl<'a> RequestReader<'a> {
             FieldName::Cookie => self.cookies = self.cookies.saturating_add(1),
             FieldName::Other if name.contains(&b'_') => match self.limits.head.underscore {
                 UnderscorePolicy::Reject => {
-                    return Err(Refusal::Answer(Reject::new(400, RejectReason::Underscore)));
+                    return Err(Refusal::Answer(Reject::new(400, Reason::Underscore)));
                 }
                 UnderscorePolicy::Drop => return Ok(()),
                 UnderscorePolicy::Allow => {}
@@ -182,7 +182,7 @@ impl<'a> RequestReader<'a> {
             if default_port.is_some() || path.is_some() || authority.is_none() {
                 return malformed("CONNECT");
             }
-            return Err(Refusal::Answer(Reject::new(405, RejectReason::Method)));
+            return Err(Refusal::Answer(Reject::new(405, Reason::Method)));
         }
         if protocol.is_some() && !(connect && limits.extended_connect) {
             return malformed(":protocol");
@@ -209,7 +209,7 @@ impl<'a> RequestReader<'a> {
         }
         let target = head.target();
         if target.len() > limits.head.target {
-            return Err(Refusal::Answer(Reject::new(414, RejectReason::UriTooLong)));
+            return Err(Refusal::Answer(Reject::new(414, Reason::UriTooLong)));
         }
         let origin_form = target.first() == Some(&b'/') || (target == b"*" && head.method() == b"OPTIONS");
         if !origin_form || !target.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
@@ -229,7 +229,7 @@ impl<'a> RequestReader<'a> {
         };
         if let Some(protocol) = protocol {
             if !head.fields.slice(protocol).eq_ignore_ascii_case(b"websocket") {
-                return Err(Refusal::Answer(Reject::new(501, RejectReason::Method)));
+                return Err(Refusal::Answer(Reject::new(501, Reason::Method)));
             }
             if end_stream || length.is_some() {
                 return malformed("a tunnel has no length");
@@ -358,16 +358,16 @@ mod tests {
     fn h2_04_fields_and_bytes_are_counted_crumbs_included() {
         let answer = |status, reason| Some(Refusal::Answer(Reject::new(status, reason)));
         let crumbs = [("cookie", "x"); 5];
-        assert_eq!(read(&with(&crumbs), true).err(), answer(431, RejectReason::HeaderTooLarge));
+        assert_eq!(read(&with(&crumbs), true).err(), answer(431, Reason::HeaderTooLarge));
         let large = "v".repeat(900);
         let fields: Vec<_> = GET.iter().copied().chain([("a", large.as_str())]).collect();
-        assert_eq!(read(&fields, true).err(), answer(431, RejectReason::HeaderTooLarge));
+        assert_eq!(read(&fields, true).err(), answer(431, Reason::HeaderTooLarge));
         let long = format!("/{}", "p".repeat(64));
         let fields = [GET[0], GET[1], (":path", long.as_str()), GET[3]];
-        assert_eq!(read(&fields, true).err(), answer(414, RejectReason::UriTooLong));
-        assert_eq!(read(&with(&[("a_b", "1")]), true).err(), answer(400, RejectReason::Underscore));
+        assert_eq!(read(&fields, true).err(), answer(414, Reason::UriTooLong));
+        assert_eq!(read(&with(&[("a_b", "1")]), true).err(), answer(400, Reason::Underscore));
         let connect = [(":method", "CONNECT"), (":authority", "a:1")];
-        assert_eq!(read(&connect, false).err(), answer(405, RejectReason::Method));
+        assert_eq!(read(&connect, false).err(), answer(405, Reason::Method));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Response heads and trailers from header blocks. A backend is trusted with its content, not with the framing (RFC 9113 §8.3.2).
 
 use lb_core::head::{BodyLength, FieldName, Fields, ResponseHead, Version};
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 
 use super::field::{self, FIELD_OVERHEAD};
 use crate::h1::request::MAX_FIELDS;
@@ -15,7 +15,7 @@ pub(super) struct ResponseReader<'a> {
     fields: usize,
     regular: bool,
     length: Option<u64>,
-    fault: Option<UpstreamReject>,
+    fault: Option<Reason>,
 }
 
 impl<'a> ResponseReader<'a> {
@@ -31,33 +31,33 @@ impl<'a> ResponseReader<'a> {
         }
     }
 
-    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), UpstreamReject> {
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Reason> {
         let size = name.len().saturating_add(value.len()).saturating_add(FIELD_OVERHEAD);
-        self.left = self.left.checked_sub(size).ok_or(UpstreamReject::HeadTooLarge)?;
+        self.left = self.left.checked_sub(size).ok_or(Reason::HeadTooLarge)?;
         self.fields = self.fields.saturating_add(1);
         if self.fields > MAX_FIELDS {
-            return Err(UpstreamReject::HeadTooLarge);
+            return Err(Reason::HeadTooLarge);
         }
         if name == b":status" {
             let status = match value {
                 [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
                     [a, b, c].into_iter().fold(0, |status, digit| status * 10 + u16::from(*digit - b'0'))
                 }
-                _ => return Err(UpstreamReject::HeadSyntax),
+                _ => return Err(Reason::HeadSyntax),
             };
             // 101 does not exist in HTTP/2 (RFC 9113 §8.6).
             if self.regular || self.head.status != 0 || status == 101 {
-                return Err(UpstreamReject::HeadSyntax);
+                return Err(Reason::HeadSyntax);
             }
             self.head.status = status;
             return Ok(());
         }
         self.regular = true;
-        let known = field::check(name, value).map_err(|_| UpstreamReject::HeadSyntax)?;
+        let known = field::check(name, value).map_err(|_| Reason::HeadSyntax)?;
         if known == FieldName::ContentLength {
-            let length = field::content_length(value).map_err(|_| UpstreamReject::Framing)?;
+            let length = field::content_length(value).map_err(|_| Reason::Framing)?;
             if self.length.replace(length).is_some() {
-                return Err(UpstreamReject::Framing);
+                return Err(Reason::Framing);
             }
         }
         self.head.fields.push_known(known, name, value);
@@ -65,7 +65,7 @@ impl<'a> ResponseReader<'a> {
     }
 
     /// The block is complete. `end_stream` says that no body follows, `to_head` that the request was HEAD.
-    pub(super) fn finish(self, end_stream: bool, to_head: bool) -> Result<(), UpstreamReject> {
+    pub(super) fn finish(self, end_stream: bool, to_head: bool) -> Result<(), Reason> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -73,7 +73,7 @@ impl<'a> ResponseReader<'a> {
         head.version = Version::H2;
         let status = head.status;
         if status == 0 || (status < 200 && end_stream) {
-            return Err(UpstreamReject::HeadSyntax);
+            return Err(Reason::HeadSyntax);
         }
         let bodiless = status < 200 || status == 204;
         if bodiless {
@@ -83,7 +83,7 @@ impl<'a> ResponseReader<'a> {
         head.body = match self.length {
             _ if bodiless || to_head || status == 304 => BodyLength::None,
             Some(0) if end_stream => BodyLength::Known(0),
-            Some(_) if end_stream => return Err(UpstreamReject::Framing),
+            Some(_) if end_stream => return Err(Reason::Framing),
             Some(length) => BodyLength::Known(length),
             None if end_stream => BodyLength::Known(0),
             None => BodyLength::Unknown,
@@ -128,7 +128,7 @@ impl TrailerReader {
 mod tests {
     use super::*;
 
-    fn read(fields: &[(&str, &str)], end: bool, to_head: bool) -> Result<ResponseHead, UpstreamReject> {
+    fn read(fields: &[(&str, &str)], end: bool, to_head: bool) -> Result<ResponseHead, Reason> {
         let mut head = ResponseHead::default();
         let mut reader = ResponseReader::new(&mut head, 200);
         for (name, value) in fields {
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn h2_13_broken_heads_are_refused() {
-        let syntax = Some(UpstreamReject::HeadSyntax);
+        let syntax = Some(Reason::HeadSyntax);
         for bad in ["", "99", "600", "101", "2000", "2x0"] {
             assert_eq!(read(&[(":status", bad)], true, false).err(), syntax, "{bad}");
         }
@@ -160,14 +160,11 @@ mod tests {
         assert_eq!(read(&[(":status", "200"), (":status", "200")], true, false).err(), syntax);
         assert_eq!(read(&[(":status", "200"), ("A", "b")], true, false).err(), syntax);
         assert_eq!(read(&[(":status", "100")], true, false).err(), syntax);
-        let framing = Some(UpstreamReject::Framing);
+        let framing = Some(Reason::Framing);
         assert_eq!(read(&[(":status", "200"), ("content-length", "1")], true, false).err(), framing);
         assert_eq!(read(&[(":status", "200"), ("content-length", "-1")], true, false).err(), framing);
         let large = "v".repeat(200);
-        assert_eq!(
-            read(&[(":status", "200"), ("a", &large)], true, false).err(),
-            Some(UpstreamReject::HeadTooLarge)
-        );
+        assert_eq!(read(&[(":status", "200"), ("a", &large)], true, false).err(), Some(Reason::HeadTooLarge));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod requests;
 
+use lb_core::failure::Reject;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,18 +12,19 @@ use std::time::Duration;
 
 use lb_core::head::BodyLength;
 use lb_core::ledger::{Ledger, Limits as Budgets};
+use lb_core::reason::Reason;
 use lb_io::{ConnectionGuard, Deadline, Phase};
-use lb_observe::metrics::{Http2Abuse, Http2Error, Label, RejectReason};
+use lb_observe::metrics::{Http2Error, Label};
 use tokio::time::{Instant, sleep_until};
 
 use super::block_limits;
 use super::driver::{Ended, KEEP_ALIVE_PING, ROUNDS, Wire};
 use super::excess;
-use super::frame::{ErrorCode, FrameError, Preface};
+use super::frame::{ErrorCode, FrameError, Preface, Scope};
 use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
 use super::request::RequestLimits;
-use crate::exchange::{Gone, Reject};
+use crate::exchange::Gone;
 use crate::proxy::Client;
 use crate::serve::Serving;
 use crate::service::{Service, Settings};
@@ -36,12 +38,6 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// How long the first of the two GOAWAYs is given to arrive.
 const NOTICE: Duration = Duration::from_secs(1);
-
-/// What the access log says of requests that are cut off at the end of a drain.
-const ABORTED: &str = crate::proxy::ABORTED;
-
-/// What it says of requests whose connection was ended because its client broke the protocol.
-const PROTOCOL: &str = "protocol_error";
 
 /// Serves one connection to its end. `early` was read from it already, since it was `born`.
 pub(crate) fn serve(
@@ -184,7 +180,7 @@ impl Connection {
             match self.guard.phase() {
                 Phase::Serving => {}
                 Phase::Abort => {
-                    self.mux.borrow_mut().give_up(ABORTED);
+                    self.mux.borrow_mut().give_up(Reason::Aborted);
                     self.wire.stream.reset_on_close();
                     return Poll::Ready(());
                 }
@@ -274,7 +270,7 @@ impl Connection {
             let reject = reject.or_else(|| match (head.body, max_body) {
                 // Announced already: nothing of it is read.
                 (BodyLength::Known(length), Some(most)) if length > most => {
-                    Some(Reject::new(413, RejectReason::BodyTooLarge))
+                    Some(Reject::new(413, Reason::BodyTooLarge))
                 }
                 _ => None,
             });
@@ -326,19 +322,15 @@ impl Connection {
     fn fault(&mut self, error: FrameError, now: Instant) {
         let worker = &self.service.worker;
         worker.metrics.http2_errors.of(label(error.code)).inc();
-        if error.code == ErrorCode::ENHANCE_YOUR_CALM
-            && let Some(kind) = Http2Abuse::ALL.iter().find(|kind| kind.name() == error.what)
-        {
-            worker.metrics.http2_abuse.of(*kind).inc();
+        if let Some(reason) = error.excess {
+            worker.metrics.http2_abuse.of(reason).inc();
         }
         tracing::debug!(client = %self.client.address, code = error.code.name(), "HTTP/2 connection ended: {}", error.what);
         let mut mux = self.mux.borrow_mut();
-        if error.code == ErrorCode::ENHANCE_YOUR_CALM {
-            excess::client_ended(&self.service.name, self.client.address, error.what, &mux, now);
-            mux.give_up(error.what);
-        } else {
-            mux.give_up(PROTOCOL);
+        if let Some(reason) = error.excess {
+            excess::client_ended(&self.service.name, self.client.address, reason, &mux, now);
         }
+        mux.give_up(error.excess.unwrap_or(Reason::ProtocolError));
         mux.go_away(false, error.code, error.what);
         mux.close();
         self.deaf = true;
@@ -399,15 +391,14 @@ impl Connection {
         let rejected = &self.service.worker.metrics.request_rejected;
         match due {
             Due::Written => {
-                rejected.of(RejectReason::WriteTimeout).inc();
-                self.mux.borrow_mut().give_up(RejectReason::WriteTimeout.name());
+                rejected.of(Reason::WriteTimeout).inc();
+                self.mux.borrow_mut().give_up(Reason::WriteTimeout);
                 self.wire.stream.reset_on_close();
                 return true;
             }
             Due::Head => {
-                rejected.of(RejectReason::HeaderTimeout).inc();
-                let what = Http2Abuse::HeaderTimeout.name();
-                self.fault(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what), now);
+                rejected.of(Reason::HeaderTimeout).inc();
+                self.fault(FrameError::excess(Scope::Connection, Reason::HeaderTimeout), now);
             }
             Due::Acknowledged => {
                 let what = "SETTINGS not acknowledged";

@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use lb_core::head::{Fields, ResponseHead};
 
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::frame::ErrorCode;
@@ -55,7 +55,7 @@ pub(super) struct Stream {
     /// Its final response head was sent.
     pub(super) answered: bool,
     /// What was wrong with the response.
-    pub(super) fault: Option<UpstreamReject>,
+    pub(super) fault: Option<Reason>,
     /// Why the stream ended before both sides were done.
     pub(super) reset: Option<Reset>,
     /// The exchange has ended with a complete answer, and the end of the request is waited for.

@@ -1,5 +1,6 @@
 //! What is counted while an exchange runs, and recorded when it is over.
 
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::{Exchange, Stage};
@@ -57,9 +58,7 @@ impl Drop for Exchange {
         if !self.ended {
             // Cut off from outside, at a moment that no turn has seen.
             self.now = Instant::now();
-            if self.reason.is_empty() {
-                self.reason = super::ABORTED;
-            }
+            self.reason.get_or_insert(Reason::Aborted);
         }
         record::write(&self.entry());
         self.drop_beside();
@@ -87,7 +86,7 @@ impl Exchange {
             backend: member
                 .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
                 .map(|member| member.name.as_str()),
-            reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).unwrap_or(self.reason),
+            reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).or(self.reason),
             retries: self.retries,
         }
     }

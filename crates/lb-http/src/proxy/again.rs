@@ -7,15 +7,15 @@
 
 use std::task::Context;
 
+use lb_core::failure::{Failure, Kind, Reach};
 use lb_core::head::RequestHead;
-use lb_core::retry::{self, Attempt, Failure, Verdict as Decision};
-use lb_observe::metrics::{RetryReason, UpstreamReject};
+use lb_core::retry::{self, Attempt, RetryClass, Verdict};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
 use super::replay::Replay;
 use super::timing::Upload;
-use super::{Exchange, Stage, Turn, Verdict};
+use super::{Exchange, Stage, Turn};
 use crate::exchange::Front;
 
 /// So many backends may refuse their connections without that a request has been tried, where its pool has no rules of its own: a pool of
@@ -41,7 +41,13 @@ impl Again<'_> {
     pub(super) fn withholds(&mut self, status: u16, answered: bool) -> bool {
         if self.pool.retry().conditions.statuses.contains(status)
             && ((self.beside && !answered)
-                || decide(self.pool, Failure::Status(status), self.attempt, answered, self.charged, self.now))
+                || decide(
+                    self.pool,
+                    Kind::Status(status).at(if answered { Reach::Answered } else { Reach::Sent }),
+                    self.attempt,
+                    self.charged,
+                    self.now,
+                ))
         {
             self.withheld = Some(status);
         }
@@ -50,11 +56,18 @@ impl Again<'_> {
 }
 
 /// What a further try of a request depends on.
-pub(super) fn facts(tries_left: u32, request: &RequestHead, upload: &Upload, replay: &Replay) -> Attempt {
+pub(super) fn facts(
+    tries_left: u32,
+    gone_away: u32,
+    request: &RequestHead,
+    upload: &Upload,
+    replay: &Replay,
+) -> Attempt {
     Attempt {
         tries_left,
         idempotent: retry::is_idempotent(request.method()),
         body_consumed: upload.is_consumed() && !replay.is_whole(),
+        gone_away,
     }
 }
 
@@ -74,28 +87,21 @@ pub(super) fn leave_budget(pool: &WorkerPool, counted: &mut bool, charged: &mut 
 }
 
 /// Asks the rules of the pool. The place of the try that failed is given back first: the next one needs it more.
-fn decide(
-    pool: &WorkerPool,
-    failure: Failure,
-    attempt: Attempt,
-    answered: bool,
-    charged: &mut bool,
-    now: Instant,
-) -> bool {
+fn decide(pool: &WorkerPool, failure: Failure, attempt: Attempt, charged: &mut bool, now: Instant) -> bool {
     try_done(pool, charged);
-    match pool.decide(failure, attempt, answered, now.into_std()) {
-        Decision::Again { charged: taken } => {
+    match pool.decide(failure, attempt, now.into_std()) {
+        Verdict::Again { charged: taken } => {
             *charged = taken;
             true
         }
-        Decision::No(_) => false,
+        Verdict::No(_) => false,
     }
 }
 
 impl Exchange {
     /// What a further try depends on.
     pub(super) fn attempt_facts(&self) -> Attempt {
-        facts(self.tries_left(), &self.request, &self.upload, &self.replay)
+        facts(self.tries_left(), self.gone_away, &self.request, &self.upload, &self.replay)
     }
 
     /// How many further tries the request has.
@@ -106,25 +112,26 @@ impl Exchange {
     }
 
     /// Whether another attempt may follow; counts it if so.
-    pub(super) fn may_retry(&mut self, failure: Failure, reason: RetryReason) -> bool {
-        let answered = self.response.has_begun();
+    pub(super) fn may_retry(&mut self, failure: Failure) -> bool {
+        let failure = if self.response.has_begun() { failure.reaching(Reach::Answered) } else { failure };
+        let Some(class) = failure.retry_class() else { return false };
         let attempt = self.attempt_facts();
         let Some(pool) = self.settings.pool(self.pool) else { return false };
-        let is_loss = matches!(failure, Failure::Reset { sent: true } | Failure::Stale { sent: true });
+        let is_loss = failure.is_loss();
         let has_rules = pool.balance.retry().attempts.is_some();
         if is_loss && self.lost && !has_rules {
             return false;
         }
-        let may = match failure {
-            Failure::Stale { .. } if !has_rules => {
+        let may = match class {
+            RetryClass::Stale if !has_rules => {
                 try_done(&pool.balance, &mut self.charged);
-                !answered && retry::may_retry(failure, attempt)
+                retry::may_retry(failure, attempt)
             }
-            _ => decide(&pool.balance, failure, attempt, answered, &mut self.charged, self.now),
+            _ => decide(&pool.balance, failure, attempt, &mut self.charged, self.now),
         };
         if may {
             self.lost |= is_loss;
-            self.count_retry(reason);
+            self.count_retry(class);
         }
         may
     }
@@ -135,13 +142,13 @@ impl Exchange {
     }
 
     /// Another attempt follows, at another member if there is one.
-    pub(super) fn count_retry(&mut self, reason: RetryReason) {
+    pub(super) fn count_retry(&mut self, class: RetryClass) {
         self.retries = self.retries.saturating_add(1);
-        self.service.worker.metrics.http_retries.of(reason).inc();
+        self.service.worker.metrics.http_retries.of(class).inc();
         if let Some(pool) = self.settings.pool(self.pool) {
-            pool.balance.shard().retries.of(reason).inc();
+            pool.balance.shard().retries.of(class).inc();
             // A kept connection that was dead says nothing against the member that a client is bound to.
-            if pool.sticky.is_none() || reason != RetryReason::Stale {
+            if pool.sticky.is_none() || class != RetryClass::Stale {
                 self.avoided.extend(self.member.map(|(at, _)| at));
             }
         }
@@ -165,16 +172,16 @@ impl Exchange {
 
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let sent = matches!(self.stage, Stage::Relay { .. });
+        let failure = Kind::Timeout.at(Reach::of_sent(matches!(self.stage, Stage::Relay { .. })));
         self.blame_silence();
-        if self.give_side_up() {
+        if self.give_side_up(failure) {
             return Turn::Again;
         }
-        if !self.may_retry(Failure::Timeout { sent }, RetryReason::Timeout) {
-            return self.bad_response(cx, front, UpstreamReject::Timeout);
+        if !self.may_retry(failure) {
+            return self.fail(cx, front, failure);
         }
-        self.backend_status = Some(504);
-        self.verdict = Verdict::Failure;
+        self.backend_status = Some(failure.status());
+        self.failure = Some(failure);
         self.stage = Stage::Choose { fresh: false };
         Turn::Again
     }

@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::failure::{Count, Failure, Kind, Reject};
 use lb_core::log_limit::LogLimit;
-use lb_observe::metrics::{Label, RejectReason, UpstreamReject};
+use lb_core::reason::Reason;
 
 use super::timing::Stall;
-use super::{End, Exchange, Stage, Turn, Verdict, again, grpc};
+use super::{End, Exchange, Stage, Turn, again};
 use crate::answer;
-use crate::exchange::{Front, Reject};
+use crate::exchange::Front;
 
 /// Lines about responses that were cut: few at once, then one in a while.
 static CUT: LogLimit = LogLimit::new(10, Duration::from_secs(10));
@@ -19,16 +20,14 @@ impl Exchange {
     /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
     /// connection are none the worse for it.
     pub(super) fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let reason = RejectReason::Misdirected;
-        self.service.worker.metrics.request_rejected.of(reason).inc();
-        self.answer(cx, front, 421, reason.name())
+        self.fail(cx, front, Reject::new(421, Reason::Misdirected).into())
     }
 
     /// The request is for the gateway itself. TRACE is not served: its answer would show scripts what browsers hide from them.
     pub(super) fn last_hop(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        self.reason = "max_forwards";
+        self.reason = Some(Reason::MaxForwards);
         if self.request.method() != b"OPTIONS" {
-            return self.answer(cx, front, 405, "max_forwards");
+            return self.answer(cx, front, Reject::new(405, Reason::MaxForwards).into());
         }
         self.response.status = 200;
         self.response.done = true;
@@ -52,29 +51,43 @@ impl Exchange {
 
     /// The client went away, or this end has given its connection up; the backend is told by closing its connection.
     pub(super) fn client_gone(&mut self, front: &impl Front) -> Turn {
-        self.reason = front.given_up().unwrap_or("client_gone");
+        self.reason = Some(front.given_up().unwrap_or(Reason::ClientGone));
         if let Some(call) = &mut self.call {
             call.cancelled();
         }
         Turn::End(End::Broken)
     }
 
+    /// The request ends with this failure: it is counted, the backend is judged by it, and the client is told.
+    pub(super) fn fail(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
+        let metrics = &self.service.worker.metrics;
+        match failure.counted_in() {
+            Some(Count::RequestRejected) => metrics.request_rejected.of(failure.reason()).inc(),
+            Some(Count::UpstreamRejected) => {
+                metrics.upstream_rejected.of(failure.reason()).inc();
+                if self.response.status == 0 {
+                    self.backend_status = Some(failure.status());
+                }
+            }
+            None => {}
+        }
+        if !matches!(failure.kind, Kind::Rejected(_)) {
+            self.failure = Some(failure);
+        }
+        self.answer(cx, front, failure)
+    }
+
     /// The gateway answers itself, in place of a backend.
-    pub(super) fn answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        status: u16,
-        reason: &'static str,
-    ) -> Turn {
-        self.reason = reason;
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
+        self.reason = Some(failure.reason());
         if self.call.is_some() {
-            return self.answer_call(cx, front, status);
+            return self.answer_call(cx, front, failure);
         }
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that nobody takes it for whole.
             return self.cut(front);
         }
+        let status = failure.status();
         self.response.status = status;
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
@@ -94,7 +107,7 @@ impl Exchange {
                 listener = self.service.name,
                 client = %self.client.ip(),
                 backend = backend.map(|member| member.name.as_str()),
-                reason = self.reason,
+                reason = self.reason.map(Reason::name),
                 key = Some(self.limit).filter(|key| !key.is_empty()),
                 bytes_out = self.sent,
                 after_ms = u64::try_from((self.now - self.started).as_millis()).unwrap_or(u64::MAX),
@@ -115,25 +128,7 @@ impl Exchange {
 
     /// The client broke the protocol or a limit.
     pub(super) fn refuse(&mut self, cx: &mut Context<'_>, front: &mut impl Front, reject: Reject) -> Turn {
-        self.service.worker.metrics.request_rejected.of(reject.reason).inc();
         front.last_request();
-        self.answer(cx, front, reject.status, reject.reason.name())
-    }
-
-    /// The backend broke the protocol or a limit.
-    pub(super) fn bad_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        reason: UpstreamReject,
-    ) -> Turn {
-        self.service.worker.metrics.upstream_rejected.of(reason).inc();
-        let status = if reason == UpstreamReject::Timeout { 504 } else { 502 };
-        if self.response.status == 0 {
-            self.backend_status = Some(status);
-        }
-        self.verdict = Verdict::Failure;
-        self.call_failed(grpc::failure_of(reason));
-        self.answer(cx, front, status, reason.name())
+        self.fail(cx, front, reject.into())
     }
 }

@@ -4,28 +4,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 
+use lb_core::failure::{Failure, Kind, Shortage};
+use lb_core::grpc::Status as GrpcStatus;
 use lb_core::head::{BodyLength, FieldName};
 use lb_core::outlier::Ending;
-use lb_core::retry::Failure;
-use lb_io::Shortage;
-use lb_observe::metrics::{Label, RejectReason, RetryReason};
+use lb_io::shortage_of;
 use lb_pool::{Connection, Pass, Place};
 use lb_security::{Connector, Stream, failure_of};
 use tokio::time::Instant;
 
 use super::dial::{Connect, Dial};
 use super::timing::Stall;
-use super::{Exchange, Stage, Turn, Verdict};
+use super::{Exchange, Stage, Turn};
 use crate::back::AnyBack;
 use crate::exchange::Front;
-use crate::grpc::{Failure as CallFailure, Status as GrpcStatus};
 use crate::h1::back::H1Back;
 use crate::h2::{Backend, ClientConnection, DialTicket, Way};
 use crate::service::Member;
 use crate::upstream::Reused;
-
-/// The reason where backends were reached and TLS with the last of them failed.
-pub(super) const TLS_FAILED: &str = "tls_failed";
 
 /// Where a connection comes from.
 pub(super) struct Origin {
@@ -241,19 +237,23 @@ impl Exchange {
             }
             Err(error) => error,
         };
-        if let Some(shortage) = Shortage::of(&error) {
+        if let Some(shortage) = shortage_of(&error) {
             // Who waits for this connection tries for itself.
             drop(ticket);
             tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "no connection can be made");
             return self.lacks(cx, front, shortage);
         }
+        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+        let kind = match failure_of(&error) {
+            Some(_) => Kind::Tls { timed_out },
+            None => Kind::Connect { timed_out },
+        };
+        let failure = kind.unconnected();
         if let Some(ticket) = ticket {
-            ticket.fail();
+            ticket.fail(failure);
         }
         shard.connect_failures.inc();
         member.metrics.set_reachable(false);
-        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-        self.tls_failed = failure_of(&error).is_some();
         if timed_out {
             self.service.worker.metrics.backend_connect_timeouts.inc();
         }
@@ -262,7 +262,7 @@ impl Exchange {
         if !timed_out {
             self.forgive_refusal();
         }
-        self.not_connected(cx, front, timed_out)
+        self.not_connected(cx, front, failure)
     }
 
     /// No connection to the present member came about.
@@ -270,60 +270,35 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         front: &mut impl Front,
-        timed_out: bool,
+        failure: Failure,
     ) -> Turn {
         self.failed.extend(self.member.map(|(at, _)| at));
-        self.verdict = Verdict::Failure;
+        self.failure = Some(failure);
+        let lacks_ports = Kind::Shortage(Shortage::Ports).unconnected();
+        self.unconnected =
+            Some(failure).filter(|_| self.unconnected != Some(lacks_ports)).or(self.unconnected);
         if self.fall_back() {
             return Turn::Again;
         }
-        if self.may_retry(Failure::Connect, RetryReason::Connect) {
+        if self.may_retry(failure) {
             self.stage = Stage::Choose { fresh: false };
             return Turn::Again;
         }
-        self.call_failed(CallFailure::Connect);
-        let (status, reason) = match (timed_out, self.tls_failed) {
-            (true, true) => (504, TLS_FAILED),
-            (false, true) => (502, TLS_FAILED),
-            (true, false) => (504, "connect_timeout"),
-            (false, false) => (502, "connect_failed"),
-        };
-        self.answer(cx, front, status, reason)
+        self.fail(cx, front, failure)
     }
 
     /// The gateway lacks what a connection takes. No backend is to blame, and only for ports another one may be better off.
     fn lacks(&mut self, cx: &mut Context<'_>, front: &mut impl Front, shortage: Shortage) -> Turn {
         self.service.worker.io.tell_shortage(shortage);
-        self.verdict = Verdict::Nothing;
+        let failure = Kind::Shortage(shortage).unconnected();
+        if shortage == Shortage::Ports {
+            return self.not_connected(cx, front, failure);
+        }
+        self.failure = Some(failure);
         if self.fall_back() {
             return Turn::Again;
         }
-        if shortage == Shortage::Ports {
-            self.failed.extend(self.member.map(|(at, _)| at));
-            self.lacks_ports = true;
-            if self.may_retry(Failure::Connect, RetryReason::Connect) {
-                self.stage = Stage::Choose { fresh: false };
-                return Turn::Again;
-            }
-        }
-        self.lacking(cx, front, shortage)
-    }
-
-    /// The client is told what the gateway lacks.
-    pub(super) fn lacking(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        shortage: Shortage,
-    ) -> Turn {
-        let reason = match shortage {
-            Shortage::Descriptors => RejectReason::NoDescriptors,
-            Shortage::Memory => RejectReason::NoMemory,
-            Shortage::Ports => RejectReason::NoPorts,
-        };
-        self.service.worker.metrics.request_rejected.of(reason).inc();
-        self.call_failed(CallFailure::Connect);
-        self.answer(cx, front, 503, reason.name())
+        self.fail(cx, front, failure)
     }
 
     /// Takes the attempt at the present member back: there was no room for it after all, and it was no request.
@@ -344,10 +319,9 @@ impl Exchange {
         let Some(pool) = self.settings.pool(self.pool) else { return };
         let broken_call =
             || self.call.as_ref().and_then(|call| call.status()).is_some_and(GrpcStatus::is_breakdown);
-        let ending = match std::mem::replace(&mut self.verdict, Verdict::Status) {
-            Verdict::Failure => Some(Ending::GatewayFailure),
-            Verdict::Nothing => None,
-            Verdict::Status => status.map(|status| match Ending::of_status(status) {
+        let ending = match self.failure.take() {
+            Some(failure) => failure.ending(),
+            None => status.map(|status| match Ending::of_status(status) {
                 Ending::Fine if broken_call() => Ending::ServerError,
                 ending => ending,
             }),

@@ -3,14 +3,12 @@
 use std::rc::Rc;
 use std::task::Context;
 
-use lb_io::Shortage;
+use lb_core::failure::Kind;
 use lb_pool::Pass;
 
-use super::attempt::TLS_FAILED;
 use super::{Exchange, Turn};
 use crate::affinity;
 use crate::exchange::Front;
-use crate::grpc::Failure as CallFailure;
 use crate::service::Pool;
 
 /// What is asked of a member besides that it has not failed the request.
@@ -92,13 +90,12 @@ impl Exchange {
 
     /// Nobody is left who could take the request.
     pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        if self.lacks_ports {
-            return self.lacking(cx, front, Shortage::Ports);
-        }
-        self.call_failed(CallFailure::Connect);
-        let status = if self.failed.is_empty() { 503 } else { 502 };
-        let reason = if self.tls_failed { TLS_FAILED } else { "no_backend" };
-        self.answer(cx, front, status, reason)
+        let failure = match self.unconnected.map(|failure| failure.kind) {
+            Some(kind @ (Kind::Shortage(_) | Kind::Tls { .. })) => kind,
+            _ if self.failed.is_empty() => Kind::NoMember,
+            _ => Kind::AllFailed,
+        };
+        self.fail(cx, front, failure.unconnected())
     }
 }
 

@@ -5,16 +5,17 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
 
+use lb_core::failure::{Failure, Kind, Reach};
 use lb_core::head::{Fields, RequestHead, ResponseHead, Version};
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::health::Health;
 use super::timing::{Expired, Stall};
-use super::{Exchange, Response, Stage, Turn, Verdict};
+use super::{Exchange, Response, Stage, Turn};
 use crate::answer;
 use crate::exchange::Front;
-use crate::grpc::{self, Failure, Status, Timeout, health};
+use crate::grpc::{self, Status, Timeout, health};
 use crate::service::Settings;
 
 /// A call.
@@ -32,8 +33,6 @@ pub(super) struct Call {
     health: Option<health::Method>,
     /// The client waits for what may never come.
     watches: bool,
-    /// What went wrong on the way.
-    failure: Option<Failure>,
     /// How the call ends for the client, once that is known.
     status: Option<Status>,
 }
@@ -61,7 +60,6 @@ impl Call {
             active: started,
             health,
             watches: false,
-            failure: None,
             status: None,
         }))
     }
@@ -98,14 +96,9 @@ impl Call {
         if self.deadline.is_some() { Expired::CallDeadline } else { Expired::CallIdle }
     }
 
-    /// Keeps what went wrong, of several things the first.
-    pub(super) fn failed(&mut self, failure: Failure) {
-        self.failure.get_or_insert(failure);
-    }
-
     /// The client has given the call up.
     pub(super) fn cancelled(&mut self) {
-        self.status.get_or_insert(Failure::ClientCancelled.status());
+        self.status.get_or_insert(Status::Cancelled);
     }
 
     /// How the call has ended for the client, as far as is known.
@@ -130,23 +123,6 @@ impl Call {
             self.status = Some(Status::parse(status));
         }
     }
-
-    /// How the gateway ends the call, where it would answer another request with `status`.
-    fn verdict(&self, status: u16) -> (Status, &'static str) {
-        match self.failure {
-            Some(failure) => (failure.status(), failure.message()),
-            None => (Status::from_refusal(status), answer::reason_phrase(status)),
-        }
-    }
-}
-
-/// What a broken response means for a call.
-pub(super) fn failure_of(reject: UpstreamReject) -> Failure {
-    match reject {
-        UpstreamReject::Timeout => Failure::Idle,
-        UpstreamReject::Truncated | UpstreamReject::Reset => Failure::ConnectionLost,
-        _ => Failure::BadResponse,
-    }
 }
 
 impl Exchange {
@@ -154,7 +130,7 @@ impl Exchange {
     pub(super) fn begin_call(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Option<Turn> {
         let call = self.call.as_mut()?;
         if call.malformed {
-            self.reason = "grpc_timeout";
+            self.reason = Some(Reason::GrpcTimeout);
             return Some(self.end_call(cx, front, Status::InvalidArgument, "grpc-timeout cannot be read"));
         }
         if call.deadline.is_some_and(|deadline| deadline <= self.now) {
@@ -165,29 +141,24 @@ impl Exchange {
         Some(Turn::Again)
     }
 
-    /// Keeps what went wrong, if this is a call.
-    pub(super) fn call_failed(&mut self, failure: Failure) {
-        if let Some(call) = &mut self.call {
-            call.failed(failure);
-        }
-    }
-
     /// The call's deadline has passed.
     pub(super) fn call_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        self.call_failed(Failure::Deadline);
         if self.response.status == 0 && matches!(self.stage, Stage::Relay { .. }) {
             self.backend_status = Some(504);
         }
-        // The client has set it, and must not be able to have backends ejected.
-        self.verdict = Verdict::Nothing;
-        self.answer(cx, front, 504, "grpc_deadline")
+        // The client has set it, and must not be able to have backends ejected: the failure is on its account.
+        self.fail(cx, front, Kind::CallDeadline.at(Reach::Sent))
     }
 
-    /// The gateway answers a call where it would answer another request with `status`.
-    pub(super) fn answer_call(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: u16) -> Turn {
-        let verdict = self.call.as_ref().map(|call| call.verdict(status));
-        let (status, message) = verdict.unwrap_or((Status::Unknown, ""));
-        self.end_call(cx, front, status, message)
+    /// The gateway answers a call where it would answer another request with the failure's status.
+    pub(super) fn answer_call(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        failure: Failure,
+    ) -> Turn {
+        let message = failure.grpc_message().unwrap_or_else(|| answer::reason_phrase(failure.status()));
+        self.end_call(cx, front, failure.grpc_status(), message)
     }
 
     /// The gateway ends the call: in the only head, or in trailers where a response has begun. Nothing more comes from the backend, which

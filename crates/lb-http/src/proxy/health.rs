@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::{BodyLength, Fields};
-use lb_io::Shortage;
+use lb_core::reason::Reason;
+use lb_io::shortage_of;
 use tokio::time::Instant;
 
 use super::{Exchange, Stage, Turn};
@@ -104,7 +105,7 @@ impl Exchange {
     }
 
     fn refuse_health(&mut self, cx: &mut Context<'_>, front: &mut impl Front, status: Status) -> Turn {
-        self.reason = "health_request";
+        self.reason = Some(Reason::HealthRequest);
         self.end_call(cx, front, status, "not a health check request")
     }
 
@@ -179,7 +180,7 @@ impl Exchange {
         let worker = self.service.worker.io.id;
         tokio::task::spawn_local(async move {
             let result = connecting.await;
-            if result.as_ref().is_err_and(|error| Shortage::of(error).is_some()) {
+            if result.as_ref().is_err_and(|error| shortage_of(error).is_some()) {
                 return;
             }
             let reached = result.is_ok();

@@ -6,12 +6,13 @@
 
 use std::task::Context;
 
+use lb_core::failure::Failure;
 use lb_core::retry;
 use lb_pool::{Entry, Pass, Place};
 use tokio::time::Instant;
 
 use super::timing::Stall;
-use super::{Exchange, Stage, Turn, Verdict, again};
+use super::{Exchange, Stage, Turn, again};
 use crate::exchange::Front;
 
 /// What of an exchange belongs to one try.
@@ -24,7 +25,7 @@ pub(super) struct Side {
     back_stall: Stall,
     backend_status: Option<u16>,
     heard: Option<Instant>,
-    verdict: Verdict,
+    failure: Option<Failure>,
     second: bool,
 }
 
@@ -83,7 +84,7 @@ impl Exchange {
             back_stall: Stall::default(),
             backend_status: None,
             heard: None,
-            verdict: Verdict::Status,
+            failure: None,
             second: true,
         }));
         self.swap_sides();
@@ -121,17 +122,17 @@ impl Exchange {
         self.avoided.extend(self.member.map(|(at, _)| at));
         self.swap_sides();
         // What stands beside now is what has failed, with its verdict.
-        self.end_beside(None);
+        self.end_beside(false);
         true
     }
 
     /// The time for this try is over. `true` if another ran beside it, which goes on alone.
-    pub(super) fn give_side_up(&mut self) -> bool {
+    pub(super) fn give_side_up(&mut self, failure: Failure) -> bool {
         if self.beside.is_none() {
             return false;
         }
-        self.backend_status = Some(504);
-        self.verdict = Verdict::Failure;
+        self.backend_status = Some(failure.status());
+        self.failure = Some(failure);
         self.fall_back()
     }
 
@@ -146,14 +147,15 @@ impl Exchange {
         {
             pool.balance.shard().hedges_won.inc();
         }
-        self.end_beside(Some(Verdict::Nothing));
+        self.end_beside(true);
     }
 
-    /// Ends the other side; `verdict` replaces its own.
-    fn end_beside(&mut self, verdict: Option<Verdict>) {
+    /// Ends the other side. Where it is `abandoned`, nothing of it speaks for or against its member.
+    fn end_beside(&mut self, abandoned: bool) {
         self.swap_sides();
-        if let Some(verdict) = verdict {
-            self.verdict = verdict;
+        if abandoned {
+            self.failure = None;
+            self.backend_status = None;
             // Where there is no response, the client has left: how long it stayed says nothing of those who stay.
             if self.response.has_begun()
                 && let (Some(pool), Some((_, since))) = (self.settings.pool(self.pool), self.member)
@@ -184,7 +186,7 @@ impl Exchange {
         swap(&mut self.back_stall, &mut beside.back_stall);
         swap(&mut self.backend_status, &mut beside.backend_status);
         swap(&mut self.heard, &mut beside.heard);
-        swap(&mut self.verdict, &mut beside.verdict);
+        swap(&mut self.failure, &mut beside.failure);
         swap(&mut self.second, &mut beside.second);
     }
 }

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_observe::metrics::{Label, Overflow};
+use lb_core::breaker::Full;
+use lb_core::failure::Kind;
 use lb_pool::{Entry, Gate, Need};
 
 use super::{Exchange, Stage, Turn};
@@ -76,10 +77,10 @@ impl Exchange {
     }
 
     /// There is no room for the request.
-    pub(super) fn overflow(&mut self, cx: &mut Context<'_>, front: &mut impl Front, full: Overflow) -> Turn {
+    pub(super) fn overflow(&mut self, cx: &mut Context<'_>, front: &mut impl Front, full: Full) -> Turn {
         if self.fall_back() {
             return Turn::Again;
         }
-        self.answer(cx, front, 503, full.name())
+        self.fail(cx, front, Kind::Full(full).unconnected())
     }
 }

@@ -5,13 +5,12 @@ mod splice;
 
 use std::task::Context;
 
-use lb_core::retry::Failure;
-use lb_observe::metrics::{RetryReason, UpstreamReject};
+use lb_core::failure::{Failure, Kind, Reject};
+use lb_core::retry::RetryClass;
 
-use super::{Exchange, Stage, Turn, Verdict};
+use super::{Exchange, Stage, Turn};
 use crate::back::AnyBack;
-use crate::exchange::{BackError, Front, Reject};
-use crate::grpc::Failure as CallFailure;
+use crate::exchange::Front;
 
 /// Why moving stopped.
 enum Stop {
@@ -23,7 +22,7 @@ enum Stop {
     Done,
     ClientGone,
     Refused(Reject),
-    Failed(BackError),
+    Failed(Failure),
     /// The response is not for the client. `ended` says whether it is complete.
     Withheld {
         status: u16,
@@ -58,70 +57,35 @@ impl Exchange {
                 if self.fall_back() {
                     return Turn::Again;
                 }
-                self.count_retry(RetryReason::Status);
+                self.count_retry(RetryClass::Status);
                 self.stage = Stage::Choose { fresh: false };
                 Turn::Again
             }
-            Stop::Failed(error) => self.failed(cx, front, error),
+            Stop::Failed(failure) => self.failed(cx, front, failure),
         }
     }
 
     /// The backend will not complete its response.
-    fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, error: BackError) -> Turn {
-        let (failure, reason) = self.failure_of(error);
-        let blames = matches!(failure, Failure::Reset { .. } | Failure::Later);
+    fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
+        let shared = matches!(self.stage, Stage::Relay { back: AnyBack::H2(_), .. });
+        let failure = if self.is_reused() { failure.on_reused(shared) } else { failure };
         if self.beside.is_some() && !self.response.has_begun() {
-            if blames {
-                self.verdict = Verdict::Failure;
-            }
+            self.failure = Some(failure).filter(|failure| failure.blames());
             self.fall_back();
             return Turn::Again;
         }
-        let (class, reason) = match error {
+        let tried = match failure.kind {
             // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
-            BackError::Closed { sent } if self.is_reused() && !self.has_rules() => {
-                (Failure::Stale { sent }, RetryReason::Stale)
-            }
-            _ => (failure, reason),
+            Kind::Closed if self.is_reused() && !self.has_rules() => Kind::Stale.at(failure.reach),
+            _ => failure,
         };
-        if self.may_retry(class, reason) {
-            self.gone_away =
-                self.gone_away.saturating_add(u32::from(matches!(failure, Failure::GoneAway { .. })));
-            if blames {
-                self.verdict = Verdict::Failure;
-            }
-            self.stage = Stage::Choose { fresh: matches!(failure, Failure::Stale { .. }) };
+        if self.may_retry(tried) {
+            self.gone_away = self.gone_away.saturating_add(u32::from(failure.kind == Kind::GoneAway));
+            self.failure = Some(failure).filter(|failure| failure.blames());
+            self.stage = Stage::Choose { fresh: failure.kind == Kind::Stale };
             return Turn::Again;
         }
-        match error {
-            BackError::Reject(reason) => self.bad_response(cx, front, reason),
-            BackError::Reset(code) => {
-                self.call_failed(CallFailure::Reset(code));
-                self.bad_response(cx, front, UpstreamReject::Reset)
-            }
-            BackError::Unprocessed { .. } => self.bad_response(cx, front, UpstreamReject::Reset),
-            BackError::Closed { .. } => self.bad_response(cx, front, UpstreamReject::Truncated),
-        }
-    }
-
-    /// What a failure is for the rules of further tries.
-    fn failure_of(&self, error: BackError) -> (Failure, RetryReason) {
-        let shared = matches!(self.stage, Stage::Relay { back: AnyBack::H2(_), .. });
-        match error {
-            BackError::Unprocessed { goaway: true } => {
-                (Failure::GoneAway { before: self.gone_away }, RetryReason::Unprocessed)
-            }
-            BackError::Unprocessed { goaway: false } => (Failure::Refused, RetryReason::Unprocessed),
-            // A backend that lets a shared connection go in peace says so by GOAWAY (RFC 9113 §6.8).
-            BackError::Closed { sent } if self.is_reused() && !(shared && sent) => {
-                (Failure::Stale { sent }, RetryReason::Stale)
-            }
-            BackError::Closed { sent } => (Failure::Reset { sent }, RetryReason::Reset),
-            BackError::Reset(_) | BackError::Reject(UpstreamReject::Reset | UpstreamReject::Truncated) => {
-                (Failure::Reset { sent: true }, RetryReason::Reset)
-            }
-            BackError::Reject(_) => (Failure::Later, RetryReason::Reset),
-        }
+        self.fail(cx, front, failure)
     }
 
     /// Whether the connection had served before this request.

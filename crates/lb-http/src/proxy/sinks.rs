@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::Response;
@@ -78,18 +78,19 @@ impl<F> ToClient<'_, F> {
     }
 
     /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
-    fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), UpstreamReject> {
+    fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), Reason> {
         // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
         let agreed = head.fields.values(FieldName::Upgrade).next();
         let asked = agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.request.upgrade()));
         let Some(limits) = self.settings.websocket.filter(|_| asked) else {
-            return Err(UpstreamReject::UnaskedSwitch);
+            return Err(Reason::UnaskedSwitch);
         };
         match (self.request.version, head.version) {
             (Version::H2, Version::H2) => {}
             (_, Version::H2) => handshake::complete_h2_response(head, self.request),
-            (Version::H2, _) => handshake::check_h1_response(head, self.request)
-                .map_err(|_| UpstreamReject::WebSocketHandshake)?,
+            (Version::H2, _) => {
+                handshake::check_h1_response(head, self.request).map_err(|_| Reason::WebSocketHandshake)?
+            }
             // Both ends see the same handshake.
             _ => {}
         }
@@ -136,12 +137,12 @@ impl<F: Front> Sink for ToClient<'_, F> {
 }
 
 impl<F: Front> ResponseSink for ToClient<'_, F> {
-    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, UpstreamReject> {
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, Reason> {
         if head.is_interim() {
             self.response.interims = self.response.interims.saturating_add(1);
             let since = *self.response.interim_since.get_or_insert(self.now);
             if self.response.interims > most_interims(self.now.saturating_duration_since(since)) {
-                return Err(UpstreamReject::InterimFlood);
+                return Err(Reason::InterimFlood);
             }
             self.response.continues |= head.status == 100;
             rules::response(head, None);
@@ -163,7 +164,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             && (200..300).contains(&head.status)
         {
             // It would accept a tunnel that is not there (RFC 8441 §5).
-            return Err(UpstreamReject::WebSocketHandshake);
+            return Err(Reason::WebSocketHandshake);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
         if let Some(cookie) = self.set_cookie {

@@ -6,8 +6,9 @@ use std::task::Context;
 use std::time::Duration;
 
 use lb_core::head::Fields;
+use lb_core::reason::Reason;
 use lb_io::{Follower, Phase};
-use lb_observe::metrics::{Label, TunnelEnd};
+use lb_observe::metrics::TunnelEnd;
 use lb_security::masking_key;
 use std::task::Poll;
 use tokio::time::Instant;
@@ -103,8 +104,8 @@ impl Tunnel {
     }
 
     /// Why the gateway has ended the tunnel, for the access log.
-    pub(super) fn reason(&self) -> Option<&'static str> {
-        self.closing.map(|_| self.end.name())
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.closing.and_then(|_| reason_of(self.end))
     }
 
     /// Notes whether the gateway itself holds a direction back: a frame has more time then.
@@ -278,4 +279,17 @@ fn end_of(close: Close) -> TunnelEnd {
         Close::MESSAGE_TOO_BIG => TunnelEnd::MessageTooBig,
         _ => TunnelEnd::ProtocolError,
     }
+}
+/// The reason of an end that the gateway has brought about.
+fn reason_of(end: TunnelEnd) -> Option<Reason> {
+    Some(match end {
+        TunnelEnd::Done | TunnelEnd::Cut => return None,
+        TunnelEnd::GoingAway => Reason::GoingAway,
+        TunnelEnd::IdleTimeout => Reason::IdleTimeout,
+        TunnelEnd::ProtocolError => Reason::ProtocolError,
+        TunnelEnd::PingFlood => Reason::PingFlood,
+        TunnelEnd::ReadFrameTimeout => Reason::ReadFrameTimeout,
+        TunnelEnd::WriteTimeout => Reason::WriteTimeout,
+        TunnelEnd::MessageTooBig => Reason::MessageTooBig,
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lb_core::reason::Reason;
+
 use super::families::{FAMILIES, Family, Kind};
 
 /// The text of METRICS.md.
@@ -31,6 +33,7 @@ pub fn render_metrics_md() -> String {
             family.help,
         );
     }
+    let _ = write!(text, "\n## Reasons\n\n{REASONS}\n{}", Reason::table());
     text
 }
 
@@ -48,6 +51,13 @@ fn labels(family: &Family) -> String {
 fn seconds(bounds: &[u64]) -> String {
     bounds.iter().map(|bound| (*bound as f64 / 1e9).to_string()).collect::<Vec<_>>().join(", ")
 }
+
+const REASONS: &str = "\
+One set of codes tells why the gateway refused, gave up or cut a request: `reason` in the access log and in log lines, and the label
+values of `request_rejected_total`, `upstream_rejected_total`, `http2_abuse_total`, `pool_overflow_total` and, where the gateway ended
+a tunnel, `websocket_tunnels_ended_total`. The status is the one that the client is told; where there is none, a response had begun or
+nobody was left to be told.
+";
 
 const INTRODUCTION: &str = "\
 # Metrics

@@ -1,10 +1,13 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
+use lb_core::breaker::Full;
+use lb_core::retry::RetryClass;
+
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Abuse, Http2Error, HttpVersion, Label, Overflow, ProbeResult, RejectReason, RetryReason,
-    StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    Http2Error, HttpVersion, Label, ProbeResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
+use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
 /// What a scrape says about a metric family, and what METRICS.md says about it.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub struct LabelNames {
 
 const fn fixed<L: Label>(name: &'static str) -> LabelNames {
     LabelNames { name, values: L::NAMES }
+}
+
+const fn reasons<S: ReasonSet>(name: &'static str) -> LabelNames {
+    LabelNames { name, values: S::NAMES }
 }
 
 const fn configured(name: &'static str) -> LabelNames {
@@ -164,9 +171,9 @@ families! {
         WEBSOCKET_TUNNELS: Kind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
         WEBSOCKET_TUNNELS_ENDED: Kind::Counter, "websocket_tunnels_ended_total",
             [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
-        REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [fixed::<RejectReason>("reason")], "requests",
+        REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [reasons::<Rejections>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
-        HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryReason>("reason")], "requests",
+        HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
              backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \
              `[pools.NAME.retry]` asks for it.";
@@ -200,17 +207,17 @@ families! {
         BACKEND_EJECTIONS: Kind::Counter, "backend_ejections_total",
             [POOL, BACKEND, fixed::<EjectionCause>("cause")], "ejections",
             "How often addresses of the backend were put aside, by why.";
-        HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [fixed::<Http2Abuse>("kind")], "connections",
+        HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [reasons::<Http2Abuse>("kind")], "connections",
             "Client connections that were ended with GOAWAY and ENHANCE_YOUR_CALM.";
         HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
             "Client connections that were ended because the client broke HTTP/2, by the code of the GOAWAY.";
-        UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [fixed::<UpstreamReject>("reason")],
+        UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [reasons::<UpstreamRejections>("reason")],
             "responses", "Responses of backends that were refused, cut or did not come, but for requests that were sent \
              again. Over HTTP/1.1 the backend connection is closed; over HTTP/2 the stream is reset, and the \
              connection goes on unless it was the one that failed.";
     }
     "Limits and retries of pools" {
-        POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryReason>("reason")], "requests",
+        POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryClass>("reason")], "requests",
             "`http_retries_total` by pool, and further connects of tcp and tls listeners.";
         POOL_RETRY_BUDGET_EXHAUSTED: Kind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
             "Further tries and hedges that were not made because the budget had no room: too many ran already, or had begun lately.";
@@ -220,7 +227,7 @@ families! {
             "The part of `pool_hedges_total` in which the second backend's response was taken.";
         POOL_PENDING: Kind::Gauge, "pool_pending", [POOL], "requests",
             "Requests and TCP connections that wait for room at a backend now.";
-        POOL_OVERFLOW: Kind::Counter, "pool_overflow_total", [POOL, fixed::<Overflow>("reason")], "requests",
+        POOL_OVERFLOW: Kind::Counter, "pool_overflow_total", [POOL, fixed::<Full>("reason")], "requests",
             "Requests and TCP connections that were refused because a backend was at its limits.";
         POOL_CIRCUIT_OPEN: Kind::Gauge, "pool_circuit_open", [POOL], "backends",
             "Backends at their limits: the last that came found no room, and nothing has become free since. Each worker counts its own part.";

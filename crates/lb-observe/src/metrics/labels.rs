@@ -154,34 +154,6 @@ labels! {
         Config = "config",
     }
 
-    /// Why a request was sent to a backend once more.
-    RetryReason {
-        /// No connection to the backend chosen first could be made.
-        Connect = "connect",
-        /// A reused connection turned out to be dead before any byte of the response.
-        Stale = "stale",
-        /// The backend said that it had not processed the request.
-        Unprocessed = "unprocessed",
-        /// The connection or the stream ended before any byte of the response.
-        Reset = "reset",
-        /// No response came in the time for one try.
-        Timeout = "timeout",
-        /// A response had a status that is tried again.
-        Status = "status",
-    }
-
-    /// What of a backend's limits left no room for a request or a connection.
-    Overflow {
-        /// All its connections are taken.
-        Connections = "max_connections",
-        /// All its requests are taken.
-        Requests = "max_requests",
-        /// As many as may wait do.
-        Pending = "max_pending",
-        /// It waited, and nothing became free in time.
-        PendingTimeout = "pending_timeout",
-    }
-
     /// How a health check ended.
     ProbeResult {
         /// As expected.
@@ -244,84 +216,6 @@ labels! {
         NoResponse = "none",
     }
 
-    /// Why the gateway itself refused or cut a request.
-    RejectReason {
-        /// Length information that contradicts itself, such as both Content-Length and Transfer-Encoding.
-        Framing = "framing",
-        /// A Content-Length that is no number, or several that differ.
-        ContentLength = "content_length",
-        /// A Transfer-Encoding other than exactly `chunked`.
-        TransferEncoding = "transfer_encoding",
-        /// A line that ends without CR.
-        BareLf = "bare_lf",
-        /// A request line or header field that breaks the grammar.
-        HeaderSyntax = "header_syntax",
-        /// The head is larger, or has more fields, than allowed.
-        HeaderTooLarge = "header_too_large",
-        /// The request target is longer than allowed.
-        UriTooLong = "uri_too_long",
-        /// The Host field is absent, repeated, malformed, or contradicts the target.
-        Host = "host",
-        /// The host asks other client certificates for than the connection was accepted under.
-        Misdirected = "misdirected",
-        /// A field name with an underscore, under the policy that rejects it.
-        Underscore = "underscore",
-        /// A method that is not served.
-        Method = "method",
-        /// A version that is not served.
-        Version = "version",
-        /// The body is larger than the operator allows.
-        BodyTooLarge = "body_too_large",
-        /// The head did not arrive in time.
-        HeaderTimeout = "header_timeout",
-        /// The body did not arrive in time.
-        BodyTimeout = "body_timeout",
-        /// The body arrives slower than the least rate allowed.
-        BodyRate = "body_rate",
-        /// The client did not take the response in time.
-        WriteTimeout = "write_timeout",
-        /// Chunked framing that breaks the grammar.
-        ChunkSyntax = "chunk_syntax",
-        /// A trailer section that breaks the grammar or the limits.
-        Trailer = "trailer",
-        /// A WebSocket handshake that no server could agree to.
-        WebSocketHandshake = "websocket_handshake",
-        /// No connection to a backend could be made for want of file descriptors.
-        NoDescriptors = "no_descriptors",
-        /// No connection to a backend could be made for want of memory for sockets.
-        NoMemory = "no_memory",
-        /// No connection to a backend could be made for want of local ports.
-        NoPorts = "no_ports",
-    }
-
-    /// Why the response of a backend was refused.
-    UpstreamReject {
-        /// Length information that contradicts itself.
-        Framing = "framing",
-        /// The head is larger than allowed.
-        HeadTooLarge = "head_too_large",
-        /// A status line or header field that breaks the grammar.
-        HeadSyntax = "head_syntax",
-        /// More interim (1xx) responses than allowed.
-        InterimFlood = "interim_flood",
-        /// A protocol switch that the request did not ask for.
-        UnaskedSwitch = "unasked_switch",
-        /// Bytes after the end of the response.
-        ExcessBytes = "excess_bytes",
-        /// Chunked framing that breaks the grammar.
-        ChunkSyntax = "chunk_syntax",
-        /// The connection ended before the response did.
-        Truncated = "truncated",
-        /// The backend did not answer in time.
-        Timeout = "timeout",
-        /// The backend reset the connection or the stream.
-        Reset = "reset",
-        /// The backend does not take the extended CONNECT that a WebSocket needs over HTTP/2 (RFC 8441).
-        NoExtendedConnect = "no_extended_connect",
-        /// The backend switched protocols without proof that it speaks WebSocket (RFC 6455 §4.1).
-        WebSocketHandshake = "websocket_handshake",
-    }
-
     /// How a WebSocket tunnel ended.
     TunnelEnd {
         /// Both ends were done.
@@ -382,34 +276,6 @@ labels! {
         Unauthenticated = "UNAUTHENTICATED",
         /// The call ended without a status.
         Missing = "none",
-    }
-
-    /// What an HTTP/2 client did too much of, so that its connection was ended.
-    Http2Abuse {
-        /// Resets of streams that were not done (H2-01).
-        PeerReset = "peer_reset",
-        /// Faults for which we had to reset streams (H2-02).
-        LocalReset = "local_reset",
-        /// Header blocks beyond a limit (H2-03, H2-04).
-        HeaderOverflow = "header_overflow",
-        /// DATA without a byte (H2-05).
-        EmptyData = "empty_data",
-        /// DATA with hardly a byte (H2-05).
-        TinyData = "tiny_data",
-        /// SETTINGS (H2-06).
-        Settings = "settings",
-        /// PING (H2-06).
-        Ping = "ping",
-        /// PRIORITY and PRIORITY_UPDATE (H2-06).
-        Priority = "priority",
-        /// WINDOW_UPDATE (H2-06).
-        WindowUpdate = "window_update",
-        /// Frames of unknown types (H2-06).
-        Unknown = "unknown",
-        /// Frames for streams that are gone (H2-11).
-        Unwanted = "unwanted",
-        /// A header block that did not end in time.
-        HeaderTimeout = "header_timeout",
     }
 
     /// Why an HTTP/2 connection to a client was ended: the code of our GOAWAY (RFC 9113 §7).
@@ -492,13 +358,13 @@ mod tests {
 
     #[test]
     fn each_value_has_its_own_element() {
-        let counters = By::<RejectReason, Counter>::default();
-        for (index, reason) in RejectReason::ALL.iter().enumerate() {
-            counters.of(*reason).add(index as u64);
+        let counters = By::<TlsResult, Counter>::default();
+        for (index, result) in TlsResult::ALL.iter().enumerate() {
+            counters.of(*result).add(index as u64);
         }
-        for (index, reason) in RejectReason::ALL.iter().enumerate() {
-            assert_eq!(counters.of(*reason).value(), index as u64);
-            assert_eq!(reason.name(), RejectReason::NAMES[index]);
+        for (index, result) in TlsResult::ALL.iter().enumerate() {
+            assert_eq!(counters.of(*result).value(), index as u64);
+            assert_eq!(result.name(), TlsResult::NAMES[index]);
         }
     }
 

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use lb_core::breaker::Full;
+use lb_core::retry::RetryClass;
+
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Abuse, Http2Error, HttpVersion, Label, Overflow,
-    RejectReason, RetryReason, StatusClass, TlsFault, TlsResult, TunnelEnd, UpstreamReject,
+    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault,
+    TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
+use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
 
@@ -46,15 +50,15 @@ pub struct WorkerMetrics {
     /// `tls_faults_total`.
     pub tls_faults: By<TlsFault, Counter>,
     /// `http_retries_total`.
-    pub http_retries: By<RetryReason, Counter>,
+    pub http_retries: By<RetryClass, Counter>,
     /// `request_rejected_total`.
-    pub request_rejected: By<RejectReason, Counter>,
+    pub request_rejected: ByReason<Rejections>,
     /// `http2_abuse_total`.
-    pub http2_abuse: By<Http2Abuse, Counter>,
+    pub http2_abuse: ByReason<Http2Abuse>,
     /// `http2_connection_errors_total`.
     pub http2_errors: By<Http2Error, Counter>,
     /// `upstream_rejected_total`.
-    pub upstream_rejected: By<UpstreamReject, Counter>,
+    pub upstream_rejected: ByReason<UpstreamRejections>,
 }
 
 /// One listener's families. It outlives reloads, so that its counts never go back.
@@ -398,7 +402,7 @@ impl PoolMetrics {
 #[derive(Debug, Default)]
 pub struct PoolShard {
     /// `pool_retries_total`.
-    pub retries: By<RetryReason, Counter>,
+    pub retries: By<RetryClass, Counter>,
     /// `pool_retry_budget_exhausted_total`.
     pub budget_exhausted: Counter,
     /// `pool_hedges_total`.
@@ -408,7 +412,7 @@ pub struct PoolShard {
     /// `pool_pending`: how many wait for room now.
     pub pending: Gauge,
     /// `pool_overflow_total`.
-    pub overflow: By<Overflow, Counter>,
+    pub overflow: By<Full, Counter>,
     /// `pool_circuit_open`: backends without room now.
     pub circuit_open: Gauge,
 }

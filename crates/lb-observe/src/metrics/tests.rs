@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use lb_core::reason::Reason;
 
 /// What a scrape says, read back from its text.
 #[derive(Default)]
@@ -133,7 +134,7 @@ fn workers_are_summed() {
         let own = metrics.worker(worker);
         own.connections.add(10);
         own.pool_idle.set(2);
-        own.request_rejected.of(RejectReason::Host).inc();
+        own.request_rejected.of(Reason::Host).inc();
         listener.worker(worker).connections_inflight.inc();
         listener.worker(worker).unrouted.record(
             HttpVersion::H1,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use lb_core::balance::Outcome as Served;
 use lb_core::breaker::{Admit, Answer, Need, Ticket};
+use lb_core::failure::{Failure, Kind, Reach};
 use lb_core::outlier::{Ending, Standing};
-use lb_core::retry::{self, Attempt, Failure, Verdict};
+use lb_core::retry::{self, Attempt, Verdict};
 
 use super::{Event, Simulation};
 use crate::world::{END, Mode};
@@ -32,6 +33,9 @@ pub(super) struct Try {
     pub(super) began: Duration,
     pub(super) charged: bool,
 }
+
+/// No connection came about.
+const REFUSED: Failure = Kind::Connect { timed_out: false }.unconnected();
 
 impl Simulation {
     pub(super) fn arrive(&mut self) {
@@ -104,23 +108,25 @@ impl Simulation {
         let mode = backend.mode(self.now);
         let (takes, result) = match mode {
             Mode::Fine => (usual, Ok(())),
-            Mode::Down => (Duration::from_millis(1), Err(Failure::Connect)),
-            Mode::Silent => (CONNECT_TIMEOUT, Err(Failure::Connect)),
-            Mode::Errors(percent) if self.rng.below(100) < percent => (usual / 5, Err(Failure::Status(503))),
+            Mode::Down => (Duration::from_millis(1), Err(REFUSED)),
+            Mode::Silent => (CONNECT_TIMEOUT, Err(REFUSED)),
+            Mode::Errors(percent) if self.rng.below(100) < percent => {
+                (usual / 5, Err(Kind::Status(503).at(Reach::Sent)))
+            }
             Mode::Errors(_) => (usual, Ok(())),
             Mode::Slow(factor) => (usual * factor, Ok(())),
-            Mode::Resets => (usual / 2, Err(Failure::Reset { sent: true })),
+            Mode::Resets => (usual / 2, Err(Kind::Closed.at(Reach::Sent))),
         };
         let limit = self.world.per_try_timeout;
         let (takes, result) = match result {
-            Err(Failure::Connect) => (takes, result),
-            _ if takes >= limit => (limit, Err(Failure::Timeout { sent: true })),
+            Err(failure) if failure == REFUSED => (takes, result),
+            _ if takes >= limit => (limit, Err(Kind::Timeout.at(Reach::Sent))),
             _ => (takes, result),
         };
         self.report.tries += 1;
         self.report.tries_at[at] += 1;
         let request = &mut self.requests[number];
-        request.worked_on += u32::from(result != Err(Failure::Connect));
+        request.worked_on += u32::from(result != Err(REFUSED));
         let serial = u32::try_from(request.tried.len()).unwrap();
         request.under_way.push(Try { number: serial, at, began: self.now, charged });
         let worker = &mut self.workers[request.worker];
@@ -136,7 +142,12 @@ impl Simulation {
 
     fn attempt(&self, number: usize) -> Attempt {
         let request = &self.requests[number];
-        Attempt { tries_left: request.tries_left, idempotent: request.idempotent, body_consumed: false }
+        Attempt {
+            tries_left: request.tries_left,
+            idempotent: request.idempotent,
+            body_consumed: false,
+            gone_away: 0,
+        }
     }
 
     pub(super) fn hedge(&mut self, number: usize, serial: u32) {
@@ -164,8 +175,7 @@ impl Simulation {
         let worker = &mut self.workers[request.worker];
         let ending = match result {
             Ok(()) => Ending::Fine,
-            Err(Failure::Status(_)) => Ending::ServerError,
-            Err(_) => Ending::GatewayFailure,
+            Err(failure) => failure.ending().unwrap_or(Ending::GatewayFailure),
         };
         let probation = self.shared.ejector.standing(one.at, now) == Standing::Probation;
         let fires = worker.record(&self.world, one.at, ending, latency, probation);
@@ -193,7 +203,7 @@ impl Simulation {
             return;
         }
         let worker = &mut self.workers[request.worker];
-        match retry::decide(&self.world.conditions, failure, attempt, false, &mut worker.budget, now) {
+        match retry::decide(&self.world.conditions, failure, attempt, &mut worker.budget, now) {
             Verdict::Again { charged } => {
                 if charged {
                     worker.check_budget(&self.world, self.now);

@@ -125,7 +125,7 @@ fn h1_11_host() {
 #[test]
 fn h1_12_underscores() {
     let text = b"GET / HTTP/1.1\r\nHost: x\r\nX_A: 1\r\n\r\n";
-    assert_eq!(read(text).unwrap_err(), Reject::new(400, RejectReason::Underscore));
+    assert_eq!(read(text).unwrap_err(), Reject::new(400, Reason::Underscore));
     for (underscore, forwarded) in [(UnderscorePolicy::Drop, false), (UnderscorePolicy::Allow, true)] {
         let mut head = RequestHead::default();
         parse(text, &HeadLimits { underscore, ..limits() }, &mut head).unwrap();

@@ -1,5 +1,8 @@
 //! Numbers with names: error codes and settings, and the error that a frame causes.
 
+use lb_core::failure::{Reset, ResetReason};
+use lb_core::reason::Reason;
+
 /// Why a stream or the connection ends (RFC 9113 §7). Unknown codes are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ErrorCode(pub u32);
@@ -44,6 +47,26 @@ impl ErrorCode {
         ];
         NAMES.get(self.0 as usize).copied().unwrap_or("UNKNOWN")
     }
+
+    /// What a reset of a stream with this code means, whatever the protocol (as the gRPC protocol, "Errors", reads them).
+    pub fn reset(self) -> Reset {
+        let reason = match self {
+            Self::REFUSED_STREAM => ResetReason::Refused,
+            Self::CANCEL => ResetReason::Cancelled,
+            Self::ENHANCE_YOUR_CALM => ResetReason::ExcessiveLoad,
+            Self::INADEQUATE_SECURITY => ResetReason::InadequateSecurity,
+            Self::NO_ERROR
+            | Self::PROTOCOL_ERROR
+            | Self::INTERNAL_ERROR
+            | Self::FLOW_CONTROL_ERROR
+            | Self::SETTINGS_TIMEOUT
+            | Self::FRAME_SIZE_ERROR
+            | Self::COMPRESSION_ERROR
+            | Self::CONNECT_ERROR => ResetReason::Fault,
+            _ => ResetReason::Other,
+        };
+        Reset { reason, code: u64::from(self.0) }
+    }
 }
 
 impl std::fmt::Debug for ErrorCode {
@@ -87,16 +110,38 @@ pub struct FrameError {
     pub code: ErrorCode,
     /// What the log is told.
     pub what: &'static str,
+    /// The budget that is used up, if that is the error.
+    pub excess: Option<Reason>,
 }
 
 impl FrameError {
     /// An error that ends the connection.
     pub const fn connection(code: ErrorCode, what: &'static str) -> Self {
-        Self { scope: Scope::Connection, code, what }
+        Self { scope: Scope::Connection, code, what, excess: None }
     }
 
     /// An error that ends one stream.
     pub const fn stream(stream: u32, code: ErrorCode, what: &'static str) -> Self {
-        Self { scope: Scope::Stream(stream), code, what }
+        Self { scope: Scope::Stream(stream), code, what, excess: None }
+    }
+
+    /// Too much of something: the budget of this reason is used up.
+    pub const fn excess(scope: Scope, reason: Reason) -> Self {
+        Self { scope, code: ErrorCode::ENHANCE_YOUR_CALM, what: reason.name(), excess: Some(reason) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_core::grpc::Status;
+
+    use super::*;
+
+    #[test]
+    fn resets_mean_to_calls_what_their_protocol_says() {
+        let status = |code| Status::from_reset(ErrorCode(code).reset().reason).code();
+        let codes: Vec<u8> = (0x0..=0xe).map(status).collect();
+        assert_eq!(codes, [13, 13, 13, 13, 13, 2, 13, 14, 1, 13, 13, 8, 7, 2, 2]);
+        assert_eq!(status(u32::MAX), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use lb_core::head::{BodyLength, ResponseHead};
 use lb_core::ledger::Charge;
-use lb_observe::metrics::UpstreamReject;
+use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::{Ending, Happening, Key, Mux, Received};
@@ -112,7 +112,7 @@ impl Mux {
         let mut reader = ResponseReader::new(&mut head, most);
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
         let outcome = match reader.finish(end_stream, stream.to_head) {
-            Ok(()) if stream.heads.len() >= MAX_HEADS => Err(UpstreamReject::InterimFlood),
+            Ok(()) if stream.heads.len() >= MAX_HEADS => Err(Reason::InterimFlood),
             other => other,
         };
         stream.traffic.received =

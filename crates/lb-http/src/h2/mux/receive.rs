@@ -1,11 +1,11 @@
 //! What the peer sends, frame by frame: where each goes, and the bodies.
 
+use lb_core::failure::Reject;
 use lb_core::head::RequestHead;
 use lb_core::ledger::{Charge, Verdict};
 use tokio::time::Instant;
 
 use super::{Ending, Key, Mux, Role};
-use crate::exchange::Reject;
 use crate::h2::frame::{self, ErrorCode, FrameError, Piece, Scope};
 use crate::h2::request::RequestLimits;
 use crate::h2::stream::Reset;
@@ -181,7 +181,7 @@ impl Mux {
         match self.ledger.data_received(content, end, now.into_std()) {
             // The stream alone is to blame at first: the connection is shared, and goes on unless this does.
             Verdict::TooMuch(what) if self.role == Role::Client => {
-                Err(FrameError::stream(0, ErrorCode::ENHANCE_YOUR_CALM, what.budget().name))
+                Err(FrameError::excess(Scope::Stream(0), what.budget().reason))
             }
             verdict => super::calm(verdict),
         }

@@ -1,5 +1,6 @@
 //! What becomes of the requests of a connection: an exchange, or a refusal.
 
+use lb_core::failure::Reject;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,11 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use lb_core::head::RequestHead;
 use lb_io::Deadline;
-use lb_observe::metrics::Label;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer;
-use crate::exchange::{Front, Reject, Sink};
+use crate::exchange::{Front, Sink};
 use crate::h2::front::H2Front;
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
@@ -75,7 +75,7 @@ pub(super) fn refuse(
         sent: traffic.sent,
         duration: now.elapsed(),
         backend: None,
-        reason: reject.reason.name(),
+        reason: Some(reject.reason),
         retries: 0,
     });
     worker.put_head(head);

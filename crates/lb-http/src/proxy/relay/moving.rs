@@ -52,6 +52,7 @@ impl Exchange {
             charged,
             counted,
             beside,
+            gone_away,
             ..
         } = self;
         let beside = beside.is_some();
@@ -122,7 +123,7 @@ impl Exchange {
                 let withholds = |pool: &&WorkerPool| withholds_any(pool, response);
                 let again = rules.filter(withholds).map(|pool| Again {
                     pool,
-                    attempt: again::facts(tries_left, request, upload, replay),
+                    attempt: again::facts(tries_left, *gone_away, request, upload, replay),
                     charged: &mut *charged,
                     now: *now,
                     beside,

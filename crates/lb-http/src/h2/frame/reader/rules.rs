@@ -4,7 +4,7 @@ use lb_core::ledger::Charge;
 
 use super::{BlockLimits, OpenBlock, is_fields, protocol, size};
 use crate::h2::frame::DEFAULT_MAX_FRAME_SIZE;
-use crate::h2::frame::code::{ErrorCode, FrameError};
+use crate::h2::frame::code::{ErrorCode, FrameError, Scope};
 use crate::h2::frame::header::{ACK, FrameHeader, FrameType, PADDED, PRIORITY};
 
 /// Refuses a frame that its header makes impossible where it stands: inside the block `open`, if there is one.
@@ -61,8 +61,7 @@ pub(super) fn check(
     if is_fields(kind) {
         let (bytes, frames) = open.map_or((0, 0), |open| (open.wire_bytes, open.frames));
         if bytes + length as usize > limits.bytes || frames >= limits.frames {
-            let what = Charge::HeaderOverflow.budget().name;
-            return Err(FrameError::connection(ErrorCode::ENHANCE_YOUR_CALM, what));
+            return Err(FrameError::excess(Scope::Connection, Charge::HeaderOverflow.budget().reason));
         }
     }
     Ok(())

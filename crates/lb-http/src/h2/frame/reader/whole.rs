@@ -57,6 +57,7 @@ pub(super) fn simple(header: FrameHeader, payload: &[u8]) -> Result<Piece<'_>, F
             if increment == 0 {
                 let scope = if stream == 0 { Scope::Connection } else { Scope::Stream(stream) };
                 return Err(FrameError {
+                    excess: None,
                     scope,
                     code: ErrorCode::PROTOCOL_ERROR,
                     what: "WINDOW_UPDATE by 0",

@@ -1,4 +1,6 @@
-//! How calls end.
+//! How gRPC calls end.
+
+use crate::failure::ResetReason;
 
 /// A `grpc-status` (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,27 +24,6 @@ pub enum Status {
     Unavailable = 14,
     DataLoss = 15,
     Unauthenticated = 16,
-}
-
-/// How a call failed before its server could say how it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No backend could be connected to, or none is there.
-    Connect,
-    /// The connection to the backend ended half-way.
-    ConnectionLost,
-    /// The call's deadline passed.
-    Deadline,
-    /// A call without a deadline, in which nothing has passed for too long, or a side that takes nothing.
-    Idle,
-    /// The client gave the call up.
-    ClientCancelled,
-    /// A limit of the gateway: too many calls, too large a head.
-    OverLimit,
-    /// The backend's answer broke HTTP.
-    BadResponse,
-    /// A peer reset the stream with this HTTP/2 error code.
-    Reset(u32),
 }
 
 impl Status {
@@ -123,59 +104,18 @@ impl Status {
         }
     }
 
-    /// The status of a stream that was reset with an HTTP/2 error code (the protocol, "Errors").
-    pub fn from_reset(error_code: u32) -> Self {
-        match error_code {
-            NO_ERROR..=SETTINGS_TIMEOUT | FRAME_SIZE_ERROR | COMPRESSION_ERROR | CONNECT_ERROR => {
-                Self::Internal
-            }
-            REFUSED_STREAM => Self::Unavailable,
-            CANCEL => Self::Cancelled,
-            ENHANCE_YOUR_CALM => Self::ResourceExhausted,
-            INADEQUATE_SECURITY => Self::PermissionDenied,
-            _ => Self::Unknown,
+    /// The status of a stream that was reset (the protocol, "Errors").
+    pub fn from_reset(reason: ResetReason) -> Self {
+        match reason {
+            ResetReason::Fault => Self::Internal,
+            ResetReason::Refused => Self::Unavailable,
+            ResetReason::Cancelled => Self::Cancelled,
+            ResetReason::ExcessiveLoad => Self::ResourceExhausted,
+            ResetReason::InadequateSecurity => Self::PermissionDenied,
+            ResetReason::Other => Self::Unknown,
         }
     }
 }
-
-impl Failure {
-    /// What the caller is told.
-    pub fn status(self) -> Status {
-        match self {
-            Self::Connect | Self::ConnectionLost | Self::Idle => Status::Unavailable,
-            Self::Deadline => Status::DeadlineExceeded,
-            Self::ClientCancelled => Status::Cancelled,
-            Self::OverLimit => Status::ResourceExhausted,
-            Self::BadResponse => Status::Internal,
-            Self::Reset(error_code) => Status::from_reset(error_code),
-        }
-    }
-
-    /// The `grpc-message` that goes with it.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Connect => "no backend could be reached",
-            Self::ConnectionLost => "the connection to the backend was lost",
-            Self::Deadline => "deadline exceeded",
-            Self::Idle => "nothing has passed for too long",
-            Self::ClientCancelled => "cancelled by the client",
-            Self::OverLimit => "over a limit of the gateway",
-            Self::BadResponse => "the backend's response was not understood",
-            Self::Reset(_) => "the stream was reset",
-        }
-    }
-}
-
-/// HTTP/2 error codes (RFC 9113 §7).
-const NO_ERROR: u32 = 0x0;
-const SETTINGS_TIMEOUT: u32 = 0x4;
-const FRAME_SIZE_ERROR: u32 = 0x6;
-const REFUSED_STREAM: u32 = 0x7;
-const CANCEL: u32 = 0x8;
-const COMPRESSION_ERROR: u32 = 0x9;
-const CONNECT_ERROR: u32 = 0xa;
-const ENHANCE_YOUR_CALM: u32 = 0xb;
-const INADEQUATE_SECURITY: u32 = 0xc;
 
 /// Number and name of each status, by its code.
 const TEXTS: [(&str, &str); 17] = [
@@ -232,13 +172,5 @@ mod tests {
     fn refusals_say_what_was_too_much() {
         let mapped = |status: u16| Status::from_refusal(status).code();
         assert_eq!([413, 414, 431, 503, 400, 405].map(mapped), [8, 8, 8, 14, 13, 2]);
-    }
-
-    #[test]
-    fn resets_map_as_the_protocol_says() {
-        let codes: Vec<u8> = (0x0..=0xe).map(|code| Status::from_reset(code).code()).collect();
-        assert_eq!(codes, [13, 13, 13, 13, 13, 2, 13, 14, 1, 13, 13, 8, 7, 2, 2]);
-        assert_eq!(Status::from_reset(u32::MAX), Status::Unknown);
-        assert_eq!(Failure::Reset(CANCEL).status(), Status::Cancelled);
     }
 }

@@ -1,0 +1,146 @@
+//! Label values that are words of [`lb_core`]: reason codes, classes of retries, limits of pools.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use lb_core::breaker::Full;
+use lb_core::reason::Reason;
+use lb_core::retry::RetryClass;
+
+use super::labels::Label;
+use super::values::Counter;
+
+macro_rules! labels_of {
+    ($($label:ident { $($variant:ident = $name:expr,)+ })+) => {$(
+        impl Label for $label {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const NAMES: &'static [&'static str] = &[$($name),+];
+            type Array<T: Default + fmt::Debug> = [T; const { [$($name),+].len() }];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            #[expect(non_snake_case, reason = "each binding is named after its variant")]
+            fn select<T: Default + fmt::Debug>(self, array: &Self::Array<T>) -> &T {
+                let [$($variant),+] = array;
+                match self { $(Self::$variant => $variant),+ }
+            }
+        }
+    )+};
+}
+
+labels_of! {
+    RetryClass {
+        Connect = "connect",
+        Stale = "stale",
+        Unprocessed = "unprocessed",
+        Reset = "reset",
+        Timeout = "timeout",
+        Status = "status",
+    }
+
+    Full {
+        Connections = Self::Connections.reason().name(),
+        Requests = Self::Requests.reason().name(),
+        Pending = Self::Pending.reason().name(),
+        PendingTimeout = Self::PendingTimeout.reason().name(),
+    }
+}
+
+/// The reasons that a family counts by.
+pub trait ReasonSet: fmt::Debug {
+    /// The reasons, in the order of the exposition.
+    const REASONS: &'static [Reason];
+    /// Their codes, in that order.
+    const NAMES: &'static [&'static str];
+}
+
+/// The reasons of `request_rejected_total`.
+#[derive(Debug)]
+pub struct Rejections;
+
+impl ReasonSet for Rejections {
+    const REASONS: &'static [Reason] = Reason::REJECTIONS;
+    const NAMES: &'static [&'static str] = &names::<{ Reason::REJECTIONS.len() }>(Self::REASONS);
+}
+
+/// The reasons of `upstream_rejected_total`.
+#[derive(Debug)]
+pub struct UpstreamRejections;
+
+impl ReasonSet for UpstreamRejections {
+    const REASONS: &'static [Reason] = Reason::UPSTREAM;
+    const NAMES: &'static [&'static str] = &names::<{ Reason::UPSTREAM.len() }>(Self::REASONS);
+}
+
+/// The reasons of `http2_abuse_total`.
+#[derive(Debug)]
+pub struct Http2Abuse;
+
+impl ReasonSet for Http2Abuse {
+    const REASONS: &'static [Reason] = Reason::HTTP2_ABUSE;
+    const NAMES: &'static [&'static str] = &names::<{ Reason::HTTP2_ABUSE.len() }>(Self::REASONS);
+}
+
+/// A counter for each reason of a set.
+#[derive(Debug)]
+pub struct ByReason<S: ReasonSet> {
+    counters: Box<[Counter]>,
+    /// Takes what is counted under a reason outside the set, which is a fault of the program.
+    stray: Counter,
+    set: PhantomData<S>,
+}
+
+impl<S: ReasonSet> ByReason<S> {
+    /// The counter of a reason. To be used where something failed: it looks through the set.
+    pub fn of(&self, reason: Reason) -> &Counter {
+        let at = S::REASONS.iter().position(|known| *known == reason);
+        debug_assert!(at.is_some(), "no counter for {reason}");
+        at.and_then(|at| self.counters.get(at)).unwrap_or(&self.stray)
+    }
+}
+
+impl<S: ReasonSet> Default for ByReason<S> {
+    fn default() -> Self {
+        let counters = S::REASONS.iter().map(|_| Counter::default()).collect();
+        Self { counters, stray: Counter::default(), set: PhantomData }
+    }
+}
+
+/// The codes of so many reasons.
+const fn names<const N: usize>(reasons: &[Reason]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = reasons[at].name();
+        at += 1;
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::TunnelEnd;
+
+    #[test]
+    fn each_reason_has_its_own_counter() {
+        let counters = ByReason::<Rejections>::default();
+        for (index, reason) in Reason::REJECTIONS.iter().enumerate() {
+            counters.of(*reason).add(index as u64);
+        }
+        for (index, reason) in Reason::REJECTIONS.iter().enumerate() {
+            assert_eq!(counters.of(*reason).value(), index as u64);
+        }
+    }
+
+    #[test]
+    fn ends_of_tunnels_are_called_by_their_reasons() {
+        let known = |name| Reason::ALL.iter().any(|reason| reason.name() == name);
+        for end in TunnelEnd::ALL {
+            let plain = matches!(end, TunnelEnd::Done | TunnelEnd::Cut);
+            assert!(plain != known(end.name()), "{end:?}");
+        }
+    }
+}
