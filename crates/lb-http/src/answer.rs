@@ -5,8 +5,8 @@ use std::task::Context;
 
 use lb_core::head::{BodyLength, FieldName, RequestHead, ResponseHead, Span};
 
-use crate::exchange::Front;
 use crate::grpc::{self, Status};
+use crate::message::Front;
 use crate::service::Settings;
 
 /// Status line text and body of the statuses that the gateway answers with.

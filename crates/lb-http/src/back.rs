@@ -4,10 +4,13 @@ use std::task::{Context, Poll};
 
 use lb_core::failure::Failure;
 use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_core::reason::Reason;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 
-use crate::exchange::{Back, Gone, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, Gone, Progress, ResponseSink, Sink, Traffic};
+use lb_security::Stream;
+
 use crate::h1::back::H1Back;
 use crate::h2::H2Back;
 
@@ -18,6 +21,29 @@ pub(crate) enum AnyBack {
     H1(H1Back),
     /// A stream of a shared connection.
     H2(H2Back),
+}
+
+impl AnyBack {
+    /// Whether its connection carries other requests at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    /// Whether it can say that it has not processed a request of which it has taken some (RFC 9113 §8.7).
+    pub(crate) fn can_refuse(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    /// The connection, if it can carry another request: the response is complete, and nothing follows it.
+    ///
+    /// # Errors
+    /// When bytes came that belong to no response.
+    pub(crate) fn into_idle(self) -> Result<Option<Stream>, Reason> {
+        match self {
+            Self::H1(back) => back.into_idle(),
+            Self::H2(_) => Ok(None),
+        }
+    }
 }
 
 macro_rules! each {

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use lb_config::UnderscorePolicy;
 use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
 
-use crate::exchange::{Gone, Sink};
 use crate::h1::body::BodyReader;
 use crate::h1::request::{self, HeadLimits};
 use crate::h1::response;
 use crate::h2::frame::{BlockLimits, FrameReader, Piece, Scope};
 use crate::h2::hpack::{Decoder, Encoder, Indexing};
+use crate::message::{Gone, Sink};
 use crate::websocket::{self, Inspector, Role};
 
 /// Limits that let small inputs reach every branch.

@@ -1,17 +1,17 @@
 //! HTTP: the exchange, its codecs, and the proxy that drives it.
 //!
-//! A front codec turns what a client sends into an [`exchange`], a back codec turns an exchange into what a backend understands, and
+//! A front codec turns what a client sends into an [`proxy::Exchange`], a back codec turns an exchange into what a backend understands, and
 //! [`proxy`] moves one exchange between the two. Rules that hold for every pair of protocols stand in [`rules`] and [`proxy`], and
 //! nowhere else.
 
 mod affinity;
 pub mod answer;
 mod back;
-pub mod exchange;
 pub mod fuzz;
 pub mod grpc;
 pub mod h1;
 pub mod h2;
+pub mod message;
 pub mod proxy;
 mod record;
 pub mod rules;

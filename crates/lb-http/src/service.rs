@@ -176,7 +176,7 @@ pub struct Member {
 #[derive(Debug)]
 pub struct Pool {
     /// Backend addresses.
-    pub members: Vec<Member>,
+    pub members: Vec<Rc<Member>>,
     /// Who of them is picked.
     pub balance: Rc<WorkerPool>,
     /// What of a request they are picked by, under a policy that follows a key.
@@ -193,6 +193,17 @@ impl Pool {
     pub(crate) fn is_reachable(&self, now: Instant) -> bool {
         self.balance.fit(now.into_std()) > 0
             && self.members.iter().any(|member| member.metrics.is_reachable())
+    }
+
+    /// Whether some status of a backend is not for clients while the request may be tried again.
+    #[inline]
+    pub(crate) fn withholds(&self) -> bool {
+        !self.balance.retry().conditions.statuses.is_empty()
+    }
+
+    /// The cookie that brings a client back to the member at this position.
+    pub(crate) fn cookie(&self, at: Option<usize>) -> Option<&[u8]> {
+        self.sticky.as_ref()?.line(at?)
     }
 
     /// The member to be tried now, one in each `interval`.
@@ -289,7 +300,8 @@ pub struct Settings {
     pub alt_svc: Option<String>,
     /// Where requests go.
     pub routes: RouteTable,
-    pools: Vec<Pool>,
+    /// The listener's own pool, or the one that it names.
+    pub default_pool: Rc<Pool>,
 }
 
 /// The pool of a listener as labels of metrics name it.
@@ -327,15 +339,17 @@ impl Settings {
             sticky,
             probe: Cell::default(),
             members: members()
-                .map(|(backend, address)| Member {
-                    endpoint: upstreams.endpoint(EndpointKey {
-                        address,
-                        h2: backend.protocol == BackendProtocol::H2,
-                        tls: backend.tls.clone(),
-                    }),
-                    name: backend.name.clone(),
-                    tls: tls(backend),
-                    metrics: metrics.backend(pool_labels(listener), &backend.name),
+                .map(|(backend, address)| {
+                    Rc::new(Member {
+                        endpoint: upstreams.endpoint(EndpointKey {
+                            address,
+                            h2: backend.protocol == BackendProtocol::H2,
+                            tls: backend.tls.clone(),
+                        }),
+                        name: backend.name.clone(),
+                        tls: tls(backend),
+                        metrics: metrics.backend(pool_labels(listener), &backend.name),
+                    })
                 })
                 .collect(),
         };
@@ -373,7 +387,7 @@ impl Settings {
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             routes: RouteTable::single(PoolIndex(0)),
-            pools: vec![pool],
+            default_pool: Rc::new(pool),
         })
     }
 
@@ -393,10 +407,10 @@ impl Settings {
         }
     }
 
-    /// The pool of a route.
+    /// The pool that the route of a request leads to, if a route takes it.
     #[inline]
-    pub fn pool(&self, index: PoolIndex) -> Option<&Pool> {
-        self.pools.get(index.0)
+    pub fn pool_of(&self, head: &RequestHead) -> Option<&Rc<Pool>> {
+        self.routes.find(head).map(|_| &self.default_pool)
     }
 }
 

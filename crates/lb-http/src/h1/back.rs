@@ -15,7 +15,7 @@ use super::encode;
 use super::request::may_end;
 use super::response::{self, WireBody};
 use super::wire::{Wire, Writing};
-use crate::exchange::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// One exchange over a connection to a backend.
 #[derive(Debug)]

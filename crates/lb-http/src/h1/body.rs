@@ -6,7 +6,7 @@ use lb_core::head::Fields;
 
 use super::chunked::{ChunkDecoder, Piece};
 use super::request::{has_bare_lf, span_in};
-use crate::exchange::Sink;
+use crate::message::Sink;
 use crate::rules::{self, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 
 /// Why a body cannot be read on.
@@ -153,7 +153,7 @@ mod tests {
     use std::task::{Poll, Waker};
 
     use super::*;
-    use crate::exchange::Gone;
+    use crate::message::Gone;
 
     /// Remembers what it was told.
     #[derive(Debug, Default, PartialEq, Eq)]

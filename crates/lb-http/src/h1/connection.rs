@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
 use crate::answer;
-use crate::exchange::{Front, Gone, Progress, Sink};
+use crate::message::{Front, Gone, Progress, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
 use crate::serve::Serving;

@@ -14,7 +14,7 @@ use super::body::{BodyError, BodyReader};
 use super::encode::{self, Hop, Persistence};
 use super::request::{self, HeadLimits};
 use super::wire::{Wire, Writing};
-use crate::exchange::{Front, FrontError, Gone, Progress, Sink, Traffic};
+use crate::message::{Front, FrontError, Gone, Progress, Sink, Traffic};
 
 /// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
 pub(super) const MAX_DISCARD_BYTES: u64 = 64 * 1024;

@@ -11,7 +11,7 @@ use lb_security::Stream;
 
 use super::chunked::write_size;
 use super::encode;
-use crate::exchange::{Gone, Traffic};
+use crate::message::{Gone, Traffic};
 
 /// Bytes up to which a body joins the head in one send(2); above, head and body leave by one writev(2) without a copy.
 const JOIN_BYTES: usize = 16 * 1024;

@@ -12,7 +12,7 @@ use lb_io::{Scratch, WorkerIo};
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
 use super::stream::Reset;
-use crate::exchange::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// A stream to a backend. Dropping it ends the stream; the backend hears of it when it was not complete.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::frame::{BlockLimits, ErrorCode, FrameError, FrameReader, Piece, Preface};
 use super::mux::Mux;
-use crate::exchange::Gone;
+use crate::message::Gone;
 use lb_security::Stream;
 
 /// Why reading has ended.

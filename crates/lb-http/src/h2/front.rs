@@ -12,7 +12,7 @@ use lb_io::{Scratch, WorkerIo};
 use super::encode;
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
-use crate::exchange::{Front, FrontError, Gone, Progress, Sink, Traffic};
+use crate::message::{Front, FrontError, Gone, Progress, Sink, Traffic};
 
 /// A stream that a client has opened. Dropping it ends the stream.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::frame::{ErrorCode, FrameError, Preface, Scope};
 use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
 use super::request::RequestLimits;
-use crate::exchange::Gone;
+use crate::message::Gone;
 use crate::proxy::Client;
 use crate::serve::Serving;
 use crate::service::{Service, Settings};

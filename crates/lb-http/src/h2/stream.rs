@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::frame::ErrorCode;
 use super::window::{ReceiveWindow, SendWindow};
-use crate::exchange::Traffic;
+use crate::message::Traffic;
 
 /// A stream. It lives as long as the exchange that uses it, whatever the peer does to it meanwhile: the work behind it counts against the
 /// concurrency limit until it has ended (attack H2-02).

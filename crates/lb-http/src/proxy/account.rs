@@ -3,50 +3,50 @@
 use lb_core::reason::Reason;
 use tokio::time::Instant;
 
-use super::{Exchange, Stage};
-use crate::exchange::{Front, Traffic};
+use super::exchange::Exchange;
+use crate::message::{Front, Traffic};
 use crate::record;
 
 impl Exchange {
     /// Adds what has passed since the last turn to the counters.
     pub(super) fn account(&mut self, front: &mut impl Front) {
-        use crate::exchange::Back;
+        use crate::message::Back;
         let metrics = &self.service.worker.metrics;
         let traffic = front.take_traffic();
         let mut moved = traffic != Traffic::default();
-        self.received = self.received.saturating_add(traffic.received);
+        self.client.received = self.client.received.saturating_add(traffic.received);
         if traffic.sent > 0 {
             if let Some(tunnel) = &mut self.tunnel {
-                tunnel.touch(self.now);
+                tunnel.touch(self.clock.now);
             }
-            self.sent = self.sent.saturating_add(traffic.sent);
+            self.client.sent = self.client.sent.saturating_add(traffic.sent);
             metrics.bytes_backend_to_client.add(traffic.sent);
-            self.front_stall.progress(traffic.sent, self.now);
+            self.client.stall.progress(traffic.sent, self.clock.now);
         }
-        if let Stage::Relay { back, .. } = &mut self.stage {
+        if let Some(back) = self.tries.current.back() {
             let traffic = back.take_traffic();
             moved |= traffic != Traffic::default();
             let sent = traffic.sent;
             if sent > 0 {
                 if let Some(tunnel) = &mut self.tunnel {
-                    tunnel.touch(self.now);
+                    tunnel.touch(self.clock.now);
                 }
                 metrics.bytes_client_to_backend.add(sent);
-                self.back_stall.progress(sent, self.now);
+                self.tries.current.stall.progress(sent, self.clock.now);
             }
         }
         if moved {
-            self.active = self.now;
+            self.clock.active = self.clock.now;
             if let Some(call) = &mut self.call {
-                call.moved(self.now);
+                call.moved(self.clock.now);
             }
         }
     }
 
     /// Adds what has left for the backend of a try that ends here.
     pub(super) fn account_sent(&mut self) {
-        use crate::exchange::Back;
-        if let Stage::Relay { back, .. } = &mut self.stage {
+        use crate::message::Back;
+        if let Some(back) = self.tries.current.back() {
             self.service.worker.metrics.bytes_client_to_backend.add(back.take_traffic().sent);
         }
     }
@@ -57,14 +57,14 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
             // Cut off from outside, at a moment that no turn has seen.
-            self.now = Instant::now();
+            self.clock.now = Instant::now();
             self.reason.get_or_insert(Reason::Aborted);
         }
         record::write(&self.entry());
         self.drop_beside();
-        self.leave_member(self.backend_status);
+        self.leave_member();
         self.leave_budget();
-        self.service.worker.put_head(std::mem::take(&mut self.request));
+        self.service.worker.put_head(std::mem::take(&mut self.request.head));
         self.service.worker.ended();
     }
 }
@@ -72,22 +72,19 @@ impl Drop for Exchange {
 impl Exchange {
     /// The facts to write down.
     fn entry(&self) -> record::Entry<'_> {
-        let member = self.member.map(|(at, _)| at);
         record::Entry {
             service: &self.service,
-            request: &self.request,
-            client: self.client,
-            session: self.session.as_deref(),
+            request: &self.request.head,
+            client: self.client.address,
+            session: self.client.session.as_deref(),
             status: Some(self.response.status).filter(|status| *status != 0),
             call: self.call.as_ref().map(|call| call.status()),
-            received: self.received,
-            sent: self.sent,
-            duration: self.now - self.started,
-            backend: member
-                .and_then(|at| self.settings.pool(self.pool)?.members.get(at))
-                .map(|member| member.name.as_str()),
+            received: self.client.received,
+            sent: self.client.sent,
+            duration: self.clock.now - self.clock.started,
+            backend: self.tries.current.backend(),
             reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).or(self.reason),
-            retries: self.retries,
+            retries: self.tries.count,
         }
     }
 }

@@ -8,15 +8,14 @@
 use std::task::Context;
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::head::RequestHead;
 use lb_core::retry::{self, Attempt, RetryClass, Verdict};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
-use super::replay::Replay;
-use super::timing::Upload;
-use super::{Exchange, Stage, Turn};
-use crate::exchange::Front;
+use super::exchange::{Exchange, Turn};
+use super::request::Request;
+use super::tries::{Leg, Tries};
+use crate::message::Front;
 
 /// So many backends may refuse their connections without that a request has been tried, where its pool has no rules of its own: a pool of
 /// which most are dead must not fail requests while that is found out.
@@ -56,17 +55,11 @@ impl Again<'_> {
 }
 
 /// What a further try of a request depends on.
-pub(super) fn facts(
-    tries_left: u32,
-    gone_away: u32,
-    request: &RequestHead,
-    upload: &Upload,
-    replay: &Replay,
-) -> Attempt {
+pub(super) fn facts(tries_left: u32, gone_away: u32, request: &Request) -> Attempt {
     Attempt {
         tries_left,
-        idempotent: retry::is_idempotent(request.method()),
-        body_consumed: upload.is_consumed() && !replay.is_whole(),
+        idempotent: retry::is_idempotent(request.head.method()),
+        body_consumed: request.upload.is_consumed() && !request.replay.is_whole(),
         gone_away,
     }
 }
@@ -101,14 +94,13 @@ fn decide(pool: &WorkerPool, failure: Failure, attempt: Attempt, charged: &mut b
 impl Exchange {
     /// What a further try depends on.
     pub(super) fn attempt_facts(&self) -> Attempt {
-        facts(self.tries_left(), self.gone_away, &self.request, &self.upload, &self.replay)
+        facts(self.tries_left(), self.tries.gone_away, &self.request)
     }
 
     /// How many further tries the request has.
     pub(super) fn tries_left(&self) -> u32 {
-        let Some(pool) = self.settings.pool(self.pool) else { return 0 };
-        let most = pool.balance.retry().attempts.unwrap_or(self.settings.http.retries);
-        most.saturating_sub(self.retries.saturating_sub(self.refused))
+        let most = self.pool.balance.retry().attempts.unwrap_or(self.settings.http.retries);
+        most.saturating_sub(self.tries.count.saturating_sub(self.tries.refused))
     }
 
     /// Whether another attempt may follow; counts it if so.
@@ -116,21 +108,21 @@ impl Exchange {
         let failure = if self.response.has_begun() { failure.reaching(Reach::Answered) } else { failure };
         let Some(class) = failure.retry_class() else { return false };
         let attempt = self.attempt_facts();
-        let Some(pool) = self.settings.pool(self.pool) else { return false };
         let is_loss = failure.is_loss();
-        let has_rules = pool.balance.retry().attempts.is_some();
-        if is_loss && self.lost && !has_rules {
+        let has_rules = self.has_rules();
+        let charged = &mut self.tries.current.charged;
+        if is_loss && self.tries.lost && !has_rules {
             return false;
         }
         let may = match class {
             RetryClass::Stale if !has_rules => {
-                try_done(&pool.balance, &mut self.charged);
+                try_done(&self.pool.balance, charged);
                 retry::may_retry(failure, attempt)
             }
-            _ => decide(&pool.balance, failure, attempt, &mut self.charged, self.now),
+            _ => decide(&self.pool.balance, failure, attempt, charged, self.clock.now),
         };
         if may {
-            self.lost |= is_loss;
+            self.tries.lost |= is_loss;
             self.count_retry(class);
         }
         may
@@ -138,19 +130,17 @@ impl Exchange {
 
     /// Whether the pool has rules of its own.
     pub(super) fn has_rules(&self) -> bool {
-        self.settings.pool(self.pool).is_some_and(|pool| pool.balance.retry().attempts.is_some())
+        self.pool.balance.retry().attempts.is_some()
     }
 
     /// Another attempt follows, at another member if there is one.
     pub(super) fn count_retry(&mut self, class: RetryClass) {
-        self.retries = self.retries.saturating_add(1);
+        self.tries.count = self.tries.count.saturating_add(1);
         self.service.worker.metrics.http_retries.of(class).inc();
-        if let Some(pool) = self.settings.pool(self.pool) {
-            pool.balance.shard().retries.of(class).inc();
-            // A kept connection that was dead says nothing against the member that a client is bound to.
-            if pool.sticky.is_none() || class != RetryClass::Stale {
-                self.avoided.extend(self.member.map(|(at, _)| at));
-            }
+        self.pool.balance.shard().retries.of(class).inc();
+        // A kept connection that was dead says nothing against the member that a client is bound to.
+        if self.pool.sticky.is_none() || class != RetryClass::Stale {
+            self.tries.avoid_current();
         }
     }
 
@@ -158,21 +148,21 @@ impl Exchange {
     /// the backend is not to blame for the client.
     #[inline]
     pub(super) fn try_due(&self) -> Option<Instant> {
-        let limit = self.per_try?;
+        let limit = self.tries.limit?;
         if self.response.status != 0 {
             return None;
         }
-        let (_, since) = self.member?;
-        match self.stage {
-            Stage::Relay { .. } => self.upload.ended_since(since).map(|since| since + limit),
-            Stage::Dial(_) | Stage::Wait { .. } => Some(since + limit),
+        let since = self.tries.current.since()?;
+        match self.tries.current.leg {
+            Leg::Relay(_) => self.request.upload.ended_since(since).map(|since| since + limit),
+            Leg::Dial(_) | Leg::Wait { .. } => Some(since + limit),
             _ => None,
         }
     }
 
     /// The time for this try is over.
     pub(super) fn try_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let failure = Kind::Timeout.at(Reach::of_sent(matches!(self.stage, Stage::Relay { .. })));
+        let failure = Kind::Timeout.at(Reach::of_sent(self.tries.current.is_relaying()));
         self.blame_silence();
         if self.give_side_up(failure) {
             return Turn::Again;
@@ -180,38 +170,33 @@ impl Exchange {
         if !self.may_retry(failure) {
             return self.fail(cx, front, failure);
         }
-        self.backend_status = Some(failure.status());
-        self.failure = Some(failure);
-        self.stage = Stage::Choose { fresh: false };
+        self.tries.current.status = Some(failure.status());
+        self.tries.current.failure = Some(failure);
+        self.tries.current.leg = Leg::Choose;
         Turn::Again
     }
 
     /// The backend has let the request wait for longer than it may: tells the pool, which knows whether it has answered any other.
     pub(super) fn blame_silence(&self) {
         if self.response.status == 0
-            && let Stage::Relay { .. } = self.stage
-            && let (Some((at, since)), Some(pool)) = (self.member, self.settings.pool(self.pool))
+            && self.tries.current.is_relaying()
+            && let Some(chosen) = &self.tries.current.member
         {
-            let asked = self.upload.ended_since(since).unwrap_or(since);
-            pool.balance.timed_out(at, asked.into_std(), self.now.into_std());
+            let asked = self.request.upload.ended_since(chosen.since).unwrap_or(chosen.since);
+            self.pool.balance.timed_out(chosen.at, asked.into_std(), self.clock.now.into_std());
         }
     }
 
     /// A backend refused the connection at once: that costs the request nothing but a moment.
     pub(super) fn forgive_refusal(&mut self) {
-        let Some(pool) = self.settings.pool(self.pool) else { return };
-        if pool.balance.retry().attempts.is_none()
-            && self.settings.http.retries > 0
-            && self.refused < MOST_REFUSED
-        {
-            self.refused = self.refused.saturating_add(1);
+        if !self.has_rules() && self.settings.http.retries > 0 && self.tries.refused < MOST_REFUSED {
+            self.tries.refused = self.tries.refused.saturating_add(1);
         }
     }
 
     /// The request is over, and its part of the budget free.
     pub(super) fn leave_budget(&mut self) {
-        if let Some(pool) = self.settings.pool(self.pool) {
-            leave_budget(&pool.balance, &mut self.counted, &mut self.charged);
-        }
+        let Tries { counted, current, .. } = &mut self.tries;
+        leave_budget(&self.pool.balance, counted, &mut current.charged);
     }
 }

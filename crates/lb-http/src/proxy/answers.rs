@@ -8,33 +8,28 @@ use lb_core::failure::{Count, Failure, Kind, Reject};
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
 
-use super::timing::Stall;
-use super::{End, Exchange, Stage, Turn, again};
+use super::again;
+use super::exchange::{End, Exchange, Stage, Turn};
+use super::stall::Stall;
+use super::tries::Leg;
 use crate::answer;
-use crate::exchange::Front;
+use crate::message::Front;
 
 /// Lines about responses that were cut: few at once, then one in a while.
 static CUT: LogLimit = LogLimit::new(10, Duration::from_secs(10));
 
 impl Exchange {
-    /// The request asks for a host whose rules for client certificates the connection has not met (attack T-03). Other requests of the
-    /// connection are none the worse for it.
-    pub(super) fn misdirected(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        self.fail(cx, front, Reject::new(421, Reason::Misdirected).into())
-    }
-
     /// The request is for the gateway itself. TRACE is not served: its answer would show scripts what browsers hide from them.
     pub(super) fn last_hop(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         self.reason = Some(Reason::MaxForwards);
-        if self.request.method() != b"OPTIONS" {
+        if self.request.head.method() != b"OPTIONS" {
             return self.answer(cx, front, Reject::new(405, Reason::MaxForwards).into());
         }
         self.response.status = 200;
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
         answer::options(front, &mut worker.response.borrow_mut());
-        self.stage = Stage::Flush;
-        Turn::Again
+        self.last_leaves()
     }
 
     /// The response is complete; the last of it leaves.
@@ -43,7 +38,7 @@ impl Exchange {
             Poll::Ready(Ok(())) => Turn::End(End::Complete),
             Poll::Ready(Err(_)) => self.client_gone(front),
             Poll::Pending => {
-                self.front_stall.begin(self.now);
+                self.client.stall.begin(self.clock.now);
                 Turn::Wait
             }
         }
@@ -66,13 +61,13 @@ impl Exchange {
             Some(Count::UpstreamRejected) => {
                 metrics.upstream_rejected.of(failure.reason()).inc();
                 if self.response.status == 0 {
-                    self.backend_status = Some(failure.status());
+                    self.tries.current.status = Some(failure.status());
                 }
             }
             None => {}
         }
         if !matches!(failure.kind, Kind::Rejected(_)) {
-            self.failure = Some(failure);
+            self.tries.current.failure = Some(failure);
         }
         self.answer(cx, front, failure)
     }
@@ -92,8 +87,15 @@ impl Exchange {
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
         answer::send(cx, front, status, &mut worker.response.borrow_mut());
-        self.front_stall = Stall::default();
         self.give_room_back();
+        self.last_leaves()
+    }
+
+    /// The client has all of its response but what is still on its way: nothing more is wanted of a backend, whose connection is closed or
+    /// whose stream is reset unless it was kept before.
+    pub(super) fn last_leaves(&mut self) -> Turn {
+        self.client.stall = Stall::default();
+        self.tries.current.leg = Leg::Over;
         self.stage = Stage::Flush;
         Turn::Again
     }
@@ -101,16 +103,15 @@ impl Exchange {
     /// Ends a response half-way, and says so: from the client's side it looks like a fault of the network.
     pub(super) fn cut(&mut self, front: &mut impl Front) -> Turn {
         front.abort();
-        if let Some(unsaid) = CUT.admit(self.now.into_std()) {
-            let backend = self.member.and_then(|(at, _)| self.settings.pool(self.pool)?.members.get(at));
+        if let Some(unsaid) = CUT.admit(self.clock.now.into_std()) {
             tracing::warn!(
                 listener = self.service.name,
-                client = %self.client.ip(),
-                backend = backend.map(|member| member.name.as_str()),
+                client = %self.client.address.ip(),
+                backend = self.tries.current.backend(),
                 reason = self.reason.map(Reason::name),
-                key = Some(self.limit).filter(|key| !key.is_empty()),
-                bytes_out = self.sent,
-                after_ms = u64::try_from((self.now - self.started).as_millis()).unwrap_or(u64::MAX),
+                key = Some(self.clock.limit).filter(|key| !key.is_empty()),
+                bytes_out = self.client.sent,
+                after_ms = u64::try_from((self.clock.now - self.clock.started).as_millis()).unwrap_or(u64::MAX),
                 unsaid,
                 "response cut before its end"
             );
@@ -120,10 +121,8 @@ impl Exchange {
 
     /// The backend has room again, and the budget of further tries, however long the client takes to read.
     pub(super) fn give_room_back(&mut self) {
-        self.room = None;
-        if let Some(pool) = self.settings.pool(self.pool) {
-            again::try_done(&pool.balance, &mut self.charged);
-        }
+        self.tries.current.room = None;
+        again::try_done(&self.pool.balance, &mut self.tries.current.charged);
     }
 
     /// The client broke the protocol or a limit.

@@ -1,40 +1,66 @@
-//! Attempts at a backend: over which connection, and how they end.
+//! A try at a member: over which connection, and how it ends.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lb_core::failure::{Failure, Kind, Shortage};
 use lb_core::grpc::Status as GrpcStatus;
-use lb_core::head::{BodyLength, FieldName};
 use lb_core::outlier::Ending;
 use lb_io::shortage_of;
-use lb_pool::{Connection, Pass, Place};
+use lb_observe::metrics::StatusClass;
+use lb_pool::{Pass, Place};
 use lb_security::{Connector, Stream, failure_of};
-use tokio::time::Instant;
 
 use super::dial::{Connect, Dial};
-use super::timing::Stall;
-use super::{Exchange, Stage, Turn};
+use super::exchange::{Exchange, Turn};
+use super::stall::Stall;
+use super::tries::{Chosen, Leg, Relay};
 use crate::back::AnyBack;
-use crate::exchange::Front;
 use crate::h1::back::H1Back;
-use crate::h2::{Backend, ClientConnection, DialTicket, Way};
+use crate::h2::{Backend, ClientConnection, DialTicket, Outcome, Way};
+use crate::message::{Back, Front, Sink};
 use crate::service::Member;
 use crate::upstream::Reused;
 
-/// Where a connection comes from.
-pub(super) struct Origin {
-    /// It has served before.
-    pub(super) reused: bool,
-    /// When it was made.
-    pub(super) born: Instant,
-    /// Its count at its member, unless others share it.
-    pub(super) connection: Option<Connection>,
-}
+/// A connection that failed within this time was refused, and has kept no request waiting.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Exchange {
-    /// Begins an attempt at a member, for which `pass` holds the room.
+    /// Drives the current try.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let turn = match &mut self.tries.current.leg {
+            Leg::Choose => return self.choose(cx, front, false),
+            Leg::ChooseFresh => return self.choose(cx, front, true),
+            Leg::Queue { .. } => return self.queue(cx, front),
+            Leg::Relay(_) => return self.relay(cx, front),
+            Leg::Over => return Turn::Again,
+            Leg::Dial(dial) => match dial.poll(cx) {
+                Poll::Ready(result) => {
+                    let (ticket, place) = (dial.ticket.take(), dial.place.take());
+                    self.dialled(cx, front, result, ticket, place)
+                }
+                Poll::Pending => Turn::Wait,
+            },
+            Leg::Wait { wait, since } => match wait.poll(cx) {
+                Poll::Ready(Outcome::Again) => self.share(cx, front, None),
+                Poll::Ready(Outcome::Failed(failure)) => {
+                    if self.clock.now.saturating_duration_since(*since) < AT_ONCE {
+                        self.forgive_refusal();
+                    }
+                    self.not_connected(cx, front, failure)
+                }
+                Poll::Pending => Turn::Wait,
+            },
+        };
+        if matches!(turn, Turn::Wait) && front.poll_hangup(cx).is_ready() && self.request.upload.is_done() {
+            return self.client_gone(front);
+        }
+        turn
+    }
+
+    /// Begins a try at a member, for which `pass` holds the room.
     pub(super) fn attempt(
         &mut self,
         cx: &mut Context<'_>,
@@ -43,26 +69,28 @@ impl Exchange {
         fresh: bool,
         pass: Pass,
     ) -> Turn {
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let Some(member) = pool.members.get(at) else { return self.unavailable(cx, front) };
-        pool.balance.begin(at);
-        self.member = Some((at, self.now));
-        self.room = pass.request;
-        member.metrics.worker(self.service.worker.io.id).inflight.inc();
+        let Some(member) = self.pool.members.get(at).map(Rc::clone) else {
+            return self.unavailable(cx, front);
+        };
+        let worker = &self.service.worker;
+        self.pool.balance.begin(at);
+        member.metrics.worker(worker.io.id).inflight.inc();
+        self.tries.current.room = pass.request;
+        self.tries.current.member = Some(Chosen { at, member: Rc::clone(&member), since: self.clock.now });
         if member.endpoint.key.h2 {
             return self.share(cx, front, pass.connection);
         }
-        self.service.worker.metrics.pool_acquires.inc();
-        let upstreams = &self.service.worker.upstreams;
-        let pooled = if fresh { None } else { upstreams.take(&member.endpoint, self.now) };
+        worker.metrics.pool_acquires.inc();
+        let pooled = if fresh { None } else { worker.upstreams.take(&member.endpoint, self.clock.now) };
         match pooled {
-            Some(reused) => {
-                let Reused { stream, born, connection } = reused;
+            Some(Reused { stream, born, connection }) => {
                 let back = self.h1_back(stream);
-                self.begin(cx, member, back, Origin { reused: true, born, connection });
+                self.begin(cx, &member, Relay { back, reused: true, born, connection });
             }
-            None => self.stage = Stage::Dial(Dial::new(self.connect(member), None, pass.connection)),
+            None => {
+                let dial = Dial::new(self.connect(&member), None, pass.connection);
+                self.tries.current.leg = Leg::Dial(dial);
+            }
         }
         Turn::Again
     }
@@ -83,107 +111,85 @@ impl Exchange {
         }
     }
 
-    pub(super) fn h1_back(&self, stream: Stream) -> AnyBack {
+    fn h1_back(&self, stream: Stream) -> AnyBack {
         let io = Rc::clone(&self.service.worker.io);
         AnyBack::H1(H1Back::new(stream, io, self.settings.http.max_header_bytes))
-    }
-
-    /// Whether something follows the request's head.
-    fn has_body(&self) -> bool {
-        !self.request.upgrade.is_empty()
-            || !matches!(self.request.body, BodyLength::None | BodyLength::Known(0))
     }
 
     /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
     /// `place` is room for another one. Where one is needed and there is no room for it, the choice is made anew: the connection that was
     /// waited for has taken fewer streams than were hoped for.
-    pub(super) fn share(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        place: Option<Place>,
-    ) -> Turn {
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
+    fn share(&mut self, cx: &mut Context<'_>, front: &mut impl Front, place: Option<Place>) -> Turn {
+        let Some(Chosen { at, member, .. }) = self.tries.current.member.clone() else {
             return self.unavailable(cx, front);
         };
-        let mut body = self.has_body();
-        let place = match (place, pool.balance.gate(at)) {
-            (None, Some(gate)) if !member.endpoint.h2.has_way(body, self.now) => match gate.connection() {
+        let now = self.clock.now;
+        let mut body = self.request.has_body();
+        let place = match (place, self.pool.balance.gate(at)) {
+            (None, Some(gate)) if !member.endpoint.h2.has_way(body, now) => match gate.connection() {
                 Some(place) => Some(place),
-                None if member.endpoint.h2.has_way(false, self.now) => {
+                None if member.endpoint.h2.has_way(false, now) => {
                     body = false;
                     None
                 }
                 None => {
                     self.withdraw();
                     if !self.fall_back() {
-                        self.stage = Stage::Choose { fresh: false };
+                        self.tries.current.leg = Leg::Choose;
                     }
                     return Turn::Again;
                 }
             },
             (place, _) => place,
         };
-        match member.endpoint.h2.way(body, self.now) {
+        let metrics = &self.service.worker.metrics;
+        match member.endpoint.h2.way(body, now) {
             Way::Open(back) => {
-                self.service.worker.metrics.pool_acquires.inc();
-                self.service.worker.metrics.pool_reuses.inc();
-                self.begin(
-                    cx,
-                    member,
-                    AnyBack::H2(back),
-                    Origin { reused: true, born: self.now, connection: None },
-                );
+                metrics.pool_acquires.inc();
+                metrics.pool_reuses.inc();
+                let back = AnyBack::H2(back);
+                self.begin(cx, &member, Relay { back, reused: true, born: now, connection: None });
             }
             Way::Wait(wait) => {
-                let since = match self.stage {
-                    Stage::Wait { since, .. } => since,
-                    _ => self.now,
+                let since = match self.tries.current.leg {
+                    Leg::Wait { since, .. } => since,
+                    _ => now,
                 };
-                self.stage = Stage::Wait { wait, since };
+                self.tries.current.leg = Leg::Wait { wait, since };
             }
             Way::Dial(ticket) => {
-                self.service.worker.metrics.pool_acquires.inc();
-                self.stage = Stage::Dial(Dial::new(self.connect(member), Some(ticket), place));
+                metrics.pool_acquires.inc();
+                let dial = Dial::new(self.connect(&member), Some(ticket), place);
+                self.tries.current.leg = Leg::Dial(dial);
             }
         }
         Turn::Again
     }
 
     /// Sends the request on a connection that stands ready.
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut back: AnyBack, origin: Origin) {
-        use crate::exchange::{Back, Sink};
-        if self.request.fields.values(FieldName::Host).next().is_none() {
-            // Only HTTP/1.0 comes without; HTTP/1.1 must name somebody.
-            if self.request.authority.is_empty() {
-                self.request.fields.push(b"Host", member.name.as_bytes());
-            } else {
-                self.request.fields.push_copy(b"Host", self.request.authority);
-            }
-        }
+    fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut relay: Relay) {
+        let (request, now) = (&mut self.request, self.clock.now);
+        request.name_host(&member.name);
         if let Some(call) = &self.call {
-            call.forward(&mut self.request, self.now);
+            call.forward(&mut request.head, now);
         }
-        back.request(&self.request);
-        if self.upload.is_consumed() {
-            self.replay.send(cx, &mut back);
-            if self.upload.is_done() {
-                back.end();
+        relay.back.request(&request.head);
+        if request.upload.is_consumed() {
+            request.replay.send(cx, &mut relay.back);
+            if request.upload.is_done() {
+                relay.back.end();
             }
         }
-        self.back_stall = Stall::default();
-        if self.beside.is_none() {
+        if self.tries.beside.is_none() {
             // The clocks of a try beside this one go on; its own is counted from its start.
-            self.upload.restart(self.now);
+            request.upload.restart(now);
         }
-        let Origin { reused, born, connection } = origin;
-        self.stage = Stage::Relay { back, reused, born, connection };
+        self.tries.current.stall = Stall::default();
+        self.tries.current.leg = Leg::Relay(relay);
     }
 
     /// A connect came about, or not.
-    pub(super) fn dialled(
+    fn dialled(
         &mut self,
         cx: &mut Context<'_>,
         front: &mut impl Front,
@@ -191,97 +197,89 @@ impl Exchange {
         ticket: Option<DialTicket>,
         place: Option<Place>,
     ) -> Turn {
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let Some((at, member)) = self.member.and_then(|(at, _)| Some((at, pool.members.get(at)?))) else {
+        let Some(Chosen { at, member, .. }) = self.tries.current.member.clone() else {
             return self.unavailable(cx, front);
         };
-        let shard = member.metrics.worker(self.service.worker.io.id);
-        let error = match result {
+        match result {
             Ok(stream) => {
-                shard.connections.inc();
-                member.metrics.set_reachable(true);
-                let now = self.now.into_std();
-                pool.balance.answered(at, now, now);
-                let counted = pool.balance.connected(at, place);
-                if !member.endpoint.key.h2 {
-                    let back = self.h1_back(stream);
-                    let origin = Origin { reused: false, born: self.now, connection: counted };
-                    self.begin(cx, member, back, origin);
-                    return Turn::Again;
-                }
-                let io = Rc::clone(&self.service.worker.io);
-                let backend =
-                    Backend { name: member.name.as_str().into(), address: member.endpoint.key.address };
-                let connection = ClientConnection::start(
-                    stream,
-                    member.tls.is_some(),
-                    backend,
-                    settings.client_settings(),
-                    io,
-                    counted,
-                    self.now,
-                );
-                let back = connection.open(u32::MAX, self.now);
-                member.endpoint.h2.add(connection);
-                self.service.worker.upstreams.touched(self.now);
+                let relay = self.connected(at, &member, stream, place);
                 drop(ticket);
-                let Some(back) = back else { return self.unavailable(cx, front) };
-                self.begin(
-                    cx,
-                    member,
-                    AnyBack::H2(back),
-                    Origin { reused: false, born: self.now, connection: None },
-                );
-                return Turn::Again;
+                let Some(relay) = relay else { return self.unavailable(cx, front) };
+                self.begin(cx, &member, relay);
+                Turn::Again
             }
-            Err(error) => error,
-        };
-        if let Some(shortage) = shortage_of(&error) {
-            // Who waits for this connection tries for itself.
-            drop(ticket);
-            tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "no connection can be made");
-            return self.lacks(cx, front, shortage);
+            Err(error) => {
+                let address = member.endpoint.key.address;
+                if let Some(shortage) = shortage_of(&error) {
+                    // An exchange that waits for this connection tries for itself.
+                    drop(ticket);
+                    tracing::debug!(backend = member.name, %address, %error, "no connection can be made");
+                    return self.lacks(cx, front, shortage);
+                }
+                tracing::debug!(backend = member.name, %address, %error, "connect failed");
+                let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+                let kind = match failure_of(&error) {
+                    Some(_) => Kind::Tls { timed_out },
+                    None => Kind::Connect { timed_out },
+                };
+                let failure = kind.unconnected();
+                if let Some(ticket) = ticket {
+                    ticket.fail(failure);
+                }
+                self.unreachable(at, &member, timed_out);
+                self.not_connected(cx, front, failure)
+            }
         }
-        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-        let kind = match failure_of(&error) {
-            Some(_) => Kind::Tls { timed_out },
-            None => Kind::Connect { timed_out },
-        };
-        let failure = kind.unconnected();
-        if let Some(ticket) = ticket {
-            ticket.fail(failure);
-        }
-        shard.connect_failures.inc();
-        member.metrics.set_reachable(false);
-        if timed_out {
-            self.service.worker.metrics.backend_connect_timeouts.inc();
-        }
-        tracing::debug!(backend = member.name, address = %member.endpoint.key.address, %error, "connect failed");
-        pool.balance.unreachable(at, timed_out, self.now.into_std());
-        if !timed_out {
-            self.forgive_refusal();
-        }
-        self.not_connected(cx, front, failure)
     }
 
-    /// No connection to the present member came about.
-    pub(super) fn not_connected(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &mut impl Front,
-        failure: Failure,
-    ) -> Turn {
-        self.failed.extend(self.member.map(|(at, _)| at));
-        self.failure = Some(failure);
-        let lacks_ports = Kind::Shortage(Shortage::Ports).unconnected();
-        self.unconnected =
-            Some(failure).filter(|_| self.unconnected != Some(lacks_ports)).or(self.unconnected);
+    /// A connection to a member was made. `None` where it ended at once.
+    fn connected(&self, at: usize, member: &Member, stream: Stream, place: Option<Place>) -> Option<Relay> {
+        let (worker, born) = (&self.service.worker, self.clock.now);
+        member.metrics.worker(worker.io.id).connections.inc();
+        member.metrics.set_reachable(true);
+        self.pool.balance.answered(at, born.into_std(), born.into_std());
+        let connection = self.pool.balance.connected(at, place);
+        if !member.endpoint.key.h2 {
+            return Some(Relay { back: self.h1_back(stream), reused: false, born, connection });
+        }
+        let backend = Backend { name: member.name.as_str().into(), address: member.endpoint.key.address };
+        let shared = ClientConnection::start(
+            stream,
+            member.tls.is_some(),
+            backend,
+            self.settings.client_settings(),
+            Rc::clone(&worker.io),
+            connection,
+            born,
+        );
+        let back = shared.open(u32::MAX, born);
+        member.endpoint.h2.add(shared);
+        worker.upstreams.touched(born);
+        Some(Relay { back: AnyBack::H2(back?), reused: false, born, connection: None })
+    }
+
+    /// A member did not take a connection: the pool hears of it.
+    fn unreachable(&mut self, at: usize, member: &Member, timed_out: bool) {
+        let worker = &self.service.worker;
+        member.metrics.worker(worker.io.id).connect_failures.inc();
+        member.metrics.set_reachable(false);
+        self.pool.balance.unreachable(at, timed_out, self.clock.now.into_std());
+        if timed_out {
+            worker.metrics.backend_connect_timeouts.inc();
+        } else {
+            self.forgive_refusal();
+        }
+    }
+
+    /// No connection to the member of the current try came about.
+    fn not_connected(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
+        self.tries.unconnected(failure);
+        self.tries.current.failure = Some(failure);
         if self.fall_back() {
             return Turn::Again;
         }
         if self.may_retry(failure) {
-            self.stage = Stage::Choose { fresh: false };
+            self.tries.current.leg = Leg::Choose;
             return Turn::Again;
         }
         self.fail(cx, front, failure)
@@ -294,53 +292,51 @@ impl Exchange {
         if shortage == Shortage::Ports {
             return self.not_connected(cx, front, failure);
         }
-        self.failure = Some(failure);
+        self.tries.current.failure = Some(failure);
         if self.fall_back() {
             return Turn::Again;
         }
         self.fail(cx, front, failure)
     }
 
-    /// Takes the attempt at the present member back: there was no room for it after all, and it was no request.
+    /// Takes the current try back: there was no room for it after all, and it was no request.
     fn withdraw(&mut self) {
-        self.room = None;
-        let Some((at, _)) = self.member.take() else { return };
-        let Some(pool) = self.settings.pool(self.pool) else { return };
-        pool.balance.withdraw(at, self.now.into_std());
-        if let Some(member) = pool.members.get(at) {
-            member.metrics.worker(self.service.worker.io.id).inflight.dec();
-        }
+        let current = &mut self.tries.current;
+        current.room = None;
+        let Some(chosen) = current.member.take() else { return };
+        self.pool.balance.withdraw(chosen.at, self.clock.now.into_std());
+        chosen.member.metrics.worker(self.service.worker.io.id).inflight.dec();
     }
 
-    /// Ends the attempt at the present member, with the status it gave.
-    pub(super) fn leave_member(&mut self, status: Option<u16>) {
-        self.room = None;
-        let Some((at, since)) = self.member.take() else { return };
-        let Some(pool) = self.settings.pool(self.pool) else { return };
+    /// Ends the current try at its member, with what it says of the member.
+    pub(super) fn leave_member(&mut self) {
+        let current = &mut self.tries.current;
+        current.room = None;
+        let Some(Chosen { at, member, since }) = current.member.take() else { return };
+        let (balance, now) = (&self.pool.balance, self.clock.now);
+        let status = current.status.take();
         let broken_call =
             || self.call.as_ref().and_then(|call| call.status()).is_some_and(GrpcStatus::is_breakdown);
-        let ending = match self.failure.take() {
+        let ending = match current.failure.take() {
             Some(failure) => failure.ending(),
             None => status.map(|status| match Ending::of_status(status) {
                 Ending::Fine if broken_call() => Ending::ServerError,
                 ending => ending,
             }),
         };
-        let latency = self.heard.take().map(|heard| heard.saturating_duration_since(since));
-        if pool.balance.hedges() {
+        let latency = current.heard.take().map(|heard| heard.saturating_duration_since(since));
+        if balance.hedges() {
             // A try that was given up would have taken at least as long.
-            let least = (status == Some(504)).then(|| self.now.saturating_duration_since(since));
+            let least = (status == Some(504)).then(|| now.saturating_duration_since(since));
             if let Some(latency) = latency.or(least) {
-                pool.balance.record_latency(latency);
+                balance.record_latency(latency);
             }
         }
-        pool.balance.end(at, self.now.into_std(), ending, latency);
-        if let Some(member) = pool.members.get(at) {
-            let shard = member.metrics.worker(self.service.worker.io.id);
-            shard.inflight.dec();
-            if let Some(status) = status {
-                shard.record(lb_observe::metrics::StatusClass::of(status), self.now - since);
-            }
+        balance.end(at, now.into_std(), ending, latency);
+        let shard = member.metrics.worker(self.service.worker.io.id);
+        shard.inflight.dec();
+        if let Some(status) = status {
+            shard.record(StatusClass::of(status), now - since);
         }
     }
 }

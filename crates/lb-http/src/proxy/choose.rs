@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::task::Context;
 
-use lb_core::failure::Kind;
 use lb_pool::Pass;
 
-use super::{Exchange, Turn};
+use super::exchange::{Exchange, Turn};
+use super::tries::Try;
 use crate::affinity;
-use crate::exchange::Front;
+use crate::message::Front;
 use crate::service::Pool;
 
 /// What is asked of a member besides that it has not failed the request.
@@ -35,41 +35,40 @@ impl Exchange {
         if let Some(turn) = self.begin_call(cx, front) {
             return turn;
         }
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        if !std::mem::replace(&mut self.counted, true) {
+        let pool = Rc::clone(&self.pool);
+        if !std::mem::replace(&mut self.tries.counted, true) {
             pool.balance.begin_request();
         }
-        let picked = self.pick(pool, fresh);
-        let Some(at) = picked else { return self.unavailable(cx, front) };
-        let status = self.backend_status.take();
-        self.leave_member(status);
+        let Some((at, moves)) = self.pick(&pool, fresh) else { return self.unavailable(cx, front) };
+        self.leave_member();
+        let charged = self.tries.current.charged;
+        self.tries.current = Try { charged, moves, ..Try::default() };
         match pool.balance.gate(at) {
             None => self.attempt(cx, front, at, fresh, Pass::default()),
             Some(gate) => self.enter(cx, front, gate, at, fresh),
         }
     }
 
-    /// The member for the next attempt: one that has not failed this request if there is one, and one with room if there is one.
+    /// The member for the next try: one that has not failed this request if there is one, and one with room if there is one. Also whether
+    /// it is another than the one that the client's cookie stands for.
     #[inline]
-    fn pick(&mut self, pool: &Pool, fresh: bool) -> Option<usize> {
+    fn pick(&self, pool: &Pool, fresh: bool) -> Option<(usize, bool)> {
         let key = match pool.balance.follows_key() {
             // Connections over TCP have no ID.
-            true => affinity::key(&pool.hash_key, &self.request, self.client.ip(), None),
+            true => affinity::key(&pool.hash_key, &self.request.head, self.client.address.ip(), None),
             false => None,
         };
-        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request));
+        let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request.head));
         let picked = self.pick_by(pool, key, stuck_to, fresh);
-        self.moves = pool.sticky.is_some() && picked != stuck_to;
-        picked
+        picked.map(|at| (at, pool.sticky.is_some() && picked != stuck_to))
     }
 
-    /// The same, once it is known what the request goes by: a key, or the member that its client is stuck to.
+    /// The member for the next try, where it is known what the request goes by: a key, or the member that its client is stuck to.
     #[inline]
     fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
-        let now = self.now.into_std();
-        let works = |at: usize| !self.failed.contains(&at);
-        let (avoids, limited) = (!self.avoided.is_empty(), pool.balance.is_limited());
+        let now = self.clock.now.into_std();
+        let works = |at: usize| !self.tries.failed.contains(&at);
+        let (avoids, limited) = (!self.tries.avoided.is_empty(), pool.balance.is_limited());
         if !avoids && !limited {
             return stuck_to
                 .filter(|at| works(*at))
@@ -78,9 +77,9 @@ impl Exchange {
         }
         let admits = |wanted: Wanted, at: usize| {
             works(at)
-                && !(wanted.elsewhere && self.avoided.contains(&at))
+                && !(wanted.elsewhere && self.tries.avoided.contains(&at))
                 && (!wanted.room
-                    || pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(pool, at, fresh))))
+                    || pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(at, fresh))))
         };
         let most = Wanted { elsewhere: avoids, room: limited };
         let stuck = stuck_to.filter(|at| admits(most, *at)).and_then(|at| pool.balance.pick_again(now, at));
@@ -88,14 +87,10 @@ impl Exchange {
         stuck.or_else(|| most.less_and_less().find_map(pick))
     }
 
-    /// Nobody is left who could take the request.
+    /// No member is left that could take the request.
     pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let failure = match self.unconnected.map(|failure| failure.kind) {
-            Some(kind @ (Kind::Shortage(_) | Kind::Tls { .. })) => kind,
-            _ if self.failed.is_empty() => Kind::NoMember,
-            _ => Kind::AllFailed,
-        };
-        self.fail(cx, front, failure.unconnected())
+        let failure = self.tries.exhausted();
+        self.fail(cx, front, failure)
     }
 }
 

@@ -10,12 +10,12 @@ use lb_core::head::{Fields, RequestHead, ResponseHead, Version};
 use lb_core::reason::Reason;
 use tokio::time::Instant;
 
+use super::exchange::{Exchange, Stage, Turn};
 use super::health::Health;
-use super::timing::{Expired, Stall};
-use super::{Exchange, Response, Stage, Turn};
+use super::timing::Expired;
 use crate::answer;
-use crate::exchange::Front;
 use crate::grpc::{self, Status, Timeout, health};
+use crate::message::Front;
 use crate::service::Settings;
 
 /// A call.
@@ -133,7 +133,7 @@ impl Exchange {
             self.reason = Some(Reason::GrpcTimeout);
             return Some(self.end_call(cx, front, Status::InvalidArgument, "grpc-timeout cannot be read"));
         }
-        if call.deadline.is_some_and(|deadline| deadline <= self.now) {
+        if call.deadline.is_some_and(|deadline| deadline <= self.clock.now) {
             return Some(self.call_expired(cx, front));
         }
         let health = Health::new(call.health?);
@@ -143,8 +143,8 @@ impl Exchange {
 
     /// The call's deadline has passed.
     pub(super) fn call_expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        if self.response.status == 0 && matches!(self.stage, Stage::Relay { .. }) {
-            self.backend_status = Some(504);
+        if self.response.status == 0 && self.tries.current.is_relaying() {
+            self.tries.current.status = Some(504);
         }
         // The client has set it, and must not be able to have backends ejected: the failure is on its account.
         self.fail(cx, front, Kind::CallDeadline.at(Reach::Sent))
@@ -177,7 +177,7 @@ impl Exchange {
             grpc::trailers_only(status, message, &mut head);
             self.response.status = head.status;
             front.head(&head);
-        } else if self.response.takes_trailers && self.request.version != Version::Http10 {
+        } else if self.response.takes_trailers && self.request.head.version != Version::Http10 {
             let mut trailers = Fields::default();
             grpc::answer::push_status(status, message, &mut trailers);
             front.trailers(&trailers);
@@ -190,18 +190,8 @@ impl Exchange {
             call.status = Some(status);
         }
         self.response.done = true;
-        self.front_stall = Stall::default();
         self.give_room_back();
-        self.stage = Stage::Flush;
-        Turn::Again
-    }
-}
-
-impl Response {
-    /// Takes note of a final head that goes to the client.
-    pub(super) fn begun(&mut self, head: &ResponseHead) {
-        self.status = head.status;
-        self.takes_trailers = head.body == lb_core::head::BodyLength::Unknown;
+        self.last_leaves()
     }
 }
 

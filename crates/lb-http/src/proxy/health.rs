@@ -13,11 +13,10 @@ use lb_core::reason::Reason;
 use lb_io::shortage_of;
 use tokio::time::Instant;
 
-use super::{Exchange, Stage, Turn};
-use crate::exchange::{Front, FrontError, Gone, Progress, Sink};
+use super::exchange::{Exchange, Stage, Turn};
 use crate::grpc::Status;
 use crate::grpc::health::{Method, Reader, Serving};
-use crate::service::Pool;
+use crate::message::{Front, FrontError, Gone, Progress, Sink};
 
 /// How often a watch looks for changes, and how often an unreachable pool is tried.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -79,12 +78,12 @@ impl Exchange {
     }
 
     fn answer_health(&mut self, cx: &mut Context<'_>, front: &mut impl Front, health: &mut Health) -> Turn {
-        while self.upload.is_wanted() {
+        while self.request.upload.is_wanted() {
             let worker = Rc::clone(&self.service.worker);
             let mut scratch = worker.io.scratch.borrow_mut();
             match front.poll_body(cx, &mut scratch, &mut health.request) {
                 Poll::Ready(Ok(Progress::Moved)) => {}
-                Poll::Ready(Ok(Progress::End)) => self.upload.finish(self.now),
+                Poll::Ready(Ok(Progress::End)) => self.request.upload.finish(self.clock.now),
                 Poll::Ready(Err(FrontError::Gone)) => return self.client_gone(front),
                 Poll::Ready(Err(FrontError::Reject(reject))) => return self.refuse(cx, front, reject),
                 Poll::Pending => return Turn::Wait,
@@ -130,7 +129,7 @@ impl Exchange {
         if front.poll_hangup(cx).is_ready() {
             return self.client_gone(front);
         }
-        if health.told.is_none_or(|(_, at)| at <= self.now) && !self.front_stall.is_on() {
+        if health.told.is_none_or(|(_, at)| at <= self.clock.now) && !self.client.stall.is_on() {
             let serving = if known { self.serving() } else { Serving::ServiceUnknown };
             if health.told.is_none() {
                 self.begin_health(front);
@@ -138,12 +137,12 @@ impl Exchange {
             if health.told.is_none_or(|(told, _)| told != serving) {
                 front.data(cx, &serving.message());
             }
-            health.told = Some((serving, self.now + INTERVAL));
+            health.told = Some((serving, self.clock.now + INTERVAL));
         }
         match front.poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.front_stall.end(),
+            Poll::Ready(Ok(())) => self.client.stall.end(),
             Poll::Ready(Err(Gone)) => return self.client_gone(front),
-            Poll::Pending => self.front_stall.begin(self.now),
+            Poll::Pending => self.client.stall.begin(self.clock.now),
         }
         Turn::Wait
     }
@@ -161,21 +160,18 @@ impl Exchange {
 
     /// Whether some backend can be reached.
     fn serving(&self) -> Serving {
-        match self.settings.pool(self.pool) {
-            Some(pool) if pool.is_reachable(self.now) => Serving::Serving,
-            Some(pool) => {
-                self.probe(pool);
-                Serving::NotServing
-            }
-            None => Serving::NotServing,
+        if self.pool.is_reachable(self.clock.now) {
+            return Serving::Serving;
         }
+        self.probe();
+        Serving::NotServing
     }
 
     /// Tries one backend, each in its turn and not too often. What comes of it is known to the next who asks.
-    fn probe(&self, pool: &Pool) {
-        let Some((at, member)) = pool.next_probe(self.now, INTERVAL) else { return };
+    fn probe(&self) {
+        let Some((at, member)) = self.pool.next_probe(self.clock.now, INTERVAL) else { return };
         let connecting = self.connect(member).run();
-        let balance = Rc::clone(&pool.balance);
+        let balance = Rc::clone(&self.pool.balance);
         let metrics = Arc::clone(&member.metrics);
         let worker = self.service.worker.io.id;
         tokio::task::spawn_local(async move {

@@ -7,19 +7,19 @@ use lb_core::breaker::Full;
 use lb_core::failure::Kind;
 use lb_pool::{Entry, Gate, Need};
 
-use super::{Exchange, Stage, Turn};
-use crate::exchange::Front;
-use crate::service::Pool;
+use super::exchange::{Exchange, Turn};
+use super::tries::Leg;
+use crate::message::Front;
 
 impl Exchange {
     /// What an attempt at a member needs: nothing for a connection where one stands ready.
-    pub(super) fn need(&self, pool: &Pool, at: usize, fresh: bool) -> Need {
-        let Some(member) = pool.members.get(at) else { return Need::Both };
+    pub(super) fn need(&self, at: usize, fresh: bool) -> Need {
+        let Some(member) = self.pool.members.get(at) else { return Need::Both };
         let ready = if member.endpoint.key.h2 {
             // Where there is no room for another connection, one that is stuck has to do.
-            member.endpoint.h2.has_way(false, self.now)
+            member.endpoint.h2.has_way(false, self.clock.now)
         } else {
-            !fresh && self.service.worker.upstreams.is_ready(&member.endpoint, self.now)
+            !fresh && self.service.worker.upstreams.is_ready(&member.endpoint, self.clock.now)
         };
         if ready { Need::Request } else { Need::Both }
     }
@@ -33,15 +33,13 @@ impl Exchange {
         at: usize,
         fresh: bool,
     ) -> Turn {
-        let settings = Rc::clone(&self.settings);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
         if fresh && gate.lacks_connection() {
-            self.give_way(pool, at);
+            self.give_way(at);
         }
-        match gate.enter(self.need(pool, at, fresh), self.now.into_std(), cx) {
+        match gate.enter(self.need(at, fresh), self.clock.now.into_std(), cx) {
             Entry::Go(pass) => self.attempt(cx, front, at, fresh, pass),
             Entry::Wait(waiting) => {
-                self.stage = Stage::Queue { waiting, at, fresh };
+                self.tries.current.leg = Leg::Queue { waiting, at, fresh };
                 Turn::Again
             }
             Entry::Full(full) => self.overflow(cx, front, full),
@@ -50,19 +48,17 @@ impl Exchange {
 
     /// Waits for room.
     pub(super) fn queue(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let settings = Rc::clone(&self.settings);
-        let Stage::Queue { waiting, at, fresh } = &self.stage else { return Turn::Again };
+        let Leg::Queue { waiting, at, fresh } = &self.tries.current.leg else { return Turn::Again };
         let (at, fresh) = (*at, *fresh);
-        let Some(pool) = settings.pool(self.pool) else { return self.unavailable(cx, front) };
-        let need = self.need(pool, at, fresh);
+        let need = self.need(at, fresh);
         if fresh && need == Need::Both && waiting.lacks_connection() {
-            self.give_way(pool, at);
+            self.give_way(at);
         }
-        let Stage::Queue { waiting, .. } = &mut self.stage else { return Turn::Again };
-        match waiting.poll(need, self.now.into_std(), cx) {
+        let Leg::Queue { waiting, .. } = &mut self.tries.current.leg else { return Turn::Again };
+        match waiting.poll(need, self.clock.now.into_std(), cx) {
             Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, fresh, pass),
             Poll::Ready(Err(full)) => self.overflow(cx, front, full),
-            Poll::Pending if front.poll_hangup(cx).is_ready() && self.upload.is_done() => {
+            Poll::Pending if front.poll_hangup(cx).is_ready() && self.request.upload.is_done() => {
                 self.client_gone(front)
             }
             Poll::Pending => Turn::Wait,
@@ -70,8 +66,8 @@ impl Exchange {
     }
 
     /// An idle connection of a member leaves its room to a new one, if there is any.
-    fn give_way(&self, pool: &Pool, at: usize) {
-        if let Some(member) = pool.members.get(at) {
+    fn give_way(&self, at: usize) {
+        if let Some(member) = self.pool.members.get(at) {
             self.service.worker.upstreams.give_way(&member.endpoint);
         }
     }

@@ -1,16 +1,18 @@
 //! An exchange whose messages are moving: what becomes of it when they stop, and whether a failed try is made again.
 
+mod down;
 mod moving;
 mod splice;
+mod up;
 
 use std::task::Context;
 
 use lb_core::failure::{Failure, Kind, Reject};
 use lb_core::retry::RetryClass;
 
-use super::{Exchange, Stage, Turn};
-use crate::back::AnyBack;
-use crate::exchange::Front;
+use super::exchange::{Exchange, Stage, Turn};
+use super::tries::{Leg, Relay};
+use crate::message::Front;
 
 /// Why moving stopped.
 enum Stop {
@@ -53,12 +55,12 @@ impl Exchange {
                 if ended {
                     self.release();
                 }
-                self.backend_status = Some(status);
+                self.tries.current.status = Some(status);
                 if self.fall_back() {
                     return Turn::Again;
                 }
                 self.count_retry(RetryClass::Status);
-                self.stage = Stage::Choose { fresh: false };
+                self.tries.current.leg = Leg::Choose;
                 Turn::Again
             }
             Stop::Failed(failure) => self.failed(cx, front, failure),
@@ -67,53 +69,49 @@ impl Exchange {
 
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
-        let shared = matches!(self.stage, Stage::Relay { back: AnyBack::H2(_), .. });
-        let failure = if self.is_reused() { failure.on_reused(shared) } else { failure };
-        if self.beside.is_some() && !self.response.has_begun() {
-            self.failure = Some(failure).filter(|failure| failure.blames());
+        let failure = match &self.tries.current.leg {
+            Leg::Relay(relay) if relay.reused => failure.on_reused(relay.back.is_shared()),
+            _ => failure,
+        };
+        if self.tries.beside.is_some() && !self.response.has_begun() {
+            self.tries.current.failure = Some(failure).filter(|failure| failure.blames());
             self.fall_back();
             return Turn::Again;
         }
         let tried = match failure.kind {
             // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
-            Kind::Closed if self.is_reused() && !self.has_rules() => Kind::Stale.at(failure.reach),
+            Kind::Closed if self.tries.current.is_reused() && !self.has_rules() => {
+                Kind::Stale.at(failure.reach)
+            }
             _ => failure,
         };
         if self.may_retry(tried) {
-            self.gone_away = self.gone_away.saturating_add(u32::from(failure.kind == Kind::GoneAway));
-            self.failure = Some(failure).filter(|failure| failure.blames());
-            self.stage = Stage::Choose { fresh: failure.kind == Kind::Stale };
+            self.tries.gone_away =
+                self.tries.gone_away.saturating_add(u32::from(failure.kind == Kind::GoneAway));
+            self.tries.current.failure = Some(failure).filter(|failure| failure.blames());
+            let fresh = failure.kind == Kind::Stale;
+            self.tries.current.leg = if fresh { Leg::ChooseFresh } else { Leg::Choose };
             return Turn::Again;
         }
         self.fail(cx, front, failure)
     }
 
-    /// Whether the connection had served before this request.
-    fn is_reused(&self) -> bool {
-        matches!(self.stage, Stage::Relay { reused: true, .. })
-    }
-
     /// The response is complete: the connection goes back to the pool if it can be used again.
     fn release(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Flush);
-        let Stage::Relay { back, born, connection, .. } = stage else { return };
+        let leg = std::mem::replace(&mut self.tries.current.leg, Leg::Over);
+        // The backend is done with the request, whenever the client is.
+        self.tries.current.room = None;
+        let Leg::Relay(Relay { back, born, connection, .. }) = leg else { return };
         let worker = &self.service.worker;
-        let AnyBack::H1(back) = back else {
-            self.room = None;
-            return;
-        };
-        let member = self.member.and_then(|(at, _)| self.settings.pool(self.pool)?.members.get(at));
         match back.into_idle() {
-            Ok(Some(stream)) if self.upload.is_done() => {
-                if let Some(member) = member {
-                    let busiest = worker.busiest();
-                    worker.upstreams.put(&member.endpoint, stream, born, connection, busiest, self.now);
+            Ok(Some(stream)) if self.request.upload.is_done() => {
+                if let Some(chosen) = &self.tries.current.member {
+                    let (endpoint, busiest) = (&chosen.member.endpoint, worker.busiest());
+                    worker.upstreams.put(endpoint, stream, born, connection, busiest, self.clock.now);
                 }
             }
             Ok(_) => {}
             Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
         }
-        // The backend is done with the request, whenever the client is.
-        self.room = None;
     }
 }

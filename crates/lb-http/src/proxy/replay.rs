@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use lb_core::head::Fields;
 
-use crate::exchange::{Gone, Sink};
+use crate::message::{Gone, Sink};
 
 /// The largest body that is kept.
 const MAX_BYTES: usize = 16 * 1024;

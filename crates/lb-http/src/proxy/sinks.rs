@@ -8,11 +8,11 @@ use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
 use lb_core::reason::Reason;
 use tokio::time::Instant;
 
-use super::Response;
 use super::again::Again;
 use super::grpc::Call;
+use super::response::Response;
 use super::tunnel::Tunnel;
-use crate::exchange::{Front, Gone, Next, ResponseSink, Sink};
+use crate::message::{Front, Gone, Next, ResponseSink, Sink};
 use crate::rules;
 use crate::service::{Service, Settings};
 use crate::websocket::handshake;

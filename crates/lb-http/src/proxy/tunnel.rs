@@ -13,7 +13,7 @@ use lb_security::masking_key;
 use std::task::Poll;
 use tokio::time::Instant;
 
-use crate::exchange::{Gone, Sink};
+use crate::message::{Gone, Sink};
 use crate::service::Service;
 use crate::websocket::{Close, Idle, Inspector, Limits, Role, Violation};
 

@@ -11,8 +11,8 @@ use lb_io::Deadline;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer;
-use crate::exchange::{Front, Sink};
 use crate::h2::front::H2Front;
+use crate::message::{Front, Sink};
 use crate::proxy::{Client, End, Exchange};
 use crate::record;
 use crate::service::{Service, Settings};

@@ -3,12 +3,10 @@
 use std::task::{Context, Poll};
 
 use lb_io::pipe::Pipe;
-use tokio::time::Instant;
 
 use super::Stop;
-use crate::exchange::{Back, Front, Gone, Progress};
-use crate::proxy::timing::Stall;
-use crate::service::HttpWorker;
+use crate::message::{Back, Front, Gone, Progress};
+use crate::proxy::exchange::Exchange;
 
 /// Bodies with at least this much still to come are moved without copying.
 const SPLICE_BYTES: u64 = 64 * 1024;
@@ -26,36 +24,30 @@ pub(super) fn splices(front: &impl Front, back: &impl Back) -> bool {
     back.splice_left() >= SPLICE_BYTES && front.can_splice()
 }
 
-/// Moves a part of the body through `pipe`, which the exchange holds only while there are bytes in it.
-#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, borrowed one by one")]
-pub(super) fn splice(
-    cx: &mut Context<'_>,
-    front: &mut impl Front,
-    back: &mut impl Back,
-    mut pipe: Pipe,
-    slot: &mut Option<Pipe>,
-    worker: &HttpWorker,
-    stall: &mut Stall,
-    now: Instant,
-) -> Spliced {
-    let result =
-        if pipe.held() > 0 { Poll::Ready(Ok(Progress::Moved)) } else { back.poll_splice(cx, &mut pipe) };
-    let outcome = match result {
-        Poll::Pending => Spliced::Idle,
-        Poll::Ready(Err(error)) => Spliced::Stop(Stop::Failed(error)),
-        Poll::Ready(Ok(_)) => match front.poll_splice(cx, &mut pipe) {
-            Poll::Ready(Ok(())) => {
-                stall.end();
-                if back.splice_left() == 0 { Spliced::End } else { Spliced::Moved }
-            }
-            Poll::Ready(Err(Gone)) => Spliced::Stop(Stop::ClientGone),
-            Poll::Pending => {
-                stall.begin(now);
-                *slot = Some(pipe);
-                return Spliced::Idle;
-            }
-        },
-    };
-    worker.io.pipes.put(pipe);
-    outcome
+impl Exchange {
+    /// Moves a part of the body through `pipe`, which the response holds only while there are bytes in it.
+    pub(super) fn splice(&mut self, cx: &mut Context<'_>, front: &mut impl Front, mut pipe: Pipe) -> Spliced {
+        let Some(back) = self.tries.current.back() else { return Spliced::Idle };
+        let result =
+            if pipe.held() > 0 { Poll::Ready(Ok(Progress::Moved)) } else { back.poll_splice(cx, &mut pipe) };
+        let stall = &mut self.client.stall;
+        let outcome = match result {
+            Poll::Pending => Spliced::Idle,
+            Poll::Ready(Err(failure)) => Spliced::Stop(Stop::Failed(failure)),
+            Poll::Ready(Ok(_)) => match front.poll_splice(cx, &mut pipe) {
+                Poll::Ready(Ok(())) => {
+                    stall.end();
+                    if back.splice_left() == 0 { Spliced::End } else { Spliced::Moved }
+                }
+                Poll::Ready(Err(Gone)) => Spliced::Stop(Stop::ClientGone),
+                Poll::Pending => {
+                    stall.begin(self.clock.now);
+                    self.response.pipe = Some(pipe);
+                    return Spliced::Idle;
+                }
+            },
+        };
+        self.service.worker.io.pipes.put(pipe);
+        outcome
+    }
 }

@@ -1,0 +1,230 @@
+//! One request on its way to a backend, and its response on the way back.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use lb_core::failure::{Failure, Kind, Reach, Reject};
+use lb_core::head::{RequestHead, Version};
+use lb_core::reason::Reason;
+use lb_io::Deadline;
+use tokio::time::Instant;
+
+use super::client::{Client, ClientSide};
+use super::grpc::Call;
+use super::health::Health;
+use super::request::Request;
+use super::response::Response;
+use super::timing::{Clock, Expired};
+use super::tries::Tries;
+use super::tunnel::{self, Tunnel};
+use crate::message::Front;
+use crate::rules::{self, Destination};
+use crate::service::{Pool, Service, Settings};
+use crate::websocket::handshake;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client has its whole response. Its request body may not have been read to the end.
+    Complete,
+    /// The client is gone, or must be cut off.
+    Broken,
+}
+
+/// One request on its way to a backend and its response on the way back.
+#[derive(Debug)]
+pub struct Exchange {
+    pub(super) service: Rc<Service>,
+    pub(super) settings: Rc<Settings>,
+    /// The pool that the request's route leads to.
+    pub(super) pool: Rc<Pool>,
+    pub(super) client: ClientSide,
+    pub(super) request: Request,
+    pub(super) response: Response,
+    pub(super) tries: Tries,
+    pub(super) stage: Stage,
+    pub(super) clock: Clock,
+    /// What a gRPC call needs besides.
+    pub(super) call: Option<Box<Call>>,
+    /// Set from the switch of protocols on.
+    pub(super) tunnel: Option<Box<Tunnel>>,
+    /// Why the gateway stepped in, for the access log.
+    pub(super) reason: Option<Reason>,
+    /// The last turn was taken.
+    pub(super) ended: bool,
+}
+
+/// What an exchange is about.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The gateway answers itself, before any backend is asked.
+    Answer(Failure),
+    /// The request may be forwarded no further (RFC 9110 §7.6.2).
+    LastHop,
+    /// The gateway answers itself how its backends are.
+    Health(Box<Health>),
+    /// A backend is to answer.
+    Tries,
+    /// The response is complete and on its last way to the client.
+    Flush,
+}
+
+/// What one turn of the state machine came to.
+pub(super) enum Turn {
+    Again,
+    Wait,
+    End(End),
+}
+
+impl Exchange {
+    /// An exchange for a request that has just been read. `started` is when its first byte came.
+    pub fn new(
+        service: Rc<Service>,
+        settings: Rc<Settings>,
+        mut head: RequestHead,
+        client: &Client,
+        started: Instant,
+    ) -> Self {
+        let route = settings.pool_of(&head);
+        let routed = route.is_some();
+        let pool = Rc::clone(route.unwrap_or(&settings.default_pool));
+        let destination = rules::spend_forward(&mut head);
+        let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
+        let mut request = Request::new(head, started);
+        let head = &mut request.head;
+        let mut rng = service.worker.io.rng.borrow_mut();
+        rules::request(head, &client.hop, &mut rng);
+        if head.version == Version::H2 && !head.upgrade.is_empty() {
+            let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+            handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
+        }
+        drop(rng);
+        service.worker.begun();
+        Self {
+            call: Call::of(&settings, &request.head, started),
+            tries: Tries::new(&pool),
+            client: ClientSide::new(client),
+            stage: match (serves, destination) {
+                // The connection was accepted under other rules for client certificates than those of the host that is asked for
+                // (attack T-03). Other requests of the connection are none the worse for it.
+                (false, _) => Stage::Answer(Reject::new(421, Reason::Misdirected).into()),
+                (true, Destination::Here) => Stage::LastHop,
+                (true, Destination::Backend) if !routed => Stage::Answer(Kind::NoMember.unconnected()),
+                (true, Destination::Backend) => Stage::Tries,
+            },
+            clock: Clock::new(started),
+            response: Response::default(),
+            tunnel: None,
+            reason: None,
+            ended: false,
+            service,
+            settings,
+            pool,
+            request,
+        }
+    }
+
+    /// When the last turn was taken.
+    pub fn now(&self) -> Instant {
+        self.clock.now
+    }
+
+    /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        deadline: &mut Deadline<'_>,
+    ) -> Poll<End> {
+        self.clock.now = Instant::now();
+        loop {
+            let mut turn = self.step(cx, front);
+            self.account(front);
+            if self.tries.beside.is_some() {
+                turn = self.race(cx, front, turn);
+            }
+            match turn {
+                Turn::Again => {}
+                Turn::End(end) => {
+                    self.ended = true;
+                    return Poll::Ready(end);
+                }
+                Turn::Wait if deadline.poll(cx, self.due()) => {
+                    self.clock.now = Instant::now();
+                    if let Turn::End(end) = self.expired(cx, front) {
+                        self.account(front);
+                        self.ended = true;
+                        return Poll::Ready(end);
+                    }
+                }
+                Turn::Wait => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes one turn.
+    pub(super) fn step(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        match &self.stage {
+            Stage::Tries => self.drive(cx, front),
+            Stage::Flush => self.flush(cx, front),
+            Stage::Answer(failure) => {
+                let failure = *failure;
+                self.fail(cx, front, failure)
+            }
+            Stage::LastHop => self.last_hop(cx, front),
+            Stage::Health(_) => self.health(cx, front),
+        }
+    }
+
+    /// What to do when the earliest deadline has come.
+    fn expired(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        let Some(expired) = self.what_expired() else { return Turn::Again };
+        self.clock.limit = self.limit_of(expired);
+        match expired {
+            Expired::Tunnel(expired) => self.tunnel_expired(cx, front, expired),
+            Expired::ClientRead => {
+                self.service.worker.metrics.request_rejected.of(Reason::WriteTimeout).inc();
+                self.reason = Some(Reason::WriteTimeout);
+                self.cut(front)
+            }
+            Expired::Upload => self.refuse(cx, front, Reject::new(408, Reason::BodyTimeout)),
+            Expired::UploadRate => self.refuse(cx, front, Reject::new(408, Reason::BodyRate)),
+            Expired::CallDeadline => self.call_expired(cx, front),
+            Expired::CallIdle => self.fail(cx, front, Kind::CallIdle.at(Reach::Sent)),
+            Expired::HealthWatch | Expired::Queue => Turn::Again,
+            Expired::Try => self.try_expired(cx, front),
+            Expired::Hedge => self.hedge(cx, front),
+            Expired::Backend => {
+                self.blame_silence();
+                let failure = Kind::Timeout.at(Reach::Sent);
+                if !self.is_out_of_time() && self.give_side_up(failure) {
+                    return Turn::Again;
+                }
+                self.fail(cx, front, failure)
+            }
+        }
+    }
+
+    /// A limit of the tunnel has come.
+    fn tunnel_expired(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        expired: tunnel::Expired,
+    ) -> Turn {
+        match expired {
+            tunnel::Expired::Limit(close) => {
+                if let (Some(tunnel), Some(back)) = (&mut self.tunnel, self.tries.current.back()) {
+                    tunnel.close(cx, close, front, back, self.clock.now);
+                }
+                Turn::Again
+            }
+            // What a side has not taken by now, it does not want.
+            tunnel::Expired::Linger if self.client.stall.is_on() => {
+                front.abort();
+                Turn::End(End::Broken)
+            }
+            tunnel::Expired::Linger => Turn::End(End::Complete),
+        }
+    }
+}

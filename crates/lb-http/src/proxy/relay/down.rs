@@ -1,0 +1,181 @@
+//! The way of the response, or of a tunnel's bytes, from the backend to the client.
+
+use std::task::{Context, Poll};
+
+use lb_core::head::ResponseHead;
+use lb_io::Scratch;
+use tokio::time::Instant;
+
+use super::Stop;
+use super::moving::Rules;
+use super::splice::{Spliced, splices};
+use crate::message::{Back, Front, Gone, Progress};
+use crate::proxy::again::{self, Again};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::sinks::ToClient;
+use crate::proxy::stall::Stall;
+use crate::proxy::tries::{Leg, Relay, Tries, Try};
+
+impl Exchange {
+    /// Reads once from the backend, or moves a piece past user space. Whether anything came.
+    #[inline]
+    pub(super) fn move_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        scratch: &mut Scratch,
+        head: &mut ResponseHead,
+        rules: Rules,
+        closing: bool,
+    ) -> Result<bool, Stop> {
+        if self.client.stall.is_on() && self.response.pipe.is_none() {
+            self.flush_front(cx, front, closing)?;
+        }
+        if self.response.done {
+            return Ok(false);
+        }
+        let Some(back) = self.tries.current.back() else { return Ok(false) };
+        if self.response.pipe.is_none() && splices(front, back) {
+            // Without descriptors for a pipe the copy goes on.
+            self.response.pipe = self.service.worker.io.pipes.take().ok();
+        }
+        if let Some(held) = self.response.pipe.take() {
+            return match self.splice(cx, front, held) {
+                Spliced::Moved => Ok(true),
+                Spliced::Idle => Ok(false),
+                Spliced::End => {
+                    front.end();
+                    self.response.done = true;
+                    Ok(false)
+                }
+                Spliced::Stop(stop) => Err(stop),
+            };
+        }
+        if !closing && self.client.stall.is_on() {
+            return Ok(false);
+        }
+        let moved = self.read_response(cx, front, scratch, head, rules, closing)?;
+        self.flush_front(cx, front, closing)?;
+        Ok(moved)
+    }
+
+    /// Reads once from the backend, and passes on what is for the client.
+    #[inline]
+    fn read_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        scratch: &mut Scratch,
+        head: &mut ResponseHead,
+        rules: Rules,
+        closing: bool,
+    ) -> Result<bool, Stop> {
+        let (pool, now) = (&*self.pool, self.clock.now);
+        let Tries { current, gone_away, .. } = &mut self.tries;
+        let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
+        let Try { leg: Leg::Relay(Relay { back, .. }), charged, .. } = current else { return Ok(false) };
+        let withholds_any = rules.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
+        let again = withholds_any.then(|| Again {
+            pool: &pool.balance,
+            attempt: again::facts(rules.tries_left, *gone_away, &self.request),
+            charged,
+            now,
+            beside: rules.beside,
+            withheld: None,
+        });
+        let (was_tunnel, room) = (self.tunnel.is_some(), front.room());
+        let mut sink = ToClient {
+            front: &mut *front,
+            response: &mut self.response,
+            tunnel: &mut self.tunnel,
+            call: self.call.as_deref_mut(),
+            again,
+            cut: false,
+            settings: &self.settings,
+            request: &self.request.head,
+            service: &self.service,
+            set_cookie,
+            now,
+        };
+        let result = back.poll_response(cx, scratch, room, head, &mut sink);
+        let (cut, withheld) = (sink.cut, sink.withheld());
+        if let Some(status) = withheld {
+            current.hear(pool, now);
+            let ended = matches!(result, Poll::Ready(Ok(Progress::End)));
+            return Err(Stop::Withheld { status, ended });
+        }
+        match result {
+            Poll::Ready(Ok(progress)) => {
+                self.response.done = cut || progress == Progress::End;
+                self.responded(was_tunnel);
+                Ok(true)
+            }
+            Poll::Ready(Err(failure)) if !closing => {
+                // What came before the fault is on its way; an abort must not overtake it more than needed.
+                let _ = front.poll_flush(cx);
+                Err(Stop::Failed(failure))
+            }
+            result => {
+                // A tunnel that the gateway has ended ends with any fault of the backend.
+                self.response.done |= result.is_ready();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Something of a response was passed on.
+    #[inline]
+    fn responded(&mut self, was_tunnel: bool) {
+        let (balance, now) = (&self.pool.balance, self.clock.now);
+        if self.response.continues {
+            self.request.upload.asked_for(now);
+        }
+        if self.response.status != 0 {
+            let current = &mut self.tries.current;
+            current.status = Some(self.response.status);
+            current.hear(&self.pool, now);
+            self.request.replay.forget();
+            // The try has its answer, however long the rest takes.
+            again::try_done(balance, &mut current.charged);
+        }
+        if self.tunnel.is_some() && !was_tunnel {
+            self.request.upload.reopen(now);
+            // It may stand for days, and is never tried again.
+            let Tries { counted, current, .. } = &mut self.tries;
+            again::leave_budget(balance, counted, &mut current.charged);
+        }
+    }
+
+    /// Sends what waits for the client. Nobody minds that it is gone once the gateway has ended its tunnel.
+    #[inline]
+    fn flush_front(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        closing: bool,
+    ) -> Result<(), Stop> {
+        match flush_front(cx, front, &mut self.client.stall, self.clock.now) {
+            Err(Gone) if !closing => Err(Stop::ClientGone),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[inline]
+fn flush_front(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    stall: &mut Stall,
+    now: Instant,
+) -> Result<(), Gone> {
+    match front.poll_flush(cx) {
+        Poll::Ready(result) => {
+            stall.end();
+            result
+        }
+        Poll::Pending => {
+            stall.begin(now);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The way of the request's body, or of a tunnel's bytes, from the client to the backend.
+
+use std::task::{Context, Poll};
+
+use lb_core::retry;
+use lb_io::Scratch;
+
+use super::Stop;
+use super::moving::{Rules, flush_back};
+use crate::message::{Front, FrontError, Progress, Sink};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::replay::Keep;
+use crate::proxy::request::Request;
+use crate::proxy::sinks::Counted;
+use crate::proxy::tries::{Leg, Relay, Try};
+
+impl Exchange {
+    /// Reads once from the client. Whether anything came.
+    #[inline]
+    pub(super) fn move_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        scratch: &mut Scratch,
+        rules: Rules,
+        closing: bool,
+    ) -> Result<bool, Stop> {
+        let Try { leg: Leg::Relay(Relay { back, .. }), stall, .. } = &mut self.tries.current else {
+            return Ok(false);
+        };
+        let Request { head, upload, replay } = &mut self.request;
+        let now = self.clock.now;
+        let mut moved = false;
+        if upload.is_wanted() && (closing || !stall.is_on()) {
+            if !back.can_refuse()
+                && replay.is_whole()
+                && !(rules.may_go_elsewhere() && retry::is_idempotent(head.method()))
+            {
+                // It cannot say that it has not processed a request, and after nothing else would this one be sent again.
+                replay.forget();
+            }
+            let (result, bytes) = match &mut self.tunnel {
+                None => count(front, cx, scratch, &mut Keep { to: back, replay }),
+                Some(tunnel) => count(front, cx, scratch, &mut tunnel.up(back, now)),
+            };
+            match result {
+                Poll::Ready(Ok(progress)) => {
+                    moved = true;
+                    upload.moved(bytes, now);
+                    if progress == Progress::End {
+                        upload.finish(now);
+                    }
+                }
+                Poll::Ready(Err(_)) if closing => upload.finish(now),
+                Poll::Ready(Err(FrontError::Gone)) => return Err(Stop::ClientGone),
+                Poll::Ready(Err(FrontError::Reject(reject))) => return Err(Stop::Refused(reject)),
+                Poll::Pending => {}
+            }
+        }
+        flush_back(cx, back, stall, upload, now);
+        Ok(moved)
+    }
+}
+
+/// Reads once from the client, and says how many bytes were passed on.
+#[inline]
+fn count(
+    front: &mut impl Front,
+    cx: &mut Context<'_>,
+    scratch: &mut Scratch,
+    to: &mut impl Sink,
+) -> (Poll<Result<Progress, FrontError>>, u64) {
+    let mut counted = Counted { to, bytes: 0 };
+    (front.poll_body(cx, scratch, &mut counted), counted.bytes)
+}

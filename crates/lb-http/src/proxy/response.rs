@@ -1,0 +1,35 @@
+//! The response of an exchange, as far as the client has it.
+
+use lb_core::head::{BodyLength, ResponseHead};
+use lb_io::pipe::Pipe;
+use tokio::time::Instant;
+
+/// What the client was told.
+#[derive(Debug, Default)]
+pub(super) struct Response {
+    /// Status of the final head; 0 while there is none.
+    pub(super) status: u16,
+    pub(super) interims: u32,
+    /// When the first interim response came.
+    pub(super) interim_since: Option<Instant>,
+    /// The client was asked for its body by 100 (Continue).
+    pub(super) continues: bool,
+    pub(super) done: bool,
+    /// Its length was not announced: trailers can end it at any time.
+    pub(super) takes_trailers: bool,
+    /// Bytes on their way past user space.
+    pub(super) pipe: Option<Pipe>,
+}
+
+impl Response {
+    /// Whether anything has reached the client, interim responses included: what follows can be no other response.
+    pub(super) fn has_begun(&self) -> bool {
+        self.status != 0 || self.interims != 0
+    }
+
+    /// Takes note of a final head that goes to the client.
+    pub(super) fn begun(&mut self, head: &ResponseHead) {
+        self.status = head.status;
+        self.takes_trailers = head.body == BodyLength::Unknown;
+    }
+}

@@ -1,0 +1,206 @@
+//! The tries of a request: one after the other, and sometimes two side by side.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use lb_core::failure::{Failure, Kind, Shortage};
+use lb_pool::{Connection, Place, Waiting};
+use tokio::time::Instant;
+
+use super::dial::Dial;
+use super::stall::Stall;
+use crate::back::AnyBack;
+use crate::h2::Wait;
+use crate::service::{Member, Pool};
+
+/// One try of a request, at one member.
+#[derive(Debug, Default)]
+pub(super) struct Try {
+    /// The member that it goes to, once one is chosen.
+    pub(super) member: Option<Chosen>,
+    pub(super) leg: Leg,
+    /// Room for the request at its member, where that has limits.
+    pub(super) room: Option<Place>,
+    /// It has a place in the budget of further tries.
+    pub(super) charged: bool,
+    /// The backend takes no more at the moment.
+    pub(super) stall: Stall,
+    /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
+    pub(super) status: Option<u16>,
+    /// When the head of its response came.
+    pub(super) heard: Option<Instant>,
+    /// How it failed, where that counts for or against its member.
+    pub(super) failure: Option<Failure>,
+    /// It was begun beside another one.
+    pub(super) second: bool,
+    /// The member is another than the one that the client's cookie stands for: it gets a new one.
+    pub(super) moves: bool,
+}
+
+/// The member that a try goes to.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// Its position in the pool.
+    pub(super) at: usize,
+    pub(super) member: Rc<Member>,
+    /// When the try began.
+    pub(super) since: Instant,
+}
+
+/// How far a try has got.
+#[derive(Debug, Default)]
+pub(super) enum Leg {
+    /// A member and a connection are to be chosen.
+    #[default]
+    Choose,
+    /// As [`Self::Choose`], and no pooled connection may be used.
+    ChooseFresh,
+    /// A member that is at its limits is to have room; `fresh` when no pooled connection may be used.
+    Queue { waiting: Waiting, at: usize, fresh: bool },
+    /// A connection is being made.
+    Dial(Dial),
+    /// Another exchange is making the connection that this one will share.
+    Wait { wait: Wait, since: Instant },
+    /// Messages are moving.
+    Relay(Relay),
+    /// The try has ended: its response is complete, another one is taken, or the gateway answers itself.
+    Over,
+}
+
+/// A request on a connection to its backend.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) back: AnyBack,
+    /// The connection had served before.
+    pub(super) reused: bool,
+    /// When the connection was made.
+    pub(super) born: Instant,
+    /// The connection's count at its member, unless other requests share it.
+    pub(super) connection: Option<Connection>,
+}
+
+impl Try {
+    /// The backend's side, while messages are moving.
+    #[inline]
+    pub(super) fn back(&mut self) -> Option<&mut AnyBack> {
+        match &mut self.leg {
+            Leg::Relay(relay) => Some(&mut relay.back),
+            _ => None,
+        }
+    }
+
+    /// Whether the request is on a connection.
+    #[inline]
+    pub(super) fn is_relaying(&self) -> bool {
+        matches!(self.leg, Leg::Relay(_))
+    }
+
+    /// Whether its connection had served before this request.
+    pub(super) fn is_reused(&self) -> bool {
+        matches!(&self.leg, Leg::Relay(relay) if relay.reused)
+    }
+
+    /// Where its member stands in the pool.
+    pub(super) fn at(&self) -> Option<usize> {
+        self.member.as_ref().map(|chosen| chosen.at)
+    }
+
+    /// When it began at its member.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.member.as_ref().map(|chosen| chosen.since)
+    }
+
+    /// The backend of its member, as the configuration names it.
+    pub(super) fn backend(&self) -> Option<&str> {
+        self.member.as_ref().map(|chosen| chosen.member.name.as_str())
+    }
+
+    /// The head of the response has come.
+    #[inline]
+    pub(super) fn hear(&mut self, pool: &Pool, now: Instant) {
+        if self.heard.is_none() {
+            self.heard = Some(now);
+            if let Some(chosen) = &self.member {
+                pool.balance.answered(chosen.at, chosen.since.into_std(), now.into_std());
+            }
+        }
+    }
+}
+
+/// All tries of a request.
+#[derive(Debug)]
+pub(super) struct Tries {
+    /// The try that is driven. Of two side by side each is driven in its turn, and the other waits in `beside`.
+    pub(super) current: Try,
+    pub(super) beside: Option<Box<Try>>,
+    /// Members whose connects failed.
+    pub(super) failed: Vec<usize>,
+    /// Members at which another try failed: the next goes elsewhere if it can.
+    pub(super) avoided: Vec<usize>,
+    /// Further tries that were begun, hedges included.
+    pub(super) count: u32,
+    /// Those of them that followed connections which backends had refused at once, where these do not count.
+    pub(super) refused: u32,
+    /// Connections that were about to end when the request came.
+    pub(super) gone_away: u32,
+    /// One of them followed a connection that was lost with the request on it.
+    pub(super) lost: bool,
+    /// Why no connection to a member came about last; that no port was left for one is remembered.
+    pub(super) unconnected: Option<Failure>,
+    /// How long one try may take to its response head.
+    pub(super) limit: Option<Duration>,
+    /// The request is counted in the budget of further tries.
+    pub(super) counted: bool,
+    /// It was looked at whether a second try is to run beside the first, or none ever is.
+    pub(super) hedged: bool,
+}
+
+impl Tries {
+    /// No try yet, of a request to this pool.
+    pub(super) fn new(pool: &Pool) -> Self {
+        Self {
+            current: Try::default(),
+            beside: None,
+            failed: Vec::new(),
+            avoided: Vec::new(),
+            count: 0,
+            refused: 0,
+            gone_away: 0,
+            lost: false,
+            unconnected: None,
+            limit: pool.balance.retry().per_try_timeout,
+            counted: false,
+            hedged: !pool.balance.hedges(),
+        }
+    }
+
+    /// The next try goes to another member than the current one if it can.
+    pub(super) fn avoid_current(&mut self) {
+        self.avoided.extend(self.current.at());
+    }
+
+    /// No connection to the member of the current try came about.
+    pub(super) fn unconnected(&mut self, failure: Failure) {
+        const NO_PORTS: Failure = Kind::Shortage(Shortage::Ports).unconnected();
+        self.failed.extend(self.current.at());
+        if self.unconnected != Some(NO_PORTS) {
+            self.unconnected = Some(failure);
+        }
+    }
+
+    /// Why no member is left that could be picked.
+    pub(super) fn exhausted(&self) -> Failure {
+        match self.unconnected {
+            Some(failure) if matches!(failure.kind, Kind::Shortage(_) | Kind::Tls { .. }) => failure,
+            Some(_) => Kind::AllFailed.unconnected(),
+            None => Kind::NoMember.unconnected(),
+        }
+    }
+
+    /// Puts the try beside in the place of the current one, and that one beside.
+    pub(super) fn swap(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            std::mem::swap(&mut self.current, beside);
+        }
+    }
+}
