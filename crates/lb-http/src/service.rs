@@ -343,7 +343,11 @@ impl Settings {
                     Rc::new(Member {
                         endpoint: upstreams.endpoint(EndpointKey {
                             address,
-                            h2: backend.protocol == BackendProtocol::H2,
+                            // Raw bytes on an HTTP listener are HTTP/1.1.
+                            protocol: match backend.protocol {
+                                BackendProtocol::Tcp => BackendProtocol::H1,
+                                protocol => protocol,
+                            },
                             tls: backend.tls.clone(),
                         }),
                         name: backend.name.clone(),

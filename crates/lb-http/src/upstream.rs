@@ -14,7 +14,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{BackendTls, Pool as PoolLimits};
+use lb_config::{BackendProtocol, BackendTls, Pool as PoolLimits};
 use lb_io::shortage::Watch;
 use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Connection;
@@ -24,13 +24,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::h2::H2Pool;
 
+mod way;
+
+pub(crate) use way::{Ask, DialTicket, Link, Outcome, Wait, Way};
+
 /// What makes connections to a backend exchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointKey {
     /// Where it listens.
     pub address: SocketAddr,
-    /// It speaks HTTP/2.
-    pub h2: bool,
+    /// What it speaks.
+    pub protocol: BackendProtocol,
     /// How it is reached inside TLS, if it is.
     pub tls: Option<BackendTls>,
 }
@@ -255,7 +259,6 @@ impl Upstreams {
         }
         let Idle { stream, born, connection, .. } = endpoint.idle.borrow_mut().pop()?;
         endpoint.count(0, 1);
-        self.metrics.pool_reuses.inc();
         Some(Reused { stream, born, connection })
     }
 

@@ -16,13 +16,10 @@ use lb_security::{Connector, Stream, failure_of};
 use super::dial::{Connect, Dial};
 use super::exchange::{Exchange, Turn};
 use super::stall::Stall;
-use super::tries::{Chosen, Leg, Relay};
-use crate::back::AnyBack;
-use crate::h1::back::H1Back;
-use crate::h2::{Backend, ClientConnection, DialTicket, Outcome, Way};
+use super::tries::{Chosen, Leg};
 use crate::message::{Back, Front, Sink};
 use crate::service::Member;
-use crate::upstream::Reused;
+use crate::upstream::{Ask, DialTicket, Link, Outcome, Way};
 
 /// A connection that failed within this time was refused, and has kept no request waiting.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -44,7 +41,7 @@ impl Exchange {
                 Poll::Pending => Turn::Wait,
             },
             Leg::Wait { wait, since } => match wait.poll(cx) {
-                Poll::Ready(Outcome::Again) => self.share(cx, front, None),
+                Poll::Ready(Outcome::Again) => self.find_way(cx, front, false, None),
                 Poll::Ready(Outcome::Failed(failure)) => {
                     if self.clock.now.saturating_duration_since(*since) < AT_ONCE {
                         self.forgive_refusal();
@@ -72,27 +69,11 @@ impl Exchange {
         let Some(member) = self.pool.members.get(at).map(Rc::clone) else {
             return self.unavailable(cx, front);
         };
-        let worker = &self.service.worker;
         self.pool.balance.begin(at);
-        member.metrics.worker(worker.io.id).inflight.inc();
+        member.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.tries.current.room = pass.request;
-        self.tries.current.member = Some(Chosen { at, member: Rc::clone(&member), since: self.clock.now });
-        if member.endpoint.key.h2 {
-            return self.share(cx, front, pass.connection);
-        }
-        worker.metrics.pool_acquires.inc();
-        let pooled = if fresh { None } else { worker.upstreams.take(&member.endpoint, self.clock.now) };
-        match pooled {
-            Some(Reused { stream, born, connection }) => {
-                let back = self.h1_back(stream);
-                self.begin(cx, &member, Relay { back, reused: true, born, connection });
-            }
-            None => {
-                let dial = Dial::new(self.connect(&member), None, pass.connection);
-                self.tries.current.leg = Leg::Dial(dial);
-            }
-        }
-        Turn::Again
+        self.tries.current.member = Some(Chosen { at, member, since: self.clock.now });
+        self.find_way(cx, front, fresh, pass.connection)
     }
 
     /// How to reach a member.
@@ -105,31 +86,32 @@ impl Exchange {
                 handshake_timeout: self.settings.handshake_timeout,
                 resets: false,
             },
-            h2: member.endpoint.key.h2,
+            alpn: member.required_alpn(),
             io: Rc::clone(&self.service.worker.io),
             metrics: Arc::clone(&self.service.worker.metrics),
         }
     }
 
-    fn h1_back(&self, stream: Stream) -> AnyBack {
-        let io = Rc::clone(&self.service.worker.io);
-        AnyBack::H1(H1Back::new(stream, io, self.settings.http.max_header_bytes))
-    }
-
-    /// Looks for a stream on the connections that a member which speaks HTTP/2 shares among exchanges.
-    /// `place` is room for another one. Where one is needed and there is no room for it, the choice is made anew: the connection that was
-    /// waited for has taken fewer streams than were hoped for.
-    fn share(&mut self, cx: &mut Context<'_>, front: &mut impl Front, place: Option<Place>) -> Turn {
+    /// Looks for a way to the member of the current try: a connection that stands ready, one that another exchange is making, or a new one,
+    /// for which `place` is the room. Where a new one is needed and there is no room for it, the choice is made anew: the connection that was
+    /// waited for has taken fewer requests than were hoped for.
+    fn find_way(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        fresh: bool,
+        place: Option<Place>,
+    ) -> Turn {
         let Some(Chosen { at, member, .. }) = self.tries.current.member.clone() else {
             return self.unavailable(cx, front);
         };
-        let now = self.clock.now;
-        let mut body = self.request.has_body();
+        let (worker, now) = (&self.service.worker, self.clock.now);
+        let mut ask = Ask { body: self.request.has_body(), fresh };
         let place = match (place, self.pool.balance.gate(at)) {
-            (None, Some(gate)) if !member.endpoint.h2.has_way(body, now) => match gate.connection() {
+            (None, Some(gate)) if !member.has_way(worker, ask, now) => match gate.connection() {
                 Some(place) => Some(place),
-                None if member.endpoint.h2.has_way(false, now) => {
-                    body = false;
+                None if member.has_way(worker, Ask { body: false, ..ask }, now) => {
+                    ask.body = false;
                     None
                 }
                 None => {
@@ -142,13 +124,12 @@ impl Exchange {
             },
             (place, _) => place,
         };
-        let metrics = &self.service.worker.metrics;
-        match member.endpoint.h2.way(body, now) {
-            Way::Open(back) => {
+        let metrics = &worker.metrics;
+        match member.way(worker, &self.settings, ask, now) {
+            Way::Open(link) => {
                 metrics.pool_acquires.inc();
                 metrics.pool_reuses.inc();
-                let back = AnyBack::H2(back);
-                self.begin(cx, &member, Relay { back, reused: true, born: now, connection: None });
+                self.begin(cx, &member, link);
             }
             Way::Wait(wait) => {
                 let since = match self.tries.current.leg {
@@ -159,7 +140,7 @@ impl Exchange {
             }
             Way::Dial(ticket) => {
                 metrics.pool_acquires.inc();
-                let dial = Dial::new(self.connect(&member), Some(ticket), place);
+                let dial = Dial::new(self.connect(&member), ticket, place);
                 self.tries.current.leg = Leg::Dial(dial);
             }
         }
@@ -167,17 +148,17 @@ impl Exchange {
     }
 
     /// Sends the request on a connection that stands ready.
-    fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut relay: Relay) {
+    fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut link: Link) {
         let (request, now) = (&mut self.request, self.clock.now);
         request.name_host(&member.name);
         if let Some(call) = &self.call {
             call.forward(&mut request.head, now);
         }
-        relay.back.request(&request.head);
+        link.back.request(&request.head);
         if request.upload.is_consumed() {
-            request.replay.send(cx, &mut relay.back);
+            request.replay.send(cx, &mut link.back);
             if request.upload.is_done() {
-                relay.back.end();
+                link.back.end();
             }
         }
         if self.tries.beside.is_none() {
@@ -185,7 +166,7 @@ impl Exchange {
             request.upload.restart(now);
         }
         self.tries.current.stall = Stall::default();
-        self.tries.current.leg = Leg::Relay(relay);
+        self.tries.current.leg = Leg::Relay(link);
     }
 
     /// A connect came about, or not.
@@ -202,10 +183,10 @@ impl Exchange {
         };
         match result {
             Ok(stream) => {
-                let relay = self.connected(at, &member, stream, place);
+                let link = self.connected(at, &member, stream, place);
                 drop(ticket);
-                let Some(relay) = relay else { return self.unavailable(cx, front) };
-                self.begin(cx, &member, relay);
+                let Some(link) = link else { return self.unavailable(cx, front) };
+                self.begin(cx, &member, link);
                 Turn::Again
             }
             Err(error) => {
@@ -233,29 +214,13 @@ impl Exchange {
     }
 
     /// A connection to a member was made. `None` where it ended at once.
-    fn connected(&self, at: usize, member: &Member, stream: Stream, place: Option<Place>) -> Option<Relay> {
+    fn connected(&self, at: usize, member: &Member, stream: Stream, place: Option<Place>) -> Option<Link> {
         let (worker, born) = (&self.service.worker, self.clock.now);
         member.metrics.worker(worker.io.id).connections.inc();
         member.metrics.set_reachable(true);
         self.pool.balance.answered(at, born.into_std(), born.into_std());
         let connection = self.pool.balance.connected(at, place);
-        if !member.endpoint.key.h2 {
-            return Some(Relay { back: self.h1_back(stream), reused: false, born, connection });
-        }
-        let backend = Backend { name: member.name.as_str().into(), address: member.endpoint.key.address };
-        let shared = ClientConnection::start(
-            stream,
-            member.tls.is_some(),
-            backend,
-            self.settings.client_settings(),
-            Rc::clone(&worker.io),
-            connection,
-            born,
-        );
-        let back = shared.open(u32::MAX, born);
-        member.endpoint.h2.add(shared);
-        worker.upstreams.touched(born);
-        Some(Relay { back: AnyBack::H2(back?), reused: false, born, connection: None })
+        member.adopt(worker, &self.settings, stream, connection, born)
     }
 
     /// A member did not take a connection: the pool hears of it.

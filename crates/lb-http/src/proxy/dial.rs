@@ -14,14 +14,13 @@ use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Place;
 use lb_security::{Connector, Failure, Stream};
 
-use crate::h2::DialTicket;
-use crate::serve::H2;
+use crate::upstream::DialTicket;
 
 /// How a backend is reached.
 pub(super) struct Connect {
     pub(super) to: Connector,
-    /// Inside TLS the backend must choose HTTP/2 (RFC 9113 §3.2).
-    pub(super) h2: bool,
+    /// The protocol that the backend must choose inside TLS.
+    pub(super) alpn: Option<&'static [u8]>,
     pub(super) io: Rc<WorkerIo>,
     pub(super) metrics: Arc<WorkerMetrics>,
 }
@@ -31,10 +30,11 @@ impl Connect {
         let count = |result| self.metrics.backend_tls_handshakes.of(result).inc();
         let stream = self.to.connect(&self.io, count).await?;
         if let Stream::Tls(stream) = &stream
-            && self.h2
-            && stream.alpn() != Some(H2)
+            && let Some(alpn) = self.alpn
+            && stream.alpn() != Some(alpn)
         {
-            let error = Failure::Incompatible.because("the backend does not choose HTTP/2");
+            let error =
+                Failure::Incompatible.because("the backend does not choose the protocol it is to speak");
             self.to.tell(&error);
             return Err(error);
         }

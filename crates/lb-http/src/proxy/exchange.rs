@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach, Reject};
-use lb_core::head::{RequestHead, Version};
+use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::Deadline;
 use tokio::time::Instant;
@@ -94,7 +94,7 @@ impl Exchange {
         let head = &mut request.head;
         let mut rng = service.worker.io.rng.borrow_mut();
         rules::request(head, &client.hop, &mut rng);
-        if head.version == Version::H2 && !head.upgrade.is_empty() {
+        if head.version.tunnel() == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
             let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
         }

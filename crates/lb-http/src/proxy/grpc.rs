@@ -6,7 +6,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::head::{Fields, RequestHead, ResponseHead, Version};
+use lb_core::head::{Fields, RequestHead, ResponseHead};
 use lb_core::reason::Reason;
 use tokio::time::Instant;
 
@@ -177,7 +177,7 @@ impl Exchange {
             grpc::trailers_only(status, message, &mut head);
             self.response.status = head.status;
             front.head(&head);
-        } else if self.response.takes_trailers && self.request.head.version != Version::Http10 {
+        } else if self.response.takes_trailers && self.request.head.version.has_trailers() {
             let mut trailers = Fields::default();
             grpc::answer::push_status(status, message, &mut trailers);
             front.trailers(&trailers);

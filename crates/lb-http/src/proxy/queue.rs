@@ -10,17 +10,15 @@ use lb_pool::{Entry, Gate, Need};
 use super::exchange::{Exchange, Turn};
 use super::tries::Leg;
 use crate::message::Front;
+use crate::upstream::Ask;
 
 impl Exchange {
     /// What an attempt at a member needs: nothing for a connection where one stands ready.
     pub(super) fn need(&self, at: usize, fresh: bool) -> Need {
         let Some(member) = self.pool.members.get(at) else { return Need::Both };
-        let ready = if member.endpoint.key.h2 {
-            // Where there is no room for another connection, one that is stuck has to do.
-            member.endpoint.h2.has_way(false, self.clock.now)
-        } else {
-            !fresh && self.service.worker.upstreams.is_ready(&member.endpoint, self.clock.now)
-        };
+        // Where there is no room for another connection, a shared one that is stuck has to do.
+        let ask = Ask { body: false, fresh };
+        let ready = member.has_way(&self.service.worker, ask, self.clock.now);
         if ready { Need::Request } else { Need::Both }
     }
 

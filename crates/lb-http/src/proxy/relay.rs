@@ -11,7 +11,7 @@ use lb_core::failure::{Failure, Kind, Reject};
 use lb_core::retry::RetryClass;
 
 use super::exchange::{Exchange, Stage, Turn};
-use super::tries::{Leg, Relay};
+use super::tries::Leg;
 use crate::message::Front;
 
 /// Why moving stopped.
@@ -70,7 +70,7 @@ impl Exchange {
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
         let failure = match &self.tries.current.leg {
-            Leg::Relay(relay) if relay.reused => failure.on_reused(relay.back.is_shared()),
+            Leg::Relay(link) if link.reused => failure.on_reused(link.back.is_shared()),
             _ => failure,
         };
         if self.tries.beside.is_some() && !self.response.has_begun() {
@@ -101,17 +101,7 @@ impl Exchange {
         let leg = std::mem::replace(&mut self.tries.current.leg, Leg::Over);
         // The backend is done with the request, whenever the client is.
         self.tries.current.room = None;
-        let Leg::Relay(Relay { back, born, connection, .. }) = leg else { return };
-        let worker = &self.service.worker;
-        match back.into_idle() {
-            Ok(Some(stream)) if self.request.upload.is_done() => {
-                if let Some(chosen) = &self.tries.current.member {
-                    let (endpoint, busiest) = (&chosen.member.endpoint, worker.busiest());
-                    worker.upstreams.put(endpoint, stream, born, connection, busiest, self.clock.now);
-                }
-            }
-            Ok(_) => {}
-            Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
-        }
+        let (Leg::Relay(link), Some(chosen)) = (leg, &self.tries.current.member) else { return };
+        chosen.member.release(&self.service.worker, link, self.request.upload.is_done(), self.clock.now);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, Version};
+use lb_core::head::{FieldName, Fields, RequestHead, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use tokio::time::Instant;
 
@@ -85,13 +85,14 @@ impl<F> ToClient<'_, F> {
         let Some(limits) = self.settings.websocket.filter(|_| asked) else {
             return Err(Reason::UnaskedSwitch);
         };
-        match (self.request.version, head.version) {
-            (Version::H2, Version::H2) => {}
-            (_, Version::H2) => handshake::complete_h2_response(head, self.request),
-            (Version::H2, _) => {
+        match (self.request.version.tunnel(), head.version.tunnel()) {
+            (TunnelBy::Upgrade, TunnelBy::ExtendedConnect) => {
+                handshake::complete_h2_response(head, self.request);
+            }
+            (TunnelBy::ExtendedConnect, TunnelBy::Upgrade) => {
                 handshake::check_h1_response(head, self.request).map_err(|_| Reason::WebSocketHandshake)?
             }
-            // Both ends see the same handshake.
+            // Both ends see one handshake.
             _ => {}
         }
         *self.tunnel = Some(Box::new(Tunnel::new(limits, self.service, cx, self.now)));
@@ -159,7 +160,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             self.switch(cx, head)?;
         }
         if !switches
-            && self.request.version == Version::H2
+            && self.request.version.tunnel() == TunnelBy::ExtendedConnect
             && !self.request.upgrade().is_empty()
             && (200..300).contains(&head.status)
         {

@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::failure::{Failure, Kind, Shortage};
-use lb_pool::{Connection, Place, Waiting};
+use lb_pool::{Place, Waiting};
 use tokio::time::Instant;
 
 use super::dial::Dial;
 use super::stall::Stall;
 use crate::back::AnyBack;
-use crate::h2::Wait;
 use crate::service::{Member, Pool};
+use crate::upstream::{Link, Wait};
 
 /// One try of a request, at one member.
 #[derive(Debug, Default)]
@@ -62,21 +62,9 @@ pub(super) enum Leg {
     /// Another exchange is making the connection that this one will share.
     Wait { wait: Wait, since: Instant },
     /// Messages are moving.
-    Relay(Relay),
+    Relay(Link),
     /// The try has ended: its response is complete, another one is taken, or the gateway answers itself.
     Over,
-}
-
-/// A request on a connection to its backend.
-#[derive(Debug)]
-pub(super) struct Relay {
-    pub(super) back: AnyBack,
-    /// The connection had served before.
-    pub(super) reused: bool,
-    /// When the connection was made.
-    pub(super) born: Instant,
-    /// The connection's count at its member, unless other requests share it.
-    pub(super) connection: Option<Connection>,
 }
 
 impl Try {
@@ -84,7 +72,7 @@ impl Try {
     #[inline]
     pub(super) fn back(&mut self) -> Option<&mut AnyBack> {
         match &mut self.leg {
-            Leg::Relay(relay) => Some(&mut relay.back),
+            Leg::Relay(link) => Some(&mut link.back),
             _ => None,
         }
     }
@@ -97,7 +85,7 @@ impl Try {
 
     /// Whether its connection had served before this request.
     pub(super) fn is_reused(&self) -> bool {
-        matches!(&self.leg, Leg::Relay(relay) if relay.reused)
+        matches!(&self.leg, Leg::Relay(link) if link.reused)
     }
 
     /// Where its member stands in the pool.

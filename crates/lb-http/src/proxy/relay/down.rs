@@ -14,7 +14,8 @@ use crate::proxy::again::{self, Again};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::sinks::ToClient;
 use crate::proxy::stall::Stall;
-use crate::proxy::tries::{Leg, Relay, Tries, Try};
+use crate::proxy::tries::{Leg, Tries, Try};
+use crate::upstream::Link;
 
 impl Exchange {
     /// Reads once from the backend, or moves a piece past user space. Whether anything came.
@@ -73,7 +74,7 @@ impl Exchange {
         let (pool, now) = (&*self.pool, self.clock.now);
         let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
-        let Try { leg: Leg::Relay(Relay { back, .. }), charged, .. } = current else { return Ok(false) };
+        let Try { leg: Leg::Relay(Link { back, .. }), charged, .. } = current else { return Ok(false) };
         let withholds_any = rules.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
         let again = withholds_any.then(|| Again {
             pool: &pool.balance,

@@ -3,15 +3,15 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::Version;
 use tokio::time::Instant;
 
 use super::Stop;
 use crate::message::{Front, Gone, Sink};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::stall::Stall;
-use crate::proxy::tries::{Leg, Relay, Try};
+use crate::proxy::tries::{Leg, Try};
 use crate::proxy::upload::Upload;
+use crate::upstream::Link;
 
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -70,7 +70,7 @@ impl Exchange {
     #[inline]
     fn tend_tunnel(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
-        let Try { leg: Leg::Relay(Relay { back, .. }), stall, .. } = &mut self.tries.current else {
+        let Try { leg: Leg::Relay(Link { back, .. }), stall, .. } = &mut self.tries.current else {
             return false;
         };
         tunnel.settle(cx, front, back, self.clock.now);
@@ -95,7 +95,7 @@ impl Exchange {
     fn idle(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Stop {
         // A stream tells of it whatever was sent before; a connection only behind what was sent.
         let unread = !self.request.upload.is_wanted()
-            || (self.tries.current.stall.is_on() && self.request.head.version == Version::H2);
+            || (self.tries.current.stall.is_on() && self.request.head.version.has_streams());
         if unread && self.tunnel.is_none() && front.poll_hangup(cx).is_ready() {
             return Stop::ClientGone;
         }
@@ -105,7 +105,7 @@ impl Exchange {
     /// Sends what waits for the backend.
     #[inline]
     pub(super) fn flush_back(&mut self, cx: &mut Context<'_>) {
-        if let Try { leg: Leg::Relay(Relay { back, .. }), stall, .. } = &mut self.tries.current {
+        if let Try { leg: Leg::Relay(Link { back, .. }), stall, .. } = &mut self.tries.current {
             flush_back(cx, back, stall, &mut self.request.upload, self.clock.now);
         }
     }

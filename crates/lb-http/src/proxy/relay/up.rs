@@ -12,7 +12,8 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::replay::Keep;
 use crate::proxy::request::Request;
 use crate::proxy::sinks::Counted;
-use crate::proxy::tries::{Leg, Relay, Try};
+use crate::proxy::tries::{Leg, Try};
+use crate::upstream::Link;
 
 impl Exchange {
     /// Reads once from the client. Whether anything came.
@@ -25,7 +26,7 @@ impl Exchange {
         rules: Rules,
         closing: bool,
     ) -> Result<bool, Stop> {
-        let Try { leg: Leg::Relay(Relay { back, .. }), stall, .. } = &mut self.tries.current else {
+        let Try { leg: Leg::Relay(Link { back, .. }), stall, .. } = &mut self.tries.current else {
             return Ok(false);
         };
         let Request { head, upload, replay } = &mut self.request;
