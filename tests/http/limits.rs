@@ -177,7 +177,7 @@ pub(crate) fn buffers_of_sockets_follow_the_configuration() {
             );
         let gateway = testkit::Gateway::start(config);
         let stream = std::net::TcpStream::connect(gateway.front()).unwrap();
-        stream.set_write_timeout(Some(testkit::ms(400))).unwrap();
+        stream.set_write_timeout(Some(testkit::ms(1500))).unwrap();
         let (piece, mut sent) = (vec![0u8; 1 << 16], 0usize);
         while let Ok(length) = std::io::Write::write(&mut &stream, &piece) {
             sent += length;

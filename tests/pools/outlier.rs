@@ -116,7 +116,7 @@ pub(crate) fn deadlines_of_clients_eject_nobody() {
         .listener(listener);
     let gateway = Gateway::start(config);
     for _ in 0..6 {
-        let headers = [("Content-Type", "application/grpc"), ("TE", "trailers"), ("grpc-timeout", "30m")];
+        let headers = [("Content-Type", "application/grpc"), ("TE", "trailers"), ("grpc-timeout", "400m")];
         let call = gateway.client().request("POST", "/x.Y/Z", &headers, b"").unwrap();
         assert_eq!(call.header("grpc-status").as_deref(), Some("4"));
     }
