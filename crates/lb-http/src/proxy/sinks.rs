@@ -90,7 +90,7 @@ impl<F> ToClient<'_, F> {
                 handshake::complete_h2_response(head, self.request);
             }
             (TunnelBy::ExtendedConnect, TunnelBy::Upgrade) => {
-                handshake::check_h1_response(head, self.request).map_err(|_| Reason::WebSocketHandshake)?
+                handshake::check_h1_response(head, self.request).map_err(|_| Reason::WebSocketHandshake)?;
             }
             // Both ends see one handshake.
             _ => {}

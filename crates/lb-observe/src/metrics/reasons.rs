@@ -109,6 +109,7 @@ impl<S: ReasonSet> Default for ByReason<S> {
 }
 
 /// The codes of so many reasons.
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
 const fn names<const N: usize>(reasons: &[Reason]) -> [&'static str; N] {
     let mut names = [""; N];
     let mut at = 0;
