@@ -1,4 +1,4 @@
-//! Answers that the gateway gives itself: short, in plain text, and the same for every cause of a status. The cause goes to the
+//! Answers that the gateway gives itself: short, in plain text, and alike for every cause of a status. The cause goes to the
 //! metrics and the access log.
 
 use std::task::Context;

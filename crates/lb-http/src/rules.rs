@@ -28,7 +28,7 @@ pub struct Hop {
     client: Box<str>,
     scheme: &'static str,
     version: Version,
-    /// The lines that are the same for every request that brings none of [`ADDED`] itself.
+    /// The lines of every request that brings none of [`ADDED`] itself.
     lines: Fields,
     /// The lines that stand for the client's own of these names, where clients' certificates are checked.
     certificate: Option<Box<Fields>>,
@@ -141,7 +141,7 @@ fn append_to_list(head: &mut RequestHead, known: FieldName, name: &[u8], element
     }
 }
 
-/// W3C Trace Context: a new parent id within the client's trace, or a new trace that nobody asked to sample.
+/// W3C Trace Context: a new parent id within the client's trace, or a new trace without the sampled flag.
 fn trace_context(head: &mut RequestHead, rng: &mut SplitMix64) {
     let mut line = [0u8; 55];
     let inherited = head.fields.values(FieldName::Traceparent).next().filter(|value| is_traceparent(value));

@@ -177,7 +177,7 @@ pub struct Member {
 pub struct Pool {
     /// Backend addresses.
     pub members: Vec<Rc<Member>>,
-    /// Who of them is picked.
+    /// Which of them is picked.
     pub balance: Rc<WorkerPool>,
     /// What of a request they are picked by, under a policy that follows a key.
     pub hash_key: HashKey,
@@ -234,7 +234,7 @@ pub struct ResolvedBackend {
 pub struct PoolParts<'a> {
     /// Its backends with their addresses, in the order of the configuration.
     pub backends: &'a [ResolvedBackend],
-    /// Who of those addresses is picked; its members are all of them, in order.
+    /// Which of those addresses is picked; its members are all of them, in order.
     pub balance: Rc<WorkerPool>,
     /// What signs its cookies, where it has any.
     pub sticky: Option<&'a StickyKey>,
@@ -247,7 +247,7 @@ pub enum ClientCertificates {
     Off,
     /// Clients' own are dropped.
     Checked,
-    /// The same, and the backend is told the certificate.
+    /// As [`Self::Checked`], and the backend is told the certificate.
     Told,
 }
 
@@ -290,7 +290,7 @@ pub struct Settings {
     pub rate_interval: Duration,
     /// Requests that an HTTP/1.1 connection may carry; 0 = any number.
     pub max_requests: u32,
-    /// The same of HTTP/2.
+    /// Requests that an HTTP/2 connection may carry; 0 = any number.
     pub max_h2_requests: u32,
     /// What requests are told of client certificates.
     pub client_certificates: ClientCertificates,

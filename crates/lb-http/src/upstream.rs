@@ -232,7 +232,7 @@ impl Upstreams {
         }
     }
 
-    /// The endpoint of a backend; the same one for every configuration that names it.
+    /// The endpoint of a backend. All configurations that name the backend share it.
     pub fn endpoint(&self, key: EndpointKey) -> Rc<Endpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
         if let Some(endpoint) = endpoints.get(&key).and_then(Weak::upgrade) {

@@ -13,7 +13,7 @@ pub fn trailers_only(status: Status, message: &str, head: &mut ResponseHead) {
     push_status(status, message, &mut head.fields);
 }
 
-/// Turns a response of somebody who does not speak gRPC into a trailers-only one, by its HTTP status
+/// Turns a response that is not gRPC into a trailers-only one, by its HTTP status
 /// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>), and returns the status. What bears a status already, or
 /// HTTP 200, stays as it is. The body is not to be passed on.
 pub fn from_http(head: &mut ResponseHead) -> Option<Status> {

@@ -25,7 +25,7 @@ use crate::service::{Service, Settings};
 /// and may destroy the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The same while the gateway drains.
+/// [`LINGER`] while the gateway drains.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// How long a connection is given in a drain to bring a request: one that was accepted just before, or that had an answer just before. Where

@@ -26,7 +26,7 @@ pub enum Fault {
     ContentLength,
     /// `Transfer-Encoding` is malformed, repeated, or has `chunked` in a wrong place (attack H1-03).
     TransferEncoding,
-    /// A coding other than `chunked`, which nobody here can decode.
+    /// A coding other than `chunked`, which the gateway cannot decode.
     UnknownCoding,
     /// Both fields (attack H1-01).
     Both,

@@ -255,7 +255,7 @@ impl H1Front {
 }
 
 /// Whether the `Upgrade` of an answer is meant for the client: it accompanies a switch or is what a 426 is about, or the server names it in
-/// `Connection`, as whoever sends one must (RFC 9110 §7.8).
+/// `Connection`, as every sender of an `Upgrade` field must (RFC 9110 §7.8).
 fn tells_upgrade(head: &ResponseHead) -> bool {
     let lines = head.fields.lines().iter().filter(|line| line.known == FieldName::Connection);
     let mut options = lines.flat_map(|line| head.fields.slice(line.value).split(|byte| *byte == b','));
@@ -375,7 +375,7 @@ impl Front for H1Front {
         if matches!(self.reading, BodyReader::Length(left) if left > MAX_DISCARD_BYTES) {
             self.keep = false;
         }
-        // Nobody knows whether a body follows that was not asked for, or the next request.
+        // It cannot be known whether a body follows that was not asked for, or the next request.
         if self.body_is_withheld() {
             self.keep = false;
         }

@@ -75,7 +75,7 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         return Err(Reject::new(405, Reason::Method));
     }
     if method == b"PRI" {
-        // Reserved, so that nobody takes the preface of HTTP/2 for a request (RFC 9113 §11.6).
+        // Reserved, so that the preface of HTTP/2 is not taken for a request (RFC 9113 §11.6).
         return Err(Reject::new(400, Reason::Method));
     }
     if target.len() > limits.target {

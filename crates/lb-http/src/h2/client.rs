@@ -22,7 +22,7 @@ use super::patience::Patience;
 use super::window::MAX_WINDOW;
 use lb_security::Stream;
 
-/// Whom a connection leads to, for lines of the log.
+/// The backend that a connection leads to, for lines of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
     pub(crate) name: Box<str>,
@@ -154,7 +154,7 @@ impl ClientConnection {
 
 /// The task behind a connection.
 struct Driver {
-    /// Who is at the other end.
+    /// The backend at the other end.
     backend: Backend,
     wire: Wire,
     mux: Rc<RefCell<Mux>>,

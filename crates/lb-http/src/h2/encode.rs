@@ -11,7 +11,7 @@ pub(super) fn request(head: &RequestHead, scheme: &[u8], encoder: &mut Encoder, 
     encoder.field(b":method", if tunnel { b"CONNECT" } else { head.method() }, Indexing::No, out);
     encoder.field(b":scheme", scheme, Indexing::Yes, out);
     encoder.field(b":path", head.target(), Indexing::No, out);
-    // An HTTP/1.0 request may name nobody; then the field that was added for the backend does.
+    // An HTTP/1.0 request may come without a host; the field that was added for the backend then has it.
     let named = if head.authority.is_empty() { head.fields.values(FieldName::Host).next() } else { None };
     encoder.field(b":authority", named.unwrap_or_else(|| head.authority()), Indexing::Yes, out);
     if tunnel {

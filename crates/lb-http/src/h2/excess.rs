@@ -1,4 +1,4 @@
-//! Connections that are ended for a budget: a line of the log for the operator, who may have to widen it for a peer that does no harm.
+//! Connections that are ended for a budget: a line of the log, since the operator may have to widen a budget for a harmless peer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::client::Backend;
 use super::mux::Mux;
 
-/// Lines about clients, of whom any number may try.
+/// Lines about clients. Any number of them may try.
 static CLIENTS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
 /// Lines about backends, which clients must not be able to crowd out.

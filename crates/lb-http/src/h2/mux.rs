@@ -119,7 +119,7 @@ pub(super) struct Mux {
     ledger: Ledger,
     /// Why this end has given the connection up; `None` while it has not.
     given_up: Option<Reason>,
-    /// The peer has erred so often that it gets no more streams, and nobody was told yet.
+    /// The peer has erred so often that it gets no more streams, and the log was not told yet.
     pub(super) shunned: bool,
     /// The highest identifier of a request that is or was served.
     highest: u32,

@@ -35,7 +35,7 @@ pub(crate) struct H2Pool {
     waiting: Cell<usize>,
     /// After how many streams the backend ended a connection, and when.
     learned: Cell<Option<(u32, Instant)>>,
-    /// Who waits for the dials that are under way.
+    /// Wakers of the exchanges that wait for the dials under way.
     wakers: RefCell<Slab<Waker>>,
 }
 
@@ -132,7 +132,7 @@ impl H2Pool {
             if connection.active() > 0 {
                 connection.used.set(now);
             }
-            // The end of the last stream is told to nobody, so that one in use is looked at often enough to notice it.
+            // The pool is not told of the end of the last stream: a connection in use is looked at often enough to notice it.
             let wait = if connection.active() > 0 { limits.idle_timeout / 4 } else { limits.idle_timeout };
             let due = [connection.used.get() + wait, connection.born + limits.max_age];
             next = next.into_iter().chain(due).min();
@@ -172,7 +172,7 @@ impl Drop for H2Pool {
     }
 }
 
-/// A connection is being made. Whoever waits for it is woken when the ticket is dropped.
+/// A connection is being made. The exchanges that wait for it are woken when the ticket is dropped.
 #[derive(Debug)]
 pub(crate) struct DialTicket {
     pool: Rc<H2Pool>,
@@ -180,7 +180,7 @@ pub(crate) struct DialTicket {
 }
 
 impl DialTicket {
-    /// The connection did not come about: those who wait are not to try one after the other.
+    /// The connection did not come about: the exchanges that wait are not to try one after the other.
     pub(crate) fn fail(mut self, failure: Failure) {
         self.failure = Some(failure);
     }
@@ -207,7 +207,7 @@ pub(crate) enum Outcome {
     Failed(Failure),
 }
 
-/// An exchange's place among those who wait for a connection.
+/// An exchange's place among those that wait for a connection.
 #[derive(Debug)]
 pub(crate) struct Wait {
     pool: Rc<H2Pool>,
@@ -272,7 +272,7 @@ mod tests {
         }
         assert_eq!((pool.wakers.borrow().len(), pool.waiting.get()), (0, 0));
 
-        // Who was woken, and leaves later, takes nobody else's place away.
+        // A waiter that was woken and leaves later does not take the place of another.
         let mut woken = wait(&pool, now);
         assert_eq!(woken.poll(&mut cx), Poll::Pending);
         drop(ticket);

@@ -33,7 +33,7 @@ use lb_security::Stream;
 /// How long the client is given to read the last bytes: a close while its own are on their way would reset the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The same while the gateway drains.
+/// How long the client is given to read the last bytes while the gateway drains.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// How long the first of the two GOAWAYs is given to arrive.

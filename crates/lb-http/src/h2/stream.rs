@@ -93,7 +93,7 @@ pub(super) enum Last {
     Done,
 }
 
-/// Who ended a stream early, and why.
+/// Which end ended a stream early, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reset {
     /// The peer did.

@@ -138,8 +138,9 @@ impl ReceiveWindow {
         self.announce()
     }
 
-    /// The same for a window that many streams share, of which what waits may wait for long: the increment to announce, once it is as much
-    /// as the peer may still send. So the peer always has half of what nobody holds, and never stands still while something of it is there.
+    /// As [`Self::consume`] for a window that many streams share, of which what waits may wait for long: the increment to announce, once
+    /// it is as much as the peer may still send. So the peer always has half of what no stream holds, and never stands still while something
+    /// of it is there.
     #[inline]
     pub fn consume_shared(&mut self, flow_len: u32) -> Option<u32> {
         self.consumed = self.consumed.saturating_add(flow_len.min(self.waiting()));

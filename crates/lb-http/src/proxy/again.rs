@@ -1,7 +1,7 @@
 //! Whether a request is tried again, by the rules of its pool.
 //!
 //! A pool without rules of its own has those of an empty block: what no backend has seen, and repeatable requests whose connection was
-//! lost. Then the listener says how often, and of that once after a loss: a request that kills those who serve it must not go round.
+//! lost. Then the listener says how often, and of that once after a loss: a request that kills the backends which serve it must not go round.
 //! A connection that was used again and proved dead costs nothing of the budget then, as a backend that closes idle ones early would use
 //! it up; the next try is on a fresh one, so that there is one such loss at most.
 

@@ -79,7 +79,7 @@ impl Exchange {
             return self.answer_call(cx, front, failure);
         }
         if self.response.status != 0 {
-            // A response has begun: all that is left is to make sure that nobody takes it for whole.
+            // A response has begun: all that is left is to make sure that the client does not take it for whole.
             return self.cut(front);
         }
         let status = failure.status();

@@ -21,7 +21,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// This, and what is asked where nobody meets it; each once. Rather a member that was avoided than one without room.
+    /// These wishes, and lesser ones for the case that no member meets them; each once. A member that was avoided is preferred to one
+    /// without room.
     fn less_and_less(self) -> impl Iterator<Item = Self> {
         let all = [(true, true), (false, true), (true, false), (false, false)];
         let all = all.into_iter().map(|(elsewhere, room)| Self { elsewhere, room });

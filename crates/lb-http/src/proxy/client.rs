@@ -7,7 +7,7 @@ use super::stall::Stall;
 use crate::rules::Hop;
 use crate::session::Session;
 
-/// Who the client is, as far as its connection tells.
+/// What a connection tells of its client.
 #[derive(Debug)]
 pub struct Client {
     /// Its address.
@@ -18,7 +18,7 @@ pub struct Client {
     pub session: Option<Rc<Session>>,
 }
 
-/// The client of one exchange: who it is, and what has passed between it and the gateway.
+/// The client of one exchange: its identity, and what has passed between it and the gateway.
 #[derive(Debug)]
 pub(super) struct ClientSide {
     pub(super) address: SocketAddr,

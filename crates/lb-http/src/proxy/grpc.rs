@@ -182,7 +182,7 @@ impl Exchange {
             grpc::answer::push_status(status, message, &mut trailers);
             front.trailers(&trailers);
         } else {
-            // Its length was announced: all that is left is to make sure that nobody takes it for whole.
+            // Its length was announced: all that is left is to make sure that the client does not take it for whole.
             return self.cut(front);
         }
         front.end();

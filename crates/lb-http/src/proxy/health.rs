@@ -167,7 +167,7 @@ impl Exchange {
         Serving::NotServing
     }
 
-    /// Tries one backend, each in its turn and not too often. What comes of it is known to the next who asks.
+    /// Tries one backend, each in its turn and not too often. The next check finds what came of it.
     fn probe(&self) {
         let Some((at, member)) = self.pool.next_probe(self.clock.now, INTERVAL) else { return };
         let connecting = self.connect(member).run();

@@ -130,7 +130,7 @@ impl Exchange {
         if abandoned {
             self.tries.current.failure = None;
             self.tries.current.status = None;
-            // Where there is no response, the client has left: how long it stayed says nothing of those who stay.
+            // Where there is no response, the client has left: how long it waited says nothing of how long responses take.
             if self.response.has_begun()
                 && let Some(since) = self.tries.current.since()
             {

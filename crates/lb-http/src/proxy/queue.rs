@@ -1,4 +1,4 @@
-//! Members at their limits: who waits for room, and who is refused.
+//! Members at their limits: which requests wait for room, and which are refused.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};

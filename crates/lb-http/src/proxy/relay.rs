@@ -79,7 +79,7 @@ impl Exchange {
             return Turn::Again;
         }
         let tried = match failure.kind {
-            // Without rules of the pool, what is lost with a connection that had served before is tried again, whoever is to blame.
+            // Without rules of the pool, a request that is lost with a connection which had served before is tried again, whatever the cause.
             Kind::Closed if self.tries.current.is_reused() && !self.has_rules() => {
                 Kind::Stale.at(failure.reach)
             }

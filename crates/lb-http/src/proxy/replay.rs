@@ -1,4 +1,4 @@
-//! The beginning of a request's body, kept while nobody has answered: a backend that speaks HTTP/2 may say that it has not processed a
+//! The beginning of a request's body, kept while no backend has answered: a backend that speaks HTTP/2 may say that it has not processed a
 //! request (RFC 9113 §8.7) when a small body has left long since.
 
 use std::task::{Context, Poll};

@@ -58,7 +58,7 @@ pub(super) struct ToClient<'a, F> {
     pub(super) response: &'a mut Response,
     pub(super) tunnel: &'a mut Option<Box<Tunnel>>,
     pub(super) call: Option<&'a mut Call>,
-    /// Who may hold the response back.
+    /// The rules by which the response may be held back.
     pub(super) again: Option<Again<'a>>,
     /// The client has its whole response, and the rest of the backend's is not for it.
     pub(super) cut: bool,
@@ -79,7 +79,7 @@ impl<F> ToClient<'_, F> {
 
     /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
     fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), Reason> {
-        // A backend that switches to another protocol than was asked for speaks it to somebody who does not (RFC 9110 §7.8).
+        // A backend that switches to another protocol than was asked for speaks it to a client that does not (RFC 9110 §7.8).
         let agreed = head.fields.values(FieldName::Upgrade).next();
         let asked = agreed.is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.request.upgrade()));
         let Some(limits) = self.settings.websocket.filter(|_| asked) else {

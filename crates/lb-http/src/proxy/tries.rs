@@ -25,7 +25,7 @@ pub(super) struct Try {
     pub(super) charged: bool,
     /// The backend takes no more at the moment.
     pub(super) stall: Stall,
-    /// What the backend answered, or what its failure was answered with; `None` where the client or nobody is to blame.
+    /// What the backend answered, or what its failure was answered with; `None` where the backend is not to blame.
     pub(super) status: Option<u16>,
     /// When the head of its response came.
     pub(super) heard: Option<Instant>,

@@ -144,7 +144,7 @@ impl Tunnel {
         }
         self.closing = Some(now + LINGER);
         self.end = end_of(close);
-        // Without a mask that nobody can foresee a backend is told nothing (RFC 6455 §5.3).
+        // Without a mask that cannot be foreseen a backend is told nothing (RFC 6455 §5.3).
         let told = masking_key().map(|mask| close.frame(Some(mask))).unwrap_or_default();
         self.up.end(cx, &told, back);
         self.down.end(cx, &close.frame(None), front);

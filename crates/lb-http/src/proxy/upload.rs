@@ -14,7 +14,7 @@ pub(super) struct Upload {
     done: bool,
     /// The backend takes no more of it, but may still answer.
     abandoned: bool,
-    /// The client waits to be told to go on (RFC 9110 §10.1.1): it is not the client that keeps everybody waiting.
+    /// The client waits to be told to go on (RFC 9110 §10.1.1): it is not the client that holds the request up.
     pub(super) expects: bool,
     consumed: bool,
     pub(super) progress: Instant,

@@ -75,7 +75,7 @@ impl std::fmt::Debug for ErrorCode {
     }
 }
 
-/// A setting (RFC 9113 §6.5.2). Unknown ones are kept, and ignored by whoever applies them.
+/// A setting (RFC 9113 §6.5.2). Unknown settings are kept, and ignored where settings are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SettingId(pub u16);
 

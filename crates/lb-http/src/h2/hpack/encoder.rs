@@ -10,7 +10,7 @@ pub enum Indexing {
     Yes,
     /// Leave the table alone: it is different every time.
     No,
-    /// Leave the table alone, and forbid everybody further on to add it to theirs: a secret that could be guessed (RFC 7541 §7.1.3).
+    /// Leave the table alone, and forbid intermediaries further on to add it to theirs: a secret that could be guessed (RFC 7541 §7.1.3).
     Never,
 }
 
@@ -147,7 +147,7 @@ struct Index {
 ///
 /// A bucket has four slots, and a fifth entry takes the slot of the oldest: an entry that is lost is only not found, and written
 /// once more. A slot that survives its entry does no harm either, because what it names is compared before it is used. So
-/// eviction costs nothing here, and nobody gains by choosing fields that fall into one bucket.
+/// eviction costs nothing here, and an attacker gains nothing by choosing fields that fall into one bucket.
 #[derive(Debug)]
 struct Buckets([[Slot; 4]; BUCKETS]);
 

@@ -39,7 +39,7 @@ impl Mux {
         }
         let first = !std::mem::replace(&mut self.peer.known, true);
         if first {
-            // Whoever does not say has no limit (RFC 9113 §6.5.2).
+            // Without the setting there is no limit (RFC 9113 §6.5.2).
             self.peer.max_concurrent_streams = u32::MAX;
         }
         for setting in settings.iter() {
@@ -120,7 +120,7 @@ impl Mux {
         if stream.reset.is_some() {
             self.charge(Charge::Unwanted, now)?;
         } else if self.role == Role::Server && !stream.answered {
-            // Work that nobody will have seen anything of (attack H2-01). Once a response has begun the request was served like any other,
+            // Work of which the client will have seen nothing (attack H2-01). Once a response has begun the request was served like any other,
             // and the stream counts until the work behind it has ended.
             let open = stream.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
             super::calm(self.ledger.reset(open, now.into_std()))?;

@@ -169,7 +169,7 @@ impl Mux {
         Ok(Happening::Nothing)
     }
 
-    /// Decodes a block that nobody wants: the tables must stay the same on both ends.
+    /// Decodes a block of a stream that is gone: the tables of both ends must stay equal.
     pub(super) fn skip(&mut self, block: &[u8]) -> Result<(), FrameError> {
         decode(&mut self.decoder, block, |_, _| {})
     }

@@ -4,7 +4,7 @@
 //! them tiny for good: the silly window (RFC 9113 §5.2.2). So a body of which more waits than a sliver of the windows lets pass is held
 //! back until the peer opens them further ([`SendWindow::is_sliver`]).
 //!
-//! Nobody promises that it will: a peer may open its window only after the last byte of it was used. So nothing is held back for longer
+//! The protocol does not promise that: a peer may open its window only after the last byte of it was used. So nothing is held back for longer
 //! than two ticks, and once the peer was waited for in vain nothing on its connection is held back again.
 //!
 //! [`SendWindow::is_sliver`]: crate::h2::window::SendWindow::is_sliver

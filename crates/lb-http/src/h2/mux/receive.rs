@@ -157,7 +157,7 @@ impl Mux {
             return Ok(Happening::Nothing);
         }
         if self.role == Role::Client {
-            // What we open and cancel is ours to forget; what comes of it is bounded all the same (attack H2-13).
+            // A stream that the gateway opened and cancelled is forgotten; what still comes for it is bounded (attack H2-13).
             return self.charge(Charge::Unwanted, now).map(|()| Happening::Nothing);
         }
         match self.ending(id) {
@@ -187,7 +187,7 @@ impl Mux {
         }
     }
 
-    /// Charges for a part of a body that nobody wants.
+    /// Charges for a part of a body whose stream is gone.
     fn unwanted(&mut self, part: &Part<'_>, now: Instant) -> Result<(), FrameError> {
         let Some(content) = part.frame else { return Ok(()) };
         super::calm(self.ledger.data_unwanted(content, now.into_std()))
@@ -270,7 +270,7 @@ impl Mux {
         }
         stream.received_end |= end;
         stream.wake();
-        // Padding is nobody's to take: it is given back at once (attack H2-05).
+        // No exchange takes padding: it is given back at once (attack H2-05).
         let padding = flow_len.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if padding > 0 {
             self.release(key, padding);

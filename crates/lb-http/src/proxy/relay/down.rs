@@ -147,7 +147,7 @@ impl Exchange {
         }
     }
 
-    /// Sends what waits for the client. Nobody minds that it is gone once the gateway has ended its tunnel.
+    /// Sends what waits for the client. Once the gateway has ended its tunnel, a client that is gone is no failure.
     #[inline]
     fn flush_front(
         &mut self,
