@@ -1,6 +1,7 @@
 //! Wakes the thread that tends the pools when a worker has learned something that ends with time.
 //!
-//! That thread sleeps until the first pool is due. A rest that begins while it sleeps may end sooner.
+//! That thread sleeps until the first pool is due. A rest or an ejection that begins while it sleeps may end sooner, and so may the wait
+//! for the next trial of a member that has failed one.
 
 use std::sync::OnceLock;
 

@@ -227,6 +227,8 @@ impl SharedPool {
     fn changed(&self, now: Instant) {
         // The locks order what has changed; this only tells that it has.
         self.epoch.fetch_add(1, Ordering::Relaxed);
+        // A rest has begun, or the next trial of one; an ejection may end before the next look.
+        crate::news::tell();
         self.show(now);
         self.look_for_panic(now);
     }
@@ -313,7 +315,6 @@ impl SharedPool {
         let Some((member, _)) = self.members.get(at) else { return };
         let Some(until) = self.rests().failed(at, cause, now) else { return };
         self.changed(now);
-        crate::news::tell();
         if self.is_replaced.load(Ordering::Relaxed) {
             return;
         }
