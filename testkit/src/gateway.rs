@@ -60,14 +60,14 @@ impl Gateway {
     #[track_caller]
     pub fn start(config: Config) -> Gateway {
         let mut gateway = Gateway::launch(config);
-        let ready = crate::poll(seconds(10), || match gateway.process.exit() {
+        let ready = crate::poll(seconds(40), || match gateway.process.exit() {
             Some(status) => Some(Err(format!("it ended with {status}"))),
             None => (gateway.readyz() == Some(200)).then_some(Ok(())),
         });
         let why = match ready {
             Some(Ok(())) => return gateway,
             Some(Err(why)) => why,
-            None => "/readyz is not 200 after 10 s".to_owned(),
+            None => "/readyz is not 200 after 40 s".to_owned(),
         };
         std::thread::sleep(ms(50));
         eprintln!("--- configuration\n{}", gateway.config.render());

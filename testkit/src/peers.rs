@@ -70,7 +70,7 @@ impl Peer {
         let mut command = command(script, address);
         command.args(args);
         let peer = Peer { address, process: Process::spawn(command) };
-        let ready = peer.process.stdout.wait_from(0, seconds(20), |line| line.contains("\"ready\""));
+        let ready = peer.process.stdout.wait_from(0, seconds(60), |line| line.contains("\"ready\""));
         assert!(ready.is_some(), "{script} does not start: {}", peer.process.tail(20));
         peer
     }
@@ -95,7 +95,7 @@ impl Peer {
 pub fn scenario(script: &str, address: SocketAddr, scenario: &str, args: &[&str]) -> Value {
     let mut command = command(script, address);
     command.arg(scenario).args(args);
-    let finished = run_command(command, seconds(55));
+    let finished = run_command(command, seconds(120));
     let last = finished.stdout.lines().last().and_then(|line| serde_json::from_str(line).ok());
     last.unwrap_or_else(|| {
         panic!("{script} {scenario} {args:?} ended with {}: {}", finished.code, finished.stderr)

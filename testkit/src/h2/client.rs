@@ -100,7 +100,7 @@ impl H2Client {
     fn greet(&mut self, settings: &[(u16, u32)]) -> Result<(), Fault> {
         self.send(PREFACE)?;
         self.send_settings(settings)?;
-        self.until("the server's SETTINGS", seconds(10), |client| client.settings_acks > 0)
+        self.until("the server's SETTINGS", seconds(20), |client| client.settings_acks > 0)
     }
 
     /// Gives no credit back by itself from now on.
