@@ -29,6 +29,8 @@ mod stalled_logs;
 mod startup;
 #[path = "lifecycle/supervised.rs"]
 mod supervised;
+#[path = "lifecycle/upgrade.rs"]
+mod upgrade;
 
 use testkit::harness::Case;
 use testkit::tools::Tool;
@@ -88,7 +90,9 @@ fn main() {
         command_line::default_path,
         command_line::demo_serves_until_interrupted,
         supervised::signals_before_the_configuration_is_read_kill_nobody,
-        supervised::sigquit_drains_and_sigusr2_is_refused,
+        supervised::sigquit_drains,
+        upgrade::an_upgrade_that_fails_changes_nothing,
+        upgrade::sockets_of_systemd_are_taken_by_address,
         supervised::systemd_is_told_how_a_reload_went,
         supervised::the_watchdog_is_pinged_as_long_as_workers_answer,
         supervised::a_supervisor_that_does_not_read_holds_nobody_up,
@@ -126,6 +130,8 @@ fn main() {
         )
         .needs(&[Tool::IoUring])
         .picks_driver(),
+        Case::new("an_upgrade_under_load_loses_nothing", upgrade::an_upgrade_under_load_loses_nothing)
+            .alone(),
         Case::new("ipv6_on_both_sides", startup::ipv6_on_both_sides).needs(&[Tool::Ipv6]),
         Case::new(
             "certificates_that_hang_do_not_keep_the_gateway_from_stopping",

@@ -97,6 +97,31 @@ pub fn forbid_low_ports(command: &mut Command) {
     }
 }
 
+/// Sends a signal to a process that may be no child of this one.
+pub fn signal_process(pid: i32, signal: i32) {
+    // SAFETY: kill(2) takes any number.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Passes listening sockets on to a command from descriptor 3 on, as systemd does.
+pub fn pass_sockets(command: &mut Command, sockets: &[std::net::TcpListener]) {
+    let mut numbers: Vec<i32> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: fcntl(2), dup2(2) and close(2) may be called between fork and exec, and nothing is allocated there. What is written to are numbers
+    // that the child uses for nothing else: the descriptors are first moved above them.
+    unsafe {
+        command.pre_exec(move || {
+            for number in &mut numbers {
+                *number = libc::fcntl(*number, libc::F_DUPFD, 100);
+            }
+            for (number, to) in numbers.iter().zip(3..) {
+                libc::dup2(*number, to);
+                libc::close(*number);
+            }
+            Ok(())
+        });
+    }
+}
+
 /// Lets `command` hold at most `count` descriptors.
 pub fn limit_descriptors(command: &mut Command, count: u64) {
     let limit = libc::rlimit { rlim_cur: count, rlim_max: count };

@@ -12,21 +12,49 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::listeners::explained;
 
-/// An admin port that is served as long as this is kept.
-#[derive(Debug)]
+/// An admin port that is bound, and served from [`Self::serve`] on as long as this is kept.
+#[derive(Debug, Default)]
 pub(crate) struct AdminPort {
-    _stop: oneshot::Sender<()>,
+    socket: Option<std::net::TcpListener>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
-/// Binds and serves the admin port, if there is to be one; gives what is asked there of the control thread.
-pub(crate) fn open(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    readiness: &Arc<Readiness>,
-) -> anyhow::Result<(AdminPort, mpsc::Receiver<Call>)> {
-    let (caller, calls) = mpsc::channel(MAX_WAITING_CALLS);
-    let (stop, stopped) = oneshot::channel::<()>();
-    if let Some(listener) = bind(config.observability.metrics_bind)? {
+impl AdminPort {
+    /// Binds the admin port, if there is to be one. One of `inherited` serves where it is at the address, and is taken out.
+    pub(crate) fn bind(config: &Config, inherited: &mut Vec<std::net::TcpListener>) -> anyhow::Result<Self> {
+        let wanted = config.observability.metrics_bind;
+        let address = match wanted {
+            MetricsBind::Off => None,
+            MetricsBind::At(address) => Some(address),
+            MetricsBind::Default => Some(MetricsBind::DEFAULT),
+        };
+        let is_there = |socket: &std::net::TcpListener| socket.local_addr().ok() == address;
+        let socket = match inherited.iter().position(is_there) {
+            Some(at) => Some(inherited.swap_remove(at)),
+            None => bind(wanted)?,
+        };
+        Ok(Self { socket, stop: None })
+    }
+
+    /// The socket, for a process that takes over.
+    pub(crate) fn socket(&self) -> Option<&std::net::TcpListener> {
+        self.socket.as_ref()
+    }
+
+    /// Serves the port; gives what is asked there of the control thread.
+    pub(crate) fn serve(
+        &mut self,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        readiness: &Arc<Readiness>,
+    ) -> anyhow::Result<mpsc::Receiver<Call>> {
+        let (caller, calls) = mpsc::channel(MAX_WAITING_CALLS);
+        let Some(socket) = &self.socket else { return Ok(calls) };
+        let listener = socket.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.stop = Some(stop);
         let admin = Admin {
             metrics: Arc::clone(metrics),
             readiness: Arc::clone(readiness),
@@ -37,17 +65,13 @@ pub(crate) fn open(
         tokio::task::spawn_local(lb_observe::admin::serve(listener, admin, async {
             let _ = stopped.await;
         }));
+        Ok(calls)
     }
-    Ok((AdminPort { _stop: stop }, calls))
 }
 
 /// Binds the admin port. The default address is in no file, and another process may have it.
-fn bind(wanted: MetricsBind) -> anyhow::Result<Option<TcpListener>> {
-    let bind = |address: SocketAddr| {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
+fn bind(wanted: MetricsBind) -> anyhow::Result<Option<std::net::TcpListener>> {
+    let bind = std::net::TcpListener::bind::<SocketAddr>;
     match wanted {
         MetricsBind::Off => Ok(None),
         MetricsBind::At(address) => bind(address)

@@ -5,15 +5,20 @@
 //! as far-reaching as the ports are, since both belong to the network namespace. Anybody may bind such a name, so the kernel is asked
 //! whose it is, and one that another user has is not believed.
 
+use std::future::pending;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::getuid;
+
+/// How often the place is tried for that another process has.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Held by the process that runs a file.
 #[derive(Debug)]
@@ -28,6 +33,19 @@ impl Drop for Alone {
 }
 
 impl Alone {
+    /// Takes the place as soon as the process that has it drains; keeps it as long as this process lives.
+    pub fn claim_when_free(path: PathBuf) {
+        tokio::task::spawn_local(async move {
+            loop {
+                match Self::claim(&path) {
+                    Ok(Some(_alone)) => pending().await,
+                    Ok(None) => return,
+                    Err(_) => tokio::time::sleep(AGAIN).await,
+                }
+            }
+        });
+    }
+
     /// Takes the place of the process that runs the file at `path`. `None` where there is nothing to be told apart by, such as a pipe.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::discovery::{Found, Sources};
-use crate::drain::Outcome;
+use crate::drain::{Cause, Outcome};
 use crate::ending::{Ending, Progress};
 use crate::listeners::{Listeners, Turn};
 use crate::named_files::Stamps;
@@ -35,18 +35,11 @@ use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, NextTls, Tls};
+use crate::upgrade::{Program, Upgrade};
 use crate::{api, drain, names};
 
 /// How often the connections of listeners that a reload took away are counted.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// SIGUSR2: replaces the binary in servers of this kind.
-fn refuse_upgrade() {
-    tracing::warn!(
-        signal = "SIGUSR2",
-        "upgrade in place is not built yet — start a second process, then stop this one"
-    );
-}
 
 /// What is to be in force next.
 #[derive(Debug)]
@@ -79,7 +72,7 @@ pub struct Control {
     /// Who looks for further backends, and what they found.
     pub(crate) sources: Sources,
     pub(crate) found: mpsc::Receiver<Found>,
-    pub(crate) _admin_port: AdminPort,
+    pub(crate) admin_port: AdminPort,
     /// What is asked of the admin port.
     pub(crate) calls: mpsc::Receiver<Call>,
     /// What runs.
@@ -103,6 +96,10 @@ pub struct Control {
     pub(crate) look_at: Option<Instant>,
     pub(crate) tls: Tls,
     pub(crate) access_log: Option<AccessLog>,
+    /// How this process was started.
+    pub(crate) program: Program,
+    /// A process that is to take over.
+    pub(crate) upgrade: Option<Upgrade>,
     /// Configurations applied, the first included.
     pub(crate) version: u64,
 }
@@ -113,35 +110,39 @@ static POOL_NEWS: tokio::sync::Notify = tokio::sync::Notify::const_new();
 impl Control {
     /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
     pub async fn run(mut self, signals: Signals) -> Outcome {
-        let was_asked = self.until_terminated(signals).await;
+        let cause = self.until_terminated(signals).await;
+        // One that is still starting is not to serve when this process was told to end.
+        self.upgrade = None;
         let (config, overlay, snapshot) =
             (self.config.clone(), self.overlay.clone(), Arc::clone(&self.snapshot));
         // What waits is refused; what comes later is told how things stood.
         let calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
         tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
-        let outcome = drain::run(&mut self).await;
-        if was_asked { outcome } else { Outcome::WorkerLost }
+        drain::run(&mut self, cause).await
     }
 
-    /// Serves signals and timers until it is time to drain; whether somebody has asked for that, and no worker was lost.
-    async fn until_terminated(&mut self, mut signals: Signals) -> bool {
+    /// Serves signals and timers until it is time to drain; why it is.
+    async fn until_terminated(&mut self, mut signals: Signals) -> Cause {
         let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
         let mut tick = self.tls.due();
         lb_pool::on_news(|| POOL_NEWS.notify_one());
+        let mut handed_over = false;
         loop {
+            let pools_due = self.pools_due();
             let work = async {
                 tokio::select! {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
                     _ = user1.recv() => self.reopen().await,
-                    _ = user2.recv() => refuse_upgrade(),
+                    _ = user2.recv() => self.begin_upgrade(),
+                    served = until_served(&mut self.upgrade) => handed_over = self.end_upgrade(served),
                     () = at(tick) => {
                         self.tls.tick(&self.snapshot.config, &self.metrics);
                         tick = self.tls.due();
                     }
                     () = at(self.valid_until) => self.refresh_names().await,
-                    () = at(self.pools_due()) => self.tend_pools(),
+                    () = at(pools_due) => self.tend_pools(),
                     // The first pool may be due sooner now, which the next round looks up.
                     () = POOL_NEWS.notified() => {}
                     () = at(self.look_at) => self.tend_retired(),
@@ -155,13 +156,16 @@ impl Control {
                 biased;
                 signal = terminal.recv() => {
                     tracing::info!(signal, "lifecycle signal received");
-                    return true;
+                    return Cause::Asked;
                 }
                 worker = &mut lost => {
                     tracing::error!(worker, "a worker has ended — the others finish what they have, then the process ends");
-                    return false;
+                    return Cause::WorkerLost;
                 }
                 () = work => {}
+            }
+            if handed_over {
+                return Cause::HandedOver;
             }
         }
     }
@@ -365,6 +369,14 @@ impl Control {
         let listeners = config.listeners.iter().filter(|listener| listener.starts());
         let names: HashSet<&str> = listeners.map(|listener| listener.name.as_str()).collect();
         self.metrics.retain_listeners(|name| names.contains(name));
+    }
+}
+
+/// Waits for a process that is to take over, if there is one.
+async fn until_served(upgrade: &mut Option<Upgrade>) -> Result<(), String> {
+    match upgrade {
+        Some(upgrade) => upgrade.serves().await,
+        None => pending().await,
     }
 }
 

@@ -7,6 +7,7 @@ use lb_observe::metrics::{DrainOutcome, DrainPhase};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::admin_port::AdminPort;
 use crate::control::Control;
 use crate::ending::{Ending, Progress};
 use crate::listeners::Bound;
@@ -33,19 +34,41 @@ pub enum Outcome {
     WorkerLost,
 }
 
+/// Why a process drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A signal.
+    Asked,
+    /// A worker could not go on.
+    WorkerLost,
+    /// Another process serves in its place.
+    HandedOver,
+}
+
 /// Runs the drain; afterwards nothing is served any more.
-pub(crate) async fn run(control: &mut Control) -> Outcome {
+pub(crate) async fn run(control: &mut Control, cause: Cause) -> Outcome {
     let begun = Instant::now();
     // Who starts the same file from now on takes over.
     control.alone = None;
-    tracing::info!("terminal signal — entering drain");
+    if cause == Cause::HandedOver {
+        // The new process answers there.
+        control.admin_port = AdminPort::default();
+    } else {
+        tracing::info!("terminal signal — entering drain");
+    }
     tracing::info!("entering drain — flipping /readyz to 503");
     control.readiness.advance(State::Draining);
-    systemd::stopping();
+    if cause != Cause::HandedOver {
+        systemd::stopping();
+    }
     phase(control, DrainPhase::MarkDraining, DrainOutcome::Clean, begun);
 
     let settling = Instant::now();
-    let settle = control.snapshot.config.runtime.readiness_settle;
+    // Nobody in front has to notice anything where another process serves already.
+    let settle = match cause {
+        Cause::HandedOver => Duration::ZERO,
+        _ => control.snapshot.config.runtime.readiness_settle,
+    };
     tracing::info!(settle_ms = millis(settle), "settling: load balancers in front take this instance out");
     sleep(settle).await;
     phase(control, DrainPhase::ReadinessSettle, DrainOutcome::Clean, settling);
@@ -67,7 +90,11 @@ pub(crate) async fn run(control: &mut Control) -> Outcome {
         tracing::warn!(remaining, "drain deadline elapsed — survivors were aborted");
     }
     stop(control);
-    if remaining == 0 { Outcome::Clean } else { Outcome::DrainDeadlineMissed }
+    match (cause, remaining) {
+        (Cause::WorkerLost, _) => Outcome::WorkerLost,
+        (_, 0) => Outcome::Clean,
+        _ => Outcome::DrainDeadlineMissed,
+    }
 }
 
 async fn stop_accepting(control: &mut Control) {

@@ -33,6 +33,7 @@ mod sticky;
 mod systemd;
 mod tls;
 mod together;
+mod upgrade;
 
 pub use alone::Alone;
 pub use control::Control;
@@ -45,3 +46,4 @@ pub use source::{Source, load};
 pub use start::{NewWorker, Spawn, Start};
 pub use sticky::StickyKeys;
 pub use tls::BackendsTls;
+pub use upgrade::Program;

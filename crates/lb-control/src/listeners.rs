@@ -115,6 +115,8 @@ impl Turn {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     pub(crate) bound: Vec<Bound>,
+    /// Listening sockets that the process was started with, and that no listener has.
+    spare: Vec<TcpListener>,
     last_key: u64,
 }
 
@@ -128,6 +130,28 @@ pub(crate) struct Turn {
 }
 
 impl Listeners {
+    /// No listener yet, but sockets for those that are to be bound where these are.
+    pub(crate) fn with_sockets(spare: Vec<TcpListener>) -> Self {
+        Self { spare, ..Self::default() }
+    }
+
+    /// Sockets that no listener has taken: they are closed, since nothing accepts from them.
+    pub(crate) fn close_spare(&mut self) {
+        for socket in self.spare.drain(..) {
+            if let Ok(address) = socket.local_addr() {
+                tracing::warn!(
+                    %address,
+                    "a listening socket that the process was started with belongs to no listener — closed"
+                );
+            }
+        }
+    }
+
+    /// Every socket that is bound.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
+        self.bound.iter().flat_map(|bound| &bound.sockets).flatten()
+    }
+
     /// Binds what a configuration wants bound and is not, and names what it does not want any more. A listener that speaks another protocol
     /// is another one, but has the sockets of the one before.
     ///
@@ -159,7 +183,7 @@ impl Listeners {
             let sockets = match going.iter().find(|bound| bound.id == listener.id()) {
                 Some(bound) => bound.share(),
                 None => match names::listen_addresses(&listener.address, resolver, metrics).await {
-                    Ok(addresses) => sockets(addresses, &going, workers, buffers(config)),
+                    Ok(addresses) => sockets(addresses, &going, &self.spare, workers, buffers(config)),
                     Err(error) => Err(error),
                 },
             };
@@ -190,6 +214,11 @@ impl Listeners {
         let is_closed = |bound: &mut Bound| turn.closed.contains(&bound.key);
         let mut closed: Vec<Bound> = self.bound.extract_if(.., is_closed).collect();
         closed.iter_mut().for_each(Bound::let_go);
+        for bound in &turn.opened {
+            let addresses: Vec<_> =
+                bound.sockets.iter().flatten().filter_map(|one| one.local_addr().ok()).collect();
+            self.spare.retain(|socket| !socket.local_addr().is_ok_and(|own| addresses.contains(&own)));
+        }
         for bound in turn.opened {
             if let Some(listener) = config.listener(&bound.id) {
                 bound.announce(listener, metrics);
@@ -204,12 +233,17 @@ impl Listeners {
 fn sockets(
     addresses: Vec<SocketAddr>,
     going: &[&Bound],
+    spare: &[TcpListener],
     workers: usize,
     buffers: Buffers,
 ) -> anyhow::Result<Vec<Vec<TcpListener>>> {
     let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for address in addresses {
-        let at_address = match going.iter().find_map(|bound| bound.at(address)) {
+        let known = going
+            .iter()
+            .find_map(|bound| bound.at(address))
+            .or_else(|| inherited(spare, address, workers, buffers));
+        let at_address = match known {
             Some(known) => known.context("cannot share a listening socket")?,
             None => bind_all(address, workers, buffers)?,
         };
@@ -218,6 +252,23 @@ fn sockets(
         }
     }
     Ok(sockets)
+}
+
+/// For each worker, a duplicate of a socket at this address that the process was started with. With fewer sockets than workers, workers
+/// share one.
+fn inherited(
+    spare: &[TcpListener],
+    address: SocketAddr,
+    workers: usize,
+    buffers: Buffers,
+) -> Option<std::io::Result<Vec<TcpListener>>> {
+    let there: Vec<_> =
+        spare.iter().filter(|socket| socket.local_addr().is_ok_and(|own| own == address)).collect();
+    let shared = there.iter().cycle().take(workers).map(|socket| {
+        lb_io::listener::adopt(socket, buffers)?;
+        socket.try_clone()
+    });
+    (!there.is_empty()).then(|| shared.collect())
 }
 
 /// Whether a bound listener is the one that the configuration wants.

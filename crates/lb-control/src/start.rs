@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use lb_config::{AccessLog as AccessLogConfig, Config, HostPort, Plan, PoolId};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
+use lb_io::inherited::Inherited;
 use lb_observe::access_log::{AccessLog, AccessLogHandle, Target};
 use lb_observe::admin::{Readiness, State};
 use lb_observe::metrics::Metrics;
@@ -15,6 +16,7 @@ use lb_pool::Registry;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::control::Control;
 use crate::discovery::Sources;
@@ -26,7 +28,8 @@ use crate::snapshot::Snapshot;
 use crate::source::{NO_LISTENERS, Source};
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
-use crate::{admin_port, descriptors, discovery, names, process, systemd};
+use crate::upgrade::{self, Program};
+use crate::{descriptors, discovery, names, process, systemd};
 
 /// What a control thread is given.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ pub struct Start {
     pub config: Config,
     /// The claim on the file, where there is one.
     pub alone: Option<Alone>,
+    /// What the process was started with.
+    pub inherited: Inherited,
+    /// How it was started.
+    pub program: Program,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// How many workers there are to be.
@@ -71,7 +78,8 @@ impl Control {
     /// # Errors
     /// When something that the configuration names cannot be had. Nothing is served then.
     pub async fn start(start: Start, spawn: &Spawn<'_>) -> anyhow::Result<Self> {
-        let Start { source, text, config, alone, metrics, workers } = start;
+        let Start { source, text, config, alone, inherited, program, metrics, workers } = start;
+        let Inherited { mut sockets, ready } = inherited;
         descriptors::warn_of_limit(&config, workers);
         tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
         let pool = &config.pool;
@@ -87,7 +95,12 @@ impl Control {
             config.dns.negative_ttl.as_secs()
         );
         let readiness = Readiness::new();
-        let (admin_port, calls) = admin_port::open(&config, &metrics, &readiness)?;
+        let mut admin_port = AdminPort::bind(&config, &mut sockets)?;
+        // The process that this one takes over from answers there until this one serves.
+        let mut calls = match ready {
+            None => Some(admin_port.serve(&config, &metrics, &readiness)?),
+            Some(_) => None,
+        };
         let runtime = &config.runtime;
         tracing::info!(
             max_inflight = runtime.max_inflight_connections,
@@ -121,7 +134,7 @@ impl Control {
         }
         tls.show(&config, &metrics);
         lb_io::sockopts::set_backend_buffers(buffers(&config));
-        let mut listeners = Listeners::default();
+        let mut listeners = Listeners::with_sockets(sockets);
         let turn = listeners.turn(&config, &resolver, &metrics, workers).await?;
         if turn.opened.is_empty() {
             bail!("{NO_LISTENERS}");
@@ -129,6 +142,7 @@ impl Control {
         let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
         let opened = turn.sockets(&tls, &address_gate, workers)?;
         listeners.take(turn, &config, &metrics);
+        listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
         let snapshot =
             Snapshot::new(&mut registry, config, resolution.listeners, backends_tls, sticky.clone());
@@ -148,9 +162,17 @@ impl Control {
             opened,
         });
         workers.apply(changes).await;
+        let calls = match calls.take() {
+            Some(calls) => calls,
+            None => admin_port.serve(&file, &metrics, &readiness)?,
+        };
         readiness.advance(State::Ok);
         tracing::info!("probes flipped to Ready — service open for traffic");
         systemd::ready(&format!("serving {} listener(s), configuration version 1", listeners.bound.len()));
+        if let Some(ready) = ready {
+            // Where nothing reads any more, the process that this one takes over from has ended.
+            let _ = rustix::io::write(&ready, upgrade::SERVES);
+        }
         tokio::task::spawn_local(systemd::watch(workers.orders.clone()));
 
         let (sources, found) = Sources::new();
@@ -163,7 +185,7 @@ impl Control {
             stamps,
             sources,
             found,
-            _admin_port: admin_port,
+            admin_port,
             calls,
             snapshot,
             sticky,
@@ -180,6 +202,8 @@ impl Control {
             look_at: None,
             tls,
             access_log,
+            program,
+            upgrade: None,
             version: 1,
         };
         control.follow_sources(looked);

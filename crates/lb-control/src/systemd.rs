@@ -50,6 +50,11 @@ pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
 }
 
+/// Another process has taken over, and is the main one from now on.
+pub(crate) fn handed_over(pid: u32) {
+    notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+}
+
 /// A drain has begun.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);

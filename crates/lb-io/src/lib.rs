@@ -12,6 +12,7 @@ mod epoll;
 pub mod faults;
 mod file;
 pub mod gate;
+pub mod inherited;
 pub mod listener;
 pub mod memory;
 pub mod pipe;

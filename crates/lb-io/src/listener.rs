@@ -29,6 +29,15 @@ pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<std::net::TcpLi
     Ok(socket.into())
 }
 
+/// Gives a listening socket that the process was started with what [`bind`] gives its own, as far as it can be had later.
+///
+/// # Errors
+/// When the kernel refuses an option.
+pub fn adopt(listener: &std::net::TcpListener, buffers: Buffers) -> io::Result<()> {
+    sockopts::apply_accepted(&socket2::SockRef::from(listener), buffers)?;
+    listener.set_nonblocking(true)
+}
+
 /// A listening socket on a worker's event loop.
 #[derive(Debug)]
 pub struct TcpListener {

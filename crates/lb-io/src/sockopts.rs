@@ -54,6 +54,14 @@ fn keepalive() -> TcpKeepalive {
 pub fn apply_listener(socket: &Socket, buffers: Buffers) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    apply_accepted(socket, buffers)
+}
+
+/// Sets what connections that a listening socket accepts inherit.
+///
+/// # Errors
+/// When the kernel refuses an option.
+pub(crate) fn apply_accepted(socket: &Socket, buffers: Buffers) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     if let Some(bytes) = buffers.send {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use lb_control::{Outcome, Source};
+use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
 use crate::{check, demo, gateway};
@@ -20,7 +21,8 @@ const DEFAULT_CONFIG: &str = "config/default.toml";
     version,
     about,
     args_conflicts_with_subcommands = true,
-    after_help = "Signals: SIGHUP reloads the configuration, SIGUSR1 reads certificates again, SIGTERM, SIGINT and SIGQUIT drain and stop.\n\
+    after_help = "Signals: SIGHUP reloads the configuration, SIGUSR1 reads certificates again, SIGUSR2 hands over to a new \
+                  process of the binary, SIGTERM, SIGINT and SIGQUIT drain and stop.\n\
                   Environment: RUST_LOG (default info), LB_LOG_FORMAT=json|text."
 )]
 struct Cli {
@@ -99,7 +101,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Runs what the command line asks for.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run(inherited: Inherited) -> ExitCode {
     let mut cli = Cli::parse();
     if cli.test {
         // As nginx does: -t tests and starts nothing.
@@ -112,7 +114,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-        None => gateway::run(Source::File(cli.file.path()), cli.allow_second),
+        None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited),
     };
     let code = match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,

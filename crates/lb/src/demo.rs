@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use lb_control::{Outcome, Source};
+use lb_io::inherited::Inherited;
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::cli::DemoArgs;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     writeln!(out, "  http://{admin}/readyz     whether it takes traffic\n")?;
     writeln!(out, "The configuration behind it:\n\n{text}\nCtrl-C ends it.\n")?;
     drop(out);
-    gateway::run(Source::Text(text), true)
+    gateway::run(Source::Text(text), true, Inherited::default())
 }
 
 /// `address`, with a free port in place of port 0.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lb_config::Config;
-use lb_control::{Alone, Outcome, Signals, Source, Start, load};
+use lb_control::{Alone, Outcome, Program, Signals, Source, Start, load};
+use lb_io::inherited::Inherited;
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
 use tokio::runtime::{Builder, LocalOptions};
@@ -13,18 +14,18 @@ use tokio::task::spawn_blocking;
 use crate::boot;
 
 /// Runs a gateway until it is told to stop. `allow_second`: even if another process runs this file.
-pub(crate) fn run(source: Source, allow_second: bool) -> anyhow::Result<Outcome> {
+pub(crate) fn run(source: Source, allow_second: bool, inherited: Inherited) -> anyhow::Result<Outcome> {
     let control = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .context("the control thread's event loop cannot be set up")?;
-    let result = control.block_on(live(source, allow_second));
+    let result = control.block_on(live(source, allow_second, inherited));
     // A file that is still being read, from a file system that does not answer, keeps nobody from leaving.
     control.shutdown_background();
     result
 }
 
-async fn live(source: Source, allow_second: bool) -> anyhow::Result<Outcome> {
+async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyhow::Result<Outcome> {
     let mut signals = Signals::new().context("signal handlers cannot be installed")?;
     lb_io::signals::release();
     // A configuration that cannot be used is reported on a line of its own, before any log.
@@ -46,11 +47,16 @@ async fn live(source: Source, allow_second: bool) -> anyhow::Result<Outcome> {
         tracing::warn!("{warning}");
     }
     let alone = match &source {
+        // The process that this one takes over from has the claim until it drains.
+        Source::File(path) if !allow_second && inherited.takes_over() => {
+            Alone::claim_when_free(path.clone());
+            Ok(None)
+        }
         Source::File(path) if !allow_second => Alone::claim(path),
         _ => Ok(None),
     };
     let result = match alone {
-        Ok(alone) => serve(source, text, config, alone, signals).await,
+        Ok(alone) => serve(source, text, config, (alone, inherited), signals).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &result {
@@ -63,14 +69,15 @@ async fn serve(
     source: Source,
     text: String,
     config: Config,
-    alone: Option<Alone>,
+    (alone, inherited): (Option<Alone>, Inherited),
     mut signals: Signals,
 ) -> anyhow::Result<Outcome> {
     let workers = boot::worker_count(&config);
     let metrics = Metrics::new(workers);
     logs::install_panic_hook(Arc::clone(&metrics));
     boot::raise_limit();
-    let start = Start { source, text, config, alone, metrics, workers };
+    let program = program()?;
+    let start = Start { source, text, config, alone, inherited, program, metrics, workers };
     // Nothing is served yet, so that an order to end is obeyed at once; the other signals are kept until they are served.
     let control = tokio::select! {
         biased;
@@ -81,4 +88,10 @@ async fn serve(
         started = boot::start(start) => started?,
     };
     Ok(control.run(signals).await)
+}
+
+/// How this process was started: what stands there by then is what takes over.
+fn program() -> anyhow::Result<Program> {
+    let path = std::env::current_exe().context("the place of the program is unknown")?;
+    Ok(Program { path, arguments: std::env::args_os().skip(1).collect() })
 }

@@ -15,5 +15,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before anything else: a signal that comes earlier than its handler would end the process.
     lb_io::signals::hold();
-    cli::run()
+    // Before the process opens a descriptor of its own.
+    let inherited = lb_io::inherited::Inherited::take();
+    cli::run(inherited)
 }
