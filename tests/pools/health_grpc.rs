@@ -130,7 +130,10 @@ pub(crate) fn backends_inside_tls_are_asked_inside_tls() {
         wait_health(&gateway, site.server.front(), true);
         let gateway = site.pool(kind, protocol, "another.test", "ca.pem").gateway();
         wait_health(&gateway, site.server.front(), false);
-        assert!(probes(&gateway, site.server.front(), "tls") >= 1.0, "{kind} to {protocol}: wrong name");
+        // On a busy machine a probe may end by its timeout before its handshake has failed.
+        testkit::eventually(&format!("{kind} to {protocol}: wrong name"), testkit::seconds(20), || {
+            probes(&gateway, site.server.front(), "tls") >= 1.0
+        });
     }
     let gateway = site.pool("tcp", "h1", "server.test", "other.pem").gateway();
     wait_health(&gateway, site.server.front(), false);

@@ -160,16 +160,17 @@ fn a_backend_that_is_slow_with_some_requests_is_not_left_alone() {
     let listener = Listener::h1().http("head_timeout_ms", 1200).backend(slow.address).backend(alive.address);
     let gateway = Gateway::start(one_worker(Config::new().listener(listener)));
     let to = gateway.front();
+    // Which backend gets one of them depends on how many others come between.
     let report = std::thread::spawn(move || {
-        (0..2).map(|_| Client::connect(to).unwrap().get("/report").unwrap().status).collect::<Vec<_>>()
+        (0..50)
+            .map(|_| Client::connect(to).unwrap().get("/report").unwrap().status)
+            .find(|status| *status != 200)
     });
     while !report.is_finished() {
         assert_eq!(gateway.get("/well").status, 200);
         std::thread::sleep(ms(20));
     }
-    let mut report = report.join().unwrap();
-    report.sort_unstable();
-    assert_eq!(report, [200, 504]);
+    assert_eq!(report.join().unwrap(), Some(504));
     assert_eq!(gateway.metric("pool_rests_total", &[]), 0.0);
     stopped.store(false, SeqCst);
 }
