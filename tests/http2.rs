@@ -106,6 +106,7 @@ fn main() {
         cut::silence_cuts_a_response_and_says_so,
         cut::the_total_cuts_a_response_and_says_so,
         cut::other_ends_are_told_too_and_seldom,
+        cut::a_connection_that_ends_tells_of_its_responses,
         drain::busy_connections_lose_nothing_in_a_drain,
         lifetime::drain_lets_running_streams_finish,
         lifetime::streams_after_goaway_are_not_processed,

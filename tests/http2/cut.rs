@@ -88,3 +88,42 @@ pub(crate) fn other_ends_are_told_too_and_seldom() {
     let lines = rig.gateway.process.stderr.count(LINE);
     assert!((1..60).contains(&lines), "{lines} lines");
 }
+
+const CONNECTION: &str = "HTTP/2 connection of a client ended with responses under way";
+
+/// What ends a whole connection says so once, with the number of the responses that it cuts; without any it is no news.
+pub(crate) fn a_connection_that_ends_tells_of_its_responses() {
+    let cell = Cell { front: Version::H2, back: Version::H1 };
+    let pings = |listener: testkit::Listener| {
+        listener.http("write_timeout_ms", 400).block("h2_security", "keep_alive_interval_ms", 300).block(
+            "h2_security",
+            "keep_alive_timeout_ms",
+            300,
+        )
+    };
+    let rig = Rig::on(cell, ticking(cell), pings);
+    let line = |words: [&str; 2]| {
+        let line = rig.gateway.process.stderr.wait(CONNECTION, seconds(10)).expect("a line");
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    };
+    testkit::H2Client::connect(rig.gateway.front()).unwrap().ignore_pings().closed(seconds(10)).unwrap();
+    assert_eq!(rig.gateway.process.stderr.count(CONNECTION), 0);
+    let mut silent = testkit::H2Client::connect(rig.gateway.front()).unwrap().ignore_pings();
+    let streams = [0, 1].map(|_| silent.open("GET", "/3000", &[], true).unwrap());
+    for stream in streams {
+        silent.head(stream).unwrap();
+    }
+    silent.closed(seconds(10)).unwrap();
+    line(["h2_security.keep_alive_timeout_ms", "\"responses\":2"]);
+
+    // A client that takes nothing is noticed by its response or by its connection, whichever comes first: one of them says so.
+    let rig = Rig::on(cell, Origin::standard(Version::H1, "one"), |l| l.http("write_timeout_ms", 400));
+    let mut client = testkit::H2Client::connect_narrow(rig.gateway.front(), &[(4, 1 << 30)]).unwrap();
+    client.credit(0, 1 << 30).unwrap();
+    let stream = client.open("GET", "/bytes/30000000", &[], true).unwrap();
+    client.head(stream).unwrap();
+    let stderr = &rig.gateway.process.stderr;
+    let lines = || [stderr.matching(LINE), stderr.matching(CONNECTION)].concat();
+    testkit::eventually("a line", seconds(10), || !lines().is_empty());
+    assert!(lines()[0].contains("write_timeout_ms"), "{:?}", lines());
+}

@@ -17,14 +17,42 @@ static CLIENTS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// Lines about backends, which clients must not be able to crowd out.
 static BACKENDS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
-/// The connection of a client ends, because the budget of `reason` is used up.
-pub(super) fn client_ended(listener: &str, client: SocketAddr, reason: Reason, mux: &Mux, now: Instant) {
-    let Some((budget, count)) = budget(reason, mux) else { return };
-    let Some(left_out) = CLIENTS.admit(now.into_std()) else { return };
+/// Lines about clients whose responses are cut.
+static CUT: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+
+/// The connection of a client ends, because the budget of `reason` is used up. `false` where the reason has none, and nothing was logged.
+pub(super) fn client_ended(
+    listener: &str,
+    client: SocketAddr,
+    reason: Reason,
+    mux: &Mux,
+    now: Instant,
+) -> bool {
+    let Some((budget, count)) = budget(reason, mux) else { return false };
+    let Some(left_out) = CLIENTS.admit(now.into_std()) else { return true };
     tracing::warn!(
         listener, %client, budget = budget.reason.name(), count, key = format_args!("h2_security.{}", budget.key), left_out,
         "HTTP/2 connection of a client ended: a budget is used up"
     );
+    true
+}
+
+/// The connection of a client ends for `reason`, and with it the responses that have begun on it. `key` names the setting whose limit came,
+/// if one did.
+pub(super) fn client_cut(
+    listener: &str,
+    client: SocketAddr,
+    reason: Reason,
+    key: Option<&str>,
+    mux: &Mux,
+    now: Instant,
+) {
+    let responses = mux.unfinished();
+    if responses == 0 {
+        return;
+    }
+    let Some(left_out) = CUT.admit(now.into_std()) else { return };
+    tracing::warn!(listener, %client, reason = reason.name(), key, responses, left_out, "HTTP/2 connection of a client ended with responses under way");
 }
 
 /// The connection to a backend ends, because the budget of `reason` is used up.

@@ -213,6 +213,12 @@ impl Mux {
         self.streams.len()
     }
 
+    /// Responses that have begun and were not sent to their end.
+    pub(super) fn unfinished(&self) -> usize {
+        let streams = self.streams.iter().map(|(_, stream)| stream);
+        streams.filter(|stream| stream.answered && !stream.sent_end && stream.reset.is_none()).count()
+    }
+
     /// Whether a new stream may be opened from this end.
     pub(super) fn takes_streams(&self) -> bool {
         let most = self.peer.max_concurrent_streams.min(self.limits.max_concurrent_streams);

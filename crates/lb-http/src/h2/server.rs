@@ -327,14 +327,23 @@ impl Connection {
         }
         tracing::debug!(client = %self.client.address, code = error.code.name(), "HTTP/2 connection ended: {}", error.what);
         let mut mux = self.mux.borrow_mut();
-        if let Some(reason) = error.excess {
-            excess::client_ended(&self.service.name, self.client.address, reason, &mux, now);
+        let reason = error.excess.unwrap_or(Reason::ProtocolError);
+        let (listener, client) = (&self.service.name, self.client.address);
+        if error.excess.is_none() || !excess::client_ended(listener, client, reason, &mux, now) {
+            let is_late = reason == Reason::HeaderTimeout || error.code == ErrorCode::SETTINGS_TIMEOUT;
+            excess::client_cut(listener, client, reason, is_late.then_some("header_timeout_ms"), &mux, now);
         }
-        mux.give_up(error.excess.unwrap_or(Reason::ProtocolError));
+        mux.give_up(reason);
         mux.go_away(false, error.code, error.what);
         mux.close();
         self.deaf = true;
         self.state = State::Finishing;
+    }
+
+    /// Says in the log that the client's responses are cut for the limit of `key`.
+    fn tell_cut(&self, reason: Reason, key: &str, now: Instant) {
+        let mux = self.mux.borrow();
+        excess::client_cut(&self.service.name, self.client.address, reason, Some(key), &mux, now);
     }
 
     /// Gives up memory while nothing runs.
@@ -392,6 +401,7 @@ impl Connection {
         match due {
             Due::Written => {
                 rejected.of(Reason::WriteTimeout).inc();
+                self.tell_cut(Reason::WriteTimeout, "write_timeout_ms", now);
                 self.mux.borrow_mut().give_up(Reason::WriteTimeout);
                 self.wire.stream.reset_on_close();
                 return true;
@@ -410,6 +420,7 @@ impl Connection {
                 self.mux.borrow_mut().ping(KEEP_ALIVE_PING);
             }
             Due::Pong => {
+                self.tell_cut(Reason::ClientGone, "h2_security.keep_alive_timeout_ms", now);
                 self.wire.stream.reset_on_close();
                 return true;
             }
