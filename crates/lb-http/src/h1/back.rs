@@ -159,6 +159,7 @@ impl Back for H1Back {
         self.wire.writing = match head.body {
             BodyLength::None | BodyLength::Known(0) => Writing::Nothing,
             BodyLength::Known(_) => Writing::Plain,
+            BodyLength::Unknown if encode::promises_nothing(head) => Writing::Nothing,
             BodyLength::Unknown => Writing::Chunked,
         };
         encode::request(head, self.wire.out());

@@ -31,6 +31,11 @@ fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
     flush(run, out);
 }
 
+/// Whether a request announces a length of 0 before its end is known, as clients of HTTP/2 may. What breaks the promise never gets here.
+pub(super) fn promises_nothing(head: &RequestHead) -> bool {
+    head.body == BodyLength::Unknown && head.fields.values(FieldName::ContentLength).next().is_some()
+}
+
 /// Appends a request head in HTTP/1.1.
 pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method());
@@ -39,6 +44,7 @@ pub(crate) fn request(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(&head.fields, out);
     match head.body {
+        BodyLength::Unknown if promises_nothing(head) => {}
         BodyLength::Unknown => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         // In HTTP/2 and later the end of the stream says it; servers of HTTP/1.1 answer 411 where nothing does (RFC 9110 §8.6).
         BodyLength::None if matches!(head.method(), b"POST" | b"PUT" | b"PATCH") => {
@@ -205,6 +211,21 @@ mod tests {
             request(&head, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("{method}  HTTP/1.1\r\n{line}\r\n"));
         }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_goes_in_chunks_unless_nothing_is_announced() {
+        let mut head = RequestHead { body: BodyLength::Unknown, ..RequestHead::default() };
+        let mut written = |length: Option<&str>| {
+            if let Some(value) = length {
+                head.fields.push(b"Content-Length", value.as_bytes());
+            }
+            let mut out = Vec::new();
+            request(&head, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(None), "  HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(written(Some("0")), "  HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
     }
 
     #[test]

@@ -219,13 +219,9 @@ impl<'a> RequestReader<'a> {
             (true, Some(1..)) => return malformed("a body was announced and none follows"),
             (true, Some(0)) => BodyLength::Known(0),
             (true, None) => BodyLength::None,
-            (false, Some(0)) => {
-                // Whether nothing follows is known when the stream ends, and not before (attack H2-09).
-                head.fields.remove(FieldName::ContentLength);
-                BodyLength::Unknown
-            }
+            // Whether nothing follows is known when the stream ends, and not before (attack H2-09): the field stays, and the body is awaited.
+            (false, Some(0) | None) => BodyLength::Unknown,
             (false, Some(length)) => BodyLength::Known(length),
-            (false, None) => BodyLength::Unknown,
         };
         if let Some(protocol) = protocol {
             if !head.fields.slice(protocol).eq_ignore_ascii_case(b"websocket") {
@@ -303,6 +299,11 @@ mod tests {
         let head = read(&with(&[("content-length", "5"), ("te", "trailers")]), false).unwrap();
         assert_eq!((head.body, head.takes_trailers), (BodyLength::Known(5), true));
         assert_eq!(read(&GET, false).unwrap().body, BodyLength::Unknown);
+        let head = read(&with(&[("content-length", "0")]), false).unwrap();
+        assert_eq!(
+            (head.body, head.fields.value_of(b"content-length")),
+            (BodyLength::Unknown, Some(&b"0"[..]))
+        );
         let host = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("host", "b")];
         assert_eq!(read(&host, true).unwrap().authority(), b"b");
     }
