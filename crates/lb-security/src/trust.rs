@@ -36,7 +36,7 @@ pub(crate) enum Purpose {
 /// The certificates of a file.
 #[derive(Debug)]
 pub(crate) struct Trusted {
-    /// Those that vouch for others.
+    /// Those that may have signed others.
     pub(crate) issuers: RootCertStore,
     /// All of them: each stands for itself.
     named: Vec<CertificateDer<'static>>,
@@ -92,7 +92,7 @@ impl Trusted {
     }
 }
 
-/// Whether a certificate may sign others. One of version 1 has no room to say so, and may if it is a root.
+/// Whether a certificate may sign others. One of version 1 has no field for that, and may if it is a root.
 fn may_issue(certificate: &X509Certificate<'_>) -> bool {
     if certificate.version() != X509Version::V3 {
         return certificate.subject().as_raw() == certificate.issuer().as_raw();
@@ -154,11 +154,39 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
 }
 
+/// The methods that [`ServerCertVerifier`] and [`ClientCertVerifier`] have in common: whether the peer holds the key of its certificate
+/// does not depend on who trusts it. For types with a `provider`.
+macro_rules! signatures_by_provider {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
 /// Verifies backends by a file of authorities.
 #[derive(Debug)]
 pub(crate) struct OfServers {
     trusted: Trusted,
-    /// By chains, where the file has somebody who vouches.
+    /// By chains, where the file has an authority.
     chains: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
@@ -203,34 +231,14 @@ impl ServerCertVerifier for OfServers {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signatures_by_provider!();
 }
 
 /// Verifies clients by a file of authorities.
 #[derive(Debug)]
 pub(crate) struct OfClients {
     trusted: Trusted,
-    /// By chains, where the file has somebody who vouches.
+    /// By chains, where the file has an authority.
     chains: Option<Arc<dyn ClientCertVerifier>>,
     /// Whether a certificate may stand for itself: not where each must be covered by a revocation list.
     takes_named: bool,
@@ -276,30 +284,10 @@ impl ClientCertVerifier for OfClients {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signatures_by_provider!();
 }
 
-/// Why a file of authorities can verify nobody: `server_name` for a backend, or clients. `None` when it can.
+/// Why a file of authorities can verify no peer: the backend `server_name`, or any client without a name. `None` when it can.
 ///
 /// # Errors
 /// When the file cannot be read.
