@@ -1,9 +1,9 @@
 //! Which member of a pool takes the next request or connection.
 //!
-//! A [`Balancer`] belongs to one worker and one pool, so that picking takes no lock and shares no memory. What all workers know in
-//! common (health, ejection, draining, weights) comes in by [`Balancer::update`] when it has changed; what an update costs is not
-//! paid by picks. Policies that follow a key ([`Policy::follows_key`]) depend on nothing but settings, members and key: all workers
-//! and all instances of a fleet send a key to the same member. See [`hash`] for keys and identities.
+//! A [`Balancer`] belongs to one worker and one pool, so that picking takes no lock and shares no memory. The state that all workers share
+//! (health, ejection, draining, weights) enters by [`Balancer::update`] when it has changed; picks do not pay for an update. Policies that
+//! follow a key ([`Policy::follows_key`]) depend on nothing but settings, members and key: all workers and all instances of a fleet send a
+//! key to the same member. See [`hash`] for keys and identities.
 
 mod balancer;
 mod ewma;
@@ -71,7 +71,7 @@ impl Policy {
     }
 }
 
-/// What holds for the whole pool.
+/// The settings of the whole pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How a member is chosen.
@@ -84,9 +84,9 @@ pub struct Settings {
     /// Bounded load for policies that follow a key: no member takes more than this percentage of its fair share of live requests,
     /// rounded up; what is above goes to the key's next choice. At least 100; `None` for no bound.
     pub balance_factor: Option<u32>,
-    /// A priority level of which a smaller percentage (by weight) is healthy gives way to the next; when no level is fit, one is
-    /// used whole, the unhealthy with the healthy. 1: one healthy member makes a level fit, whatever its weight. 0: the same, and
-    /// without any nobody is picked.
+    /// A priority level of which a smaller percentage (by weight) is healthy gives way to the next; when no level is fit, one is used
+    /// whole, the unhealthy with the healthy. 1: one healthy member makes a level fit, whatever its weight. 0: one healthy member makes a
+    /// level fit, and without any healthy member no member is picked.
     pub panic_threshold_percent: u32,
     /// How long the share of a member that became healthy grows to its weight; zero for at once.
     pub slow_start: Duration,
@@ -111,7 +111,7 @@ impl Default for Settings {
 /// A member of a pool: one address of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberSpec {
-    /// What the member is for all instances and for ever: [`hash::bytes`] of its configured address.
+    /// What identifies the member on all instances and for ever: [`hash::bytes`] of its configured address.
     pub identity: u64,
     /// Its weight until the first [`Balancer::update`]; 0 is never picked.
     pub weight: u32,
@@ -119,12 +119,12 @@ pub struct MemberSpec {
     pub priority: u32,
 }
 
-/// What is known of a member.
+/// The state of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberState {
     /// Whether its health checks let it be used.
     pub healthy: bool,
-    /// Whether it is ejected for what it did to requests.
+    /// Whether it is ejected because of how it treated requests.
     pub ejected: bool,
     /// Whether it only finishes what it has. Never picked, not even in panic.
     pub draining: bool,
@@ -146,7 +146,7 @@ pub struct Outcome {
 /// Which part of a pool is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The priority level in use; `None` when nobody can be picked.
+    /// The priority level in use; `None` when no member can be picked.
     pub priority: Option<u32>,
     /// Whether the level is used whole because too little of every level is healthy.
     pub panic: bool,

@@ -1,8 +1,8 @@
-//! Limits of one backend: what it is given at once, and who waits for room.
+//! Limits of one backend: how much it is given at once, and which requests wait for room.
 //!
-//! A [`Breaker`] counts connections and requests against their limits. What finds no room waits in a bounded queue, for a bounded time, or is
-//! refused; waiting is first come, first served, and nobody who comes later overtakes. It knows no sockets and no tasks: what is to be
-//! woken (`W`) is kept for the caller, who asks for [`Breaker::first`] after each change.
+//! A [`Breaker`] counts connections and requests against their limits. What finds no room waits in a bounded queue, for a bounded time, or
+//! is refused. Waiting is first come, first served: a request that arrives later never overtakes one that waits. A breaker has no sockets
+//! and no tasks. It keeps what is to be woken (`W`) for the caller, which calls [`Breaker::first`] after each change.
 //!
 //! A breaker has one owner. The limits of a backend that several workers share are split by [`Limits::share`].
 
@@ -56,7 +56,7 @@ impl Limits {
     }
 }
 
-/// What somebody needs of the backend.
+/// What a request or connection needs of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Room for a request; a connection stands ready.
@@ -77,13 +77,13 @@ impl Need {
     }
 }
 
-/// What becomes of somebody who comes.
+/// The answer to a request or connection that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admit {
     /// It may go on; the room is taken, and given back by [`Breaker::request_done`] and [`Breaker::connection_done`].
     Go,
-    /// It waits. The ticket is to be asked about by [`Breaker::ask`], or handed back by [`Breaker::leave`].
+    /// It waits. Its ticket is passed to [`Breaker::ask`] to find out more, or to [`Breaker::leave`] to give up.
     Wait(Ticket),
     /// It does not get in.
     Refuse(Full),
@@ -120,7 +120,7 @@ impl Full {
 pub enum Answer {
     /// It may go on, as with [`Admit::Go`]. The ticket is spent.
     Go,
-    /// It goes on waiting, until then at most.
+    /// It goes on waiting, until this moment at most.
     Wait(Instant),
     /// Its time is over. The ticket is spent.
     Refuse(Full),
@@ -152,7 +152,7 @@ impl<W> Breaker<W> {
         self.limits = limits;
     }
 
-    /// Somebody comes. `waker` is kept if it is to wait.
+    /// A request or connection arrives. `waker` is kept if it has to wait.
     #[inline]
     pub fn admit(&mut self, need: Need, now: Instant, waker: impl FnOnce() -> W) -> Admit {
         let full = match self.lacks(need) {
@@ -172,8 +172,8 @@ impl<W> Breaker<W> {
         Admit::Wait(self.queue.push(until, Waiter { need, waker: waker() }))
     }
 
-    /// What has become of somebody who waits. `need` may differ from before: a connection may stand ready by now. Room is given only to
-    /// the first in the queue, and time that is over is over even when there is room.
+    /// The state of a request or connection that waits. `need` may differ from before: a connection may stand ready by now. Room is given
+    /// only to the first in the queue, and once the waiting time is over, it is over even when there is room.
     pub fn ask(&mut self, ticket: Ticket, need: Need, now: Instant) -> Answer {
         let Some(until) = self.queue.until(ticket) else { return Answer::Refuse(Full::PendingTimeout) };
         if until <= now {
@@ -188,19 +188,19 @@ impl<W> Breaker<W> {
         Answer::Wait(until)
     }
 
-    /// Whether somebody who waits is the first, and there is room for `need`.
+    /// Whether what waits with this ticket is the first in the queue, and there is room for `need`.
     pub fn would_go(&self, ticket: Ticket, need: Need) -> bool {
         self.queue.is_first(ticket) && self.lacks(need).is_none()
     }
 
-    /// Sets anew what is to be woken. A spent ticket is ignored.
+    /// Replaces what is to be woken for a ticket. A spent ticket is ignored.
     pub fn rewake(&mut self, ticket: Ticket, waker: W) {
         if let Some(waiter) = self.queue.waiter(ticket) {
             waiter.waker = waker;
         }
     }
 
-    /// Somebody gives up waiting. A spent ticket is ignored.
+    /// A request or connection gives up waiting. A spent ticket is ignored.
     pub fn leave(&mut self, ticket: Ticket) {
         self.queue.remove(ticket);
     }
@@ -229,18 +229,17 @@ impl<W> Breaker<W> {
         self.connections = self.connections.saturating_sub(1);
     }
 
-    /// Who is to be woken, if anybody could go on now: the first in the queue. To be asked after anything was done, closed, left or
-    /// answered. It may be woken in vain, when it needs a connection and none
-    /// stands ready.
+    /// What is to be woken: the first in the queue, if there may be room for it. To be called after anything was done, closed, left or
+    /// answered. It may be woken in vain, when it needs a connection and none stands ready.
     #[inline]
     pub fn first(&self) -> Option<&W> {
         let waiter = self.queue.first()?;
-        // A connection may stand ready by now for a request that came without.
+        // A connection may stand ready by now for a request that arrived while there was none.
         let least = if waiter.need == Need::Connection { Need::Connection } else { Need::Request };
         self.lacks(least).is_none().then_some(&waiter.waker)
     }
 
-    /// Whether somebody who comes now would get in at once; lets a balancer pass over a member that is full.
+    /// Whether a request or connection that arrives now would get in at once; lets a balancer pass over a member that is full.
     #[inline]
     pub fn has_room(&self, need: Need) -> bool {
         self.queue.is_empty() && self.lacks(need).is_none()

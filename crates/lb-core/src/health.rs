@@ -1,6 +1,6 @@
 //! Active health: when a backend is probed, and what its answers mean.
 //!
-//! One [`Target`] stands for one address in the whole process; whoever owns the sockets asks it when the next probe is due, tells it how
+//! One [`Target`] stands for one address in the whole process. The owner of the sockets looks up when the next probe is due, reports how
 //! the probe ended, and publishes the change if there is one.
 //!
 //! * Before the first verdict a backend counts as healthy: nothing is known against it, and a start must not wait for probes. The first
@@ -101,12 +101,12 @@ pub enum Outcome {
     Body,
     /// The gRPC health service says that it does not serve (`NOT_SERVING`, `SERVICE_UNKNOWN`).
     NotServing,
-    /// Nobody was asked: this process lacked what a connection takes. Says nothing of the target.
+    /// No probe was sent: this process lacked what a connection takes. It has no bearing on the state of the target.
     NotAsked,
 }
 
 impl Outcome {
-    /// Whether it speaks for the target.
+    /// Whether the outcome speaks for the target.
     #[inline]
     pub fn passed(self) -> bool {
         self == Self::Passed
@@ -129,7 +129,7 @@ impl Outcome {
     }
 }
 
-/// A change that somebody has to be told of.
+/// A change of state that is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What was known before.
@@ -159,7 +159,7 @@ pub struct Target {
     counts: Counts,
 }
 
-/// What a target has been through, for metrics and the admin port.
+/// Counts over the life of a target, for metrics and the admin port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Probes that ended.
@@ -191,7 +191,7 @@ impl Target {
         target
     }
 
-    /// Goes on with other settings. What is known of the target stays; the next probe comes no later than the new interval allows.
+    /// Continues with other settings. The state of the target stays; the next probe comes no later than the new interval allows.
     pub fn reconfigure(&mut self, settings: Settings, now: Instant) {
         self.settings = settings;
         self.next = self.next.min(later(now, self.interval() + self.jitter()));
@@ -226,7 +226,7 @@ impl Target {
         self.began = None;
     }
 
-    /// The probe under way ended. Without one, nothing happens: an answer that comes after all cannot count twice.
+    /// The probe under way ended. Without a probe under way nothing happens: a late answer cannot count twice.
     pub fn end(&mut self, outcome: Outcome, now: Instant) -> Option<Change> {
         self.began.take()?;
         self.next = self.next.max(now);
@@ -271,7 +271,7 @@ impl Target {
     }
 
     /// When the target came back from being unhealthy, if it did and is healthy: the start of its slow start. The first verdict is no
-    /// return: at the start of the process there is no load yet that others could bear in the meantime.
+    /// return: at the start of the process there is no load yet that other targets could carry in the meantime.
     pub fn healthy_since(&self) -> Option<Instant> {
         self.recovered.filter(|_| self.state == State::Healthy)
     }
@@ -281,7 +281,7 @@ impl Target {
         self.last
     }
 
-    /// What it has been through.
+    /// The counts of the target.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -302,7 +302,7 @@ impl Target {
     }
 }
 
-/// `now` plus `wait`; `now` when the clock cannot say that.
+/// `now` plus `wait`; `now` when the sum is beyond what the clock can represent.
 fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }

@@ -5,14 +5,14 @@
 //! useful peer from ever reaching the bound, however fast it is. What remains after both is what a flood is made of, and it ends the
 //! connection, on HTTP/2 with GOAWAY and ENHANCE_YOUR_CALM.
 //!
-//! What a peer makes of progress comes later than it: of a stream of small messages many thousand are under way, each of which will be
-//! answered. So progress that nothing is charged against yet is saved up, but no more of it than [`SAVED`] bursts: hours of good traffic
-//! allow a flood of a few milliseconds. Progress that makes up for resets is not saved at all. What passes for progress costs the peer as much as us. Content takes its bytes on the wire in full, and an answered
-//! request costs its sender a request. A window that lets a byte at a time pass makes frames of one byte, and those pay for a fifth of what
-//! a frame of ordinary content pays for.
+//! The peer answers progress with a delay: of a stream of small messages many thousand are under way, each of which will be answered. So
+//! progress that nothing is charged against yet is saved up, but no more of it than [`SAVED`] bursts: hours of good traffic allow a flood
+//! of a few milliseconds. Progress that makes up for resets is not saved at all. Progress costs the peer as much as this end: content takes
+//! its bytes on the wire in full, and an answered request costs its sender a request. A window that lets a byte at a time pass makes frames
+//! of one byte, and those pay for a fifth of what a frame of ordinary content pays for.
 //!
-//! A connection to a backend is shared by many clients, any of whom may ask for what makes the backend busy. Its budgets are wider by far
-//! ([`Side::Backend`]), and content that somebody waits for is never charged there.
+//! A connection to a backend is shared by many clients, each of which can cause much traffic of the backend. Its budgets are wider by far
+//! ([`Side::Backend`]), and content that a client waits for is never charged there.
 //!
 //! A charge is an addition and a comparison; the budgets of all kinds fill together, once a second, so that the ledger needs one timestamp
 //! and a few counters.
@@ -43,16 +43,16 @@ pub enum Charge {
     Priority,
     /// It opened a window.
     WindowUpdate,
-    /// It sent something that we do not know.
+    /// It sent a frame of an unknown type.
     Unknown,
-    /// It sent what nobody wants any more, for a stream that is gone, or what nobody asked for.
+    /// It sent a frame for a stream that is gone, or an answer to nothing.
     Unwanted,
 }
 
-/// Content of a frame from which on it is no overhead: the prefix of a gRPC message, which is all that an empty one has.
+/// Content of a frame from which on a frame is no overhead: five bytes, the prefix of a gRPC message and the whole of an empty one.
 pub const SMALLEST_MESSAGE: u32 = 5;
 
-/// A stream that was reset after so long is none that was opened to be reset.
+/// How old a stream must be for its reset to cost nothing: an attacker opens streams to reset them at once.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// What a budget of 1 holds: charges and payments are counted in thousandths.
@@ -70,7 +70,7 @@ pub enum Side {
     Backend,
 }
 
-/// How much of a kind is borne.
+/// How much of a kind is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// At once.
@@ -117,7 +117,7 @@ pub static BUDGETS: [Budget; KINDS] = [
 
 const KINDS: usize = 11;
 
-/// The key that widens what has no key of its own.
+/// The key that widens the budgets without a key of their own.
 const PERCENT: &str = "flood_budget_percent";
 
 const fn budget(
@@ -162,7 +162,7 @@ pub enum Verdict {
     TooMuch(Charge),
 }
 
-/// What the configuration says of the budgets of a client.
+/// The settings for the budgets of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Streams that the client may have open at once, and so may give up at once.
@@ -175,7 +175,7 @@ pub struct Limits {
     pub percent: u32,
 }
 
-/// How many bursts of what progress makes up for may be saved.
+/// How many bursts of each budget progress may save up.
 pub const SAVED: u32 = 10;
 
 /// What one connection has been charged.
@@ -227,7 +227,7 @@ impl Ledger {
         ledger
     }
 
-    /// What progress may save for a kind, in thousandths.
+    /// How much progress may save for a kind, in thousandths.
     #[inline]
     fn saved(&self, charge: Charge) -> u32 {
         let bursts = match charge {
@@ -253,15 +253,15 @@ impl Ledger {
         }
     }
 
-    /// How many of a kind are charged and not made up for, with one that is too many.
+    /// How many of a kind are charged and not made up for, plus the one that is too many.
     pub fn count(&self, charge: Charge) -> u32 {
         let spent = self.spent.get(charge as usize).copied().unwrap_or(0);
         (spent.saturating_sub(self.saved(charge)) / self.unit_of(charge)).saturating_add(1)
     }
 
-    /// The peer reset a stream whose response had not begun, after it had been open for `open`. Work that was given up at once counts in
-    /// full; what was waited for in vain counts the less the longer that took, and after a second not at all: so many streams as may be open
-    /// at once can time out together again and again.
+    /// The peer reset a stream whose response had not begun, after it had been open for `open`. A request that is given up at once counts
+    /// in full; the longer a client has waited in vain, the less its reset counts, and after a second not at all: all streams that may be
+    /// open at once can time out together again and again.
     #[inline]
     pub fn reset(&mut self, open: Duration, now: Instant) -> Verdict {
         let left = SETTLED.saturating_sub(open);
@@ -269,7 +269,7 @@ impl Ledger {
         self.take(Charge::PeerReset, weight, now)
     }
 
-    /// A whole DATA frame with `content` bytes came that somebody waits for; `ends` says that it ends its stream.
+    /// A whole DATA frame with `content` bytes arrived for a stream whose reader wants it; `ends` means that it ends the stream.
     #[inline]
     pub fn data_received(&mut self, content: u32, ends: bool, now: Instant) -> Verdict {
         if content == 0 {
@@ -285,7 +285,7 @@ impl Ledger {
         Verdict::Fine
     }
 
-    /// A whole DATA frame with `content` bytes came that nobody waits for any more.
+    /// A whole DATA frame with `content` bytes arrived for a stream that no reader wants any more.
     #[inline]
     pub fn data_unwanted(&mut self, content: u32, now: Instant) -> Verdict {
         match content {
@@ -319,8 +319,8 @@ impl Ledger {
     }
 
     /// A request of the client's is being answered, or one was sent to the backend. It makes up for a reset of either kind: a peer that
-    /// cancels a part of many requests, or breaks the protocol in some, does no harm. And it makes up for what comes with requests: their
-    /// priorities, frames that only some peers know, and what of them is under way when they are given up.
+    /// cancels a part of many requests, or breaks the protocol in some, does no harm. It also makes up for what accompanies requests:
+    /// priorities, frames that only some peers know, and frames under way when requests are given up.
     #[inline]
     pub fn request(&mut self) {
         for (charge, paid) in [
@@ -343,7 +343,7 @@ impl Ledger {
         }
     }
 
-    /// What is borne of a kind at once.
+    /// How much of a kind is allowed at once.
     #[inline]
     pub fn burst(&self, charge: Charge) -> u32 {
         match (charge, self.side) {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The limit of one kind of log line. It may stand in a `static`, be shared by threads, or belong to one of them.
+/// The limit of one kind of log line. It may be a `static`, be shared by threads, or belong to one of them.
 #[derive(Debug)]
 pub struct LogLimit {
     burst: u32,
@@ -40,7 +40,7 @@ impl LogLimit {
         let due = self.due_ns.load(Relaxed);
         let paid = due.max(now).saturating_add(interval);
         let is_admitted = due <= now.saturating_add(ahead)
-            // Another thread that was quicker has written the line of this moment.
+            // Another thread was quicker, and has written the line of this moment.
             && self.due_ns.compare_exchange(due, paid, Relaxed, Relaxed).is_ok();
         if is_admitted {
             Some(self.left_out.swap(0, Relaxed))

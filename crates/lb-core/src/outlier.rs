@@ -2,8 +2,8 @@
 //!
 //! * A [`Streak`] counts failures in a row. Each worker has one per member, on the path of every request.
 //! * [`Analysis`] compares the members of a pool once per interval, in the control thread: share of failures, mean latency.
-//! * [`Ejector`] decides what comes of it, once per pool and process: whether a member is put aside at all, for how long, and when it
-//!   is trusted again. Detection may be as hasty as it likes; the ejector keeps enough members in service.
+//! * [`Ejector`] decides what follows, once per pool and process: whether a member is put aside at all, for how long, and when it is
+//!   trusted again. Detection may be hasty; the ejector keeps enough members in service.
 
 mod ejector;
 mod streak;

@@ -1,21 +1,21 @@
 //! When memory that was freed is worth giving back to the system.
 //!
-//! An allocator keeps what is freed, and rightly so: it is wanted again by the next connection. After a crowd has left it is not, and
-//! other programs could use it. To look for whole pages costs some milliseconds for each 10 MB, in which a worker serves nobody; so it is
-//! done once for each crowd, when nearly all of it has left and does not come back.
+//! An allocator keeps memory that is freed, since the next connection needs it again. After a crowd of requests has ended it does not, and
+//! other programs could use the memory. Looking for whole free pages takes some milliseconds for each 10 MB, in which a worker serves no
+//! request; so it is done once for each crowd, when nearly all of its requests have ended and no others have begun.
 
 use std::time::{Duration, Instant};
 
-/// A crowd of fewer leaves little behind.
+/// A crowd: fewer requests at once leave little memory behind.
 pub const CROWD: usize = 256;
 
-/// Of a crowd so large a share may stay: an eighth.
+/// Memory is given back once an eighth of a crowd or less is left.
 const STAY: usize = 8;
 
-/// For how long the others have stayed away.
+/// How long that must last.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// How many there were since memory was given back last.
+/// The largest number of requests since memory was given back last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Relief {
     most: usize,
@@ -23,8 +23,8 @@ pub struct Relief {
 }
 
 impl Relief {
-    /// Whether memory is to be given back, with `held` requests in memory now, and `most` at once since the last look. To be asked about
-    /// once a second, from a crowd on for as long as [`Self::is_waiting`].
+    /// Whether memory is to be given back, with `held` requests in memory now, and at most `most` at once since the last call. To be called
+    /// about once a second, from the beginning of a crowd for as long as [`Self::is_waiting`].
     pub fn look(&mut self, held: usize, most: usize, now: Instant) -> bool {
         self.most = self.most.max(most).max(held);
         let left = self.most.saturating_sub(held);
@@ -39,7 +39,7 @@ impl Relief {
         true
     }
 
-    /// Whether there was a crowd whose memory was not given back yet.
+    /// Whether there was a crowd whose memory has not been given back yet.
     pub fn is_waiting(&self) -> bool {
         self.most >= CROWD
     }
@@ -49,7 +49,7 @@ impl Relief {
 mod tests {
     use super::*;
 
-    /// At which of these seconds memory is given back, with so many things held in each.
+    /// The seconds in which memory is given back, with so many requests held in each.
     fn given_back(held: &[usize]) -> Vec<usize> {
         let start = Instant::now();
         let mut relief = Relief::default();
@@ -70,7 +70,7 @@ mod tests {
     fn memory_is_given_back_once_after_most_of_a_crowd_has_left() {
         assert_eq!(given_back(&[0, 1000, 1000, 0, 0, 0, 0, 0, 0]), [5]);
         assert_eq!(given_back(&[4000, 900, 900, 900, 500, 500, 500, 500, 240, 0, 0, 0]), [6, 11]);
-        // A small one is not worth it, a quarter is too many to wait, and who comes back needs it.
+        // A small crowd is not worth it, a quarter is too many left, and a crowd that returns needs the memory.
         assert_eq!(given_back(&[255, 0, 0, 0, 0]), []);
         assert_eq!(given_back(&[1000, 250, 250, 250, 250]), []);
         assert_eq!(given_back(&[1000, 0, 0, 1000, 0, 0, 1000, 0, 0, 0, 0]), [9]);

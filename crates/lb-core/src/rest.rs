@@ -1,20 +1,21 @@
-//! Members that cannot be reached, or that give no answer to anybody, are left alone for a while.
+//! Members that cannot be reached, or that answer no request, are left alone for a while.
 //!
-//! This needs no block in the configuration and no checks: the requests that fail tell it, once for all workers.
+//! Neither a block in the configuration nor health checks are needed: failed requests are the evidence, and what one worker finds counts
+//! for all.
 //!
-//! * One failed connect is enough. A member that is dead must not be asked by each worker anew, nor by each request.
-//! * When the time is over, one request is let through to it. Its answer brings the member back; until then the others go elsewhere, so
-//!   that a host which drops packets costs one of them its connect timeout and not many.
+//! * One failed connect is enough. A member that is dead must not be tried again by each worker, nor by each request.
+//! * When the rest is over, one request is let through to the member. Its answer ends the rest; until then other requests go to other
+//!   members, so that a host which drops packets costs one request its connect timeout and not many.
 //! * The first rest lasts as long as the settings say, each further one twice as long, up to [`GROWTH`] times. Times are shortened at
 //!   random by up to a tenth, so that members which went together are not tried together.
 //!
-//! Whether a resting member is used after all, because nobody else is left, is not decided here.
+//! Whether a resting member is used after all, because no other member is left, is decided by the caller.
 
 use std::time::{Duration, Instant};
 
 use crate::rng::SplitMix64;
 
-/// How many times as long as the first one a rest may last.
+/// How many times as long as the first rest a later one may last.
 pub const GROWTH: u32 = 6;
 
 /// Why a member is left alone.
@@ -22,9 +23,9 @@ pub const GROWTH: u32 = 6;
 pub enum Cause {
     /// No connection to it came about.
     Connect,
-    /// The same, and it took as long as a connect may.
+    /// No connection to it came about, and the attempt took as long as a connect may.
     ConnectTimeout,
-    /// It let a request wait for its response for too long, and has answered no other one meanwhile.
+    /// It let a request wait for its response for too long, and answered no other request meanwhile.
     Silent,
 }
 
@@ -56,7 +57,7 @@ pub struct Rest {
     pub is_due: bool,
 }
 
-/// What is told of a member that is back.
+/// The facts about a member whose rest has ended, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Back {
     /// How long it was left alone.
@@ -67,10 +68,10 @@ pub struct Back {
     pub trials: u64,
 }
 
-/// The rests of the members of a pool, which are known by position.
+/// The rests of the members of a pool. Members are identified by their position.
 #[derive(Clone, Debug)]
 pub struct Rests {
-    /// How long the first one lasts; `None` where members are never left alone.
+    /// How long the first rest lasts; `None` where members are never left alone.
     first: Option<Duration>,
     members: Vec<Member>,
     rng: SplitMix64,
@@ -86,12 +87,12 @@ struct Member {
 }
 
 impl Rests {
-    /// For `members` members that nothing is known against.
+    /// For `members` members, none of which rests.
     pub fn new(first: Option<Duration>, members: usize, seed: u64) -> Self {
         Self { first, members: vec![Member::default(); members], rng: SplitMix64::new(seed) }
     }
 
-    /// A member failed. Says until when it is left alone if it was not before.
+    /// A member failed. Returns until when it is left alone, if this failure begins its rest.
     pub fn failed(&mut self, at: usize, cause: Cause, now: Instant) -> Option<Instant> {
         let first = self.first?;
         let member = self.members.get_mut(at)?;
@@ -100,7 +101,7 @@ impl Rests {
             return None;
         }
         let longest = first.saturating_mul(GROWTH);
-        // Who was well for long enough begins anew.
+        // A member that was well for long enough begins with the shortest rest again.
         let was_well = |returned: Instant| now.saturating_duration_since(returned) >= longest;
         member.level = if member.returned.is_none_or(was_well) { 0 } else { member.level.saturating_add(1) };
         let until = end(first, member.level, &mut self.rng, now);
@@ -108,7 +109,7 @@ impl Rests {
         Some(until)
     }
 
-    /// Marks those to which the next request may be let through, and says whether there are new ones.
+    /// Marks the members to which the next request may be let through. Returns whether any was marked.
     pub fn tend(&mut self, now: Instant) -> bool {
         let mut any = false;
         for rest in self.members.iter_mut().filter_map(|member| member.rest.as_mut()) {
@@ -126,7 +127,7 @@ impl Rests {
         rests.filter(|rest| !rest.is_due).map(|rest| rest.until).min()
     }
 
-    /// Lets one request through. `false` when another one was.
+    /// Lets one request through to a member. `false` when another request was let through already, or none is due.
     #[must_use]
     pub fn try_one(&mut self, at: usize, now: Instant) -> bool {
         let (Some(first), Some(member)) = (self.first, self.members.get_mut(at)) else { return false };
@@ -138,15 +139,15 @@ impl Rests {
         true
     }
 
-    /// A member has answered what was asked of it at `asked`. Brings it back, unless that was before it went: a process that is ending
-    /// answers what it has, and takes nothing new.
+    /// A member has answered a request that was sent to it at `asked`. Ends its rest, unless the request was sent before the rest began: a
+    /// process that shuts down still answers the requests it has, and takes no new ones.
     pub fn answered(&mut self, at: usize, asked: Instant, now: Instant) -> Option<Back> {
         let member = self.members.get_mut(at)?;
         let rest = member.rest.filter(|rest| asked >= rest.since)?;
         Some(member.come_back(rest, now))
     }
 
-    /// Brings a member back that others know to be well.
+    /// Ends the rest of a member that a health check found to be well.
     pub fn well(&mut self, at: usize, now: Instant) -> Option<Back> {
         let member = self.members.get_mut(at)?;
         let rest = member.rest?;
@@ -168,7 +169,7 @@ impl Rests {
         self.members.iter().filter(|member| member.rest.is_some()).count()
     }
 
-    /// Goes on with other members and settings. `from` has for each new position the old one, if there was one.
+    /// Continues with other members and settings. `from` has for each new position the old one, if there was one.
     pub fn rebuild(&mut self, first: Option<Duration>, from: &[Option<usize>]) {
         let old = std::mem::take(&mut self.members);
         let kept = |at: &Option<usize>| at.and_then(|at| old.get(at)).copied().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Whether a request may be sent a second time.
 //!
-//! Three questions, in this order: is the failure one that the operator wants tried again ([`Conditions`]); does another try lose nothing and
-//! repeat nothing ([`may_retry`]); do tries on top of ordinary load stay within their share ([`Budget`]). [`decide`] asks all three.
+//! Three conditions are checked, in this order: the operator wants the failure tried again ([`Conditions`]); another try loses nothing and
+//! repeats nothing ([`may_retry`]); tries on top of ordinary load stay within their share ([`Budget`]). [`decide`] checks all three.
 
 mod budget;
 mod conditions;
@@ -30,7 +30,7 @@ pub enum RetryClass {
     Status,
 }
 
-/// What is known of the request.
+/// The facts about the request that decide whether it may be tried again.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     /// Further tries that the configuration still grants.
@@ -70,7 +70,7 @@ pub fn may_hedge(attempt: Attempt) -> bool {
     may_retry(Kind::Timeout.at(Reach::Sent), attempt)
 }
 
-/// What becomes of a request whose try failed.
+/// The decision about a request whose try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {

@@ -41,7 +41,7 @@ pub struct Balancer {
     seed: u64,
 }
 
-/// What a pick does not need to know of a member.
+/// The facts about a member that a pick does not need.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     /// Distinct among the members.
@@ -166,8 +166,8 @@ impl Balancer {
         }
     }
 
-    /// Takes over what `former` knows of the members that both have: live requests, connections, latency, and the place in the round.
-    /// For a pool whose members or settings change; [`Self::update`] is to follow.
+    /// Takes over from `former`, for the members that both have: live requests, connections, latency, and the place in the round. For a
+    /// pool whose members or settings change; [`Self::update`] is to follow.
     pub fn inherit(&mut self, former: &Self) {
         let mut known: Vec<(u64, Load)> =
             former.members.iter().zip(&former.loads).map(|(member, &load)| (member.distinct, load)).collect();
@@ -209,7 +209,7 @@ impl Balancer {
         std::time::Duration::from_nanos(nanoseconds as u64)
     }
 
-    /// Goes on with another round.
+    /// Continues with another round.
     fn arrange(&mut self, round: Vec<u32>) {
         if self.round == round {
             return;

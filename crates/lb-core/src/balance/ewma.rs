@@ -1,17 +1,17 @@
 //! Peak EWMA: how long a member is expected to take.
 //!
 //! A latency above the estimate replaces it at once, one below pulls it down slowly, by time or by a sixty-fourth with each answer: a
-//! member that becomes slow is noticed with its first slow answer, and has to prove for a while that it is fast again. Where answers are
-//! many that while is short, or one pause of the scheduler would keep a good member out for seconds. A failure counts as a slow answer, or else a member that fails
-//! quickly would look like the best. What was measured long ago counts less and less: in the end a member counts as somewhat faster than
-//! is typical of the pool, so that one that is avoided is tried again, but not by all requests at once. A member of which nothing is
-//! known counts as typical.
+//! member that becomes slow is noticed with its first slow answer, and has to be fast for a while before it counts as fast again. Where
+//! answers are many that while is short; otherwise one pause of the scheduler would keep a good member out for seconds. A failure counts as
+//! a slow answer: a member that fails quickly must not look like the best. Old measurements count less and less: in the end a member counts
+//! as somewhat faster than is typical of the pool, so that one that is avoided is tried again, but not by all requests at once. A member
+//! without measurements counts as typical.
 
 use std::time::{Duration, Instant};
 
 use super::Outcome;
 
-/// What is known of the latency of one member.
+/// The latency of one member.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Estimate {
     /// Nanoseconds; 0 when nothing is known.
@@ -24,7 +24,7 @@ impl Estimate {
     pub(super) const NONE: Self = Self { latency: 0.0, measured: 0 };
 }
 
-/// What the estimates of a pool have in common.
+/// The part of the estimates that all members of a pool share.
 #[derive(Clone, Debug)]
 pub(super) struct Estimator {
     start: Instant,
@@ -40,7 +40,7 @@ impl Estimator {
         Self { start, pace: 0.0, typical: FIRST_GUESS, measured: false }.with_decay(decay)
     }
 
-    /// The same with another decay.
+    /// The estimator with another decay.
     pub(super) fn with_decay(self, decay: Duration) -> Self {
         // 2^(-t / half-life) is e^(-t / decay).
         let half_life = (decay.as_secs_f32() * 1000.0 * std::f32::consts::LN_2).max(1.0);
@@ -64,7 +64,7 @@ impl Estimator {
         hoped + (estimate.latency - hoped) * self.remembered(estimate, clock)
     }
 
-    /// Takes in how a request ended. An end that says nothing about the member changes nothing.
+    /// Takes in how a request ended. An end that is not the member's doing changes nothing.
     pub(super) fn learn(&mut self, estimate: &mut Estimate, outcome: Outcome, clock: u64) {
         let latency = outcome.latency.map(|latency| (latency.as_secs_f32() * 1e9).clamp(SHORTEST, LONGEST));
         let known = if estimate.latency == 0.0 { self.typical } else { estimate.latency };
@@ -116,7 +116,7 @@ const FIRST_GUESS: f32 = 1e6;
 /// What a latency measured long ago is taken for, as a share of what is typical.
 const HOPE: f32 = 0.5;
 
-/// Nanoseconds that a latency counts at least: a clock does not tell smaller ones apart.
+/// Nanoseconds that a latency counts at least: a clock does not resolve smaller ones.
 const SHORTEST: f32 = 1e3;
 
 /// Nanoseconds that a latency counts at most: an hour.

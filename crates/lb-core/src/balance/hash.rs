@@ -1,6 +1,6 @@
 //! Hashes for keys and identities that are the same on every machine and in every version: XXH64 with seed 0.
 //!
-//! They are no secret: who can choose a key can choose the member that gets it, here as with every balancer whose instances agree
+//! They are no secret: a client that can choose a key can choose the member that gets it, here as with every balancer whose instances agree
 //! without talking to each other. Bounded load (`balance_factor`) limits what that gains.
 
 use std::net::IpAddr;
@@ -78,7 +78,7 @@ pub(super) fn part(hash: u64, bound: usize) -> usize {
     scale(hash, bound as u64) as usize
 }
 
-/// The same for a 64-bit range.
+/// Where `hash` falls when a 64-bit range is cut into `bound` equal parts.
 #[inline]
 pub(super) fn scale(hash: u64, bound: u64) -> u64 {
     ((u128::from(hash) * u128::from(bound)) >> 64) as u64

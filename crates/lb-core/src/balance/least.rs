@@ -45,8 +45,8 @@ impl Least {
         }
     }
 
-    /// The admitted member with the lowest score, among equals the one that `random` draws by their shares. `None` when there is
-    /// nobody, or too many had to be asked.
+    /// The admitted member with the lowest score, among equals the one that `random` draws by their shares. `None` when no member is
+    /// admitted, or when too many were refused on the way.
     pub(super) fn pick(&mut self, random: u64, admits: impl Fn(usize) -> bool) -> Option<usize> {
         let mut refused = [None; REFUSALS];
         let mut found = None;
@@ -129,7 +129,7 @@ impl Node {
     }
 }
 
-/// So many refused members are set aside before the others are asked in any order.
+/// How many refused members are set aside before the remaining ones are tried in any order.
 const REFUSALS: usize = 16;
 
 /// More than a count of requests can be.

@@ -13,8 +13,8 @@ struct Level {
     healthy: u64,
 }
 
-/// The best level of which at least `threshold` percent by weight is healthy; with a threshold of 1, the best of which anybody is. Where
-/// no level is, the one with the largest healthy share in panic, unless `threshold` is 0; of equal shares the best level.
+/// The best level of which at least `threshold` percent by weight is healthy; with a threshold of 1, the best level with a healthy member.
+/// Where no level is fit, the one with the largest healthy share in panic, unless `threshold` is 0; of equal shares the best level.
 pub fn choose(members: impl Iterator<Item = (u32, MemberState)>, threshold_percent: u32) -> Standing {
     let mut levels: BTreeMap<u32, (Level, usize, usize)> = BTreeMap::new();
     for (priority, state) in members.filter(|(_, state)| takes_work(state)) {

@@ -1,4 +1,4 @@
-//! What a worker knows of a member: its share, what it is doing, how fast it answers.
+//! The load of a member as one worker counts it: its share, its running requests, its latency.
 
 use super::ewma::Estimate;
 use super::warmup::FULL;

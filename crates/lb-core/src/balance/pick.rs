@@ -44,7 +44,7 @@ impl Balancer {
         picked.or_else(|| self.any(&admits))
     }
 
-    /// The next turn of the round whose member is admitted. Turns that are passed over are gone, so that the others keep their
+    /// The next turn of the round whose member is admitted. Turns that are passed over are spent, so that the other members keep their
     /// proportions.
     #[inline]
     fn next(&mut self, admits: &impl Fn(usize) -> bool) -> Option<usize> {
@@ -160,8 +160,8 @@ impl Balancer {
     }
 }
 
-/// So many turns of the round are looked at before the members are asked one by one.
+/// How many turns of the round are looked at before the members are tried one by one.
 const TURNS: usize = 64;
 
-/// So many draws are made before the members are asked one by one.
+/// How many draws are made before the members are tried one by one.
 const DRAWS: usize = 16;

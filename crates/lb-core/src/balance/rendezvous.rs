@@ -6,7 +6,7 @@
 use super::hash::mix;
 use super::table::Seat;
 
-/// The members to ask.
+/// The members that draw for a key.
 #[derive(Clone, Debug)]
 pub(super) struct Rendezvous {
     /// Identity, position, and what a time of arrival is multiplied by.

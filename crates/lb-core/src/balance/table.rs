@@ -77,7 +77,7 @@ impl Table {
     }
 }
 
-/// Identities made distinct: those that occur again get others, the same on every machine.
+/// Identities made distinct: repeated ones are replaced by others, the same on every machine.
 pub(super) fn distinct(identities: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut distinct: Vec<u64> = identities.collect();
     let mut order: Vec<usize> = (0..distinct.len()).collect();

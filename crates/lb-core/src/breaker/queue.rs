@@ -1,11 +1,11 @@
-//! A first-come-first-served queue from whose middle anybody may leave.
+//! A first-come-first-served queue whose entries may leave from the middle.
 //!
-//! Places are linked both ways within one vector, and used again: whoever leaves frees its place at once, so that the memory is that of the
-//! greatest number that ever waited together, however many come and go.
+//! Places are linked both ways within one vector, and used again: an entry that leaves frees its place at once, so the memory is that of
+//! the greatest number of entries that ever waited together, however many arrive and leave.
 
 use std::time::Instant;
 
-/// A place in a queue. It stays valid until it is spent, and does not match whoever has the place afterwards.
+/// A place in a queue. It stays valid until it is spent, and does not match the entry that has the place afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     at: u32,

@@ -10,7 +10,7 @@ pub(super) struct Histogram {
     total: u32,
 }
 
-/// Nobody hedges within 64 µs.
+/// The shortest time that is told apart: no request is hedged within 64 µs.
 const LEAST_MICROS: u64 = 1 << LEAST_POWER;
 const LEAST_POWER: u32 = 6;
 /// Each power of two has so many buckets, three bits of what follows the first.

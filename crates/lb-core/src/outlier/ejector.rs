@@ -1,4 +1,4 @@
-//! Who is put aside, and for how long.
+//! Ejections: which members are put aside, and for how long.
 //!
 //! * A bound on the share of a pool that may be out at once, and never the last member that could take load: whatever detection says, a
 //!   fault that all members share (a database that they all need) must not empty the pool.
@@ -59,7 +59,7 @@ impl EjectionSettings {
     }
 }
 
-/// Where a member stands.
+/// The standing of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// In service.
@@ -68,7 +68,7 @@ pub enum Standing {
     Probation,
     /// Out.
     Out {
-        /// Until then.
+        /// The moment at which the ejection ends.
         until: Instant,
     },
 }
@@ -76,11 +76,11 @@ pub enum Standing {
 /// Why a member was not ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is out already; what comes in now was begun before.
+    /// It is out already; the failure belongs to a request that began before.
     AlreadyOut,
     /// As many are out as may be.
     TooMany,
-    /// Nobody else could take load.
+    /// No other member could take load.
     Last,
     /// There is no such member.
     Unknown,
@@ -113,8 +113,8 @@ impl Ejector {
         Self { settings, members: vec![Member::default(); members], out: 0, rng: SplitMix64::new(seed) }
     }
 
-    /// Ejects a member, and says until when. `usable` tells of the other members which could take load as far as the caller knows (healthy,
-    /// not draining, with weight).
+    /// Ejects a member, and returns until when. `usable` lists the other members that could take load as far as the caller has found out
+    /// (healthy, not draining, with weight).
     pub fn eject(
         &mut self,
         at: usize,
@@ -148,7 +148,7 @@ impl Ejector {
         Ok(until)
     }
 
-    /// Takes back those whose time is over, and tells of each.
+    /// Takes back the members whose ejection is over, and calls `returned` for each.
     pub fn expire(&mut self, now: Instant, mut returned: impl FnMut(usize)) {
         for (at, member) in self.members.iter_mut().enumerate() {
             if member.until.is_some_and(|until| until <= now) {
@@ -164,7 +164,7 @@ impl Ejector {
         self.members.iter().filter_map(|member| member.until).min()
     }
 
-    /// Where a member stands. A member whose time is over is out until [`Self::expire`] takes it back.
+    /// The standing of a member. A member whose ejection is over counts as out until [`Self::expire`] takes it back.
     pub fn standing(&self, at: usize, now: Instant) -> Standing {
         let Some(member) = self.members.get(at) else { return Standing::In };
         if let Some(until) = member.until {
@@ -193,8 +193,9 @@ impl Ejector {
         self.out
     }
 
-    /// Goes on with other members and settings. `from` has for each new position the old one, if there was one. Those who return first
-    /// are taken back at once when more would be out than the new pool bears, and `returned` is told their new positions.
+    /// Continues with other members and settings. `from` has for each new position the old one, if there was one. When more members would
+    /// be out than the new pool allows, those that would return first are taken back at once, and `returned` is called with their new
+    /// positions.
     pub fn rebuild(
         &mut self,
         settings: EjectionSettings,

@@ -2,7 +2,7 @@
 
 use super::Cause;
 
-/// How a try at a member ended. What the client or the gateway itself broke off says nothing, and is not recorded.
+/// How a try at a member ended. What the client or the gateway itself broke off is no evidence, and is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// A response below 500, or a connection that was served.
@@ -20,7 +20,7 @@ impl Ending {
         if status >= 500 { Self::ServerError } else { Self::Fine }
     }
 
-    /// Whether it speaks against the member.
+    /// Whether it is evidence against the member.
     #[inline]
     pub fn is_failure(self) -> bool {
         self != Self::Fine
@@ -43,7 +43,7 @@ impl Default for StreakLimits {
 }
 
 impl StreakLimits {
-    /// Half of each, rounded up: what is borne of a member on probation.
+    /// Half of each, rounded up: the limits for a member on probation.
     #[must_use]
     pub fn halved(self) -> Self {
         Self {
@@ -62,7 +62,7 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// Records how a try ended; says so when a limit is reached, and counts anew from there. A few additions and comparisons.
+    /// Records how a try ended. Returns which limit was reached, if one was, and counts anew from there. A few additions and comparisons.
     #[inline]
     pub fn record(&mut self, ending: Ending, limits: StreakLimits) -> Option<Cause> {
         match ending {

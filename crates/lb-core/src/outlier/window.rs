@@ -8,7 +8,7 @@ use super::Cause;
 /// What a member has done: counters that only grow, or the difference of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Tries that ended and say something about the member.
+    /// Tries that ended and are evidence about the member.
     pub requests: u64,
     /// Those among them that failed ([`super::Ending::is_failure`]).
     pub failures: u64,
@@ -19,7 +19,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What has come since an earlier reading. A counter that went back counts as nothing.
+    /// The difference to an earlier reading. A counter that went back counts as nothing.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -57,13 +57,13 @@ impl Counts {
 pub struct Analysis {
     /// The share of failures, in percent, from which on it does; 0 is never.
     pub error_rate_percent: u32,
-    /// Fewer tries or measured times than this say nothing. Of a member on probation half is enough.
+    /// Fewer tries or measured times than this are no evidence. Of a member on probation half is enough.
     pub min_requests: u64,
     /// Mean latency in percent of the pool's median above which it does; 0 is never.
     pub latency_factor_percent: u32,
 }
 
-/// Two members do not show which of them is the odd one.
+/// Fewer members than this cannot be compared: two do not show which of them is the odd one.
 const MIN_COMPARED: usize = 3;
 
 /// A mean is not slow unless it lies that far above the median: within a few hundred microseconds it is the scheduler that differs.
