@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::gate::Place;
 use crate::tally::Tally;
 
-/// What a connection to a member holds while it is open, in use or idle: its count, and its room where the member has limits. It knows
-/// the counts alone, so that a connection which others go on using keeps nothing else of a member that is gone.
+/// What a connection to a member holds while it is open, in use or idle: its count, and its room where the member has limits. It refers to
+/// the counts alone, so that a connection which other pools go on using keeps nothing else of a member that is gone.
 #[derive(Debug)]
 pub struct Connection {
     tallies: Arc<[Tally]>,

@@ -1,6 +1,6 @@
-//! The limits of one member in one worker, and who waits for room.
+//! The limits of one member in one worker, and the queue of what waits for room.
 //!
-//! What is limited is held as a [`Place`], which gives itself back when it is dropped and wakes whoever has waited longest. A place
+//! What is limited is held as a [`Place`], which gives itself back when it is dropped and wakes the entry that has waited longest. A place
 //! belongs to the gate that it was taken at: a reload that keeps the member keeps its gate.
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +23,7 @@ pub struct Gate {
     open: Cell<bool>,
 }
 
-/// How somebody gets in.
+/// How a request or connection gets in.
 #[derive(Debug)]
 pub enum Entry {
     /// At once.
@@ -34,7 +34,7 @@ pub enum Entry {
     Full(Full),
 }
 
-/// What somebody was given room for.
+/// What a place is room for.
 #[derive(Debug, Default)]
 pub struct Pass {
     /// A request.
@@ -50,7 +50,7 @@ pub struct Place {
     connection: bool,
 }
 
-/// A place in the queue. Dropping it is leaving.
+/// A place in the queue. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Waiting {
     gate: Rc<Gate>,
@@ -69,18 +69,18 @@ impl Gate {
         self.wake_first();
     }
 
-    /// Whether somebody who comes now would get in at once.
+    /// Whether a request or connection that arrives now would get in at once.
     #[inline]
     pub fn has_room(&self, need: Need) -> bool {
         self.breaker.borrow().has_room(need)
     }
 
-    /// Whether a connection is all that somebody would lack who comes now.
+    /// Whether a request that arrives now would lack nothing but a connection.
     pub fn lacks_connection(&self) -> bool {
         self.has_room(Need::Request) && !self.has_room(Need::Both)
     }
 
-    /// Somebody comes. Who is to wait is woken through `cx`.
+    /// A request or connection arrives. If it has to wait, its task is woken through `cx`.
     pub fn enter(self: &Rc<Self>, need: Need, now: Instant, cx: &Context<'_>) -> Entry {
         let admit = self.breaker.borrow_mut().admit(need, now, || cx.waker().clone());
         match admit {
@@ -92,13 +92,13 @@ impl Gate {
             Admit::Wait(ticket) => {
                 self.set_open(true);
                 self.shard().pending.inc();
-                // The first poll says until when.
+                // The first poll returns the deadline.
                 Entry::Wait(Waiting { gate: Rc::clone(self), ticket, until: now, spent: false })
             }
         }
     }
 
-    /// Room for a connection alone, if there is any: nobody is waited for, and nothing counts as refused.
+    /// Room for a connection alone, if there is any. Never waits, and a refusal is not counted.
     pub fn connection(self: &Rc<Self>) -> Option<Place> {
         let taken = self.breaker.borrow_mut().take_connection();
         taken.then(|| Place { gate: Rc::clone(self), connection: true })
@@ -117,7 +117,7 @@ impl Gate {
         full
     }
 
-    /// Somebody has left: whoever is first may get in.
+    /// A place is free: the first in the queue may get in.
     fn wake_first(&self) {
         let (first, idle) = {
             let breaker = self.breaker.borrow();
@@ -187,7 +187,7 @@ impl Waiting {
         breaker.would_go(self.ticket, Need::Request) && !breaker.would_go(self.ticket, Need::Both)
     }
 
-    /// Until when it waits. To be asked after a poll.
+    /// The deadline of the wait. Valid after a poll.
     pub fn until(&self) -> Instant {
         self.until
     }

@@ -1,10 +1,10 @@
-//! Pools of backends: what all workers know of them in common, and how each worker picks.
+//! Pools of backends: the state that all workers share, and how each worker picks.
 //!
-//! A [`SharedPool`] belongs to the process. Whoever learns something of a member says it there: the prober what its checks found, a
-//! worker that a member fails its requests, an operator that one is to be drained. That is rare. A [`WorkerPool`] belongs to one worker
-//! and picks without a lock; before each pick it looks at one number that tells whether the shared pool has changed since.
+//! A [`SharedPool`] belongs to the process. It is changed by the prober when a check ends, by a worker when a member fails requests, and by
+//! an operator, for instance to drain a member. That is rare. A [`WorkerPool`] belongs to one worker and picks without a lock; before each
+//! pick it looks at one number, which differs when the shared pool has changed.
 //!
-//! What is known of an address outlives the configuration that named it: [`Registry`].
+//! The state of an address outlives the configuration that named it: [`Registry`].
 
 mod connection;
 mod gate;

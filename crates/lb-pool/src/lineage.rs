@@ -1,6 +1,6 @@
 //! Pools that follow each other in one worker, as backends come and go.
 //!
-//! What began with an earlier one ends there, but its load is that of the newest, which picks.
+//! A request that began with an earlier pool ends there, but its load counts in the newest pool, which picks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,26 +18,26 @@ pub(crate) struct Lineage {
 }
 
 impl Lineage {
-    /// The first of them.
+    /// The first pool of a lineage.
     pub(crate) fn new(balancer: &Rc<RefCell<Balancer>>, shared: &Arc<SharedPool>) -> Rc<Self> {
         let newest = RefCell::new((Rc::clone(balancer), Arc::clone(shared)));
         Rc::new(Self { generation: Cell::new(0), newest })
     }
 
-    /// Another one takes over; returns its number.
+    /// Another pool takes over; returns its number.
     pub(crate) fn follow(&self, balancer: &Rc<RefCell<Balancer>>, shared: &Arc<SharedPool>) -> u64 {
         *self.newest.borrow_mut() = (Rc::clone(balancer), Arc::clone(shared));
         self.generation.set(self.generation.get().wrapping_add(1));
         self.generation.get()
     }
 
-    /// Whether another one has taken over since this number was given out.
+    /// Whether another pool has taken over since this number was given out.
     #[inline]
     pub(crate) fn has_moved_on(&self, generation: u64) -> bool {
         self.generation.get() != generation
     }
 
-    /// Tells the newest of something that happens to the member at `at` of `shared`, if it still is a member.
+    /// Applies to the newest pool what happens to the member at `at` of `shared`, if it still is a member.
     pub(crate) fn tell(&self, shared: &SharedPool, at: usize, act: impl FnOnce(&mut Balancer, usize)) {
         let newest = self.newest.borrow();
         let (balancer, now_shared) = &*newest;

@@ -9,7 +9,7 @@ use lb_core::outlier::Counts;
 
 use crate::tally::Tally;
 
-/// What tells members of a pool apart.
+/// What distinguishes the members of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberKey {
     /// The backend as the configuration names it.
@@ -21,7 +21,7 @@ pub struct MemberKey {
 /// One address of a backend. Lives on while any configuration names it in the same pool.
 #[derive(Debug)]
 pub struct Member {
-    /// Which one it is.
+    /// Its identity.
     pub key: MemberKey,
     /// What changes while it lives.
     live: Mutex<Live>,
@@ -56,7 +56,7 @@ impl Member {
         }
     }
 
-    /// Whether no request that has got a response has ended since.
+    /// Whether no request that got a response has ended since `then`.
     pub(crate) fn is_silent_since(&self, then: Instant) -> bool {
         let then = then.saturating_duration_since(self.born);
         self.tallies.iter().all(|tally| tally.heard().is_none_or(|heard| heard < then))
@@ -67,12 +67,12 @@ impl Member {
         self.tallies.get(worker)
     }
 
-    /// What each worker counts, for what may outlive the member.
+    /// The counts of each worker, for what may outlive the member.
     pub(crate) fn tallies(&self) -> Arc<[Tally]> {
         Arc::clone(&self.tallies)
     }
 
-    /// What all workers have counted.
+    /// The counts of all workers together.
     pub(crate) fn counts(&self) -> Counts {
         self.tallies.iter().map(Tally::counts).fold(Counts::default(), Counts::plus)
     }

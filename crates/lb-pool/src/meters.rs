@@ -1,4 +1,4 @@
-//! What metrics say of the members of a pool.
+//! The metrics of the members of a pool.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use lb_core::health::Outcome;
 use lb_core::outlier::Cause;
 use lb_observe::metrics::{EjectionCause, Metrics, PoolBackend, ProbeResult};
 
-/// The metrics of each member, by position: members of one backend have them in common. Empty where nobody reads them.
+/// The metrics of each member, by position: members of one backend share them. Empty where no metrics are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Meters(Vec<Arc<PoolBackend>>);
 
@@ -21,7 +21,7 @@ pub(crate) struct Reading {
 }
 
 impl Meters {
-    /// Those of a pool whose members belong to these backends.
+    /// The metrics of a pool whose members belong to these backends.
     pub(crate) fn new<'a>(
         metrics: &Metrics,
         pool: &str,
@@ -46,7 +46,7 @@ impl Meters {
         }
     }
 
-    /// Shows how things stand, by what each member adds.
+    /// Updates the gauges, by the part that each member adds to them.
     pub(crate) fn show(&self, readings: impl Iterator<Item = Reading>) {
         let mut backends: BTreeMap<*const PoolBackend, (&PoolBackend, Option<bool>, Option<usize>)> =
             BTreeMap::new();

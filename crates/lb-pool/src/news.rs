@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 static WAKE: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
-/// Has `wake` called, from any thread, when [`crate::SharedPool::due`] of some pool may have come nearer. The first call of a process
-/// counts.
+/// Has `wake` called, from any thread, when [`crate::SharedPool::due`] of some pool may be earlier than before. Only the first call in a
+/// process has an effect.
 pub fn on_news(wake: impl Fn() + Send + Sync + 'static) {
     // One thread of a process tends the pools.
     let _ = WAKE.set(Box::new(wake));

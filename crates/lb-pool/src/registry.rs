@@ -149,7 +149,7 @@ impl<'a> Known<'a> {
         self.positions.get(key).copied()
     }
 
-    /// A member that is new. What an operator has said of all other addresses of its backend holds for it too.
+    /// A member that is new. What an operator has set for all other addresses of its backend holds for it too.
     fn joining(&self, key: &MemberKey, workers: usize) -> Member {
         let member = Member::new(key.clone(), workers);
         let mut kin = self.of_backend.get(key.backend.as_str()).into_iter().flatten();

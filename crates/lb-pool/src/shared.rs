@@ -1,4 +1,4 @@
-//! What all workers know of a pool.
+//! The state of a pool that all workers share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
 use crate::tries::Retry;
 
-/// What holds for a pool as a whole.
+/// The settings of a pool as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSettings {
     /// How members are picked.
@@ -39,42 +39,42 @@ pub struct PoolSettings {
 pub struct Outlier {
     /// Failures in a row, as one worker sees them.
     pub streaks: StreakLimits,
-    /// What is looked at once in each interval, over all workers.
+    /// The comparison of members that is made once in each interval, over all workers.
     pub analysis: Analysis,
     /// The interval of that.
     pub interval: Duration,
-    /// For how long, and how many.
+    /// How ejections go.
     pub ejection: EjectionSettings,
 }
 
-/// A pool as the process knows it. Its members and settings are fixed; what is known of the members changes.
+/// A pool of the process. Its members and settings are fixed; the state of the members changes.
 #[derive(Debug)]
 pub struct SharedPool {
     /// Its name: that of the configuration, or of the listener whose own it is.
     pub name: String,
-    /// What holds for all of it.
+    /// The settings of the whole pool.
     pub settings: PoolSettings,
-    /// Its members with what the configuration says of each. Workers know them by position.
+    /// Its members with their settings. Workers identify them by position.
     pub members: Vec<(Arc<Member>, MemberSpec)>,
     ejector: Mutex<Ejector>,
-    /// Locked after the ejector where both are.
+    /// Locked after the ejector where both locks are taken.
     rests: Mutex<Rests>,
     /// How many workers share its limits.
     pub(crate) workers: usize,
     /// The sums of those when they were looked at last, and when they are looked at next.
     looked: Mutex<(Vec<Counts>, Instant)>,
-    /// Changes whenever what is known has changed.
+    /// Changes whenever the state of a member changes.
     epoch: AtomicU64,
     meters: Meters,
-    /// What is shown of the pool as a whole.
+    /// The metrics of the pool as a whole.
     metrics: Arc<PoolMetrics>,
-    /// Nobody is fit, and all are used.
+    /// No member is fit, and all are used.
     panic: AtomicBool,
     /// Another pool has taken its place: only requests that began with it still use it.
     is_replaced: AtomicBool,
 }
 
-/// What is known of the members of a pool, which goes on when the pool changes.
+/// The part of a pool's state that outlives a change of its settings or members.
 #[derive(Debug)]
 pub(crate) struct Learned {
     pub(crate) ejector: Ejector,
@@ -83,20 +83,20 @@ pub(crate) struct Learned {
     pub(crate) panic: bool,
 }
 
-/// What a worker has to know of a member.
+/// The part of a member's state that a worker needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
     pub(crate) state: MemberState,
-    /// How often it was put aside: another number means that failures are counted anew.
+    /// How often it was put aside: when the number changes, failures are counted anew.
     pub(crate) ejections: u64,
-    /// Until when it is watched more closely.
+    /// Until when it is on probation.
     pub(crate) probation_until: Option<Instant>,
     /// It is left alone, but for one request that may be let through now.
     pub(crate) is_due: bool,
 }
 
 impl View {
-    /// Whether the member takes work and nothing is known against it.
+    /// Whether the member takes work, and neither checks nor failures speak against it.
     pub(crate) fn is_fit(&self) -> bool {
         let state = &self.state;
         state.healthy && !state.ejected && !state.draining && state.weight > 0
@@ -135,17 +135,17 @@ impl SharedPool {
         pool
     }
 
-    /// From now on another pool shows in metrics what is known of the members.
+    /// From now on another pool shows the state of the members in metrics.
     pub(crate) fn replaced(&self) {
         self.is_replaced.store(true, Ordering::Relaxed);
     }
 
-    /// Whether metrics show what is known of the members.
+    /// Whether this pool shows the state of the members in metrics.
     pub(crate) fn is_shown(&self) -> bool {
         !self.meters.is_empty()
     }
 
-    /// Shows what is known of the members in metrics.
+    /// Shows the state of the members in metrics.
     fn show(&self, now: Instant) {
         if self.meters.is_empty() || self.is_replaced.load(Ordering::Relaxed) {
             return;
@@ -163,7 +163,7 @@ impl SharedPool {
         self.members.get(at)?.0.tally(worker)
     }
 
-    /// Takes back members whose time is over and, once in each interval, puts aside those that stand out. To be called at
+    /// Takes back members whose ejection is over and, once in each interval, puts aside those that stand out. To be called at
     /// [`Self::due`].
     pub fn tend(&self, now: Instant) {
         self.expire(now);
@@ -209,7 +209,7 @@ impl SharedPool {
         self.rests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody is fit, so that all are used.
+    /// Whether no member is fit, so that all are used.
     pub fn is_in_panic(&self) -> bool {
         self.panic.load(Ordering::Relaxed)
     }
@@ -218,14 +218,14 @@ impl SharedPool {
         self.ejector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that differs from an earlier one if what is known has changed since.
+    /// A number that changes whenever the state of a member changes.
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
     }
 
     fn changed(&self, now: Instant) {
-        // The locks order what has changed; this only tells that it has.
+        // The locks order the changes; this only makes them known.
         self.epoch.fetch_add(1, Ordering::Relaxed);
         // A rest has begun, or the next trial of one; an ejection may end before the next look.
         crate::news::tell();
@@ -233,14 +233,14 @@ impl SharedPool {
         self.look_for_panic(now);
     }
 
-    /// Tells when the pool goes into panic, and when it comes out.
+    /// Writes to the log when the pool goes into panic, and when it comes out.
     fn look_for_panic(&self, now: Instant) {
         if self.is_replaced.load(Ordering::Relaxed) {
             return;
         }
         let views = self.views(now);
         let states = self.members.iter().zip(&views).map(|((_, spec), view)| {
-            // The one request that is let through to a member makes nobody fit.
+            // A member that may be given one request counts as unfit.
             let ejected = view.state.ejected || view.is_due;
             (spec.priority, MemberState { ejected, ..view.state })
         });
@@ -264,7 +264,7 @@ impl SharedPool {
         }
     }
 
-    /// What is known of each member.
+    /// The state of each member.
     pub(crate) fn views(&self, now: Instant) -> Vec<View> {
         let ejector = self.ejector();
         let probation = self.settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
@@ -293,11 +293,11 @@ impl SharedPool {
         views
     }
 
-    /// Takes those out that are left alone, as long as another is fit.
+    /// Takes members out of use that are left alone, as long as another is fit.
     fn leave_alone(&self, rests: &Rests, views: &mut [View]) {
         let anybody = views.iter().enumerate().any(|(at, view)| view.is_fit() && rests.of(at).is_none());
         if !anybody && self.settings.balance.panic_threshold_percent == 0 {
-            // There is no panic that would use them.
+            // Without a threshold there is no panic, which would use them.
             return;
         }
         for (at, view) in views.iter_mut().enumerate() {
@@ -310,7 +310,7 @@ impl SharedPool {
         }
     }
 
-    /// A member could not be reached, or answers nobody: it is left alone for a while, as long as another is fit.
+    /// A member could not be reached, or answers no request: it is left alone for a while, as long as another is fit.
     pub fn failed(&self, at: usize, cause: rest::Cause, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         let Some(until) = self.rests().failed(at, cause, now) else { return };
@@ -324,8 +324,8 @@ impl SharedPool {
         tracing::warn!(pool = self.name, backend, %address, why = cause.as_str(), seconds, "backend cannot be reached — left alone while others are fit");
     }
 
-    /// A member let a request wait for its response since `asked`, for longer than it may. It is left alone as if it could not be reached if
-    /// it has answered no other request meanwhile: one that is slow with some of them is not dead.
+    /// A member has not responded to a request since `asked`, for longer than is allowed. It is left alone like one that cannot be reached
+    /// if it has answered no other request meanwhile: one that is slow with some requests is not dead.
     pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         if now.saturating_duration_since(asked) >= LEAST_SILENCE && member.is_silent_since(asked) {
@@ -333,7 +333,7 @@ impl SharedPool {
         }
     }
 
-    /// Lets one request through to a member that is left alone; `false` when another one was.
+    /// Lets one request through to a member that is left alone; `false` when another request was let through already.
     pub(crate) fn try_one(&self, at: usize, now: Instant) -> bool {
         let is_let = self.rests().try_one(at, now);
         if is_let {
@@ -342,7 +342,7 @@ impl SharedPool {
         is_let
     }
 
-    /// A member has answered what was asked of it at `asked`.
+    /// A member has answered a request that was sent to it at `asked`.
     pub(crate) fn answered(&self, at: usize, asked: Instant, now: Instant) {
         let back = self.rests().answered(at, asked, now);
         self.came_back(at, back, now);
@@ -359,7 +359,7 @@ impl SharedPool {
         tracing::info!(pool = self.name, backend, %address, seconds, failures, trials, "backend is reached again");
     }
 
-    /// Puts a member aside that fails requests, unless too many are already. Says whether it was.
+    /// Puts a member aside that fails requests, unless too many are out already. Returns whether it was put aside.
     pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         let views = self.views(now);
@@ -393,7 +393,7 @@ impl SharedPool {
         }
     }
 
-    /// Takes back members whose time is over.
+    /// Takes back members whose ejection is over.
     fn expire(&self, now: Instant) {
         let mut returned = Vec::new();
         self.ejector().expire(now, |at| returned.push(at));
@@ -420,7 +420,7 @@ impl SharedPool {
         self.members.get(at)?.0.live().health.as_ref()?.due()
     }
 
-    /// Forgets the probe of a member that is under way, if one is: what it asks is no longer of interest.
+    /// Forgets the probe of a member that is under way, if one is: its settings have changed.
     pub fn abandon_probe(&self, at: usize) {
         if let Some((member, _)) = self.members.get(at)
             && let Some(target) = member.live().health.as_mut()
@@ -436,7 +436,7 @@ impl SharedPool {
         let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
         let Some(change) = change else { return };
         if change.from == health::State::Unhealthy && change.to.is_usable() {
-            // Checks know it to be well: no request needs to find out.
+            // A passed check shows that the member is well: no request has to find out.
             let back = self.rests().well(at, now);
             self.came_back(at, back, now);
         }
@@ -480,7 +480,7 @@ impl SharedPool {
     }
 }
 
-/// A response that is waited for less long than this says nothing of whether a member lives.
+/// A response that is waited for less long than this is no evidence that a member is dead.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 fn interval_of(settings: &PoolSettings) -> Duration {

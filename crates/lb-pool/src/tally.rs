@@ -49,7 +49,7 @@ impl Tally {
         (self.begun.load(Relaxed).saturating_sub(ended), self.opened.load(Relaxed).saturating_sub(closed))
     }
 
-    /// Counts one request that ends `now`. For the worker whose tally it is: nobody else adds, so that no locked instruction is needed.
+    /// Counts one request that ends `now`. Only the worker whose tally it is may call this, so that no locked instruction is needed.
     #[inline]
     pub(crate) fn count(&self, failed: bool, latency: Option<Duration>, now: Duration) {
         add(&self.requests, 1);

@@ -11,8 +11,8 @@ use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Verdict}
 /// Which requests are tried again (`[pools.NAME.retry]`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Further tries of one request. `None` where the pool has no rules of its own: as many as the listener says, of which one after a
-    /// connection that was lost with the request on it.
+    /// Further tries of one request. `None` where the pool has no rules of its own: then the listener decides how many, of which one may
+    /// follow a connection that was lost with the request on it.
     pub attempts: Option<u32>,
     /// After which failures.
     pub conditions: Conditions,

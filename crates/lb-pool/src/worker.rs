@@ -26,17 +26,17 @@ pub struct WorkerPool {
     shared: Arc<SharedPool>,
     worker: usize,
     balancer: Rc<RefCell<Balancer>>,
-    /// Those that came before under this name and may come after, and which of them this is.
+    /// The pools that follow each other under this name in this worker, and the number of this pool among them.
     lineage: Rc<Lineage>,
     generation: u64,
     watched: RefCell<Vec<Watched>>,
-    /// The epoch of the shared pool that the balancer knows.
+    /// The epoch of the shared pool that the balancer was updated for.
     seen: Cell<u64>,
-    /// Members that nothing is known against.
+    /// How many members are fit: they take work, and neither checks nor failures speak against them.
     fit: Cell<usize>,
-    /// Some member is left alone, as far as this worker knows.
+    /// Some member is left alone, as of that epoch.
     resting: Cell<bool>,
-    /// Some of those may be given one request.
+    /// Some of those may be given one request, as of that epoch.
     due: Cell<bool>,
     tries: Tries,
     /// The limits of each member; empty where there are none.
@@ -44,7 +44,7 @@ pub struct WorkerPool {
     metrics: Arc<PoolMetrics>,
 }
 
-/// What a worker remembers of how a member serves it.
+/// What a worker counts of how a member serves it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watched {
     streak: Streak,
@@ -55,8 +55,8 @@ struct Watched {
 }
 
 impl WorkerPool {
-    /// The pool for a worker. Workers start at different members. It takes over from `earlier`, the same pool before a change: the load of
-    /// members that stay is known, and what ends there is told here.
+    /// The pool for a worker. Workers start at different members. It takes over from `earlier`, this pool before a change: the load of
+    /// members that stay counts on, and requests that began with `earlier` end here.
     pub fn new(
         shared: Arc<SharedPool>,
         worker: usize,
@@ -97,7 +97,7 @@ impl WorkerPool {
         pool
     }
 
-    /// What all workers know of the pool.
+    /// The state of the pool that all workers share.
     pub fn shared(&self) -> &Arc<SharedPool> {
         &self.shared
     }
@@ -120,7 +120,7 @@ impl WorkerPool {
         if self.due.get() { self.try_one(now, key, picked, &admits) } else { picked }
     }
 
-    /// Of those that are left alone only one request in the whole process may go to each; all others are picked for anew.
+    /// To each member that is left alone only one request of the whole process may go; for any other request another member is picked.
     #[cold]
     fn try_one(
         &self,
@@ -142,7 +142,7 @@ impl WorkerPool {
         self.watched.borrow().get(at).is_some_and(|watched| watched.is_due)
     }
 
-    /// The member at `at`, if it can be picked: for a client that is to come back to it.
+    /// The member at `at`, if it can be picked: for a client that is bound to it.
     pub fn pick_again(&self, now: Instant, at: usize) -> Option<usize> {
         self.refresh(now);
         if !self.balancer.borrow().is_in_use(at) {
@@ -151,13 +151,13 @@ impl WorkerPool {
         (!self.due.get() || !self.is_due(at) || self.shared.try_one(at, now)).then_some(at)
     }
 
-    /// No connection to the member at `at` came about, and it is to blame for that.
+    /// A connect to the member at `at` failed, and the member is to blame for it.
     pub fn unreachable(&self, at: usize, timed_out: bool, now: Instant) {
         let cause = if timed_out { rest::Cause::ConnectTimeout } else { rest::Cause::Connect };
         self.shared.failed(at, cause, now);
     }
 
-    /// The member at `at` has let a request wait for its response since `asked`, for longer than it may.
+    /// The member at `at` has not responded to a request that was sent to it at `asked`, for longer than is allowed.
     pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
         self.shared.timed_out(at, asked, now);
     }
@@ -202,8 +202,8 @@ impl WorkerPool {
         Some(Connection::new(member.tallies(), self.worker, place))
     }
 
-    /// What [`Self::begin`] counted has ended. `ending` says what it says of the member, if anything; `latency` is the time to the head of
-    /// the response.
+    /// A request that [`Self::begin`] counted has ended. `ending` is the evidence about the member, if there is any; `latency` is the time
+    /// to the head of the response.
     #[inline]
     pub fn end(&self, at: usize, now: Instant, ending: Option<Ending>, latency: Option<Duration>) {
         let failed = ending.is_some_and(Ending::is_failure);
@@ -219,7 +219,8 @@ impl WorkerPool {
         }
     }
 
-    /// What [`Self::begin`] counted is over and was no request: nothing could be sent, or it is a connection on which nobody sees requests.
+    /// What [`Self::begin`] counted is over and was no request: nothing could be sent, or it is a connection whose requests the gateway
+    /// does not see.
     pub fn withdraw(&self, at: usize, now: Instant) {
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.withdraw();
@@ -227,7 +228,7 @@ impl WorkerPool {
         self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency: None, failed: false }));
     }
 
-    /// Tells the balancer, and that of the pool which has taken this one's place.
+    /// Updates the balancer, and that of the pool which has taken this one's place.
     #[inline]
     fn balance(&self, at: usize, act: impl Fn(&mut Balancer, usize)) {
         act(&mut self.balancer.borrow_mut(), at);
@@ -292,7 +293,7 @@ impl WorkerPool {
         self.tries.hedge().borrow().delay()
     }
 
-    /// Charges such a try to the budget, if it has room. [`Self::try_done`] is due.
+    /// Charges such a second try to the budget, if it has room. [`Self::try_done`] is due.
     #[must_use]
     pub fn take_hedge(&self, now: Instant) -> bool {
         let taken = self.tries.take(now);
@@ -324,14 +325,14 @@ impl WorkerPool {
         self.metrics.worker(self.worker)
     }
 
-    /// How many members there are that take work and that nothing is known against. Without any the pool may still be picked from, in
-    /// panic.
+    /// How many members are fit: they take work, and neither checks nor failures speak against them. Without any the pool may still be
+    /// picked from, in panic.
     pub fn fit(&self, now: Instant) -> usize {
         self.refresh(now);
         self.fit.get()
     }
 
-    /// Takes in what has been learned since.
+    /// Updates the balancer when the shared pool has changed.
     #[inline]
     fn refresh(&self, now: Instant) {
         if self.seen.get() != self.shared.epoch() {
@@ -361,7 +362,7 @@ impl WorkerPool {
     }
 }
 
-/// What stands for a member that is not there.
+/// The default for a member that is not there.
 const NOBODY: MemberState =
     MemberState { healthy: false, ejected: false, draining: true, weight: 0, healthy_since: None };
 
