@@ -60,15 +60,15 @@ impl AccessLog {
         self.handle.clone()
     }
 
-    /// Opens the file anew under its name, after a rotation has renamed it. Returns at once; if the file cannot
-    /// be opened, the log says so and the old one stays in use.
+    /// Opens the file anew under its name, after a rotation has renamed it. Returns at once; if the file cannot be opened, a line of the
+    /// log reports it and the old one stays in use.
     pub fn reopen(&self) {
         self.handle.signals.reopen.store(true, Ordering::Release);
         self.handle.wake_writer();
     }
 
-    /// Writes what was handed over so far and ends the thread; lines that come later are dropped and counted.
-    /// Blocks until then, or for `patience` at most, and says whether all was written in time.
+    /// Writes what was handed over so far and ends the thread; lines handed over later are dropped and counted. Blocks until then, or for
+    /// `patience` at most. Returns whether all was written in time.
     pub fn flush_and_close(self, patience: Duration) -> bool {
         self.handle.signals.close.store(true, Ordering::Release);
         self.handle.wake_writer();
@@ -98,8 +98,7 @@ impl AccessLogHandle {
     }
 }
 
-/// What the writer is asked to do besides writing. Flags rather than messages, so that a full channel cannot
-/// hold them up.
+/// What the writer has to do besides writing. Flags rather than messages, so that a full channel cannot hold them up.
 #[derive(Debug, Default)]
 struct Signals {
     reopen: AtomicBool,

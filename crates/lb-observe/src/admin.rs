@@ -18,24 +18,24 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
-/// What the admin server shows, and to whom.
+/// What the admin server shows, and to which clients.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What the probes show.
     pub readiness: Arc<Readiness>,
-    /// SHA-256 of the bearer token without which only probes are answered. Without a hash nobody needs a token.
+    /// SHA-256 of the bearer token without which only probes are answered. Without a hash no token is needed.
     pub token_hash: Option<[u8; 32]>,
     /// Whether a request must name an IP address or `localhost` as its host, against web pages that reach the
     /// port through a name of theirs (attack row C-08). To be switched off where other machines may ask, since
     /// they use names, and a token protects that port.
     pub check_host: bool,
-    /// Who answers what is asked about backends.
+    /// Where calls about backends are answered.
     pub calls: mpsc::Sender<Call>,
 }
 
-/// Whether the gateway takes traffic; shared by who decides it and who answers probes.
+/// Whether the gateway takes traffic; set by the control thread, read by the probes.
 #[derive(Debug, Default)]
 pub struct Readiness(AtomicU8);
 

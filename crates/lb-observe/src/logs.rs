@@ -3,8 +3,8 @@
 //! Logs go to standard error, where journald, a container's log driver and an operator's terminal all look, and
 //! which leaves standard output to the access log.
 //!
-//! Nobody who logs waits for the reader of standard error. Lines go through a bounded queue to a thread that writes; what finds no room
-//! is dropped, counted in `log_dropped_total`, and told of by one line when the reader is back.
+//! No thread that logs waits for the reader of standard error. Lines go through a bounded queue to a thread that writes. A line that finds
+//! no room is dropped and counted in `log_dropped_total`; when the reader is back, one line of the log reports how many were dropped.
 
 mod queue;
 mod writer;
@@ -53,7 +53,7 @@ pub fn init() -> io::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_writer(lines)
         .with_ansi(false)
-        // It would report a line that it cannot format with eprintln!, which waits for whoever reads standard error.
+        // It would report a line that it cannot format with eprintln!, which waits for the reader of standard error.
         .log_internal_errors(false)
         .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)));
     match format {
@@ -73,7 +73,7 @@ pub fn init() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until all lines are written, for `patience` at most. Says whether they are. To be called before the process ends.
+/// Waits until all lines are written, for `patience` at most. Returns whether they are. To be called before the process ends.
 pub fn finish(patience: Duration) -> bool {
     LOG.get().is_none_or(|queue| queue.flush(patience))
 }
@@ -89,7 +89,7 @@ pub fn say(line: &str) {
     }
     let (done, is_done) = mpsc::sync_channel(1);
     let write = move || {
-        // There is nobody left to tell of an error.
+        // There is no log left to report an error in.
         let _ = writer::write_all(&io::stderr(), line.as_bytes());
         let _ = done.send(());
     };

@@ -155,7 +155,7 @@ impl Metrics {
         self.backends.traffic(self.worker_count(), labels, backend)
     }
 
-    /// The families of the pool with this name. They exist as long as somebody holds them.
+    /// The families of the pool with this name. They exist as long as a handle to them is held.
     pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
         let mut pools = lock(&self.pool_metrics);
         if let Some(pool) = pools.get(name) {
@@ -166,23 +166,23 @@ impl Metrics {
         pool
     }
 
-    /// Forgets every backend of a pool for which `keep` is false, each as soon as nobody holds its handle any more: what still runs there
+    /// Forgets every backend of a pool for which `keep` is false, each as soon as no handle to it is held any more: what still runs there
     /// stays visible until it ends.
     pub fn retain_backends(&self, keep: impl Fn(&str, &str) -> bool) {
         self.backends.retain_traffic(keep);
     }
 
-    /// How many backends may have series of their own. Those that have them keep them.
+    /// How many backends may have series of their own. A backend that already has series keeps them.
     pub fn export_backends(&self, most: usize) {
         self.backends.set_most(most);
     }
 
-    /// What is known of a backend of a pool, which begins to exist with the first call.
+    /// The metrics of health checks and ejections of a backend of a pool, which begin to exist with the first call.
     pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
         self.backends.checks(pool, backend)
     }
 
-    /// Forgets what is known of every backend of a pool for which `keep` is false.
+    /// Forgets the metrics of health checks and ejections of every backend of a pool for which `keep` is false.
     pub fn retain_pool_backends(&self, keep: impl Fn(&str, &str) -> bool) {
         self.backends.retain_checks(keep);
     }
@@ -302,7 +302,7 @@ impl Metrics {
 
     fn scrape_pool_metrics(&self, scrape: &mut Scrape) {
         let mut pools = lock(&self.pool_metrics);
-        // Handles are made under this lock only, so a count of one means that nobody can write any more.
+        // Handles are made under this lock only, so a count of one means that no other handle exists.
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         for (name, pool) in &*pools {
             for reason in RetryClass::ALL {

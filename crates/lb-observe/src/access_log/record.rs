@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::timestamp::Timestamp;
 use crate::escape::is_unsafe;
 
-/// A finished request, as the access log tells it. What a peer sent is given as the bytes that it sent.
+/// A finished request, as the access log writes it. What a peer sent is given as the bytes that it sent.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRecord<'a> {
     /// When the request began.
@@ -36,7 +36,7 @@ pub struct AccessRecord<'a> {
     pub bytes_out: u64,
     /// From the first byte of the request to the last of the response, or to the abort.
     pub duration: Duration,
-    /// The backend that answered, or was asked last.
+    /// The backend that answered, or that was tried last.
     pub backend: Option<&'a str>,
     /// Why the gateway itself refused or cut the exchange; empty when it did not.
     pub reason: &'static str,

@@ -48,7 +48,7 @@ impl Writer {
     /// Writes until the log is closed, or until every handle is gone.
     pub(super) fn run(mut self) {
         loop {
-            // Whoever raises a signal sends an empty line too, unless so many wait that nobody sleeps here.
+            // A signal is always accompanied by an empty line, unless the queue is so full that this thread does not sleep.
             let Ok(first) = self.lines.recv() else { return };
             // Read before the channel is emptied: what was handed over before the close is then still written.
             let closing = self.signals.close.load(Ordering::Acquire);
@@ -56,7 +56,7 @@ impl Writer {
                 self.reopen();
             }
             self.take(&first);
-            // Bounded, so that workers who keep coming cannot keep the signals from being seen.
+            // Bounded, so that workers that go on logging cannot keep the signals from being seen.
             for _ in 0..QUEUED_LINES {
                 let Ok(line) = self.lines.try_recv() else { break };
                 self.take(&line);
@@ -135,7 +135,7 @@ impl Output {
     }
 }
 
-/// A pipe that nobody reads is an error, and not a reason to wait.
+/// A pipe without a reader is an error, and not a reason to wait.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;

@@ -15,10 +15,10 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The writer has taken lines and not said yet that it is done with them.
+    /// The writer has taken lines and has not finished writing them.
     is_writing: bool,
     dropped: u64,
-    /// The part of `dropped` that the log itself has not told of.
+    /// The part of `dropped` that no line of the log has reported yet.
     untold: u64,
 }
 
@@ -58,7 +58,7 @@ impl Queue {
         }
     }
 
-    /// The lines dropped since this was asked last.
+    /// The lines dropped since the last call.
     pub(super) fn take_untold(&self) -> u64 {
         std::mem::take(&mut self.lock().untold)
     }
@@ -68,7 +68,7 @@ impl Queue {
         self.lock().dropped
     }
 
-    /// Waits until all lines are written, for `patience` at most. Says whether they are.
+    /// Waits until all lines are written, for `patience` at most. Returns whether they are.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let state = self.lock();
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();

@@ -22,7 +22,7 @@ pub(super) fn run(queue: &Arc<Queue>, output: &impl AsFd) {
         }
         batch.clear();
         queue.take(&mut batch);
-        // Now there is room, and the line comes after those that were there before it. Where nothing is read, nothing can be told.
+        // Now there is room, and the line comes after those that were there before it. Without a reader there is no point in a report.
         if is_read {
             tell_of_drops(queue);
         }

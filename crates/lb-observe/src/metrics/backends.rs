@@ -46,7 +46,7 @@ struct OfPool {
     listener: String,
     serves_http: bool,
     members: BTreeMap<String, Entry>,
-    /// What backends had counted among the others that are there no more.
+    /// The counts of backends that were added up under [`OTHER`] and are gone.
     gone: (Traffic, Checks),
 }
 
@@ -170,8 +170,8 @@ impl State {
         self.pools.entry(name.to_owned()).or_default()
     }
 
-    /// Forgets backends that no configuration names, each as soon as nobody holds its handle any more: new handles are made under the
-    /// lock only, so that a count of one means that nobody can write.
+    /// Forgets backends that no configuration names, each as soon as no handle to it is held any more. New handles are made under the lock
+    /// only, so a count of one means that no other handle exists.
     fn forget(&mut self) {
         self.pools.retain(|_, pool| {
             let OfPool { members, gone, .. } = pool;
@@ -199,7 +199,7 @@ impl OfPool {
     }
 }
 
-/// Until the configuration says otherwise.
+/// Until a configuration is in force.
 const DEFAULT_MOST: usize = 500;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::labels::{
 };
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
-/// What a scrape says about a metric family, and what METRICS.md says about it.
+/// A metric family, as a scrape and METRICS.md describe it.
 #[derive(Debug)]
 pub struct Family {
     /// The heading under which METRICS.md lists it.

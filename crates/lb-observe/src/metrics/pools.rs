@@ -1,4 +1,4 @@
-//! What is known of the backends of pools. All of it changes rarely, whoever writes it.
+//! Health checks and ejections of the backends of pools. They change rarely.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -54,7 +54,7 @@ impl PoolBackend {
 /// Stands for a gauge that has no meaning.
 const NONE: i64 = -1;
 
-/// What a [`PoolBackend`] says at one moment, or several together.
+/// The values of a [`PoolBackend`] at one moment, or the sum of several.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checks {
     /// Whether all that have health checks may be used.

@@ -1,4 +1,4 @@
-//! What the kernel knows about this process.
+//! The kernel's counters about this process.
 
 use std::fs;
 

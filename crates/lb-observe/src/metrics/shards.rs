@@ -86,15 +86,15 @@ impl ListenerMetrics {
         }
     }
 
-    /// Says which HTTP versions this listener serves, so that their series exist at zero. A listener that
-    /// serves none, such as a TCP one, has no request families.
+    /// Sets the HTTP versions that this listener serves, so that their series exist at zero. A listener that serves none, such as a TCP
+    /// one, has no request families.
     pub fn serves(&self, versions: &[HttpVersion]) {
         for version in versions {
             self.served.fetch_or(1 << *version as u8, Relaxed);
         }
     }
 
-    /// Says that this listener serves gRPC, so that its series exist at zero.
+    /// Marks this listener as one that serves gRPC, so that its series exist at zero.
     pub fn set_grpc(&self) {
         self.grpc.store(true, Relaxed);
     }
@@ -103,7 +103,7 @@ impl ListenerMetrics {
         self.grpc.load(Relaxed)
     }
 
-    /// Says which certificates are in force. With the first call the listener's TLS families begin to exist.
+    /// Sets the certificates that are in force. With the first call the listener's TLS families begin to exist.
     pub fn set_certificates(&self, certificates: Certificates) {
         *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificates);
     }
@@ -221,9 +221,9 @@ impl BackendMetrics {
         Self { unreachable: AtomicBool::new(false), shards: PerWorker::new(workers) }
     }
 
-    /// `backend_reachable`: says how the last connect ended, of whichever worker.
+    /// Sets `backend_reachable`: how the last connect of any worker ended.
     pub fn set_reachable(&self, reachable: bool) {
-        // Hardly ever changes: a load leaves the line with all who share it.
+        // Hardly ever changes: a load leaves the cache line shared by all workers.
         if self.unreachable.load(Relaxed) == reachable {
             self.unreachable.store(!reachable, Relaxed);
         }
@@ -254,7 +254,7 @@ impl BackendMetrics {
     }
 }
 
-/// What a [`BackendMetrics`] says at one moment, or several together.
+/// The values of a [`BackendMetrics`] at one moment, or the sum of several.
 #[derive(Clone, Debug)]
 pub(super) struct Traffic {
     connections: u64,
@@ -365,7 +365,7 @@ impl PoolMetrics {
         }
     }
 
-    /// Says whether the families of limits exist, even at zero.
+    /// Sets whether the families of limits exist, even at zero.
     pub fn set_kinds(&self, limits: bool) {
         self.limits.store(limits, Relaxed);
     }
