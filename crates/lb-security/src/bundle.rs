@@ -50,7 +50,7 @@ pub struct TlsConfigBundle {
 impl TlsConfigBundle {
     /// Reads every file that the listener names and checks what they hold against each other and `now`.
     ///
-    /// `alpn` is what the listener speaks inside TLS, the best first; empty = nothing is said about it.
+    /// `alpn` is the list of protocols that the listener offers inside TLS, the best first; empty = ALPN is not used.
     ///
     /// # Errors
     /// The first thing that is wrong, with its file.
@@ -217,7 +217,7 @@ fn server_config(
 }
 
 thread_local! {
-    /// The server name of the ClientHello that was looked at last on this thread: the connection does not tell it.
+    /// The server name of the ClientHello that was parsed last on this thread: rustls does not pass it on with the connection.
     static ASKED_FOR: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

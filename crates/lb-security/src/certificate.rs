@@ -74,7 +74,7 @@ impl Identity {
     }
 }
 
-/// What is told about a peer's certificate. Nothing is kept of the rest.
+/// The facts about a peer's certificate that are kept for logs and headers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerCertificate {
     /// The subject, as RFC 4514 writes it. What is not printable ASCII is escaped, so that it can stand in a header or a log.
@@ -127,7 +127,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// A subject is chosen by whoever issued the certificate; it may hold anything, and be long.
+/// A subject is chosen by the issuer of the certificate; it may hold anything, and be long.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 1024;
     let mut safe = String::new();

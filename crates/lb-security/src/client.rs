@@ -75,8 +75,8 @@ impl ClientTls {
         Ok(Arc::new(Self { config: Arc::new(config), name, failures }))
     }
 
-    /// Says in the log why TLS with a backend has failed, a few times at once and then now and again. An error that is none of TLS is
-    /// left to its caller.
+    /// Writes to the log why TLS with a backend has failed, a few times at once and then now and again. An error that is none of TLS is
+    /// left to the caller.
     pub fn tell(&self, address: SocketAddr, error: &io::Error) {
         if failure_of(error).is_none() {
             return;
@@ -93,7 +93,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
-        // Some systems ship certificates that nothing can read; the others count.
+        // Some systems ship certificates that no parser reads; the remaining ones count.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Arc::new(roots)
     });
@@ -105,7 +105,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::clone(roots))
 }
 
-/// `tls_verify_peer = false`: whoever answers is taken for the backend, as long as it holds the key that it shows.
+/// `tls_verify_peer = false`: any peer is taken for the backend, as long as it holds the key that it shows.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! What is asked of clients' certificates.
+//! Verification of clients' certificates.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub struct Connector {
 pub enum ConnectError {
     /// The socket was not connected.
     Connect(io::Error),
-    /// It was, and TLS failed over it: [`failure_of`] says how.
+    /// It was, and TLS failed over it: [`failure_of`] returns how.
     Handshake(io::Error),
 }
 
@@ -48,7 +48,7 @@ impl From<ConnectError> for io::Error {
 }
 
 impl Connector {
-    /// Connects, and does the handshake where the backend is inside TLS; `ended` is told how that has ended.
+    /// Connects, and does the handshake where the backend is inside TLS; `ended` is called with the result of the handshake.
     ///
     /// # Errors
     /// When there is no connection in time, or no handshake.
@@ -80,7 +80,7 @@ impl Connector {
         result.map(|_| Stream::Tls(stream)).map_err(ConnectError::Handshake)
     }
 
-    /// Says in the log why TLS has failed, as far as that is not said too often.
+    /// Writes to the log why TLS has failed, within its rate limit.
     pub fn tell(&self, error: &io::Error) {
         if let Some(tls) = &self.tls {
             tls.tell(self.address, error);

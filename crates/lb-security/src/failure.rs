@@ -1,4 +1,4 @@
-//! Why a TLS connection failed, as far as anyone outside is told.
+//! Why a TLS connection failed, in the terms that logs, metrics and peers get.
 
 use std::fmt;
 use std::io;
@@ -108,7 +108,7 @@ impl Failure {
         self.with(detail.map(describe))
     }
 
-    /// The same, for a cause that is no error of TLS.
+    /// The error of a stream that failed so, for a cause that is no error of TLS.
     pub fn because(self, cause: impl fmt::Display) -> io::Error {
         self.with(Some(cause.to_string()))
     }

@@ -24,7 +24,7 @@ const MAX_LARGE_FILE: u64 = 16 * 1024 * 1024;
 /// The largest file of ticket keys.
 const MAX_TICKET_FILE: u64 = 16 * 1024;
 
-/// Who may have access to the file of a private key.
+/// Which users may have access to the file of a private key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyAccess {
     /// Its owner alone.
@@ -34,7 +34,7 @@ pub enum KeyAccess {
 }
 
 impl KeyAccess {
-    /// What `[security] group_readable_keys` says.
+    /// The setting of `[security] group_readable_keys`.
     pub fn of(config: &lb_config::Config) -> Self {
         if config.security.group_readable_keys { Self::Group } else { Self::Owner }
     }
@@ -70,7 +70,7 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(chain)
 }
 
-/// A private key. The file may be read by those alone whom `access` allows (attack T-07).
+/// A private key. The file may be read only by the users that `access` allows (attack T-07).
 pub(crate) fn private_key(path: &Path, access: KeyAccess) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read(path, MAX_SMALL_FILE, Some(access))?;
     if is_encrypted(&pem) {
@@ -110,7 +110,7 @@ pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationL
     Ok(lists)
 }
 
-/// The bytes of a small file that others may not read.
+/// The bytes of a small file that only the users which `access` allows may read.
 pub(crate) fn secret(path: &Path, access: KeyAccess) -> Result<Vec<u8>, TlsError> {
     read(path, MAX_SMALL_FILE, Some(access))
 }

@@ -1,4 +1,4 @@
-//! What is wrong with files, one by one: a load stops at the first fault, and whoever mends files wants to hear of all.
+//! What is wrong with files, one by one. A load stops at the first fault, and an operator needs all of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub fn identity_faults(
     if is_of_key {
         return vec![(Part::Key, first)];
     }
-    // The key was not looked at yet. In one file with the chain it has the same fault.
+    // The key was not checked yet. In one file with the chain it has the chain's fault.
     let key = (cert_path != key_path).then(|| files::private_key(key_path, access).err()).flatten();
     let key = key.map(|error| (Part::Key, error));
     std::iter::once((Part::Certificate, first)).chain(key).collect()

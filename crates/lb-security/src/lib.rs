@@ -1,8 +1,8 @@
 //! TLS on both sides of the gateway: certificates, the bundles made of them, session tickets, and a stream.
 //!
-//! What a listener needs for handshakes is a [`TlsConfigBundle`], built from files as a whole and never changed; a
-//! [`SharedTlsBundle`] is the place where a newer one replaces it while handshakes run. [`ClientTls`] is the same for a
-//! backend, and a [`Connector`] makes connections to it. [`Stream`] is what protocols hold: a plain connection or a [`TlsStream`], with one set of methods.
+//! A listener needs a [`TlsConfigBundle`] for handshakes, built from files as a whole and never changed; a [`SharedTlsBundle`] is the place
+//! where a newer one replaces it while handshakes run. A [`ClientTls`] is what a backend needs, and a [`Connector`] makes connections to
+//! it. [`Stream`] is what protocols hold: a plain connection or a [`TlsStream`], with one set of methods.
 //!
 //! No error, log line or `Debug` output of this crate shows key material (attack T-10).
 

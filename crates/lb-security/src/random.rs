@@ -1,7 +1,7 @@
-//! Randomness that nobody can foresee.
+//! Unpredictable randomness.
 
-/// A key to mask a WebSocket frame with. It must come from a strong source of entropy (RFC 6455 §5.3): whoever can foresee it chooses what
-/// the bytes on the wire look like.
+/// A key to mask a WebSocket frame with. It must come from a strong source of entropy (RFC 6455 §5.3): with a predictable key, a peer can
+/// choose what the bytes on the wire look like.
 ///
 /// None when the system has no randomness to give.
 pub fn masking_key() -> Option<[u8; 4]> {

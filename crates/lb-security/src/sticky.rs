@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use crate::error::{Reason, TlsError};
 use crate::files::{self, KeyAccess};
 
-/// A key that signs sticky cookies. Two instances with the same key understand each other's cookies.
+/// A key that signs sticky cookies. Instances with equal keys accept each other's cookies.
 #[derive(Clone, Debug)]
 pub struct StickyKey(hmac::Key);
 
@@ -18,7 +18,7 @@ const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 16;
 
 impl StickyKey {
-    /// A key that nobody else has.
+    /// A random key, which no other process has.
     ///
     /// # Errors
     /// When the system has no randomness to give.
@@ -27,10 +27,10 @@ impl StickyKey {
         Ok(Self(hmac::Key::generate(hmac::HMAC_SHA256, &random)?))
     }
 
-    /// The key in a file of 32 bytes that only those may read that `access` allows (attack T-07).
+    /// The key in a file of 32 bytes that only the users which `access` allows may read (attack T-07).
     ///
     /// # Errors
-    /// When the file cannot be read, may be read by others, or has another length.
+    /// When the file cannot be read, may be read by other users, or has another length.
     pub fn load(path: &Path, access: KeyAccess) -> Result<Self, TlsError> {
         let bytes = files::secret(path, access)?;
         if bytes.len() != KEY_BYTES {
@@ -40,8 +40,8 @@ impl StickyKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
-    /// What a cookie says that keeps a client of `pool` at the member of this identity. It says nothing of the member to anybody without
-    /// the key, and nobody without it can make one.
+    /// The value of the cookie that keeps a client of `pool` at the member of this identity. Without the key it reveals nothing of the
+    /// member and cannot be forged.
     pub fn cookie(&self, pool: &str, identity: u64) -> String {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(pool.as_bytes());

@@ -64,13 +64,13 @@ enum State {
     New,
     Handshaking,
     Established,
-    /// The peer has said close_notify.
+    /// The peer has sent close_notify.
     PeerClosed,
     Failed(Failure),
 }
 
 enum Side {
-    /// A server that must know the SNI before it knows its configuration.
+    /// A server that needs the SNI before it can choose its configuration.
     Accepting(Box<Acceptor>),
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
@@ -228,7 +228,7 @@ impl TlsStream {
         }
     }
 
-    /// Notes that the connection has failed, says so to the peer if the socket takes it, and gives the error.
+    /// Notes that the connection has failed, sends the alert if the socket takes it, and returns the error.
     fn fail(&mut self, failure: Failure, detail: Option<&rustls::Error>) -> io::Error {
         self.state = State::Failed(failure);
         self.io.buffers.put(&mut self.held);

@@ -68,7 +68,7 @@ impl TicketRotator {
         Ok(Arc::new(Self { ring: ArcSwap::from_pointee(ring), interval, overlap }))
     }
 
-    /// Keys of a file. Their lifetime is still told to clients as interval and overlap.
+    /// Keys of a file. Clients are given interval and overlap as the lifetime of their tickets all the same.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -82,7 +82,7 @@ impl TicketRotator {
         Ok(Arc::new(Self { ring: ArcSwap::from_pointee(ring), interval, overlap }))
     }
 
-    /// Reads the file again; says whether the newest key is another one now. What cannot be read changes nothing.
+    /// Reads the file again. Returns whether the newest key is another one now. A file that cannot be read changes nothing.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -94,8 +94,8 @@ impl TicketRotator {
         Ok(is_new)
     }
 
-    /// Does what is due at `now`: a new key once the newest is `interval` old; an old one goes `overlap` after its successor
-    /// came. Says whether there is a new key. Without randomness the keys stay, and it is tried again next time.
+    /// Does what is due at `now`: a new key once the newest is `interval` old; an old one goes `overlap` after its successor came. Returns
+    /// whether there is a new key. Without randomness the keys stay, and it is tried again next time.
     pub fn tick(&self, now: Duration) -> bool {
         let ring = self.ring.load();
         if ring.from_file {

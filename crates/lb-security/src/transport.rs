@@ -51,8 +51,8 @@ impl Stream {
         }
     }
 
-    /// Takes back what was taken to be sent and has not reached the kernel; how many bytes that is. Inside TLS, where one cannot tell
-    /// how much data that would be, none.
+    /// Takes back the data that was handed over to be sent and has not reached the kernel; returns how many bytes that is. Inside TLS that
+    /// number is unknown, and none are taken back.
     pub fn recall(&mut self) -> usize {
         match self {
             Self::Plain(stream) => stream.recall(),
@@ -91,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// Tells the peer that no more bytes follow. Inside TLS [`Self::poll_flush`] sees it to its end.
+    /// Ends the bytes of this side. Inside TLS [`Self::poll_flush`] completes it.
     ///
     /// # Errors
     /// That of the socket.

@@ -37,14 +37,14 @@ pub(super) struct Progress {
     pub(super) consumed: usize,
     /// Records that brought data.
     pub(super) with_data: u32,
-    /// The peer has said close_notify: nothing follows.
+    /// The peer has sent close_notify: nothing follows.
     pub(super) closed: bool,
 }
 
 /// Takes in all records that are complete. Data go to `sink`, what is to be sent to the end of `out`.
 ///
 /// # Errors
-/// That of rustls; the alert that says so to the peer is in `out`.
+/// An error of rustls; the alert for the peer is in `out`.
 pub(super) fn take_in<M: Machine>(
     machine: &mut M,
     input: &mut [u8],

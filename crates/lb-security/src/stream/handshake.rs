@@ -52,7 +52,7 @@ impl TlsStream {
         }
     }
 
-    /// The whole handshake, within `limit`; tells how metrics count it.
+    /// The whole handshake, within `limit`; returns how metrics count it.
     ///
     /// # Errors
     /// As those of [`Self::poll_handshake`], and [`Failure::Timeout`].
@@ -78,7 +78,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Looks for the SNI in what has come so far and chooses the configuration by it. False = more of the hello is to come.
+    /// Looks for the SNI in what has arrived so far and chooses the configuration by it. False = more of the hello is needed.
     pub(super) fn choose_config(&mut self, input: &[u8]) -> io::Result<bool> {
         let Side::Accepting(acceptor) = &mut self.side else { return Ok(true) };
         let mut new = input.get(self.looked_at..).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Counts records as they arrive, before anything else looks at them.
 //!
-//! The engine tells how many records held data; the rest are handshake messages, alerts and empty records, which cost work and
-//! bring nothing. A connection may have some of them, not endlessly many (attack T-04).
+//! The engine counts the records that held data; the rest are handshake messages, alerts and empty records, which cost work and carry
+//! nothing. A connection may have some of them, not endlessly many (attack T-04).
 
 use crate::failure::Failure;
 
@@ -86,7 +86,7 @@ impl RecordMeter {
         self.idle = self.idle.saturating_add(u64::from(idle));
         self.data = self.data.saturating_add(u64::from(with_data));
         let allowed = MAX_IDLE_TOTAL.saturating_add(self.data / DATA_PER_IDLE);
-        // What came together with data cannot be told in order; it counts in full.
+        // The order of what arrived together with data is unknown; it counts in full.
         if self.in_a_row > MAX_IDLE_RECORDS.saturating_add(with_data) || self.idle > allowed {
             return Err(Failure::Flood);
         }

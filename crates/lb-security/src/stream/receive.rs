@@ -15,7 +15,7 @@ const ROUNDS: usize = 16;
 const LEAST_READ: usize = MAX_BODY + 5;
 
 impl TlsStream {
-    /// Receives data into `buffer` and returns that part of it; empty means that the peer has said close_notify.
+    /// Receives data into `buffer` and returns that part of it; empty means that the peer has sent close_notify.
     ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] with [`Failure::Truncated`] when the socket ends without close_notify: what came may

@@ -83,13 +83,13 @@ impl TlsStream {
         Poll::Ready(Ok(taken))
     }
 
-    /// Sends what waits, and FIN where [`Self::shutdown_write`] has asked for it.
+    /// Sends what waits, and FIN once [`Self::shutdown_write`] was called.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.sent < self.out.len() || self.fin_follows { self.poll_out(cx) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Tells the peer that no more data follow: close_notify, then FIN. Where the socket does not take it at once,
-    /// [`Self::poll_flush`] goes on with it. The peer's own data may still come.
+    /// Ends the data of this side: close_notify, then FIN. Where the socket does not take it at once, [`Self::poll_flush`] goes on with it.
+    /// The peer's own data may still arrive.
     ///
     /// # Errors
     /// That of the socket.
