@@ -102,10 +102,10 @@ impl BufferPool {
         }
     }
 
-    /// Frees what nobody has taken since the last call.
+    /// Frees the buffers that were not taken since the last call.
     pub fn rest(&self) {
         let mut free = self.free.borrow_mut();
-        // The last in is the first out: those at the bottom were not wanted.
+        // The last in is the first out: the buffers at the bottom were not needed.
         let unused = self.least.get().min(free.len());
         free.drain(..unused);
         self.least.set(free.len());

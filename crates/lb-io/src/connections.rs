@@ -31,7 +31,7 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Entry {
     waker: Option<Waker>,
-    /// Its turn to end has come.
+    /// The connection is to end as soon as it can.
     is_asked: bool,
 }
 
@@ -100,7 +100,7 @@ impl Connections {
         Follower { registry: Rc::clone(self), key }
     }
 
-    /// Wakes all connections, and those who follow.
+    /// Wakes all connections, and the tasks that follow the phase.
     pub fn wake_all(&self) {
         for key in self.keys() {
             self.wake(key);
@@ -139,14 +139,15 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Says how the connection's task is woken. A task's waker does not change, so once is enough.
+    /// Sets how the connection's task is woken. A task's waker does not change, so once is enough.
     pub fn set_waker(&self, waker: &Waker) {
         if let Some(entry) = self.registry.entries.borrow_mut().get_mut(self.key) {
             entry.waker = Some(waker.clone());
         }
     }
 
-    /// Whether the turn of the connection to end has come: in a drain they come one after the other, and all with the farewell.
+    /// Whether the connection is to end as soon as it can: in a drain connections are asked one after the other, and all of them when the
+    /// farewell begins.
     pub fn is_asked(&self) -> bool {
         match self.phase() {
             Phase::Serving => false,

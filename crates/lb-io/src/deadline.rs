@@ -34,7 +34,7 @@ impl<'a> Deadline<'a> {
         }
         loop {
             if self.sleep.as_mut().poll(cx).is_pending() {
-                // A task that has used up its budget is told Pending before the timer is even looked at, and is polled again.
+                // For a task that has used up its budget tokio returns Pending before it looks at the timer; the task is polled again.
                 self.registered = tokio::task::coop::has_budget_remaining();
                 return false;
             }

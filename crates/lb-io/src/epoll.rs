@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::pipe::Pipe;
 use crate::stream::is_of_peer;
 
-/// A stream whose bytes are moved by calls when epoll(7) says that they can be. [`crate::TcpStream`] says what its methods promise.
+/// A stream whose bytes are moved by calls when epoll(7) reports that they can be. [`crate::TcpStream`] documents its methods.
 #[derive(Debug)]
 pub(crate) struct EpollStream {
     inner: tokio::net::TcpStream,
@@ -32,7 +32,7 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::R
     }
 }
 
-/// Whether a call that failed so succeeds later: at once after a signal, otherwise when epoll says so.
+/// Whether a call that failed so succeeds later: at once after a signal, otherwise when epoll reports readiness.
 fn is_to_be_repeated(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -48,7 +48,7 @@ impl EpollStream {
         self.lost.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
-    /// Remembers an error of sending that reading must tell.
+    /// Keeps an error of sending, which the next read returns.
     #[inline]
     fn noted<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &result {
@@ -58,7 +58,7 @@ impl EpollStream {
     }
 
     /// Reads what has arrived into `buffer` and returns that part of it; empty means that the peer will send no more. A read that
-    /// does not fill the buffer has drained the socket, and the next call knows so without asking the kernel.
+    /// does not fill the buffer has drained the socket, and the next call returns Pending without a system call.
     #[inline]
     pub(crate) fn poll_recv<'b>(
         &mut self,
@@ -90,7 +90,7 @@ impl EpollStream {
         self.noted(result)
     }
 
-    /// Tells the peer that no more bytes follow; its own may still come.
+    /// Ends the bytes of this side; the peer's own may still come.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         SockRef::from(&self.inner).shutdown(std::net::Shutdown::Write)
     }
@@ -102,7 +102,7 @@ impl EpollStream {
     }
 
     /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
-    /// received; the kernel is asked only where the last read took exactly what there was, which tells nothing about the next.
+    /// received; the kernel is asked only where the last read took exactly what there was, so that more may have arrived since.
     pub(crate) fn is_quiet(&self) -> bool {
         self.inner.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
             || self
@@ -113,7 +113,7 @@ impl EpollStream {
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether anything has arrived that was not read, the end included. The kernel is asked, since its last word may be older.
+    /// Whether anything has arrived that was not read, the end included. The kernel is asked, since its last event may be older.
     pub(crate) fn has_arrived(&self) -> bool {
         let seen = recv(&self.inner, &mut [0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         !matches!(seen, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
@@ -141,7 +141,7 @@ impl EpollStream {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(())) => {
-                // Readable: the flags tell whether it is bytes or the end. `ready` answers at once.
+                // Readable: the flags distinguish bytes from the end. `ready` answers at once.
                 let ready = std::pin::pin!(self.inner.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
                 match ready {
                     Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => Poll::Pending,

@@ -19,9 +19,9 @@ pub struct Left {
     pub listeners: usize,
     /// Connections that are being made, or were given up.
     pub connecting: usize,
-    /// Connections in somebody's hands.
+    /// Connections that have an owner.
     pub open: usize,
-    /// Connections that nobody holds any more, and that are not closed yet.
+    /// Connections without an owner that are not closed yet.
     pub closing: usize,
     /// Buffers that hold received bytes.
     pub buffers: usize,

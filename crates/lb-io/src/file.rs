@@ -1,4 +1,4 @@
-//! Files that somebody else may replace while the gateway runs.
+//! Files that another program may replace while the gateway runs.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a file to be read. Never waits: a pipe that has been put in its place would keep the thread until somebody writes into it.
+/// Opens a file to be read. Never waits: a pipe that has been put in its place would keep the thread until it has a writer.
 ///
 /// # Errors
-/// Those of open(2), and for whatever is no regular file. What is looked at is what is read, not what stands there since.
+/// Those of open(2), and for everything that is no regular file. The file that is checked is the one that is opened, whatever stands at the
+/// path afterwards.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).map_err(io::Error::other)?;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -20,7 +21,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// The text of a file that is not longer than `most` bytes, whatever it was when it was looked at.
 ///
 /// # Errors
-/// [`io::ErrorKind::FileTooLarge`] when there is more, and nothing of it is returned; those of read(2), and for what is not UTF-8.
+/// [`io::ErrorKind::FileTooLarge`] when there is more, and nothing of it is returned; those of read(2), and for bytes that are not UTF-8.
 pub fn read_text(file: impl Read, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

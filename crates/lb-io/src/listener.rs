@@ -193,7 +193,7 @@ mod tests {
         };
         let plain = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
         let own = (plain.recv_buffer_size().unwrap(), plain.send_buffer_size().unwrap());
-        // The kernel doubles what it is asked for.
+        // The kernel doubles the size that it is given.
         assert_eq!(sizes(Buffers { receive: Some(65_536), send: Some(32_768) }), (131_072, 65_536));
         assert_eq!(sizes(Buffers { receive: None, send: Some(32_768) }), (own.0, 65_536));
         assert_eq!(sizes(Buffers { receive: None, send: None }), own);

@@ -55,11 +55,11 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Chooses the driver for `workers` workers, which have what they need of the kernel from then on, and says so in the log
-    /// (`lb-io runtime ready`).
+    /// Chooses the driver for `workers` workers, which have what they need of the kernel from then on, and logs the choice (`lb-io runtime
+    /// ready`).
     ///
     /// # Errors
-    /// When io_uring is demanded and cannot be had: says which step failed.
+    /// When io_uring is demanded and cannot be had; the error names the step that failed.
     pub fn new(choice: IoChoice, workers: usize) -> io::Result<Self> {
         let rings = match choice {
             IoChoice::Epoll => Vec::new(),
@@ -162,7 +162,7 @@ where
             ended = tokio::task::spawn_local(main()) => ended,
             failure = &mut turns => match failure {
                 Ok(error) => {
-                    // Operations may have been lost, and nobody knows which.
+                    // Operations may have been lost, and which is unknown.
                     tracing::error!(%error, "io_uring fails — the worker ends");
                     return;
                 }

@@ -1,7 +1,7 @@
-//! Want of what this process or its machine has too little of, when a connection to a backend is to be made.
+//! Shortages of this process or its machine: what a connection to a backend takes and cannot be had.
 //!
-//! No backend is to blame for it, and none would be better off. Idle connections give way first: whoever lacks a descriptor says so with
-//! [`wanted`], and every worker that keeps idle connections looks at [`Watch`] when it puts one back, and closes some.
+//! No backend is to blame for a shortage, and no other backend would do better. Idle connections give way first: a task that lacks a
+//! descriptor calls [`wanted`], and every worker that keeps idle connections looks at its [`Watch`] when it puts one back, and closes some.
 
 use std::cell::Cell;
 use std::io;
@@ -51,7 +51,7 @@ impl Watch {
     }
 }
 
-/// How long is waited for descriptors that others give back, time after time.
+/// The waits for descriptors that others give back, one after the other.
 const WAITS: [Duration; 4] = [
     Duration::from_millis(2),
     Duration::from_millis(8),
@@ -59,7 +59,8 @@ const WAITS: [Duration; 4] = [
     Duration::from_millis(60),
 ];
 
-/// [`connect`], which waits a little for idle connections to give way when descriptors are wanting. `make_room` closes those at hand.
+/// [`connect`], which waits a little for idle connections to give way when there are no descriptors. `make_room` closes those of this
+/// worker.
 ///
 /// # Errors
 /// Those of [`connect`].

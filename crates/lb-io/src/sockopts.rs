@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// Receive and send buffers that are asked of the kernel.
+/// The receive and send buffers that the kernel is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// Bytes for what a client has sent and nobody has read; `None` leaves the size, and the window that follows from it, to the kernel.
+    /// Bytes for what a client has sent and the gateway has not read; `None` leaves the size, and the window that follows from it, to the
+    /// kernel.
     pub receive: Option<usize>,
     /// Bytes for what a client or a backend has not acknowledged; `None` leaves the size to the kernel.
     pub send: Option<usize>,
 }
 
 impl Buffers {
-    /// Bytes of either buffer, unless others are asked for.
+    /// Bytes of either buffer, unless others are configured.
     pub const BYTES: usize = 262_144;
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn apply_accepted(socket: &Socket, buffers: Buffers) -> io::Result<()
     Ok(())
 }
 
-/// Says which send buffer connections to backends have from now on.
+/// Sets which send buffer connections to backends have from now on.
 pub fn set_backend_buffers(buffers: Buffers) {
     BACKEND_SEND_BYTES.store(buffers.send.unwrap_or(0), Relaxed);
 }

@@ -35,7 +35,7 @@ enum Driver {
     Ring(RingStream),
 }
 
-/// Calls the same method on whichever driver there is.
+/// Calls the method of this name on the driver in use.
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match &mut $self.driver {
@@ -78,8 +78,8 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpSt
     }
 }
 
-/// Whether an error of sending is the peer's doing. Then reading finds the end of the connection, and before it what the peer still had
-/// to say; after any other error nothing more would come, and reading must tell it.
+/// Whether an error of sending is the peer's doing. Then reading finds the end of the connection, and before it the last bytes of the peer;
+/// after any other error nothing more would arrive, and the next read returns the error.
 pub(crate) fn is_of_peer(code: i32) -> bool {
     matches!(code, libc::EPIPE | libc::ECONNRESET)
 }
@@ -146,8 +146,8 @@ impl TcpStream {
         }
     }
 
-    /// Takes back what was taken to be sent and has not reached the kernel, and says how many bytes that is: the peer has not seen the last so
-    /// many bytes, and will not.
+    /// Takes back the bytes that were handed over to be sent and have not reached the kernel, and returns how many they are: the peer has
+    /// not seen them, and will not.
     pub fn recall(&mut self) -> usize {
         match &mut self.driver {
             Driver::Epoll(_) => 0,
@@ -155,7 +155,7 @@ impl TcpStream {
         }
     }
 
-    /// Tells the peer that no more bytes follow; its own may still come.
+    /// Ends the bytes of this side; the peer's own may still come.
     ///
     /// # Errors
     /// Those of shutdown(2).
@@ -174,8 +174,8 @@ impl TcpStream {
         each!(ref self, stream => stream.is_quiet())
     }
 
-    /// Whether anything has arrived that was not read, the end included: what the kernel says at this moment. A connection on which it
-    /// says no can be closed without a reset for bytes that nobody has read; those on their way are another matter.
+    /// Whether anything has arrived that was not read, the end included: the kernel's answer at this moment. When it is `false` the
+    /// connection can be closed without a reset for unread bytes, unless some are still on their way.
     pub fn has_arrived(&self) -> bool {
         each!(ref self, stream => stream.has_arrived())
     }

@@ -1,11 +1,11 @@
 //! The io_uring driver: one ring for each worker, beside tokio.
 //!
 //! Small messages cost no system call of their own: a worker's sends go to the kernel together, once a turn, and what arrives comes in
-//! buffers that the kernel fills ahead of being asked. Bulk flows are moved as with epoll, by splice(2) and direct reads and writes, with
-//! the ring telling when that is possible. docs/decisions/0012 has the figures.
+//! buffers that the kernel fills ahead of a read. Bulk flows are moved as with epoll, by splice(2) and direct reads and writes; the ring
+//! reports when that is possible. docs/decisions/0012 has the figures.
 //!
-//! * [`ring`] and [`buffers`]: the kernel's interface, and who owns memory meanwhile. All that is unsafe stands there.
-//! * [`slot`], [`inbox`]: what is known of one socket.
+//! * [`ring`] and [`buffers`]: the kernel's interface, and the ownership of memory meanwhile. All unsafe code of the driver is here.
+//! * [`slot`], [`inbox`]: the state of one socket.
 //! * [`state`], [`complete`], [`release`], [`receive`], [`send`]: what calls and completions do to it.
 //! * [`driver`]: when the ring takes its turns.
 //! * [`stream`], [`open`]: what the rest of the crate sees.

@@ -26,7 +26,7 @@ pub struct WorkerIo {
     pub scratch: RefCell<Scratch>,
     /// The buffer that ciphertext is read into and opened in. Borrowed for the length of one call, `scratch` perhaps with it.
     pub sealed: RefCell<Scratch>,
-    /// The buffer that outgoing data are sealed in. Borrowed as the others.
+    /// The buffer that outgoing data are sealed in. Borrowed like the others.
     pub outgoing: RefCell<Scratch>,
     /// Buffers for leftovers.
     pub buffers: BufferPool,
@@ -35,11 +35,11 @@ pub struct WorkerIo {
     /// Randomness that need not be secret.
     pub rng: RefCell<SplitMix64>,
     spare: Spare,
-    /// When the log last told of a shortage.
+    /// When a shortage was last logged.
     told: Cell<Option<Instant>>,
 }
 
-/// A shortage that lasts is told so often.
+/// How often a shortage that lasts is logged.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Closes what the worker keeps open without need.
@@ -53,7 +53,7 @@ impl fmt::Debug for Spare {
 }
 
 impl WorkerIo {
-    /// Frees buffers that were not needed since the last call. To be called now and then, while nobody borrows anything.
+    /// Frees buffers that were not needed since the last call. To be called now and then, while none of them is borrowed.
     pub fn rest(&self) {
         self.buffers.rest();
         for scratch in [&self.scratch, &self.sealed, &self.outgoing] {
@@ -80,7 +80,7 @@ impl WorkerIo {
         }
     }
 
-    /// Says what closes connections that the worker keeps open without need, for [`Self::make_room`].
+    /// Sets what closes the connections that the worker keeps open without need, for [`Self::make_room`].
     pub fn set_spare(&self, give_way: Rc<dyn Fn()>) {
         *self.spare.0.borrow_mut() = Some(give_way);
     }
@@ -100,7 +100,7 @@ impl WorkerIo {
         shortage::connect_with_room(address, timeout, || self.close_spare()).await
     }
 
-    /// Tells in the log that a connection to a backend was not made for want of something of our own; not too often.
+    /// Logs that a connection to a backend was not made for want of something of our own, within a rate limit.
     pub fn tell_shortage(&self, shortage: Shortage) {
         let now = Instant::now();
         if self.told.get().is_none_or(|told| now >= told + TOLD_EVERY) {

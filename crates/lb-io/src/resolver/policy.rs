@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Why an address that a name server gave is not used (attack C-03). What the configuration spells out as an address is.
+/// Why an address that a name server returned is not used (attack C-03). Addresses written in the configuration are free.
 ///
-/// Never used: what cannot be a backend (unspecified, multicast, broadcast), and what is asked for credentials where machines are
-/// rented (link-local addresses and the like). The machine itself is used only with `allow_loopback`.
+/// Never used: addresses that no backend can have (unspecified, multicast, broadcast), and link-local addresses and the like, at which
+/// rented machines offer credentials. The machine itself is used only with `allow_loopback`.
 pub fn refusal(address: IpAddr, allow_loopback: bool) -> Option<&'static str> {
     let address = address.to_canonical();
     if address.is_multicast() {

@@ -10,23 +10,23 @@ use super::{ResolveError, Resolver};
 /// Records kept of one answer; a hostile answer cannot make a pool grow without bound (attack C-03).
 pub const MAX_SERVICES: usize = 64;
 
-/// What an SRV record says.
+/// An SRV record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceRecord {
-    /// Those with the lowest are to be used first.
+    /// Records with the lowest priority are to be used first.
     pub priority: u16,
     /// The host, in lower case and without the last dot. Never an address: RFC 2782 asks for a name.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// The share among those of the same priority; 0 is the smallest.
+    /// The share among records of one priority; 0 is the smallest.
     pub weight: u16,
 }
 
 /// The answer to a question for SRV records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Services {
-    /// Sorted, at most [`MAX_SERVICES`]. Empty only when the answer says that the service is not offered.
+    /// Sorted, at most [`MAX_SERVICES`]. Empty only when the answer is that the service is not offered.
     pub records: Vec<ServiceRecord>,
     /// For how long the answer is good.
     pub ttl: Duration,
@@ -68,7 +68,7 @@ fn usable(all: impl Iterator<Item = (u16, u16, u16, String)>) -> Result<Vec<Serv
     records.sort_unstable();
     records.dedup_by(|next, first| (&next.host, next.port) == (&first.host, first.port));
     records.truncate(MAX_SERVICES);
-    // RFC 2782: a single record with the target "." says that the service is decidedly not available.
+    // RFC 2782: a single record with the target "." means that the service is decidedly not available.
     match (records.is_empty(), seen) {
         (false, _) => Ok(records),
         (true, 1) if withdrawn => Ok(records),

@@ -22,7 +22,7 @@ const FIRST_COUNT: u16 = 256;
 /// Buffers that are filled from one look to the next while hardly anything is received.
 const QUIET: usize = 64;
 
-/// The group under which the kernel knows them.
+/// The number of the group of these buffers in the kernel.
 pub(crate) const GROUP: u16 = 0;
 
 /// Memory of its own pages.
@@ -32,7 +32,7 @@ struct Region {
 }
 
 #[expect(unsafe_code, reason = "a pointer says nothing of threads")]
-// SAFETY: the mapping belongs to whoever owns this, and to no thread.
+// SAFETY: the mapping belongs to the owner of this value, and to no thread.
 // JUSTIFICATION: rings are made with their buffers, and go to their threads with them.
 unsafe impl Send for Region {}
 
@@ -50,7 +50,7 @@ impl Region {
 
     /// Forgets what was written, and gives the memory back until it is used again.
     fn forget(&self) {
-        // SAFETY: private anonymous memory of this region; whoever calls this has nothing in it that is still to be read.
+        // SAFETY: private anonymous memory of this region; the caller has nothing in it that is still to be read.
         // JUSTIFICATION: up to 4 MiB for each worker, which a crowd has made it use once.
         let _ = unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxDontNeed) };
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for Buffers {
 }
 
 impl Buffers {
-    /// Fresh buffers, all of them free. The kernel must be told of them: see [`Self::address`].
+    /// Fresh buffers, all of them free. They are to be registered with the kernel: see [`Self::address`].
     pub(crate) fn new() -> io::Result<Self> {
         let count = usize::from(BUFFER_COUNT);
         let ring = Region::new(count.saturating_mul(size_of::<BufRingEntry>()))?;
@@ -120,12 +120,12 @@ impl Buffers {
         self.ring.start.as_ptr().addr() as u64
     }
 
-    /// Whether so few are left that bytes nobody has read yet must make room.
+    /// Whether so few are left that unread bytes must make room.
     pub(crate) fn are_few(&self) -> bool {
         self.free.get() < self.count.get() / 4
     }
 
-    /// Buffers that hold what somebody has received.
+    /// Buffers that hold received bytes.
     pub(crate) fn leased(&self) -> u16 {
         self.count.get().saturating_sub(self.free.get())
     }

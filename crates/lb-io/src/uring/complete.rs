@@ -1,10 +1,10 @@
-//! What completions do to those who wait for them.
+//! What completions do to the tasks that wait for them.
 
 use super::ring::{Completion, Kind};
 use super::slot::{End, Slot};
 use super::state::State;
 
-/// Connections that are taken before they are asked for.
+/// Connections that are accepted before a task waits for them.
 const MAX_ACCEPTED: usize = 256;
 
 impl State {
@@ -40,7 +40,7 @@ impl State {
                 }
                 socket.may_have_more = !completion.more && completion.not_empty;
             }
-            // Taken back, so that somebody else can read.
+            // Taken back, so that another stream can use it.
             Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => socket.may_have_more = true,
             Err(libc::ENOBUFS) => {
                 self.starved.push(key);
@@ -64,7 +64,7 @@ impl State {
                 std::mem::swap(&mut bytes, &mut socket.queued);
             }
             result => {
-                // Had any of it gone, the kernel would have said how much.
+                // Had any of it been sent, the kernel would have reported how much.
                 socket.unsent = bytes.len();
                 socket.fail(result.err().unwrap_or(libc::EPIPE));
             }
@@ -94,7 +94,7 @@ impl State {
             }
             Kind::Hangup => {
                 socket.pending.hangup = false;
-                // What a read would say comes when somebody reads; until then this is known.
+                // The next read returns the rest; until then only the hangup is noted.
                 if completion.result.is_ok() {
                     socket.has_hung_up = true;
                 }

@@ -1,9 +1,9 @@
 //! A worker's driver: when the ring takes its turns, and how it shares the thread with tokio.
 //!
-//! The turns are taken by a task among the worker's others. While there is work it stands at the end of tokio's queue: all that the tasks
-//! before it have asked for goes to the kernel in one call, and who has got an answer is woken. With nothing left to do it sleeps until
-//! the ring's eventfd says that there is something, or a task asks for something; while answers come in quick succession it sleeps in the
-//! ring instead, for [`NAP`] at most, and saves the way around.
+//! The turns are taken by one task of the worker. While there is work it stands at the end of tokio's queue: all operations of the tasks
+//! before it go to the kernel in one call, and tasks whose operations have completed are woken. With nothing left to do it sleeps until the
+//! ring's eventfd is signalled or a task starts an operation; while completions come in quick succession it sleeps in the ring instead, for
+//! [`NAP`] at most, and saves the way around.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -51,18 +51,18 @@ pub(crate) fn current() -> Option<Rc<Driver>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// The ring of one worker and what it knows of its sockets.
+/// The ring of one worker and the state of its sockets.
 #[derive(Debug)]
 pub(crate) struct Driver {
     state: RefCell<State>,
     wakers: RefCell<Vec<Waker>>,
     /// Calls of streams since the last turn.
     calls: Cell<u32>,
-    /// Set while the task that takes the turns sleeps: whom a call must wake.
+    /// Set while the task that takes the turns sleeps: the waker that a call must use.
     sleeper: RefCell<Option<Waker>>,
     /// A task has used up its budget: tokio goes on with it only after a look at its timers and descriptors.
     defers: Cell<bool>,
-    /// The ring is unusable; why, until somebody was told.
+    /// Why the ring is unusable, until the reason was reported.
     has_failed: Cell<bool>,
     failure: RefCell<Option<io::Error>>,
     #[cfg(test)]
@@ -87,12 +87,12 @@ impl Driver {
         driver
     }
 
-    /// The eventfd that says that there is something to do.
+    /// The eventfd that the kernel signals when there is something to do.
     pub(crate) fn wakeup_fd(&self) -> io::Result<OwnedFd> {
         self.state.borrow().ring.wakeup_fd().try_clone()
     }
 
-    /// Runs `f` on what the driver knows; there will be a turn afterwards.
+    /// Runs `f` on the driver's state; there will be a turn afterwards.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let calls = self.calls.get().wrapping_add(1);
@@ -115,7 +115,7 @@ impl Driver {
         self.state.borrow_mut().rest();
     }
 
-    /// One turn of the ring; whether anybody was woken.
+    /// One turn of the ring. Returns whether a task was woken.
     pub(crate) fn turn(&self, wait: Option<Duration>) -> bool {
         self.calls.set(0);
         let mut wakers = self.wakers.take();
@@ -175,7 +175,7 @@ impl Driver {
         }
     }
 
-    /// Sleeps in the ring; whether anybody was woken.
+    /// Sleeps in the ring. Returns whether a task was woken.
     fn nap(&self) -> bool {
         let woken = self.turn(Some(NAP));
         #[cfg(test)]
@@ -189,7 +189,7 @@ impl Driver {
         let expiry = {
             let mut state = self.state.borrow_mut();
             state.ring.set_wakeup(true);
-            // What came before the kernel saw that wakes nobody.
+            // What arrived before the kernel saw the request for wake-ups wakes no task.
             if state.has_work() {
                 state.ring.set_wakeup(false);
                 return false;

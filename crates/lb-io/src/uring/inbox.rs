@@ -1,4 +1,4 @@
-//! What a stream has received and nobody has read yet.
+//! Received bytes of a stream that were not read yet.
 
 use std::collections::VecDeque;
 
@@ -66,7 +66,7 @@ impl Inbox {
         scratch.room(n)
     }
 
-    /// Copies the next bytes into `buffer` and says how many.
+    /// Copies the next bytes into `buffer` and returns how many.
     pub(crate) fn copy(&mut self, buffer: &mut [u8]) -> usize {
         let mut filled = 0usize;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

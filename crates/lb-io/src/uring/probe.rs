@@ -11,7 +11,7 @@ use super::ring::{Completion, Failed, Kind, Prepared, RECEIVE_AHEAD, Ring, Token
 /// How long an operation of the probe may take.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Rings for `workers` workers, if one like them can do all that will be asked of it.
+/// Rings for `workers` workers, if a ring of this machine supports every operation that the driver uses.
 pub(crate) fn prepare(workers: usize) -> Result<Vec<Prepared>, Failed> {
     let multishot = match probe(true) {
         Ok(()) => true,

@@ -14,7 +14,7 @@ use super::state::State;
 use crate::buffer::Scratch;
 use crate::pipe::Pipe;
 
-/// Unread bytes from which on nothing more is asked for.
+/// The number of unread bytes from which on the kernel is asked for no more.
 const AHEAD: usize = super::ring::RECEIVE_AHEAD as usize;
 
 /// So many bytes at a time show that a flow is bulk: as many calls inside the kernel as they fill buffers cost more than one from here.
@@ -54,7 +54,7 @@ fn reads_directly(socket: &Socket) -> bool {
     (socket.may_have_more || socket.is_bulk) && !socket.pending.receive && !socket.pending.readable
 }
 
-/// Bytes that are asked for at least, and where there were no buffers for more.
+/// The least that the kernel is asked for, also when it had no buffers for more.
 pub(super) const LEAST_AHEAD: u32 = 4096;
 
 /// Has the kernel receive what comes next, about as much as the `most` that its reader takes, or say when bulk comes.

@@ -69,7 +69,7 @@ impl State {
         None
     }
 
-    /// Forgets those whose output is gone, and cuts off the oldest if too many are left. Rarely looks at more than a length.
+    /// Forgets the streams whose output is sent, and cuts off the oldest if too many are left. Rarely looks at more than a length.
     fn bound_lingering(&mut self) {
         if self.lingering.len() <= MAX_LINGERING.saturating_mul(2) {
             return;
@@ -154,7 +154,8 @@ impl State {
         self.slots.iter().any(|(_, slot)| matches!(slot, Slot::Socket(socket) if socket.is_sending()))
     }
 
-    /// Takes back whatever is under way; nothing is sent any more. Who is owed output sees a reset, and not a message that seems whole.
+    /// Takes back whatever is under way; nothing more is sent. A peer that waits for output gets a reset, and not a message that looks
+    /// whole.
     pub(crate) fn abandon(&mut self) {
         let keys: Vec<usize> = self.slots.iter().map(|(key, _)| key).collect();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! One ring of the kernel, and who owns the memory of what is under way in it.
+//! One ring of the kernel, and the ownership of the memory of what is under way in it.
 //!
 //! All that is unsafe about io_uring(7) stands here and in [`super::buffers`]: an operation takes the memory that the kernel will read
 //! along, as a [`Flight`], and only the operation's last completion gives it back.
@@ -25,7 +25,7 @@ const SUBMISSIONS: u32 = 1024;
 /// Entries of the completion queue. More than fit wait in the kernel until there is room.
 const COMPLETIONS: u32 = 8192;
 
-/// Bytes that one multishot receive takes in before it must be asked for anew, so that a stream nobody reads holds no more.
+/// Bytes that one multishot receive takes in before it must be started anew, so that a stream whose reader stalls holds no more.
 pub(crate) const RECEIVE_AHEAD: u32 = 16 * 1024;
 
 /// `IORING_ENTER_GETEVENTS`: run what the kernel has deferred, and post its completions.
@@ -125,8 +125,8 @@ impl Completion {
 
 #[expect(unsafe_code, reason = "accepted connections come as numbers")]
 fn own(descriptor: i32) -> OwnedFd {
-    // SAFETY: the kernel has opened this descriptor for this completion, which is looked at once; nobody else knows of it.
-    // JUSTIFICATION: from here on it is closed by whoever owns it.
+    // SAFETY: the kernel has opened this descriptor for this completion, which is looked at once; no other owner exists.
+    // JUSTIFICATION: from here on it is closed by its owner.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
@@ -449,7 +449,7 @@ impl Ring {
 fn with_limit(mut entry: Entry, bytes: u32) -> Entry {
     const { assert!(size_of::<Entry>() == 64) };
     // SAFETY: an entry is one `struct io_uring_sqe` of 64 bytes, plain data; byte 44 begins its `optlen`, a 32-bit field that is aligned.
-    // JUSTIFICATION: without the bound a stream that nobody reads could fill all buffers of the worker.
+    // JUSTIFICATION: without the bound a stream whose reader stalls could fill all buffers of the worker.
     unsafe { (&raw mut entry).cast::<u32>().add(11).write(bytes) };
     entry
 }

@@ -90,7 +90,7 @@ impl State {
         drop(socket.queued.drain(..n.min(waiting)));
         match n.saturating_sub(waiting) {
             0 => {
-                // The kernel has no room now, and says when it has by taking this.
+                // The kernel has no room now, and completes this operation when it has.
                 let taken = self.queue(key, slices, QUEUE);
                 self.fly(key);
                 Poll::Ready(Ok(taken))
@@ -165,7 +165,7 @@ impl State {
     }
 }
 
-/// The error of a stream that the driver does not know; there is none such.
+/// The error of a stream that is not in the driver's state; there is none such.
 pub(super) fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }

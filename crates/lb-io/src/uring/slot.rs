@@ -41,7 +41,7 @@ pub(crate) struct Socket {
     pub(crate) pending: Pending,
     /// The kernel may hold bytes that no operation will bring.
     pub(crate) may_have_more: bool,
-    /// So much comes that it is read directly, and the kernel only says when.
+    /// So much arrives that it is read directly, and the ring only reports readiness.
     pub(crate) is_bulk: bool,
     pub(crate) end: Option<End>,
     pub(crate) reader: Option<Waker>,
@@ -95,8 +95,8 @@ impl Socket {
         self.flight.is_some() || !self.queued.is_empty()
     }
 
-    /// Sending has failed: what is queued will not go out. Unless the peer has done it there is no end to be read that would tell, so
-    /// it is told to readers too.
+    /// Sending has failed: what is queued will not be sent. Unless the peer caused the failure, no end will arrive that a read could
+    /// return, so reads return the error too.
     pub(crate) fn fail(&mut self, code: i32) {
         self.broken = Some(code);
         if !is_of_peer(code) {
@@ -122,7 +122,7 @@ pub(crate) struct Listening {
     pub(crate) descriptor: OwnedFd,
     pub(crate) accepted: VecDeque<Result<OwnedFd, i32>>,
     pub(crate) is_accepting: bool,
-    /// The kernel says when there is a connection to take.
+    /// The ring reports when there is a connection to accept.
     pub(crate) is_polling: bool,
     /// There was no descriptor for a connection: an accept would fail at once, whether there is one or not.
     pub(crate) is_short: bool,
@@ -188,7 +188,7 @@ impl Slot {
     }
 }
 
-/// Remembers whom to wake.
+/// Stores the waker of the task that waits.
 #[inline]
 pub(crate) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {

@@ -23,7 +23,7 @@ const KEEP_CAPACITY: usize = 32 * 1024;
 /// Sends of one turn from which on they are handed to the kernel together.
 const FEW_SENDS: usize = 2;
 
-/// All that a worker's driver knows.
+/// The whole state of a worker's driver.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) ring: Ring,
@@ -88,8 +88,8 @@ impl State {
         }
     }
 
-    /// One turn: hands to the kernel what was asked for, and takes in what has completed. With `wait`, sleeps for a completion. Those who
-    /// are to be woken are left in `wakers`.
+    /// One turn: submits the operations to the kernel, and takes in what has completed. With `wait`, sleeps for a completion. The tasks to
+    /// be woken are left in `wakers`.
     pub(crate) fn turn(&mut self, wait: Option<Duration>, wakers: &mut Vec<Waker>) -> io::Result<()> {
         if self.ring.buffers().are_few() || !self.starved.is_empty() {
             self.ring.buffers().grow();
@@ -114,7 +114,7 @@ impl State {
         }
         listed.append(&mut self.listed);
         self.listed = listed;
-        // Whoever was woken by a direct send is not left to sleep.
+        // A task that was woken by a direct send must not be left to sleep.
         let wait = wait.filter(|_| self.wakers.is_empty());
         let result = self.ring.enter(wait);
         let mut completed = std::mem::take(&mut self.completed);
@@ -220,7 +220,7 @@ impl State {
         }
     }
 
-    /// Gives the kernel's buffers back that hold bytes nobody has read yet.
+    /// Gives back the kernel's buffers that hold unread bytes.
     fn spill(&mut self) {
         for (_, slot) in &mut self.slots {
             if let Slot::Socket(socket) = slot

@@ -80,7 +80,7 @@ impl RingStream {
     }
 
     pub(crate) fn has_arrived(&self) -> bool {
-        // What the kernel has received already is among the completions that nobody has looked at.
+        // What the kernel has received already is among the completions that were not taken in yet.
         self.driver.turn(None);
         self.driver.with(|state| state.has_arrived(self.key))
     }
