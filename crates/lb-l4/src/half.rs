@@ -52,7 +52,7 @@ pub(crate) struct Half {
 }
 
 impl Half {
-    /// Whether the sender has ended and the receiver was told.
+    /// Whether the sender has ended, and the receiver has got its end.
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }

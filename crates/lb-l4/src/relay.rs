@@ -148,15 +148,15 @@ async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::
     Ok(connector.connect(&service.io, count).await?)
 }
 
-/// Load of a member, as its pool counts it, while a connection is being made and while it lives. It is one request to the pool, and ends
-/// as one when the connect does: that is all it ever says of the member.
+/// Load of a member, as its pool counts it, while a connection is being made and while it lives. To the pool it is one request, whose
+/// outcome is that of the connect.
 struct Place {
     pool: Rc<WorkerPool>,
     at: usize,
     state: Connecting,
 }
 
-/// How far a connect has come.
+/// The state of a connect.
 enum Connecting {
     Running,
     Failed,
@@ -275,7 +275,7 @@ impl Relay<'_> {
                     metrics.tls_faults.of(failure.fault()).inc();
                     tracing::debug!(%error, "TLS connection given up");
                 }
-                // Whoever is left must not take what it has for all there was.
+                // A reset, so that the other side does not take what it has for the whole.
                 self.reset();
                 return Turn::Over;
             }

@@ -1,4 +1,4 @@
-//! What a worker knows of one TCP listener.
+//! The settings and counters of one TCP listener in one worker.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -76,8 +76,8 @@ impl Settings {
         }
     }
 
-    /// Connects that backends may refuse at once beside those: a pool of which most are dead must not turn clients away while that is
-    /// found out.
+    /// How many connects backends may refuse at once besides those: while it is found out that most of a pool is dead, clients must not be
+    /// turned away.
     pub(crate) fn refusals(&self) -> u32 {
         if self.pool.retry().attempts.is_none() && self.tcp.connect_tries > 1 { MOST_REFUSED } else { 0 }
     }
