@@ -58,7 +58,7 @@ pub struct Config {
     /// What is allowed but probably not meant; one line each, to be logged at start and on reload.
     pub warnings: Vec<String>,
     pub(crate) not_built_yet: Vec<ConfigError>,
-    /// What the file says, for telling what a reload changes.
+    /// The settings as the file spells them, so that a reload can report what it changes.
     pub(crate) written: Written,
     /// Where in the file paths and addresses stand.
     pub(crate) places: Places,

@@ -1,4 +1,4 @@
-//! A file that has the shape of the schema: every key is known, of the right type and in range.
+//! A file that has the shape of the schema: every key is in the schema, of the right type and in range.
 
 mod outline;
 mod source;

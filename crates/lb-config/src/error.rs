@@ -67,7 +67,7 @@ impl Errors {
         Self { shown: all, omitted }
     }
 
-    /// The same about a text that is not the one that people wrote.
+    /// The error for a text that was generated rather than written by people.
     pub(crate) fn without_lines(mut self) -> Self {
         self.shown.iter_mut().for_each(|error| error.line = None);
         self

@@ -1,6 +1,6 @@
 //! Settings that are valid but that this build cannot honour yet.
 //!
-//! They are refused rather than ignored. Whoever builds a feature deletes its entry.
+//! They are refused rather than ignored. The change that builds a feature deletes its entry.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
     find_in(root, None, &pool::users(root), source)
 }
 
-/// The same in a list of backends, which may come to stand behind any listener.
+/// The entries for a list of backends, which may come to stand behind any listener.
 pub(crate) fn find_in_list(list: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
     find_in(list, Some(Protocol::H1), &HashMap::new(), source)
 }

@@ -1,4 +1,4 @@
-//! Where in the file a path or an address stands, so that what is found out about it later is told with file, line and key.
+//! Where in the file a path or an address stands, so that an error found later can name file, line and key.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl PartialEq for Places {
 }
 
 impl Places {
-    /// Those of a whole file. `listeners` are the owners of its listeners, in their order.
+    /// The places of a whole file. `listeners` are the owners of its listeners, in their order.
     pub(crate) fn of(root: View<'_>, listeners: &[PoolId], source: &Source<'_>) -> Self {
         let mut places = Vec::new();
         for (view, owner) in root.blocks("listeners").into_iter().zip(listeners) {

@@ -1,4 +1,4 @@
-//! What a file says, key by key and as it spells it, so that a reload can be told in its words.
+//! The settings of a file, key by key and as the file spells them, so that the report of a reload can quote them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::schema::{Block, Default, Key, Kind};
 /// The settings of a whole configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// Those outside listeners and pools.
+    /// The settings outside listeners and pools.
     pub(crate) process: Settings,
     /// Those of each listener, by its identity.
     pub(crate) listeners: HashMap<ListenerId, Settings>,
@@ -133,7 +133,7 @@ impl Settings {
         }
     }
 
-    /// Takes over what `running` says of the key or block `name`.
+    /// Takes over the spelling in `running` of the key or block `name`.
     pub(crate) fn keep(&mut self, running: &Self, name: &str) {
         self.values.retain(|key, _| !is_within(key, name));
         let kept = running.values.iter().filter(|(key, _)| is_within(key, name));

@@ -58,7 +58,7 @@ pub enum MetricsBind {
 }
 
 impl MetricsBind {
-    /// The address of a file that says nothing.
+    /// The default address, where the file has none.
     pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 }
 
@@ -116,7 +116,7 @@ pub struct Passthrough {
     pub per_flow_backlog: usize,
     /// Whether a flow is bound to the address it began from.
     pub strict_source_binding: bool,
-    /// How often the same refusal is logged.
+    /// How often a repeated refusal is logged.
     pub audit_throttle_window: Duration,
     /// The longest connection id that is looked up.
     pub max_dcid_len_routed: usize,

@@ -20,7 +20,7 @@ impl HostPort {
     /// Reads `name:port`, `1.2.3.4:port` or `[::1]:port`.
     ///
     /// # Errors
-    /// Says in a few words what is missing or malformed.
+    /// Names in a few words what is missing or malformed.
     pub fn parse(text: &str) -> Result<Self, HostPortError> {
         if text.contains("//") {
             return Err(HostPortError(

@@ -99,7 +99,7 @@ impl Protocol {
         }
     }
 
-    /// Whether connections have IDs that they can be told by (RFC 9000 §5.1).
+    /// Whether connections have IDs that identify them (RFC 9000 §5.1).
     pub fn has_connection_ids(self) -> bool {
         self == Self::Quic
     }
@@ -133,9 +133,9 @@ pub struct TlsFiles {
     pub ticket_rotation_overlap: Duration,
     /// File of ticket keys shared by a fleet. None = keys of this process.
     pub ticket_key_path: Option<PathBuf>,
-    /// Client certificates, where no certificate below says otherwise.
+    /// Client certificates, where no certificate below has rules of its own.
     pub client_auth: ClientAuth,
-    /// Whether backends are told the client's certificate.
+    /// Whether backends get the client's certificate in header fields.
     pub client_cert_headers: bool,
     /// Further certificates, chosen by SNI.
     pub certificates: Vec<TlsCertificate>,
@@ -148,16 +148,16 @@ pub struct TlsCertificate {
     pub cert_path: PathBuf,
     /// PEM private key.
     pub key_path: PathBuf,
-    /// The server names that it is for, in lower case; the first label may be `*`. Empty = those in the certificate.
+    /// The server names that the certificate is for, in lower case; the first label may be `*`. Empty = those in the certificate.
     pub server_names: Vec<String>,
     /// Client certificates for these names; what the block leaves out comes from the listener.
     pub client_auth: ClientAuth,
 }
 
-/// What is asked of clients' certificates.
+/// The rules for clients' certificates.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ClientAuth {
-    /// Whether one is asked for.
+    /// Whether a certificate is asked for.
     pub mode: ClientAuthMode,
     /// PEM file of the authorities. Always present unless `mode` is off.
     pub ca_path: Option<PathBuf>,
@@ -168,9 +168,9 @@ pub struct ClientAuth {
 words! {
     /// Whether clients show a certificate.
     ClientAuthMode {
-        /// They are not asked.
+        /// Clients are not asked for one.
         Off = "off",
-        /// They are asked, and may have none.
+        /// Clients are asked for one, and may have none.
         Request = "request",
         /// Without one there is no connection.
         Require = "require",

@@ -10,7 +10,7 @@ use crate::words::words;
 /// A pool: `[pools.NAME]`, or the backends that stand inside a listener, with all else at its default.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BackendPool {
-    /// What tells it from all others of a configuration, and is the same after a reload.
+    /// What identifies the pool in a configuration, also after a reload.
     pub id: PoolId,
     /// Where traffic goes, in the order of the file. Empty only with `discovery`, or inside a listener that is not started.
     pub backends: Vec<Backend>,
@@ -24,7 +24,7 @@ pub struct BackendPool {
     pub outlier: Option<Outlier>,
     /// What one backend may be given at once.
     pub limits: Limits,
-    /// Further tries. None = as in an empty block, as often as the listener says.
+    /// Further tries. None = those of an empty block, as often as the listener's settings allow.
     pub retry: Option<Retry>,
     /// How long a backend that cannot be reached is left alone at first. None = it never is.
     pub rest: Option<Duration>,
@@ -50,7 +50,7 @@ impl BackendPool {
     }
 }
 
-/// What tells one pool from another.
+/// What distinguishes one pool from another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PoolId {
     /// `[pools.NAME]`.
@@ -87,9 +87,9 @@ pub struct Balance {
     pub maglev_table_size: u32,
     /// Points on the ring for each unit of weight.
     pub ring_points_per_weight: u32,
-    /// When less than this share of the pool is well, all of it is used. 1 = when nobody is, 0 = never.
+    /// When less than this share of the pool is well, all of it is used. 1 = when no backend is well, 0 = never.
     pub panic_threshold_percent: u32,
-    /// How long a backend that has come back takes to reach its share. 0 = no time.
+    /// How long a backend that has come back takes to reach its share. 0 = it has its share at once.
     pub slow_start: Duration,
     /// How long a measured latency counts.
     pub ewma_decay: Duration,

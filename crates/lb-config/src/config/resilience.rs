@@ -10,7 +10,7 @@ use crate::words::words;
 /// `[pools.NAME.health]`: probes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Health {
-    /// What is asked.
+    /// What a probe does.
     pub probe: Probe,
     /// From one probe of a backend to its next.
     pub interval: Duration,
@@ -22,7 +22,7 @@ pub struct Health {
     pub fall: u32,
     /// By how much of itself `interval` varies, in percent.
     pub jitter_percent: u32,
-    /// The port that is asked. None = that of the backend.
+    /// The port that is probed. None = that of the backend.
     pub port: Option<u16>,
 }
 
@@ -35,12 +35,12 @@ pub enum Probe {
     Http(HttpProbe),
     /// `grpc.health.v1.Health/Check`.
     Grpc {
-        /// The service that is asked about. Empty = the server as a whole.
+        /// The service that the probe asks about. Empty = the server as a whole.
         service: String,
         /// `:authority`. None = the backend's address.
         host: Option<String>,
     },
-    /// Whether somebody says which versions of QUIC are spoken there.
+    /// Whether a server answers there with the versions of QUIC that it speaks.
     Quic,
 }
 
@@ -108,7 +108,7 @@ pub struct Outlier {
     pub max_ejection: Duration,
     /// How much of the pool may be ejected at once, in percent.
     pub max_ejection_percent: u32,
-    /// How long a backend that has come back is watched more closely. 0 = no time.
+    /// How long a backend that has come back is on probation. 0 = not at all.
     pub probation: Duration,
 }
 
@@ -190,7 +190,7 @@ pub struct Discovery {
 pub enum DiscoverySource {
     /// SRV records (RFC 2782), which say address, port, priority and weight.
     Srv {
-        /// The name that is asked for, in lower case.
+        /// The name that is resolved, in lower case.
         name: String,
         /// What the backends speak; not h3.
         protocol: BackendProtocol,

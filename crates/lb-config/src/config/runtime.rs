@@ -14,7 +14,7 @@ pub struct Runtime {
     pub io_backend: IoBackend,
     /// How long running work may take to finish in a drain.
     pub drain_timeout: Duration,
-    /// How long `/readyz` says 503 before the listeners stop accepting.
+    /// How long `/readyz` answers 503 before the listeners stop accepting.
     pub readiness_settle: Duration,
     /// The spread of the closes in a drain, never above `drain_timeout`.
     pub drain_jitter: Duration,
@@ -22,7 +22,7 @@ pub struct Runtime {
     pub handshake_timeout: Duration,
     /// TLS handshakes with clients that a worker runs at once.
     pub max_handshakes_in_flight: u32,
-    /// Of those, how many the clients of one network have.
+    /// Of those, how many the clients of one network may have.
     pub max_handshakes_per_network: u32,
     /// How long a connect to a backend may take.
     pub connect_timeout: Duration,

@@ -21,7 +21,7 @@ impl<'a> View<'a> {
         Self { block: node.block, node: Some(node) }
     }
 
-    /// What the file says under `name`.
+    /// The value of `name` in the file.
     pub(crate) fn entry(self, name: &str) -> Option<&'a Entry> {
         debug_assert!(self.block.key(name).is_some(), "{} has no key {name}", self.block.header());
         self.node?.entries.get(name)
@@ -98,7 +98,7 @@ impl<'a> View<'a> {
         self.integer(name).try_into().unwrap_or(u32::MAX)
     }
 
-    /// The same, where 0 means none.
+    /// A duration in which 0 means none.
     pub(crate) fn nonzero32(self, name: &str) -> Option<u32> {
         Some(self.int32(name)).filter(|number| *number > 0)
     }
@@ -115,7 +115,7 @@ impl<'a> View<'a> {
         Duration::from_millis(self.integer(name)).min(FOR_EVER)
     }
 
-    /// The same, where 0 means never.
+    /// A duration in which 0 means never.
     pub(crate) fn nonzero_millis(self, name: &str) -> Option<Duration> {
         Some(self.millis(name)).filter(|duration| !duration.is_zero())
     }

@@ -188,7 +188,7 @@ impl Walk<'_> {
     }
 }
 
-/// What to say about a word that is none of those that are known.
+/// The error for a word that is not in the list.
 fn hint(words: &[&str], hints: &[(&str, &str)], word: &str) -> String {
     if let Some(known) = words.iter().find(|known| known.eq_ignore_ascii_case(word)) {
         return format!("it is written \"{known}\"");

@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for Writer {
     }
 }
 
-/// A basic string, which says every character that could end it or is a control character by its number.
+/// A basic string, with an escape for every character that could end it or is a control character.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

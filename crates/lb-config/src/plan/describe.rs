@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Backend, BackendPool, BackendTls, Listener, PoolId};
 
-/// How a difference is told.
+/// How a difference is described.
 pub(super) enum Difference {
     /// By what the two files say under the keys.
     InKeys,
@@ -30,12 +30,12 @@ pub(super) fn difference<T: PartialEq + Debug>(running: &T, new: &T) -> Option<D
     })
 }
 
-/// The same for a number that may follow from other keys.
+/// Describes a number that may follow from other keys.
 pub(super) fn number<T: PartialEq + Display>(running: &T, new: &T) -> Option<Difference> {
     (running != new).then(|| Difference::To(format!("{running} -> {new}")))
 }
 
-/// The same for a time in milliseconds.
+/// Describes a time in milliseconds.
 pub(super) fn millis(running: &Duration, new: &Duration) -> Option<Difference> {
     number(&running.as_millis(), &new.as_millis())
 }
@@ -78,7 +78,7 @@ pub(super) fn backends(running: &Vec<Backend>, new: &Vec<Backend>) -> Option<Dif
         lines.push(format!("backends: {} more changed", changed.len() - MOST_NAMED));
     }
     if lines.is_empty() {
-        // The same backends in another order, or one of them once more, pick differently too.
+        // Backends in another order, or one of them once more, change picks too.
         lines.push("backends: in another order or number".to_owned());
     }
     Some(Difference::Said(lines))
@@ -113,7 +113,7 @@ fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The pools that a listener has for itself, before and after; what happens in a pool with a name is told of the pool.
+/// The pools that a listener has for itself, before and after; changes of a pool with a name are reported under that pool.
 pub(super) fn own_pools<'a>(
     running: &'a Listener,
     new: &'a Listener,
@@ -124,7 +124,7 @@ pub(super) fn own_pools<'a>(
     }
 }
 
-/// Which backends came, went and changed in those.
+/// Which backends of those pools came, went and changed.
 pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<Difference> {
     own_pools(running, new).and_then(|(running, new)| backends(&running.backends, &new.backends))
 }

@@ -41,7 +41,7 @@ macro_rules! restart {
     };
 }
 
-/// A block of the pool that a listener has for itself; what changes in a pool with a name is told of the pool.
+/// A block of the pool that a listener has for itself; changes of a pool with a name are reported under that pool.
 macro_rules! own {
     ($label:literal, $what:literal, $place:ident) => {
         Field {
@@ -79,7 +79,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
 const BALANCE: &str = "policy, hash_key, hash_balance_factor, maglev_table_size, ring_points_per_weight, \
                        panic_threshold_percent, slow_start_ms, ewma_decay_ms";
 
-/// Those of a pool with a name. Listeners that use it need no word of their own.
+/// The blocks of a pool with a name. They are not reported again for the listeners that use it.
 pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
     live!("pool.backends", "backends", backends, backends),
     live!("pool.balance", BALANCE, balance),

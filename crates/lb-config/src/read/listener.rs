@@ -260,7 +260,7 @@ fn h2_security(view: View<'_>, report: &mut Report<'_>) -> H2Security {
     }
 }
 
-/// The largest window that the protocol knows (RFC 9113 §6.9.1).
+/// The largest window that the protocol allows (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 fn window(view: View<'_>, name: &str, report: &mut Report<'_>) -> u32 {

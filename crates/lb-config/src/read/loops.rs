@@ -51,7 +51,7 @@ fn way_back<'a>(from: usize, ways: &[Vec<(usize, &'a str)>]) -> Option<&'a str> 
     ways.get(from)?.iter().find(|(to, _)| leads_home(*to)).map(|(_, backend)| *backend)
 }
 
-/// Whether who connects to `backend` on this machine comes to `listener`.
+/// Whether a connection to `backend` on this machine reaches `listener`.
 fn reaches(backend: &HostPort, listener: &HostPort) -> bool {
     if backend == listener {
         return true;

@@ -41,7 +41,7 @@ fn certificate(view: View<'_>, listener: &ClientAuth, report: &mut Report<'_>) -
     })
 }
 
-/// What the block says, and `inherited` where it says nothing.
+/// The settings of the block, and those of `inherited` for the keys that it lacks.
 fn client_auth(
     view: View<'_>,
     inherited: Option<&ClientAuth>,

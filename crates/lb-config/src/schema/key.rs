@@ -28,7 +28,7 @@ pub(crate) enum Kind {
         max: u64,
         /// Whether 0 is allowed below the least.
         zero: bool,
-        /// What is counted; empty when the name says it all.
+        /// The unit; empty when the name makes it clear.
         unit: &'static str,
     },
     /// One of a few words.
@@ -57,7 +57,7 @@ pub(crate) enum Default {
     Required,
     /// Nothing.
     Absent,
-    /// Nothing is set, and the text says what follows from that.
+    /// There is no default value; the text describes what holds instead.
     Described(&'static str),
     /// This.
     Flag(bool),
@@ -106,7 +106,7 @@ impl Key {
         Self::new(name, Kind::Integer { min, max, zero: false, unit })
     }
 
-    /// The same with 0 allowed besides.
+    /// An integer in a range, or 0.
     pub(crate) const fn zero_or(name: &'static str, min: u64, max: u64, unit: &'static str) -> Self {
         Self::new(name, Kind::Integer { min, max, zero: true, unit })
     }
@@ -116,7 +116,7 @@ impl Key {
         Self::new(name, Kind::Word { words, hints: &[] })
     }
 
-    /// The same with hints about words that are no longer, or not yet, among them.
+    /// A word of a list, with hints about words that are no longer, or not yet, in it.
     pub(crate) const fn hinted(
         name: &'static str,
         words: &'static [&'static str],
@@ -162,7 +162,7 @@ impl Key {
         self
     }
 
-    /// Without a value of its own: says what holds then.
+    /// Without a default value: the text describes what holds instead.
     pub(crate) const fn or_else(mut self, described: &'static str) -> Self {
         self.default = Default::Described(described);
         self

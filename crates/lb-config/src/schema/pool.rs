@@ -122,7 +122,7 @@ static STICKY_KEYS: [Key; 7] = [
     ),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_STICKY: Block = Block {
     path: "listeners.sticky",
     doc: "`[pools.NAME.sticky]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",
@@ -132,7 +132,7 @@ pub(super) static OWN_STICKY: Block = Block {
 
 static HEALTH: Block = Block {
     path: "pools.NAME.health",
-    doc: "Probes: every address of every backend is asked again and again, once for the whole process, and not used while it fails.",
+    doc: "Probes: every address of every backend is probed at intervals, once for the whole process, and not used while it fails.",
     on: On::EVERYWHERE,
     keys: &HEALTH_KEYS,
 };
@@ -151,7 +151,7 @@ static HEALTH_KEYS: [Key; 14] = [
     Key::integer("jitter_percent", 0, 50, "percent")
         .or(10)
         .live("By how much of itself the interval varies, so that probes of many instances do not fall together."),
-    Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is asked."),
+    Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is probed."),
     Key::word("method", ProbeMethod::WORDS).or_word("GET").live("The method. With `http`."),
     Key::text("path", Text::Target).or_else("`/`").live("Path and query. With `http`."),
     Key::text("host", Text::Authority)
@@ -168,10 +168,10 @@ static HEALTH_KEYS: [Key; 14] = [
         .live("How much of the body is read; the rest is not waited for. With `http`."),
     Key::text("grpc_service", Text::Any)
         .or_else("the server as a whole")
-        .live("The service that is asked about. With `grpc`."),
+        .live("The service whose health is asked for. With `grpc`."),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_HEALTH: Block = Block {
     path: "listeners.health",
     doc: "`[pools.NAME.health]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",
@@ -189,28 +189,30 @@ static OUTLIER: Block = Block {
 
 static OUTLIER_KEYS: [Key; 10] = [
     Key::integer("consecutive_5xx", 0, 1000, "responses").or(5).live(
-        "Responses 5xx in a row, as one worker sees them, after which a backend is ejected. Gateway failures count too. 0 = any number.",
+        "Responses 5xx in a row, as one worker sees them, after which a backend is ejected. Gateway failures count too. 0 = no backend is ejected for this.",
     ),
     Key::integer("consecutive_gateway_failures", 0, 1000, "failures").or(5).live(
-        "Failed connects, timeouts and resets in a row, as one worker sees them, after which a backend is ejected. 0 = any number.",
+        "Failed connects, timeouts and resets in a row, as one worker sees them, after which a backend is ejected. 0 = no backend is \
+         ejected for this.",
     ),
     Key::integer("error_rate_percent", 0, 100, "percent")
         .or(0)
-        .live("The share of failed requests in an interval from which on a backend is ejected. 0 = any share."),
+        .live("The share of failed requests in an interval from which on a backend is ejected. 0 = no backend is ejected for this."),
     Key::integer("min_requests", 1, 1_000_000, "requests")
         .or(20)
         .live("A backend with fewer requests in an interval is not judged by rate or latency."),
     Key::integer("interval_ms", 100, HOUR_MS, MS).or(10_000).live("How often rate and latency are judged."),
     Key::zero_or("latency_factor_percent", 101, 10_000, "percent").or(0).live(
         "The mean latency in an interval above which a backend is ejected if it is a millisecond above the median too, in percent of the median of the pool, of which at least three \
-         backends must have been judged. 0 = any latency.",
+         backends must have been judged. 0 = no backend is ejected for this.",
     ),
     Key::integer("base_ejection_ms", 100, HOUR_MS, MS)
         .or(30_000)
-        .live("How long the first ejection lasts. Each further one lasts twice as long as the one before."),
+        .live("How long the first ejection lasts. Each further one lasts twice as long as the one before. Times are shortened at random by up to a \
+               tenth, so that backends that were ejected together do not return together."),
     Key::integer("max_ejection_ms", 100, 24 * HOUR_MS, MS)
         .or(300_000)
-        .live("How long an ejection lasts at most; at least `base_ejection_ms`."),
+        .live("How long an ejection lasts at most, before it is shortened at random; at least `base_ejection_ms`."),
     Key::integer("max_ejection_percent", 1, 100, "percent").or(50).live(
         "How much of the pool may be ejected at once. One backend of a pool of two or more may always be.",
     ),
@@ -219,7 +221,7 @@ static OUTLIER_KEYS: [Key; 10] = [
     ),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_OUTLIER: Block = Block {
     path: "listeners.outlier",
     doc: "`[pools.NAME.outlier]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",
@@ -247,7 +249,7 @@ static LIMITS_KEYS: [Key; 4] = [
     Key::integer("pending_timeout_ms", 1, 600_000, MS).or(1000).live("How long one waits at most."),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_LIMITS: Block = Block {
     path: "listeners.limits",
     doc: "`[pools.NAME.limits]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",
@@ -291,7 +293,7 @@ static RETRY_KEYS: [Key; 7] = [
     Key::integer("hedge_min_delay_ms", 0, 60_000, MS).or(10).live("But not before this time."),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_RETRY: Block = Block {
     path: "listeners.retry",
     doc: "`[pools.NAME.retry]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",
@@ -312,7 +314,7 @@ static DISCOVERY_KEYS: [Key; 5] = [
     ),
     Key::word("protocol", DISCOVERED_PROTOCOLS).or_word("tcp").live("What the backends of `srv` speak, without TLS."),
     Key::flag("allow_loopback", false).live(
-        "Whether the names of `srv` may lead to this machine itself. The records say the port too, so that whoever can forge one could \
+        "Whether the names of `srv` may lead to this machine itself. The records name the port too, so that an attacker who can forge one could \
          otherwise reach what listens only here (attack C-03).",
     ),
     Key::text("file", Text::Path).live(
@@ -324,7 +326,7 @@ static DISCOVERY_KEYS: [Key; 5] = [
         .live("The least time between two looks at the source."),
 ];
 
-/// The same beside the backends of a listener.
+/// These keys beside the backends of a listener.
 pub(super) static OWN_DISCOVERY: Block = Block {
     path: "listeners.discovery",
     doc: "`[pools.NAME.discovery]` for the listener's own `[[listeners.backends]]`. Not together with `pool`.",

@@ -4,7 +4,7 @@ use super::key::{BYTES, MS, S, U64};
 use super::{Block, Key, On, Text};
 use crate::config::{IoBackend, UnderscorePolicy, XdpMode};
 
-/// The largest buffer of a socket: the kernel doubles what is asked for, and counts in 32 bits.
+/// The largest buffer of a socket: the kernel doubles the value that it is given, and counts in 32 bits.
 const MAX_BUFFER: u64 = 1 << 29;
 
 pub(super) static RUNTIME: Block = Block {
@@ -71,7 +71,7 @@ pub(super) static RUNTIME: Block = Block {
             .or(1000)
             .restart("Requests on one HTTP/3 connection; applies to quic listeners. 0 = no cap."),
         Key::zero_or("receive_buffer_bytes", 4096, MAX_BUFFER, BYTES).or(262_144).restart(
-            "Bytes asked of the kernel for what a client has sent and nobody has read (`SO_RCVBUF`), on every TCP listener. A fixed \
+            "Bytes asked of the kernel for what a client has sent and the gateway has not read (`SO_RCVBUF`), on every TCP listener. A fixed \
              size saves the gateway 8 to 15 % of the CPU of small requests, and bounds uploads: a connection moves half of it to \
              nearly all of it in a round trip, as the kernel has it: by default 10 to 20 Mbit/s at 100 ms. 0 leaves the size to the kernel, which widens \
              the window as the path asks for it, up to `net.ipv4.tcp_rmem`. `net.core.rmem_max` caps what is asked for.",

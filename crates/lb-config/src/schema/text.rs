@@ -79,7 +79,7 @@ impl Text {
     /// Reads `text`, which has no white space around it.
     ///
     /// # Errors
-    /// What is wrong with it, beyond what [`Self::expected`] says.
+    /// What is wrong with the text, beyond [`Self::expected`].
     pub(crate) fn read(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Any => Ok(Value::Text(text.to_owned())),
