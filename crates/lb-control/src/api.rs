@@ -2,6 +2,7 @@
 //!
 //! Nothing is written down: what is done here holds until the process ends, or until a reload as far as the file names the backend.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -242,9 +243,12 @@ impl Pools<'_> {
         let (listener, resolved, shared) = self.snapshot.of_pool(&pool.id)?;
         let users = self.config.listeners_of(&pool.id);
         let reports = shared.report(Instant::now());
+        let origins = self.overlay.origins(self.config);
+        let backends = listener.pool.backends.iter().map(|backend| (backend.name.as_str(), &backend.address));
+        let by_name: HashMap<_, _> = backends.collect();
         let members = reports.iter().map(|report| {
-            let backend = listener.pool.backends.iter().find(|backend| backend.name == report.backend);
-            let origin = backend.map(|backend| self.overlay.origin(pool, &backend.address).name());
+            let address = by_name.get(report.backend.as_str());
+            let origin = address.map(|address| origins.of(&pool.id, address).name());
             member(report, origin)
         });
         let unresolved = resolved.iter().filter(|backend| backend.addresses.is_empty());

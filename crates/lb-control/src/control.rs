@@ -246,8 +246,11 @@ impl Control {
     pub(crate) async fn prepare(&self, config: Config, overlay: Overlay) -> anyhow::Result<Next> {
         let merged = overlay.over(&config);
         let known = Some(self.snapshot.backends.as_slice());
-        let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&config, pool, address);
-        let resolution = names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?;
+        let resolution = {
+            let origins = overlay.origins(&config);
+            let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
+            names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?
+        };
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
         Ok(Next { config, overlay, merged, resolution, backends_tls, turn: Turn::default(), tls: None })
     }
@@ -304,7 +307,8 @@ impl Control {
     async fn refresh_names(&mut self) {
         let config = &self.snapshot.config;
         let known = Some(self.snapshot.backends.as_slice());
-        let origin = |pool: &PoolId, address: &HostPort| self.overlay.origin_in(&self.config, pool, address);
+        let origins = self.overlay.origins(&self.config);
+        let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
         let resolution = match names::resolve(config, origin, &self.resolver, &self.metrics, known).await {
             Ok(resolution) => resolution,
             Err(error) => {

@@ -1,6 +1,6 @@
 //! What lies over the configuration's backends while the process runs: those that were discovered, and what the admin port was told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lb_config::{Backend, BackendPool, Config, HostPort, PoolId};
@@ -68,21 +68,18 @@ impl Overlay {
         config
     }
 
-    /// Where a backend comes from that is in use. `pool` is as the file has it.
-    pub(crate) fn origin(&self, pool: &BackendPool, address: &HostPort) -> Origin {
-        let Some(layer) = self.0.get(&pool.id) else { return Origin::File };
-        if names(&layer.added, address) {
-            Origin::Api
-        } else if names(&pool.backends, address) {
-            Origin::File
-        } else {
-            Origin::Discovery { allow_loopback: layer.discovered.allow_loopback }
-        }
-    }
-
-    /// The same by the pool's id.
-    pub(crate) fn origin_in(&self, file: &Config, pool: &PoolId, address: &HostPort) -> Origin {
-        file.pool(pool).map_or(Origin::File, |pool| self.origin(pool, address))
+    /// Where the backends in use come from. To be made once for many of them: a pool may have tens of thousands.
+    pub(crate) fn origins<'a>(&'a self, file: &'a Config) -> Origins<'a> {
+        let pools = self.0.iter().filter_map(|(id, layer)| {
+            let pool = file.pool(id)?;
+            let of_pool = OfPool {
+                added: addresses(&layer.added),
+                named: addresses(&pool.backends),
+                allow_loopback: layer.discovered.allow_loopback,
+            };
+            Some((id, of_pool))
+        });
+        Origins(pools.collect())
     }
 
     /// Takes in what a source says now. Whether that is something new.
@@ -136,13 +133,39 @@ impl Overlay {
     }
 }
 
+/// Where the backends in use come from, by pool and address.
+#[derive(Debug)]
+pub(crate) struct Origins<'a>(HashMap<&'a PoolId, OfPool<'a>>);
+
+#[derive(Debug)]
+struct OfPool<'a> {
+    added: HashSet<&'a HostPort>,
+    /// By the file.
+    named: HashSet<&'a HostPort>,
+    allow_loopback: bool,
+}
+
+impl Origins<'_> {
+    /// Where a backend comes from that is in use.
+    pub(crate) fn of(&self, pool: &PoolId, address: &HostPort) -> Origin {
+        match self.0.get(pool) {
+            Some(pool) if pool.added.contains(address) => Origin::Api,
+            Some(pool) if !pool.named.contains(address) => {
+                Origin::Discovery { allow_loopback: pool.allow_loopback }
+            }
+            _ => Origin::File,
+        }
+    }
+}
+
 impl Layer {
     fn over(&self, pool: &BackendPool) -> BackendPool {
+        let named = addresses(&pool.backends);
         let mut backends: Vec<Backend> = Vec::new();
         // A file may name one address several times, for several shares.
         backends.extend(pool.backends.iter().filter(|backend| self.admits(backend)).cloned());
         for backend in self.discovered.backends.iter().filter(|backend| self.admits(backend)) {
-            if !names(&pool.backends, &backend.address) {
+            if !named.contains(&backend.address) {
                 backends.push(backend.clone());
             }
         }
@@ -153,6 +176,10 @@ impl Layer {
     fn admits(&self, backend: &Backend) -> bool {
         !self.removed.contains(&backend.address) && !names(&self.added, &backend.address)
     }
+}
+
+fn addresses(backends: &[Backend]) -> HashSet<&HostPort> {
+    backends.iter().map(|backend| &backend.address).collect()
 }
 
 fn names(backends: &[Backend], address: &HostPort) -> bool {
@@ -204,7 +231,8 @@ mod tests {
         assert!(overlay.add(pool, backend(B, 7)).is_err());
         overlay.add(pool, backend(C, 8)).unwrap();
         assert_eq!(names_of(&overlay, &file), expect(&[(A, 1), (B, 6), (C, 8)]));
-        let origins = [A, B, C].map(|address| overlay.origin(pool, &backend(address, 1).address));
+        let origins =
+            [A, B, C].map(|address| overlay.origins(&file).of(&pool.id, &backend(address, 1).address));
         assert_eq!(origins, [Origin::File, Origin::Discovery { allow_loopback: true }, Origin::Api]);
     }
 
@@ -223,7 +251,8 @@ mod tests {
         let new = config(&[A, B]);
         overlay.reloaded(&new);
         assert_eq!(names_of(&overlay, &new), expect(&[(A, 1), (B, 1)]));
-        assert_eq!(overlay.origin(&new.listeners[0].pool, &backend(B, 1).address), Origin::File);
+        let id = &new.listeners[0].pool.id;
+        assert_eq!(overlay.origins(&new).of(id, &backend(B, 1).address), Origin::File);
     }
 
     #[test]

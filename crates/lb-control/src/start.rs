@@ -113,8 +113,11 @@ impl Control {
         let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
         let file = config;
         let config = overlay.over(&file);
-        let origin = |pool: &PoolId, address: &HostPort| overlay.origin_in(&file, pool, address);
-        let resolution = names::resolve(&config, origin, &resolver, &metrics, None).await;
+        let resolution = {
+            let origins = overlay.origins(&file);
+            let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
+            names::resolve(&config, origin, &resolver, &metrics, None).await
+        };
         // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
         let named = config.clone();
         let files = spawn_blocking(move || -> anyhow::Result<_> {
