@@ -142,3 +142,25 @@ pub(crate) fn check_finds_a_list_of_backends_that_is_not_there() {
     let checked = cli(&["check", &path]);
     assert!(checked.code == 0 && !checked.stdout.contains("warning"), "{}", checked.stdout);
 }
+
+pub(crate) fn the_admin_port_and_the_access_log_are_told_with_their_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = directory.path().join("missing/access.log");
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\nprotocol = \"tcp\"\n\
+         [[listeners.backends]]\naddress = \"127.0.0.1:80\"\n[observability]\n";
+    for keys in [
+        format!("metrics_bind = \"{}\" #! in use\n", taken.local_addr().unwrap()),
+        format!(
+            "metrics_bind = \"off\"\naccess_log = \"{}\" #! cannot be opened: No such file\n",
+            log.display()
+        ),
+    ] {
+        let text = format!("{listener}{keys}");
+        let path = write(directory.path(), "lb.toml", &text);
+        let started = run(binary(), [&path], seconds(10));
+        assert_eq!(started.code, 1);
+        let (_, error) = started.stderr.split_once("\nerror: ").unwrap();
+        assert_told(error, &text);
+    }
+}

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use lb_config::{Config, MetricsBind};
 use lb_observe::admin::{Admin, Call, MAX_WAITING_CALLS, Readiness};
 use lb_observe::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::faults;
 use crate::listeners::explained;
 
 /// An admin port that is bound, and served from [`Self::serve`] on as long as this is kept.
@@ -22,8 +22,7 @@ pub(crate) struct AdminPort {
 impl AdminPort {
     /// Binds the admin port, if there is to be one. One of `inherited` serves where it is at the address, and is taken out.
     pub(crate) fn bind(config: &Config, inherited: &mut Vec<std::net::TcpListener>) -> anyhow::Result<Self> {
-        let wanted = config.observability.metrics_bind;
-        let address = match wanted {
+        let address = match config.observability.metrics_bind {
             MetricsBind::Off => None,
             MetricsBind::At(address) => Some(address),
             MetricsBind::Default => Some(MetricsBind::DEFAULT),
@@ -31,7 +30,7 @@ impl AdminPort {
         let is_there = |socket: &std::net::TcpListener| socket.local_addr().ok() == address;
         let socket = match inherited.iter().position(is_there) {
             Some(at) => Some(inherited.swap_remove(at)),
-            None => bind(wanted)?,
+            None => bind(config)?,
         };
         Ok(Self { socket, stop: None })
     }
@@ -70,14 +69,14 @@ impl AdminPort {
 }
 
 /// Binds the admin port. The default address is in no file, and another process may have it.
-fn bind(wanted: MetricsBind) -> anyhow::Result<Option<std::net::TcpListener>> {
+fn bind(config: &Config) -> anyhow::Result<Option<std::net::TcpListener>> {
     let bind = std::net::TcpListener::bind::<SocketAddr>;
-    match wanted {
+    match config.observability.metrics_bind {
         MetricsBind::Off => Ok(None),
-        MetricsBind::At(address) => bind(address)
-            .map(Some)
-            .map_err(|error| explained(error, address))
-            .with_context(|| format!("observability.metrics_bind: cannot bind {address}")),
+        MetricsBind::At(address) => bind(address).map(Some).map_err(|error| {
+            let problem = format!("cannot bind {address}: {:#}", explained(error, address));
+            faults::lines(&config.faults(None, &["metrics_bind"], &address.to_string(), &problem))
+        }),
         MetricsBind::Default => Ok(bind(MetricsBind::DEFAULT)
             .inspect_err(|error| {
                 tracing::warn!(

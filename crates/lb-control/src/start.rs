@@ -29,7 +29,7 @@ use crate::source::{NO_LISTENERS, Source};
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::upgrade::{self, Program};
-use crate::{descriptors, discovery, names, process, systemd};
+use crate::{descriptors, discovery, faults, names, process, systemd};
 
 /// What a control thread is given.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Op
         AccessLogConfig::Stdout => (Target::Stdout, "stdout".to_owned()),
         AccessLogConfig::File(path) => (Target::File(path.clone()), path.display().to_string()),
     };
-    let log = AccessLog::open(target, Arc::clone(metrics))
-        .with_context(|| format!("observability.access_log: {name} cannot be opened"))?;
-    Ok(Some(log))
+    AccessLog::open(target, Arc::clone(metrics)).map(Some).map_err(|error| {
+        faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))
+    })
 }
