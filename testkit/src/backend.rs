@@ -1,4 +1,4 @@
-//! A backend that does exactly what a test's script says, and remembers what it received.
+//! A backend that follows a test's script, and remembers what it received.
 //!
 //! The script is a closure over a [`Conn`]: it reads heads and bodies, sends bytes, pauses, ends or resets the connection. What
 //! arrives is always read strictly; a request that is not well-formed is remembered, and `assert_clean` fails on it.
@@ -128,7 +128,7 @@ impl Conn {
         Ok(len.map(|len| self.wire.recent(len)))
     }
 
-    /// Reads the next piece and says how long it is.
+    /// Reads the next piece and returns its length.
     fn advance(&mut self) -> Result<Option<usize>, Fault> {
         let Some(current) = &mut self.current else { return Ok(None) };
         let request = &mut current.request;
@@ -430,7 +430,7 @@ fn serve(stream: TcpStream, number: usize, state: Arc<State>, script: &Script) {
     if conn.reset {
         SockRef::from(conn.wire.stream()).set_linger(Some(Duration::ZERO)).ok();
     } else if outcome.is_ok() {
-        // Bytes that nobody read would turn the end into a reset.
+        // Unread bytes would turn the end into a reset.
         conn.finish();
         conn.hold(ms(2000));
     }

@@ -52,7 +52,7 @@ pub fn watch(command: &mut Command, numbers: &[Number]) {
 /// Whether this machine lets a test watch a program's calls.
 pub fn are_possible() -> bool {
     let mut command = Command::new("true");
-    // A call that the program does not make, so that nobody has to answer for it.
+    // A call that the program does not make, so that this process has none to answer.
     watch(&mut command, &[libc::SYS_splice]);
     command.status().is_ok_and(|status| status.success())
 }
@@ -70,14 +70,14 @@ struct Shared {
     failed: Option<(Number, i32)>,
 }
 
-/// The watched calls of a running program. They are let through, unless [`Self::fail`] says otherwise.
+/// The watched calls of a running program. They are let through, unless [`Self::fail`] makes them fail.
 pub struct Calls {
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Calls {
-    /// Those of a program that was started with [`watch`].
+    /// The calls of a program that was started with [`watch`].
     pub fn of(process: &Process) -> Calls {
         let (program, listener) =
             take_over(process.pid()).unwrap_or_else(|e| panic!("the calls cannot be watched: {e}"));
@@ -180,7 +180,7 @@ impl Shared {
     }
 }
 
-/// What is said to be reset says nothing more, as if it were.
+/// Shuts a socket down whose call was failed with a code that means a reset.
 fn sever(program: &OwnedFd, number: u64) {
     if let Ok(socket) = fetch(program, i32::try_from(number).unwrap()) {
         // SAFETY: a bare system call on numbers.

@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is told to.
+//! A client that sends exactly the given bytes.
 
 use crate::wire::{Body, Fault, Framing, Headers, ResponseHead, Wire};
 use crate::{ms, seconds};
@@ -111,7 +111,7 @@ impl Client {
         Ok(Client::on(socket.into()))
     }
 
-    /// Connects with a receive buffer so small that the peer feels at once when nobody reads.
+    /// Connects with a receive buffer so small that the peer notices at once when this side does not read.
     pub fn connect_narrow(to: SocketAddr) -> Result<Client, Fault> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(16 * 1024)?;

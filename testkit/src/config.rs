@@ -118,7 +118,7 @@ impl Listener {
         self
     }
 
-    /// The same listener elsewhere.
+    /// This listener at another address.
     pub fn at(mut self, address: SocketAddr) -> Self {
         self.address = address;
         self.key("address", address.to_string())
@@ -297,13 +297,13 @@ impl Config {
         self
     }
 
-    /// The same file with other listeners.
+    /// This file with other listeners.
     pub fn with_listener(mut self, listener: Listener) -> Self {
         self.listeners = vec![listener];
         self
     }
 
-    /// Adds a pool, in place of one of the same name.
+    /// Adds a pool, in place of an earlier one of that name.
     pub fn pool(mut self, pool: Pool) -> Self {
         self.pools.retain(|known| known.name != pool.name);
         self.pools.push(pool);

@@ -12,7 +12,7 @@ const TYPE_CNAME: u16 = 5;
 const TYPE_AAAA: u16 = 28;
 const TYPE_SRV: u16 = 33;
 
-/// What the server says about a name.
+/// The records of a name.
 #[derive(Debug, Clone)]
 enum Answer {
     Addresses(Vec<IpAddr>, u32),

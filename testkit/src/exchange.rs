@@ -1,4 +1,4 @@
-//! One backend script for both versions of HTTP, so that every cell of the matrix runs the same case.
+//! One backend script for both versions of HTTP, so that every cell of the matrix runs one case.
 
 use crate::backend::{Backend, Conn};
 use crate::client::chunk;
@@ -61,7 +61,7 @@ pub trait Exchange {
     }
 }
 
-/// HTTP/1.1: whether the body of the response is chunked is what its start has said.
+/// HTTP/1.1: whether the start of the response announced a chunked body.
 struct OnWire<'a> {
     conn: &'a mut Conn,
     chunked: bool,
@@ -233,7 +233,7 @@ impl Origin {
         }
     }
 
-    /// A server that answers by the path, as [`crate::standard`] says.
+    /// A server that answers by the path, as [`crate::standard`] describes.
     pub fn standard(version: Version, name: &str) -> Origin {
         let name = name.to_owned();
         Origin::start(version, move |exchange| answer(exchange, &name))

@@ -37,11 +37,11 @@ pub fn cli(args: &[&str]) -> Finished {
 /// How the gateway answered a reload.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// A pass went through, and said this.
+    /// A pass went through; the line that the log has for it.
     Complete(String),
     /// The new file was refused, with this line.
     Rejected(String),
-    /// The file was the same as before.
+    /// The file was unchanged.
     Unchanged,
 }
 
@@ -56,7 +56,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts and waits until `/readyz` says 200.
+    /// Starts and waits until `/readyz` answers 200.
     #[track_caller]
     pub fn start(config: Config) -> Gateway {
         let mut gateway = Gateway::launch(config);
@@ -176,7 +176,7 @@ impl Gateway {
         self.reload_text(&text)
     }
 
-    /// The same with the text of the file.
+    /// Reloads with this text as the file.
     #[track_caller]
     pub fn reload_text(&mut self, text: &str) -> Reload {
         self.write_config(text);

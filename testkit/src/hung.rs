@@ -7,17 +7,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A file that nobody can open or look at any more: whoever tries waits, in the kernel, until it is killed or this is dropped. Then the
-/// file is what it was before.
+/// A file that cannot be opened or looked at any more: a process that tries waits, in the kernel, until it is killed or this is dropped.
+/// Then the file is what it was before.
 #[derive(Debug)]
 pub struct HungFile {
     path: CString,
-    /// The other end of the file system, at which nobody listens. Gone first, or else unmounting could wait as well.
+    /// The other end of the file system, which is not served. Dropped first, or else unmounting could wait as well.
     device: Option<File>,
 }
 
 impl HungFile {
-    /// Puts a file system of one file, served by nobody, over the file at `path`.
+    /// Puts a file system of one file, which is not served, over the file at `path`.
     ///
     /// # Errors
     /// Those of open(2) for `/dev/fuse`, and of mount(2): only root can do it.

@@ -24,7 +24,7 @@ impl Driver {
         }
     }
 
-    /// Those that are to be tested: both, or what `EXPRESSGATEWAY_TEST_IO` names.
+    /// The drivers to be tested: both, or the one that `EXPRESSGATEWAY_TEST_IO` names.
     pub fn wanted() -> Vec<Driver> {
         let all = vec![Driver::IoUring, Driver::Epoll];
         match std::env::var("EXPRESSGATEWAY_TEST_IO") {

@@ -42,7 +42,7 @@ fn command(script: &str, address: SocketAddr) -> Command {
     let mut command = Command::new(python().expect("the environment for tests/peers"));
     command.arg(scripts().join(script)).arg(address.to_string());
     command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
-    // Peers speak to the gateway and to nobody in between.
+    // Peers connect to the gateway directly.
     for variable in ["http_proxy", "https_proxy", "grpc_proxy", "all_proxy"] {
         command.env_remove(variable).env_remove(variable.to_uppercase());
     }
@@ -75,14 +75,14 @@ impl Peer {
         peer
     }
 
-    /// Everything told so far under that name.
+    /// Everything reported so far under that name.
     pub fn events(&self, name: &str) -> Vec<Value> {
         let lines = self.process.stdout.lines();
         let values = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         values.filter(|value| value["event"] == name).collect()
     }
 
-    /// Waits until something is told under that name that satisfies `wanted`.
+    /// Waits until something is reported under that name that satisfies `wanted`.
     #[track_caller]
     pub fn wait_event(&self, name: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = crate::poll(limit, || self.events(name).into_iter().find(|value| wanted(value)));

@@ -1,7 +1,7 @@
-//! Port numbers that nobody else will take between the moment a test learns them and the moment its peer binds them.
+//! Port numbers that no other process takes between the moment a test learns them and the moment its peer binds them.
 //!
 //! Numbers lie below the kernel's ephemeral range, so that no outgoing connection of a parallel test can sit on one.
-//! Test processes share out the range in blocks by file lock, and a process never hands the same number out twice.
+//! Test processes share out the range in blocks by file lock, and a process never hands a number out twice.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

@@ -134,7 +134,7 @@ pub fn limit_descriptors(command: &mut Command, count: u64) {
     }
 }
 
-/// Fills a pipe, so that the next who writes to it waits.
+/// Fills a pipe, so that the next write to it waits.
 pub fn fill(pipe: &impl AsRawFd) {
     let fd = pipe.as_raw_fd();
     let junk = [b'\n'; 4096];
@@ -188,7 +188,7 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         if self.exit.is_none() {
-            // SAFETY: the child was not waited for, so its id still names it and nobody else.
+            // SAFETY: the child was not waited for, so its id is not used again yet.
             unsafe { libc::kill(self.child.id() as i32, signal) };
         }
     }
@@ -230,7 +230,7 @@ impl Process {
     /// Waits for the end; the exit code, or minus the signal that ended it.
     pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
         let status = crate::poll(limit, || self.exit())?;
-        // The readers may still be at the last lines; somebody else may hold the other end for longer.
+        // The readers may still be at the last lines; another process may hold the other end for longer.
         crate::poll(crate::seconds(2), || (self.stderr.ended() && self.stdout.ended()).then_some(()));
         Some(status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
     }

@@ -33,7 +33,7 @@ impl Backend {
     }
 }
 
-/// Serves one connection as the module says.
+/// Serves one connection as described above.
 pub fn standard(conn: &mut Conn, name: &str) -> Result<(), Fault> {
     loop {
         let head = conn.head()?;

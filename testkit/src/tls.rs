@@ -95,7 +95,7 @@ impl TlsClient {
     /// Connects and does the handshake.
     ///
     /// # Errors
-    /// Those of the socket and of TLS. A client learns of a refused certificate only with its first read.
+    /// The errors of the socket and of TLS. A client learns of a refused certificate only with its first read.
     pub fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsConnection> {
         let mut tcp = TcpStream::connect(address)?;
         tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -121,7 +121,7 @@ impl TlsConnection {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// The errors of the socket and of TLS.
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut stream = rustls::Stream::new(&mut self.tls, &mut self.tcp);
         stream.write_all(bytes)?;
@@ -136,7 +136,7 @@ impl TlsConnection {
     /// Reads exactly so many bytes.
     ///
     /// # Errors
-    /// Those of the socket and of TLS, and an early end.
+    /// The errors of the socket and of TLS, and an early end.
     pub fn exactly(&mut self, count: usize) -> std::io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];
         rustls::Stream::new(&mut self.tls, &mut self.tcp).read_exact(&mut bytes)?;
@@ -146,17 +146,17 @@ impl TlsConnection {
     /// Reads to a clean end.
     ///
     /// # Errors
-    /// Those of the socket and of TLS; an end without close_notify is one.
+    /// The errors of the socket and of TLS; an end without close_notify is one.
     pub fn to_end(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         rustls::Stream::new(&mut self.tls, &mut self.tcp).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Says close_notify and ends the sending side.
+    /// Sends close_notify and ends the sending side.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// The errors of the socket.
     pub fn finish(&mut self) -> std::io::Result<()> {
         self.tls.send_close_notify();
         self.tls.write_tls(&mut self.tcp)?;
@@ -166,7 +166,7 @@ impl TlsConnection {
     /// Sends a message and reads it back.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// The errors of the socket and of TLS.
     pub fn echo(&mut self, bytes: &[u8]) -> std::io::Result<bool> {
         self.send(bytes)?;
         Ok(self.exactly(bytes.len())? == bytes)

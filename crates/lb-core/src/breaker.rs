@@ -114,7 +114,7 @@ impl Full {
     }
 }
 
-/// The answer to somebody who waits.
+/// The answer to a request or connection that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Answer {

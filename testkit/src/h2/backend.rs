@@ -133,7 +133,7 @@ impl H2Backend {
         H2Backend::with(Manners::default(), script)
     }
 
-    /// The same with other manners.
+    /// A backend with other manners.
     pub fn with(
         manners: Manners,
         script: impl Fn(&mut Call) -> Result<(), Fault> + Send + Sync + 'static,
@@ -153,7 +153,7 @@ impl H2Backend {
             let outcome = reader.wire.exactly(PREFACE.len()).and_then(|_| script(&mut reader, number));
             state.note(number, &outcome);
             if outcome.is_ok() {
-                // Bytes that nobody read would turn the end into a reset.
+                // Unread bytes would turn the end into a reset.
                 reader.wire.stream().shutdown(Shutdown::Write).ok();
                 reader.wire.set_timeout(seconds(2));
                 while reader.frame().is_ok() {}

@@ -168,7 +168,7 @@ impl Call {
         Ok(())
     }
 
-    /// Says that no stream beyond `last` was or will be processed.
+    /// Sends GOAWAY: no stream beyond `last` was or will be processed.
     pub fn goaway(&self, last: u32, code: u32) -> Result<(), Fault> {
         self.raw(frame::goaway(last, code))
     }
@@ -191,7 +191,7 @@ impl Call {
         matches!(outcome, Err(Fault::Reset | Fault::Closed))
     }
 
-    /// A script that gives up on something other than its peer's end resets its stream, so that nobody waits for it.
+    /// A script that gives up on something other than its peer's end resets its stream, so that the peer does not wait for it.
     pub(super) fn conclude(&mut self, outcome: Result<(), Fault>) {
         if let Err(Fault::TimedOut | Fault::Malformed(_)) = outcome {
             self.reset(code::INTERNAL_ERROR).ok();

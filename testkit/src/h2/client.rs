@@ -1,8 +1,7 @@
-//! An HTTP/2 client that sends exactly the frames it is told to, and files what comes back.
+//! An HTTP/2 client that sends exactly the given frames, and files what comes back.
 //!
-//! It is one thread's toy: sending never reads unless a window is shut, and whoever waits for something reads on
-//! everybody's behalf. It acknowledges SETTINGS and answers PING by itself, and gives credit back for what it has read unless
-//! told to withhold it.
+//! It belongs to one thread: sending never reads unless a window is shut, and every wait reads for all streams. It acknowledges SETTINGS
+//! and answers PING by itself, and gives credit back for what it has read unless told to withhold it.
 
 use super::frame::{self, PREFACE, setting};
 use super::hpack;
@@ -26,7 +25,7 @@ pub struct H2Client {
     pub reader: Reader,
     /// What came on each stream.
     pub streams: BTreeMap<u32, H2Response>,
-    /// What the server said in SETTINGS.
+    /// The server's SETTINGS.
     pub settings: BTreeMap<u16, u32>,
     /// Every GOAWAY.
     pub goaways: Vec<GoAway>,
@@ -57,14 +56,14 @@ impl H2Client {
         H2Client::connect_with(to, &[])
     }
 
-    /// The same with these SETTINGS.
+    /// Connects with these SETTINGS.
     pub fn connect_with(to: SocketAddr, settings: &[(u16, u32)]) -> Result<H2Client, Fault> {
         let mut client = H2Client::silent(TcpStream::connect_timeout(&to, seconds(10))?);
         client.greet(settings)?;
         Ok(client)
     }
 
-    /// The same with a receive buffer so small that the peer feels at once when nobody reads.
+    /// Connects with a receive buffer so small that the peer notices at once when this side does not read.
     pub fn connect_narrow(to: SocketAddr, settings: &[(u16, u32)]) -> Result<H2Client, Fault> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(16 * 1024)?;
@@ -74,7 +73,7 @@ impl H2Client {
         Ok(client)
     }
 
-    /// A client that has not said anything yet.
+    /// A client that has not sent anything yet.
     pub fn silent(stream: TcpStream) -> H2Client {
         H2Client {
             reader: Reader::new(Wire::new(stream), Role::Client),

@@ -1,4 +1,4 @@
-//! HPACK (RFC 7541): a writer that says exactly what it is told to, and a strict reader.
+//! HPACK (RFC 7541): a writer without choices of its own, and a strict reader.
 //!
 //! The writer is a set of functions without memory: a test that wants a dynamic table keeps count itself. That lets many
 //! threads write, and lets an attack refer to what is not there.

@@ -83,7 +83,7 @@ pub(super) fn serve(
     let mut shared = Shared::default();
     for &(id, value) in &manners.settings {
         if id == setting::INITIAL_WINDOW_SIZE {
-            // A smaller window binds the peer only once it has acknowledged it; that is not told apart here.
+            // A smaller window binds the peer only once it has acknowledged it; this side does not make that difference.
             shared.receive_windows.set_initial(value.max(65_535));
         }
     }
@@ -183,7 +183,7 @@ fn file(event: Event, link: &Arc<Link>, script: &Arc<Script>) -> Result<(), Faul
             shared.open += 1;
             let open = shared.open;
             link.state.with_control(link.number, |c| {
-                // Before the peer has read our SETTINGS it cannot know of a limit.
+                // A limit does not bind the peer before it has read our SETTINGS.
                 if c.settings_acks > 0 {
                     c.peak_streams = c.peak_streams.max(open);
                 }

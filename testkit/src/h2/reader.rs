@@ -4,7 +4,7 @@ use super::frame::{Frame, flag, kind};
 use super::hpack::Decoder;
 use crate::wire::{Fault, Headers, Wire};
 
-/// The largest payload that a peer may send unless it was told of another.
+/// The largest payload that a peer may send unless SETTINGS allow more.
 const MAX_FRAME_SIZE: usize = 16_384;
 /// The largest field block that a test peer reads.
 const BLOCK_LIMIT: usize = 4 * 1024 * 1024;
@@ -83,7 +83,7 @@ pub enum Event {
         /// The promised request.
         headers: Headers,
     },
-    /// PRIORITY, or a type that RFC 9113 does not know.
+    /// PRIORITY, or a type that is not in RFC 9113.
     Other(Frame),
 }
 

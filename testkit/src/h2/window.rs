@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// What every window holds before anybody says otherwise.
+/// The size of every window before SETTINGS and WINDOW_UPDATE change it.
 pub const DEFAULT: i64 = 65_535;
 
 /// The windows of one direction.
@@ -35,7 +35,7 @@ impl Windows {
         self.stream(stream).min(self.connection).max(0) as usize
     }
 
-    /// Takes bytes out of both windows; says so when one of them did not hold them.
+    /// Takes bytes out of both windows; an error when one of them did not hold them.
     pub fn take(&mut self, stream: u32, bytes: usize) -> Result<(), String> {
         let (bytes, initial) = (bytes as i64, self.initial);
         let own = self.streams.entry(stream).or_insert(initial);
@@ -60,7 +60,7 @@ impl Windows {
         }
     }
 
-    /// What a stream's window is to start with; those of the streams that exist move by the difference.
+    /// Sets the initial size of streams' windows; those of the streams that exist move by the difference.
     pub fn set_initial(&mut self, size: u32) {
         let change = i64::from(size) - self.initial;
         self.initial = i64::from(size);

@@ -155,7 +155,7 @@ impl Carriage {
         }
     }
 
-    /// Takes some of `input` in and adds what it says to `data`.
+    /// Takes some of `input` in and adds the data that it holds to `data`.
     fn opened(
         &self,
         data: &mut Vec<u8>,

@@ -16,7 +16,7 @@ pub enum Fault {
     TimedOut,
     /// What came is not what the protocol allows.
     Malformed(String),
-    /// Anything else that the system says.
+    /// Any other error of the system.
     Io(io::Error),
 }
 
