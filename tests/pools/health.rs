@@ -100,7 +100,7 @@ pub(crate) fn status_body_and_host_must_be_right() {
     ] {
         assert!(matches!(gateway.reload(config(lines)), Reload::Complete(_)), "{lines}");
         wait_health(&gateway, address, false);
-        assert!(probes(&gateway, address, result) >= 2.0, "{lines}");
+        testkit::eventually(lines, seconds(30), || probes(&gateway, address, result) >= 2.0);
         assert!(matches!(gateway.reload(config("body_contains = \"is well\"")), Reload::Complete(_)));
         wait_health(&gateway, address, true);
     }
