@@ -5,39 +5,35 @@
 
 use crate::head::RequestHead;
 
-/// Position of a pool in its snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolIndex(pub usize);
-
-/// A match and where it leads.
+/// A match and where it leads: `P` is a pool, as the caller has it.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct Route<P> {
     /// Label in metrics and logs; empty for the route of a listener's own backends.
     pub name: String,
     /// The pool that takes what matches.
-    pub pool: PoolIndex,
+    pub pool: P,
 }
 
 /// The routes of a listener, in order of precedence.
 #[derive(Clone, Debug)]
-pub struct RouteTable {
-    fallback: Route,
+pub struct RouteTable<P> {
+    fallback: Route<P>,
 }
 
-impl RouteTable {
+impl<P> RouteTable<P> {
     /// A table that sends everything to one pool.
-    pub fn single(pool: PoolIndex) -> Self {
+    pub fn single(pool: P) -> Self {
         Self { fallback: Route { name: String::new(), pool } }
     }
 
     /// The route of a request, or `None` when nothing matches.
     #[inline]
-    pub fn find(&self, _head: &RequestHead) -> Option<&Route> {
+    pub fn find(&self, _head: &RequestHead) -> Option<&Route<P>> {
         Some(&self.fallback)
     }
 
-    /// The route of a connection that carries no requests (TCP).
-    pub fn connection(&self) -> &Route {
+    /// The route of what bears no request that could be matched.
+    pub fn fallback(&self) -> &Route<P> {
         &self.fallback
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
-use lb_core::route::{PoolIndex, RouteTable};
+use lb_core::route::RouteTable;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolLabels, WorkerMetrics};
@@ -299,9 +299,7 @@ pub struct Settings {
     /// `Alt-Svc` of every response.
     pub alt_svc: Option<String>,
     /// Where requests go.
-    pub routes: RouteTable,
-    /// The listener's own pool, or the one that it names.
-    pub default_pool: Rc<Pool>,
+    pub routes: RouteTable<Rc<Pool>>,
 }
 
 /// The pool of a listener as labels of metrics name it.
@@ -390,8 +388,7 @@ impl Settings {
             h2c: listener.h2c,
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
-            routes: RouteTable::single(PoolIndex(0)),
-            default_pool: Rc::new(pool),
+            routes: RouteTable::single(Rc::new(pool)),
         })
     }
 
@@ -409,12 +406,6 @@ impl Settings {
             write_timeout: self.http.write_timeout,
             settings_timeout: self.http.header_timeout,
         }
-    }
-
-    /// The pool that the route of a request leads to, if a route takes it.
-    #[inline]
-    pub fn pool_of(&self, head: &RequestHead) -> Option<&Rc<Pool>> {
-        self.routes.find(head).map(|_| &self.default_pool)
     }
 }
 

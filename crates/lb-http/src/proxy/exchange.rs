@@ -85,9 +85,9 @@ impl Exchange {
         client: &Client,
         started: Instant,
     ) -> Self {
-        let route = settings.pool_of(&head);
+        let route = settings.routes.find(&head);
         let routed = route.is_some();
-        let pool = Rc::clone(route.unwrap_or(&settings.default_pool));
+        let pool = Rc::clone(&route.unwrap_or(settings.routes.fallback()).pool);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let mut request = Request::new(head, started);

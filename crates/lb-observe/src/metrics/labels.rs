@@ -38,12 +38,9 @@ impl<L: Label, T: Default + fmt::Debug> Default for By<L, T> {
     }
 }
 
-macro_rules! labels {
-    ($($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $label { $($(#[$variant_doc])* $variant,)+ }
-
+/// Makes an enum that exists a label.
+macro_rules! label {
+    ($label:ident { $($variant:ident = $name:expr,)+ }) => {
         impl Label for $label {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
             const NAMES: &'static [&'static str] = &[$($name),+];
@@ -60,6 +57,18 @@ macro_rules! labels {
                 match self { $(Self::$variant => $variant),+ }
             }
         }
+    };
+}
+
+pub(super) use label;
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $label { $($(#[$variant_doc])* $variant,)+ }
+
+        label!($label { $($variant = $name,)+ });
     )+};
 }
 

@@ -7,46 +7,24 @@ use lb_core::breaker::Full;
 use lb_core::reason::Reason;
 use lb_core::retry::RetryClass;
 
-use super::labels::Label;
+use super::labels::{Label, label};
 use super::values::Counter;
 
-macro_rules! labels_of {
-    ($($label:ident { $($variant:ident = $name:expr,)+ })+) => {$(
-        impl Label for $label {
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
-            const NAMES: &'static [&'static str] = &[$($name),+];
-            type Array<T: Default + fmt::Debug> = [T; const { [$($name),+].len() }];
+label!(RetryClass {
+    Connect = "connect",
+    Stale = "stale",
+    Unprocessed = "unprocessed",
+    Reset = "reset",
+    Timeout = "timeout",
+    Status = "status",
+});
 
-            fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-
-            #[expect(non_snake_case, reason = "each binding is named after its variant")]
-            fn select<T: Default + fmt::Debug>(self, array: &Self::Array<T>) -> &T {
-                let [$($variant),+] = array;
-                match self { $(Self::$variant => $variant),+ }
-            }
-        }
-    )+};
-}
-
-labels_of! {
-    RetryClass {
-        Connect = "connect",
-        Stale = "stale",
-        Unprocessed = "unprocessed",
-        Reset = "reset",
-        Timeout = "timeout",
-        Status = "status",
-    }
-
-    Full {
-        Connections = Self::Connections.reason().name(),
-        Requests = Self::Requests.reason().name(),
-        Pending = Self::Pending.reason().name(),
-        PendingTimeout = Self::PendingTimeout.reason().name(),
-    }
-}
+label!(Full {
+    Connections = Self::Connections.reason().name(),
+    Requests = Self::Requests.reason().name(),
+    Pending = Self::Pending.reason().name(),
+    PendingTimeout = Self::PendingTimeout.reason().name(),
+});
 
 /// The reasons that a family counts by.
 pub trait ReasonSet: fmt::Debug {

@@ -4,16 +4,14 @@ use std::task::{Context, Poll};
 
 use lb_core::head::ResponseHead;
 use lb_io::Scratch;
-use tokio::time::Instant;
 
 use super::Stop;
-use super::moving::Rules;
+use super::moving::Round;
 use super::splice::{Spliced, splices};
 use crate::message::{Back, Front, Gone, Progress};
 use crate::proxy::again::{self, Again};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::sinks::ToClient;
-use crate::proxy::stall::Stall;
 use crate::proxy::tries::{Leg, Tries, Try};
 use crate::upstream::Link;
 
@@ -26,11 +24,10 @@ impl Exchange {
         front: &mut impl Front,
         scratch: &mut Scratch,
         head: &mut ResponseHead,
-        rules: Rules,
-        closing: bool,
+        round: Round,
     ) -> Result<bool, Stop> {
         if self.client.stall.is_on() && self.response.pipe.is_none() {
-            self.flush_front(cx, front, closing)?;
+            self.flush_front(cx, front, round.closing)?;
         }
         if self.response.done {
             return Ok(false);
@@ -52,11 +49,11 @@ impl Exchange {
                 Spliced::Stop(stop) => Err(stop),
             };
         }
-        if !closing && self.client.stall.is_on() {
+        if !round.closing && self.client.stall.is_on() {
             return Ok(false);
         }
-        let moved = self.read_response(cx, front, scratch, head, rules, closing)?;
-        self.flush_front(cx, front, closing)?;
+        let moved = self.read_response(cx, front, scratch, head, round)?;
+        self.flush_front(cx, front, round.closing)?;
         Ok(moved)
     }
 
@@ -68,20 +65,19 @@ impl Exchange {
         front: &mut impl Front,
         scratch: &mut Scratch,
         head: &mut ResponseHead,
-        rules: Rules,
-        closing: bool,
+        round: Round,
     ) -> Result<bool, Stop> {
         let (pool, now) = (&*self.pool, self.clock.now);
         let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
         let Try { leg: Leg::Relay(Link { back, .. }), charged, .. } = current else { return Ok(false) };
-        let withholds_any = rules.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
+        let withholds_any = round.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
         let again = withholds_any.then(|| Again {
             pool: &pool.balance,
-            attempt: again::facts(rules.tries_left, *gone_away, &self.request),
+            attempt: again::facts(round.tries_left, *gone_away, &self.request),
             charged,
             now,
-            beside: rules.beside,
+            beside: round.beside,
             withheld: None,
         });
         let (was_tunnel, room) = (self.tunnel.is_some(), front.room());
@@ -111,7 +107,7 @@ impl Exchange {
                 self.responded(was_tunnel);
                 Ok(true)
             }
-            Poll::Ready(Err(failure)) if !closing => {
+            Poll::Ready(Err(failure)) if !round.closing => {
                 // What came before the fault is on its way; an abort must not overtake it more than needed.
                 let _ = front.poll_flush(cx);
                 Err(Stop::Failed(failure))
@@ -155,28 +151,11 @@ impl Exchange {
         front: &mut impl Front,
         closing: bool,
     ) -> Result<(), Stop> {
-        match flush_front(cx, front, &mut self.client.stall, self.clock.now) {
-            Err(Gone) if !closing => Err(Stop::ClientGone),
-            _ => Ok(()),
+        match front.poll_flush(cx) {
+            Poll::Ready(Err(Gone)) if !closing => return Err(Stop::ClientGone),
+            Poll::Ready(_) => self.client.stall.end(),
+            Poll::Pending => self.client.stall.begin(self.clock.now),
         }
-    }
-}
-
-#[inline]
-fn flush_front(
-    cx: &mut Context<'_>,
-    front: &mut impl Front,
-    stall: &mut Stall,
-    now: Instant,
-) -> Result<(), Gone> {
-    match front.poll_flush(cx) {
-        Poll::Ready(result) => {
-            stall.end();
-            result
-        }
-        Poll::Pending => {
-            stall.begin(now);
-            Ok(())
-        }
+        Ok(())
     }
 }

@@ -16,16 +16,18 @@ use crate::upstream::Link;
 /// Reads of each direction before other connections get their turn.
 const ROUNDS: usize = 16;
 
-/// What holds for all rounds of one turn.
+/// What holds while each direction is read once.
 #[derive(Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct Round {
     /// Further tries that the request has.
     pub(super) tries_left: u32,
     /// Another try runs beside this one.
     pub(super) beside: bool,
+    /// The gateway has ended the tunnel: what still comes is read and thrown away.
+    pub(super) closing: bool,
 }
 
-impl Rules {
+impl Round {
     /// Whether the request may reach another backend yet.
     pub(super) fn may_go_elsewhere(self) -> bool {
         self.tries_left > 0 || self.beside
@@ -38,19 +40,19 @@ impl Exchange {
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         let mut head = worker.response.borrow_mut();
-        let rules = Rules { tries_left: self.tries_left(), beside: self.tries.beside.is_some() };
+        let (tries_left, beside) = (self.tries_left(), self.tries.beside.is_some());
         for _ in 0..ROUNDS {
             if self.tries.current.stall.is_on() {
                 self.flush_back(cx);
             }
-            // Once the gateway has ended a tunnel, what still comes is read and thrown away.
             let closing = self.tend_tunnel(cx, front);
+            let round = Round { tries_left, beside, closing };
             let mut moved = false;
-            match self.move_request(cx, front, &mut scratch, rules, closing) {
+            match self.move_request(cx, front, &mut scratch, round) {
                 Ok(some) => moved |= some,
                 Err(stop) => return stop,
             }
-            match self.move_response(cx, front, &mut scratch, &mut head, rules, closing) {
+            match self.move_response(cx, front, &mut scratch, &mut head, round) {
                 Ok(some) => moved |= some,
                 Err(stop) => return stop,
             }

@@ -6,7 +6,7 @@ use lb_core::retry;
 use lb_io::Scratch;
 
 use super::Stop;
-use super::moving::{Rules, flush_back};
+use super::moving::{Round, flush_back};
 use crate::message::{Front, FrontError, Progress, Sink};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::replay::Keep;
@@ -23,8 +23,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         front: &mut impl Front,
         scratch: &mut Scratch,
-        rules: Rules,
-        closing: bool,
+        round: Round,
     ) -> Result<bool, Stop> {
         let Try { leg: Leg::Relay(Link { back, .. }), stall, .. } = &mut self.tries.current else {
             return Ok(false);
@@ -32,10 +31,10 @@ impl Exchange {
         let Request { head, upload, replay } = &mut self.request;
         let now = self.clock.now;
         let mut moved = false;
-        if upload.is_wanted() && (closing || !stall.is_on()) {
+        if upload.is_wanted() && (round.closing || !stall.is_on()) {
             if !back.can_refuse()
                 && replay.is_whole()
-                && !(rules.may_go_elsewhere() && retry::is_idempotent(head.method()))
+                && !(round.may_go_elsewhere() && retry::is_idempotent(head.method()))
             {
                 // It cannot say that it has not processed a request, and after nothing else would this one be sent again.
                 replay.forget();
@@ -52,7 +51,7 @@ impl Exchange {
                         upload.finish(now);
                     }
                 }
-                Poll::Ready(Err(_)) if closing => upload.finish(now),
+                Poll::Ready(Err(_)) if round.closing => upload.finish(now),
                 Poll::Ready(Err(FrontError::Gone)) => return Err(Stop::ClientGone),
                 Poll::Ready(Err(FrontError::Reject(reject))) => return Err(Stop::Refused(reject)),
                 Poll::Pending => {}
