@@ -27,6 +27,8 @@ mod places;
 mod stalled_logs;
 #[path = "lifecycle/startup.rs"]
 mod startup;
+#[path = "lifecycle/successor.rs"]
+mod successor;
 #[path = "lifecycle/supervised.rs"]
 mod supervised;
 #[path = "lifecycle/upgrade.rs"]
@@ -93,6 +95,12 @@ fn main() {
         supervised::signals_before_the_configuration_is_read_kill_nobody,
         supervised::sigquit_drains,
         upgrade::an_upgrade_that_fails_changes_nothing,
+        successor::every_socket_passes_on,
+        successor::long_streams_finish_where_they_began,
+        successor::orders_during_an_upgrade_reach_the_new_process,
+        successor::the_new_process_is_the_main_one,
+        successor::a_service_that_systemd_hears_nothing_of_does_not_hand_over,
+        successor::the_binary_is_found_where_it_was_called,
         upgrade::sockets_of_systemd_are_taken_by_address,
         supervised::systemd_is_told_how_a_reload_went,
         supervised::the_watchdog_is_pinged_as_long_as_workers_answer,

@@ -26,6 +26,11 @@ fn main() {
         ),
         Case::new("a_listener_changes_its_protocol", listeners::a_listener_changes_its_protocol).alone(),
         Case::new("certificates_change_by_a_reload", listeners::certificates_change_by_a_reload),
+        Case::new("ticket_keys_of_an_added_listener_turn", listeners::ticket_keys_of_an_added_listener_turn),
+        Case::new(
+            "a_listener_with_added_backends_alone_speaks_tls",
+            listeners::a_listener_with_added_backends_alone_speaks_tls,
+        ),
         Case::new("a_bind_that_fails_changes_nothing", listeners::a_bind_that_fails_changes_nothing),
         Case::new("terminate_during_a_reload_is_not_lost", terminate_during_a_reload_is_not_lost),
     ];

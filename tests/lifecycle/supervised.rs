@@ -71,14 +71,14 @@ pub(crate) fn sigquit_drains() {
 }
 
 /// The socket that systemd would listen on.
-struct Supervisor {
+pub(crate) struct Supervisor {
     _dir: tempfile::TempDir,
     socket: UnixDatagram,
-    path: String,
+    pub(crate) path: String,
 }
 
 impl Supervisor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -87,7 +87,7 @@ impl Supervisor {
     }
 
     #[track_caller]
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).expect("a notification in time");
         String::from_utf8_lossy(&buffer[..length]).into_owned()

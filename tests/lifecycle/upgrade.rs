@@ -13,12 +13,12 @@ use testkit::tls::{Bridge, TlsClient};
 use testkit::{Backend, Client, Config, Gateway, H2Client, Listener, eventually, ms, seconds};
 
 /// A process that the gateway has started. It is ended when this is dropped.
-struct Successor(i32);
+pub(crate) struct Successor(i32);
 
 impl Successor {
     /// The one that a line of the log from number `from` on tells of.
     #[track_caller]
-    fn of(gateway: &Gateway, from: usize) -> Self {
+    pub(crate) fn of(gateway: &Gateway, from: usize) -> Self {
         let told = |line: &str| line.contains("upgrade: new process started");
         let line = gateway.process.stderr.wait_from(from, seconds(10), told).expect("a process is started");
         let digits: String =
@@ -26,11 +26,15 @@ impl Successor {
         Self(digits.parse().unwrap())
     }
 
-    fn signal(&self, signal: i32) {
+    pub(crate) fn pid(&self) -> i32 {
+        self.0
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
         signal_process(self.0, signal);
     }
 
-    fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
         state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
     }

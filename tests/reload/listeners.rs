@@ -1,5 +1,6 @@
 //! Listeners come, go and turn into others by a reload, while the others lose nothing.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,9 @@ fn complete(gateway: &mut Gateway, base: &Config, listeners: &[&Listener]) -> St
         other => panic!("{other:?}"),
     }
 }
+
+/// SHA-256 of "secret-token".
+const TOKEN_HASH: &str = "930bbdc51b6aed5c2a5678fd6e28dee7a05e8a4b643cfc0b4427c3efb86c0d94";
 
 fn base() -> Config {
     Config::new().runtime("per_ip_connection_cap", 10_000).runtime("drain_timeout_ms", 5000)
@@ -133,13 +137,29 @@ pub(crate) fn a_listener_that_is_gone_has_its_own_budget() {
     assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
 }
 
-/// Connects again and again; every connect must come about.
+/// Sends what is neither a handshake nor a request: what accepts the connection answers with something, or ends it in order. A connection
+/// that nothing has accepted is reset without a word.
+fn knock_once(address: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(seconds(10)))?;
+    stream.write_all(b"x y z\r\n\r\n")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if answer.is_empty() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Connects again and again; every connection must be accepted.
 fn knock(address: SocketAddr, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     let stop = Arc::clone(stop);
     std::thread::spawn(move || {
         let mut count = 0;
         while !stop.load(Ordering::Relaxed) {
-            TcpStream::connect(address).unwrap_or_else(|error| panic!("connection {count}: {error}"));
+            if let Err(error) = knock_once(address) {
+                panic!("connection {count}: {error}");
+            }
             count += 1;
             std::thread::sleep(ms(1));
         }
@@ -185,6 +205,46 @@ pub(crate) fn a_listener_changes_its_protocol() {
     stop.store(true, Ordering::Relaxed);
     assert!(knocks.join().unwrap() > 100);
     assert_nothing_lost(&load.stop());
+}
+
+/// The first ticket key to turn may be that of a listener which was not there at the start.
+pub(crate) fn ticket_keys_of_an_added_listener_turn() {
+    let base = base();
+    let authority = Authority::new("test authority");
+    let files = tempfile::tempdir().unwrap();
+    let (certificate, key) = authority.server(&["server.test"]).write(files.path(), "s");
+    let backend = Backend::standard("one");
+    let steady = Listener::h1().backend(backend.address);
+    let added = Listener::h1s(&certificate, &key)
+        .backend(backend.address)
+        .block("tls", "ticket_rotation_interval_seconds", 1)
+        .block("tls", "ticket_rotation_overlap_seconds", 3600);
+    let mut gateway = Gateway::start(base.clone().listener(steady.clone()));
+    complete(&mut gateway, &base, &[&steady, &added]);
+    gateway.wait_metric("ticket_key_rotations_total", &[], |turned| turned >= 1.0);
+}
+
+/// A listener whose only backends were told to the admin port has its certificates like any other one.
+pub(crate) fn a_listener_with_added_backends_alone_speaks_tls() {
+    let base = base().block("admin", "api_token_hash", TOKEN_HASH);
+    let authority = Authority::new("test authority");
+    let files = tempfile::tempdir().unwrap();
+    let (certificate, key) = authority.server(&["server.test"]).write(files.path(), "s");
+    let [one, two] = ["one", "two"].map(Backend::standard);
+    let steady = Listener::h1().backend(one.address);
+    let plain = Listener::h1().backend(one.address);
+    let at = plain.address;
+    let secure = Listener::h1s(&certificate, &key).at(at).without_backends();
+    let mut gateway = Gateway::start(base.clone().listener(steady.clone()).listener(plain.clone()));
+    let body = format!("{{\"address\": \"{}\", \"protocol\": \"h1\"}}", two.address);
+    let length = body.len().to_string();
+    let fields = [("Authorization", "Bearer secret-token"), ("Content-Length", length.as_str())];
+    let path = format!("/backends/{at}");
+    let answer = gateway.admin_client().request("POST", &path, &fields, body.as_bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    complete(&mut gateway, &base, &[&steady, &secure]);
+    let client = TlsClient::new(&authority, None).alpn(&["http/1.1"]);
+    assert_eq!(ask(Bridge::start(client, at, "server.test").address, "/"), "two");
 }
 
 pub(crate) fn certificates_change_by_a_reload() {

@@ -20,22 +20,23 @@ use rustix::process::getuid;
 /// How often the place is tried for that another process has.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Held by the process that runs a file.
+/// The place of the process that runs a file. It is free when this is dropped.
 #[derive(Debug)]
 pub struct Alone {
-    answers: tokio::task::JoinHandle<()>,
+    /// Holds the place, or waits for it.
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        self.answers.abort();
+        self.task.abort();
     }
 }
 
 impl Alone {
-    /// Takes the place as soon as the process that has it drains; keeps it as long as this process lives.
-    pub fn claim_when_free(path: PathBuf) {
-        tokio::task::spawn_local(async move {
+    /// Takes the place as soon as the process that has it drains.
+    pub fn claim_when_free(path: PathBuf) -> Self {
+        let task = tokio::task::spawn_local(async move {
             loop {
                 match Self::claim(&path) {
                     Ok(Some(_alone)) => pending().await,
@@ -44,6 +45,7 @@ impl Alone {
                 }
             }
         });
+        Self { task }
     }
 
     /// Takes the place of the process that runs the file at `path`. `None` where there is nothing to be told apart by, such as a pipe.
@@ -102,12 +104,12 @@ fn holder(error: io::Error, address: &SocketAddr) -> io::Error {
 fn answers(listener: UnixListener) -> io::Result<Alone> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let answers = tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         // Out of descriptors nobody can be answered, and the name is held all the same.
         while listener.accept().await.is_ok() {}
         std::future::pending::<()>().await;
     });
-    Ok(Alone { answers })
+    Ok(Alone { task })
 }
 
 /// The same for every process that would read this very file: the path alone is not enough where containers share a network.

@@ -1,10 +1,11 @@
 //! The control thread: signals, reloads, names that run out.
 
 use std::collections::HashSet;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -95,6 +96,8 @@ pub struct Control {
     /// When those are looked at next.
     pub(crate) look_at: Option<Instant>,
     pub(crate) tls: Tls,
+    /// When the first ticket key is to be turned.
+    pub(crate) tickets_due: Option<Instant>,
     pub(crate) access_log: Option<AccessLog>,
     /// How this process was started.
     pub(crate) program: Program,
@@ -111,23 +114,29 @@ impl Control {
     /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
     pub async fn run(mut self, signals: Signals) -> Outcome {
         let cause = self.until_terminated(signals).await;
-        // One that is still starting is not to serve when this process was told to end.
-        self.upgrade = None;
+        // A process that is to take over ends as well.
+        let upgrade = self.upgrade.take();
+        if let Some(upgrade) = &upgrade {
+            upgrade.terminate();
+        }
         let (config, overlay, snapshot) =
             (self.config.clone(), self.overlay.clone(), Arc::clone(&self.snapshot));
         // What waits is refused; what comes later is told how things stood.
         let calls = std::mem::replace(&mut self.calls, mpsc::channel(1).1);
         tokio::task::spawn_local(api::answer_in_drain(calls, config, overlay, snapshot));
-        drain::run(&mut self, cause).await
+        let outcome = drain::run(&mut self, cause).await;
+        if let Some(upgrade) = upgrade {
+            upgrade.ended().await;
+        }
+        outcome
     }
 
     /// Serves signals and timers until it is time to drain; why it is.
     async fn until_terminated(&mut self, mut signals: Signals) -> Cause {
         let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
-        let mut tick = self.tls.due();
         lb_pool::on_news(|| POOL_NEWS.notify_one());
-        let mut handed_over = false;
+        let mut handed_over = None;
         loop {
             let pools_due = self.pools_due();
             let work = async {
@@ -135,11 +144,11 @@ impl Control {
                     // However many came while a pass was running, one pass follows.
                     _ = hangup.recv() => self.reload().await,
                     _ = user1.recv() => self.reopen().await,
-                    _ = user2.recv() => self.begin_upgrade(),
-                    served = until_served(&mut self.upgrade) => handed_over = self.end_upgrade(served),
-                    () = at(tick) => {
+                    _ = user2.recv() => self.begin_upgrade().await,
+                    served = until_served(&mut self.upgrade) => handed_over = self.end_upgrade(served).await,
+                    () = at(self.tickets_due) => {
                         self.tls.tick(&self.snapshot.config, &self.metrics);
-                        tick = self.tls.due();
+                        self.tickets_due = self.tls.due();
                     }
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(pools_due) => self.tend_pools(),
@@ -164,7 +173,12 @@ impl Control {
                 }
                 () = work => {}
             }
-            if handed_over {
+            if let Some(successor) = handed_over {
+                let came = poll_fn(|cx| {
+                    Poll::Ready([hangup.poll_recv(cx).is_ready(), user1.poll_recv(cx).is_ready()])
+                });
+                let came = came.await;
+                successor.pass_on(came);
                 return Cause::HandedOver;
             }
         }
@@ -272,6 +286,8 @@ impl Control {
         if let Some(tls) = tls {
             self.tls = tls.put_in_force();
             self.tls.show(&merged, &self.metrics);
+            // Listeners that are new may have the first key to turn.
+            self.tickets_due = [self.tickets_due, self.tls.due()].into_iter().flatten().min();
         }
         self.valid_until = resolution.valid_until;
         (self.config, self.overlay) = (config, overlay);
@@ -286,20 +302,18 @@ impl Control {
             })
             .collect();
         let keys: Vec<_> = closed.iter().map(|bound| bound.key).collect();
-        self.publish_turn(merged, resolution.listeners, backends_tls, &keys, opened).await;
-        if !closed.is_empty() {
-            let now = Instant::now();
-            self.workers.order(|| Order::Drain(keys.clone()));
-            for (bound, budget) in closed.iter().zip(budgets) {
-                tracing::info!(
-                    listener = bound.id.address,
-                    connections = bound.gate.open(),
-                    "listener closed by a reload — its connections finish"
-                );
-                self.retired.push(Ending::new(bound, budget, now));
-            }
+        let now = Instant::now();
+        for (bound, budget) in closed.iter().zip(budgets) {
+            tracing::info!(
+                listener = bound.id.address,
+                connections = bound.gate.open(),
+                "listener closed by a reload — its connections finish"
+            );
+            self.retired.push(Ending::new(bound, budget, now));
             self.look_at = Some(now);
         }
+        // Nothing may follow this wait: the order to stop can cut it short.
+        self.publish_turn(merged, resolution.listeners, backends_tls, &keys, opened).await;
         Ok(true)
     }
 
@@ -358,7 +372,11 @@ impl Control {
             closed: closed.to_vec(),
             opened,
         });
-        self.workers.apply(changes).await;
+        let applied = self.workers.apply(changes);
+        if !closed.is_empty() {
+            self.workers.order(|| Order::Drain(closed.to_vec()));
+        }
+        applied.taken().await;
     }
 
     /// Metrics go on for the backends of a configuration, and no others.

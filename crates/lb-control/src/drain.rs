@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use lb_observe::admin::State;
 use lb_observe::metrics::{DrainOutcome, DrainPhase};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin_port::AdminPort;
@@ -101,20 +100,9 @@ async fn stop_accepting(control: &mut Control) {
     let begun = Instant::now();
     // Those of the workers are the last ones: whoever connects from now on is refused.
     control.listeners.bound.iter_mut().for_each(Bound::let_go);
-    let mut stopped = Vec::new();
-    control.workers.order(|| {
-        let (done, is_done) = oneshot::channel();
-        stopped.push(is_done);
-        Order::StopAccepting(done)
-    });
-    let all = async {
-        for is_done in stopped {
-            let _ = is_done.await;
-        }
-    };
-    let outcome = match timeout(CANCEL_TIME, all).await {
-        Ok(()) => DrainOutcome::Clean,
-        Err(_) => {
+    let outcome = match control.workers.stop_accepting().within(CANCEL_TIME).await {
+        None => DrainOutcome::Clean,
+        Some(_) => {
             control.metrics.shutdown_listener_cancel_timeouts.inc();
             DrainOutcome::TimedOut
         }
@@ -131,6 +119,7 @@ async fn finish(control: &mut Control) -> usize {
     let keys: Vec<_> = control.listeners.bound.iter().map(|bound| bound.key).collect();
     control.workers.order(|| Order::Drain(keys.clone()));
     let config = &control.snapshot.config;
+    // Those of a reload have their orders already.
     let mut waiting = std::mem::take(&mut control.retired);
     waiting.extend(control.listeners.bound.iter().map(|bound| {
         let listener = config.listener(&bound.id);

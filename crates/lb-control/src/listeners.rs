@@ -15,6 +15,9 @@ use crate::orders::{Gates, ListenerKey, ListenerSockets};
 use crate::tls::Tls;
 use crate::{faults, names};
 
+/// For each worker, its sockets: at each address one, or several where the process was started with more than it has workers.
+type PerWorker = Vec<Vec<TcpListener>>;
+
 /// A listener whose sockets are bound, for all workers.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -24,9 +27,8 @@ pub(crate) struct Bound {
     protocol: Protocol,
     /// Places taken by its connections.
     pub(crate) gate: Arc<CountGate>,
-    /// For each worker, one socket per address. Workers have duplicates: so a listener that becomes another one at its address never stops
-    /// to listen.
-    sockets: Vec<Vec<TcpListener>>,
+    /// Workers have duplicates: so a listener that becomes another one at its address never stops to listen.
+    sockets: PerWorker,
 }
 
 impl Bound {
@@ -61,29 +63,28 @@ impl Bound {
     /// Says in the log and in metrics that the listener is there.
     fn announce(&self, listener: &Listener, metrics: &Metrics) {
         describe(listener);
-        for socket in self.sockets.first().into_iter().flatten() {
-            if let Ok(address) = socket.local_addr() {
-                tracing::info!(
-                    listener = listener.name,
-                    protocol = %listener.protocol,
-                    "listening on {address}"
-                );
-            }
+        let addresses = self.sockets.first().into_iter().flatten().filter_map(|one| one.local_addr().ok());
+        let mut addresses: Vec<_> = addresses.collect();
+        addresses.dedup();
+        for address in addresses {
+            tracing::info!(listener = listener.name, protocol = %listener.protocol, "listening on {address}");
         }
         show(metrics, listener);
     }
 
-    /// A duplicate of the socket at this address of each worker, if it is bound there.
-    fn at(&self, address: SocketAddr) -> Option<std::io::Result<Vec<TcpListener>>> {
-        let is_there = |socket: &&TcpListener| socket.local_addr().is_ok_and(|own| own == address);
-        let found: Option<Vec<_>> = self.sockets.iter().map(|own| own.iter().find(is_there)).collect();
-        found
-            .filter(|found| !found.is_empty())
-            .map(|found| found.into_iter().map(TcpListener::try_clone).collect())
+    /// Duplicates of the sockets at this address, if it is bound there.
+    fn at(&self, address: SocketAddr) -> Option<std::io::Result<PerWorker>> {
+        let at_address = self.sockets.iter().map(|own| own.iter().filter(|socket| is_at(socket, address)));
+        let duplicates: std::io::Result<PerWorker> =
+            at_address.map(|own| own.map(TcpListener::try_clone).collect()).collect();
+        match duplicates {
+            Ok(found) if found.iter().any(Vec::is_empty) => None,
+            found => Some(found),
+        }
     }
 
     /// Duplicates of all its sockets.
-    fn share(&self) -> anyhow::Result<Vec<Vec<TcpListener>>> {
+    fn share(&self) -> anyhow::Result<PerWorker> {
         let duplicates = self.sockets.iter().map(|own| own.iter().map(TcpListener::try_clone).collect());
         duplicates.collect::<std::io::Result<_>>().context("cannot share a listening socket")
     }
@@ -205,8 +206,32 @@ impl Listeners {
         if !faults.is_empty() {
             return Err(faults::lines(&faults));
         }
+        // Options of a socket are those of the other process as well that has it, so nothing may fail from here on that is likely to.
+        for bound in &opened {
+            self.adopt(bound, buffers(config)).with_context(|| format!("listener {}", bound.id.address))?;
+        }
         self.last_key = last_key;
         Ok(Turn { opened, closed })
+    }
+
+    /// Gives sockets that the process was started with the options of those that it binds itself.
+    fn adopt(&self, bound: &Bound, buffers: Buffers) -> anyhow::Result<()> {
+        for socket in bound.sockets.iter().flatten() {
+            let address = socket.local_addr()?;
+            if !self.spare.iter().any(|spare| is_at(spare, address)) {
+                continue;
+            }
+            let adopted = lb_io::listener::adopt(socket, buffers)
+                .context("the kernel refuses options of a socket that the process was started with")?;
+            if adopted.takes_ipv4 {
+                tracing::warn!(
+                    %address,
+                    "a socket that the process was started with accepts IPv4 as well, which a listener at this address otherwise does \
+                     not — systemd: BindIPv6Only=ipv6-only"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what is opened, and gives up what is closed: its sockets are those of the workers alone from now on.
@@ -236,39 +261,43 @@ fn sockets(
     spare: &[TcpListener],
     workers: usize,
     buffers: Buffers,
-) -> anyhow::Result<Vec<Vec<TcpListener>>> {
-    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+) -> anyhow::Result<PerWorker> {
+    let mut sockets: PerWorker = (0..workers).map(|_| Vec::new()).collect();
     for address in addresses {
-        let known = going
-            .iter()
-            .find_map(|bound| bound.at(address))
-            .or_else(|| inherited(spare, address, workers, buffers));
+        let known =
+            going.iter().find_map(|bound| bound.at(address)).or_else(|| inherited(spare, address, workers));
         let at_address = match known {
             Some(known) => known.context("cannot share a listening socket")?,
             None => bind_all(address, workers, buffers)?,
         };
-        for (own, socket) in sockets.iter_mut().zip(at_address) {
-            own.push(socket);
+        for (own, more) in sockets.iter_mut().zip(at_address) {
+            own.extend(more);
         }
     }
     Ok(sockets)
 }
 
-/// For each worker, a duplicate of a socket at this address that the process was started with. With fewer sockets than workers, workers
-/// share one.
+/// Duplicates of the sockets at this address that the process was started with. With fewer sockets than workers, workers share one; with
+/// more, a worker has several: the kernel queues connections at each of them.
 fn inherited(
     spare: &[TcpListener],
     address: SocketAddr,
     workers: usize,
-    buffers: Buffers,
-) -> Option<std::io::Result<Vec<TcpListener>>> {
-    let there: Vec<_> =
-        spare.iter().filter(|socket| socket.local_addr().is_ok_and(|own| own == address)).collect();
-    let shared = there.iter().cycle().take(workers).map(|socket| {
-        lb_io::listener::adopt(socket, buffers)?;
-        socket.try_clone()
-    });
-    (!there.is_empty()).then(|| shared.collect())
+) -> Option<std::io::Result<PerWorker>> {
+    let there: Vec<_> = spare.iter().filter(|socket| is_at(socket, address)).collect();
+    if there.is_empty() {
+        return None;
+    }
+    let of_worker = |worker: usize| {
+        let own = there.iter().skip(worker).step_by(workers);
+        let shared = there.iter().cycle().skip(worker).take(usize::from(worker >= there.len()));
+        own.chain(shared).map(|socket| socket.try_clone()).collect()
+    };
+    Some((0..workers).map(of_worker).collect())
+}
+
+fn is_at(socket: &TcpListener, address: SocketAddr) -> bool {
+    socket.local_addr().is_ok_and(|own| own == address)
 }
 
 /// Whether a bound listener is the one that the configuration wants.
@@ -277,15 +306,15 @@ fn stays(bound: &Bound, listener: &Listener) -> bool {
 }
 
 /// A new socket for each worker.
-fn bind_all(mut address: SocketAddr, workers: usize, buffers: Buffers) -> anyhow::Result<Vec<TcpListener>> {
-    let mut sockets = Vec::new();
+fn bind_all(mut address: SocketAddr, workers: usize, buffers: Buffers) -> anyhow::Result<PerWorker> {
+    let mut sockets = PerWorker::new();
     for _ in 0..workers {
         let socket = lb_io::listener::bind(address, buffers)
             .map_err(|error| explained(error, address))
             .with_context(|| format!("cannot bind {address}"))?;
         // Port 0 means any port, but the same one for every worker.
         address = socket.local_addr().unwrap_or(address);
-        sockets.push(socket);
+        sockets.push(vec![socket]);
     }
     Ok(sockets)
 }
@@ -336,5 +365,35 @@ fn describe(listener: &Listener) {
         }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_inherited_socket_has_a_worker_and_every_worker_a_socket() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        for (count, workers) in [(1, 1), (1, 3), (2, 3), (3, 3), (3, 2), (5, 2), (4, 1)] {
+            let mut spare = vec![lb_io::listener::bind(any, Buffers::default()).unwrap()];
+            let address = spare[0].local_addr().unwrap();
+            spare.extend((1..count).map(|_| lb_io::listener::bind(address, Buffers::default()).unwrap()));
+            let dealt = inherited(&spare, address, workers).unwrap().unwrap();
+            assert_eq!(dealt.len(), workers);
+            let inodes = |sockets: &[TcpListener]| -> Vec<u64> {
+                sockets.iter().map(|socket| rustix::fs::fstat(socket).unwrap().st_ino).collect()
+            };
+            let mut taken: Vec<u64> = dealt.iter().flat_map(|own| inodes(own)).collect();
+            assert_eq!(taken.len(), count.max(workers), "{count} sockets, {workers} workers");
+            assert!(dealt.iter().all(|own| !own.is_empty()), "{count} sockets, {workers} workers");
+            let mut all = inodes(&spare);
+            taken.sort_unstable();
+            all.sort_unstable();
+            taken.dedup();
+            assert_eq!(taken, all);
+            let other = "127.0.0.1:1".parse().unwrap();
+            assert!(inherited(&spare, other, workers).is_none());
+        }
     }
 }

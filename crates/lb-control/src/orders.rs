@@ -10,6 +10,7 @@ use lb_config::ListenerId;
 use lb_io::gate::{AddressGate, CountGate};
 use lb_security::SharedTlsBundle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 
 use crate::snapshot::Snapshot;
 
@@ -98,23 +99,15 @@ impl Workers {
         })
     }
 
-    /// Has every worker put a change in force, one change for each, and waits until all have, but not for ever.
-    pub(crate) async fn apply(&self, changes: impl IntoIterator<Item = Change>) {
-        let mut taken = Vec::new();
-        for (orders, change) in self.orders.iter().zip(changes) {
-            let (done, is_done) = oneshot::channel();
-            taken.push(is_done);
-            // A worker that is gone serves nothing any more.
-            let _ = orders.send(Order::Apply(change, done));
-        }
-        let all = async {
-            for is_done in taken {
-                let _ = is_done.await;
-            }
-        };
-        if tokio::time::timeout(TAKEN_WITHIN, all).await.is_err() {
-            tracing::warn!("a worker has not taken the new configuration yet; it will");
-        }
+    /// Orders every worker to put a change in force, one change for each. The orders are given at once.
+    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Answers {
+        let mut changes = changes.into_iter();
+        ask(&self.orders, |done| changes.next().map(|change| Order::Apply(change, done)))
+    }
+
+    /// Orders every worker to close its listening sockets. The orders are given at once.
+    pub(crate) fn stop_accepting(&self) -> Answers {
+        ask(&self.orders, |done| Some(Order::StopAccepting(done)))
     }
 
     /// Gives an order to every worker.
@@ -123,5 +116,73 @@ impl Workers {
             // A worker that is gone has nothing left to do.
             let _ = orders.send(order());
         }
+    }
+}
+
+/// Gives an order that is answered to each of these workers; `None` leaves a worker out.
+pub(crate) fn ask(
+    workers: &[mpsc::UnboundedSender<Order>],
+    mut order: impl FnMut(oneshot::Sender<()>) -> Option<Order>,
+) -> Answers {
+    let asked = workers.iter().enumerate().filter_map(|(worker, orders)| {
+        let (answer, answered) = oneshot::channel();
+        let order = order(answer)?;
+        // A worker that has ended has nothing left to do.
+        orders.send(order).ok().map(|()| (worker, answered))
+    });
+    Answers(asked.collect())
+}
+
+/// Answers that workers owe. A worker that ends owes none any more.
+#[derive(Debug)]
+pub(crate) struct Answers(Vec<(usize, oneshot::Receiver<()>)>);
+
+impl Answers {
+    /// Waits until a change is in force everywhere, but not for ever.
+    pub(crate) async fn taken(self) {
+        if self.within(TAKEN_WITHIN).await.is_some() {
+            tracing::warn!("a worker has not taken the new configuration yet; it will");
+        }
+    }
+
+    /// Waits for all answers, but no longer than that; the first worker that has not answered by then.
+    pub(crate) async fn within(self, time: Duration) -> Option<usize> {
+        let deadline = tokio::time::Instant::now() + time;
+        for (worker, answered) in self.0 {
+            if timeout_at(deadline, answered).await.is_err() {
+                return Some(worker);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_is_found_and_one_that_has_ended_is_not_asked() {
+        let (answers, mut orders) = mpsc::unbounded_channel();
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                tokio::task::spawn_local(async move {
+                    while let Some(Order::Answer(answer)) = orders.recv().await {
+                        answer.send(()).unwrap();
+                    }
+                });
+                let (hangs, held) = mpsc::unbounded_channel();
+                let (ended, _) = mpsc::unbounded_channel();
+                let silent = async |workers: &[_]| {
+                    ask(workers, |answer| Some(Order::Answer(answer)))
+                        .within(Duration::from_millis(200))
+                        .await
+                };
+                assert_eq!(silent(&[answers.clone(), ended.clone()]).await, None);
+                assert_eq!(silent(&[answers.clone(), ended, hangs.clone()]).await, Some(2));
+                drop(held);
+                assert_eq!(silent(&[answers, hangs]).await, None);
+            })
+            .await;
     }
 }

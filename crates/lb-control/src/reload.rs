@@ -18,6 +18,9 @@ impl Control {
     /// One pass. Whatever fails, what runs stays as it is.
     pub(crate) async fn reload(&mut self) {
         tracing::info!(signal = "SIGHUP", "lifecycle signal received");
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.owes_hangup();
+        }
         systemd::reloading();
         let status = match self.try_reload().await {
             Ok(0) => format!("configuration version {} in force", self.version),
@@ -84,14 +87,15 @@ impl Control {
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
-        let (named, known, tls) = (next.clone(), self.sticky.clone(), self.tls.clone());
+        let mut overlay = self.overlay.clone();
+        overlay.reloaded(&next);
+        // A listener may have no backends but those that lie over the file.
+        let (named, known, tls) = (overlay.over(&next), self.sticky.clone(), self.tls.clone());
         let read = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);
             Ok((stamps, tls.next(&named)?, StickyKeys::load(&named, &known)?))
         });
         let (stamps, tls, keys) = read.await??;
-        let mut overlay = self.overlay.clone();
-        overlay.reloaded(&next);
         let mut next = self.prepare(next, overlay).await?;
         // Sockets come last: where anything else fails, no client has seen them.
         let workers = self.workers.orders.len();

@@ -11,6 +11,9 @@ use crate::tls::Renewed;
 impl Control {
     /// SIGUSR1: files that were replaced on disk are opened and read anew.
     pub(crate) async fn reopen(&mut self) {
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.owes_user1();
+        }
         if let Some(log) = &self.access_log {
             log.reopen();
         }

@@ -164,7 +164,7 @@ impl Control {
             closed: Vec::new(),
             opened,
         });
-        workers.apply(changes).await;
+        workers.apply(changes).taken().await;
         let calls = match calls.take() {
             Some(calls) => calls,
             None => admin_port.serve(&file, &metrics, &readiness)?,
@@ -203,6 +203,7 @@ impl Control {
             listeners,
             retired: Vec::new(),
             look_at: None,
+            tickets_due: tls.due(),
             tls,
             access_log,
             program,

@@ -1,6 +1,7 @@
 //! What systemd is told, where it listens: readiness, reloads, how they went, and that the workers answer.
 
 use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -8,10 +9,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
-use crate::orders::Order;
+use crate::orders::{Order, ask};
+
+/// How long systemd is given to read that another process is the main one.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest status text.
 const MAX_STATUS: usize = 512;
@@ -50,9 +54,50 @@ pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
 }
 
-/// Another process has taken over, and is the main one from now on.
-pub(crate) fn handed_over(pid: u32) {
-    notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+/// Another process has taken over, and is the main one from now on: without this, systemd takes the end of this process for that of the
+/// service. So it waits where systemd is slow to read, but not for ever.
+///
+/// # Errors
+/// When systemd has not read for that long; what it was told last still holds then.
+pub(crate) async fn handed_over(pid: u32) -> Result<(), String> {
+    let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let message = format!("{}\n{}", NotifyState::MainPid(pid), NotifyState::Ready);
+    let until = Instant::now() + TOLD_WITHIN;
+    loop {
+        match send(address.as_bytes(), message.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(
+                    "systemd does not read what it is told, which is that another process is the main one"
+                        .to_owned(),
+                );
+            }
+            Err(error) => {
+                tracing::debug!(%error, "systemd could not be notified");
+                return Ok(());
+            }
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+/// Why this process cannot hand over to another one, if it cannot: its end would be the end of the other one.
+pub(crate) fn is_bound_to_this_process() -> Option<&'static str> {
+    let own = std::process::id();
+    is_bound(own, |name| env::var_os(name))
+}
+
+fn is_bound(own: u32, variable: impl Fn(&str) -> Option<OsString>) -> Option<&'static str> {
+    if own == 1 {
+        return Some("it is process 1, and the container ends with it — start another container instead");
+    }
+    // Set since systemd 248 for what it starts itself.
+    let is_started_by_systemd =
+        variable("SYSTEMD_EXEC_PID").and_then(|pid| pid.to_str()?.parse().ok()) == Some(own);
+    (is_started_by_systemd && variable("NOTIFY_SOCKET").is_none())
+        .then_some("systemd ends the service when this process ends — the unit needs Type=notify")
 }
 
 /// A drain has begun.
@@ -77,7 +122,7 @@ pub(crate) async fn watch(workers: Vec<mpsc::UnboundedSender<Order>>) {
     let share = (within / 3).max(Duration::from_millis(1));
     let mut was_silent = None;
     loop {
-        let silent = silent(&workers, share).await;
+        let silent = ask(&workers, |answer| Some(Order::Answer(answer))).within(share).await;
         match silent {
             None => notify(&[NotifyState::Watchdog]),
             Some(worker) if was_silent.is_none() => {
@@ -93,28 +138,6 @@ pub(crate) async fn watch(workers: Vec<mpsc::UnboundedSender<Order>>) {
     }
 }
 
-/// The first worker that does not answer `within` that time.
-async fn silent(workers: &[mpsc::UnboundedSender<Order>], within: Duration) -> Option<usize> {
-    let answers: Vec<(usize, oneshot::Receiver<()>)> = workers
-        .iter()
-        .enumerate()
-        .filter_map(|(id, orders)| {
-            let (answer, answered) = oneshot::channel();
-            orders.send(Order::Answer(answer)).ok().map(|()| (id, answered))
-        })
-        .collect();
-    let mut asked = None;
-    let all = async {
-        for (id, answered) in answers {
-            asked = Some(id);
-            // A worker that ends meanwhile answers nothing any more.
-            let _ = answered.await;
-        }
-    };
-    let is_over = timeout(within, all).await.is_err();
-    asked.filter(|_| is_over)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,25 +148,23 @@ mod tests {
         assert_eq!(line(&"ü".repeat(1000)).chars().count(), MAX_STATUS);
     }
 
-    #[tokio::test]
-    async fn a_worker_that_hangs_is_found_and_one_that_has_ended_is_not_asked() {
-        let (answers, mut orders) = mpsc::unbounded_channel();
-        tokio::task::LocalSet::new()
-            .run_until(async {
-                tokio::task::spawn_local(async move {
-                    while let Some(Order::Answer(answer)) = orders.recv().await {
-                        answer.send(()).unwrap();
-                    }
-                });
-                let (hangs, held) = mpsc::unbounded_channel();
-                let (ended, _) = mpsc::unbounded_channel();
-                let within = Duration::from_millis(200);
-                assert_eq!(silent(&[answers.clone(), ended.clone()], within).await, None);
-                assert_eq!(silent(&[answers.clone(), ended, hangs.clone()], within).await, Some(2));
-                drop(held);
-                assert_eq!(silent(&[answers, hangs], within).await, None);
-            })
-            .await;
+    #[test]
+    fn a_process_whose_end_ends_its_successor_does_not_hand_over() {
+        let variables = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into())
+        };
+        assert!(is_bound(1, variables(&[])).is_some_and(|reason| reason.contains("process 1")));
+        let simple = is_bound(7, variables(&[("SYSTEMD_EXEC_PID", "7")]));
+        assert!(simple.is_some_and(|reason| reason.contains("Type=notify")));
+        let notified = [("SYSTEMD_EXEC_PID", "7"), ("NOTIFY_SOCKET", "/run/n")];
+        assert_eq!(
+            is_bound(7, |name| notified.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into())),
+            None
+        );
+        // A shell that a service has started, and what that starts.
+        assert_eq!(is_bound(8, variables(&[("SYSTEMD_EXEC_PID", "7")])), None);
+        assert_eq!(is_bound(8, variables(&[("SYSTEMD_EXEC_PID", "x")])), None);
+        assert_eq!(is_bound(8, variables(&[])), None);
     }
 
     #[test]

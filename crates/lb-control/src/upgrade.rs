@@ -7,16 +7,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use lb_io::inherited::HandOver;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::control::Control;
 use crate::systemd;
@@ -24,47 +26,58 @@ use crate::systemd;
 /// How long a new process may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long a process that was told to end may take for it, where it does not serve.
+const END: Duration = Duration::from_secs(5);
+
+/// How often an ending process is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What a process says when it serves.
 pub(crate) const SERVES: &[u8] = b"1";
 
 impl Control {
     /// Starts the process that is to take over.
-    pub(crate) fn begin_upgrade(&mut self) {
+    pub(crate) async fn begin_upgrade(&mut self) {
         tracing::info!(signal = "SIGUSR2", "lifecycle signal received");
         if let Some(upgrade) = &self.upgrade {
-            tracing::warn!(pid = upgrade.pid(), "upgrade: a new process is starting already");
+            tracing::warn!(pid = upgrade.successor.pid(), "upgrade: a new process is starting already");
+            return;
+        }
+        let program = self.program.path.display();
+        if let Some(reason) = systemd::is_bound_to_this_process() {
+            tracing::error!(reason, "upgrade failed — this process goes on");
             return;
         }
         let sockets = self.listeners.sockets().chain(self.admin_port.socket());
-        match Upgrade::begin(&self.program, sockets) {
+        match Upgrade::begin(&self.program, sockets).await {
             Ok(upgrade) => {
                 tracing::info!(
-                    pid = upgrade.pid(),
+                    pid = upgrade.successor.pid(),
+                    %program,
                     "upgrade: new process started — this one serves until that one does"
                 );
                 self.upgrade = Some(upgrade);
             }
-            Err(error) => {
-                let program = self.program.path.display();
-                tracing::error!(%error, %program, "upgrade failed — this process goes on");
-            }
+            Err(error) => tracing::error!(%error, %program, "upgrade failed — this process goes on"),
         }
     }
 
-    /// Whether this process is to drain now that the new one has said `served`.
-    pub(crate) fn end_upgrade(&mut self, served: Result<(), String>) -> bool {
-        let Some(upgrade) = self.upgrade.take() else { return false };
-        let pid = upgrade.pid();
-        match served {
+    /// The process that serves in place of this one from now on, if there is one now that the new process has `served` or not.
+    pub(crate) async fn end_upgrade(&mut self, served: Result<(), String>) -> Option<Upgrade> {
+        let pid = self.upgrade.as_ref()?.successor.pid();
+        let told = match &served {
+            Ok(()) => systemd::handed_over(pid).await,
+            Err(_) => Ok(()),
+        };
+        let upgrade = self.upgrade.take()?;
+        match served.and_then(|()| told.inspect_err(|_| upgrade.terminate())) {
             Ok(()) => {
                 tracing::info!(pid, "upgrade: the new process serves — this one drains");
-                upgrade.release();
-                systemd::handed_over(pid);
-                true
+                Some(upgrade)
             }
             Err(reason) => {
                 tracing::error!(pid, reason, "upgrade failed — this process goes on");
-                false
+                None
             }
         }
     }
@@ -79,82 +92,162 @@ pub struct Program {
     pub arguments: Vec<OsString>,
 }
 
-/// A new process that does not serve yet. It is killed when this is dropped.
+/// A new process that is to take over.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    child: Option<Child>,
+    successor: Successor,
     pipe: Receiver,
     deadline: Instant,
-}
-
-impl Drop for Upgrade {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    /// SIGHUP and SIGUSR1 that came while it was starting: it may have read files before they changed.
+    owed: [bool; 2],
 }
 
 impl Upgrade {
-    /// Starts the new process with these sockets.
-    pub(crate) fn begin<'a>(
+    /// Starts the new process with these sockets. That is done on a thread of its own: the file system of the binary may not answer.
+    async fn begin<'a>(
         program: &Program,
         sockets: impl IntoIterator<Item = &'a TcpListener>,
     ) -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let pipe = Receiver::from_owned_fd(reader)?;
         let handed = HandOver::new(writer.as_fd(), sockets)?;
-        let (name, value) = handed.variable();
-        let child = Command::new(&program.path)
-            .args(&program.arguments)
-            .env(name, value)
-            // These are for this process alone; the watchdog of systemd goes on with whichever is the main process.
-            .env_remove("WATCHDOG_PID")
-            .env_remove("LISTEN_PID")
-            .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_FDNAMES")
-            .spawn()?;
-        Ok(Self { child: Some(child), pipe, deadline: Instant::now() + PATIENCE })
+        let program = program.clone();
+        let successor =
+            spawn_blocking(move || spawn(&program, &handed, writer)).await.map_err(io::Error::other)??;
+        Ok(Self { successor, pipe, deadline: Instant::now() + PATIENCE, owed: [false; 2] })
     }
 
-    /// The new process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
+    /// The new process reads its configuration again when it serves.
+    pub(crate) fn owes_hangup(&mut self) {
+        self.owed[0] = true;
     }
 
-    /// Lets the process live on by itself.
-    fn release(mut self) {
-        self.child = None;
+    /// The new process reads its certificates again when it serves.
+    pub(crate) fn owes_user1(&mut self) {
+        self.owed[1] = true;
     }
 
     /// Waits until the new process serves; otherwise says why it does not. To be called again when it is dropped half-way.
     pub(crate) async fn serves(&mut self) -> Result<(), String> {
         let mut said = [0; 1];
         let read = tokio::select! {
+            biased;
             read = self.pipe.read(&mut said) => read,
             () = sleep_until(self.deadline) => return Err(format!("it does not serve after {} s", PATIENCE.as_secs())),
         };
         match read {
-            Ok(1) => Ok(()),
-            Ok(_) => Err(self.ended().await),
+            Ok(1) => {
+                self.successor.serves = true;
+                Ok(())
+            }
+            Ok(_) => Err(self.why_not().await),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// How the process ended that has closed its end of the pipe.
-    async fn ended(&mut self) -> String {
-        let until = Instant::now() + Duration::from_secs(5);
-        while let Some(child) = &mut self.child {
-            match child.try_wait() {
-                Ok(Some(status)) => {
-                    self.child = None;
-                    return format!("it ended before it served: {status}");
-                }
-                Ok(None) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(10)).await,
-                _ => break,
+    /// Leaves the new process, which serves, to itself, with the signals that are owed to it and those that `came` after these.
+    pub(crate) fn pass_on(self, came: [bool; 2]) {
+        for (signal, is_due) in [Signal::HUP, Signal::USR1].into_iter().zip(self.owed.into_iter().zip(came)) {
+            if is_due.0 || is_due.1 {
+                self.successor.signal(signal);
             }
         }
-        "it has closed the pipe on which it was to say that it serves".to_owned()
+    }
+
+    /// Tells the new process to end. One that serves already drains.
+    pub(crate) fn terminate(&self) {
+        self.successor.signal(Signal::TERM);
+    }
+
+    /// Waits until the new process, which was told to end, has ended or drains.
+    pub(crate) async fn ended(mut self) {
+        let until = Instant::now() + END;
+        while !self.successor.has_ended() && Instant::now() < until {
+            let mut said = [0; 1];
+            if let Ok(1) = self.pipe.try_read(&mut said) {
+                self.successor.serves = true;
+            }
+            if self.successor.serves {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// How the process ended that has closed its end of the pipe.
+    async fn why_not(&mut self) -> String {
+        let until = Instant::now() + END;
+        loop {
+            match self.successor.child.as_mut().map(Child::try_wait) {
+                Some(Ok(Some(status))) => {
+                    self.successor.child = None;
+                    return format!("it ended before it served: {status}");
+                }
+                Some(Ok(None)) if Instant::now() < until => sleep(LOOK).await,
+                _ => return "it has closed the pipe on which it was to say that it serves".to_owned(),
+            }
+        }
+    }
+}
+
+fn spawn(program: &Program, handed: &HandOver, writer: OwnedFd) -> io::Result<Successor> {
+    let (name, value) = handed.variable();
+    let child = Command::new(&program.path)
+        .args(&program.arguments)
+        .env(name, value)
+        // These are for this process alone; the watchdog of systemd goes on with whichever is the main process.
+        .env_remove("WATCHDOG_PID")
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .spawn()?;
+    // From here on the pipe ends with the new process.
+    drop(writer);
+    Ok(Successor { child: Some(child), serves: false })
+}
+
+/// The new process. When this is dropped it is killed, unless it serves.
+#[derive(Debug)]
+struct Successor {
+    /// `None` when it has ended and is waited for.
+    child: Option<Child>,
+    serves: bool,
+}
+
+impl Successor {
+    fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            // It may have ended.
+            let _ = kill_process(Pid::from_child(child), signal);
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let has_ended =
+            self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+        if has_ended {
+            self.child = None;
+        }
+        has_ended
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        if !self.serves {
+            self.signal(Signal::KILL);
+        }
+        if let Some(mut child) = self.child.take() {
+            // It is waited for as long as this process lives: nothing else would, and a killed process may take its time.
+            let waits = std::thread::Builder::new().name("successor".to_owned());
+            let _ = waits.spawn(move || child.wait());
+        }
     }
 }

@@ -33,9 +33,21 @@ pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<std::net::TcpLi
 ///
 /// # Errors
 /// When the kernel refuses an option.
-pub fn adopt(listener: &std::net::TcpListener, buffers: Buffers) -> io::Result<()> {
-    sockopts::apply_accepted(&socket2::SockRef::from(listener), buffers)?;
-    listener.set_nonblocking(true)
+pub fn adopt(listener: &std::net::TcpListener, buffers: Buffers) -> io::Result<Adopted> {
+    let socket = socket2::SockRef::from(listener);
+    sockopts::release_buffers(&socket)?;
+    sockopts::apply_accepted(&socket, buffers)?;
+    listener.set_nonblocking(true)?;
+    let takes_ipv4 = listener.local_addr()?.ip() == std::net::Ipv6Addr::UNSPECIFIED
+        && socket.only_v6().is_ok_and(|only| !only);
+    Ok(Adopted { takes_ipv4 })
+}
+
+/// What cannot be had of a socket that another process has bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// It is bound to `[::]` and accepts IPv4 as well.
+    pub takes_ipv4: bool,
 }
 
 /// A listening socket on a worker's event loop.
@@ -197,6 +209,28 @@ mod tests {
         assert_eq!(sizes(Buffers { receive: Some(65_536), send: Some(32_768) }), (131_072, 65_536));
         assert_eq!(sizes(Buffers { receive: None, send: Some(32_768) }), (own.0, 65_536));
         assert_eq!(sizes(Buffers { receive: None, send: None }), own);
+    }
+
+    #[test]
+    fn an_adopted_socket_has_the_buffers_that_it_would_be_bound_with() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let sizes = |listener: &std::net::TcpListener| {
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            // The listener does not block, and the connection has been made.
+            let accepted = Socket::from(listener.accept().unwrap().0);
+            drop(client);
+            (accepted.recv_buffer_size().unwrap(), accepted.send_buffer_size().unwrap())
+        };
+        let kernels = Buffers { receive: None, send: None };
+        let small = Buffers { receive: Some(65_536), send: Some(32_768) };
+        for (bound, adopted) in [(Buffers::default(), small), (small, kernels), (kernels, small)] {
+            let socket = bind(any, bound).unwrap();
+            assert!(!adopt(&socket, adopted).unwrap().takes_ipv4);
+            let expected = sizes(&bind(any, adopted).unwrap());
+            assert_eq!(sizes(&socket), expected, "{bound:?} becomes {adopted:?}");
+            let locked = sockopts::locked_buffers(&Socket::from(socket)).unwrap();
+            assert_eq!(locked, (adopted.send.is_some(), adopted.receive.is_some()));
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The life of a gateway process, from its configuration to its exit code.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -49,8 +52,7 @@ async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyho
     let alone = match &source {
         // The process that this one takes over from has the claim until it drains.
         Source::File(path) if !allow_second && inherited.takes_over() => {
-            Alone::claim_when_free(path.clone());
-            Ok(None)
+            Ok(Some(Alone::claim_when_free(path.clone())))
         }
         Source::File(path) if !allow_second => Alone::claim(path),
         _ => Ok(None),
@@ -92,6 +94,21 @@ async fn serve(
 
 /// How this process was started: what stands there by then is what takes over.
 fn program() -> anyhow::Result<Program> {
-    let path = std::env::current_exe().context("the place of the program is unknown")?;
-    Ok(Program { path, arguments: std::env::args_os().skip(1).collect() })
+    let real = std::env::current_exe().context("the place of the program is unknown")?;
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().and_then(|called| as_called(&called, &real));
+    Ok(Program { path: called.unwrap_or(real), arguments: arguments.collect() })
+}
+
+/// Where the program was called, if it stands there: a symbolic link may lead to another version later, and the real place does not change
+/// with it.
+fn as_called(called: &OsStr, real: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = if called.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(called)]
+    } else {
+        std::env::split_paths(&path).map(|dir| dir.join(called)).collect()
+    };
+    let place = places.into_iter().find(|place| place.canonicalize().is_ok_and(|place| place == real))?;
+    std::path::absolute(place).ok()
 }

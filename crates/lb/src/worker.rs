@@ -121,6 +121,11 @@ impl Worker {
     fn open(&self, bound: ListenerSockets, snapshot: &Snapshot) -> Option<Running> {
         let ListenerSockets { id, key, sockets, gates, tls } = bound;
         let (listener, backends, pool) = snapshot.listener(&id)?;
+        if listener.tls.is_some() && tls.is_none() {
+            // Clients would be served in plain text.
+            tracing::error!(listener = listener.name, "a listener without its certificates is not opened");
+            return None;
+        }
         let pool = self.pool(pool);
         let metrics = self.metrics.listener(&listener.name);
         let connections = Connections::new();
