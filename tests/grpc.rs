@@ -17,6 +17,8 @@ mod failures;
 mod health;
 #[path = "grpc/rig.rs"]
 mod rig;
+#[path = "grpc/unread.rs"]
+mod unread;
 
 use rig::Front::{Plain, Tls};
 use testkit::harness::Case;
@@ -65,6 +67,22 @@ fn main() {
         attacks::c_14_trailers_only_of_every_status,
     ];
     cases.extend([
+        Case::new(
+            "c_14_an_error_page_is_not_the_next_response",
+            unread::c_14_an_error_page_is_not_the_next_response,
+        ),
+        Case::new(
+            "h2_04_the_end_of_a_call_waits_for_the_client_alone",
+            unread::h2_04_the_end_of_a_call_waits_for_the_client_alone,
+        ),
+        Case::new(
+            "h2_04_a_watch_that_nobody_reads_costs_nothing",
+            unread::h2_04_a_watch_that_nobody_reads_costs_nothing,
+        ),
+        Case::new(
+            "a_broken_upload_is_not_the_backends_fault",
+            unread::a_broken_upload_is_not_the_backends_fault,
+        ),
         Case::new("the_peers_agree_without_a_gateway", calls::the_peers_agree_without_a_gateway)
             .needs(&[Peers, Openssl]),
         Case::new("an_h1_backend_may_serve_calls", calls::an_h1_backend_may_serve_calls).needs(&[Peers]),

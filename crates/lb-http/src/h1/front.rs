@@ -362,7 +362,8 @@ impl Front for H1Front {
     fn head(&mut self, head: &ResponseHead) {
         self.wire.writing = match head.body {
             _ if self.to_head => Writing::Nothing,
-            BodyLength::None => Writing::Nothing,
+            // A byte after the head would be taken for the next response.
+            BodyLength::None | BodyLength::Known(0) => Writing::Nothing,
             BodyLength::Known(_) => Writing::Plain,
             // An HTTP/1.0 client knows no chunks: the body ends with the connection.
             BodyLength::Unknown if self.http10 => Writing::Plain,

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::failure::{Count, Failure, Kind, Reject};
+use lb_core::failure::{Count, Failure, Reject};
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
 
@@ -66,9 +66,8 @@ impl Exchange {
             }
             None => {}
         }
-        if !matches!(failure.kind, Kind::Rejected(_)) {
-            self.tries.current.failure = Some(failure);
-        }
+        // A refused request says nothing of the backend, and a call that ends with it neither.
+        self.tries.current.failure = Some(failure);
         self.answer(cx, front, failure)
     }
 
@@ -95,6 +94,7 @@ impl Exchange {
     /// whose stream is reset unless it was kept before.
     pub(super) fn last_leaves(&mut self) -> Turn {
         self.client.stall = Stall::default();
+        self.tries.current.stall = Stall::default();
         self.tries.current.leg = Leg::Over;
         self.stage = Stage::Flush;
         Turn::Again

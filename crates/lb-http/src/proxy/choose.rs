@@ -91,7 +91,14 @@ impl Exchange {
     /// No member is left that could take the request.
     pub(super) fn unavailable(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         let failure = self.tries.exhausted();
-        self.fail(cx, front, failure)
+        let current = &self.tries.current;
+        // The last try has ended, and has said of its member what there is to say.
+        let said = current.member.is_some().then_some((current.failure, current.status));
+        let turn = self.fail(cx, front, failure);
+        if let Some((failure, status)) = said {
+            (self.tries.current.failure, self.tries.current.status) = (failure, status);
+        }
+        turn
     }
 }
 

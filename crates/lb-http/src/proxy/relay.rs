@@ -99,6 +99,7 @@ impl Exchange {
     /// The response is complete: the connection goes back to the pool if it can be used again.
     fn release(&mut self) {
         let leg = std::mem::replace(&mut self.tries.current.leg, Leg::Over);
+        self.tries.current.stall.end();
         // The backend is done with the request, whenever the client is.
         self.tries.current.room = None;
         let (Leg::Relay(link), Some(chosen)) = (leg, &self.tries.current.member) else { return };

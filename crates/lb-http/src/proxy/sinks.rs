@@ -77,6 +77,12 @@ impl<F> ToClient<'_, F> {
         self.again.as_ref()?.withheld
     }
 
+    /// Whether what comes of the backend's response is not for the client.
+    #[inline]
+    fn is_kept_back(&self) -> bool {
+        self.cut || self.withheld().is_some()
+    }
+
     /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
     fn switch(&mut self, cx: &Context<'_>, head: &mut ResponseHead) -> Result<(), Reason> {
         // A backend that switches to another protocol than was asked for speaks it to a client that does not (RFC 9110 §7.8).
@@ -103,7 +109,7 @@ impl<F> ToClient<'_, F> {
 impl<F: Front> Sink for ToClient<'_, F> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        if self.withheld().is_some() {
+        if self.is_kept_back() {
             return;
         }
         match self.tunnel {
@@ -113,7 +119,7 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn trailers(&mut self, fields: &Fields) {
-        if self.withheld().is_some() {
+        if self.is_kept_back() {
             return;
         }
         if let Some(call) = &mut self.call {

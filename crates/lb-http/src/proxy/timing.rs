@@ -98,7 +98,8 @@ impl Exchange {
     /// Deadline of the phase that a request is in: upload, or wait for the response head.
     fn phase_due(&self) -> Option<Instant> {
         if let Stage::Health(health) = &self.stage {
-            return health.due();
+            // What a client that reads nothing is told waits until it reads, which wakes the exchange.
+            return health.due().filter(|_| !self.client.stall.is_on());
         }
         match &self.tries.current.leg {
             Leg::Wait { since, .. } => {
@@ -179,7 +180,8 @@ impl Exchange {
             return Some(Expired::ClientRead);
         }
         if come(self.tries.current.stall.due(http.write_timeout)) {
-            return Some(Expired::Backend);
+            // A backend whose response the client holds up may read nothing before that is gone.
+            return Some(if self.client.stall.is_on() { Expired::ClientRead } else { Expired::Backend });
         }
         if matches!(self.stage, Stage::Health(_)) && come(self.phase_due()) {
             return Some(Expired::HealthWatch);
