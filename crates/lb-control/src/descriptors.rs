@@ -2,12 +2,14 @@
 
 use lb_config::Config;
 
-/// Warns when the caps of a configuration promise more connections than the process may open.
-pub(crate) fn warn_of_limit(config: &Config, workers: usize) {
+/// Warns when the caps of a configuration promise more connections than the process may open, unless those of the configuration `before` it
+/// promised as many.
+pub(crate) fn warn_of_limit(config: &Config, before: Option<&Config>, workers: usize) {
     use rustix::process::{Resource, getrlimit};
     let Some(nofile) = getrlimit(Resource::Nofile).current else { return };
+    let wanted_before = before.map(|before| wanted(before, workers));
     let wanted = wanted(config, workers);
-    if wanted > nofile {
+    if wanted > nofile && wanted_before != Some(wanted) {
         tracing::warn!(
             nofile,
             wanted,

@@ -107,6 +107,7 @@ impl Control {
         next.tls = Some(tls);
         // Workers find their keys in what is published.
         let keys = std::mem::replace(&mut self.sticky, keys);
+        let before = self.config.clone();
         let differs = match self.commit(next).await {
             Ok(differs) => differs,
             Err(error) => {
@@ -116,7 +117,7 @@ impl Control {
         };
         self.stamps.keep(&stamps, &files);
         self.forget_weights();
-        descriptors::warn_of_limit(&self.config, self.workers.orders.len());
+        descriptors::warn_of_limit(&self.config, Some(&before), workers);
         self.text = text;
         if differs || !plan.live.is_empty() {
             self.show_drain_budgets(&self.config);

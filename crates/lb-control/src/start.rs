@@ -80,7 +80,7 @@ impl Control {
     pub async fn start(start: Start, spawn: &Spawn<'_>) -> anyhow::Result<Self> {
         let Start { source, text, config, alone, inherited, program, metrics, workers } = start;
         let Inherited { mut sockets, ready } = inherited;
-        descriptors::warn_of_limit(&config, workers);
+        descriptors::warn_of_limit(&config, None, workers);
         tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
         let pool = &config.pool;
         tracing::info!(

@@ -69,7 +69,7 @@ impl FieldName {
             21 => return Self::XClientCertSubject.if_read_as(name, b"x-client-cert-subject"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(text) { candidate } else { Self::Other }
+        if is(name, text) { candidate } else { Self::Other }
     }
 
     /// `self` if a backend may read `name` as `text`: many take `_` for `-`.
@@ -89,6 +89,28 @@ impl FieldName {
     pub fn is_protected(self) -> bool {
         matches!(self, Self::Host | Self::ContentLength | Self::TransferEncoding)
     }
+}
+
+/// Whether `name` is `text` in any letter case. `text` is as long, in lower case, and has but letters, digits and hyphens. Eight bytes are
+/// compared at a time.
+#[inline]
+fn is(name: &[u8], text: &[u8]) -> bool {
+    /// Whether two words are equal but for the case of letters: of these bytes of `text`, letters alone have the bit 0x40.
+    #[inline]
+    fn same(name: u64, text: u64) -> bool {
+        let letters = (text & 0x4040_4040_4040_4040) >> 1;
+        (name ^ text) & !letters == 0
+    }
+    let words = |at: usize| {
+        let word = |bytes: &[u8]| bytes.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes);
+        word(name).zip(word(text))
+    };
+    if name.len() != text.len() {
+        return false;
+    }
+    let Some(last) = name.len().checked_sub(8) else { return name.eq_ignore_ascii_case(text) };
+    // Words overlap where the length is no multiple of theirs.
+    [0, last.min(8), last].into_iter().all(|at| words(at).is_some_and(|(name, text)| same(name, text)))
 }
 
 /// A set of names.
@@ -171,6 +193,42 @@ mod tests {
             ("", FieldName::Other),
         ] {
             assert_eq!(FieldName::of(text.as_bytes()), name, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_other_byte_makes_another_name() {
+        let names: [&[u8]; 18] = [
+            b"te",
+            b"via",
+            b"host",
+            b"cookie",
+            b"expect",
+            b"upgrade",
+            b"alt-svc",
+            b"connection",
+            b"keep-alive",
+            b"traceparent",
+            b"content-length",
+            b"http2-settings",
+            b"x-forwarded-for",
+            b"x-forwarded-host",
+            b"proxy-connection",
+            b"transfer-encoding",
+            b"proxy-authenticate",
+            b"proxy-authorization",
+        ];
+        for name in names {
+            let known = FieldName::of(name);
+            assert_ne!(known, FieldName::Other);
+            for at in 0..name.len() {
+                for byte in 0..=u8::MAX {
+                    let mut other = name.to_vec();
+                    other[at] = byte;
+                    let is_same = byte.eq_ignore_ascii_case(&name[at]);
+                    assert_eq!(FieldName::of(&other) == known, is_same, "{other:?}");
+                }
+            }
         }
     }
 }

@@ -250,8 +250,11 @@ fn check_host<'a>(host: Option<&'a [u8]>, target: &Target<'a>, http10: bool) -> 
 /// Whether any line ends in LF alone. httparse accepts that; a backend may read it differently (attack H1-05).
 #[inline]
 pub(super) fn has_bare_lf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head)
-        .any(|at| at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r'))
+    let pairs = head.iter().zip(head.get(1..).unwrap_or(&[]));
+    // Without an early end the compiler looks at many bytes at a time.
+    pairs.fold(head.first() == Some(&b'\n'), |found, (before, byte)| {
+        found | ((*byte == b'\n') & (*before != b'\r'))
+    })
 }
 
 /// Whether a head may end in `bytes`, of which those before `from` were looked at already. Spares a head that trickles in from being
