@@ -1,14 +1,16 @@
 //! Accepts connections for one listener on one worker, within the caps.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_control::Gates;
+use lb_http::Serving;
 use lb_io::gate::{AddressTicket, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
 use lb_io::{ConnectionGuard, Connections, Phase, TcpStream, WorkerIo};
@@ -110,24 +112,26 @@ impl Acceptor {
             return;
         };
         self.worker_metrics.connections.inc();
-        let admission = Admission::new(self, address, place);
+        let _admission = Admission::new(self, address, place);
         let guard = self.connections.enter();
-        let acceptor = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let stream = match &acceptor.tls {
-                None => Some(Stream::Plain(stream)),
-                // In memory that is given back when it is over.
-                Some(tls) => Box::pin(acceptor.handshake(stream, peer, tls, &guard)).await,
-            };
-            if let Some(stream) = stream {
-                let serving = match &acceptor.protocol {
-                    Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
-                    Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
-                };
-                serving.await;
+        let stage = match &self.tls {
+            None => Stage::Serving(self.serving(Stream::Plain(stream), peer, guard)),
+            Some(tls) => {
+                let (acceptor, tls) = (Rc::clone(self), tls.clone());
+                Stage::Handshake(Box::pin(async move {
+                    let stream = acceptor.handshake(stream, peer, &tls, &guard).await?;
+                    Some(acceptor.serving(stream, peer, guard))
+                }))
             }
-            drop(admission);
-        });
+        };
+        tokio::task::spawn_local(Admitted { stage, _admission });
+    }
+
+    fn serving(&self, stream: Stream, peer: SocketAddr, guard: ConnectionGuard) -> Serving {
+        match &self.protocol {
+            Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
+            Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
+        }
     }
 
     /// Puts a client's connection inside TLS; none when that fails.
@@ -199,6 +203,36 @@ impl Acceptor {
             let _ = tokio::time::timeout(REFUSAL_TIME, told).await;
             drop(busy);
         });
+    }
+}
+
+/// A connection that was admitted. It is small: an idle one has little more, and the event loop makes tasks 128 bytes at a time larger.
+struct Admitted {
+    stage: Stage,
+    _admission: Admission,
+}
+
+/// How far an admitted connection has got; each stage has memory of its own, which is given back with it.
+enum Stage {
+    /// Inside TLS nothing is served before the handshake.
+    Handshake(Pin<Box<dyn Future<Output = Option<Serving>>>>),
+    Serving(Serving),
+}
+
+impl Future for Admitted {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Handshake(handshake) => match handshake.as_mut().poll(cx) {
+                    Poll::Ready(Some(serving)) => self.stage = Stage::Serving(serving),
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Stage::Serving(serving) => return serving.as_mut().poll(cx),
+            }
+        }
     }
 }
 
