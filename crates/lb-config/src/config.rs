@@ -12,11 +12,11 @@ pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
-    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, ListenerId, Protocol, Quic,
-    RawProxy, Tcp, TlsCertificate, TlsFiles, Transport, WebSocket,
+    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
+    TlsCertificate, TlsFiles, WebSocket,
 };
 pub(crate) use pool::is_token;
-pub use pool::{BackendPool, Balance, HashKey, Policy, PoolId, SameSite, Sticky};
+pub use pool::{BackendPool, Balance, HashKey, Policy, SameSite, Sticky};
 pub use resilience::{
     Discovery, DiscoverySource, Health, HttpProbe, Limits, Outlier, Probe, ProbeKind, ProbeMethod, Retry,
     RetryOn,
@@ -25,6 +25,8 @@ pub use runtime::{IoBackend, Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 
 use std::collections::HashSet;
 use std::sync::Arc;
+
+pub use lb_core::identity::{ListenerId, PoolId, Transport};
 
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
@@ -112,10 +114,7 @@ impl Config {
         if !found.is_empty() {
             return found;
         }
-        let whose = owner.map_or(String::new(), |owner| match owner {
-            PoolId::Named(name) => format!("pool {name}: "),
-            PoolId::Listener(name, _) => format!("listener {name}: "),
-        });
+        let whose = owner.map_or(String::new(), |owner| format!("{}: ", owner.owner()));
         vec![ConfigError::of_file(&self.source_name, format!("{whose}{value}: {problem}"))]
     }
 

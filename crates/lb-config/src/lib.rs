@@ -14,7 +14,6 @@ mod render;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod words;
 mod written;
 
 pub use config::{

@@ -37,7 +37,7 @@ impl Places {
             collect(view, Some(owner), source, &mut places);
         }
         for (name, view) in root.named("pools") {
-            collect(view, Some(&PoolId::Named(name.to_owned())), source, &mut places);
+            collect(view, Some(&PoolId::from(name)), source, &mut places);
         }
         collect(root, None, source, &mut places);
         Self(Arc::new(places))

@@ -98,6 +98,6 @@ fn written(root: View<'_>, listeners: &[Listener]) -> Written {
 }
 
 fn owners(listeners: &[Listener]) -> Vec<PoolId> {
-    let own = |listener: &Listener| PoolId::Listener(listener.name.clone(), listener.transport());
+    let own = |listener: &Listener| PoolId::Listener(listener.name.as_str().into(), listener.transport());
     listeners.iter().map(own).collect()
 }

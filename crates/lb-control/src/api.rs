@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::control::Control;
 use crate::discovery;
 use crate::overlay::Overlay;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PoolInForce, Snapshot};
 
 /// What a body may say of a backend. Files are named in files only.
 const KEYS: &[&str] = &["address", "protocol", "weight", "priority"];
@@ -131,7 +131,7 @@ impl Control {
 
     /// The members that a text means: all addresses of a backend, or one address.
     fn members(&self, pool: &BackendPool, text: &str) -> Result<(Arc<SharedPool>, Vec<usize>), Refusal> {
-        let (.., shared) = self.snapshot.of_pool(&pool.id).ok_or_else(no_pool)?;
+        let shared = self.snapshot.pool(&pool.id).ok_or_else(no_pool)?.shared;
         let wanted = HostPort::parse(text).ok();
         let is_meant = |backend: &str, address: std::net::SocketAddr| {
             backend == text
@@ -240,11 +240,11 @@ impl Pools<'_> {
     }
 
     fn pool(&self, pool: &BackendPool) -> Option<Value> {
-        let (listener, resolved, shared) = self.snapshot.of_pool(&pool.id)?;
+        let PoolInForce { config: merged, backends: resolved, shared } = self.snapshot.pool(&pool.id)?;
         let users = self.config.listeners_of(&pool.id);
         let reports = shared.report(Instant::now());
         let origins = self.overlay.origins(self.config);
-        let backends = listener.pool.backends.iter().map(|backend| (backend.name.as_str(), &backend.address));
+        let backends = merged.backends.iter().map(|backend| (backend.name.as_str(), &backend.address));
         let by_name: HashMap<_, _> = backends.collect();
         let members = reports.iter().map(|report| {
             let address = by_name.get(report.backend.as_str());

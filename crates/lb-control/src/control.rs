@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::bail;
 use lb_config::{Config, HostPort, PoolId};
-use lb_http::service::ResolvedBackend;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_observe::access_log::AccessLog;
@@ -32,7 +31,7 @@ use crate::orders::{Change, ListenerKey, ListenerSockets, Order, Workers};
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
 use crate::signals::Signals;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PoolBackends, Snapshot};
 use crate::source::Source;
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, NextTls, Tls};
@@ -107,9 +106,6 @@ pub struct Control {
     pub(crate) version: u64,
 }
 
-/// Wakes the control thread when a worker has begun to leave a backend alone.
-static POOL_NEWS: tokio::sync::Notify = tokio::sync::Notify::const_new();
-
 impl Control {
     /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
     pub async fn run(mut self, signals: Signals) -> Outcome {
@@ -135,7 +131,7 @@ impl Control {
     async fn until_terminated(&mut self, mut signals: Signals) -> Cause {
         let Signals { hangup, user1, user2, terminal } = &mut signals;
         let mut lost = pin!(self.workers.lost());
-        lb_pool::on_news(|| POOL_NEWS.notify_one());
+        let pool_news = self.registry.subscribe();
         let mut handed_over = None;
         loop {
             let pools_due = self.pools_due();
@@ -153,7 +149,7 @@ impl Control {
                     () = at(self.valid_until) => self.refresh_names().await,
                     () = at(pools_due) => self.tend_pools(),
                     // The first pool may be due sooner now, which the next round looks up.
-                    () = POOL_NEWS.notified() => {}
+                    _ = pool_news.changed() => {}
                     () = at(self.look_at) => self.tend_retired(),
                     Some(found) = self.found.recv() => self.discovered(found).await,
                     Some(call) = self.calls.recv() => self.answer(call).await,
@@ -205,13 +201,13 @@ impl Control {
     }
 
     fn pools_due(&self) -> Option<Instant> {
-        self.snapshot.pools.iter().filter_map(|pool| pool.due()).min().map(Instant::from_std)
+        self.snapshot.shared_pools().filter_map(|pool| pool.due()).min().map(Instant::from_std)
     }
 
     /// Takes ejected members back, and ejects those that stand out.
     fn tend_pools(&self) {
         let now = std::time::Instant::now();
-        for pool in &self.snapshot.pools {
+        for pool in self.snapshot.shared_pools() {
             pool.tend(now);
         }
     }
@@ -259,7 +255,7 @@ impl Control {
     /// Finds the names of a configuration, and reads the files of its backends. Nothing is in force yet.
     pub(crate) async fn prepare(&self, config: Config, overlay: Overlay) -> anyhow::Result<Next> {
         let merged = overlay.over(&config);
-        let known = Some(self.snapshot.backends.as_slice());
+        let known = Some(&self.snapshot.backends);
         let resolution = {
             let origins = overlay.origins(&config);
             let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
@@ -276,7 +272,7 @@ impl Control {
     pub(crate) async fn commit(&mut self, next: Next) -> anyhow::Result<bool> {
         let Next { config, overlay, merged, resolution, backends_tls, turn, tls } = next;
         let differs = tls.as_ref().is_some_and(NextTls::is_new)
-            || resolution.listeners != self.snapshot.backends
+            || resolution.pools != self.snapshot.backends
             || merged != self.snapshot.config;
         let workers = self.workers.orders.len();
         let opened = match &tls {
@@ -313,14 +309,14 @@ impl Control {
             self.look_at = Some(now);
         }
         // Nothing may follow this wait: the order to stop can cut it short.
-        self.publish_turn(merged, resolution.listeners, backends_tls, &keys, opened).await;
+        self.publish_turn(merged, resolution.pools, backends_tls, &keys, opened).await;
         Ok(true)
     }
 
     /// Asks again for names whose answers have run out, and publishes what changed.
     async fn refresh_names(&mut self) {
         let config = &self.snapshot.config;
-        let known = Some(self.snapshot.backends.as_slice());
+        let known = Some(&self.snapshot.backends);
         let origins = self.overlay.origins(&self.config);
         let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
         let resolution = match names::resolve(config, origin, &self.resolver, &self.metrics, known).await {
@@ -333,11 +329,11 @@ impl Control {
             }
         };
         self.valid_until = resolution.valid_until;
-        if resolution.listeners != self.snapshot.backends {
+        if resolution.pools != self.snapshot.backends {
             tracing::info!("backend addresses changed — applied live");
             let config = config.clone();
             let backends_tls = self.snapshot.backends_tls.clone();
-            self.publish(config, resolution.listeners, backends_tls).await;
+            self.publish(config, resolution.pools, backends_tls).await;
         }
     }
 
@@ -346,7 +342,7 @@ impl Control {
     pub(crate) async fn publish(
         &mut self,
         config: Config,
-        backends: Vec<Vec<ResolvedBackend>>,
+        backends: PoolBackends,
         backends_tls: BackendsTls,
     ) {
         let none = self.workers.orders.iter().map(|_| Vec::new()).collect();
@@ -357,7 +353,7 @@ impl Control {
     async fn publish_turn(
         &mut self,
         config: Config,
-        backends: Vec<Vec<ResolvedBackend>>,
+        backends: PoolBackends,
         backends_tls: BackendsTls,
         closed: &[ListenerKey],
         opened: Vec<Vec<ListenerSockets>>,

@@ -30,7 +30,7 @@ pub(crate) fn of_listener(config: &Config, listener: &Listener, problem: &str) -
 }
 
 fn owner(listener: &Listener) -> PoolId {
-    PoolId::Listener(listener.name.clone(), listener.transport())
+    PoolId::Listener(listener.name.as_str().into(), listener.transport())
 }
 
 fn of_files(config: &Config) -> Vec<ConfigError> {

@@ -41,7 +41,7 @@ pub use drain::Outcome;
 pub use inspect::{Findings, inspect};
 pub use orders::{Change, Gates, ListenerKey, ListenerSockets, Order};
 pub use signals::Signals;
-pub use snapshot::Snapshot;
+pub use snapshot::{PoolBackends, PoolInForce, Snapshot};
 pub use source::{Source, load};
 pub use start::{NewWorker, Spawn, Start};
 pub use sticky::StickyKeys;

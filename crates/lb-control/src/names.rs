@@ -5,21 +5,22 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{Config, ConfigError, Dns, HostPort, Listener, PoolId};
-use lb_http::service::ResolvedBackend;
+use lb_config::{BackendPool, Config, ConfigError, Dns, HostPort, PoolId};
 use lb_io::resolver::{ResolveError, Resolved, Resolver, ResolverOptions, refusal};
 use lb_observe::metrics::Metrics;
+use lb_pool::ResolvedBackend;
 use tokio::time::Instant;
 
 use crate::faults;
 use crate::overlay::Origin;
+use crate::snapshot::PoolBackends;
 use crate::together::together;
 
 /// What all names of a configuration resolved to.
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    /// For each listener of the configuration, its backends.
-    pub(crate) listeners: Vec<Vec<ResolvedBackend>>,
+    /// The backends of each pool that is in use.
+    pub(crate) pools: PoolBackends,
     /// When the first answer runs out; `None` when there are only address literals.
     pub(crate) valid_until: Option<Instant>,
 }
@@ -46,17 +47,17 @@ pub(crate) async fn resolve(
     origin: impl Fn(&PoolId, &HostPort) -> Origin,
     resolver: &Resolver,
     metrics: &Metrics,
-    known: Option<&[Vec<ResolvedBackend>]>,
+    known: Option<&PoolBackends>,
 ) -> anyhow::Result<Resolution> {
     let answers = ask(config, resolver, metrics).await;
-    let mut resolution = Resolution { listeners: Vec::new(), valid_until: None };
+    let mut resolution = Resolution { pools: PoolBackends::new(), valid_until: None };
     let (mut unusable, mut told) = (HashSet::new(), HashSet::new());
     let mut faults = Vec::new();
-    for listener in &config.listeners {
+    for pool in config.pools_in_use() {
         let mut backends: Vec<ResolvedBackend> = Vec::new();
         let mut failures = Vec::new();
-        for backend in &listener.pool.backends {
-            let origin = origin(&listener.pool.id, &backend.address);
+        for backend in &pool.backends {
+            let origin = origin(&pool.id, &backend.address);
             let (addresses, until) = match addresses(&backend.address, &answers, origin) {
                 Ok(found) => found,
                 Err(reason) => {
@@ -65,12 +66,11 @@ pub(crate) async fn resolve(
                     if is_asked && unusable.insert(host) {
                         metrics.dns_failures.inc();
                     }
-                    let old = known.and_then(|known| find(known, &backend.name));
+                    let old = known.and_then(|known| find(known, &pool.id, &backend.name));
                     let addresses = old.map(|old| kept(&old.addresses, origin)).unwrap_or_default();
                     let is_new = known.is_none_or(|known| !knows(known, &backend.name));
                     if is_new && origin == Origin::Api {
-                        return Err(anyhow::anyhow!(reason))
-                            .with_context(|| context(listener, &backend.name));
+                        return Err(anyhow::anyhow!(reason)).with_context(|| context(pool, &backend.name));
                     }
                     if !addresses.is_empty() {
                         tracing::warn!(
@@ -94,18 +94,18 @@ pub(crate) async fn resolve(
             // Never ask in a tight loop, whatever the answer says.
             let until = until.map(|until| until.max(Instant::now() + LEAST_WAIT));
             resolution.valid_until = [resolution.valid_until, until].into_iter().flatten().min();
-            backends.push(ResolvedBackend { name: backend.name.clone(), weight: backend.weight, addresses });
+            backends.push(ResolvedBackend { name: backend.name.clone(), addresses });
         }
         // With others there it can wait; alone it is more likely a mistake than an outage.
         if backends.iter().all(|backend| backend.addresses.is_empty()) {
             for (backend, reason) in failures {
-                faults.extend(faults::of_backend(config, &listener.pool.id, &backend.name, &reason));
+                faults.extend(faults::of_backend(config, &pool.id, &backend.name, &reason));
             }
         }
-        resolution.listeners.push(backends);
+        resolution.pools.insert(pool.id.clone(), backends);
     }
     if !faults.is_empty() {
-        // Several listeners may share a pool.
+        // A pool may name a backend several times.
         faults.sort_by_key(ConfigError::line);
         faults.dedup();
         return Err(faults::lines(&faults));
@@ -201,16 +201,19 @@ pub(crate) fn retry_after(resolver: &Resolver) -> Duration {
     resolver.negative_ttl().max(LEAST_WAIT)
 }
 
-fn context(listener: &Listener, backend: &str) -> String {
-    format!("listener {}: backend {backend}", listener.name)
+fn context(pool: &BackendPool, backend: &str) -> String {
+    format!("{}: backend {backend}", pool.id.owner())
 }
 
-fn find<'a>(known: &'a [Vec<ResolvedBackend>], name: &str) -> Option<&'a ResolvedBackend> {
-    known.iter().flatten().find(|backend| backend.name == name && !backend.addresses.is_empty())
+/// A backend of this name that has addresses: one of the pool, or else one of another pool.
+fn find<'a>(known: &'a PoolBackends, pool: &PoolId, name: &str) -> Option<&'a ResolvedBackend> {
+    let own = known.get(pool).into_iter();
+    let mut all = own.chain(known.values()).flatten();
+    all.find(|backend| backend.name == name && !backend.addresses.is_empty())
 }
 
-fn knows(known: &[Vec<ResolvedBackend>], name: &str) -> bool {
-    known.iter().flatten().any(|backend| backend.name == name)
+fn knows(known: &PoolBackends, name: &str) -> bool {
+    known.values().flatten().any(|backend| backend.name == name)
 }
 
 /// Asks for every name of the configuration, and says of each that leads nowhere why. Nothing is put in force.
@@ -221,12 +224,14 @@ pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
     let (resolver, metrics) = (resolver(&config.dns)?, Metrics::new(1));
     let answers = ask(config, &resolver, &metrics).await;
     let mut problems = Vec::new();
-    for listener in &config.listeners {
-        for backend in &listener.pool.backends {
+    for pool in config.pools_in_use() {
+        for backend in &pool.backends {
             if let Err(reason) = addresses(&backend.address, &answers, Origin::File) {
-                problems.push(format!("{}: {reason}", context(listener, &backend.name)));
+                problems.push(format!("{}: {reason}", context(pool, &backend.name)));
             }
         }
+    }
+    for listener in &config.listeners {
         if listener.starts() {
             listen_addresses(&listener.address, &resolver, &metrics)
                 .await
@@ -278,7 +283,7 @@ mod tests {
         // The second name has an answer that is not used, and is still at hand in the second pass.
         for (failures, misses, hits) in [(2, 1, 0), (3, 1, 1)] {
             let resolution = resolve(&config, origin, &resolver, &metrics, None).await.unwrap();
-            assert!(resolution.listeners.iter().flatten().all(|backend| backend.addresses.is_empty()));
+            assert!(resolution.pools.values().flatten().all(|backend| backend.addresses.is_empty()));
             let counters = [&metrics.dns_failures, &metrics.dns_cache_misses, &metrics.dns_cache_hits];
             assert_eq!(counters.map(|counter| counter.value()), [failures, misses, hits]);
         }

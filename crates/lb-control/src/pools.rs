@@ -1,33 +1,32 @@
 //! Pools from a configuration with resolved names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lb_config::{BackendPool, Config, RetryOn};
+use lb_config::{BackendPool, Config, PoolId, RetryOn};
 use lb_core::breaker::Limits;
 use lb_core::outlier::{Analysis, EjectionSettings, StreakLimits};
 use lb_core::retry::{BudgetSettings, Conditions};
 use lb_core::{balance, health, hedge};
-use lb_http::service::ResolvedBackend;
-use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, Retry, SharedPool};
+use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, ResolvedBackend, Retry, SharedPool};
 
-/// For each listener of the configuration, its pool. What was known of members that stay is kept.
+use crate::snapshot::PoolBackends;
+
+/// Each pool that a listener of the configuration uses. What was known of members that stay is kept.
 pub(crate) fn of(
     registry: &mut Registry,
     config: &Config,
-    backends: &[Vec<ResolvedBackend>],
-) -> Vec<Arc<SharedPool>> {
+    backends: &PoolBackends,
+) -> BTreeMap<PoolId, Arc<SharedPool>> {
     let now = Instant::now();
-    let pools: Vec<Arc<SharedPool>> = config
-        .listeners
-        .iter()
-        .zip(backends)
-        .map(|(listener, backends)| {
-            let pool = &listener.pool;
-            registry.pool(pool.id.name(), &settings(pool), &members(pool, backends), now)
-        })
-        .collect();
-    registry.retain(|name| pools.iter().any(|pool| pool.name == name));
+    let in_use = config.pools_in_use().into_iter();
+    let pools = in_use.filter_map(|pool| {
+        let members = members(pool, backends.get(&pool.id)?);
+        Some((pool.id.clone(), registry.pool(&pool.id, &settings(pool), &members, now)))
+    });
+    let pools: BTreeMap<_, _> = pools.collect();
+    registry.retain(|id| pools.contains_key(id));
     pools
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PoolInForce, Snapshot};
 use plan::Plan;
 
 /// All probers of the process.
@@ -67,14 +67,12 @@ impl Prober {
     /// Probes from now on what this snapshot wants probed, and nothing else.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let mut earlier = std::mem::take(&mut self.running);
-        for (listener, pool) in snapshot.config.listeners.iter().zip(&snapshot.pools) {
+        for PoolInForce { config, shared: pool, .. } in snapshot.pools() {
+            let is_http = snapshot.config.listeners_of(&config.id).any(|user| user.protocol.is_http());
             for (at, (member, _)) in pool.members.iter().enumerate() {
                 let key = Arc::as_ptr(member);
-                // Listeners may have a pool in common.
-                if self.running.contains_key(&key) {
-                    continue;
-                }
-                let Some(plan) = Plan::of(listener, &snapshot.backends_tls, &member.key) else { continue };
+                let plan = Plan::of(config, is_http, &snapshot.backends_tls, &member.key);
+                let Some(plan) = plan else { continue };
                 let running = match earlier.remove(&key) {
                     Some(running) if running.subject.plan == plan => {
                         running.subject.put_in(pool, at);
@@ -136,7 +134,7 @@ async fn run(subject: Rc<Subject>, io: Rc<WorkerIo>) {
         let (pool, at) = subject.place();
         if !outcome.passed() {
             let plan = &subject.plan;
-            tracing::debug!(pool = pool.name, address = %plan.address, ?outcome, "health check failed");
+            tracing::debug!(pool = pool.id.name(), address = %plan.address, ?outcome, "health check failed");
         }
         pool.end_probe(at, outcome, Instant::now());
     }

@@ -1,5 +1,7 @@
 //! SIGHUP: validate first, then swap what can be swapped; what cannot is named, every time.
 
+use std::collections::HashSet;
+
 use anyhow::bail;
 use lb_config::{Config, Listener, Plan};
 use tokio::task::spawn_blocking;
@@ -131,9 +133,10 @@ impl Control {
 
     /// The file wins for the backends that it names: shares that the admin port gave them are theirs no more.
     fn forget_weights(&self) {
-        for (listener, pool) in self.config.listeners.iter().zip(&self.snapshot.pools) {
-            let backends = &listener.pool.backends;
-            pool.forget_weights(|name| backends.iter().any(|backend| backend.name == name));
+        for pool in self.config.pools_in_use() {
+            let Some(in_force) = self.snapshot.pool(&pool.id) else { continue };
+            let backends: HashSet<&str> = pool.backends.iter().map(|backend| backend.name.as_str()).collect();
+            in_force.shared.forget_weights(|name| backends.contains(name));
         }
     }
 

@@ -1,25 +1,27 @@
 //! What workers serve by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lb_config::{Config, Listener, ListenerId, PoolId};
-use lb_http::service::ResolvedBackend;
-use lb_pool::{Registry, SharedPool};
+use lb_config::{BackendPool, Config, Listener, ListenerId, PoolId};
+use lb_pool::{Registry, ResolvedBackend, SharedPool};
 
 use crate::pools;
 use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
+
+/// The backends of each pool that is in use, with the addresses that their names stand for.
+pub type PoolBackends = BTreeMap<PoolId, Vec<ResolvedBackend>>;
 
 /// One immutable configuration with the addresses of its backends.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The configuration, with all backends that are to be used.
     pub config: Config,
-    /// For each listener of the configuration, its backends.
-    pub backends: Vec<Vec<ResolvedBackend>>,
-    /// For each listener, what is known of the members of its pool: the addresses of its backends, in their order.
-    pub pools: Vec<Arc<SharedPool>>,
+    /// The backends of each pool.
+    pub(crate) backends: PoolBackends,
+    /// Each pool that a listener uses.
+    pools: BTreeMap<PoolId, Arc<SharedPool>>,
     /// TLS towards backends.
     pub backends_tls: BackendsTls,
     /// Keys of sticky cookies.
@@ -28,12 +30,23 @@ pub struct Snapshot {
     positions: HashMap<ListenerId, usize>,
 }
 
+/// A pool that is in force.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolInForce<'a> {
+    /// The configuration of the pool.
+    pub config: &'a Arc<BackendPool>,
+    /// Its backends with their addresses, in the order of the configuration.
+    pub backends: &'a [ResolvedBackend],
+    /// What is known of its members: those addresses, in their order.
+    pub shared: &'a Arc<SharedPool>,
+}
+
 impl Snapshot {
     /// A snapshot whose pools keep what `registry` knows of members that stay.
     pub fn new(
         registry: &mut Registry,
         config: Config,
-        backends: Vec<Vec<ResolvedBackend>>,
+        backends: PoolBackends,
         backends_tls: BackendsTls,
         sticky: StickyKeys,
     ) -> Arc<Self> {
@@ -43,17 +56,29 @@ impl Snapshot {
         Arc::new(Self { config, backends, pools, backends_tls, sticky, positions })
     }
 
-    /// A listener, its backends and its pool.
-    pub fn listener(&self, id: &ListenerId) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        self.at(*self.positions.get(id)?)
+    /// A listener and its pool.
+    pub fn listener(&self, id: &ListenerId) -> Option<(&Listener, PoolInForce<'_>)> {
+        let listener = self.config.listeners.get(*self.positions.get(id)?)?;
+        Some((listener, self.in_force(&listener.pool)?))
     }
 
-    fn at(&self, position: usize) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        Some((self.config.listeners.get(position)?, self.backends.get(position)?, self.pools.get(position)?))
+    /// The pool of this identity, if a listener uses it.
+    pub fn pool(&self, id: &PoolId) -> Option<PoolInForce<'_>> {
+        self.in_force(self.config.pool(id)?)
     }
 
-    /// The first listener that a pool stands behind, with its backends and the pool: all such listeners have the pool in common.
-    pub(crate) fn of_pool(&self, pool: &PoolId) -> Option<(&Listener, &[ResolvedBackend], &Arc<SharedPool>)> {
-        self.at(self.config.listeners.iter().position(|listener| listener.pool.id == *pool)?)
+    /// Every pool that a listener uses.
+    pub fn pools(&self) -> impl Iterator<Item = PoolInForce<'_>> {
+        self.config.pools_in_use().into_iter().filter_map(|pool| self.in_force(pool))
+    }
+
+    /// What is known of the members of every pool.
+    pub(crate) fn shared_pools(&self) -> impl Iterator<Item = &Arc<SharedPool>> {
+        self.pools.values()
+    }
+
+    fn in_force<'a>(&'a self, config: &'a Arc<BackendPool>) -> Option<PoolInForce<'a>> {
+        let (backends, shared) = (self.backends.get(&config.id)?, self.pools.get(&config.id)?);
+        Some(PoolInForce { config, backends, shared })
     }
 }

@@ -147,8 +147,7 @@ impl Control {
         listeners.take(turn, &config, &metrics);
         listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
-        let snapshot =
-            Snapshot::new(&mut registry, config, resolution.listeners, backends_tls, sticky.clone());
+        let snapshot = Snapshot::new(&mut registry, config, resolution.pools, backends_tls, sticky.clone());
         let mut prober = Prober::new(WorkerIo::new(workers, process::seed()));
         prober.follow(&snapshot);
         let workers = start_workers(workers, spawn, |id, orders| NewWorker {

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use lb_config::{
-    Backend, BackendProtocol, BackendTls, Config, Listener, ListenerId, Probe, Protocol, TlsFiles,
+    Backend, BackendPool, BackendProtocol, BackendTls, Config, Listener, ListenerId, Probe, Protocol,
+    TlsFiles,
 };
 use lb_observe::metrics::{Certificates, Metrics};
 use lb_security::{
@@ -287,14 +288,19 @@ impl BackendsTls {
         self.0.is_empty()
     }
 
-    /// How a backend is reached, if inside TLS.
-    pub fn of(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
-        self.0.get(&key(listener, backend)?).cloned()
+    /// How a backend is reached by traffic that is HTTP or not, if inside TLS.
+    pub fn of(&self, is_http: bool, backend: &Backend) -> Option<Arc<ClientTls>> {
+        self.0.get(&key(is_http, backend)?).cloned()
     }
 
-    /// How health checks reach a backend, if inside TLS.
-    pub(crate) fn of_probe(&self, listener: &Listener, backend: &Backend) -> Option<Arc<ClientTls>> {
-        self.0.get(&probe_key(listener, backend)?).cloned()
+    /// How health checks reach a backend of a pool whose traffic is HTTP or not, if inside TLS.
+    pub(crate) fn of_probe(
+        &self,
+        pool: &BackendPool,
+        is_http: bool,
+        backend: &Backend,
+    ) -> Option<Arc<ClientTls>> {
+        self.0.get(&probe_key(pool, is_http, backend)?).cloned()
     }
 }
 
@@ -312,7 +318,9 @@ fn keys(config: &Config) -> Vec<(Key, String)> {
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for listener in &config.listeners {
         for backend in &listener.pool.backends {
-            for key in [key(listener, backend), probe_key(listener, backend)].into_iter().flatten() {
+            let is_http = listener.protocol.is_http();
+            let keys = [key(is_http, backend), probe_key(&listener.pool, is_http, backend)];
+            for key in keys.into_iter().flatten() {
                 if seen.insert(key.clone()) {
                     all.push((key, format!("listener {}: backend {}", listener.name, backend.name)));
                 }
@@ -322,19 +330,19 @@ fn keys(config: &Config) -> Vec<(Key, String)> {
     all
 }
 
-fn key(listener: &Listener, backend: &Backend) -> Option<Key> {
-    let says = listener.protocol.is_http().then_some(backend.protocol);
+fn key(is_http: bool, backend: &Backend) -> Option<Key> {
+    let says = is_http.then_some(backend.protocol);
     match backend.protocol {
-        BackendProtocol::H3 if listener.protocol.is_http() => None,
+        BackendProtocol::H3 if is_http => None,
         _ => Some((backend.tls.clone()?, says)),
     }
 }
 
 /// Health checks may speak HTTP where the listener does not.
-fn probe_key(listener: &Listener, backend: &Backend) -> Option<Key> {
-    let says = match (&listener.pool.health.as_ref()?.probe, backend.protocol) {
+fn probe_key(pool: &BackendPool, is_http: bool, backend: &Backend) -> Option<Key> {
+    let says = match (&pool.health.as_ref()?.probe, backend.protocol) {
         (Probe::Quic, _) => return None,
-        (Probe::Tcp, _) => return key(listener, backend),
+        (Probe::Tcp, _) => return key(is_http, backend),
         (Probe::Grpc { .. }, _) | (Probe::Http(_), BackendProtocol::H2) => BackendProtocol::H2,
         (Probe::Http(_), _) => BackendProtocol::H1,
     };

@@ -4,6 +4,9 @@
 //! (health, ejection, draining, weights) enters by [`Balancer::update`] when it has changed; picks do not pay for an update. Policies that
 //! follow a key ([`Policy::follows_key`]) depend on nothing but settings, members and key: all workers and all instances of a fleet send a
 //! key to the same member. See [`hash`] for keys and identities.
+//!
+//! The table of Maglev is public by itself ([`Maglev`], made of [`seats`]), for a data path that has no balancer: what it picks is what
+//! every worker picks.
 
 mod balancer;
 mod ewma;
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 
 pub use balancer::Balancer;
 pub use level::choose as standing;
+pub use maglev::Maglev;
+pub use table::{Seat, seats};
 
 /// How a member is chosen. All policies respect weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

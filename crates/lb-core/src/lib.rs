@@ -4,7 +4,7 @@
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
-//! and how often a log line about it is written ([`log_limit`]). Clocks and seeds are arguments, so
+//! how often a log line about it is written ([`log_limit`]), and what tells listeners apart, and pools ([`identity`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod balance;
@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod head;
 pub mod health;
 pub mod hedge;
+pub mod identity;
 pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
@@ -24,3 +25,4 @@ pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod status_set;
+mod words;

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
+use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
 use lb_core::route::RouteTable;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
-use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolLabels, WorkerMetrics};
-use lb_pool::WorkerPool;
+use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
+use lb_pool::{ResolvedBackend, WorkerPool};
 use lb_security::{ClientTls, StickyKey};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -188,6 +188,39 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// A pool of the configuration, for all listeners that use it. `tls` says how a backend is reached inside TLS.
+    pub fn new(
+        pool: &BackendPool,
+        parts: PoolParts<'_>,
+        tls: impl Fn(&Backend) -> Option<Arc<ClientTls>>,
+        upstreams: &Upstreams,
+        metrics: &Metrics,
+    ) -> Rc<Self> {
+        let PoolParts { backends, balance, sticky } = parts;
+        let sticky = pool.sticky.as_ref().zip(sticky).map(|(settings, key)| {
+            let identities = balance.shared().members.iter().map(|(_, spec)| spec.identity);
+            Sticky::new(settings, key, pool.id.name(), identities)
+        });
+        let member = |backend: &Backend, address: SocketAddr| {
+            // Raw bytes on an HTTP listener are HTTP/1.1.
+            let protocol = match backend.protocol {
+                BackendProtocol::Tcp => BackendProtocol::H1,
+                protocol => protocol,
+            };
+            Rc::new(Member {
+                endpoint: upstreams.endpoint(EndpointKey { address, protocol, tls: backend.tls.clone() }),
+                name: backend.name.clone(),
+                tls: tls(backend),
+                metrics: metrics.backend(&pool.id, true, &backend.name),
+            })
+        };
+        let members = pool.backends.iter().zip(backends).flat_map(|(backend, found)| {
+            found.addresses.iter().map(|address| member(backend, *address)).collect::<Vec<_>>()
+        });
+        let (members, hash_key) = (members.collect(), pool.balance.hash_key.clone());
+        Rc::new(Self { members, balance, hash_key, sticky, probe: Cell::default() })
+    }
+
     /// Whether nothing is known against some member, and the last connect to some came about or none was tried yet. A pool of which
     /// only panic makes use does not serve.
     pub(crate) fn is_reachable(&self, now: Instant) -> bool {
@@ -216,17 +249,6 @@ impl Pool {
         let at = next.checked_rem(self.members.len())?;
         Some((at, self.members.get(at)?))
     }
-}
-
-/// One backend of a listener with the addresses that its name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedBackend {
-    /// As the configuration names it.
-    pub name: String,
-    /// Share of the picks, of each address.
-    pub weight: u32,
-    /// All its addresses.
-    pub addresses: Vec<SocketAddr>,
 }
 
 /// What a pool of the configuration has become.
@@ -302,59 +324,9 @@ pub struct Settings {
     pub routes: RouteTable<Rc<Pool>>,
 }
 
-/// The pool of a listener as labels of metrics name it.
-pub fn pool_labels(listener: &Listener) -> PoolLabels<'_> {
-    let owner = match &listener.pool.id {
-        PoolId::Listener(name, _) => name,
-        PoolId::Named(_) => "",
-    };
-    PoolLabels { pool: listener.pool.id.name(), listener: owner, serves_http: listener.protocol.is_http() }
-}
-
 impl Settings {
-    /// Builds what one worker needs from a validated configuration. `parts` are of the pool of `listener`; `tls` says how a backend is
-    /// reached inside TLS.
-    pub fn new(
-        config: &Config,
-        listener: &Listener,
-        parts: PoolParts<'_>,
-        tls: impl Fn(&Backend) -> Option<Arc<ClientTls>>,
-        upstreams: &Upstreams,
-        metrics: &Metrics,
-    ) -> Rc<Self> {
-        let PoolParts { backends, balance, sticky } = parts;
-        let members = || {
-            let pairs = listener.pool.backends.iter().zip(backends);
-            pairs.flat_map(|(backend, found)| found.addresses.iter().map(move |address| (backend, *address)))
-        };
-        let sticky = listener.pool.sticky.as_ref().zip(sticky).map(|(settings, key)| {
-            let identities = balance.shared().members.iter().map(|(_, spec)| spec.identity);
-            Sticky::new(settings, key, listener.pool.id.name(), identities)
-        });
-        let pool = Pool {
-            balance,
-            hash_key: listener.pool.balance.hash_key.clone(),
-            sticky,
-            probe: Cell::default(),
-            members: members()
-                .map(|(backend, address)| {
-                    Rc::new(Member {
-                        endpoint: upstreams.endpoint(EndpointKey {
-                            address,
-                            // Raw bytes on an HTTP listener are HTTP/1.1.
-                            protocol: match backend.protocol {
-                                BackendProtocol::Tcp => BackendProtocol::H1,
-                                protocol => protocol,
-                            },
-                            tls: backend.tls.clone(),
-                        }),
-                        name: backend.name.clone(),
-                        tls: tls(backend),
-                        metrics: metrics.backend(pool_labels(listener), &backend.name),
-                    })
-                })
-                .collect(),
-        };
+    /// Builds what one worker needs from a validated configuration. `pool` is the pool of `listener`.
+    pub fn new(config: &Config, listener: &Listener, pool: Rc<Pool>, metrics: &Metrics) -> Rc<Self> {
         let runtime = &config.runtime;
         let grpc = listener.grpc.clone().filter(|grpc| grpc.enabled);
         if grpc.is_some() {
@@ -388,7 +360,7 @@ impl Settings {
             h2c: listener.h2c,
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
-            routes: RouteTable::single(Rc::new(pool)),
+            routes: RouteTable::single(pool),
         })
     }
 

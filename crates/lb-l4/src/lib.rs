@@ -5,4 +5,4 @@ mod relay;
 mod service;
 
 pub use relay::serve;
-pub use service::{Backend, Service, Settings};
+pub use service::{Service, Settings, TcpMember, TcpPool};

@@ -19,7 +19,7 @@ use lb_security::{Connector, Failure, Stream, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
-use crate::service::{Backend, Service, Settings};
+use crate::service::{Service, Settings, TcpMember};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
 pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
@@ -30,7 +30,7 @@ pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, ser
     .await;
     let settings = service.settings();
     if let Some((backend, place, _room)) = connect(&service, &settings, peer).await {
-        let metrics = settings.backends.get(place.at).map(|backend| &backend.metrics);
+        let metrics = settings.member(place.at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
@@ -47,23 +47,23 @@ async fn connect(
     let worker = service.io.id;
     let mut tried = Vec::new();
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
-    let key = settings.pool.follows_key().then(|| hash::connection(None, client.ip()));
+    let key = settings.pool().follows_key().then(|| hash::connection(None, client.ip()));
     let (mut tries, mut refusals) = (settings.tries(), settings.refusals());
     while tries > 0 {
         let (at, backend) = settings.pick(key, &tried)?;
         let room = enter(settings, at).await?;
         if !tried.is_empty() {
             service.worker_metrics.http_retries.of(RetryClass::Connect).inc();
-            settings.pool.shard().retries.of(RetryClass::Connect).inc();
+            settings.pool().shard().retries.of(RetryClass::Connect).inc();
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
-        let mut place = Place::take(&settings.pool, at);
+        let mut place = Place::take(settings.pool(), at);
         let began = Instant::now();
         match open_in_time(service, settings, backend).await {
             Ok(stream) => {
                 place.connected(began.elapsed());
-                settings.pool.answered(at, now(), now());
+                settings.pool().answered(at, now(), now());
                 shard.connections.inc();
                 return Some((stream, place, room));
             }
@@ -82,7 +82,7 @@ async fn connect(
                 place.failed();
                 shard.connect_failures.inc();
                 let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                settings.pool.unreachable(at, timed_out, now());
+                settings.pool().unreachable(at, timed_out, now());
                 if timed_out {
                     service.worker_metrics.backend_connect_timeouts.inc();
                 }
@@ -101,7 +101,7 @@ async fn connect(
 
 /// Room for a connection at the member at `at`. `None` when there is none and none in time.
 async fn enter(settings: &Settings, at: usize) -> Option<Pass> {
-    let Some(gate) = settings.pool.gate(at) else { return Some(Pass::default()) };
+    let Some(gate) = settings.pool().gate(at) else { return Some(Pass::default()) };
     let mut waiting = match poll_fn(|cx| Poll::Ready(gate.enter(Need::Connection, now(), cx))).await {
         Entry::Go(pass) => return Some(pass),
         Entry::Full(_) => return None,
@@ -127,16 +127,16 @@ fn now() -> std::time::Instant {
 }
 
 /// Connects within the time for one try, where there is one.
-async fn open_in_time(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
+async fn open_in_time(service: &Service, settings: &Settings, backend: &TcpMember) -> io::Result<Stream> {
     let opening = open(service, settings, backend);
-    match settings.pool.retry().per_try_timeout {
+    match settings.pool().retry().per_try_timeout {
         None => opening.await,
         Some(limit) => tokio::time::timeout(limit, opening).await?,
     }
 }
 
 /// Connects, and does the handshake where the backend is inside TLS.
-async fn open(service: &Service, settings: &Settings, backend: &Backend) -> io::Result<Stream> {
+async fn open(service: &Service, settings: &Settings, backend: &TcpMember) -> io::Result<Stream> {
     let connector = Connector {
         address: backend.address,
         timeout: settings.connect_timeout,

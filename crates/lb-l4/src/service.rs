@@ -15,9 +15,9 @@ use lb_security::ClientTls;
 /// So many backends may refuse a connection without that it counts as a try, where their pool has no rules of its own.
 const MOST_REFUSED: u32 = 32;
 
-/// One backend address.
+/// One backend address as this worker sees it.
 #[derive(Debug)]
-pub struct Backend {
+pub struct TcpMember {
     /// Where it listens.
     pub address: SocketAddr,
     /// As the configuration names it.
@@ -26,6 +26,20 @@ pub struct Backend {
     pub tls: Option<Arc<ClientTls>>,
     /// Counters.
     pub metrics: Arc<BackendMetrics>,
+}
+
+/// A pool as this worker sees it, for all listeners that use it.
+#[derive(Debug)]
+pub struct TcpPool {
+    members: Vec<TcpMember>,
+    balance: Rc<WorkerPool>,
+}
+
+impl TcpPool {
+    /// A pool whose members are those of `balance`, in its order.
+    pub fn new(members: Vec<TcpMember>, balance: Rc<WorkerPool>) -> Rc<Self> {
+        Rc::new(Self { members, balance })
+    }
 }
 
 /// Everything about a listener that a reload can change; a connection keeps what it was accepted under.
@@ -37,37 +51,44 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Time for one handshake with a backend.
     pub handshake_timeout: Duration,
-    pub(crate) backends: Vec<Backend>,
-    pub(crate) pool: Rc<WorkerPool>,
+    pool: Rc<TcpPool>,
 }
 
 impl Settings {
-    /// Settings for one worker. `backends` are the members of `pool`, in its order.
+    /// Settings for one worker.
     pub fn new(
         tcp: Tcp,
         connect_timeout: Duration,
         handshake_timeout: Duration,
-        backends: Vec<Backend>,
-        pool: Rc<WorkerPool>,
+        pool: Rc<TcpPool>,
     ) -> Rc<Self> {
-        Rc::new(Self { tcp, connect_timeout, handshake_timeout, backends, pool })
+        Rc::new(Self { tcp, connect_timeout, handshake_timeout, pool })
     }
 
-    pub(crate) fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, &Backend)> {
+    pub(crate) fn pool(&self) -> &Rc<WorkerPool> {
+        &self.pool.balance
+    }
+
+    pub(crate) fn member(&self, at: usize) -> Option<&TcpMember> {
+        self.pool.members.get(at)
+    }
+
+    pub(crate) fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, &TcpMember)> {
+        let pool = self.pool();
         let now = Instant::now();
         let other = |at: usize| !tried.contains(&at);
-        let has_room = |at: usize| self.pool.gate(at).is_none_or(|gate| gate.has_room(Need::Connection));
-        let roomy = match self.pool.is_limited() {
-            true => self.pool.pick(now, key, |at| other(at) && has_room(at)),
+        let has_room = |at: usize| pool.gate(at).is_none_or(|gate| gate.has_room(Need::Connection));
+        let roomy = match pool.is_limited() {
+            true => pool.pick(now, key, |at| other(at) && has_room(at)),
             false => None,
         };
-        let at = roomy.or_else(|| self.pool.pick(now, key, other))?;
-        Some((at, self.backends.get(at)?))
+        let at = roomy.or_else(|| pool.pick(now, key, other))?;
+        Some((at, self.member(at)?))
     }
 
     /// Connects that may be tried for one client.
     pub(crate) fn tries(&self) -> u32 {
-        match self.pool.retry() {
+        match self.pool().retry() {
             Retry { attempts: None, .. } => self.tcp.connect_tries,
             Retry { attempts: Some(attempts), conditions, .. } if conditions.connect => {
                 attempts.saturating_add(1)
@@ -79,7 +100,7 @@ impl Settings {
     /// How many connects backends may refuse at once besides those: while it is found out that most of a pool is dead, clients must not be
     /// turned away.
     pub(crate) fn refusals(&self) -> u32 {
-        if self.pool.retry().attempts.is_none() && self.tcp.connect_tries > 1 { MOST_REFUSED } else { 0 }
+        if self.pool().retry().attempts.is_none() && self.tcp.connect_tries > 1 { MOST_REFUSED } else { 0 }
     }
 }
 

@@ -22,7 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub use backends::PoolLabels;
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, Kind, LabelNames};
 pub use labels::{
@@ -41,6 +40,7 @@ pub use values::{
 };
 
 use lb_core::breaker::Full;
+use lb_core::identity::PoolId;
 use lb_core::retry::RetryClass;
 
 use scrape::Scrape;
@@ -150,19 +150,20 @@ impl Metrics {
         *lock(&self.gone_listeners) = listeners.keys().filter(|name| !keep(name)).cloned().collect();
     }
 
-    /// The families of a backend of a pool, which begin to exist with the first call.
-    pub fn backend(&self, labels: PoolLabels<'_>, backend: &str) -> Arc<BackendMetrics> {
-        self.backends.traffic(self.worker_count(), labels, backend)
+    /// The families of a backend of a pool, which begin to exist with the first call. `serves_http` is for traffic that consists of
+    /// requests, and not only of connections.
+    pub fn backend(&self, pool: &PoolId, serves_http: bool, backend: &str) -> Arc<BackendMetrics> {
+        self.backends.traffic(self.worker_count(), pool, serves_http, backend)
     }
 
-    /// The families of the pool with this name. They exist as long as a handle to them is held.
-    pub fn pool(&self, name: &str) -> Arc<PoolMetrics> {
+    /// The families of a pool. They exist as long as a handle to them is held.
+    pub fn pool(&self, id: &PoolId) -> Arc<PoolMetrics> {
         let mut pools = lock(&self.pool_metrics);
-        if let Some(pool) = pools.get(name) {
+        if let Some(pool) = pools.get(id.name()) {
             return Arc::clone(pool);
         }
         let pool = Arc::new(PoolMetrics::new(self.worker_count()));
-        pools.insert(name.to_owned(), Arc::clone(&pool));
+        pools.insert(id.name().to_owned(), Arc::clone(&pool));
         pool
     }
 
@@ -178,7 +179,7 @@ impl Metrics {
     }
 
     /// The metrics of health checks and ejections of a backend of a pool, which begin to exist with the first call.
-    pub fn pool_backend(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
+    pub fn pool_backend(&self, pool: &PoolId, backend: &str) -> Arc<PoolBackend> {
         self.backends.checks(pool, backend)
     }
 

@@ -18,6 +18,15 @@ pub struct MemberKey {
     pub address: SocketAddr,
 }
 
+/// One backend of a pool with the addresses that its name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedBackend {
+    /// The backend as the configuration names it.
+    pub name: String,
+    /// All its addresses; each is a member.
+    pub addresses: Vec<SocketAddr>,
+}
+
 /// One address of a backend. Lives on while any configuration names it in the same pool.
 #[derive(Debug)]
 pub struct Member {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lb_core::health::Outcome;
+use lb_core::identity::PoolId;
 use lb_core::outlier::Cause;
 use lb_observe::metrics::{EjectionCause, Metrics, PoolBackend, ProbeResult};
 
@@ -24,7 +25,7 @@ impl Meters {
     /// The metrics of a pool whose members belong to these backends.
     pub(crate) fn new<'a>(
         metrics: &Metrics,
-        pool: &str,
+        pool: &PoolId,
         backends: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         Self(backends.into_iter().map(|backend| metrics.pool_backend(pool, backend)).collect())

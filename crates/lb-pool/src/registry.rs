@@ -6,18 +6,23 @@ use std::time::Instant;
 
 use lb_core::balance::MemberSpec;
 use lb_core::health;
+use lb_core::identity::PoolId;
 use lb_core::outlier::Ejector;
 use lb_core::rest::Rests;
 use lb_observe::metrics::{Metrics, PoolMetrics};
 
+use crate::feed::{Feed, Subscription};
 use crate::member::{Member, MemberKey};
 use crate::meters::Meters;
-use crate::shared::{Learned, PoolSettings, SharedPool, identity};
+use crate::shared::{Beginning, PoolSettings, SharedPool, identity};
+use crate::view::Roster;
 
 /// The pools of the configuration that runs, with what is known of their members. Owned by the control thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
-    pools: HashMap<String, Arc<SharedPool>>,
+    pools: HashMap<PoolId, Arc<SharedPool>>,
+    /// Changes with each of them.
+    news: Arc<Feed<()>>,
     workers: usize,
     /// Differs from pool to pool and from process to process.
     seed: u64,
@@ -27,7 +32,7 @@ pub struct Registry {
 impl Registry {
     /// An empty registry for a process of so many workers.
     pub fn new(workers: usize, seed: u64) -> Self {
-        Self { pools: HashMap::new(), workers, seed, metrics: None }
+        Self { pools: HashMap::new(), news: Feed::new(Arc::default()), workers, seed, metrics: None }
     }
 
     /// The same, with metrics that show what is known of the members.
@@ -35,16 +40,22 @@ impl Registry {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// The pool of this name with these settings and members: weight and priority of each. One that has not changed is the same as
+    /// Tells of every change of every pool: [`SharedPool::due`] of some pool may be earlier than before. What has changed is read from the
+    /// pools.
+    pub fn subscribe(&self) -> Subscription<()> {
+        self.news.subscribe()
+    }
+
+    /// The pool of this identity with these settings and members: weight and priority of each. One that has not changed is the same as
     /// before; in one that has, members that stay keep what is known of them.
     pub fn pool(
         &mut self,
-        name: &str,
+        id: &PoolId,
         settings: &PoolSettings,
         members: &[(MemberKey, u32, u32)],
         now: Instant,
     ) -> Arc<SharedPool> {
-        let old = self.pools.get(name);
+        let old = self.pools.get(id);
         if let Some(old) = old.filter(|old| is_same(old, settings, members)) {
             return Arc::clone(old);
         }
@@ -69,7 +80,7 @@ impl Registry {
             let spec = MemberSpec { identity: identity(key.address), weight: *weight, priority: *priority };
             (member, spec)
         });
-        let list = list.collect::<Vec<_>>();
+        let list: Roster = list.collect();
         let ejection = settings.outlier.as_ref().map(|outlier| outlier.ejection);
         let ejector = match (old, ejection) {
             (Some(old), Some(ejection)) => {
@@ -87,31 +98,41 @@ impl Registry {
             }
             None => Rests::new(settings.rest, list.len(), seed),
         };
-        let learned = Learned { ejector, rests, panic: old.is_some_and(|old| old.is_in_panic()) };
-        if let Some(old) = old {
-            old.replaced();
-        }
         let meters = match &self.metrics {
             Some(metrics) if settings.health.is_some() || settings.outlier.is_some() => {
-                Meters::new(metrics, name, members.iter().map(|(key, ..)| key.backend.as_str()))
+                Meters::new(metrics, id, members.iter().map(|(key, ..)| key.backend.as_str()))
             }
             _ => Meters::default(),
         };
         let metrics = match &self.metrics {
-            Some(metrics) => metrics.pool(name),
+            Some(metrics) => metrics.pool(id),
             None => Arc::new(PoolMetrics::new(self.workers)),
         };
-        let (name, settings) = (name.to_owned(), settings.clone());
-        let pool =
-            SharedPool::new(name.clone(), settings, list, learned, self.workers, (meters, metrics), now);
-        let pool = Arc::new(pool);
-        self.pools.insert(name, Arc::clone(&pool));
+        let beginning = Beginning {
+            id: id.clone(),
+            settings: settings.clone(),
+            members: list,
+            ejector,
+            rests,
+            workers: self.workers,
+            meters,
+            metrics,
+            news: Arc::clone(&self.news),
+        };
+        let pool = Arc::new(SharedPool::new(beginning, old.map(Arc::as_ref), now));
+        self.pools.insert(id.clone(), Arc::clone(&pool));
         pool
     }
 
     /// Forgets pools that no configuration names any more, and what metrics show of backends that are gone.
-    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.pools.retain(|name, _| keep(name));
+    pub fn retain(&mut self, keep: impl Fn(&PoolId) -> bool) {
+        self.pools.retain(|id, pool| {
+            let stays = keep(id);
+            if !stays {
+                pool.end();
+            }
+            stays
+        });
         if let Some(metrics) = &self.metrics {
             let backends: HashSet<(&str, &str)> = self
                 .pools
@@ -119,7 +140,7 @@ impl Registry {
                 .filter(|pool| pool.is_shown())
                 .flat_map(|pool| {
                     let members = pool.members.iter();
-                    members.map(|(member, _)| (pool.name.as_str(), member.key.backend.as_str()))
+                    members.map(|(member, _)| (pool.id.name(), member.key.backend.as_str()))
                 })
                 .collect();
             metrics.retain_pool_backends(|pool, backend| backends.contains(&(pool, backend)));

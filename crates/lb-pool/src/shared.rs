@@ -1,21 +1,24 @@
 //! The state of a pool that all workers share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{self, MemberSpec, MemberState, hash};
 use lb_core::breaker::Limits;
 use lb_core::health;
+use lb_core::identity::PoolId;
 use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
 use lb_core::rest::{self, Rests};
 
 use lb_observe::metrics::PoolMetrics;
 
+use crate::feed::{Feed, Subscription};
 use crate::member::Member;
 use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
 use crate::tries::Retry;
+use crate::view::{MemberView, PoolView, Roster};
 
 /// The settings of a pool as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,15 +50,18 @@ pub struct Outlier {
     pub ejection: EjectionSettings,
 }
 
-/// A pool of the process. Its members and settings are fixed; the state of the members changes.
+/// One version of a pool of the process. Its members and settings are fixed; the state of the members changes. A reload that changes
+/// members or settings makes another version, which takes over what is known of the members that stay.
 #[derive(Debug)]
 pub struct SharedPool {
-    /// Its name: that of the configuration, or of the listener whose own it is.
-    pub name: String,
+    /// Its identity, which it has in common with its other versions.
+    pub id: PoolId,
     /// The settings of the whole pool.
     pub settings: PoolSettings,
     /// Its members with their settings. Workers identify them by position.
-    pub members: Vec<(Arc<Member>, MemberSpec)>,
+    pub members: Arc<[(Arc<Member>, MemberSpec)]>,
+    /// The number of this version.
+    generation: u64,
     ejector: Mutex<Ejector>,
     /// Locked after the ejector where both locks are taken.
     rests: Mutex<Rests>,
@@ -63,81 +69,98 @@ pub struct SharedPool {
     pub(crate) workers: usize,
     /// The sums of those when they were looked at last, and when they are looked at next.
     looked: Mutex<(Vec<Counts>, Instant)>,
-    /// Changes whenever the state of a member changes.
-    epoch: AtomicU64,
     meters: Meters,
     /// The metrics of the pool as a whole.
     metrics: Arc<PoolMetrics>,
+    /// Held while a change is published, and before any other lock.
+    publishing: Mutex<()>,
+    /// The state of this version.
+    feed: Arc<Feed<PoolView>>,
+    /// The state of the newest version.
+    versions: Arc<Feed<PoolView>>,
+    /// Changes with every pool of the process.
+    news: Arc<Feed<()>>,
     /// No member is fit, and all are used.
     panic: AtomicBool,
-    /// Another pool has taken its place: only requests that began with it still use it.
+    /// Another version has taken its place, or the pool is gone.
     is_replaced: AtomicBool,
 }
 
-/// The part of a pool's state that outlives a change of its settings or members.
+/// What a pool begins with.
 #[derive(Debug)]
-pub(crate) struct Learned {
+pub(crate) struct Beginning {
+    pub(crate) id: PoolId,
+    pub(crate) settings: PoolSettings,
+    pub(crate) members: Roster,
     pub(crate) ejector: Ejector,
     pub(crate) rests: Rests,
-    /// The pool was in panic.
-    pub(crate) panic: bool,
-}
-
-/// The part of a member's state that a worker needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct View {
-    pub(crate) state: MemberState,
-    /// How often it was put aside: when the number changes, failures are counted anew.
-    pub(crate) ejections: u64,
-    /// Until when it is on probation.
-    pub(crate) probation_until: Option<Instant>,
-    /// It is left alone, but for one request that may be let through now.
-    pub(crate) is_due: bool,
-}
-
-impl View {
-    /// Whether the member takes work, and neither checks nor failures speak against it.
-    pub(crate) fn is_fit(&self) -> bool {
-        let state = &self.state;
-        state.healthy && !state.ejected && !state.draining && state.weight > 0
-    }
+    /// How many workers share its limits.
+    pub(crate) workers: usize,
+    pub(crate) meters: Meters,
+    pub(crate) metrics: Arc<PoolMetrics>,
+    pub(crate) news: Arc<Feed<()>>,
 }
 
 impl SharedPool {
-    pub(crate) fn new(
-        name: String,
-        settings: PoolSettings,
-        members: Vec<(Arc<Member>, MemberSpec)>,
-        known: Learned,
-        workers: usize,
-        (meters, metrics): (Meters, Arc<PoolMetrics>),
-        now: Instant,
-    ) -> Self {
-        let Learned { ejector, rests, panic } = known;
+    /// A pool that takes the place of `old`, an earlier version of it, if there was one.
+    pub(crate) fn new(beginning: Beginning, old: Option<&Self>, now: Instant) -> Self {
+        let Beginning { id, settings, members, ejector, rests, workers, meters, metrics, news } = beginning;
         let counts = members.iter().map(|(member, _)| member.counts()).collect();
         let looked = (counts, now + interval_of(&settings));
+        let states = State { ejector: &ejector, rests: &rests }.views(&settings, &members, now);
+        let generation = old.map_or(0, |old| old.generation.wrapping_add(1));
+        let first = view(&id, generation, &settings, &members, states, rests.count());
+        let panic = old.is_some_and(Self::is_in_panic);
+        let first = Arc::new(first);
         let pool = Self {
-            name,
+            versions: match old {
+                Some(old) => Arc::clone(&old.versions),
+                None => Feed::new(Arc::clone(&first)),
+            },
+            feed: Feed::new(Arc::clone(&first)),
+            id,
+            generation,
             settings,
             members,
             ejector: Mutex::new(ejector),
             rests: Mutex::new(rests),
             workers,
             looked: Mutex::new(looked),
-            epoch: AtomicU64::new(0),
             meters,
             metrics,
+            publishing: Mutex::new(()),
+            news,
             panic: AtomicBool::new(panic),
             is_replaced: AtomicBool::new(false),
         };
+        if let Some(old) = old {
+            // A change of the old version that is being published has been published when this lock is had.
+            let _publishing = lock(&old.publishing);
+            old.is_replaced.store(true, Ordering::Relaxed);
+            pool.versions.publish(Arc::clone(&first));
+        }
         pool.show(now);
-        pool.look_for_panic(now);
+        pool.tell_of_panic(&first);
+        pool.news.publish(Arc::default());
         pool
     }
 
-    /// From now on another pool shows the state of the members in metrics.
-    pub(crate) fn replaced(&self) {
+    /// The state of this pool, now and after each change, whatever versions of it a reload makes. One subscription outlives all of them,
+    /// and ends with the pool.
+    pub fn subscribe(&self) -> Subscription<PoolView> {
+        self.versions.subscribe()
+    }
+
+    /// The state of this version of the pool, which requests that began with it go on using after a reload has made another one.
+    pub(crate) fn subscribe_to_version(&self) -> Subscription<PoolView> {
+        self.feed.subscribe()
+    }
+
+    /// No configuration names the pool any more.
+    pub(crate) fn end(&self) {
+        let _publishing = lock(&self.publishing);
         self.is_replaced.store(true, Ordering::Relaxed);
+        self.versions.end();
     }
 
     /// Whether this pool shows the state of the members in metrics.
@@ -147,7 +170,7 @@ impl SharedPool {
 
     /// Shows the state of the members in metrics.
     fn show(&self, now: Instant) {
-        if self.meters.is_empty() || self.is_replaced.load(Ordering::Relaxed) {
+        if self.meters.is_empty() {
             return;
         }
         let ejector = self.ejector();
@@ -172,7 +195,7 @@ impl SharedPool {
             self.changed(now);
         }
         let Some(outlier) = &self.settings.outlier else { return };
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = lock(&self.looked);
         let (earlier, next) = &mut *looked;
         if now < *next {
             return;
@@ -199,14 +222,14 @@ impl SharedPool {
     pub fn due(&self) -> Option<Instant> {
         let rest = self.rests().next_due();
         let next = self.settings.outlier.as_ref().map(|_| {
-            let next = self.looked.lock().unwrap_or_else(PoisonError::into_inner).1;
+            let next = lock(&self.looked).1;
             self.ejector().next_return().map_or(next, |back| back.min(next))
         });
         [rest, next].into_iter().flatten().min()
     }
 
     pub(crate) fn rests(&self) -> MutexGuard<'_, Rests> {
-        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rests)
     }
 
     /// Whether no member is fit, so that all are used.
@@ -215,99 +238,50 @@ impl SharedPool {
     }
 
     pub(crate) fn ejector(&self) -> MutexGuard<'_, Ejector> {
-        self.ejector.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ejector)
     }
 
-    /// A number that changes whenever the state of a member changes.
-    #[inline]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
+    /// Publishes a change that has been made.
     fn changed(&self, now: Instant) {
-        // The locks order the changes; this only makes them known.
-        self.epoch.fetch_add(1, Ordering::Relaxed);
+        {
+            // Views are published in the order in which they are made, so that the last one holds every change.
+            let _publishing = lock(&self.publishing);
+            let view = Arc::new(self.view(now));
+            self.feed.publish(Arc::clone(&view));
+            // Another version has taken its place: only requests that began with this one still use it.
+            if !self.is_replaced() {
+                self.show(now);
+                self.tell_of_panic(&view);
+                self.versions.publish(view);
+            }
+        }
         // A rest has begun, or the next trial of one; an ejection may end before the next look.
-        crate::news::tell();
-        self.show(now);
-        self.look_for_panic(now);
+        self.news.publish(Arc::default());
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
     }
 
     /// Writes to the log when the pool goes into panic, and when it comes out.
-    fn look_for_panic(&self, now: Instant) {
-        if self.is_replaced.load(Ordering::Relaxed) {
+    fn tell_of_panic(&self, view: &PoolView) {
+        self.metrics.set_standing(view.panic, view.resting);
+        if self.panic.swap(view.panic, Ordering::Relaxed) == view.panic {
             return;
         }
-        let views = self.views(now);
-        let states = self.members.iter().zip(&views).map(|((_, spec), view)| {
-            // A member that may be given one request counts as unfit.
-            let ejected = view.state.ejected || view.is_due;
-            (spec.priority, MemberState { ejected, ..view.state })
-        });
-        let panic = balance::standing(states, self.settings.balance.panic_threshold_percent).panic;
-        let resting = self.rests().count();
-        self.metrics.set_standing(panic, resting);
-        if self.panic.swap(panic, Ordering::Relaxed) == panic {
-            return;
-        }
-        let members = views.len();
-        let fit = views.iter().filter(|view| view.is_fit() && !view.is_due).count();
-        if panic {
-            tracing::warn!(
-                pool = self.name,
-                fit,
-                members,
-                "pool in panic: too few backends are fit, so all are used"
-            );
+        let (pool, fit, members) = (self.id.name(), view.fit(), view.states.len());
+        if view.panic {
+            tracing::warn!(pool, fit, members, "pool in panic: too few backends are fit, so all are used");
         } else {
-            tracing::info!(pool = self.name, fit, members, "pool out of panic");
+            tracing::info!(pool, fit, members, "pool out of panic");
         }
     }
 
-    /// The state of each member.
-    pub(crate) fn views(&self, now: Instant) -> Vec<View> {
-        let ejector = self.ejector();
-        let probation = self.settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
-        let rests = self.rests();
-        let views = self.members.iter().enumerate().map(|(at, (member, spec))| {
-            let live = member.live();
-            let returned = ejector.returned(at);
-            let recovered = live.health.as_ref().and_then(health::Target::healthy_since);
-            View {
-                state: MemberState {
-                    healthy: live.health.as_ref().is_none_or(|target| target.state().is_usable()),
-                    ejected: matches!(ejector.standing(at, now), Standing::Out { .. }),
-                    draining: live.draining,
-                    weight: live.weight.unwrap_or(spec.weight),
-                    healthy_since: recovered.max(returned).max(rests.returned(at)),
-                },
-                ejections: ejector.ejections(at),
-                probation_until: returned.zip(probation).map(|(returned, probation)| returned + probation),
-                is_due: false,
-            }
-        });
-        let mut views: Vec<View> = views.collect();
-        if rests.count() > 0 {
-            self.leave_alone(&rests, &mut views);
-        }
-        views
-    }
-
-    /// Takes members out of use that are left alone, as long as another is fit.
-    fn leave_alone(&self, rests: &Rests, views: &mut [View]) {
-        let anybody = views.iter().enumerate().any(|(at, view)| view.is_fit() && rests.of(at).is_none());
-        if !anybody && self.settings.balance.panic_threshold_percent == 0 {
-            // Without a threshold there is no panic, which would use them.
-            return;
-        }
-        for (at, view) in views.iter_mut().enumerate() {
-            let Some(rest) = rests.of(at) else { continue };
-            if anybody && rest.is_due && view.is_fit() {
-                view.is_due = true;
-            } else {
-                view.state.ejected = true;
-            }
-        }
+    /// The state of the pool now.
+    pub(crate) fn view(&self, now: Instant) -> PoolView {
+        let (ejector, rests) = (self.ejector(), self.rests());
+        let states = State { ejector: &ejector, rests: &rests }.views(&self.settings, &self.members, now);
+        view(&self.id, self.generation, &self.settings, &self.members, states, rests.count())
     }
 
     /// A member could not be reached, or answers no request: it is left alone for a while, as long as another is fit.
@@ -315,13 +289,13 @@ impl SharedPool {
         let Some((member, _)) = self.members.get(at) else { return };
         let Some(until) = self.rests().failed(at, cause, now) else { return };
         self.changed(now);
-        if self.is_replaced.load(Ordering::Relaxed) {
+        if self.is_replaced() {
             return;
         }
         self.metrics.rests.inc();
         let (backend, address) = (&member.key.backend, member.key.address);
         let seconds = until.saturating_duration_since(now).as_secs_f32().round();
-        tracing::warn!(pool = self.name, backend, %address, why = cause.as_str(), seconds, "backend cannot be reached — left alone while others are fit");
+        tracing::warn!(pool = self.id.name(), backend, %address, why = cause.as_str(), seconds, "backend cannot be reached — left alone while others are fit");
     }
 
     /// A member has not responded to a request since `asked`, for longer than is allowed. It is left alone like one that cannot be reached
@@ -356,14 +330,15 @@ impl SharedPool {
         self.changed(now);
         let (backend, address) = (&member.key.backend, member.key.address);
         let seconds = away.as_secs_f32().round();
-        tracing::info!(pool = self.name, backend, %address, seconds, failures, trials, "backend is reached again");
+        tracing::info!(pool = self.id.name(), backend, %address, seconds, failures, trials, "backend is reached again");
     }
 
     /// Puts a member aside that fails requests, unless too many are out already. Returns whether it was put aside.
     pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
-        let views = self.views(now);
-        let ejected = self.ejector().eject(at, now, |other| views.get(other).is_some_and(View::is_fit));
+        let view = self.view(now);
+        let is_fit = |other: usize| view.states.get(other).is_some_and(MemberView::is_fit);
+        let ejected = self.ejector().eject(at, now, is_fit);
         let (backend, address) = (&member.key.backend, member.key.address);
         match ejected {
             Ok(until) => {
@@ -371,7 +346,7 @@ impl SharedPool {
                 self.changed(now);
                 let time = until.saturating_duration_since(now);
                 tracing::warn!(
-                    pool = self.name,
+                    pool = self.id.name(),
                     backend,
                     %address,
                     cause = cause.as_str(),
@@ -387,7 +362,7 @@ impl SharedPool {
                 } else {
                     "too many are out"
                 };
-                tracing::debug!(pool = self.name, backend, %address, cause = cause.as_str(), why, "backend not ejected");
+                tracing::debug!(pool = self.id.name(), backend, %address, cause = cause.as_str(), why, "backend not ejected");
                 false
             }
         }
@@ -399,7 +374,7 @@ impl SharedPool {
         self.ejector().expire(now, |at| returned.push(at));
         for (member, _) in returned.iter().filter_map(|at| self.members.get(*at)) {
             let (backend, address) = (&member.key.backend, member.key.address);
-            tracing::info!(pool = self.name, backend, %address, "backend back from ejection, on probation");
+            tracing::info!(pool = self.id.name(), backend, %address, "backend back from ejection, on probation");
         }
         if !returned.is_empty() {
             self.changed(now);
@@ -444,9 +419,9 @@ impl SharedPool {
         let (backend, address) = (&member.key.backend, member.key.address);
         let (from, to) = (change.from.as_str(), change.to.as_str());
         if change.to.is_usable() {
-            tracing::info!(pool = self.name, backend, %address, from, to, "backend health changed");
+            tracing::info!(pool = self.id.name(), backend, %address, from, to, "backend health changed");
         } else {
-            tracing::warn!(pool = self.name, backend, %address, from, to, why = change.why.as_str(), "backend health changed");
+            tracing::warn!(pool = self.id.name(), backend, %address, from, to, why = change.why.as_str(), "backend health changed");
         }
     }
 
@@ -478,6 +453,88 @@ impl SharedPool {
         }
         true
     }
+}
+
+/// What is known of the members of a pool beside what each of them knows itself.
+struct State<'a> {
+    ejector: &'a Ejector,
+    rests: &'a Rests,
+}
+
+impl State<'_> {
+    /// The state of each member.
+    fn views(
+        &self,
+        settings: &PoolSettings,
+        members: &[(Arc<Member>, MemberSpec)],
+        now: Instant,
+    ) -> Vec<MemberView> {
+        let Self { ejector, rests } = self;
+        let probation = settings.outlier.as_ref().map(|outlier| outlier.ejection.probation);
+        let views = members.iter().enumerate().map(|(at, (member, spec))| {
+            let live = member.live();
+            let returned = ejector.returned(at);
+            let recovered = live.health.as_ref().and_then(health::Target::healthy_since);
+            MemberView {
+                state: MemberState {
+                    healthy: live.health.as_ref().is_none_or(|target| target.state().is_usable()),
+                    ejected: matches!(ejector.standing(at, now), Standing::Out { .. }),
+                    draining: live.draining,
+                    weight: live.weight.unwrap_or(spec.weight),
+                    healthy_since: recovered.max(returned).max(rests.returned(at)),
+                },
+                ejections: ejector.ejections(at),
+                probation_until: returned.zip(probation).map(|(returned, probation)| returned + probation),
+                is_due: false,
+            }
+        });
+        let mut views: Vec<MemberView> = views.collect();
+        if rests.count() > 0 {
+            self.leave_alone(settings, &mut views);
+        }
+        views
+    }
+
+    /// Takes members out of use that are left alone, as long as another is fit.
+    fn leave_alone(&self, settings: &PoolSettings, views: &mut [MemberView]) {
+        let rests = self.rests;
+        let anybody = views.iter().enumerate().any(|(at, view)| view.is_fit() && rests.of(at).is_none());
+        if !anybody && settings.balance.panic_threshold_percent == 0 {
+            // Without a threshold there is no panic, which would use them.
+            return;
+        }
+        for (at, view) in views.iter_mut().enumerate() {
+            let Some(rest) = rests.of(at) else { continue };
+            if anybody && rest.is_due && view.is_fit() {
+                view.is_due = true;
+            } else {
+                view.state.ejected = true;
+            }
+        }
+    }
+}
+
+fn view(
+    pool: &PoolId,
+    generation: u64,
+    settings: &PoolSettings,
+    roster: &Roster,
+    states: Vec<MemberView>,
+    resting: usize,
+) -> PoolView {
+    let standings = roster.iter().zip(&states).map(|((_, spec), view)| {
+        // A member that may be given one request counts as unfit.
+        let ejected = view.state.ejected || view.is_due;
+        (spec.priority, MemberState { ejected, ..view.state })
+    });
+    let panic = balance::standing(standings, settings.balance.panic_threshold_percent).panic;
+    let (pool, balance, roster) = (pool.clone(), settings.balance.clone(), Arc::clone(roster));
+    PoolView { pool, generation, balance, roster, states, resting, panic }
+}
+
+/// A panic elsewhere leaves a whole value behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A response that is waited for less long than this is no evidence that a member is dead.

@@ -14,11 +14,13 @@ use lb_core::retry::{Attempt, Verdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 use crate::connection::Connection;
+use crate::feed::Subscription;
 use crate::gate::{Gate, Place};
 use crate::lineage::Lineage;
 use crate::member::Member;
 use crate::shared::{Outlier, SharedPool};
 use crate::tries::{Retry, Tries};
+use crate::view::PoolView;
 
 /// A pool as one worker sees it. Members are known by position, as in the shared pool.
 #[derive(Debug)]
@@ -30,13 +32,13 @@ pub struct WorkerPool {
     lineage: Rc<Lineage>,
     generation: u64,
     watched: RefCell<Vec<Watched>>,
-    /// The epoch of the shared pool that the balancer was updated for.
-    seen: Cell<u64>,
+    /// The state of the shared pool that the balancer was updated for.
+    subscription: Subscription<PoolView>,
     /// How many members are fit: they take work, and neither checks nor failures speak against them.
     fit: Cell<usize>,
-    /// Some member is left alone, as of that epoch.
+    /// Some member is left alone in that state.
     resting: Cell<bool>,
-    /// Some of those may be given one request, as of that epoch.
+    /// Some of those may be given one request in that state.
     due: Cell<bool>,
     tries: Tries,
     /// The limits of each member; empty where there are none.
@@ -83,7 +85,7 @@ impl WorkerPool {
             lineage,
             generation,
             watched: RefCell::new(vec![Watched::default(); specs.len()]),
-            seen: Cell::new(shared.epoch()),
+            subscription: shared.subscribe_to_version(),
             fit: Cell::new(0),
             resting: Cell::new(false),
             due: Cell::new(false),
@@ -93,7 +95,7 @@ impl WorkerPool {
             gates,
             metrics,
         };
-        pool.update(now);
+        pool.update(now, &[]);
         pool
     }
 
@@ -129,10 +131,13 @@ impl WorkerPool {
         mut picked: Option<usize>,
         admits: &impl Fn(usize) -> bool,
     ) -> Option<usize> {
+        // The state that follows from a request which another worker has let through may not be published yet.
+        let mut taken = Vec::new();
         while let Some(at) = picked.filter(|at| self.is_due(*at))
             && !self.shared.try_one(at, now)
         {
-            self.update(now);
+            taken.push(at);
+            self.update(now, &taken);
             picked = self.balancer.borrow_mut().pick(now, key, |other| other != at && admits(other));
         }
         picked
@@ -335,30 +340,34 @@ impl WorkerPool {
     /// Updates the balancer when the shared pool has changed.
     #[inline]
     fn refresh(&self, now: Instant) {
-        if self.seen.get() != self.shared.epoch() {
-            self.update(now);
+        if self.subscription.is_behind() {
+            self.update(now, &[]);
         }
     }
 
+    /// Takes in the newest state. The members at the positions in `taken` have had their one request and count as left alone.
     #[cold]
-    fn update(&self, now: Instant) {
-        self.seen.set(self.shared.epoch());
-        let views = self.shared.views(now);
-        self.fit.set(views.iter().filter(|view| view.is_fit() && !view.is_due).count());
-        self.resting.set(self.shared.rests().count() > 0);
-        self.due.set(views.iter().any(|view| view.is_due));
+    fn update(&self, now: Instant, taken: &[usize]) {
+        let view = self.subscription.newest();
+        self.fit.set(view.fit());
+        self.resting.set(view.resting > 0);
+        self.due.set(view.states.iter().any(|member| member.is_due));
         let mut watched = self.watched.borrow_mut();
-        for (watched, view) in watched.iter_mut().zip(&views) {
-            if watched.ejections != view.ejections {
+        for (at, (watched, member)) in watched.iter_mut().zip(&view.states).enumerate() {
+            if watched.ejections != member.ejections {
                 watched.streak = Streak::default();
             }
-            watched.ejections = view.ejections;
-            watched.probation_until = view.probation_until;
-            watched.is_due = view.is_due;
+            watched.ejections = member.ejections;
+            watched.probation_until = member.probation_until;
+            watched.is_due = member.is_due && !taken.contains(&at);
         }
-        let state = |at: usize| views.get(at).map(|view| view.state);
         let mut balancer = self.balancer.borrow_mut();
-        balancer.update(now, |at| state(at).unwrap_or(NOBODY));
+        balancer.update(now, |at| match view.states.get(at) {
+            Some(member) => {
+                MemberState { ejected: member.state.ejected || taken.contains(&at), ..member.state }
+            }
+            None => NOBODY,
+        });
     }
 }
 

@@ -60,7 +60,7 @@ fn workers_have_their_parts_of_a_limit() {
     let now = Instant::now();
     let mut registry = Registry::new(2, 7);
     for (whole, parts) in [(1, [1, 1]), (2, [1, 1]), (5, [3, 2]), (100, [50, 50])] {
-        let shared = registry.pool("p", &limited(whole, 0), &members(&[1, 2]), now);
+        let shared = registry.pool(&"p".into(), &limited(whole, 0), &members(&[1, 2]), now);
         for (index, part) in parts.into_iter().enumerate() {
             let pool = worker(&shared, index, None);
             let held = all_that_go(&pool, 0);
@@ -70,14 +70,14 @@ fn workers_have_their_parts_of_a_limit() {
             assert_eq!(all_that_go(&pool, 0).len(), part, "all of it is given back");
         }
     }
-    let shared = registry.pool("p", &PoolSettings::default(), &members(&[1]), now);
+    let shared = registry.pool(&"p".into(), &PoolSettings::default(), &members(&[1]), now);
     assert!(worker(&shared, 0, None).gate(0).is_none());
 }
 
 #[test]
 fn who_waits_is_woken_in_its_turn_and_may_leave() {
     let now = Instant::now();
-    let shared = Registry::new(1, 7).pool("p", &limited(1, 2), &members(&[1]), now);
+    let shared = Registry::new(1, 7).pool(&"p".into(), &limited(1, 2), &members(&[1]), now);
     let pool = worker(&shared, 0, None);
     let gate = pool.gate(0).unwrap();
     let held = go(gate).unwrap();
@@ -117,10 +117,10 @@ fn who_waits_is_woken_in_its_turn_and_may_leave() {
 fn a_reload_keeps_what_members_that_stay_hold() {
     let now = Instant::now();
     let mut registry = Registry::new(1, 7);
-    let old = worker(&registry.pool("p", &limited(2, 0), &members(&[1, 2]), now), 0, None);
+    let old = worker(&registry.pool(&"p".into(), &limited(2, 0), &members(&[1, 2]), now), 0, None);
     let held = all_that_go(&old, 1);
     assert_eq!(held.len(), 2);
-    let shared = registry.pool("p", &limited(3, 0), &members(&[2, 3]), now);
+    let shared = registry.pool(&"p".into(), &limited(3, 0), &members(&[2, 3]), now);
     let new = worker(&shared, 0, Some(&old));
     let one = all_that_go(&new, 0);
     assert_eq!(one.len(), 1, "two of three are held since before");
@@ -141,12 +141,12 @@ fn a_reload_keeps_the_budget() {
     };
     let settings = |min| PoolSettings { retry: retry(min), ..PoolSettings::default() };
     let mut registry = Registry::new(1, 7);
-    let old = worker(&registry.pool("p", &settings(2), &members(&[1]), now), 0, None);
+    let old = worker(&registry.pool(&"p".into(), &settings(2), &members(&[1]), now), 0, None);
     let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false, gone_away: 0 };
     let decide = |pool: &WorkerPool| pool.decide(Kind::Closed.at(Reach::Sent), attempt, now);
     old.begin_request();
     assert_eq!(decide(&old), Verdict::Again { charged: true });
-    let shared = registry.pool("p", &settings(1), &members(&[1]), now);
+    let shared = registry.pool(&"p".into(), &settings(1), &members(&[1]), now);
     let new = worker(&shared, 0, Some(&old));
     assert!(matches!(decide(&new), Verdict::No(_)), "the one that is allowed runs since before");
     assert_eq!(new.shard().budget_exhausted.value(), 1);

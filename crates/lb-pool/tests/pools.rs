@@ -65,7 +65,7 @@ fn two_workers(shared: &Arc<SharedPool>, now: Instant) -> (WorkerPool, WorkerPoo
 fn what_one_worker_finds_out_all_workers_know() {
     let mut now = Instant::now();
     let mut registry = Registry::new(2, 7);
-    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3, 4]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &members(&[1, 2, 3, 4]), now);
     let (first, second) = two_workers(&shared, now);
     fail(&first, 2, 3, now);
     assert_eq!(picks(&second, now), [0, 1, 2, 3], "three failures are borne");
@@ -88,7 +88,7 @@ fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
     let mut registry = Registry::new(2, 7);
     let mut settings = settings();
     settings.balance.panic_threshold_percent = 50;
-    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2, 3, 4]), now);
     let (first, _) = two_workers(&shared, now);
     let mut probe = |at: usize, outcome| {
         now = now.max(shared.probe_due(at).unwrap());
@@ -107,14 +107,14 @@ fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
 fn what_is_known_survives_a_change_of_the_set() {
     let now = Instant::now();
     let mut registry = Registry::new(2, 7);
-    let shared = registry.pool("p", &settings(), &members(&[1, 2, 3]), now);
-    let same = registry.pool("p", &settings(), &members(&[1, 2, 3]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &members(&[1, 2, 3]), now);
+    let same = registry.pool(&"p".into(), &settings(), &members(&[1, 2, 3]), now);
     assert!(Arc::ptr_eq(&shared, &same), "nothing has changed");
     let (worker, _) = two_workers(&shared, now);
     fail(&worker, 1, 4, now);
     shared.set_draining(0, true);
     // The first is gone from the list, and two are new.
-    let shared = registry.pool("p", &settings(), &members(&[4, 2, 1, 5]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &members(&[4, 2, 1, 5]), now);
     let (worker, _) = two_workers(&shared, now);
     assert_eq!(picks(&worker, now), [0, 3], "the second is ejected and the first is draining");
     shared.set_draining(2, false);
@@ -129,7 +129,7 @@ fn who_stands_out_over_an_interval_is_put_aside() {
     let mut registry = Registry::new(2, 7);
     let mut settings = settings();
     settings.balance.panic_threshold_percent = 0;
-    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2, 3, 4]), now);
     let (first, second) = two_workers(&shared, now);
     let serve = |pool: &WorkerPool, at: usize, millis: u64, times: usize| {
         for _ in 0..times {
@@ -172,7 +172,7 @@ fn metrics_and_workers_see_the_same() {
     // Two addresses of one backend, and another.
     let mut list = members(&[1, 2, 3]);
     list[1].0.backend = list[0].0.backend.clone();
-    let old = registry.pool("p", &settings, &list, now);
+    let old = registry.pool(&"p".into(), &settings, &list, now);
     let worker = worker(&old, 0, now);
     let probe = |pool: &SharedPool, at: usize, outcome| {
         let due = pool.probe_due(at).unwrap();
@@ -197,7 +197,7 @@ fn metrics_and_workers_see_the_same() {
     }
 
     // A reload keeps what is known; what the old pool still learns is not shown as if it were new.
-    let new = registry.pool("p", &settings, &members(&[1, 3]), now);
+    let new = registry.pool(&"p".into(), &settings, &members(&[1, 3]), now);
     registry.retain(|_| true);
     assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 0"));
     for _ in 0..2 {
@@ -217,7 +217,7 @@ fn metrics_and_workers_see_the_same() {
 fn a_probe_that_is_given_up_leaves_nothing_behind() {
     let now = Instant::now();
     let mut registry = Registry::new(1, 7);
-    let pool = registry.pool("p", &settings(), &members(&[1]), now);
+    let pool = registry.pool(&"p".into(), &settings(), &members(&[1]), now);
     let due = pool.probe_due(0).unwrap();
     assert!(pool.begin_probe(0, due));
     assert_eq!(pool.probe_due(0), None);
@@ -235,12 +235,12 @@ fn load_survives_a_change_of_the_set() {
     let mut registry = Registry::new(1, 7);
     let mut settings = settings();
     settings.balance.policy = lb_core::balance::Policy::LeastRequest;
-    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2]), now);
     let old = after(&shared, 0, now, None);
     (0..3).for_each(|_| old.begin(0));
-    let shared = registry.pool("p", &settings, &members(&[3, 1, 2]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[3, 1, 2]), now);
     let middle = after(&shared, 0, now, Some(&old));
-    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2]), now);
     let new = after(&shared, 0, now, Some(&middle));
     drop(middle);
     (0..2).for_each(|_| new.begin(1));
@@ -264,7 +264,7 @@ fn a_connection_without_a_protocol_is_one_request() {
     let mut registry = Registry::new(1, 7);
     let mut settings = settings();
     settings.balance.policy = lb_core::balance::Policy::LeastRequest;
-    let shared = registry.pool("p", &settings, &members(&[1, 2]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2]), now);
     let pool = worker(&shared, 0, now);
     let counts = || {
         let report = &shared.report(now)[0];
@@ -294,16 +294,16 @@ fn new_addresses_of_a_backend_are_treated_like_its_others() {
             })
             .collect()
     };
-    let shared = registry.pool("p", &settings(), &named(&[1, 2]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &named(&[1, 2]), now);
     shared.set_draining(0, true);
-    let shared = registry.pool("p", &settings(), &named(&[1, 2, 3]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &named(&[1, 2, 3]), now);
     let draining = |shared: &lb_pool::SharedPool| -> Vec<bool> {
         shared.report(now).iter().map(|report| report.draining).collect()
     };
     assert_eq!(draining(&shared), [true, false, false], "one address was meant");
     shared.set_draining(1, true);
     shared.set_draining(2, true);
-    let shared = registry.pool("p", &settings(), &named(&[4]), now);
+    let shared = registry.pool(&"p".into(), &settings(), &named(&[4]), now);
     assert_eq!(draining(&shared), [true], "the backend was meant");
 }
 
@@ -313,7 +313,7 @@ fn connections_go_by_their_id_or_else_by_their_address() {
     let mut registry = Registry::new(1, 7);
     let mut settings = settings();
     settings.balance.policy = lb_core::balance::Policy::Maglev;
-    let shared = registry.pool("p", &settings, &members(&[1, 2, 3, 4]), now);
+    let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2, 3, 4]), now);
     let pool = worker(&shared, 0, now);
     let member = |id: Option<&[u8]>, client: [u8; 4]| {
         pool.pick(now, Some(hash::connection(id, client.into())), |_| true).unwrap()
@@ -334,7 +334,7 @@ fn who_cannot_be_reached_is_left_alone_by_all_workers_at_once() {
     let mut now = Instant::now();
     let mut registry = Registry::new(2, 7);
     let resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
-    let shared = registry.pool("p", &resting, &members(&[1, 2, 3]), now);
+    let shared = registry.pool(&"p".into(), &resting, &members(&[1, 2, 3]), now);
     let (first, second) = two_workers(&shared, now);
     let epoch = now;
     first.unreachable(1, false, now);
@@ -361,7 +361,7 @@ fn where_nobody_else_is_left_those_who_cannot_be_reached_are_asked() {
         let mut registry = Registry::new(2, 7);
         let mut resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
         resting.balance.panic_threshold_percent = threshold;
-        let shared = registry.pool("p", &resting, &members(&[1, 2]), now);
+        let shared = registry.pool(&"p".into(), &resting, &members(&[1, 2]), now);
         let (first, second) = two_workers(&shared, now);
         first.unreachable(0, true, now);
         assert_eq!(picks(&second, now), [1]);
@@ -381,7 +381,7 @@ fn who_is_slow_with_one_request_and_answers_others_is_not_left_alone() {
     let later = now + Duration::from_secs(60);
     let mut registry = Registry::new(2, 7);
     let resting = PoolSettings { rest: Some(Duration::from_secs(10)), ..PoolSettings::default() };
-    let shared = registry.pool("p", &resting, &members(&[1, 2]), now);
+    let shared = registry.pool(&"p".into(), &resting, &members(&[1, 2]), now);
     let (first, second) = two_workers(&shared, now);
     second.begin(0);
     second.end(0, later - Duration::from_secs(1), Some(Ending::Fine), Some(Duration::from_millis(1)));
@@ -399,9 +399,9 @@ fn a_rest_outlives_a_change_of_the_pool_and_ends_with_a_passed_check() {
     let mut registry = Registry::new(2, 7);
     let mut with_health = settings();
     with_health.rest = Some(Duration::from_secs(10));
-    let shared = registry.pool("p", &with_health, &members(&[1, 2, 3]), now);
+    let shared = registry.pool(&"p".into(), &with_health, &members(&[1, 2, 3]), now);
     worker(&shared, 0, now).unreachable(2, false, now);
-    let shared = registry.pool("p", &with_health, &members(&[3, 2]), now);
+    let shared = registry.pool(&"p".into(), &with_health, &members(&[3, 2]), now);
     let first = worker(&shared, 0, now);
     assert_eq!(picks(&first, now), [1], "the one at the third place is at the first now");
     for outcome in [health::Outcome::Connect, health::Outcome::Passed, health::Outcome::Passed] {

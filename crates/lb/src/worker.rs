@@ -1,20 +1,21 @@
 //! One worker: its listeners, and the orders it takes from the control thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Config, ListenerId};
-use lb_control::{Change, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot};
+use lb_config::{Config, ListenerId, PoolId};
+use lb_control::{Change, ListenerKey, ListenerSockets, NewWorker, Order, PoolInForce, Snapshot};
 use lb_core::relief::Relief;
 use lb_core::rng::SplitMix64;
 use lb_http::service::{
-    HttpWorker, PoolParts, ResolvedBackend, Service as HttpService, Settings as HttpSettings, pool_labels,
+    HttpWorker, Pool as HttpPool, PoolParts, Service as HttpService, Settings as HttpSettings,
 };
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
-use lb_l4::{Backend as TcpBackend, Service as TcpService, Settings as TcpSettings};
+use lb_l4::{Service as TcpService, Settings as TcpSettings, TcpMember, TcpPool};
 use lb_observe::metrics::Metrics;
 use lb_pool::{SharedPool, WorkerPool};
 use tokio::sync::{Notify, oneshot};
@@ -48,9 +49,16 @@ struct Worker {
     listeners: Vec<Running>,
     handshakes: Rc<Handshakes>,
     /// The pools of the snapshot. Listeners may have one in common, and one that a reload does not touch goes on with its counts.
-    pools: RefCell<Vec<Rc<WorkerPool>>>,
+    pools: RefCell<HashMap<PoolId, Rc<WorkerPool>>>,
     snapshot: Arc<Snapshot>,
     relief: Relief,
+}
+
+/// The pools that one snapshot has become in this worker so far: listeners that use the same pool share one of each.
+#[derive(Default)]
+struct Made {
+    http: HashMap<PoolId, Rc<HttpPool>>,
+    tcp: HashMap<PoolId, Rc<TcpPool>>,
 }
 
 struct Running {
@@ -118,19 +126,18 @@ pub(crate) async fn run(new: NewWorker) {
 
 impl Worker {
     /// Accepts on a listener of the snapshot.
-    fn open(&self, bound: ListenerSockets, snapshot: &Snapshot) -> Option<Running> {
+    fn open(&self, bound: ListenerSockets, snapshot: &Snapshot, made: &mut Made) -> Option<Running> {
         let ListenerSockets { id, key, sockets, gates, tls } = bound;
-        let (listener, backends, pool) = snapshot.listener(&id)?;
+        let (listener, pool) = snapshot.listener(&id)?;
         if listener.tls.is_some() && tls.is_none() {
             // Clients would be served in plain text.
             tracing::error!(listener = listener.name, "a listener without its certificates is not opened");
             return None;
         }
-        let pool = self.pool(pool);
         let metrics = self.metrics.listener(&listener.name);
         let connections = Connections::new();
         let protocol = if listener.protocol.is_http() {
-            let settings = self.http_settings(snapshot, listener, backends, pool);
+            let settings = self.http_settings(snapshot, listener, self.http_pool(snapshot, pool, made));
             Protocol::Http(HttpService::new(
                 Rc::clone(&self.http),
                 listener.name.clone(),
@@ -139,7 +146,7 @@ impl Worker {
                 settings,
             ))
         } else {
-            let settings = self.tcp_settings(snapshot, listener, backends, pool);
+            let settings = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
                 self.metrics.worker(self.io.id),
@@ -190,58 +197,70 @@ impl Worker {
         self.relief.is_waiting().then(|| now + REST)
     }
 
-    /// A shared pool as this worker sees it.
+    /// A shared pool as this worker sees it. A pool that has changed takes over from the one that was here under its identity.
     fn pool(&self, shared: &Arc<SharedPool>) -> Rc<WorkerPool> {
         let mut pools = self.pools.borrow_mut();
-        if let Some(pool) = pools.iter().find(|pool| Arc::ptr_eq(pool.shared(), shared)) {
+        let earlier = pools.get(&shared.id);
+        if let Some(pool) = earlier.filter(|pool| Arc::ptr_eq(pool.shared(), shared)) {
             return Rc::clone(pool);
         }
-        let earlier = pools.iter().rev().find(|pool| pool.shared().name == shared.name);
-        let metrics = self.metrics.pool(&shared.name);
+        let metrics = self.metrics.pool(&shared.id);
         let now = std::time::Instant::now();
         let pool = WorkerPool::new(Arc::clone(shared), self.io.id, now, earlier.map(|pool| &**pool), metrics);
         let pool = Rc::new(pool);
-        pools.push(Rc::clone(&pool));
+        pools.insert(shared.id.clone(), Rc::clone(&pool));
         pool
+    }
+
+    /// Everything of a pool that listeners of one kind have in common, made when the first of them needs it.
+    fn http_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<HttpPool> {
+        let make = || {
+            let PoolInForce { config, backends, shared } = pool;
+            let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(true, backend);
+            let parts =
+                PoolParts { backends, balance: self.pool(shared), sticky: snapshot.sticky.of(config) };
+            HttpPool::new(config, parts, tls, &self.upstreams, &self.metrics)
+        };
+        Rc::clone(made.http.entry(pool.config.id.clone()).or_insert_with(make))
     }
 
     fn http_settings(
         &self,
         snapshot: &Snapshot,
         listener: &lb_config::Listener,
-        backends: &[ResolvedBackend],
-        pool: Rc<WorkerPool>,
+        pool: Rc<HttpPool>,
     ) -> Rc<HttpSettings> {
-        let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(listener, backend);
-        let parts = PoolParts { backends, balance: pool, sticky: snapshot.sticky.of(&listener.pool) };
-        HttpSettings::new(&snapshot.config, listener, parts, tls, &self.upstreams, &self.metrics)
+        HttpSettings::new(&snapshot.config, listener, pool, &self.metrics)
+    }
+
+    fn tcp_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<TcpPool> {
+        let make = || {
+            let PoolInForce { config, backends, shared } = pool;
+            let pairs = config.backends.iter().zip(backends);
+            let members = pairs.flat_map(|(backend, resolved)| {
+                let tls = snapshot.backends_tls.of(false, backend);
+                let metrics = self.metrics.backend(&config.id, false, &backend.name);
+                resolved.addresses.iter().map(move |address| TcpMember {
+                    address: *address,
+                    name: backend.name.clone(),
+                    tls: tls.clone(),
+                    metrics: Arc::clone(&metrics),
+                })
+            });
+            TcpPool::new(members.collect(), self.pool(shared))
+        };
+        Rc::clone(made.tcp.entry(pool.config.id.clone()).or_insert_with(make))
     }
 
     fn tcp_settings(
         &self,
         snapshot: &Snapshot,
         listener: &lb_config::Listener,
-        backends: &[ResolvedBackend],
-        pool: Rc<WorkerPool>,
+        pool: Rc<TcpPool>,
     ) -> Rc<TcpSettings> {
-        let backends = listener
-            .pool
-            .backends
-            .iter()
-            .zip(backends)
-            .flat_map(|(backend, resolved)| {
-                let tls = snapshot.backends_tls.of(listener, backend);
-                resolved.addresses.iter().map(move |address| TcpBackend {
-                    address: *address,
-                    name: resolved.name.clone(),
-                    tls: tls.clone(),
-                    metrics: self.metrics.backend(pool_labels(listener), &resolved.name),
-                })
-            })
-            .collect();
         let runtime = &snapshot.config.runtime;
         let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
-        TcpSettings::new(listener.tcp.clone(), connect, handshake, backends, pool)
+        TcpSettings::new(listener.tcp.clone(), connect, handshake, pool)
     }
 
     /// Puts a change in force. Requests and connections that run keep what they began with, and so do all of a listener that closes.
@@ -251,28 +270,27 @@ impl Worker {
         let tasks: Vec<_> = closing.flat_map(Running::close).collect();
         self.upstreams.set_limits(snapshot.config.pool.clone());
         self.handshakes.set_limits(&snapshot.config);
-        let mut new = Vec::new();
+        let (mut new, mut made) = (Vec::new(), Made::default());
         self.upstreams.replace(|| {
             for running in self.listeners.iter().filter(|running| !running.is_closed()) {
-                let Some((listener, backends, pool)) = snapshot.listener(&running.id) else { continue };
-                let pool = self.pool(pool);
+                let Some((listener, pool)) = snapshot.listener(&running.id) else { continue };
                 running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
-                        service.replace(self.http_settings(&snapshot, listener, backends, pool));
+                        let pool = self.http_pool(&snapshot, pool, &mut made);
+                        service.replace(self.http_settings(&snapshot, listener, pool));
                     }
                     Protocol::Tcp(service) => {
-                        service.replace(self.tcp_settings(&snapshot, listener, backends, pool));
+                        let pool = self.tcp_pool(&snapshot, pool, &mut made);
+                        service.replace(self.tcp_settings(&snapshot, listener, pool));
                     }
                 }
             }
-            new.extend(opened.into_iter().filter_map(|bound| self.open(bound, &snapshot)));
+            new.extend(opened.into_iter().filter_map(|bound| self.open(bound, &snapshot, &mut made)));
         });
         self.listeners.append(&mut new);
-        let of_snapshot =
-            |pool: &Rc<WorkerPool>| snapshot.pools.iter().any(|new| Arc::ptr_eq(new, pool.shared()));
-        self.pools.borrow_mut().retain(of_snapshot);
+        self.pools.borrow_mut().retain(|id, _| snapshot.pool(id).is_some());
         self.snapshot = snapshot;
         tell_after(tasks, done);
     }

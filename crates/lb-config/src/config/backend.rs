@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use lb_core::words;
+
 use super::HostPort;
-use crate::words::words;
 
 /// One backend of a pool.
 #[derive(Clone, PartialEq, Eq, Debug)]

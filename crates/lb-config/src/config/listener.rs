@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::identity::{ListenerId, Transport};
+use lb_core::words;
+
 use super::{BackendPool, HostPort};
-use crate::words::words;
 
 /// One listener.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,21 +42,6 @@ pub struct Listener {
     pub drain_jitter: Duration,
     /// Where traffic goes: its own pool, or one that it shares with others. May be empty: see [`Self::starts`].
     pub pool: Arc<BackendPool>,
-}
-
-/// What tells one listener from another, in reloads and at run time: the address as written, and the kind of socket.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct ListenerId {
-    /// The address as written.
-    pub address: String,
-    /// The kind of socket.
-    pub transport: Transport,
-}
-
-impl std::fmt::Display for ListenerId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.address)
-    }
 }
 
 impl Listener {
@@ -107,16 +94,6 @@ impl Protocol {
     /// Whether the gateway reads HTTP on such a listener.
     pub fn is_http(self) -> bool {
         matches!(self, Self::H1 | Self::H1s | Self::Quic)
-    }
-}
-
-words! {
-    /// The kind of socket.
-    Transport {
-        /// A TCP socket.
-        Tcp = "tcp",
-        /// A UDP socket.
-        Udp = "udp",
     }
 }
 

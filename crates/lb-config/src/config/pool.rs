@@ -1,11 +1,12 @@
 //! A set of backends, and how one of them is chosen.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Backend, Discovery, Health, Limits, Outlier, Protocol, Retry, Transport};
-use crate::words::words;
+use lb_core::identity::PoolId;
+use lb_core::words;
+
+use super::{Backend, Discovery, Health, Limits, Outlier, Protocol, Retry};
 
 /// A pool: `[pools.NAME]`, or the backends that stand inside a listener, with all else at its default.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,30 +48,6 @@ impl BackendPool {
         } else {
             self.balance.hash_key.needs_http().then_some("hash_key")
         }
-    }
-}
-
-/// What distinguishes one pool from another.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum PoolId {
-    /// `[pools.NAME]`.
-    Named(String),
-    /// That of one listener alone, by the listener's name and transport.
-    Listener(String, Transport),
-}
-
-impl PoolId {
-    /// NAME, or the name of the listener.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Named(name) | Self::Listener(name, _) => name,
-        }
-    }
-}
-
-impl fmt::Display for PoolId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_core::words;
+
 use super::BackendProtocol;
-use crate::words::words;
 
 /// `[pools.NAME.health]`: probes.
 #[derive(Clone, PartialEq, Eq, Debug)]

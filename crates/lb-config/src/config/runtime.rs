@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::words::words;
+use lb_core::words;
 
 /// `[runtime]`.
 #[derive(Clone, PartialEq, Debug)]

@@ -132,7 +132,7 @@ pub(super) fn own_backends(running: &Listener, new: &Listener) -> Option<Differe
 /// Whether a listener sends its traffic to another pool.
 pub(super) fn pool_name(running: &Listener, new: &Listener) -> Option<Difference> {
     let name = |listener: &Listener| match &listener.pool.id {
-        PoolId::Named(name) => name.clone(),
+        PoolId::Named(name) => name.to_string(),
         PoolId::Listener(..) => "its own backends".to_owned(),
     };
     (running.pool.id != new.pool.id).then(|| Difference::To(format!("{} -> {}", name(running), name(new))))

@@ -28,7 +28,7 @@ pub(super) fn all(root: View<'_>, report: &mut Report<'_>) -> Option<Pools> {
     let users = users(root);
     let mut pools = Pools::new();
     for (name, view) in root.named("pools") {
-        let pool = one(PoolId::Named(name.to_owned()), view, report)?;
+        let pool = one(PoolId::from(name), view, report)?;
         match users.get(name) {
             Some(protocols) => backend::check(view, &pool.backends, protocols, report),
             None => report.warn_about(view, "no listener uses it"),
@@ -50,7 +50,7 @@ pub(super) fn of_listener(
     report: &mut Report<'_>,
 ) -> Option<BackendPool> {
     let defaults = View { block: &POOLS, node: None };
-    let id = PoolId::Listener(name.to_owned(), protocol.transport());
+    let id = PoolId::Listener(name.into(), protocol.transport());
     let backends = backend::all(view, report)?;
     backend::check(view, &backends, &[protocol], report);
     if !protocol.is_http() && view.present("sticky").is_some() {
@@ -86,7 +86,7 @@ fn one(id: PoolId, view: View<'_>, report: &mut Report<'_>) -> Option<BackendPoo
 fn blocks(view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
     let defaults = View { block: &POOLS, node: None };
     Some(BackendPool {
-        id: PoolId::Named(String::new()),
+        id: PoolId::from(""),
         backends: Vec::new(),
         balance: balance(defaults, report)?,
         rest: None,

@@ -378,9 +378,9 @@ fn listeners_share_a_pool_and_others_have_their_own() {
     );
     let ids: Vec<_> = config.pools.iter().map(|pool| pool.id.name()).collect();
     assert_eq!(ids, ["Spare_1", "web"]);
-    let own = PoolId::Listener("0.0.0.0:81".to_owned(), Transport::Tcp);
+    let own = PoolId::Listener("0.0.0.0:81".into(), Transport::Tcp);
     let used: Vec<_> = config.pools_in_use().into_iter().map(|pool| pool.id.clone()).collect();
-    assert_eq!(used, [PoolId::Named("web".to_owned()), own]);
+    assert_eq!(used, [PoolId::from("web"), own]);
     let names: Vec<_> = config.listeners.iter().flat_map(|listener| &listener.pool.backends).collect();
     assert_eq!(
         names.iter().map(|backend| backend.name.as_str()).collect::<Vec<_>>(),
@@ -513,7 +513,7 @@ fn what_is_found_out_later_is_told_with_its_place() {
          [[listeners.tls.certificates]]\ncert_path = \"a.pem\"\nkey_path = \"b.key\"\n\
          [[pools.web.backends]]\naddress = \"app:80\"\ntls = true\ntls_ca_path = \"a.pem\"\n",
     );
-    let listener = PoolId::Listener("0.0.0.0:443".to_owned(), Transport::Tcp);
+    let listener = PoolId::Listener("0.0.0.0:443".into(), Transport::Tcp);
     let said = |owner: Option<&PoolId>, key: &str, value: &str| -> Vec<String> {
         config.faults(owner, &[key], value, "is odd").iter().map(ToString::to_string).collect()
     };
@@ -532,7 +532,7 @@ fn what_is_found_out_later_is_told_with_its_place() {
         said(Some(&listener), "address", "0.0.0.0:443"),
         ["lb.toml:4: listeners[0].address = \"0.0.0.0:443\": is odd"]
     );
-    let pool = PoolId::Named("web".to_owned());
+    let pool = PoolId::from("web");
     assert_eq!(
         said(Some(&pool), "tls_ca_path", "a.pem"),
         ["lb.toml:16: pools.web.backends[0].tls_ca_path = \"a.pem\": is odd"]

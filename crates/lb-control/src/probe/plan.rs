@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::uri::Authority;
-use lb_config::{BackendProtocol, Listener, Probe};
+use lb_config::{BackendPool, BackendProtocol, Probe};
 use lb_pool::MemberKey;
 use lb_security::ClientTls;
 
@@ -29,10 +29,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For a member of a listener's pool, if that is probed.
-    pub(super) fn of(listener: &Listener, tls: &BackendsTls, member: &MemberKey) -> Option<Self> {
-        let health = listener.pool.health.as_ref()?;
-        let backend = listener.pool.backends.iter().find(|backend| backend.name == member.backend)?;
+    /// For a member of a pool whose traffic is HTTP or not, if the pool is probed.
+    pub(super) fn of(
+        pool: &BackendPool,
+        is_http: bool,
+        tls: &BackendsTls,
+        member: &MemberKey,
+    ) -> Option<Self> {
+        let health = pool.health.as_ref()?;
+        let backend = pool.backends.iter().find(|backend| backend.name == member.backend)?;
         let host = match &health.probe {
             Probe::Tcp | Probe::Quic => &None,
             Probe::Http(request) => &request.host,
@@ -50,7 +55,7 @@ impl Plan {
                 Probe::Grpc { .. } => true,
                 _ => backend.protocol == BackendProtocol::H2,
             },
-            tls: tls.of_probe(listener, backend),
+            tls: tls.of_probe(pool, is_http, backend),
             timeout: health.timeout,
         })
     }

@@ -105,7 +105,7 @@ impl Balancer {
                 self.weight += u64::from(state.weight);
                 self.live += u64::from(load.requests);
                 used.push(seat);
-            } else if self.standing.priority == Some(member.priority) && state.weight > 0 {
+            } else if level::stands_by(&self.standing, member.priority, state) {
                 others.push(seat);
             }
         }

@@ -64,9 +64,9 @@ pub fn connection(id: Option<&[u8]>, client: IpAddr) -> u64 {
     id.map_or_else(|| ip(client), bytes)
 }
 
-/// A number whose bits all depend on all bits of `value`.
+/// A number whose bits all depend on all bits of `value`: what a table by key is asked for, since a key may be a plain number.
 #[inline]
-pub(super) fn mix(value: u64) -> u64 {
+pub fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

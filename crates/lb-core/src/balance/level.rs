@@ -58,6 +58,11 @@ pub(super) fn in_use(standing: &Standing, priority: u32, state: &MemberState) ->
     standing.priority == Some(priority) && takes_work(state) && (standing.panic || is_fit(state))
 }
 
+/// Whether a member is of the level in use, without being used now.
+pub(super) fn stands_by(standing: &Standing, priority: u32, state: &MemberState) -> bool {
+    standing.priority == Some(priority) && state.weight > 0 && !in_use(standing, priority, state)
+}
+
 fn takes_work(state: &MemberState) -> bool {
     !state.draining && state.weight > 0
 }

@@ -3,19 +3,39 @@
 //! Every member has its own permutation of the slots. They take turns, as often as their weights say, and take the first slot of
 //! their permutation that is free. Keys spread over slots evenly, slots over members within a turn of their weights, and a
 //! member that comes or goes moves few slots of the others.
+//!
+//! A table is a pure function of its seats and its size, the same on every machine.
 
 use super::hash::{mix, part};
 use super::table::Seat;
 
 /// The member of each slot.
-#[derive(Clone, Debug)]
-pub(super) struct Maglev {
+///
+/// ```
+/// use lb_core::balance::{Maglev, Seat, hash};
+///
+/// let addresses = ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"];
+/// let mut seats: Vec<Seat> = (0..).zip(addresses).map(|(at, address)| {
+///     Seat { identity: hash::bytes(address.as_bytes()), at, weight: 1 }
+/// }).collect();
+/// seats.sort();
+/// let table = Maglev::new(&seats, 65_537);
+/// assert_eq!(table.slots().len(), 65_537);
+/// let key = hash::mix(hash::bytes(b"a client"));
+/// let member = table.find(key, |_| true).unwrap();
+/// assert_eq!(table.slots()[table.slot(key)] as usize, member);
+/// // The key's next choice, while that member cannot be used.
+/// assert_ne!(table.find(key, |at| at != member), Some(member));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maglev {
     slots: Vec<u32>,
 }
 
 impl Maglev {
-    /// A table with `size` slots or a few more, over seats in order.
-    pub(super) fn new(seats: &[Seat], size: u32) -> Self {
+    /// A table over seats in ascending order. It has `size` slots, or as many as the next prime number that is above the number of seats;
+    /// none without seats.
+    pub fn new(seats: &[Seat], size: u32) -> Self {
         if seats.is_empty() {
             return Self { slots: Vec::new() };
         }
@@ -51,12 +71,24 @@ impl Maglev {
         Self { slots }
     }
 
-    /// The member of the key's slot, or if it does not suit, of the slots that the key would have next.
+    /// The position of the member that has each slot: all that a data path in the kernel has to be given.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// The slot of a key that [`hash::mix`](super::hash::mix) has spread; 0 in a table without slots.
     #[inline]
-    pub(super) fn find(&self, key: u64, suits: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn slot(&self, key: u64) -> usize {
+        part(key, self.slots.len())
+    }
+
+    /// The member of [the key's slot](Self::slot), or if that member does not suit, of the slots that the key would have next. `None` when 32 slots in a
+    /// row have no member that suits.
+    #[inline]
+    pub fn find(&self, key: u64, suits: impl Fn(usize) -> bool) -> Option<usize> {
         let mut key = key;
         for _ in 0..PROBES {
-            let at = *self.slots.get(part(key, self.slots.len()))? as usize;
+            let at = *self.slots.get(self.slot(key))? as usize;
             if suits(at) {
                 return Some(at);
             }

@@ -8,17 +8,45 @@ use super::hash::{mix, part};
 use super::maglev::Maglev;
 use super::rendezvous::Rendezvous;
 use super::ring::Ring;
-use super::{Policy, Settings};
+use super::{MemberSpec, MemberState, Policy, Settings, level};
 
-/// A member as a table knows it.
+/// A member as a table sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seat {
+pub struct Seat {
     /// Distinct among the members of a pool. First, because seats are ordered by it.
-    pub(super) identity: u64,
-    /// The position of the member.
-    pub(super) at: u32,
-    /// Above 0.
-    pub(super) weight: u32,
+    pub identity: u64,
+    /// The position of the member in the pool.
+    pub at: u32,
+    /// The share of the member; above 0.
+    pub weight: u32,
+}
+
+/// The seats of a pool's table, in order, for members in their order. They are those that a [`super::Balancer`] makes its table of: the
+/// members of the level in use, with those of them that cannot be used now, unless these are more than half of its weight. A lookup skips
+/// a member that cannot be used.
+pub fn seats(members: &[(MemberSpec, MemberState)], panic_threshold_percent: u32) -> Vec<Seat> {
+    let states = members.iter().map(|(spec, state)| (spec.priority, *state));
+    let standing = level::choose(states, panic_threshold_percent);
+    let (mut used, mut others) = (Vec::new(), Vec::new());
+    let distinct = distinct(members.iter().map(|(spec, _)| spec.identity));
+    for (at, ((spec, state), identity)) in (0u32..).zip(members.iter().zip(distinct)) {
+        let seat = Seat { identity, at, weight: state.weight };
+        if level::in_use(&standing, spec.priority, state) {
+            used.push(seat);
+        } else if level::stands_by(&standing, spec.priority, state) {
+            others.push(seat);
+        }
+    }
+    seated(&used, &others)
+}
+
+/// What a table is made of: `used` are in use, `others` are the rest of their level; neither has weights of 0.
+fn seated(used: &[Seat], others: &[Seat]) -> Vec<Seat> {
+    let weight = |seats: &[Seat]| seats.iter().map(|seat| u64::from(seat.weight)).sum::<u64>();
+    let others = if weight(others) <= weight(used) { others } else { &[] };
+    let mut seats: Vec<Seat> = used.iter().chain(others).copied().collect();
+    seats.sort_unstable();
+    seats
 }
 
 /// A table and what it was made of.
@@ -42,10 +70,7 @@ impl Table {
     /// Makes the table anew, if it was not made of the same seats. `used` are in use, `others` are the rest of their level; neither
     /// has weights of 0.
     pub(super) fn update(&mut self, settings: &Settings, used: &[Seat], others: &[Seat]) {
-        let weight = |seats: &[Seat]| seats.iter().map(|seat| u64::from(seat.weight)).sum::<u64>();
-        let others = if weight(others) <= weight(used) { others } else { &[] };
-        let mut seats: Vec<Seat> = used.iter().chain(others).copied().collect();
-        seats.sort_unstable();
+        let seats = seated(used, others);
         if seats == self.seats {
             return;
         }

@@ -10,6 +10,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use lb_core::identity::PoolId;
+
 use super::families;
 use super::lock;
 use super::pools::{Checks, PoolBackend};
@@ -18,17 +20,6 @@ use super::shards::{BackendMetrics, Traffic};
 
 /// The name under which backends without series of their own are added up. No backend can have it: it lacks a port.
 pub(super) const OTHER: &str = "other";
-
-/// The pool that a backend belongs to, as labels name it.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolLabels<'a> {
-    /// Its name.
-    pub pool: &'a str,
-    /// The listener whose own it is; empty where it has a name of its own, since any number of listeners may share it.
-    pub listener: &'a str,
-    /// Whether it serves requests, and not only connections.
-    pub serves_http: bool,
-}
 
 /// The backends of all pools.
 #[derive(Debug)]
@@ -43,7 +34,9 @@ struct State {
 
 #[derive(Debug, Default)]
 struct OfPool {
+    /// The listener whose own it is; empty where any number of listeners may share it.
     listener: String,
+    /// Whether it serves requests, and not only connections.
     serves_http: bool,
     members: BTreeMap<String, Entry>,
     /// The counts of backends that were added up under [`OTHER`] and are gone.
@@ -78,21 +71,19 @@ impl Backends {
     pub(super) fn traffic(
         &self,
         workers: usize,
-        labels: PoolLabels<'_>,
+        id: &PoolId,
+        serves_http: bool,
         backend: &str,
     ) -> Arc<BackendMetrics> {
         let mut state = lock(&self.0);
-        let pool = state.pool(labels.pool);
-        if pool.listener != labels.listener {
-            labels.listener.clone_into(&mut pool.listener);
-        }
-        pool.serves_http |= labels.serves_http;
+        let pool = state.pool(id);
+        pool.serves_http |= serves_http;
         let entry = pool.entry(backend);
         entry.removed = false;
         Arc::clone(entry.traffic.get_or_insert_with(|| Arc::new(BackendMetrics::new(workers))))
     }
 
-    pub(super) fn checks(&self, pool: &str, backend: &str) -> Arc<PoolBackend> {
+    pub(super) fn checks(&self, pool: &PoolId, backend: &str) -> Arc<PoolBackend> {
         let mut state = lock(&self.0);
         let entry = state.pool(pool).entry(backend);
         Arc::clone(entry.checks.get_or_insert_with(|| Arc::new(PoolBackend::new())))
@@ -163,11 +154,13 @@ impl Backends {
 }
 
 impl State {
-    fn pool(&mut self, name: &str) -> &mut OfPool {
-        if !self.pools.contains_key(name) {
-            self.pools.insert(name.to_owned(), OfPool::default());
+    fn pool(&mut self, id: &PoolId) -> &mut OfPool {
+        let pool = self.pools.entry(id.name().to_owned()).or_default();
+        let listener = id.listener().unwrap_or_default();
+        if pool.listener != listener {
+            listener.clone_into(&mut pool.listener);
         }
-        self.pools.entry(name.to_owned()).or_default()
+        pool
     }
 
     /// Forgets backends that no configuration names, each as soon as no handle to it is held any more. New handles are made under the lock

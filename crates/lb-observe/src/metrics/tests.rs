@@ -49,14 +49,13 @@ fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
-    let pool = metrics.pool("p");
+    let pool = metrics.pool(&"p".into());
     pool.set_kinds(true);
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
-    let labels = PoolLabels { pool: "p", listener: "", serves_http: true };
-    let _backend = metrics.backend(labels, "b:1");
-    metrics.pool_backend("p", "b").set_healthy(Some(true));
-    metrics.pool_backend("p", "b").set_ejected(Some(0));
+    let _backend = metrics.backend(&"p".into(), true, "b:1");
+    metrics.pool_backend(&"p".into(), "b").set_healthy(Some(true));
+    metrics.pool_backend(&"p".into(), "b").set_ejected(Some(0));
     metrics.reload_applied.inc("listeners.backends");
     metrics.discovery_failures.keep(&["web"]);
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
@@ -78,9 +77,8 @@ fn every_family_is_exposed_with_help_and_type() {
 fn labels_are_the_declared_ones() {
     let metrics = Metrics::new(1);
     metrics.listener("l").serves(HttpVersion::ALL);
-    let labels = PoolLabels { pool: "p", listener: "", serves_http: true };
-    let _backend = metrics.backend(labels, "b:1");
-    let pool = metrics.pool("p");
+    let _backend = metrics.backend(&"p".into(), true, "b:1");
+    let pool = metrics.pool(&"p".into());
     pool.set_kinds(true);
     let scraped = scrape(&metrics);
     for (series, _) in scraped.series {
@@ -215,7 +213,7 @@ fn drain_phases_are_timed() {
 #[test]
 fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
     let metrics = Metrics::new(1);
-    let backend = metrics.pool_backend("p", "b:1");
+    let backend = metrics.pool_backend(&"p".into(), "b:1");
     assert!(!scrape(&metrics).has_any("backend_healthy{"));
     backend.set_healthy(Some(false));
     backend.probes.of(ProbeResult::Timeout).inc();
@@ -231,7 +229,7 @@ fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
 #[test]
 fn a_pool_has_the_families_of_what_it_has_while_somebody_holds_it() {
     let metrics = Metrics::new(2);
-    let pool = metrics.pool("p");
+    let pool = metrics.pool(&"p".into());
     assert!(!scrape(&metrics).has_any("pool_pending"));
     pool.set_kinds(true);
     pool.worker(1).pending.inc();

@@ -14,6 +14,35 @@ fn owners(settings: &Settings, specs: &[MemberSpec]) -> Vec<u64> {
 }
 
 #[test]
+fn a_table_without_a_balancer_picks_what_the_balancer_picks() {
+    let now = Instant::now();
+    let mut random = SplitMix64::new(5);
+    for round in 0..40 {
+        let mut specs = specs(&[1; 12]);
+        specs.iter_mut().for_each(|spec| spec.priority = random.below(2) as u32);
+        let states: Vec<_> = (0..specs.len())
+            .map(|_| MemberState {
+                healthy: random.below(4) > 0,
+                ejected: random.below(5) == 0,
+                draining: random.below(6) == 0,
+                weight: random.below(4) as u32,
+                healthy_since: None,
+            })
+            .collect();
+        let settings = Settings { table_size: 1009, ..settings(Policy::Maglev) };
+        let mut balancer = Balancer::new(settings.clone(), &specs, round, now);
+        balancer.update(now, |at| states[at]);
+        let members: Vec<_> = specs.iter().copied().zip(states.iter().copied()).collect();
+        let seats = seats(&members, settings.panic_threshold_percent);
+        let table = Maglev::new(&seats, settings.table_size);
+        for key in keys(500) {
+            let found = table.find(hash::mix(key), |at| balancer.is_in_use(at));
+            assert_eq!(found, balancer.pick(now, Some(key), |_| true), "{members:?}");
+        }
+    }
+}
+
+#[test]
 fn all_instances_agree_whatever_their_seed_order_and_history() {
     let now = Instant::now();
     let mut random = SplitMix64::new(11);

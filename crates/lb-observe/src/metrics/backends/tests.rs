@@ -3,15 +3,22 @@ use super::super::{EjectionCause, Metrics, ProbeResult, StatusClass};
 use super::*;
 use std::time::Duration;
 
-const NAMED: PoolLabels<'_> = PoolLabels { pool: "p", listener: "", serves_http: true };
-const TCP: PoolLabels<'_> = PoolLabels { pool: "l:1", listener: "l:1", serves_http: false };
+use lb_core::identity::Transport;
+
+fn of_named(metrics: &Metrics, backend: &str) -> Arc<BackendMetrics> {
+    metrics.backend(&"p".into(), true, backend)
+}
+
+fn of_tcp(metrics: &Metrics, backend: &str) -> Arc<BackendMetrics> {
+    metrics.backend(&PoolId::Listener("l:1".into(), Transport::Tcp), false, backend)
+}
 
 fn named(backend: &str) -> String {
     format!(r#"listener="",pool="p",backend="{backend}""#)
 }
 
 fn use_once(metrics: &Metrics, backend: &str) -> Arc<BackendMetrics> {
-    let backend = metrics.backend(NAMED, backend);
+    let backend = of_named(metrics, backend);
     backend.worker(0).connections.inc();
     backend.worker(0).record(StatusClass::of(200), Duration::from_millis(1));
     backend
@@ -20,8 +27,8 @@ fn use_once(metrics: &Metrics, backend: &str) -> Arc<BackendMetrics> {
 #[test]
 fn a_backend_has_one_set_of_series_however_many_listeners_share_its_pool_and_none_before_it_is_used() {
     let metrics = Metrics::new(2);
-    let held: Vec<_> = (0..100).map(|_| metrics.backend(NAMED, "a:1")).collect();
-    let unused = metrics.backend(NAMED, "b:1");
+    let held: Vec<_> = (0..100).map(|_| of_named(&metrics, "a:1")).collect();
+    let unused = of_named(&metrics, "b:1");
     let before = scrape(&metrics);
     assert!(!before.has_any(&format!("backend_requests_total{{{}", named("a:1"))));
     for family in
@@ -88,7 +95,7 @@ fn an_idle_gateway_with_many_listeners_and_backends_has_a_small_scrape() {
     let metrics = Metrics::new(2);
     for _ in 0..199 {
         for number in 0..100 {
-            metrics.backend(NAMED, &format!("10.0.0.{number}:80"));
+            of_named(&metrics, &format!("10.0.0.{number}:80"));
         }
     }
     let idle = metrics.encode().len();
@@ -102,7 +109,7 @@ fn an_idle_gateway_with_many_listeners_and_backends_has_a_small_scrape() {
 fn health_checks_count_as_use_and_alerts_see_the_others() {
     let metrics = Metrics::new(1);
     metrics.export_backends(1);
-    let checked: Vec<_> = ["a:1", "b:1"].map(|backend| metrics.pool_backend("p", backend)).into();
+    let checked: Vec<_> = ["a:1", "b:1"].map(|backend| metrics.pool_backend(&"p".into(), backend)).into();
     for backend in &checked {
         backend.set_healthy(Some(true));
         backend.set_ejected(Some(0));
@@ -139,7 +146,7 @@ fn a_removed_backend_stays_until_its_work_ends() {
     let busy = use_once(&metrics, "busy:1");
     busy.worker(0).inflight.inc();
     drop((use_once(&metrics, "gone:1"), use_once(&metrics, "kept:1")));
-    let of_tcp = metrics.backend(TCP, "gone:1");
+    let of_tcp = of_tcp(&metrics, "gone:1");
     of_tcp.worker(0).connections.inc();
     metrics.retain_backends(|pool, backend| (pool, backend) == ("p", "kept:1") || pool == "l:1");
     let inflight = |backend: &str| format!("backend_inflight{{{}}}", named(backend));
@@ -149,7 +156,7 @@ fn a_removed_backend_stays_until_its_work_ends() {
     assert!(!scraped.series.contains_key(&inflight("gone:1")));
     assert_eq!(scraped.value(r#"backend_inflight{listener="l:1",pool="l:1",backend="gone:1"}"#), 0.0);
     // One that returns goes on where it was.
-    let again = metrics.backend(NAMED, "busy:1");
+    let again = of_named(&metrics, "busy:1");
     drop((busy, again));
     assert_eq!(scrape(&metrics).value(&format!("backend_connections_total{{{}}}", named("busy:1"))), 1.0);
     metrics.retain_backends(|_, _| false);
@@ -159,7 +166,7 @@ fn a_removed_backend_stays_until_its_work_ends() {
 #[test]
 fn a_tcp_listener_has_no_request_families() {
     let metrics = Metrics::new(1);
-    let backend = metrics.backend(TCP, "b:1");
+    let backend = of_tcp(&metrics, "b:1");
     backend.worker(0).connections.inc();
     assert!(!scrape(&metrics).has_any("backend_request"));
     backend.worker(0).record(StatusClass::of(502), Duration::ZERO);

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use lb_control::{
     BackendsTls, Change, Gates, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
 };
-use lb_http::service::{ResolvedBackend, pool_labels};
 use lb_io::Runtime;
 use lb_io::faults::{self, Fault, Left};
 use lb_io::gate::{AddressGate, CountGate};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolMetrics, WorkerMetrics};
-use lb_pool::Registry;
+use lb_pool::{Registry, ResolvedBackend};
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -68,18 +67,14 @@ impl Gateway {
     pub(super) fn start(runtime: &Runtime, backend: SocketAddr, first: (Fault, i32)) -> Self {
         let config = load(&text(backend), Path::new("test")).unwrap();
         let metrics = Metrics::new(1);
-        let backends: Vec<Vec<ResolvedBackend>> = config
-            .listeners
-            .iter()
-            .map(|listener| {
-                let resolved = listener.pool.backends.iter().map(|one| ResolvedBackend {
-                    name: one.name.clone(),
-                    weight: one.weight,
-                    addresses: one.address.socket_addr().into_iter().collect(),
-                });
-                resolved.collect()
-            })
-            .collect();
+        let pools = config.pools_in_use().into_iter().map(|pool| {
+            let resolved = pool.backends.iter().map(|one| ResolvedBackend {
+                name: one.name.clone(),
+                addresses: one.address.socket_addr().into_iter().collect(),
+            });
+            (pool.id.clone(), resolved.collect())
+        });
+        let backends = pools.collect();
         let (backends_tls, sticky) = (BackendsTls::default(), StickyKeys::default());
         let snapshot = Snapshot::new(&mut Registry::new(1, 1), config, backends, backends_tls, sticky);
         let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
@@ -91,8 +86,8 @@ impl Gateway {
         let counts = Counts {
             worker: metrics.worker(0),
             listener: metrics.listener(&front.name),
-            backend: metrics.backend(pool_labels(front), &front.pool.backends[0].name),
-            pool: metrics.pool(front.pool.id.name()),
+            backend: metrics.backend(&front.pool.id, true, &front.pool.backends[0].name),
+            pool: metrics.pool(&front.pool.id),
             places: Arc::default(),
         };
         let gates = Gates { address: AddressGate::new(16), listener: Arc::clone(&counts.places) };

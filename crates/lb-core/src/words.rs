@@ -1,15 +1,19 @@
-//! Enumerations whose variants are written as one lower-case word in the file.
+//! Enumerations whose variants are written as one word.
 
 /// Declares an enum together with the word of each variant, so that parser, messages and documentation share one list.
+#[macro_export]
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum $name {
             $($(#[$doc])* $variant,)+
         }
 
         impl $name {
+            /// Every variant, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
             /// Every word, in the order of declaration.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
 
@@ -21,7 +25,7 @@ macro_rules! words {
                 }
             }
 
-            /// The word as the configuration file spells it.
+            /// The word of this variant.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -36,5 +40,3 @@ macro_rules! words {
         }
     };
 }
-
-pub(crate) use words;
