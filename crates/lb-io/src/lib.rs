@@ -20,6 +20,7 @@ pub mod resolver;
 mod runtime;
 pub mod shortage;
 pub mod signals;
+pub mod socket;
 pub mod sockopts;
 mod stream;
 mod uring;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::buffer::Scratch;
 use crate::epoll::EpollStream;
 use crate::pipe::Pipe;
+use crate::socket::{self, no_splice};
 use crate::sockopts;
 use crate::uring::driver::current;
 use crate::uring::open::Connect;
@@ -33,6 +34,7 @@ pub struct TcpStream {
 enum Driver {
     Epoll(EpollStream),
     Ring(RingStream),
+    Plugged(Box<dyn socket::Socket>),
 }
 
 /// Calls the method of this name on the driver in use.
@@ -41,12 +43,14 @@ macro_rules! each {
         match &mut $self.driver {
             Driver::Epoll($stream) => $call,
             Driver::Ring($stream) => $call,
+            Driver::Plugged($stream) => $call,
         }
     };
     (ref $self:expr, $stream:ident => $call:expr) => {
         match &$self.driver {
             Driver::Epoll($stream) => $call,
             Driver::Ring($stream) => $call,
+            Driver::Plugged($stream) => $call,
         }
     };
 }
@@ -93,6 +97,17 @@ impl TcpStream {
         Self { driver: Driver::Ring(stream) }
     }
 
+    /// A stream whose bytes are moved by `socket`.
+    pub fn plugged(socket: impl socket::Socket + 'static) -> Self {
+        Self { driver: Driver::Plugged(Box::new(socket)) }
+    }
+
+    /// Whether bytes can move by splice(2).
+    #[inline]
+    pub fn can_splice(&self) -> bool {
+        !matches!(self.driver, Driver::Plugged(_))
+    }
+
     /// Takes what has arrived, at most `most` bytes of it, and shows where it lies: in `scratch`, or in a buffer of the kernel's which
     /// `scratch` keeps until it is used next. Empty means that the peer will send no more.
     #[inline]
@@ -105,6 +120,7 @@ impl TcpStream {
         match &mut self.driver {
             Driver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
             Driver::Ring(stream) => stream.poll_take(cx, scratch, most),
+            Driver::Plugged(socket) => recv(socket, cx, scratch.room(most)),
         }
     }
 
@@ -121,6 +137,7 @@ impl TcpStream {
                 let n = ready!(stream.poll_copy(cx, buffer))?;
                 Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
             }
+            Driver::Plugged(socket) => recv(socket, cx, buffer),
         }
     }
 
@@ -130,6 +147,7 @@ impl TcpStream {
         match &mut self.driver {
             Driver::Epoll(stream) => stream.poll_send(cx, bytes),
             Driver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
+            Driver::Plugged(socket) => socket.poll_send(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -143,6 +161,7 @@ impl TcpStream {
         match &mut self.driver {
             Driver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
             Driver::Ring(stream) => stream.poll_send(cx, slices),
+            Driver::Plugged(socket) => socket.poll_send(cx, slices),
         }
     }
 
@@ -150,7 +169,7 @@ impl TcpStream {
     /// not seen them, and will not.
     pub fn recall(&mut self) -> usize {
         match &mut self.driver {
-            Driver::Epoll(_) => 0,
+            Driver::Epoll(_) | Driver::Plugged(_) => 0,
             Driver::Ring(stream) => stream.recall(),
         }
     }
@@ -171,7 +190,11 @@ impl TcpStream {
     /// Whether an idle connection can be used again: nothing has arrived on it, not its end either. Known from events already
     /// received; the kernel is asked only where those leave it open.
     pub fn is_quiet(&self) -> bool {
-        each!(ref self, stream => stream.is_quiet())
+        match &self.driver {
+            Driver::Epoll(stream) => stream.is_quiet(),
+            Driver::Ring(stream) => stream.is_quiet(),
+            Driver::Plugged(socket) => !socket.has_arrived(),
+        }
     }
 
     /// Whether anything has arrived that was not read, the end included: the kernel's answer at this moment. When it is `false` the
@@ -202,12 +225,20 @@ impl TcpStream {
         pipe: &mut Pipe,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        each!(self, stream => stream.poll_splice_in(cx, pipe, limit))
+        match &mut self.driver {
+            Driver::Epoll(stream) => stream.poll_splice_in(cx, pipe, limit),
+            Driver::Ring(stream) => stream.poll_splice_in(cx, pipe, limit),
+            Driver::Plugged(_) => Poll::Ready(Err(no_splice())),
+        }
     }
 
     /// Moves bytes out of `pipe` to the peer.
     pub fn poll_splice_out(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        each!(self, stream => stream.poll_splice_out(cx, pipe))
+        match &mut self.driver {
+            Driver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
+            Driver::Ring(stream) => stream.poll_splice_out(cx, pipe),
+            Driver::Plugged(_) => Poll::Ready(Err(no_splice())),
+        }
     }
 
     /// Address of the peer.
@@ -215,7 +246,11 @@ impl TcpStream {
     /// # Errors
     /// When the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        each!(ref self, stream => stream.peer_addr())
+        match &self.driver {
+            Driver::Epoll(stream) => stream.peer_addr(),
+            Driver::Ring(stream) => stream.peer_addr(),
+            Driver::Plugged(socket) => Ok(socket.peer_addr()),
+        }
     }
 
     /// Address of this end.
@@ -223,8 +258,22 @@ impl TcpStream {
     /// # Errors
     /// When the socket is no longer connected.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        each!(ref self, stream => stream.local_addr())
+        match &self.driver {
+            Driver::Epoll(stream) => stream.local_addr(),
+            Driver::Ring(stream) => stream.local_addr(),
+            Driver::Plugged(socket) => Ok(socket.local_addr()),
+        }
     }
+}
+
+/// Reads into `buffer` and returns that part of it.
+fn recv<'b>(
+    socket: &mut Box<dyn socket::Socket>,
+    cx: &mut Context<'_>,
+    buffer: &'b mut [u8],
+) -> Poll<io::Result<&'b [u8]>> {
+    let n = ready!(socket.poll_recv(cx, buffer))?;
+    Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
 }
 
 impl AsyncRead for TcpStream {

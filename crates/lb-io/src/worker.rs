@@ -14,6 +14,7 @@ use crate::pipe::PipePool;
 use lb_core::failure::Shortage;
 
 use crate::shortage;
+use crate::socket::Connects;
 use crate::stream::TcpStream;
 use crate::uring::driver::current;
 
@@ -35,6 +36,7 @@ pub struct WorkerIo {
     /// Randomness that need not be secret.
     pub rng: RefCell<SplitMix64>,
     spare: Spare,
+    connects: Plug,
     /// When a shortage was last logged.
     told: Cell<Option<Instant>>,
 }
@@ -49,6 +51,16 @@ struct Spare(RefCell<Option<Rc<dyn Fn()>>>);
 impl fmt::Debug for Spare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Spare")
+    }
+}
+
+/// Makes connections in place of the kernel, where there is one.
+#[derive(Default)]
+struct Plug(RefCell<Option<Rc<Connects>>>);
+
+impl fmt::Debug for Plug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plug")
     }
 }
 
@@ -76,6 +88,7 @@ impl WorkerIo {
             pipes: PipePool::default(),
             rng: RefCell::new(SplitMix64::new(seed ^ offset)),
             spare: Spare::default(),
+            connects: Plug::default(),
             told: Cell::default(),
         }
     }
@@ -83,6 +96,11 @@ impl WorkerIo {
     /// Sets what closes the connections that the worker keeps open without need, for [`Self::make_room`].
     pub fn set_spare(&self, give_way: Rc<dyn Fn()>) {
         *self.spare.0.borrow_mut() = Some(give_way);
+    }
+
+    /// Has connections made by `connects`, and none by the kernel.
+    pub fn set_connects(&self, connects: Rc<Connects>) {
+        *self.connects.0.borrow_mut() = Some(connects);
     }
 
     /// Descriptors are wanted: what this worker keeps open without need gives way at once, and what others keep as they notice.
@@ -97,6 +115,10 @@ impl WorkerIo {
     /// # Errors
     /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
     pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        let connects = self.connects.0.borrow().clone();
+        if let Some(connects) = connects {
+            return connects(address, timeout).await;
+        }
         shortage::connect_with_room(address, timeout, || self.close_spare()).await
     }
 

@@ -139,7 +139,7 @@ impl Stream {
     /// Whether bytes can move by splice(2).
     #[inline]
     pub fn can_splice(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        matches!(self, Self::Plain(stream) if stream.can_splice())
     }
 
     /// Moves arrived bytes into `pipe`. Only where [`Self::can_splice`].

@@ -1,0 +1,58 @@
+//! Sockets that are not the kernel's.
+//!
+//! A protocol that stands on [`TcpStream`](crate::TcpStream) can be driven over one of these: over a pipe in memory, by a clock that a test
+//! moves.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::stream::TcpStream;
+
+/// A connected stream of bytes. Its methods do what those of the same name do on [`TcpStream`].
+pub trait Socket: fmt::Debug {
+    /// Reads what has arrived into `buffer`; 0 bytes mean that the peer will send no more.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Takes some of several slices to be sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Ends the bytes of this side.
+    ///
+    /// # Errors
+    /// When the connection has broken.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Makes closing reset the connection.
+    fn reset_on_close(&mut self);
+
+    /// Whether anything has arrived that was not read, the end included.
+    fn has_arrived(&self) -> bool;
+
+    /// Whether there is something to read, the end included.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether the peer has closed its side or reset the connection.
+    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Address of the peer.
+    fn peer_addr(&self) -> SocketAddr;
+
+    /// Address of this end.
+    fn local_addr(&self) -> SocketAddr;
+}
+
+/// A connect that is under way.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+
+/// Makes connections in place of the kernel, within a time.
+pub type Connects = dyn Fn(SocketAddr, Duration) -> Connecting;
+
+/// The error of moving bytes by splice(2) where no kernel has them.
+pub(crate) fn no_splice() -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
