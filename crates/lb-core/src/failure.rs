@@ -337,6 +337,16 @@ impl Failure {
         }
     }
 
+    /// What the client's stream is reset with where a response has begun. A backend's reset keeps its meaning, except for a refusal: a
+    /// request whose response has begun was processed.
+    pub fn reset(self) -> ResetReason {
+        match self.kind {
+            Kind::StreamReset(Reset { reason: ResetReason::Refused, .. }) => ResetReason::Fault,
+            Kind::StreamReset(reset) => reset.reason,
+            _ => ResetReason::Fault,
+        }
+    }
+
     /// The family of counters that has it under [`Self::reason`]. `None` where another family tells it (connects, overflows, retries).
     pub fn counted_in(self) -> Option<Count> {
         match self.kind {
@@ -426,6 +436,20 @@ mod tests {
         let spared = [Kind::Stale, Kind::Refused, Kind::GoneAway].map(|kind| kind.at(Reach::Unsent));
         assert!(spared.iter().all(|failure| !failure.blames() && failure.ending().is_some()));
         assert!(Kind::Closed.at(Reach::Sent).blames());
+    }
+
+    #[test]
+    fn a_response_that_has_begun_is_never_reset_as_unprocessed() {
+        for failure in all() {
+            let told = failure.reset();
+            assert_ne!(told, ResetReason::Refused, "{failure:?}");
+            match failure.kind {
+                Kind::StreamReset(Reset { reason, .. }) if reason != ResetReason::Refused => {
+                    assert_eq!(told, reason);
+                }
+                _ => assert_eq!(told, ResetReason::Fault, "{failure:?}"),
+            }
+        }
     }
 
     #[test]

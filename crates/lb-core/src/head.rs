@@ -24,27 +24,6 @@ pub enum Version {
     H3,
 }
 
-/// What a version can do, for rules that hold whichever versions the two sides of an exchange speak.
-impl Version {
-    /// How a request asks for a tunnel.
-    pub fn tunnel(self) -> TunnelBy {
-        match self {
-            Self::Http10 | Self::Http11 => TunnelBy::Upgrade,
-            Self::H2 | Self::H3 => TunnelBy::ExtendedConnect,
-        }
-    }
-
-    /// Whether a message of unknown length can end with trailer fields.
-    pub fn has_trailers(self) -> bool {
-        self != Self::Http10
-    }
-
-    /// Whether each exchange has a stream of its own: its reset is noticed whatever was sent before.
-    pub fn has_streams(self) -> bool {
-        matches!(self, Self::H2 | Self::H3)
-    }
-}
-
 /// How a request asks for a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunnelBy {

@@ -120,9 +120,11 @@ reasons! {
     MaxForwards = "max_forwards", "200, 405";
     /// The client left before its response was complete
     ClientGone = "client_gone", "";
+    /// The client gave the request up before its response was complete, by a reset of its stream
+    ClientReset = "client_reset", "";
     /// The request was cut off at the end of a drain
     Aborted = "aborted", "";
-    /// The client, or an end of a WebSocket tunnel, broke its protocol, and its connection was ended; `http2_errors_total` counts HTTP/2's by code
+    /// The client, or an end of a WebSocket tunnel, broke its protocol, and its connection or stream was ended; `http2_errors_total` counts HTTP/2's by code
     ProtocolError = "protocol_error", "";
     /// The client's HTTP/2 connection was ended: too many resets of streams that had no response
     PeerReset = "peer_reset", "";

@@ -8,32 +8,27 @@ use lb_core::reason::Reason;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 
-use crate::message::{Back, Gone, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, BackCapabilities, Gone, Progress, ResponseSink, Sink, Traffic};
 use lb_security::Stream;
 
 use crate::h1::back::H1Back;
 use crate::h2::H2Back;
 
-/// The backend's side of an exchange, whatever the backend speaks.
+pub(crate) mod plugged;
+
+/// The backend's side of an exchange, whatever the backend speaks. The protocols of this crate are called directly; one that is plugged in
+/// from outside costs a virtual call for each read and write.
 #[derive(Debug)]
 pub(crate) enum AnyBack {
     /// A connection of its own.
     H1(H1Back),
     /// A stream of a shared connection.
     H2(H2Back),
+    /// A protocol from another crate.
+    Plugged(Box<dyn plugged::PluggedBack>),
 }
 
 impl AnyBack {
-    /// Whether its connection carries other requests at the same time.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::H2(_))
-    }
-
-    /// Whether it can say that it has not processed a request of which it has taken some (RFC 9113 §8.7).
-    pub(crate) fn can_refuse(&self) -> bool {
-        matches!(self, Self::H2(_))
-    }
-
     /// The connection, if it can carry another request: the response is complete, and nothing follows it.
     ///
     /// # Errors
@@ -41,7 +36,7 @@ impl AnyBack {
     pub(crate) fn into_idle(self) -> Result<Option<Stream>, Reason> {
         match self {
             Self::H1(back) => back.into_idle(),
-            Self::H2(_) => Ok(None),
+            Self::H2(_) | Self::Plugged(_) => Ok(None),
         }
     }
 }
@@ -51,6 +46,7 @@ macro_rules! each {
         match $self {
             AnyBack::H1($back) => $call,
             AnyBack::H2($back) => $call,
+            AnyBack::Plugged($back) => $call,
         }
     };
 }
@@ -76,6 +72,11 @@ impl Sink for AnyBack {
 }
 
 impl Back for AnyBack {
+    #[inline]
+    fn capabilities(&self) -> BackCapabilities {
+        each!(self, back => back.capabilities())
+    }
+
     fn request(&mut self, head: &RequestHead) {
         each!(self, back => back.request(head));
     }

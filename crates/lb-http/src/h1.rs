@@ -10,7 +10,9 @@ pub mod framing;
 mod front;
 pub mod request;
 pub mod response;
+mod upstream;
 mod wire;
 
 pub(crate) use connection::{FIRST_REQUEST, serve};
 pub(crate) use encode::request as encode_request;
+pub(crate) use upstream::H1Upstream;

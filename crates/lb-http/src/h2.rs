@@ -24,8 +24,8 @@ mod stream;
 pub mod window;
 
 pub use back::H2Back;
-pub(crate) use client::{Backend, ClientConnection, ClientSettings};
-pub(crate) use pool::{DialTicket, H2Pool, Outcome, Wait, Way};
+pub(crate) use client::ClientSettings;
+pub(crate) use pool::H2Pool;
 pub(crate) use server::serve;
 
 /// What one header block may take on the wire, where the decoded list may have `list` bytes (attack H2-03).

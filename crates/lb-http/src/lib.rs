@@ -21,5 +21,6 @@ mod session;
 pub mod upstream;
 
 pub use serve::{Serving, serve};
+pub use session::Session;
 mod sticky;
 pub mod websocket;

@@ -6,15 +6,33 @@
 
 use std::task::{Context, Poll};
 
-use lb_core::failure::{Failure, Kind, Reach, Reject};
-use lb_core::head::{Fields, RequestHead, ResponseHead};
+use lb_core::failure::{Failure, Kind, Reach, Reject, Reset, ResetReason};
+use lb_core::head::{Fields, RequestHead, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 
-/// A side of the exchange is gone: its connection or stream has ended, and nothing can be told to it any more.
+/// Why a side of the exchange is gone: its connection or stream has ended, and nothing can be told to it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub enum Gone {
+    /// It has closed its connection, or the connection broke.
+    Closed,
+    /// It has reset the stream of this exchange.
+    Reset(Reset),
+    /// The gateway has ended the connection or the stream: a deadline, a budget or a rule of the protocol was broken, or the drain is over.
+    GivenUp(Reason),
+}
+
+impl Gone {
+    /// The code under which a client that is gone is logged.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Closed => Reason::ClientGone,
+            Self::Reset(_) => Reason::ClientReset,
+            Self::GivenUp(reason) => reason,
+        }
+    }
+}
 
 /// How a source got on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +58,29 @@ pub trait Sink {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
 }
 
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        (**self).data(cx, bytes);
+    }
+
+    fn trailers(&mut self, fields: &Fields) {
+        (**self).trailers(fields);
+    }
+
+    fn end(&mut self) {
+        (**self).end();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        (**self).poll_flush(cx)
+    }
+}
+
 /// Why a request cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontError {
     /// The client is gone.
-    Gone,
+    Gone(Gone),
     /// The client broke the protocol or a limit; the answer is due if none has begun.
     Reject(Reject),
 }
@@ -58,8 +94,26 @@ pub struct Traffic {
     pub sent: u64,
 }
 
+/// What the protocol of a client can do, asked once of each exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrontCapabilities {
+    /// Interim responses (1xx) can be passed on.
+    pub interim: bool,
+    /// A response of unknown length can end with trailer fields.
+    pub trailers: bool,
+    /// How a request asks for a tunnel.
+    pub tunnel: TunnelBy,
+    /// Each exchange has a stream of its own: that a client gives the exchange up is noticed whatever it sent before.
+    pub streams: bool,
+}
+
 /// The client's side of one exchange: source of the request body, sink of the response.
+///
+/// Whether a response can be spliced is a capability that changes while it runs: [`Self::can_splice`].
 pub trait Front: Sink {
+    /// What the client's protocol can do.
+    fn capabilities(&self) -> FrontCapabilities;
+
     /// Reads once and pushes what arrived of the request body, or of the tunnel, into `to`.
     fn poll_body(
         &mut self,
@@ -68,7 +122,7 @@ pub trait Front: Sink {
         to: &mut impl Sink,
     ) -> Poll<Result<Progress, FrontError>>;
 
-    /// Sends an interim response (1xx), if the client's version has them.
+    /// Sends an interim response (1xx). Called only where [`FrontCapabilities::interim`] says that it can be sent.
     fn interim(&mut self, head: &ResponseHead);
 
     /// Sends the response head; its body follows.
@@ -82,7 +136,7 @@ pub trait Front: Sink {
 
     /// Sends what a pipe holds, all of it or until the socket is full.
     fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Err(Gone))
+        Poll::Ready(Err(Gone::Closed))
     }
 
     /// Turns both directions into a tunnel, after a 101 head was sent.
@@ -93,13 +147,8 @@ pub trait Front: Sink {
         usize::MAX
     }
 
-    /// Ready when the client has hung up. Only meaningful while no body is read.
-    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-
-    /// Why this end has given the client's connection up, if it was this end.
-    fn given_up(&self) -> Option<Reason> {
-        None
-    }
+    /// Ready when the client is gone. Only meaningful while no body is read.
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
 
     /// What follows on this connection cannot be told from what this request left behind: nothing may follow.
     fn last_request(&mut self);
@@ -107,8 +156,8 @@ pub trait Front: Sink {
     /// Bytes received and sent since the last call.
     fn take_traffic(&mut self) -> Traffic;
 
-    /// Gives the response up half-way, so that the client cannot take it for complete.
-    fn abort(&mut self);
+    /// Gives the response up half-way, so that the client cannot take it for complete. A protocol with streams tells `why`.
+    fn abort(&mut self, why: ResetReason);
 }
 
 /// What follows a head that a [`ResponseSink`] has taken.
@@ -131,8 +180,31 @@ pub trait ResponseSink: Sink {
     fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, Reason>;
 }
 
-/// The backend's side of one exchange: sink of the request, source of the response.
+impl<S: ResponseSink + ?Sized> ResponseSink for &mut S {
+    fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, Reason> {
+        (**self).head(cx, head)
+    }
+}
+
+/// What the protocol of a backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackCapabilities {
+    /// How a backend agrees to a tunnel.
+    pub tunnel: TunnelBy,
+    /// The connection carries other requests at the same time.
+    pub shared: bool,
+    /// A backend can say that it has not processed a request of which it has taken some (RFC 9113 §8.7).
+    pub refuses: bool,
+}
+
+/// The backend's side of one exchange: sink of the request, source of the response. Dropping it ends its stream, or its connection where
+/// that carries nothing else.
+///
+/// Whether a response can be spliced is a capability that changes while it runs: [`Self::splice_left`].
 pub trait Back: Sink {
+    /// What the backend's protocol can do.
+    fn capabilities(&self) -> BackCapabilities;
+
     /// Sends the request head; its body follows.
     fn request(&mut self, head: &RequestHead);
 

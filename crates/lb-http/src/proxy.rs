@@ -5,6 +5,7 @@ mod account;
 mod again;
 mod answers;
 mod attempt;
+mod begin;
 mod choose;
 mod client;
 mod dial;
@@ -24,6 +25,8 @@ mod tries;
 mod tunnel;
 mod upload;
 
+pub use begin::{Arrival, Running};
 pub use client::Client;
-pub use exchange::{End, Exchange};
+pub use exchange::End;
+pub(crate) use exchange::Exchange;
 pub use tunnel::TunnelLimits;

@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::h1::FIRST_REQUEST;
 use crate::h2::frame::preface::PREFACE;
 use crate::proxy::Client;
-use crate::rules::Hop;
-use crate::service::{ClientCertificates, Service};
+use crate::service::Service;
 use crate::session::Session;
 use crate::{h1, h2};
 
@@ -36,13 +35,13 @@ pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, servi
     };
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
     if session.is_some() || !service.settings().h2c {
-        let client = client(peer, version, session, &service);
+        let client = Client::new(peer, version, session, &service.settings());
         return speak(version, stream, Vec::new(), client, guard, service, born);
     }
     Box::pin(async move {
         let Some(early) = first_bytes(&mut stream, &guard, &service, born).await else { return };
         let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
-        let client = client(peer, version, None, &service);
+        let client = Client::new(peer, version, None, &service.settings());
         speak(version, stream, early, client, guard, service, born).await;
     })
 }
@@ -64,19 +63,6 @@ fn speak(
         Version::H2 => h2::serve(stream, early, client, guard, service, born),
         _ => h1::serve(stream, early, client, guard, service, born),
     }
-}
-
-/// What is known of the client for all its requests.
-fn client(address: SocketAddr, version: Version, session: Option<Rc<Session>>, service: &Service) -> Client {
-    let scheme = if session.is_some() { "https" } else { "http" };
-    let mut hop = Hop::new(address.ip(), scheme, version);
-    let certificate = session.as_ref().and_then(|session| session.certificate());
-    match service.settings().client_certificates {
-        ClientCertificates::Off => {}
-        ClientCertificates::Checked => hop.tell_certificate(None),
-        ClientCertificates::Told => hop.tell_certificate(certificate),
-    }
-    Client { address, hop, session }
 }
 
 /// Reads until it is clear whether the client begins with the preface; `None` when there is nothing to serve: it sends nothing, or hangs up,

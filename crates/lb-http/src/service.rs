@@ -144,7 +144,7 @@ impl HttpWorker {
 
     /// An empty head.
     #[inline]
-    pub(crate) fn take_head(&self) -> RequestHead {
+    pub fn take_head(&self) -> RequestHead {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 

@@ -14,15 +14,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// The facts of a connection whose handshake is over.
+    /// The facts of a handshake that is over: the version of TLS as OpenSSL writes it, the protocol that ALPN has chosen, the name that the
+    /// client asked for, the rules for client certificates that it was accepted under where they differ by name, and the certificate that it
+    /// has shown and that was accepted.
+    pub fn new(
+        version: &'static str,
+        alpn: Option<&[u8]>,
+        server_name: Option<&str>,
+        accepted: Option<Accepted>,
+        certificate: Option<PeerCertificate>,
+    ) -> Self {
+        let (alpn, server_name) = (alpn.map(Box::from), server_name.map(Box::from));
+        Self { version, alpn, server_name, accepted, certificate }
+    }
+
+    /// The facts of a connection over TCP whose handshake is over.
     pub(crate) fn of(stream: &TlsStream) -> Self {
-        Self {
-            version: stream.version(),
-            alpn: stream.alpn().map(Box::from),
-            server_name: stream.server_name().map(Box::from),
-            accepted: stream.accepted(),
-            certificate: stream.peer_certificate().cloned(),
-        }
+        let certificate = stream.peer_certificate().cloned();
+        Self::new(stream.version(), stream.alpn(), stream.server_name(), stream.accepted(), certificate)
     }
 
     /// The certificate that the client has shown, verified.

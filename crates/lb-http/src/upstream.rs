@@ -1,4 +1,4 @@
-//! Idle connections to backends, per worker.
+//! Connections to backends, per worker: how each protocol makes and shares them, and those that are idle.
 //!
 //! Last in, first out: a busy pool uses few connections often, and the rest ages at the bottom until [`Upstreams::sweep`] closes it. A
 //! connection is known to be usable from events already received; nothing is read to find out.
@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -22,11 +23,15 @@ use lb_security::Stream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::h1::H1Upstream;
 use crate::h2::H2Pool;
 
+mod dials;
+pub(crate) mod tcp;
 mod way;
 
-pub(crate) use way::{Ask, DialTicket, Link, Outcome, Wait, Way};
+pub use dials::{DialTicket, Dials, Outcome, Wait};
+pub use way::{Ask, Caller, Dialled, Dialling, Link, Upstream, Way};
 
 /// What makes connections to a backend exchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,14 +44,15 @@ pub struct EndpointKey {
     pub tls: Option<BackendTls>,
 }
 
-/// One address of a backend, and the connections to it that are ready for use. The configurations that name it have it in common, and
+/// One address of a backend, and the connections to it. The configurations that name it have it in common, and
 /// so have the exchanges that began under one of them. When the last of these is gone its connections are told that this is the end.
 #[derive(Debug)]
 pub struct Endpoint {
     /// What its connections have in common.
     pub key: EndpointKey,
-    /// The connections of a backend that speaks HTTP/2.
-    pub(crate) h2: Rc<H2Pool>,
+    /// How requests get on connections to it.
+    pub(crate) upstream: Rc<dyn Upstream>,
+    /// Idle connections that carry one request at a time.
     idle: RefCell<Vec<Idle>>,
     /// The configuration in force does not name it: nothing is kept for it.
     retired: Cell<bool>,
@@ -111,7 +117,7 @@ impl Endpoint {
     /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. `kept_in_all` is what other endpoints keep,
     /// and this one with them afterwards. When there will be something to close, if anything is kept.
     fn sweep(&self, limits: &PoolLimits, kept_in_all: &mut usize, now: Instant) -> Option<Instant> {
-        let mut next = self.h2.sweep(limits, self.retired.get(), now);
+        let mut next = self.upstream.sweep(limits, self.retired.get(), now);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         let mut kept = 0usize;
@@ -178,6 +184,31 @@ pub struct Upstreams {
     /// How many are idle.
     kept: Rc<Cell<usize>>,
     wanted: Watch,
+    plugs: Plugs,
+}
+
+/// Makes the upstream of an endpoint.
+type MakeUpstream = Box<dyn Fn(&EndpointKey) -> Rc<dyn Upstream>>;
+
+/// The protocols that other crates have plugged in.
+#[derive(Default)]
+struct Plugs(RefCell<Vec<(BackendProtocol, MakeUpstream)>>);
+
+impl Plugs {
+    fn make(&self, key: &EndpointKey) -> Rc<dyn Upstream> {
+        let plugs = self.0.borrow();
+        match plugs.iter().rev().find(|(protocol, _)| *protocol == key.protocol) {
+            Some((_, make)) => make(key),
+            None if key.protocol == BackendProtocol::H2 => Rc::new(H2Pool::default()),
+            None => Rc::new(H1Upstream),
+        }
+    }
+}
+
+impl fmt::Debug for Plugs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.borrow().iter().map(|(protocol, _)| protocol)).finish()
+    }
 }
 
 /// When there is no room for one more, this part of them makes room at once, so that looking for the oldest is rare.
@@ -200,7 +231,14 @@ impl Upstreams {
             sooner: Notify::new(),
             kept: Rc::default(),
             wanted: Watch::default(),
+            plugs: Plugs::default(),
         })
+    }
+
+    /// Has endpoints of this protocol reached by the upstream that `make` returns: endpoints that are made from now on. A protocol of this
+    /// crate is replaced.
+    pub fn plug(&self, protocol: BackendProtocol, make: impl Fn(&EndpointKey) -> Rc<dyn Upstream> + 'static) {
+        self.plugs.0.borrow_mut().push((protocol, Box::new(make)));
     }
 
     /// Applies new limits; [`Self::sweep`] enforces them.
@@ -241,7 +279,7 @@ impl Upstreams {
         }
         let endpoint = Rc::new(Endpoint {
             key: key.clone(),
-            h2: Rc::default(),
+            upstream: self.plugs.make(&key),
             idle: RefCell::default(),
             retired: Cell::new(false),
             metrics: Arc::clone(&self.metrics),
@@ -359,7 +397,7 @@ impl Upstreams {
     pub fn give_way_to_all(&self) {
         self.close_oldest(self.kept.get().div_ceil(2));
         for endpoint in self.endpoints.borrow().values().filter_map(Weak::upgrade) {
-            endpoint.h2.close_idle();
+            endpoint.upstream.close_idle();
         }
     }
 
@@ -387,7 +425,7 @@ impl Upstreams {
         all.iter().for_each(|endpoint| endpoint.retired.set(true));
         build();
         for endpoint in all.iter().filter(|endpoint| endpoint.retired.get()) {
-            endpoint.h2.retire();
+            endpoint.upstream.retire();
             endpoint.close_idle();
         }
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead};
+use lb_core::head::{BodyLength, Fields, RequestHead, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::pipe::{PIPE_BYTES, Pipe};
 use lb_io::{Scratch, WorkerIo};
@@ -15,7 +15,7 @@ use super::encode;
 use super::request::may_end;
 use super::response::{self, WireBody};
 use super::wire::{Wire, Writing};
-use crate::message::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, BackCapabilities, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// One exchange over a connection to a backend.
 #[derive(Debug)]
@@ -153,6 +153,10 @@ impl Sink for H1Back {
 }
 
 impl Back for H1Back {
+    fn capabilities(&self) -> BackCapabilities {
+        BackCapabilities { tunnel: TunnelBy::Upgrade, shared: false, refuses: false }
+    }
+
     fn request(&mut self, head: &RequestHead) {
         self.to_head = head.is_head();
         self.upgrading = !head.upgrade.is_empty();

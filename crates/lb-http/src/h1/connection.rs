@@ -1,12 +1,12 @@
 //! One client connection from accept to close: heads, exchanges, and an end that does not destroy the last answer.
 
-use lb_core::failure::Reject;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::failure::{Reject, ResetReason};
 use lb_core::head::{Fields, RequestHead};
 use lb_core::reason::Reason;
 use lb_io::{ConnectionGuard, Deadline, Phase};
@@ -14,10 +14,8 @@ use lb_security::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::front::{H1Front, HeadError, MAX_DISCARD_BYTES};
-use crate::answer;
 use crate::message::{Front, Gone, Progress, Sink};
-use crate::proxy::{Client, End, Exchange};
-use crate::record;
+use crate::proxy::{Arrival, Client, End, Running};
 use crate::serve::Serving;
 use crate::service::{Service, Settings};
 
@@ -72,7 +70,7 @@ enum State {
     /// Between requests, or within a head.
     Head { since: Instant, first_byte: Option<Instant> },
     /// Within a request.
-    Exchange(Box<Option<Exchange>>),
+    Exchange(Running),
     /// The answer is sent; what is left of a small body is thrown away.
     Discard { until: Instant, left: u64 },
     /// The last answer is being sent, then our side is shut down.
@@ -91,27 +89,21 @@ impl Connection {
         }
         loop {
             if self.front.phase() == Phase::Abort {
-                self.front.abort();
+                self.front.abort(ResetReason::Fault);
                 return Poll::Ready(());
             }
             let next = match &mut self.state {
                 State::Head { .. } => self.poll_head(cx, deadline),
-                State::Exchange(place) => {
-                    let Some(exchange) = place.as_mut() else { return Poll::Ready(()) };
-                    match exchange.poll(cx, &mut self.front, deadline) {
-                        Poll::Ready(End::Complete) => {
-                            let now = exchange.now();
-                            let next = self.after_exchange(now);
-                            let state = std::mem::replace(&mut self.state, State::Ended);
-                            if let State::Exchange(place) = state {
-                                self.service.worker.put_place(place);
-                            }
-                            Poll::Ready(next)
-                        }
-                        Poll::Ready(End::Broken) => return Poll::Ready(()),
-                        Poll::Pending => Poll::Pending,
+                State::Exchange(running) => match running.poll(cx, &mut self.front, deadline) {
+                    Poll::Ready(End::Complete) => {
+                        let now = running.now().unwrap_or_else(Instant::now);
+                        let next = self.after_exchange(now);
+                        self.state = State::Ended;
+                        Poll::Ready(next)
                     }
-                }
+                    Poll::Ready(End::Broken) => return Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                },
                 State::Ended => Poll::Ready(None),
                 State::Discard { .. } => self.poll_discard(cx, deadline),
                 State::Last { .. } => self.poll_last(cx, deadline),
@@ -146,9 +138,8 @@ impl Connection {
                 if settings.max_requests != 0 && self.requests >= settings.max_requests {
                     self.front.last_request();
                 }
-                let service = Rc::clone(&self.service);
-                let exchange = Exchange::new(service, settings, head, &self.client, started);
-                return Poll::Ready(Some(State::Exchange(worker.place(exchange))));
+                let arrival = self.arrival(&settings, started);
+                return Poll::Ready(Some(State::Exchange(arrival.begin(head, &self.front))));
             }
             Poll::Ready(Err(HeadError::Closed)) => {
                 worker.put_head(head);
@@ -198,33 +189,18 @@ impl Connection {
         }
     }
 
-    /// Answers a head that is refused; nothing more is read as a request.
+    /// A request that has come on this connection.
+    fn arrival<'a>(&'a self, settings: &'a Rc<Settings>, started: Instant) -> Arrival<'a> {
+        Arrival { service: &self.service, settings, client: &self.client, started }
+    }
+
+    /// Answers a head that is refused; nothing more is read as a request. What of the answer does not leave at once leaves later.
     fn refuse_head(&mut self, cx: &mut Context<'_>, started: Instant, head: &RequestHead, reject: Reject) {
-        let worker = Rc::clone(&self.service.worker);
-        worker.metrics.request_rejected.of(reject.reason).inc();
         self.front.last_request();
         let settings = self.service.settings();
-        let mut answer = worker.response.borrow_mut();
-        let told = answer::refuse(cx, &mut self.front, &settings, head, reject.status, &mut answer);
-        drop(answer);
-        // As much as leaves at once, so that the record can say so; the rest leaves later.
-        let _ = self.front.poll_flush(cx);
-        let traffic = self.front.take_traffic();
-        worker.metrics.bytes_backend_to_client.add(traffic.sent);
-        record::write(&record::Entry {
-            service: &self.service,
-            request: head,
-            client: self.client.address,
-            session: self.client.session.as_deref(),
-            status: Some(told.status),
-            call: told.call,
-            received: traffic.received,
-            sent: traffic.sent,
-            duration: started.elapsed(),
-            backend: None,
-            reason: Some(reject.reason),
-            retries: 0,
-        });
+        let Self { front, client, service, .. } = self;
+        let arrival = Arrival { service, settings: &settings, client, started };
+        let _ = arrival.refuse(cx, head, front, reject);
     }
 
     /// The client has its response: what next?
@@ -273,7 +249,7 @@ impl Connection {
         let State::Last { until } = self.state else { return Poll::Ready(None) };
         match self.front.poll_flush(cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Gone)) => return Poll::Ready(None),
+            Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Pending if deadline.poll(cx, until) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,
         }

@@ -1,10 +1,12 @@
 //! The client's side of HTTP/1.1: requests one after the other, and the exchange of each.
 
-use lb_core::failure::Reject;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use lb_core::head::{BodyLength, FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
+use lb_core::failure::{Reject, ResetReason};
+use lb_core::head::{
+    BodyLength, FieldName, FieldNames, Fields, RequestHead, ResponseHead, TunnelBy, Version,
+};
 use lb_core::reason::Reason;
 use lb_io::pipe::Pipe;
 use lb_io::{ConnectionGuard, Phase, Scratch, WorkerIo};
@@ -14,7 +16,7 @@ use super::body::{BodyError, BodyReader};
 use super::encode::{self, Hop, Persistence};
 use super::request::{self, HeadLimits};
 use super::wire::{Wire, Writing};
-use crate::message::{Front, FrontError, Gone, Progress, Sink, Traffic};
+use crate::message::{Front, FrontCapabilities, FrontError, Gone, Progress, Sink, Traffic};
 
 /// Bytes of an unwanted request body that are read so that the connection can be kept (attack H1-08).
 pub(super) const MAX_DISCARD_BYTES: u64 = 64 * 1024;
@@ -321,6 +323,16 @@ impl Sink for H1Front {
 }
 
 impl Front for H1Front {
+    /// HTTP/1.0 has neither interim responses nor chunks, and so no trailers.
+    fn capabilities(&self) -> FrontCapabilities {
+        FrontCapabilities {
+            interim: !self.http10,
+            trailers: !self.http10,
+            tunnel: TunnelBy::Upgrade,
+            streams: false,
+        }
+    }
+
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -338,7 +350,7 @@ impl Front for H1Front {
                     return Poll::Ready(Ok(Progress::End));
                 }
                 // A body that ends early is not passed on as if it were whole.
-                Ok([]) | Err(_) => return Poll::Ready(Err(FrontError::Gone)),
+                Ok([]) | Err(_) => return Poll::Ready(Err(FrontError::Gone(Gone::Closed))),
                 Ok(input) => input,
             };
             let used = self.read_body(cx, input, to)?;
@@ -353,10 +365,8 @@ impl Front for H1Front {
     }
 
     fn interim(&mut self, head: &ResponseHead) {
-        if !self.http10 {
-            self.awaits_continue &= head.status != 100;
-            encode::response(head, false, Hop::SILENT, self.wire.out());
-        }
+        self.awaits_continue &= head.status != 100;
+        encode::response(head, false, Hop::SILENT, self.wire.out());
     }
 
     fn head(&mut self, head: &ResponseHead) {
@@ -406,8 +416,8 @@ impl Front for H1Front {
         self.keep = false;
     }
 
-    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wire.stream.poll_hangup(cx)
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        self.wire.stream.poll_hangup(cx).map(|()| Gone::Closed)
     }
 
     fn last_request(&mut self) {
@@ -418,7 +428,7 @@ impl Front for H1Front {
         self.wire.take_traffic()
     }
 
-    fn abort(&mut self) {
+    fn abort(&mut self, _: ResetReason) {
         self.keep = false;
         self.wire.stream.reset_on_close();
     }

@@ -172,7 +172,7 @@ impl Wire {
     #[inline]
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if self.broken {
-            return Poll::Ready(Err(Gone));
+            return Poll::Ready(Err(Gone::Closed));
         }
         while let Some(waiting) = self.out.get(self.sent..).filter(|waiting| !waiting.is_empty()) {
             match ready!(self.stream.poll_send(cx, waiting)) {
@@ -182,7 +182,7 @@ impl Wire {
                 }
                 Err(_) => {
                     self.broken = true;
-                    return Poll::Ready(Err(Gone));
+                    return Poll::Ready(Err(Gone::Closed));
                 }
             }
         }
@@ -195,7 +195,7 @@ impl Wire {
         }
         if self.broken || ready!(self.stream.poll_flush(cx)).is_err() {
             self.broken = true;
-            return Poll::Ready(Err(Gone));
+            return Poll::Ready(Err(Gone::Closed));
         }
         Poll::Ready(Ok(()))
     }
@@ -207,7 +207,7 @@ impl Wire {
                 Ok(n) => self.count(n),
                 Err(_) => {
                     self.broken = true;
-                    return Poll::Ready(Err(Gone));
+                    return Poll::Ready(Err(Gone::Closed));
                 }
             }
         }

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead};
+use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
 
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
 use super::stream::Reset;
-use crate::message::{Back, Gone, Next, Progress, ResponseSink, Sink, Traffic};
+use crate::message::{Back, BackCapabilities, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
 /// A stream to a backend. Dropping it ends the stream; the backend hears of it when it was not complete.
 #[derive(Debug)]
@@ -126,6 +126,10 @@ impl Sink for H2Back {
 }
 
 impl Back for H2Back {
+    fn capabilities(&self) -> BackCapabilities {
+        BackCapabilities { tunnel: TunnelBy::ExtendedConnect, shared: true, refuses: true }
+    }
+
     fn request(&mut self, head: &RequestHead) {
         self.tunnel = !head.upgrade.is_empty();
         let end = !self.tunnel && matches!(head.body, BodyLength::None | BodyLength::Known(0));

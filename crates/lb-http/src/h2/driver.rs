@@ -102,7 +102,7 @@ impl Wire {
                     self.stalled = None;
                     mux.wrote(n);
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Closed)),
                 Poll::Pending => {
                     self.stalled.get_or_insert(now);
                     return Poll::Pending;

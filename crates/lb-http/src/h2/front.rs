@@ -1,18 +1,18 @@
 //! The client's side of one HTTP/2 exchange: a stream.
 
-use lb_core::failure::Reject;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::head::{Fields, ResponseHead};
+use lb_core::failure::{Reject, ResetReason};
+use lb_core::head::{Fields, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
 
 use super::encode;
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
-use crate::message::{Front, FrontError, Gone, Progress, Sink, Traffic};
+use crate::message::{Front, FrontCapabilities, FrontError, Gone, Progress, Sink, Traffic};
 
 /// A stream that a client has opened. Dropping it ends the stream.
 #[derive(Debug)]
@@ -73,6 +73,10 @@ impl Sink for H2Front {
 }
 
 impl Front for H2Front {
+    fn capabilities(&self) -> FrontCapabilities {
+        FrontCapabilities { interim: true, trailers: true, tunnel: TunnelBy::ExtendedConnect, streams: true }
+    }
+
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -81,10 +85,12 @@ impl Front for H2Front {
     ) -> Poll<Result<Progress, FrontError>> {
         let mut bytes = {
             let mut mux = self.mux.borrow_mut();
-            let Some(stream) = mux.stream(self.key) else { return Poll::Ready(Err(FrontError::Gone)) };
-            if stream.reset.is_some() {
-                return Poll::Ready(Err(FrontError::Gone));
+            if let Some(gone) = mux.gone(self.key) {
+                return Poll::Ready(Err(FrontError::Gone(gone)));
             }
+            let Some(stream) = mux.stream(self.key) else {
+                return Poll::Ready(Err(FrontError::Gone(Gone::Closed)));
+            };
             if stream.inbox.is_empty() && !stream.received_end {
                 stream.wait(cx);
                 return Poll::Pending;
@@ -135,19 +141,15 @@ impl Front for H2Front {
         self.mux.borrow().room(self.key)
     }
 
-    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         let mut mux = self.mux.borrow_mut();
-        match mux.stream(self.key) {
-            Some(stream) if stream.reset.is_none() => {
-                stream.wait(cx);
-                Poll::Pending
-            }
-            _ => Poll::Ready(()),
+        if let Some(gone) = mux.gone(self.key) {
+            return Poll::Ready(gone);
         }
-    }
-
-    fn given_up(&self) -> Option<Reason> {
-        self.mux.borrow().given_up()
+        if let Some(stream) = mux.stream(self.key) {
+            stream.wait(cx);
+        }
+        Poll::Pending
     }
 
     fn last_request(&mut self) {}
@@ -160,7 +162,7 @@ impl Front for H2Front {
             .unwrap_or_default()
     }
 
-    fn abort(&mut self) {
-        self.farewell = ErrorCode::INTERNAL_ERROR;
+    fn abort(&mut self, why: ResetReason) {
+        self.farewell = ErrorCode::of(why);
     }
 }

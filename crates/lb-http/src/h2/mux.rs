@@ -30,6 +30,7 @@ use super::frame::{self, ErrorCode, FrameError, Scope, SettingId};
 use super::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder};
 use super::stream::{Reset, Stream};
 use super::window::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
+use crate::message::Gone;
 use output::Output;
 
 pub(super) use receive::{Happening, Received};
@@ -333,9 +334,16 @@ impl Mux {
         self.given_up.get_or_insert(why);
     }
 
-    /// Why this end has given the connection up.
-    pub(super) fn given_up(&self) -> Option<Reason> {
-        self.given_up
+    /// Why a stream has ended before both sides were done; `None` while it has not.
+    #[inline]
+    pub(super) fn gone(&self, key: Key) -> Option<Gone> {
+        let Some(stream) = self.streams.get(key.0) else { return Some(Gone::Closed) };
+        Some(match stream.reset? {
+            Reset::Peer(code) => Gone::Reset(code.reset()),
+            Reset::Ours(_) => Gone::GivenUp(Reason::ProtocolError),
+            Reset::Unprocessed { .. } => Gone::Reset(ErrorCode::REFUSED_STREAM.reset()),
+            Reset::Connection => self.given_up.map_or(Gone::Closed, Gone::GivenUp),
+        })
     }
 
     /// Says that no stream after the last one so far will be served; with `graceful`, that there will soon be none. An error is told

@@ -25,7 +25,7 @@ use super::front::H2Front;
 use super::mux::{Happening, Limits, Mux, Received, Role};
 use super::request::RequestLimits;
 use crate::message::Gone;
-use crate::proxy::Client;
+use crate::proxy::{Arrival, Client};
 use crate::serve::Serving;
 use crate::service::{Service, Settings};
 use lb_security::Stream;
@@ -221,7 +221,7 @@ impl Connection {
             }
             match self.poll_read(cx, settings, now) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Ended::Closed)) => return Err(Gone),
+                Poll::Ready(Err(Ended::Closed)) => return Err(Gone::Closed),
                 Poll::Ready(Err(Ended::Fault(error))) => {
                     self.fault(error, now);
                     return Ok(());
@@ -276,9 +276,10 @@ impl Connection {
             });
             let io = Rc::clone(&worker.io);
             let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
+            let arrival = Arrival { service, settings, client, started: now };
             match reject {
-                None => requests::begin(service, settings, head, front, client, now),
-                Some(reject) => requests::refuse(service, settings, head, front, client, now, reject),
+                None => requests::begin(arrival, head, front),
+                Some(reject) => requests::refuse(arrival, head, front, reject),
             }
             Ok(())
         });

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::failure::{Count, Failure, Reject};
+use lb_core::failure::{Count, Failure, Reject, ResetReason};
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
 
@@ -13,7 +13,7 @@ use super::exchange::{End, Exchange, Stage, Turn};
 use super::stall::Stall;
 use super::tries::Leg;
 use crate::answer;
-use crate::message::Front;
+use crate::message::{Front, Gone};
 
 /// Lines about responses that were cut: few at once, then one in a while.
 static CUT: LogLimit = LogLimit::new(10, Duration::from_secs(10));
@@ -36,7 +36,7 @@ impl Exchange {
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match front.poll_flush(cx) {
             Poll::Ready(Ok(())) => Turn::End(End::Complete),
-            Poll::Ready(Err(_)) => self.client_gone(front),
+            Poll::Ready(Err(gone)) => self.client_gone(gone),
             Poll::Pending => {
                 self.client.stall.begin(self.clock.now);
                 Turn::Wait
@@ -45,8 +45,8 @@ impl Exchange {
     }
 
     /// The client went away, or this end has given its connection up; the backend is told by closing its connection.
-    pub(super) fn client_gone(&mut self, front: &impl Front) -> Turn {
-        self.reason = Some(front.given_up().unwrap_or(Reason::ClientGone));
+    pub(super) fn client_gone(&mut self, gone: Gone) -> Turn {
+        self.reason = Some(gone.reason());
         if let Some(call) = &mut self.call {
             call.cancelled();
         }
@@ -79,7 +79,7 @@ impl Exchange {
         }
         if self.response.status != 0 {
             // A response has begun: all that is left is to make sure that the client does not take it for whole.
-            return self.cut(front);
+            return self.cut(front, failure.reset());
         }
         let status = failure.status();
         self.response.status = status;
@@ -101,8 +101,8 @@ impl Exchange {
     }
 
     /// Ends a response half-way, and says so: from the client's side it looks like a fault of the network.
-    pub(super) fn cut(&mut self, front: &mut impl Front) -> Turn {
-        front.abort();
+    pub(super) fn cut(&mut self, front: &mut impl Front, why: ResetReason) -> Turn {
+        front.abort(why);
         if let Some(unsaid) = CUT.admit(self.clock.now.into_std()) {
             tracing::warn!(
                 listener = self.service.name,

@@ -1,7 +1,6 @@
 //! A try at a member: over which connection, and how it ends.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,15 +10,15 @@ use lb_core::outlier::Ending;
 use lb_io::shortage_of;
 use lb_observe::metrics::StatusClass;
 use lb_pool::{Pass, Place};
-use lb_security::{Connector, Stream, failure_of};
+use lb_security::failure_of;
 
-use super::dial::{Connect, Dial};
+use super::dial::Dial;
 use super::exchange::{Exchange, Turn};
 use super::stall::Stall;
 use super::tries::{Chosen, Leg};
 use crate::message::{Back, Front, Sink};
 use crate::service::Member;
-use crate::upstream::{Ask, DialTicket, Link, Outcome, Way};
+use crate::upstream::{Ask, Caller, DialTicket, Dialled, Link, Outcome, Way};
 
 /// A connection that failed within this time was refused, and has kept no request waiting.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -51,8 +50,11 @@ impl Exchange {
                 Poll::Pending => Turn::Wait,
             },
         };
-        if matches!(turn, Turn::Wait) && front.poll_hangup(cx).is_ready() && self.request.upload.is_done() {
-            return self.client_gone(front);
+        if matches!(turn, Turn::Wait)
+            && let Poll::Ready(gone) = front.poll_hangup(cx)
+            && self.request.upload.is_done()
+        {
+            return self.client_gone(gone);
         }
         turn
     }
@@ -76,20 +78,10 @@ impl Exchange {
         self.find_way(cx, front, fresh, pass.connection)
     }
 
-    /// How to reach a member.
-    pub(super) fn connect(&self, member: &Member) -> Connect {
-        Connect {
-            to: Connector {
-                address: member.endpoint.key.address,
-                timeout: self.settings.connect_timeout,
-                tls: member.tls.clone(),
-                handshake_timeout: self.settings.handshake_timeout,
-                resets: false,
-            },
-            alpn: member.required_alpn(),
-            io: Rc::clone(&self.service.worker.io),
-            metrics: Arc::clone(&self.service.worker.metrics),
-        }
+    /// What an upstream is told when it is asked for a connection to `member`.
+    #[inline]
+    pub(super) fn caller<'a>(&'a self, member: &'a Member) -> Caller<'a> {
+        Caller { worker: &self.service.worker, settings: &self.settings, member, now: self.clock.now }
     }
 
     /// Looks for a way to the member of the current try: a connection that stands ready, one that another exchange is making, or a new one,
@@ -105,12 +97,12 @@ impl Exchange {
         let Some(Chosen { at, member, .. }) = self.tries.current.member.clone() else {
             return self.unavailable(cx, front);
         };
-        let (worker, now) = (&self.service.worker, self.clock.now);
+        let (caller, upstream) = (self.caller(&member), &member.endpoint.upstream);
         let mut ask = Ask { body: self.request.has_body(), fresh };
         let place = match (place, self.pool.balance.gate(at)) {
-            (None, Some(gate)) if !member.has_way(worker, ask, now) => match gate.connection() {
+            (None, Some(gate)) if !upstream.has_way(&caller, ask) => match gate.connection() {
                 Some(place) => Some(place),
-                None if member.has_way(worker, Ask { body: false, ..ask }, now) => {
+                None if upstream.has_way(&caller, Ask { body: false, ..ask }) => {
                     ask.body = false;
                     None
                 }
@@ -124,8 +116,8 @@ impl Exchange {
             },
             (place, _) => place,
         };
-        let metrics = &worker.metrics;
-        match member.way(worker, &self.settings, ask, now) {
+        let metrics = &caller.worker.metrics;
+        match upstream.way(&caller, ask) {
             Way::Open(link) => {
                 metrics.pool_acquires.inc();
                 metrics.pool_reuses.inc();
@@ -134,13 +126,13 @@ impl Exchange {
             Way::Wait(wait) => {
                 let since = match self.tries.current.leg {
                     Leg::Wait { since, .. } => since,
-                    _ => now,
+                    _ => caller.now,
                 };
                 self.tries.current.leg = Leg::Wait { wait, since };
             }
             Way::Dial(ticket) => {
                 metrics.pool_acquires.inc();
-                let dial = Dial::new(self.connect(&member), ticket, place);
+                let dial = Dial::new(member.endpoint.key.address, upstream.dial(&caller), ticket, place);
                 self.tries.current.leg = Leg::Dial(dial);
             }
         }
@@ -174,7 +166,7 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         front: &mut impl Front,
-        result: std::io::Result<Stream>,
+        result: std::io::Result<Dialled>,
         ticket: Option<DialTicket>,
         place: Option<Place>,
     ) -> Turn {
@@ -182,8 +174,8 @@ impl Exchange {
             return self.unavailable(cx, front);
         };
         match result {
-            Ok(stream) => {
-                let link = self.connected(at, &member, stream, place);
+            Ok(made) => {
+                let link = self.connected(at, &member, made, place);
                 drop(ticket);
                 let Some(link) = link else { return self.unavailable(cx, front) };
                 self.begin(cx, &member, link);
@@ -214,13 +206,13 @@ impl Exchange {
     }
 
     /// A connection to a member was made. `None` where it ended at once.
-    fn connected(&self, at: usize, member: &Member, stream: Stream, place: Option<Place>) -> Option<Link> {
+    fn connected(&self, at: usize, member: &Member, made: Dialled, place: Option<Place>) -> Option<Link> {
         let (worker, born) = (&self.service.worker, self.clock.now);
         member.metrics.worker(worker.io.id).connections.inc();
         member.metrics.set_reachable(true);
         self.pool.balance.answered(at, born.into_std(), born.into_std());
         let connection = self.pool.balance.connected(at, place);
-        member.adopt(worker, &self.settings, stream, connection, born)
+        member.endpoint.upstream.adopt(&self.caller(member), made, connection)
     }
 
     /// A member did not take a connection: the pool hears of it.

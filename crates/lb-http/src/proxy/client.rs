@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use lb_core::head::Version;
+
 use super::stall::Stall;
+use crate::message::FrontCapabilities;
 use crate::rules::Hop;
+use crate::service::{ClientCertificates, Settings};
 use crate::session::Session;
 
 /// What a connection tells of its client.
@@ -18,11 +22,34 @@ pub struct Client {
     pub session: Option<Rc<Session>>,
 }
 
+impl Client {
+    /// The client at the other end of a connection that was accepted under `settings`. `version` is what its requests will be of, as far as
+    /// is known.
+    pub fn new(
+        address: SocketAddr,
+        version: Version,
+        session: Option<Rc<Session>>,
+        settings: &Settings,
+    ) -> Self {
+        let scheme = if session.is_some() { "https" } else { "http" };
+        let mut hop = Hop::new(address.ip(), scheme, version);
+        let certificate = session.as_ref().and_then(|session| session.certificate());
+        match settings.client_certificates {
+            ClientCertificates::Off => {}
+            ClientCertificates::Checked => hop.tell_certificate(None),
+            ClientCertificates::Told => hop.tell_certificate(certificate),
+        }
+        Self { address, hop, session }
+    }
+}
+
 /// The client of one exchange: its identity, and what has passed between it and the gateway.
 #[derive(Debug)]
 pub(super) struct ClientSide {
     pub(super) address: SocketAddr,
     pub(super) session: Option<Rc<Session>>,
+    /// What its protocol can do.
+    pub(super) can: FrontCapabilities,
     /// It takes no more at the moment.
     pub(super) stall: Stall,
     /// Bytes received from it.
@@ -32,10 +59,11 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
-    pub(super) fn new(client: &Client) -> Self {
+    pub(super) fn new(client: &Client, can: FrontCapabilities) -> Self {
         Self {
             address: client.address,
             session: client.session.clone(),
+            can,
             stall: Stall::default(),
             received: 0,
             sent: 0,

@@ -1,51 +1,18 @@
 //! A connection in the making.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lb_io::WorkerIo;
-use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Place;
-use lb_security::{Connector, Failure, Stream};
 
-use crate::upstream::DialTicket;
+use crate::upstream::{DialTicket, Dialled, Dialling};
 
-/// How a backend is reached.
-pub(super) struct Connect {
-    pub(super) to: Connector,
-    /// The protocol that the backend must choose inside TLS.
-    pub(super) alpn: Option<&'static [u8]>,
-    pub(super) io: Rc<WorkerIo>,
-    pub(super) metrics: Arc<WorkerMetrics>,
-}
-
-impl Connect {
-    pub(super) async fn run(self) -> io::Result<Stream> {
-        let count = |result| self.metrics.backend_tls_handshakes.of(result).inc();
-        let stream = self.to.connect(&self.io, count).await?;
-        if let Stream::Tls(stream) = &stream
-            && let Some(alpn) = self.alpn
-            && stream.alpn() != Some(alpn)
-        {
-            let error =
-                Failure::Incompatible.because("the backend does not choose the protocol it is to speak");
-            self.to.tell(&error);
-            return Err(error);
-        }
-        Ok(stream)
-    }
-}
-
-/// A connect with its timeouts, the handshake included.
+/// A connect with its timeouts, the handshakes included.
 pub(super) struct Dial {
     address: SocketAddr,
-    connecting: Pin<Box<dyn Future<Output = io::Result<Stream>>>>,
+    connecting: Dialling,
     /// Held while others wait for this connection.
     pub(super) ticket: Option<DialTicket>,
     /// Room for the connection, where its backend has limits.
@@ -53,11 +20,16 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    pub(super) fn new(connect: Connect, ticket: Option<DialTicket>, place: Option<Place>) -> Self {
-        Self { address: connect.to.address, connecting: Box::pin(connect.run()), ticket, place }
+    pub(super) fn new(
+        address: SocketAddr,
+        connecting: Dialling,
+        ticket: Option<DialTicket>,
+        place: Option<Place>,
+    ) -> Self {
+        Self { address, connecting, ticket, place }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Dialled>> {
         self.connecting.as_mut().poll(cx)
     }
 }

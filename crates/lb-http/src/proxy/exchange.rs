@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::failure::{Failure, Kind, Reach, Reject};
+use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
 use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::Deadline;
 use tokio::time::Instant;
 
-use super::client::{Client, ClientSide};
+use super::begin::Arrival;
+use super::client::ClientSide;
 use super::grpc::Call;
 use super::health::Health;
 use super::request::Request;
@@ -17,12 +18,12 @@ use super::response::Response;
 use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
-use crate::message::Front;
+use crate::message::{Front, FrontCapabilities};
 use crate::rules::{self, Destination};
 use crate::service::{Pool, Service, Settings};
 use crate::websocket::handshake;
 
-/// How an exchange ended.
+/// How an exchange has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The client has its whole response. Its request body may not have been read to the end.
@@ -33,7 +34,7 @@ pub enum End {
 
 /// One request on its way to a backend and its response on the way back.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub(super) service: Rc<Service>,
     pub(super) settings: Rc<Settings>,
     /// The pool that the request's route leads to.
@@ -77,14 +78,10 @@ pub(super) enum Turn {
 }
 
 impl Exchange {
-    /// An exchange for a request that has just been read. `started` is when its first byte came.
-    pub fn new(
-        service: Rc<Service>,
-        settings: Rc<Settings>,
-        mut head: RequestHead,
-        client: &Client,
-        started: Instant,
-    ) -> Self {
+    /// The exchange of a request that has just been read, from a client whose protocol can do so much.
+    pub(super) fn new(arrival: Arrival<'_>, mut head: RequestHead, can: FrontCapabilities) -> Self {
+        let Arrival { service, settings, client, started } = arrival;
+        let (service, settings) = (Rc::clone(service), Rc::clone(settings));
         let route = settings.routes.find(&head);
         let routed = route.is_some();
         let pool = Rc::clone(&route.unwrap_or(settings.routes.fallback()).pool);
@@ -94,7 +91,7 @@ impl Exchange {
         let head = &mut request.head;
         let mut rng = service.worker.io.rng.borrow_mut();
         rules::request(head, &client.hop, &mut rng);
-        if head.version.tunnel() == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
+        if can.tunnel == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
             let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
         }
@@ -103,7 +100,7 @@ impl Exchange {
         Self {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool),
-            client: ClientSide::new(client),
+            client: ClientSide::new(client, can),
             stage: match (serves, destination) {
                 // The connection was accepted under other rules for client certificates than those of the host that is asked for
                 // (attack T-03). Other requests of the connection are none the worse for it.
@@ -124,13 +121,8 @@ impl Exchange {
         }
     }
 
-    /// When the last turn was taken.
-    pub fn now(&self) -> Instant {
-        self.clock.now
-    }
-
     /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         front: &mut impl Front,
@@ -185,7 +177,7 @@ impl Exchange {
             Expired::ClientRead => {
                 self.service.worker.metrics.request_rejected.of(Reason::WriteTimeout).inc();
                 self.reason = Some(Reason::WriteTimeout);
-                self.cut(front)
+                self.cut(front, ResetReason::Fault)
             }
             Expired::Upload => self.refuse(cx, front, Reject::new(408, Reason::BodyTimeout)),
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, Reason::BodyRate)),
@@ -221,7 +213,7 @@ impl Exchange {
             }
             // What a side has not taken by now, it does not want.
             tunnel::Expired::Linger if self.client.stall.is_on() => {
-                front.abort();
+                front.abort(ResetReason::Cancelled);
                 Turn::End(End::Broken)
             }
             tunnel::Expired::Linger => Turn::End(End::Complete),

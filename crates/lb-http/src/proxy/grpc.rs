@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
 
-use lb_core::failure::{Failure, Kind, Reach};
+use lb_core::failure::{Failure, Kind, Reach, ResetReason};
 use lb_core::head::{Fields, RequestHead, ResponseHead};
 use lb_core::reason::Reason;
 use tokio::time::Instant;
@@ -177,13 +177,13 @@ impl Exchange {
             grpc::trailers_only(status, message, &mut head);
             self.response.status = head.status;
             front.head(&head);
-        } else if self.response.takes_trailers && self.request.head.version.has_trailers() {
+        } else if self.response.takes_trailers && self.client.can.trailers {
             let mut trailers = Fields::default();
             grpc::answer::push_status(status, message, &mut trailers);
             front.trailers(&trailers);
         } else {
             // Its length was announced: all that is left is to make sure that the client does not take it for whole.
-            return self.cut(front);
+            return self.cut(front, ResetReason::Fault);
         }
         front.end();
         if let Some(call) = &mut self.call {

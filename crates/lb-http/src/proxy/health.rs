@@ -84,7 +84,7 @@ impl Exchange {
             match front.poll_body(cx, &mut scratch, &mut health.request) {
                 Poll::Ready(Ok(Progress::Moved)) => {}
                 Poll::Ready(Ok(Progress::End)) => self.request.upload.finish(self.clock.now),
-                Poll::Ready(Err(FrontError::Gone)) => return self.client_gone(front),
+                Poll::Ready(Err(FrontError::Gone(gone))) => return self.client_gone(gone),
                 Poll::Ready(Err(FrontError::Reject(reject))) => return self.refuse(cx, front, reject),
                 Poll::Pending => return Turn::Wait,
             }
@@ -126,8 +126,8 @@ impl Exchange {
         if let Some(call) = &mut self.call {
             call.watches();
         }
-        if front.poll_hangup(cx).is_ready() {
-            return self.client_gone(front);
+        if let Poll::Ready(gone) = front.poll_hangup(cx) {
+            return self.client_gone(gone);
         }
         if health.told.is_none_or(|(_, at)| at <= self.clock.now) && !self.client.stall.is_on() {
             let serving = if known { self.serving() } else { Serving::ServiceUnknown };
@@ -141,7 +141,7 @@ impl Exchange {
         }
         match front.poll_flush(cx) {
             Poll::Ready(Ok(())) => self.client.stall.end(),
-            Poll::Ready(Err(Gone)) => return self.client_gone(front),
+            Poll::Ready(Err(gone)) => return self.client_gone(gone),
             Poll::Pending => self.client.stall.begin(self.clock.now),
         }
         Turn::Wait
@@ -170,7 +170,7 @@ impl Exchange {
     /// Tries one backend, each in its turn and not too often. The next check finds what came of it.
     fn probe(&self) {
         let Some((at, member)) = self.pool.next_probe(self.clock.now, INTERVAL) else { return };
-        let connecting = self.connect(member).run();
+        let connecting = member.endpoint.upstream.dial(&self.caller(member));
         let balance = Rc::clone(&self.pool.balance);
         let metrics = Arc::clone(&member.metrics);
         let worker = self.service.worker.io.id;

@@ -118,7 +118,7 @@ impl Exchange {
             return;
         }
         let current = &self.tries.current;
-        if current.second && (current.heard.is_some() || self.response.interims != 0) {
+        if current.second && (current.heard.is_some() || self.response.interim_passed) {
             self.pool.balance.shard().hedges_won.inc();
         }
         self.end_beside(true);

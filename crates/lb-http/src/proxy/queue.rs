@@ -18,7 +18,7 @@ impl Exchange {
         let Some(member) = self.pool.members.get(at) else { return Need::Both };
         // Where there is no room for another connection, a shared one that is stuck has to do.
         let ask = Ask { body: false, fresh };
-        let ready = member.has_way(&self.service.worker, ask, self.clock.now);
+        let ready = member.endpoint.upstream.has_way(&self.caller(member), ask);
         if ready { Need::Request } else { Need::Both }
     }
 
@@ -56,10 +56,10 @@ impl Exchange {
         match waiting.poll(need, self.clock.now.into_std(), cx) {
             Poll::Ready(Ok(pass)) => self.attempt(cx, front, at, fresh, pass),
             Poll::Ready(Err(full)) => self.overflow(cx, front, full),
-            Poll::Pending if front.poll_hangup(cx).is_ready() && self.request.upload.is_done() => {
-                self.client_gone(front)
-            }
-            Poll::Pending => Turn::Wait,
+            Poll::Pending => match front.poll_hangup(cx) {
+                Poll::Ready(gone) if self.request.upload.is_done() => self.client_gone(gone),
+                _ => Turn::Wait,
+            },
         }
     }
 

@@ -12,7 +12,7 @@ use lb_core::retry::RetryClass;
 
 use super::exchange::{Exchange, Stage, Turn};
 use super::tries::Leg;
-use crate::message::Front;
+use crate::message::{Front, Gone};
 
 /// Why moving stopped.
 enum Stop {
@@ -22,7 +22,7 @@ enum Stop {
     Yield,
     /// Nothing is left to move.
     Done,
-    ClientGone,
+    ClientGone(Gone),
     Refused(Reject),
     Failed(Failure),
     /// The response is not for the client. `ended` says whether it is complete.
@@ -49,7 +49,7 @@ impl Exchange {
                 self.stage = Stage::Flush;
                 Turn::Again
             }
-            Stop::ClientGone => self.client_gone(front),
+            Stop::ClientGone(gone) => self.client_gone(gone),
             Stop::Refused(reject) => self.refuse(cx, front, reject),
             Stop::Withheld { status, ended } => {
                 if ended {
@@ -70,7 +70,7 @@ impl Exchange {
     /// The backend will not complete its response.
     fn failed(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
         let failure = match &self.tries.current.leg {
-            Leg::Relay(link) if link.reused => failure.on_reused(link.back.is_shared()),
+            Leg::Relay(link) if link.reused => failure.on_reused(link.can.shared),
             _ => failure,
         };
         if self.tries.beside.is_some() && !self.response.has_begun() {
@@ -103,6 +103,7 @@ impl Exchange {
         // The backend is done with the request, whenever the client is.
         self.tries.current.room = None;
         let (Leg::Relay(link), Some(chosen)) = (leg, &self.tries.current.member) else { return };
-        chosen.member.release(&self.service.worker, link, self.request.upload.is_done(), self.clock.now);
+        let member = &chosen.member;
+        member.endpoint.upstream.release(&self.caller(member), link, self.request.upload.is_done());
     }
 }

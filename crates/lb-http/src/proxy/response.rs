@@ -9,7 +9,10 @@ use tokio::time::Instant;
 pub(super) struct Response {
     /// Status of the final head; 0 while there is none.
     pub(super) status: u16,
+    /// Interim responses of backends.
     pub(super) interims: u32,
+    /// One of them was passed to the client.
+    pub(super) interim_passed: bool,
     /// When the first interim response came.
     pub(super) interim_since: Option<Instant>,
     /// The client was asked for its body by 100 (Continue).
@@ -24,7 +27,7 @@ pub(super) struct Response {
 impl Response {
     /// Whether anything has reached the client, interim responses included: what follows can be no other response.
     pub(super) fn has_begun(&self) -> bool {
-        self.status != 0 || self.interims != 0
+        self.status != 0 || self.interim_passed
     }
 
     /// Takes note of a final head that goes to the client.

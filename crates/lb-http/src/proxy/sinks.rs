@@ -12,7 +12,7 @@ use super::again::Again;
 use super::grpc::Call;
 use super::response::Response;
 use super::tunnel::Tunnel;
-use crate::message::{Front, Gone, Next, ResponseSink, Sink};
+use crate::message::{Front, FrontCapabilities, Gone, Next, ResponseSink, Sink};
 use crate::rules;
 use crate::service::{Service, Settings};
 use crate::websocket::handshake;
@@ -62,6 +62,10 @@ pub(super) struct ToClient<'a, F> {
     pub(super) again: Option<Again<'a>>,
     /// The client has its whole response, and the rest of the backend's is not for it.
     pub(super) cut: bool,
+    /// What the client's protocol can do.
+    pub(super) capabilities: FrontCapabilities,
+    /// How the backend agrees to a tunnel.
+    pub(super) agrees_by: TunnelBy,
     pub(super) settings: &'a Settings,
     pub(super) request: &'a RequestHead,
     pub(super) service: &'a Rc<Service>,
@@ -91,7 +95,7 @@ impl<F> ToClient<'_, F> {
         let Some(limits) = self.settings.websocket.filter(|_| asked) else {
             return Err(Reason::UnaskedSwitch);
         };
-        match (self.request.version.tunnel(), head.version.tunnel()) {
+        match (self.capabilities.tunnel, self.agrees_by) {
             (TunnelBy::Upgrade, TunnelBy::ExtendedConnect) => {
                 handshake::complete_h2_response(head, self.request);
             }
@@ -152,12 +156,15 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
                 return Err(Reason::InterimFlood);
             }
             self.response.continues |= head.status == 100;
-            rules::response(head, None);
-            self.front.interim(head);
+            if self.capabilities.interim {
+                self.response.interim_passed = true;
+                rules::response(head, None);
+                self.front.interim(head);
+            }
             return Ok(Next::Head);
         }
         if let Some(again) = &mut self.again
-            && again.withholds(head.status, self.response.interims > 0)
+            && again.withholds(head.status, self.response.interim_passed)
         {
             return Ok(Next::Body);
         }
@@ -166,7 +173,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             self.switch(cx, head)?;
         }
         if !switches
-            && self.request.version.tunnel() == TunnelBy::ExtendedConnect
+            && self.capabilities.tunnel == TunnelBy::ExtendedConnect
             && !self.request.upgrade().is_empty()
             && (200..300).contains(&head.status)
         {

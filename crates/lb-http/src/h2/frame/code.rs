@@ -48,6 +48,17 @@ impl ErrorCode {
         NAMES.get(self.0 as usize).copied().unwrap_or("UNKNOWN")
     }
 
+    /// The code of a reset that means this.
+    pub fn of(reason: ResetReason) -> Self {
+        match reason {
+            ResetReason::Refused => Self::REFUSED_STREAM,
+            ResetReason::Cancelled => Self::CANCEL,
+            ResetReason::ExcessiveLoad => Self::ENHANCE_YOUR_CALM,
+            ResetReason::InadequateSecurity => Self::INADEQUATE_SECURITY,
+            ResetReason::Fault | ResetReason::Other => Self::INTERNAL_ERROR,
+        }
+    }
+
     /// What a reset of a stream with this code means, whatever the protocol (as the gRPC protocol, "Errors", reads them).
     pub fn reset(self) -> Reset {
         let reason = match self {

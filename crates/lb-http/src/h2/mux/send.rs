@@ -230,10 +230,10 @@ impl Mux {
     /// Ready when nothing of the stream waits any more. Its output may still wait for the socket, but not more than
     /// [`HIGH_WATER`] of all streams together.
     pub(crate) fn poll_flush(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let Some(stream) = self.streams.get_mut(key.0) else { return Poll::Ready(Err(Gone)) };
-        if stream.reset.is_some() {
-            return Poll::Ready(Err(Gone));
+        if let Some(gone) = self.gone(key) {
+            return Poll::Ready(Err(gone));
         }
+        let Some(stream) = self.streams.get_mut(key.0) else { return Poll::Ready(Err(Gone::Closed)) };
         if stream.is_flushed() {
             return Poll::Ready(Ok(()));
         }

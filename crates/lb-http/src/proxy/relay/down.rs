@@ -8,7 +8,7 @@ use lb_io::Scratch;
 use super::Stop;
 use super::moving::Round;
 use super::splice::{Spliced, splices};
-use crate::message::{Back, Front, Gone, Progress};
+use crate::message::{Back, Front, Progress};
 use crate::proxy::again::{self, Again};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::sinks::ToClient;
@@ -70,7 +70,7 @@ impl Exchange {
         let (pool, now) = (&*self.pool, self.clock.now);
         let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
-        let Try { leg: Leg::Relay(Link { back, .. }), charged, .. } = current else { return Ok(false) };
+        let Try { leg: Leg::Relay(Link { back, can, .. }), charged, .. } = current else { return Ok(false) };
         let withholds_any = round.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
         let again = withholds_any.then(|| Again {
             pool: &pool.balance,
@@ -88,6 +88,8 @@ impl Exchange {
             call: self.call.as_deref_mut(),
             again,
             cut: false,
+            capabilities: self.client.can,
+            agrees_by: can.tunnel,
             settings: &self.settings,
             request: &self.request.head,
             service: &self.service,
@@ -152,7 +154,7 @@ impl Exchange {
         closing: bool,
     ) -> Result<(), Stop> {
         match front.poll_flush(cx) {
-            Poll::Ready(Err(Gone)) if !closing => return Err(Stop::ClientGone),
+            Poll::Ready(Err(gone)) if !closing => return Err(Stop::ClientGone(gone)),
             Poll::Ready(_) => self.client.stall.end(),
             Poll::Pending => self.client.stall.begin(self.clock.now),
         }

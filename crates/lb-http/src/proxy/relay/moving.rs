@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::Stop;
-use crate::message::{Front, Gone, Sink};
+use crate::message::{Front, Sink};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::stall::Stall;
 use crate::proxy::tries::{Leg, Try};
@@ -96,10 +96,13 @@ impl Exchange {
     /// Neither side gets on. While nothing is read from the client its hanging up would go unnoticed.
     fn idle(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Stop {
         // A stream tells of it whatever was sent before; a connection only behind what was sent.
-        let unread = !self.request.upload.is_wanted()
-            || (self.tries.current.stall.is_on() && self.request.head.version.has_streams());
-        if unread && self.tunnel.is_none() && front.poll_hangup(cx).is_ready() {
-            return Stop::ClientGone;
+        let unread =
+            !self.request.upload.is_wanted() || (self.tries.current.stall.is_on() && self.client.can.streams);
+        if unread
+            && self.tunnel.is_none()
+            && let Poll::Ready(gone) = front.poll_hangup(cx)
+        {
+            return Stop::ClientGone(gone);
         }
         Stop::Idle
     }
@@ -129,7 +132,7 @@ pub(super) fn flush_back(
                 upload.resume(now);
             }
         }
-        Poll::Ready(Err(Gone)) => {
+        Poll::Ready(Err(_)) => {
             stall.end();
             upload.abandon();
         }

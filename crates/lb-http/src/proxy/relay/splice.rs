@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use lb_io::pipe::Pipe;
 
 use super::Stop;
-use crate::message::{Back, Front, Gone, Progress};
+use crate::message::{Back, Front, Progress};
 use crate::proxy::exchange::Exchange;
 
 /// Bodies with at least this much still to come are moved without copying.
@@ -39,7 +39,7 @@ impl Exchange {
                     stall.end();
                     if back.splice_left() == 0 { Spliced::End } else { Spliced::Moved }
                 }
-                Poll::Ready(Err(Gone)) => Spliced::Stop(Stop::ClientGone),
+                Poll::Ready(Err(gone)) => Spliced::Stop(Stop::ClientGone(gone)),
                 Poll::Pending => {
                     stall.begin(self.clock.now);
                     self.response.pipe = Some(pipe);

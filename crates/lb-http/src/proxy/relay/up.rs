@@ -25,14 +25,14 @@ impl Exchange {
         scratch: &mut Scratch,
         round: Round,
     ) -> Result<bool, Stop> {
-        let Try { leg: Leg::Relay(Link { back, .. }), stall, .. } = &mut self.tries.current else {
+        let Try { leg: Leg::Relay(Link { back, can, .. }), stall, .. } = &mut self.tries.current else {
             return Ok(false);
         };
         let Request { head, upload, replay } = &mut self.request;
         let now = self.clock.now;
         let mut moved = false;
         if upload.is_wanted() && (round.closing || !stall.is_on()) {
-            if !back.can_refuse()
+            if !can.refuses
                 && replay.is_whole()
                 && !(round.may_go_elsewhere() && retry::is_idempotent(head.method()))
             {
@@ -52,7 +52,7 @@ impl Exchange {
                     }
                 }
                 Poll::Ready(Err(_)) if round.closing => upload.finish(now),
-                Poll::Ready(Err(FrontError::Gone)) => return Err(Stop::ClientGone),
+                Poll::Ready(Err(FrontError::Gone(gone))) => return Err(Stop::ClientGone(gone)),
                 Poll::Ready(Err(FrontError::Reject(reject))) => return Err(Stop::Refused(reject)),
                 Poll::Pending => {}
             }

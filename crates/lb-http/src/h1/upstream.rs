@@ -1,0 +1,58 @@
+//! Connections to backends that speak HTTP/1.1: each carries one request at a time, and waits among the idle ones of its endpoint
+//! meanwhile.
+
+use std::rc::Rc;
+
+use lb_pool::Connection;
+use lb_security::Stream;
+
+use super::back::H1Back;
+use crate::back::AnyBack;
+use crate::upstream::{self, Ask, Caller, Dialled, Dialling, Link, Reused, Upstream, Way};
+
+/// The upstream of HTTP/1.1. The idle connections are kept by the endpoint itself, under the limits of the worker.
+#[derive(Debug)]
+pub(crate) struct H1Upstream;
+
+impl Upstream for H1Upstream {
+    fn has_way(&self, caller: &Caller<'_>, ask: Ask) -> bool {
+        !ask.fresh && caller.worker.upstreams.is_ready(&caller.member.endpoint, caller.now)
+    }
+
+    fn way(&self, caller: &Caller<'_>, ask: Ask) -> Way {
+        let idle = || caller.worker.upstreams.take(&caller.member.endpoint, caller.now);
+        match if ask.fresh { None } else { idle() } {
+            Some(Reused { stream, born, connection }) => {
+                Way::Open(Link::on(back(caller, stream), true, born, connection))
+            }
+            None => Way::Dial(None),
+        }
+    }
+
+    fn dial(&self, caller: &Caller<'_>) -> Dialling {
+        upstream::tcp::dial(caller, None)
+    }
+
+    fn adopt(&self, caller: &Caller<'_>, made: Dialled, connection: Option<Connection>) -> Option<Link> {
+        let Dialled::Stream(stream) = made else { return None };
+        Some(Link::on(back(caller, stream), false, caller.now, connection))
+    }
+
+    /// The connection is kept for another request if it can carry one.
+    fn release(&self, caller: &Caller<'_>, link: Link, sent: bool) {
+        let Caller { worker, member, now, .. } = caller;
+        let Link { back, born, connection, .. } = link;
+        match back.into_idle() {
+            Ok(Some(stream)) if sent => {
+                worker.upstreams.put(&member.endpoint, stream, born, connection, worker.busiest(), *now);
+            }
+            Ok(_) => {}
+            Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
+        }
+    }
+}
+
+fn back(caller: &Caller<'_>, stream: Stream) -> AnyBack {
+    let io = Rc::clone(&caller.worker.io);
+    AnyBack::H1(H1Back::new(stream, io, caller.settings.http.max_header_bytes))
+}
