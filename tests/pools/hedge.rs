@@ -1,4 +1,5 @@
-//! Requests that are sent to a second backend when the first takes its time.
+//! Requests that are sent to a second backend when the first takes its time, over real connections. How two tries end is tested in virtual
+//! time, in `crates/lb-http/tests/exchange/tries.rs`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +15,7 @@ use testkit::{Backend, Client, Config, Fault, Gateway, H2Backend, Listener, ms, 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = testkit::cases![
         the_second_answers_for_a_slow_first,
-        the_first_may_still_win,
-        a_failure_of_either_is_borne,
-        what_may_not_be_repeated_is_not_hedged,
-        who_leaves_ends_both,
         who_leaves_says_nothing_of_how_long_responses_take,
-        both_failing_is_a_failure,
-        an_interim_response_decides,
-        a_second_try_takes_no_time_from_the_first_s_clock,
         who_failed_beside_is_not_asked_again,
         who_goes_away_beside_is_not_to_blame,
     ];
@@ -61,10 +55,6 @@ impl Pair {
         count(&[&self.backends[0], &self.backends[1]])
     }
 
-    fn open(&self) -> usize {
-        self.backends.iter().map(Backend::open_connections).sum()
-    }
-
     /// A gateway in front, and a client on a connection whose worker has seen enough requests to know what is slow.
     fn gateway(&self, config: Config) -> (Gateway, Client) {
         self.gateway_by(config, Listener::h1())
@@ -97,11 +87,6 @@ fn never(conn: &mut Conn) -> Result<(), Fault> {
     conn.respond(200, &[], b"first")
 }
 
-fn later(conn: &mut Conn) -> Result<(), Fault> {
-    conn.pause(ms(500));
-    conn.respond(200, &[], b"first")
-}
-
 fn at_once(conn: &mut Conn) -> Result<(), Fault> {
     conn.respond(200, &[], b"second")
 }
@@ -110,11 +95,6 @@ fn cut(conn: &mut Conn) -> Result<(), Fault> {
     conn.pause(ms(300));
     conn.reset();
     Err(Fault::Closed)
-}
-
-fn much_later(conn: &mut Conn) -> Result<(), Fault> {
-    conn.pause(ms(900));
-    conn.respond(200, &[], b"second")
 }
 
 fn no(conn: &mut Conn) -> Result<(), Fault> {
@@ -139,101 +119,6 @@ fn the_second_answers_for_a_slow_first() {
     testkit::eventually("nothing is in flight", seconds(10), || {
         gateway.metric("backend_inflight", &[]) == 0.0
     });
-}
-
-fn the_first_may_still_win() {
-    let pair = Pair::start(later, never);
-    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
-    let warm = hedges(&gateway);
-    for number in 0..3 {
-        assert_eq!(client.get(&format!("/{number}")).unwrap().text(), "first");
-    }
-    let (made, won) = hedges(&gateway);
-    assert_eq!((made - warm.0, won - warm.1), (3.0, 0.0));
-}
-
-fn a_failure_of_either_is_borne() {
-    let pair = Pair::start(cut, much_later);
-    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
-    for number in 0..3 {
-        assert_eq!(client.get(&format!("/{number}")).unwrap().text(), "second");
-    }
-    let pair = Pair::start(later, no);
-    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "503"]));
-    for number in 0..3 {
-        let response = client.get(&format!("/{number}")).unwrap();
-        assert_eq!((response.status, response.text().as_str()), (200, "first"));
-    }
-}
-
-fn both_failing_is_a_failure() {
-    let pair = Pair::start(cut, cut);
-    let (gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
-    let before = pair.count();
-    assert_eq!(client.get("/x").unwrap().status, 502);
-    assert_eq!(pair.count() - before, 2, "the second try was the one that it had");
-    testkit::eventually("nothing is in flight", seconds(10), || {
-        gateway.metric("backend_inflight", &[]) == 0.0
-    });
-}
-
-/// What has reached the client is the beginning of one response, and the rest must not be that of another.
-fn an_interim_response_decides() {
-    fn hint(conn: &mut Conn) -> Result<(), Fault> {
-        conn.pause(ms(400));
-        conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-    }
-    fn hint_and_answer(conn: &mut Conn) -> Result<(), Fault> {
-        hint(conn)?;
-        conn.pause(ms(1600));
-        conn.respond(200, &[], b"first")
-    }
-    fn hint_and_fail(conn: &mut Conn) -> Result<(), Fault> {
-        hint(conn)?;
-        cut(conn)
-    }
-    let pair = Pair::start(hint_and_answer, much_later);
-    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
-    let warm = hedges(&gateway);
-    let response = client.get("/x").unwrap();
-    assert_eq!((response.interim.len(), response.text().as_str()), (1, "first"));
-    let (made, won) = hedges(&gateway);
-    assert_eq!((made - warm.0, won - warm.1), (1.0, 0.0));
-    // When that one fails, the request has.
-    let pair = Pair::start(hint_and_fail, much_later);
-    let (_gateway, mut client) = pair.gateway(hedging(1, &["connect", "reset"]));
-    let response = client.get("/x").unwrap();
-    assert_eq!((response.interim.len(), response.status), (1, 502));
-}
-
-/// The time for one try is that of each try, and so is the time for a response.
-fn a_second_try_takes_no_time_from_the_first_s_clock() {
-    fn first(conn: &mut Conn) -> Result<(), Fault> {
-        conn.pause(ms(1900));
-        conn.respond(200, &[], b"first")
-    }
-    fn second(conn: &mut Conn) -> Result<(), Fault> {
-        conn.pause(ms(1100));
-        conn.respond(200, &[], b"second")
-    }
-    let pair = Pair::start(first, second);
-    let config = hedging(1, &["timeout"]).block("pools.p.retry", "hedge_min_delay_ms", 1000).block(
-        "pools.p.retry",
-        "per_try_timeout_ms",
-        1600,
-    );
-    let (_gateway, mut client) = pair.gateway(config);
-    // The first is given up after 1.6 seconds, which the second has only from its own start on.
-    assert_eq!(client.request("PUT", "/x", &[], b"a small body").unwrap().text(), "second");
-    let pair = Pair::start(never, second);
-    let config = hedging(1, &["connect"]).block("pools.p.retry", "hedge_min_delay_ms", 1000);
-    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 1600));
-    assert_eq!(client.get("/x").unwrap().text(), "second");
-    // But where that is over for both, the request has failed.
-    let pair = Pair::start(never, never);
-    let config = hedging(1, &["connect"]);
-    let (_gateway, mut client) = pair.gateway_by(config, Listener::h1().http("head_timeout_ms", 800));
-    assert_eq!(client.get("/x").unwrap().status, 504);
 }
 
 fn who_failed_beside_is_not_asked_again() {
@@ -314,31 +199,6 @@ fn who_goes_away_beside_is_not_to_blame() {
     assert_eq!(client.get("/x").unwrap().text(), "second");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert!(gateway.messages().iter().all(|message| message != "backend ejected"));
-}
-
-fn what_may_not_be_repeated_is_not_hedged() {
-    let pair = Pair::start(later, at_once);
-    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
-    let (warm, before) = (hedges(&gateway), pair.count());
-    assert_eq!(client.request("POST", "/post", &[], b"once").unwrap().text(), "first");
-    let large = testkit::pattern::bytes(64 * 1024);
-    assert_eq!(client.request("PUT", "/large", &[], &large).unwrap().text(), "first");
-    assert_eq!(pair.count() - before, 2);
-    assert_eq!(hedges(&gateway), warm);
-}
-
-fn who_leaves_ends_both() {
-    let pair = Pair::start(never, never);
-    let (gateway, mut client) = pair.gateway(hedging(1, &["connect"]));
-    let (before, idle) = (pair.count(), pair.open());
-    client.send(testkit::request("GET", "/x", &[], b"")).unwrap();
-    testkit::eventually("both are asked", seconds(10), || pair.count() - before == 2);
-    assert!(gateway.metric("backend_inflight", &[]) >= 2.0);
-    drop(client);
-    testkit::eventually("nothing is in flight", seconds(10), || {
-        gateway.metric("backend_inflight", &[]) == 0.0
-    });
-    assert!(pair.open() <= idle.max(2));
 }
 
 fn who_leaves_says_nothing_of_how_long_responses_take() {

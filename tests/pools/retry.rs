@@ -1,29 +1,19 @@
-//! Further tries of a request: when there is one, where it goes, and how many there may be.
+//! Further tries of a request, over real connections: that the rules of a pool are obeyed, and how many tries there may be. The rules
+//! themselves are tested in virtual time, in `crates/lb-http/tests/exchange/tries.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use testkit::backend::BlackHole;
 use testkit::harness::Case;
 use testkit::load::Load;
-use testkit::{Backend, Config, Fault, Gateway, Listener, ms, ports, request, seconds};
+use testkit::{Backend, Config, Gateway, Listener, ms, ports, seconds};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = testkit::cases![
         a_status_is_tried_again_elsewhere,
-        the_last_response_is_the_client_s,
-        statuses_that_were_not_named_pass,
-        what_may_not_be_repeated_is_not,
-        a_small_body_is_sent_again_and_a_large_one_is_not,
-        a_response_that_has_begun_is_never_replaced,
-        a_reset_is_tried_again,
         a_slow_try_is_given_up,
-        the_last_slow_try_is_504,
-        time_for_one_try_does_not_count_the_client,
-        a_connect_that_hangs_is_given_up,
-        without_rules_a_status_passes,
         discarded_responses_keep_their_connections,
         tcp_connects_are_tried_as_the_pool_says,
     ];
@@ -80,102 +70,6 @@ fn a_status_is_tried_again_elsewhere() {
     assert_eq!(gateway.metric("http_retries_total", &[("reason", "status")]), tried as f64);
 }
 
-fn the_last_response_is_the_client_s() {
-    let (one, two) = (failing(503), failing(502));
-    let gateway = gateway(rules(3, &["502", "503"]), &[&one, &two]);
-    let response = gateway.get("/");
-    assert!([502, 503].contains(&response.status), "{}", response.status);
-    assert_eq!(response.text(), "no", "it is the backend's own");
-    assert_eq!((one.request_count(), two.request_count()), (2, 2), "they take turns");
-}
-
-fn statuses_that_were_not_named_pass() {
-    let (one, two) = (failing(503), failing(500));
-    let gateway = gateway(rules(3, &["502", "504"]), &[&one, &two]);
-    let mut statuses = [gateway.get("/").status, gateway.get("/").status];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [500, 503]);
-    assert_eq!(count(&[&one, &two]), 2);
-}
-
-fn what_may_not_be_repeated_is_not() {
-    let (one, two) = (failing(503), failing(503));
-    let gateway = gateway(rules(3, &["connect", "reset", "503"]), &[&one, &two]);
-    let mut client = gateway.client();
-    assert_eq!(client.request("POST", "/", &[], b"once").unwrap().status, 503);
-    assert_eq!(client.request("PATCH", "/", &[], b"").unwrap().status, 503);
-    assert_eq!(count(&[&one, &two]), 2);
-    // But what no backend has seen may go elsewhere.
-    let (dead, good) = (ports::reserve(), Backend::standard("good"));
-    let listener = pool(Listener::h1(), "h1", &[dead, good.address]);
-    let gateway = Gateway::start(rules(1, &["connect"]).listener(listener));
-    for _ in 0..10 {
-        assert_eq!(gateway.client().request("POST", "/", &[], b"once").unwrap().text(), "good");
-    }
-}
-
-fn a_small_body_is_sent_again_and_a_large_one_is_not() {
-    let bad = failing(503);
-    let good = Backend::standard("good");
-    let gateway = gateway(rules(1, &["503"]), &[&bad, &good]);
-    let mut client = gateway.client();
-    let body = testkit::pattern::bytes(16 * 1024);
-    for _ in 0..4 {
-        assert_eq!(client.request("PUT", "/upload", &[], &body).unwrap().text(), "16384 right");
-    }
-    assert!(bad.request_count() >= 2);
-    let body = testkit::pattern::bytes(16 * 1024 + 1);
-    let statuses: Vec<u16> =
-        (0..2).map(|_| gateway.client().request("PUT", "/upload", &[], &body).unwrap().status).collect();
-    assert!(statuses.contains(&503), "{statuses:?}");
-}
-
-fn a_response_that_has_begun_is_never_replaced() {
-    let half = || {
-        Backend::each(|_, conn| {
-            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
-            conn.pause(ms(100));
-            conn.reset();
-            Err(Fault::Closed)
-        })
-    };
-    let (one, two) = (half(), half());
-    let gateway = gateway(rules(3, &["reset", "502"]), &[&one, &two]);
-    let mut client = gateway.client();
-    client.get("/").unwrap_err();
-    assert_eq!(count(&[&one, &two]), 1);
-    // An interim response is a byte at the client as well.
-    let hint = Backend::each(|_, conn| {
-        conn.send(
-            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",
-        )
-    });
-    let gateway = gateway_of(rules(3, &["503"]), &hint);
-    assert_eq!(gateway.get("/").status, 503);
-    assert_eq!(hint.request_count(), 1);
-}
-
-fn gateway_of(config: Config, backend: &Backend) -> Gateway {
-    gateway(config, &[backend])
-}
-
-fn a_reset_is_tried_again() {
-    let bad = Backend::start(|conn| {
-        conn.request()?;
-        conn.reset();
-        Ok(())
-    });
-    let good = Backend::standard("good");
-    let gateway = gateway(rules(1, &["reset"]), &[&bad, &good]);
-    for _ in 0..10 {
-        assert_eq!(gateway.get("/").text(), "good");
-    }
-    assert!(bad.request_count() >= 5);
-    let statuses: Vec<u16> =
-        (0..2).map(|_| gateway.client().request("POST", "/", &[], b"once").unwrap().status).collect();
-    assert!(statuses.contains(&502), "a POST is not repeated: {statuses:?}");
-}
-
 fn a_slow_try_is_given_up() {
     let slow = Backend::each(|_, conn| {
         conn.pause(seconds(20));
@@ -191,57 +85,6 @@ fn a_slow_try_is_given_up() {
     let tried = slow.request_count();
     assert!(tried >= 2);
     assert_eq!(gateway.metric("pool_retries_total", &[("pool", "p"), ("reason", "timeout")]), tried as f64);
-}
-
-fn the_last_slow_try_is_504() {
-    let slow = || {
-        Backend::each(|_, conn| {
-            conn.pause(seconds(20));
-            conn.respond(200, &[], b"slow")
-        })
-    };
-    let (one, two) = (slow(), slow());
-    let config = rules(1, &["timeout"]).block("pools.p.retry", "per_try_timeout_ms", 150);
-    let gateway = gateway(config, &[&one, &two]);
-    assert_eq!(gateway.get("/").status, 504);
-    assert_eq!((one.request_count(), two.request_count()), (1, 1));
-    let mut client = gateway.client();
-    assert_eq!(client.request("POST", "/", &[], b"once").unwrap().status, 504);
-    assert_eq!(count(&[&one, &two]), 3);
-}
-
-fn time_for_one_try_does_not_count_the_client() {
-    let good = Backend::standard("good");
-    let config = rules(1, &["timeout"]).block("pools.p.retry", "per_try_timeout_ms", 300);
-    let gateway = gateway_of(config, &good);
-    let mut client = gateway.client();
-    let bytes = request("PUT", "/upload", &[], &testkit::pattern::bytes(100));
-    client.drip(&bytes, bytes.len().div_ceil(5), ms(150)).unwrap();
-    assert_eq!(client.response("PUT").unwrap().text(), "100 right");
-    assert_eq!(good.request_count(), 1);
-}
-
-fn a_connect_that_hangs_is_given_up() {
-    let (hole, good) = (BlackHole::start(), Backend::standard("good"));
-    let config = rules(1, &["timeout"]).runtime("connect_timeout_ms", 20_000).block(
-        "pools.p.retry",
-        "per_try_timeout_ms",
-        150,
-    );
-    let gateway = Gateway::start(config.listener(pool(Listener::h1(), "h1", &[hole.address, good.address])));
-    let mut client = gateway.client();
-    for _ in 0..2 {
-        // Nothing was sent yet, so that even this may go elsewhere.
-        assert_eq!(client.request("POST", "/", &[], b"once").unwrap().text(), "good");
-    }
-}
-
-fn without_rules_a_status_passes() {
-    let (one, two) = (failing(503), failing(503));
-    let gateway = gateway(Config::new(), &[&one, &two]);
-    assert_eq!(gateway.get("/").status, 503);
-    assert_eq!(count(&[&one, &two]), 1);
-    assert_eq!(gateway.metric("pool_retries_total", &[("pool", "p")]), 0.0);
 }
 
 fn discarded_responses_keep_their_connections() {

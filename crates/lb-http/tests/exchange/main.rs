@@ -15,6 +15,7 @@ mod front;
 mod pair;
 mod plugged;
 mod rig;
+mod tries;
 mod wire;
 
 use std::future::Future;
