@@ -122,6 +122,7 @@ fn main() {
         names::traffic_follows_the_record,
         names::last_good_addresses_outlive_the_name,
         names::one_name_without_an_answer_blocks_neither_start_nor_reload,
+        names::a_name_server_that_is_silent_holds_up_neither_start_nor_reload,
         names::backends_of_weight_0_alone_are_answered_503_until_one_rises,
         limits::buffers_of_sockets_follow_the_configuration,
     ];

@@ -113,6 +113,25 @@ pub(crate) fn one_name_without_an_answer_blocks_neither_start_nor_reload() {
     drop(late);
 }
 
+/// A name server that says nothing keeps a start and a reload waiting for a moment, whatever one look-up may take.
+pub(crate) fn a_name_server_that_is_silent_holds_up_neither_start_nor_reload() {
+    let there = Backend::standard("there");
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let config = |name: &str| {
+        Config::new()
+            .block("dns", "servers", vec![silent.local_addr().unwrap().to_string()])
+            .block("dns", "timeout_ms", 60_000)
+            .listener(Listener::h1().backend(there.address).backend(format!("{name}.test:80")))
+    };
+    let begun = std::time::Instant::now();
+    let mut gateway = Gateway::start(config("one"));
+    assert!(matches!(gateway.reload(config("two")), testkit::gateway::Reload::Complete(_)));
+    assert!(begun.elapsed() < seconds(30), "each waits for the whole of a look-up");
+    assert_eq!(gateway.get("/").text(), "there");
+    // The order to end does not wait for the name either.
+    assert_eq!(gateway.stop(seconds(10)), 0);
+}
+
 pub(crate) fn backends_of_weight_0_alone_are_answered_503_until_one_rises() {
     let backend = Backend::standard("one");
     let config = Config::new().listener(Listener::h1().weighted(backend.address, 0));

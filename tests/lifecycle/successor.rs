@@ -142,7 +142,7 @@ pub(crate) fn orders_during_an_upgrade_reach_the_new_process() {
     let config = || {
         base()
             .block("dns", "servers", vec![names.address.to_string()])
-            .block("dns", "timeout_ms", 3000)
+            .block("dns", "timeout_ms", 8000)
             .listener(Listener::h1().backend(backend.address))
             .listener(Listener::h1().backend(format!("late.test:{}", backend.address.port())))
     };

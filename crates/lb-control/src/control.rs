@@ -26,7 +26,7 @@ use crate::drain::{Cause, Outcome};
 use crate::ending::{Ending, Progress};
 use crate::listeners::{Listeners, Turn};
 use crate::named_files::Stamps;
-use crate::names::Resolution;
+use crate::names::{Patience, Resolution};
 use crate::orders::{Change, ListenerKey, ListenerSockets, Order, Workers};
 use crate::overlay::{Discovered, Overlay};
 use crate::probe::Prober;
@@ -40,6 +40,9 @@ use crate::{api, drain, names};
 
 /// How often the connections of listeners that a reload took away are counted.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// With so many members, what a change leaves behind is worth the milliseconds that it takes to give memory back.
+const MANY_MEMBERS: usize = 2000;
 
 /// What is to be in force next.
 #[derive(Debug)]
@@ -259,7 +262,7 @@ impl Control {
         let resolution = {
             let origins = overlay.origins(&config);
             let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
-            names::resolve(&merged, origin, &self.resolver, &self.metrics, known).await?
+            names::resolve(&merged, origin, &self.resolver, &self.metrics, (known, Patience::Short)).await?
         };
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
         Ok(Next { config, overlay, merged, resolution, backends_tls, turn: Turn::default(), tls: None })
@@ -308,8 +311,13 @@ impl Control {
             self.retired.push(Ending::new(bound, budget, now));
             self.look_at = Some(now);
         }
-        // Nothing may follow this wait: the order to stop can cut it short.
+        let before = self.snapshot.members();
+        // Nothing that must be done may follow this wait: the order to stop can cut it short.
         self.publish_turn(merged, resolution.pools, backends_tls, &keys, opened).await;
+        if before.max(self.snapshot.members()) >= MANY_MEMBERS {
+            // What described the members before lies between what describes those of now.
+            lb_io::memory::give_back();
+        }
         Ok(true)
     }
 
@@ -319,15 +327,18 @@ impl Control {
         let known = Some(&self.snapshot.backends);
         let origins = self.overlay.origins(&self.config);
         let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
-        let resolution = match names::resolve(config, origin, &self.resolver, &self.metrics, known).await {
-            Ok(resolution) => resolution,
-            Err(error) => {
-                // Every name has a last answer, so this cannot happen twice in a row for the same reason.
-                tracing::warn!(error = format!("{error:#}"), "names could not be refreshed");
-                self.valid_until = Some(Instant::now() + names::retry_after(&self.resolver));
-                return;
-            }
-        };
+        let resolution =
+            match names::resolve(config, origin, &self.resolver, &self.metrics, (known, Patience::Whole))
+                .await
+            {
+                Ok(resolution) => resolution,
+                Err(error) => {
+                    // Every name has a last answer, so this cannot happen twice in a row for the same reason.
+                    tracing::warn!(error = format!("{error:#}"), "names could not be refreshed");
+                    self.valid_until = Some(Instant::now() + names::retry_after(&self.resolver));
+                    return;
+                }
+            };
         self.valid_until = resolution.valid_until;
         if resolution.pools != self.snapshot.backends {
             tracing::info!("backend addresses changed — applied live");

@@ -16,6 +16,9 @@ use crate::overlay::Origin;
 use crate::snapshot::PoolBackends;
 use crate::together::together;
 
+/// How long a start and a reload wait for names that can wait.
+const HASTE: Duration = Duration::from_secs(1);
+
 /// What all names of a configuration resolved to.
 #[derive(Debug)]
 pub(crate) struct Resolution {
@@ -47,9 +50,9 @@ pub(crate) async fn resolve(
     origin: impl Fn(&PoolId, &HostPort) -> Origin,
     resolver: &Resolver,
     metrics: &Metrics,
-    known: Option<&PoolBackends>,
+    (known, patience): (Option<&PoolBackends>, Patience),
 ) -> anyhow::Result<Resolution> {
-    let answers = ask(config, resolver, metrics).await;
+    let answers = ask(config, resolver, metrics, patience).await;
     let mut resolution = Resolution { pools: PoolBackends::new(), valid_until: None };
     let (mut unusable, mut told) = (HashSet::new(), HashSet::new());
     let mut faults = Vec::new();
@@ -125,15 +128,47 @@ pub(crate) async fn resolve(
 type Answers<'a> = HashMap<&'a str, Result<Resolved, ResolveError>>;
 
 /// Asks for all names at once, so that those that nobody answers for cost the time of one.
-async fn ask<'a>(config: &'a Config, resolver: &Resolver, metrics: &Metrics) -> Answers<'a> {
-    let addresses = config.listeners.iter().flat_map(|listener| &listener.pool.backends);
-    let named = addresses.map(|backend| &backend.address).filter(|address| address.socket_addr().is_none());
-    let hosts: HashSet<&str> = named.map(|address| address.host.as_str()).collect();
-    let answers = together(hosts.into_iter().map(async |host| (host, resolver.resolve(host).await))).await;
-    for (_, answer) in &answers {
+async fn ask<'a>(
+    config: &'a Config,
+    resolver: &Resolver,
+    metrics: &Metrics,
+    patience: Patience,
+) -> Answers<'a> {
+    let names = |pool: &'a BackendPool| {
+        let named = pool.backends.iter().filter(|backend| backend.address.socket_addr().is_none());
+        named.map(|backend| backend.address.host.as_str())
+    };
+    let pools = config.pools_in_use();
+    let hosts: HashSet<&str> = pools.iter().flat_map(|pool| names(pool)).collect();
+    let first = match patience {
+        Patience::Whole => Duration::MAX,
+        Patience::Short => HASTE,
+    };
+    let asked = hosts.into_iter().map(async |host| (host, resolver.resolve_within(host, first).await));
+    let mut answers: Answers<'_> = together(asked).await.into_iter().collect();
+    if patience == Patience::Short {
+        // A pool without any address is worth the whole time.
+        let is_found = |host: &str| answers.get(host).is_some_and(Result::is_ok);
+        let lonely = pools
+            .iter()
+            .filter(|pool| names(pool).count() == pool.backends.len() && !names(pool).any(is_found));
+        let hosts: HashSet<&str> = lonely.flat_map(|pool| names(pool)).collect();
+        let again = hosts.into_iter().map(async |host| (host, resolver.resolve(host).await));
+        answers.extend(together(again).await);
+    }
+    for answer in answers.values() {
         count(answer.as_ref().ok(), metrics);
     }
-    answers.into_iter().collect()
+    answers
+}
+
+/// How long names are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as one look-up may take.
+    Whole,
+    /// At a start and in a reload: little, where a pool has other addresses. What comes later is asked for again.
+    Short,
 }
 
 fn count(answer: Option<&Resolved>, metrics: &Metrics) {
@@ -222,7 +257,7 @@ fn knows(known: &PoolBackends, name: &str) -> bool {
 /// When a start would fail for the names.
 pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
     let (resolver, metrics) = (resolver(&config.dns)?, Metrics::new(1));
-    let answers = ask(config, &resolver, &metrics).await;
+    let answers = ask(config, &resolver, &metrics, Patience::Whole).await;
     let mut problems = Vec::new();
     for pool in config.pools_in_use() {
         for backend in &pool.backends {
@@ -238,7 +273,7 @@ pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
                 .with_context(|| format!("listener {}", listener.name))?;
         }
     }
-    resolve(config, |_, _| Origin::File, &resolver, &metrics, None).await?;
+    resolve(config, |_, _| Origin::File, &resolver, &metrics, (None, Patience::Whole)).await?;
     Ok(problems)
 }
 
@@ -282,7 +317,7 @@ mod tests {
         assert!(told.starts_with("name `nobody.test` does not resolve: the"), "{told}");
         // The second name has an answer that is not used, and is still at hand in the second pass.
         for (failures, misses, hits) in [(2, 1, 0), (3, 1, 1)] {
-            let resolution = resolve(&config, origin, &resolver, &metrics, None).await.unwrap();
+            let resolution = resolve(&config, origin, &resolver, &metrics, (None, Patience::Whole)).await.unwrap();
             assert!(resolution.pools.values().flatten().all(|backend| backend.addresses.is_empty()));
             let counters = [&metrics.dns_failures, &metrics.dns_cache_misses, &metrics.dns_cache_hits];
             assert_eq!(counters.map(|counter| counter.value()), [failures, misses, hits]);

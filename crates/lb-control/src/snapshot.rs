@@ -72,6 +72,12 @@ impl Snapshot {
         self.config.pools_in_use().into_iter().filter_map(|pool| self.in_force(pool))
     }
 
+    /// How many members all pools have.
+    pub(crate) fn members(&self) -> usize {
+        let backends = self.backends.values().flatten();
+        backends.map(|backend| backend.addresses.len()).sum()
+    }
+
     /// What is known of the members of every pool.
     pub(crate) fn shared_pools(&self) -> impl Iterator<Item = &Arc<SharedPool>> {
         self.pools.values()

@@ -22,6 +22,7 @@ use crate::control::Control;
 use crate::discovery::Sources;
 use crate::listeners::{Listeners, buffers};
 use crate::named_files::Stamps;
+use crate::names::Patience;
 use crate::orders::{Change, Order, Workers};
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
@@ -116,7 +117,7 @@ impl Control {
         let resolution = {
             let origins = overlay.origins(&file);
             let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
-            names::resolve(&config, origin, &resolver, &metrics, None).await
+            names::resolve(&config, origin, &resolver, &metrics, (None, Patience::Short)).await
         };
         // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
         let named = config.clone();

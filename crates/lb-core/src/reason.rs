@@ -124,7 +124,7 @@ reasons! {
     ClientReset = "client_reset", "";
     /// The request was cut off at the end of a drain
     Aborted = "aborted", "";
-    /// The client, or an end of a WebSocket tunnel, broke its protocol, and its connection or stream was ended; `http2_errors_total` counts HTTP/2's by code
+    /// The client, or an end of a WebSocket tunnel, broke its protocol, and its connection or stream was ended; `http2_connection_errors_total` counts HTTP/2's by code
     ProtocolError = "protocol_error", "";
     /// The client's HTTP/2 connection was ended: too many resets of streams that had no response
     PeerReset = "peer_reset", "";

@@ -123,8 +123,16 @@ impl Resolver {
     /// All addresses of `host`, which is a name or an address literal without brackets.
     ///
     /// # Errors
-    /// When the name has no address or no server answers.
+    /// When the name has no address, or no server answers within the time of the options.
     pub async fn resolve(&self, host: &str) -> Result<Resolved, ResolveError> {
+        self.resolve_within(host, self.options.timeout).await
+    }
+
+    /// Does what [`Self::resolve`] does, in less time: what has not come by then is an error.
+    ///
+    /// # Errors
+    /// As those of [`Self::resolve`].
+    pub async fn resolve_within(&self, host: &str, time: Duration) -> Result<Resolved, ResolveError> {
         if let Ok(literal) = host.parse::<IpAddr>() {
             return Ok(Resolved { addresses: vec![literal], valid_until: None, cached: true });
         }
@@ -134,7 +142,12 @@ impl Resolver {
             return Ok(Resolved { addresses, valid_until: Some(until), cached: true });
         }
         let failed = |reason: String| ResolveError { name: host.to_owned(), reason };
-        let answer = self.inner.lookup_ip(host).await.map_err(|error| failed(words(&error)))?;
+        let time = time.min(self.options.timeout);
+        let answer = tokio::time::timeout(time, self.inner.lookup_ip(host));
+        let answer = match answer.await {
+            Ok(answer) => answer.map_err(|error| failed(words(&error)))?,
+            Err(_) => return Err(failed(format!("no answer within {} ms", time.as_millis()))),
+        };
         let mut addresses: Vec<IpAddr> = answer.iter().take(MAX_ADDRESSES).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -172,7 +185,8 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 }
 
 fn apply(inner: &mut ResolverOpts, options: &ResolverOptions) {
-    inner.timeout = options.timeout;
+    // A datagram may be lost, so that each of two has half of the time.
+    inner.timeout = options.timeout / 2;
     inner.attempts = 2;
     inner.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Answers are remembered here, where hits can be counted and old answers kept while servers fail.

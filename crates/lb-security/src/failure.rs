@@ -132,6 +132,15 @@ pub(crate) fn describe(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the certificate comes from no known authority".to_owned()
         }
+        // Self-signed ones, which are authorities themselves or have the name of one.
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the certificate comes from no known authority: the one of its name has not signed it".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string() == "CaUsedAsEndEntity" =>
+        {
+            "the certificate comes from no known authority: it is one itself".to_owned()
+        }
         _ => {
             let mut text = error.to_string();
             text.truncate(text.char_indices().nth(200).map_or(text.len(), |(at, _)| at));

@@ -151,7 +151,9 @@ pub(super) static DNS: Block = Block {
             .or(300)
             .restart("A longer TTL is lowered to this; at least `min_ttl_seconds`."),
         Key::integer("negative_ttl_seconds", 0, 86_400, S).or(5).restart("How long a failure is remembered."),
-        Key::integer("timeout_ms", 1, 60_000, MS).or(5000).restart("How long one look-up may take."),
+        Key::integer("timeout_ms", 1, 60_000, MS)
+            .or(5000)
+            .restart("How long one look-up may take, with its second try at half of the time."),
     ],
 };
 

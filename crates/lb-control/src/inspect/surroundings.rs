@@ -68,7 +68,10 @@ impl Found {
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
         };
         let said = |problem: String| {
-            format!("observability.access_log = \"{}\": cannot be written: {problem}", path.display())
+            let value = path.display().to_string();
+            let faults =
+                config.faults(None, &["access_log"], &value, &format!("cannot be written: {problem}"));
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         match rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
             Err(error) => {

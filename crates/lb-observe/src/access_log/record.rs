@@ -30,9 +30,9 @@ pub struct AccessRecord<'a> {
     pub status: Option<u16>,
     /// How a gRPC call ended, by number; none of other requests, and of calls without a status.
     pub grpc_status: Option<u8>,
-    /// Bytes of the request's body.
+    /// Bytes of the request, head included, as the client's connection carried them.
     pub bytes_in: u64,
-    /// Bytes of the response's body.
+    /// Bytes of the response, head included, as the client's connection carried them.
     pub bytes_out: u64,
     /// From the first byte of the request to the last of the response, or to the abort.
     pub duration: Duration,
