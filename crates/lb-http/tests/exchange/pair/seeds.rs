@@ -194,7 +194,8 @@ fn call(dice: &Dice, malice: Malice, short: bool, id: usize) -> Call {
     let length = dice.of(&LENGTHS[..if short { 4 } else { 6 }]);
     let body = pattern(id, length);
     let mut sends = Vec::new();
-    for piece in body.chunks(1 + dice.below(15_000)) {
+    // Twenty pieces at most, with their pauses: slower clients are told so.
+    for piece in body.chunks(1 + length / 20 + dice.below(15_000)) {
         sends.push(Send::Data(piece.to_vec()));
         if dice.percent(20) {
             sends.push(Send::After(dice.ms(200)));
