@@ -124,6 +124,11 @@ impl Listener {
         self.key("address", address.to_string())
     }
 
+    /// This listener at the Unix socket `path`.
+    pub fn at_unix(self, path: &str) -> Self {
+        self.key("address", format!("unix:{path}"))
+    }
+
     /// Sets a key of the listener itself.
     pub fn key(mut self, key: &str, value: impl Toml) -> Self {
         self.keys.insert(key.to_owned(), value.toml());

@@ -29,6 +29,7 @@ pub mod process;
 pub mod standard;
 pub mod tls;
 pub mod tools;
+pub mod unix;
 pub mod usage;
 pub mod websocket;
 pub mod wire;

@@ -104,7 +104,7 @@ pub fn signal_process(pid: i32, signal: i32) {
 }
 
 /// Passes listening sockets on to a command from descriptor 3 on, as systemd does.
-pub fn pass_sockets(command: &mut Command, sockets: &[std::net::TcpListener]) {
+pub fn pass_sockets(command: &mut Command, sockets: &[impl AsRawFd]) {
     let mut numbers: Vec<i32> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
     // SAFETY: fcntl(2), dup2(2) and close(2) may be called between fork and exec, and nothing is allocated there. What is written to are numbers
     // that the child uses for nothing else: the descriptors are first moved above them.

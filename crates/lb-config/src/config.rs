@@ -7,6 +7,7 @@ mod listener;
 mod pool;
 mod resilience;
 mod runtime;
+mod socket_name;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
@@ -22,6 +23,7 @@ pub use resilience::{
     RetryOn,
 };
 pub use runtime::{IoBackend, Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
+pub use socket_name::SocketName;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ pub(crate) use typo::near;
 pub(crate) use view::View;
 pub(crate) use walk::{check_size, parse, parse_as};
 
-use crate::config::HostPort;
+use crate::config::{HostPort, SocketName};
 use crate::schema::Block;
 
 /// A block of the file.
@@ -54,7 +54,8 @@ pub(crate) enum Value {
     Integer(u64),
     Word(&'static str),
     Text(String),
-    HostPort(HostPort, String),
+    HostPort(HostPort),
+    SocketName(SocketName, String),
     SocketAddr(SocketAddr),
     Digest([u8; 32]),
     List(Vec<Value>),

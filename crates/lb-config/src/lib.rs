@@ -21,8 +21,8 @@ pub use config::{
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
     Health, HostPort, HostPortError, Http, HttpProbe, IoBackend, Limits, Listener, ListenerId, MetricsBind,
     Observability, Outlier, Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
-    RawProxy, Retry, RetryOn, Runtime, SameSite, Security, Sticky, Tcp, TlsCertificate, TlsFiles, Transport,
-    UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    RawProxy, Retry, RetryOn, Runtime, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
+    Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};

@@ -72,7 +72,8 @@ fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &m
                 inner.iter().for_each(|inner| collect(View::root(inner), owner, source, into));
                 continue;
             }
-            Value::HostPort(_, written) => written.clone(),
+            Value::SocketName(_, written) => written.clone(),
+            Value::HostPort(address) => address.to_string(),
             Value::SocketAddr(address) => address.to_string(),
             Value::Text(text) if names_a_file(view, name) => text.clone(),
             _ => continue,

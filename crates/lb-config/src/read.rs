@@ -33,6 +33,7 @@ pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Erro
 pub(crate) fn backends(list: View<'_>, source: &Source<'_>) -> Result<Vec<Backend>, Errors> {
     let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
     let backends = backend::all(list, &mut report).unwrap_or_default();
+    backend::refuse_unix(list, &backends, &mut report);
     report.errors.extend(not_built::find_in_list(list, source));
     if report.errors.is_empty() { Ok(backends) } else { Err(Errors::new(report.errors)) }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::config::{HostPort, Listener, ListenerId};
+use crate::config::{Listener, ListenerId};
 use crate::document::{Node, Value, View, join, shorten};
 use crate::schema::{Block, Default, Key, Kind};
 
@@ -176,7 +176,8 @@ fn show(value: &Value) -> String {
         Value::Flag(flag) => flag.to_string(),
         Value::Integer(number) => number.to_string(),
         Value::Word(word) => quoted(word),
-        Value::Text(text) | Value::HostPort(HostPort { .. }, text) => quoted(text),
+        Value::Text(text) | Value::SocketName(_, text) => quoted(text),
+        Value::HostPort(address) => quoted(&address.to_string()),
         Value::SocketAddr(address) => quoted(&address.to_string()),
         Value::List(values) => {
             format!("[{}]", values.iter().map(show).collect::<Vec<_>>().join(", "))

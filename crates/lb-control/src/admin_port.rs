@@ -1,9 +1,12 @@
 //! The admin port.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use lb_config::{Config, MetricsBind};
+use lb_core::address::Address;
+use lb_io::listener::ListeningSocket;
 use lb_observe::admin::{Admin, Call, MAX_WAITING_CALLS, Readiness};
 use lb_observe::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -15,19 +18,19 @@ use crate::listeners::explained;
 /// An admin port that is bound, and served from [`Self::serve`] on as long as this is kept.
 #[derive(Debug, Default)]
 pub(crate) struct AdminPort {
-    socket: Option<std::net::TcpListener>,
+    socket: Option<ListeningSocket>,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl AdminPort {
     /// Binds the admin port, if there is to be one. One of `inherited` serves where it is at the address, and is taken out.
-    pub(crate) fn bind(config: &Config, inherited: &mut Vec<std::net::TcpListener>) -> anyhow::Result<Self> {
+    pub(crate) fn bind(config: &Config, inherited: &mut Vec<ListeningSocket>) -> anyhow::Result<Self> {
         let address = match config.observability.metrics_bind {
             MetricsBind::Off => None,
             MetricsBind::At(address) => Some(address),
             MetricsBind::Default => Some(MetricsBind::DEFAULT),
         };
-        let is_there = |socket: &std::net::TcpListener| socket.local_addr().ok() == address;
+        let is_there = |socket: &ListeningSocket| Some(socket.address()) == address.map(Address::Ip);
         let socket = match inherited.iter().position(is_there) {
             Some(at) => Some(inherited.swap_remove(at)),
             None => bind(config)?,
@@ -36,7 +39,7 @@ impl AdminPort {
     }
 
     /// The socket, for a process that takes over.
-    pub(crate) fn socket(&self) -> Option<&std::net::TcpListener> {
+    pub(crate) fn socket(&self) -> Option<&ListeningSocket> {
         self.socket.as_ref()
     }
 
@@ -49,7 +52,7 @@ impl AdminPort {
     ) -> anyhow::Result<mpsc::Receiver<Call>> {
         let (caller, calls) = mpsc::channel(MAX_WAITING_CALLS);
         let Some(socket) = &self.socket else { return Ok(calls) };
-        let listener = socket.try_clone()?;
+        let listener = std::net::TcpListener::from(OwnedFd::from(socket.try_clone()?));
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -69,11 +72,11 @@ impl AdminPort {
 }
 
 /// Binds the admin port. The default address is in no file, and another process may have it.
-fn bind(config: &Config) -> anyhow::Result<Option<std::net::TcpListener>> {
-    let bind = std::net::TcpListener::bind::<SocketAddr>;
+fn bind(config: &Config) -> anyhow::Result<Option<ListeningSocket>> {
+    let bind = |address: SocketAddr| std::net::TcpListener::bind(address)?.try_into();
     match config.observability.metrics_bind {
         MetricsBind::Off => Ok(None),
-        MetricsBind::At(address) => bind(address).map(Some).map_err(|error| {
+        MetricsBind::At(address) => bind(address).map(Some).map_err(|error: std::io::Error| {
             let problem = format!("cannot bind {address}: {:#}", explained(error, address));
             faults::lines(&config.faults(None, &["metrics_bind"], &address.to_string(), &problem))
         }),

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lb_config::{Backend, BackendPool, Config, HostPort, ListFormat, Protocol, parse_backends};
+use lb_config::{Backend, BackendPool, Config, ListFormat, Protocol, SocketName, parse_backends};
+use lb_core::address::Address;
 use lb_observe::admin::{Action, Call, Refusal};
 use lb_pool::{Report, SharedPool};
 use serde_json::{Value, json};
@@ -110,10 +111,10 @@ impl Control {
     }
 
     /// A backend that is in use, by name or address as written.
-    fn backend(&self, pool: &BackendPool, text: &str) -> Result<(String, HostPort), Refusal> {
+    fn backend(&self, pool: &BackendPool, text: &str) -> Result<(String, SocketName), Refusal> {
         let merged = self.snapshot.config.pool(&pool.id);
         let backends = merged.map_or(&[][..], |pool| &pool.backends);
-        let wanted = HostPort::parse(text).ok();
+        let wanted = SocketName::parse(text).ok();
         let found =
             backends.iter().find(|backend| backend.name == text || Some(&backend.address) == wanted.as_ref());
         if let Some(backend) = found {
@@ -132,12 +133,12 @@ impl Control {
     /// The members that a text means: all addresses of a backend, or one address.
     fn members(&self, pool: &BackendPool, text: &str) -> Result<(Arc<SharedPool>, Vec<usize>), Refusal> {
         let shared = self.snapshot.pool(&pool.id).ok_or_else(no_pool)?.shared;
-        let wanted = HostPort::parse(text).ok();
-        let is_meant = |backend: &str, address: std::net::SocketAddr| {
+        let wanted = SocketName::parse(text).ok();
+        let is_meant = |backend: &str, address: Address| {
             backend == text
                 || wanted.as_ref().is_some_and(|wanted| {
-                    wanted.socket_addr() == Some(address)
-                        || HostPort::parse(backend).is_ok_and(|name| name == *wanted)
+                    wanted.literal() == Some(address)
+                        || SocketName::parse(backend).is_ok_and(|name| name == *wanted)
                 })
         };
         let members = shared.members.iter().enumerate();
@@ -199,7 +200,9 @@ fn read_backend(body: &[u8], protocols: &[Protocol]) -> Result<Backend, Refusal>
         .map_err(|errors| bad(errors.to_string().replace('\n', "; ")))?;
     discovery::check(&backends, protocols).map_err(bad)?;
     match <[Backend; 1]>::try_from(backends) {
-        Ok([backend]) if backend.address.port == 0 => Err(bad("nothing can be reached at port 0")),
+        Ok([backend]) if backend.address.host_port().is_some_and(|address| address.port == 0) => {
+            Err(bad("nothing can be reached at port 0"))
+        }
         Ok([backend]) => Ok(backend),
         Err(_) => Err(bad("the body must be one backend")),
     }
@@ -308,6 +311,10 @@ mod tests {
             ("{\"address\": 7}", "address"),
             ("{\"address\": \"10.0.0.1\"}", "the port is missing"),
             ("{\"address\": \"10.0.0.1:0\"}", "port 0"),
+            (
+                "{\"address\": \"unix:/run/docker.sock\"}",
+                "a Unix socket may stand in the configuration alone",
+            ),
             ("{\"address\": \"10.0.0.1:80\", \"weight\": -1}", "weight"),
             ("{\"address\": \"10.0.0.1:80\", \"tls_ca_path\": \"/etc/shadow\"}", "in the file"),
             ("{\"address\": \"10.0.0.1:80\", \"address\": \"10.0.0.2:80\"}", "duplicate"),

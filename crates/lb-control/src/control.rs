@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::bail;
-use lb_config::{Config, HostPort, PoolId};
+use lb_config::{Config, PoolId, SocketName};
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_observe::access_log::AccessLog;
@@ -261,7 +261,7 @@ impl Control {
         let known = Some(&self.snapshot.backends);
         let resolution = {
             let origins = overlay.origins(&config);
-            let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
+            let origin = |pool: &PoolId, address: &SocketName| origins.of(pool, address);
             names::resolve(&merged, origin, &self.resolver, &self.metrics, (known, Patience::Short)).await?
         };
         let backends_tls = BackendsTls::load_aside(&merged, &self.snapshot.backends_tls).await?;
@@ -326,7 +326,7 @@ impl Control {
         let config = &self.snapshot.config;
         let known = Some(&self.snapshot.backends);
         let origins = self.overlay.origins(&self.config);
-        let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
+        let origin = |pool: &PoolId, address: &SocketName| origins.of(pool, address);
         let resolution =
             match names::resolve(config, origin, &self.resolver, &self.metrics, (known, Patience::Whole))
                 .await

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use lb_config::{
     Backend, BackendProtocol, Config, ConfigError, Discovery, DiscoverySource, HostPort, ListFormat, PoolId,
-    Protocol, parse_backends,
+    Protocol, SocketName, parse_backends,
 };
 use lb_io::resolver::{Resolver, ServiceRecord};
 use lb_observe::metrics::Metrics;
@@ -307,7 +307,7 @@ fn backends(records: &[ServiceRecord], protocol: BackendProtocol) -> Vec<Backend
         let address = HostPort { host: record.host.clone(), port: record.port };
         Backend {
             name: address.to_string(),
-            address,
+            address: SocketName::Host(address),
             protocol,
             // RFC 2782: 0 is a very small chance, not none.
             weight: u32::from(record.weight).max(1),

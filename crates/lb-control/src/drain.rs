@@ -50,8 +50,9 @@ pub(crate) async fn run(control: &mut Control, cause: Cause) -> Outcome {
     // Who starts the same file from now on takes over.
     control.alone = None;
     if cause == Cause::HandedOver {
-        // The new process answers there.
+        // The new process answers there, and has the files of Unix sockets.
         control.admin_port = AdminPort::default();
+        control.listeners.keep_files();
     } else {
         tracing::info!("terminal signal — entering drain");
     }

@@ -1,22 +1,25 @@
 //! Listeners whose sockets are bound.
 
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::{Config, Listener, ListenerId, Protocol, Runtime};
+use lb_config::{Config, Listener, ListenerId, Protocol};
+use lb_core::address::Address;
 use lb_io::gate::{AddressGate, CountGate};
+use lb_io::listener::ListeningSocket;
 use lb_io::resolver::Resolver;
 use lb_io::sockopts::Buffers;
+use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
 
 use crate::orders::{Gates, ListenerKey, ListenerSockets};
 use crate::tls::Tls;
 use crate::{faults, names};
+use bind::{New, PerWorker, bind_all, inherited};
 
-/// For each worker, its sockets: at each address one, or several where the process was started with more than it has workers.
-type PerWorker = Vec<Vec<TcpListener>>;
+mod bind;
+
+pub(crate) use bind::{buffers, explained};
 
 /// A listener whose sockets are bound, for all workers.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct Bound {
     pub(crate) gate: Arc<CountGate>,
     /// Workers have duplicates: so a listener that becomes another one at its address never stops to listen.
     sockets: PerWorker,
+    /// The permissions that the file of its Unix socket was given.
+    mode: Option<u32>,
 }
 
 impl Bound {
@@ -42,7 +47,7 @@ impl Bound {
         address_gate: &Arc<AddressGate>,
     ) -> std::io::Result<Vec<ListenerSockets>> {
         let duplicates = self.sockets.iter().map(|own| {
-            let sockets = own.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+            let sockets = own.iter().map(ListeningSocket::for_worker).collect::<Result<_, _>>()?;
             let gates = Gates { address: Arc::clone(address_gate), listener: Arc::clone(&self.gate) };
             Ok(ListenerSockets {
                 id: self.id.clone(),
@@ -55,7 +60,26 @@ impl Bound {
         duplicates.collect()
     }
 
-    /// Keeps no socket open any more. Those of workers go on.
+    /// The files of its Unix sockets that this process is to remove.
+    fn files(&self) -> impl Iterator<Item = &Arc<SocketFile>> {
+        self.sockets.iter().flatten().filter_map(ListeningSocket::file)
+    }
+
+    /// Gives the file of its Unix socket the permissions that the configuration wants.
+    fn show_mode(&mut self, listener: &Listener) {
+        let mode = listener.socket_mode;
+        if self.mode == Some(mode) {
+            return;
+        }
+        for file in self.sockets.first().into_iter().flatten().filter_map(ListeningSocket::file) {
+            if let Err(error) = file.set_mode(mode) {
+                tracing::warn!(listener = listener.name, %error, "socket_mode cannot be set — the file keeps its permissions");
+            }
+        }
+        self.mode = Some(mode);
+    }
+
+    /// Keeps no socket open any more, and removes the files of Unix sockets that no other listener has by now. Those of workers go on.
     pub(crate) fn let_go(&mut self) {
         self.sockets.clear();
     }
@@ -63,7 +87,7 @@ impl Bound {
     /// Says in the log and in metrics that the listener is there.
     fn announce(&self, listener: &Listener, metrics: &Metrics) {
         describe(listener);
-        let addresses = self.sockets.first().into_iter().flatten().filter_map(|one| one.local_addr().ok());
+        let addresses = self.sockets.first().into_iter().flatten().map(ListeningSocket::address);
         let mut addresses: Vec<_> = addresses.collect();
         addresses.dedup();
         for address in addresses {
@@ -73,10 +97,11 @@ impl Bound {
     }
 
     /// Duplicates of the sockets at this address, if it is bound there.
-    fn at(&self, address: SocketAddr) -> Option<std::io::Result<PerWorker>> {
-        let at_address = self.sockets.iter().map(|own| own.iter().filter(|socket| is_at(socket, address)));
+    fn at(&self, address: Address) -> Option<std::io::Result<PerWorker>> {
+        let at_address =
+            self.sockets.iter().map(|own| own.iter().filter(|socket| socket.address() == address));
         let duplicates: std::io::Result<PerWorker> =
-            at_address.map(|own| own.map(TcpListener::try_clone).collect()).collect();
+            at_address.map(|own| own.map(ListeningSocket::try_clone).collect()).collect();
         match duplicates {
             Ok(found) if found.iter().any(Vec::is_empty) => None,
             found => Some(found),
@@ -85,7 +110,7 @@ impl Bound {
 
     /// Duplicates of all its sockets.
     fn share(&self) -> anyhow::Result<PerWorker> {
-        let duplicates = self.sockets.iter().map(|own| own.iter().map(TcpListener::try_clone).collect());
+        let duplicates = self.sockets.iter().map(|own| own.iter().map(ListeningSocket::try_clone).collect());
         duplicates.collect::<std::io::Result<_>>().context("cannot share a listening socket")
     }
 }
@@ -117,7 +142,9 @@ impl Turn {
 pub(crate) struct Listeners {
     pub(crate) bound: Vec<Bound>,
     /// Listening sockets that the process was started with, and that no listener has.
-    spare: Vec<TcpListener>,
+    spare: Vec<ListeningSocket>,
+    /// Files of Unix sockets among those. They go with this process, and not earlier: the process that has given them may go on without it.
+    abandoned: Vec<Arc<SocketFile>>,
     last_key: u64,
 }
 
@@ -132,25 +159,34 @@ pub(crate) struct Turn {
 
 impl Listeners {
     /// No listener yet, but sockets for those that are to be bound where these are.
-    pub(crate) fn with_sockets(spare: Vec<TcpListener>) -> Self {
+    pub(crate) fn with_sockets(spare: Vec<ListeningSocket>) -> Self {
         Self { spare, ..Self::default() }
     }
 
     /// Sockets that no listener has taken: they are closed, since nothing accepts from them.
     pub(crate) fn close_spare(&mut self) {
         for socket in self.spare.drain(..) {
-            if let Ok(address) = socket.local_addr() {
-                tracing::warn!(
-                    %address,
-                    "a listening socket that the process was started with belongs to no listener — closed"
-                );
-            }
+            tracing::warn!(
+                address = %socket.address(),
+                "a listening socket that the process was started with belongs to no listener — closed"
+            );
+            self.abandoned.extend(socket.file().cloned());
         }
     }
 
-    /// Every socket that is bound.
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
-        self.bound.iter().flat_map(|bound| &bound.sockets).flatten()
+    /// Every socket that is bound. Workers share a Unix socket, which is there once.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &ListeningSocket> {
+        self.bound.iter().flat_map(|bound| {
+            let is_unix = |socket: &ListeningSocket| matches!(socket.address(), Address::Unix(_));
+            let workers = bound.sockets.iter().enumerate();
+            workers.flat_map(move |(at, own)| own.iter().filter(move |socket| at == 0 || !is_unix(socket)))
+        })
+    }
+
+    /// Leaves the files of Unix sockets to the process that serves in place of this one.
+    pub(crate) fn keep_files(&self) {
+        let files = self.bound.iter().flat_map(Bound::files).chain(&self.abandoned);
+        files.for_each(|file| file.keep());
     }
 
     /// Binds what a configuration wants bound and is not, and names what it does not want any more. A listener that speaks another protocol
@@ -184,7 +220,10 @@ impl Listeners {
             let sockets = match going.iter().find(|bound| bound.id == listener.id()) {
                 Some(bound) => bound.share(),
                 None => match names::listen_addresses(&listener.address, resolver, metrics).await {
-                    Ok(addresses) => sockets(addresses, &going, &self.spare, workers, buffers(config)),
+                    Ok(addresses) => {
+                        let new = New { mode: listener.socket_mode, workers, buffers: buffers(config) };
+                        sockets(addresses, &going, &self.spare, &new)
+                    }
                     Err(error) => Err(error),
                 },
             };
@@ -197,6 +236,7 @@ impl Listeners {
                         protocol: listener.protocol,
                         gate: Arc::default(),
                         sockets,
+                        mode: None,
                     });
                 }
                 // The others are tried as well, so that all that is in the way is told at once.
@@ -217,8 +257,8 @@ impl Listeners {
     /// Gives sockets that the process was started with the options of those that it binds itself.
     fn adopt(&self, bound: &Bound, buffers: Buffers) -> anyhow::Result<()> {
         for socket in bound.sockets.iter().flatten() {
-            let address = socket.local_addr()?;
-            if !self.spare.iter().any(|spare| is_at(spare, address)) {
+            let address = socket.address();
+            if !self.spare.iter().any(|spare| spare.address() == address) {
                 continue;
             }
             let adopted = lb_io::listener::adopt(socket, buffers)
@@ -238,11 +278,11 @@ impl Listeners {
     pub(crate) fn take(&mut self, turn: Turn, config: &Config, metrics: &Metrics) -> Vec<Bound> {
         let is_closed = |bound: &mut Bound| turn.closed.contains(&bound.key);
         let mut closed: Vec<Bound> = self.bound.extract_if(.., is_closed).collect();
+        // A listener that is opened at the same path has the file as well.
         closed.iter_mut().for_each(Bound::let_go);
         for bound in &turn.opened {
-            let addresses: Vec<_> =
-                bound.sockets.iter().flatten().filter_map(|one| one.local_addr().ok()).collect();
-            self.spare.retain(|socket| !socket.local_addr().is_ok_and(|own| addresses.contains(&own)));
+            let addresses: Vec<_> = bound.sockets.iter().flatten().map(ListeningSocket::address).collect();
+            self.spare.retain(|socket| !addresses.contains(&socket.address()));
         }
         for bound in turn.opened {
             if let Some(listener) = config.listener(&bound.id) {
@@ -250,25 +290,30 @@ impl Listeners {
             }
             self.bound.push(bound);
         }
+        for bound in &mut self.bound {
+            if let Some(listener) = config.listener(&bound.id) {
+                bound.show_mode(listener);
+            }
+        }
         closed
     }
 }
 
 /// For each worker, a socket at each of the addresses of a listener: that of one that is going, otherwise a new one.
 fn sockets(
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     going: &[&Bound],
-    spare: &[TcpListener],
-    workers: usize,
-    buffers: Buffers,
+    spare: &[ListeningSocket],
+    new: &New,
 ) -> anyhow::Result<PerWorker> {
+    let workers = new.workers;
     let mut sockets: PerWorker = (0..workers).map(|_| Vec::new()).collect();
     for address in addresses {
         let known =
             going.iter().find_map(|bound| bound.at(address)).or_else(|| inherited(spare, address, workers));
         let at_address = match known {
             Some(known) => known.context("cannot share a listening socket")?,
-            None => bind_all(address, workers, buffers)?,
+            None => bind_all(address, new)?,
         };
         for (own, more) in sockets.iter_mut().zip(at_address) {
             own.extend(more);
@@ -277,66 +322,9 @@ fn sockets(
     Ok(sockets)
 }
 
-/// Duplicates of the sockets at this address that the process was started with. With fewer sockets than workers, workers share one; with
-/// more, a worker has several: the kernel queues connections at each of them.
-fn inherited(
-    spare: &[TcpListener],
-    address: SocketAddr,
-    workers: usize,
-) -> Option<std::io::Result<PerWorker>> {
-    let there: Vec<_> = spare.iter().filter(|socket| is_at(socket, address)).collect();
-    if there.is_empty() {
-        return None;
-    }
-    let of_worker = |worker: usize| {
-        let own = there.iter().skip(worker).step_by(workers);
-        let shared = there.iter().cycle().skip(worker).take(usize::from(worker >= there.len()));
-        own.chain(shared).map(|socket| socket.try_clone()).collect()
-    };
-    Some((0..workers).map(of_worker).collect())
-}
-
-fn is_at(socket: &TcpListener, address: SocketAddr) -> bool {
-    socket.local_addr().is_ok_and(|own| own == address)
-}
-
 /// Whether a bound listener is the one that the configuration wants.
 fn stays(bound: &Bound, listener: &Listener) -> bool {
     bound.id == listener.id() && bound.protocol == listener.protocol
-}
-
-/// A new socket for each worker.
-fn bind_all(mut address: SocketAddr, workers: usize, buffers: Buffers) -> anyhow::Result<PerWorker> {
-    let mut sockets = PerWorker::new();
-    for _ in 0..workers {
-        let socket = lb_io::listener::bind(address, buffers)
-            .map_err(|error| explained(error, address))
-            .with_context(|| format!("cannot bind {address}"))?;
-        // Port 0 means any port, but the same one for every worker.
-        address = socket.local_addr().unwrap_or(address);
-        sockets.push(vec![socket]);
-    }
-    Ok(sockets)
-}
-
-/// What the configuration says of the buffers of sockets.
-pub(crate) fn buffers(config: &Config) -> Buffers {
-    let Runtime { receive_buffer, send_buffer, .. } = &config.runtime;
-    Buffers { receive: receive_buffer.map(NonZeroUsize::get), send: send_buffer.map(NonZeroUsize::get) }
-}
-
-/// With the remedy, where a port may not be bound because it is low.
-pub(crate) fn explained(error: std::io::Error, address: SocketAddr) -> anyhow::Error {
-    let is_low = address.port() != 0 && error.kind() == std::io::ErrorKind::PermissionDenied;
-    let error = anyhow::Error::new(error);
-    if !is_low {
-        return error;
-    }
-    error.context(format!(
-        "port {} needs the capability CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit, cap_add of a container), or \
-         net.ipv4.ip_unprivileged_port_start={0} or lower",
-        address.port()
-    ))
 }
 
 /// Shows a listener's drain budget, and the versions of HTTP that it serves.
@@ -365,35 +353,5 @@ fn describe(listener: &Listener) {
         }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_inherited_socket_has_a_worker_and_every_worker_a_socket() {
-        let any = "127.0.0.1:0".parse().unwrap();
-        for (count, workers) in [(1, 1), (1, 3), (2, 3), (3, 3), (3, 2), (5, 2), (4, 1)] {
-            let mut spare = vec![lb_io::listener::bind(any, Buffers::default()).unwrap()];
-            let address = spare[0].local_addr().unwrap();
-            spare.extend((1..count).map(|_| lb_io::listener::bind(address, Buffers::default()).unwrap()));
-            let dealt = inherited(&spare, address, workers).unwrap().unwrap();
-            assert_eq!(dealt.len(), workers);
-            let inodes = |sockets: &[TcpListener]| -> Vec<u64> {
-                sockets.iter().map(|socket| rustix::fs::fstat(socket).unwrap().st_ino).collect()
-            };
-            let mut taken: Vec<u64> = dealt.iter().flat_map(|own| inodes(own)).collect();
-            assert_eq!(taken.len(), count.max(workers), "{count} sockets, {workers} workers");
-            assert!(dealt.iter().all(|own| !own.is_empty()), "{count} sockets, {workers} workers");
-            let mut all = inodes(&spare);
-            taken.sort_unstable();
-            all.sort_unstable();
-            taken.dedup();
-            assert_eq!(taken, all);
-            let other = "127.0.0.1:1".parse().unwrap();
-            assert!(inherited(&spare, other, workers).is_none());
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{BackendPool, Config, ConfigError, Dns, HostPort, PoolId};
+use lb_config::{BackendPool, Config, ConfigError, Dns, PoolId, SocketName};
+use lb_core::address::Address;
 use lb_io::resolver::{ResolveError, Resolved, Resolver, ResolverOptions, refusal};
 use lb_observe::metrics::Metrics;
 use lb_pool::ResolvedBackend;
@@ -47,7 +48,7 @@ pub(crate) fn resolver(dns: &Dns) -> anyhow::Result<Resolver> {
 /// the admin port.
 pub(crate) async fn resolve(
     config: &Config,
-    origin: impl Fn(&PoolId, &HostPort) -> Origin,
+    origin: impl Fn(&PoolId, &SocketName) -> Origin,
     resolver: &Resolver,
     metrics: &Metrics,
     (known, patience): (Option<&PoolBackends>, Patience),
@@ -64,7 +65,7 @@ pub(crate) async fn resolve(
             let (addresses, until) = match addresses(&backend.address, &answers, origin) {
                 Ok(found) => found,
                 Err(reason) => {
-                    let host = backend.address.host.as_str();
+                    let host = backend.address.host().unwrap_or_default();
                     let is_asked = matches!(answers.get(host), Some(Ok(answer)) if !answer.cached);
                     if is_asked && unusable.insert(host) {
                         metrics.dns_failures.inc();
@@ -118,7 +119,7 @@ pub(crate) async fn resolve(
             .listeners
             .iter()
             .flat_map(|listener| &listener.pool.backends)
-            .any(|backend| backend.address.host == name)
+            .any(|backend| backend.address.host() == Some(name))
     });
     metrics.dns_cache_entries.set(i64::try_from(resolver.cached_names()).unwrap_or(i64::MAX));
     Ok(resolution)
@@ -135,8 +136,8 @@ async fn ask<'a>(
     patience: Patience,
 ) -> Answers<'a> {
     let names = |pool: &'a BackendPool| {
-        let named = pool.backends.iter().filter(|backend| backend.address.socket_addr().is_none());
-        named.map(|backend| backend.address.host.as_str())
+        let named = pool.backends.iter().filter(|backend| backend.address.literal().is_none());
+        named.filter_map(|backend| backend.address.host())
     };
     let pools = config.pools_in_use();
     let hosts: HashSet<&str> = pools.iter().flat_map(|pool| names(pool)).collect();
@@ -181,13 +182,14 @@ fn count(answer: Option<&Resolved>, metrics: &Metrics) {
 
 /// The addresses of a backend, without those that a name must not lead to (attack C-03).
 fn addresses(
-    address: &HostPort,
+    address: &SocketName,
     answers: &Answers<'_>,
     origin: Origin,
-) -> Result<(Vec<SocketAddr>, Option<Instant>), String> {
-    if let Some(literal) = address.socket_addr() {
-        return Ok((vec![literal], None));
-    }
+) -> Result<(Vec<Address>, Option<Instant>), String> {
+    let address = match (address.literal(), address) {
+        (None, SocketName::Host(address)) => address,
+        (literal, _) => return Ok((literal.into_iter().collect(), None)),
+    };
     let answer = match answers.get(address.host.as_str()) {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(error.to_string()),
@@ -195,7 +197,7 @@ fn addresses(
     };
     let allow_loopback = allows_loopback(origin);
     let mut refused = None;
-    let usable: Vec<SocketAddr> = answer
+    let usable: Vec<Address> = answer
         .addresses
         .iter()
         .filter(|ip| match refusal(**ip, allow_loopback) {
@@ -205,7 +207,7 @@ fn addresses(
             }
             None => true,
         })
-        .map(|ip| SocketAddr::new(*ip, address.port))
+        .map(|ip| SocketAddr::new(*ip, address.port).into())
         .collect();
     match refused {
         Some(reason) if usable.is_empty() => Err(reason),
@@ -223,9 +225,12 @@ fn allows_loopback(origin: Origin) -> bool {
 
 /// What a name that leads nowhere keeps of its last addresses: those of the same name elsewhere may have been allowed there alone, and the
 /// rules may have changed (attack C-03).
-fn kept(addresses: &[SocketAddr], origin: Origin) -> Vec<SocketAddr> {
+fn kept(addresses: &[Address], origin: Origin) -> Vec<Address> {
     let allow_loopback = allows_loopback(origin);
-    addresses.iter().copied().filter(|address| refusal(address.ip(), allow_loopback).is_none()).collect()
+    let may_be_used = |address: &Address| {
+        address.socket_addr().is_some_and(|address| refusal(address.ip(), allow_loopback).is_none())
+    };
+    addresses.iter().copied().filter(may_be_used).collect()
 }
 
 /// Least time between two questions for a name.
@@ -279,16 +284,17 @@ pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
 
 /// The addresses that a listener binds.
 pub(crate) async fn listen_addresses(
-    address: &HostPort,
+    address: &SocketName,
     resolver: &Resolver,
     metrics: &Metrics,
-) -> anyhow::Result<Vec<SocketAddr>> {
-    if let Some(literal) = address.socket_addr() {
-        return Ok(vec![literal]);
-    }
+) -> anyhow::Result<Vec<Address>> {
+    let address = match (address.literal(), address) {
+        (None, SocketName::Host(address)) => address,
+        (literal, _) => return Ok(literal.into_iter().collect()),
+    };
     let resolved = resolver.resolve(&address.host).await;
     count(resolved.as_ref().ok(), metrics);
-    Ok(resolved?.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port)).collect())
+    Ok(resolved?.addresses.iter().map(|ip| SocketAddr::new(*ip, address.port).into()).collect())
 }
 
 #[cfg(test)]
@@ -312,7 +318,7 @@ mod tests {
         let config = Config::parse(&text, "lb.toml").unwrap();
         let resolver = resolver(&config.dns).unwrap();
         let metrics = Metrics::new(1);
-        let origin = |_: &PoolId, _: &HostPort| Origin::Discovery { allow_loopback: false };
+        let origin = |_: &PoolId, _: &SocketName| Origin::Discovery { allow_loopback: false };
         let told = resolver.resolve("nobody.test").await.unwrap_err().to_string();
         assert!(told.starts_with("name `nobody.test` does not resolve: the"), "{told}");
         // The second name has an answer that is not used, and is still at hand in the second pass.
@@ -326,8 +332,10 @@ mod tests {
 
     #[test]
     fn c_03_what_is_kept_is_what_may_be_used() {
-        let all: Vec<SocketAddr> =
-            ["10.0.0.1:80", "127.0.0.1:80", "[::1]:80"].iter().map(|text| text.parse().unwrap()).collect();
+        let all: Vec<Address> = ["10.0.0.1:80", "127.0.0.1:80", "[::1]:80"]
+            .iter()
+            .map(|text| text.parse::<SocketAddr>().unwrap().into())
+            .collect();
         assert_eq!(kept(&all, Origin::Discovery { allow_loopback: false }), all[..1]);
         assert_eq!(kept(&all, Origin::Discovery { allow_loopback: true }), all);
         assert_eq!(kept(&all, Origin::File), all);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lb_config::ListenerId;
 use lb_io::gate::{AddressGate, CountGate};
+use lb_io::listener::ListeningSocket;
 use lb_security::SharedTlsBundle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
@@ -61,7 +62,7 @@ pub struct ListenerSockets {
     /// Which of those that have had its address.
     pub key: ListenerKey,
     /// One bound socket for each address.
-    pub sockets: Vec<std::net::TcpListener>,
+    pub sockets: Vec<ListeningSocket>,
     /// Caps on its connections.
     pub gates: Gates,
     /// Its certificates, where clients speak TLS.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use lb_config::{Backend, BackendPool, Config, HostPort, PoolId};
+use lb_config::{Backend, BackendPool, Config, PoolId, SocketName};
 
 /// Backends that a pool may be given through the admin port; what is written down nowhere stays small.
 pub(crate) const MAX_ADDED: usize = 256;
@@ -50,7 +50,7 @@ struct Layer {
     /// In force whatever file and source say.
     added: Vec<Backend>,
     /// Not used although file or source names them.
-    removed: Vec<HostPort>,
+    removed: Vec<SocketName>,
 }
 
 impl Overlay {
@@ -107,7 +107,7 @@ impl Overlay {
     }
 
     /// Takes a backend away, wherever it comes from. `pool` is as the file has it.
-    pub(crate) fn remove(&mut self, pool: &BackendPool, address: &HostPort) {
+    pub(crate) fn remove(&mut self, pool: &BackendPool, address: &SocketName) {
         let layer = self.0.entry(pool.id.clone()).or_default();
         layer.added.retain(|backend| backend.address != *address);
         let is_named = names(&pool.backends, address) || names(&layer.discovered.backends, address);
@@ -139,15 +139,15 @@ pub(crate) struct Origins<'a>(HashMap<&'a PoolId, OfPool<'a>>);
 
 #[derive(Debug)]
 struct OfPool<'a> {
-    added: HashSet<&'a HostPort>,
+    added: HashSet<&'a SocketName>,
     /// By the file.
-    named: HashSet<&'a HostPort>,
+    named: HashSet<&'a SocketName>,
     allow_loopback: bool,
 }
 
 impl Origins<'_> {
     /// Where a backend comes from that is in use.
-    pub(crate) fn of(&self, pool: &PoolId, address: &HostPort) -> Origin {
+    pub(crate) fn of(&self, pool: &PoolId, address: &SocketName) -> Origin {
         match self.0.get(pool) {
             Some(pool) if pool.added.contains(address) => Origin::Api,
             Some(pool) if !pool.named.contains(address) => {
@@ -178,11 +178,11 @@ impl Layer {
     }
 }
 
-fn addresses(backends: &[Backend]) -> HashSet<&HostPort> {
+fn addresses(backends: &[Backend]) -> HashSet<&SocketName> {
     backends.iter().map(|backend| &backend.address).collect()
 }
 
-fn names(backends: &[Backend], address: &HostPort) -> bool {
+fn names(backends: &[Backend], address: &SocketName) -> bool {
     backends.iter().any(|backend| backend.address == *address)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{AccessLog as AccessLogConfig, Config, HostPort, Plan, PoolId};
+use lb_config::{AccessLog as AccessLogConfig, Config, Plan, PoolId, SocketName};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
@@ -116,7 +116,7 @@ impl Control {
         let config = overlay.over(&file);
         let resolution = {
             let origins = overlay.origins(&file);
-            let origin = |pool: &PoolId, address: &HostPort| origins.of(pool, address);
+            let origin = |pool: &PoolId, address: &SocketName| origins.of(pool, address);
             names::resolve(&config, origin, &resolver, &metrics, (None, Patience::Short)).await
         };
         // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.

@@ -6,13 +6,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use lb_io::inherited::HandOver;
+use lb_io::listener::ListeningSocket;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
@@ -106,7 +106,7 @@ impl Upgrade {
     /// Starts the new process with these sockets. That is done on a thread of its own: the file system of the binary may not answer.
     async fn begin<'a>(
         program: &Program,
-        sockets: impl IntoIterator<Item = &'a TcpListener>,
+        sockets: impl IntoIterator<Item = &'a ListeningSocket>,
     ) -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let pipe = Receiver::from_owned_fd(reader)?;

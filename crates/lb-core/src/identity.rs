@@ -15,6 +15,8 @@ words! {
         Tcp = "tcp",
         /// A UDP socket.
         Udp = "udp",
+        /// A Unix stream socket.
+        Unix = "unix",
     }
 }
 

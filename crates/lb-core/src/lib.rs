@@ -1,12 +1,13 @@
 //! Pure decisions of the gateway: no sockets, no clock of its own, no randomness of its own.
 //!
-//! What a request looks like ([`head`]), which pool it goes to ([`route`]), which member of the pool takes it
+//! Where peers are ([`address`]), what a request looks like ([`head`]), which pool it goes to ([`route`]), which member of the pool takes it
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
 //! how often a log line about it is written ([`log_limit`]), and what tells listeners apart, and pools ([`identity`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
+pub mod address;
 pub mod balance;
 pub mod breaker;
 pub mod failure;

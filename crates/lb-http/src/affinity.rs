@@ -1,8 +1,7 @@
 //! What of a request its backend is chosen by, under the policies that follow a key.
 
-use std::net::IpAddr;
-
 use lb_config::HashKey;
+use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
 use lb_core::head::{FieldName, RequestHead};
 
@@ -11,11 +10,11 @@ use lb_core::head::{FieldName, RequestHead};
 pub(crate) fn key(
     of: &HashKey,
     request: &RequestHead,
-    client: IpAddr,
+    client: ClientAddress,
     connection_id: Option<&[u8]>,
 ) -> Option<u64> {
     let found = match of {
-        HashKey::SourceAddress => return Some(hash::ip(client)),
+        HashKey::SourceAddress => return Some(hash::client(client)),
         HashKey::Header(name) => header(request, name)?,
         HashKey::Cookie(name) => cookie(request, name.as_bytes())?,
         HashKey::Path => path_and_query(request).0,
@@ -73,14 +72,14 @@ mod tests {
     fn each_key_is_found_where_it_stands_and_nowhere_else() {
         let fields = [("X-User", "ann"), ("Cookie", "a=1; sid=abc"), ("Cookie", "xsid=no")];
         let request = request("/a/b?sid=q&user=joe", &fields);
-        let client = [192, 0, 2, 7].into();
+        let client = ([192, 0, 2, 7], 4711).into();
         let key = |of: HashKey| key(&of, &request, client, None);
         assert_eq!(key(HashKey::Header("x-user".into())), Some(hash::bytes(b"ann")));
         assert_eq!(key(HashKey::Cookie("sid".into())), Some(hash::bytes(b"abc")));
         assert_eq!(key(HashKey::Query("user".into())), Some(hash::bytes(b"joe")));
         assert_eq!(key(HashKey::Path), Some(hash::bytes(b"/a/b")));
-        assert_eq!(key(HashKey::SourceAddress), Some(hash::ip(client)));
-        assert_eq!(key(HashKey::ConnectionId), Some(hash::ip(client)), "it has none");
+        assert_eq!(key(HashKey::SourceAddress), Some(hash::client(client)));
+        assert_eq!(key(HashKey::ConnectionId), Some(hash::client(client)), "it has none");
         assert_eq!(key(HashKey::Header("x-other".into())), None);
         assert_eq!(key(HashKey::Cookie("id".into())), None);
         assert_eq!(key(HashKey::Query("use".into())), None);

@@ -1,8 +1,8 @@
 //! What is written down of every exchange: metrics, and a line in the access log.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use lb_core::address::ClientAddress;
 use lb_core::head::{RequestHead, Version};
 use lb_core::reason::Reason;
 use lb_observe::access_log::AccessRecord;
@@ -16,7 +16,7 @@ use crate::session::Session;
 pub(crate) struct Entry<'a> {
     pub(crate) service: &'a Service,
     pub(crate) request: &'a RequestHead,
-    pub(crate) client: SocketAddr,
+    pub(crate) client: ClientAddress,
     pub(crate) session: Option<&'a Session>,
     pub(crate) status: Option<u16>,
     /// How the call ended, if the request was one and as far as that is known.

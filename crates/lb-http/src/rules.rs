@@ -1,7 +1,6 @@
 //! What a proxy must do to every head, whatever protocols stand on either side.
 
-use std::net::IpAddr;
-
+use lb_core::address::ClientAddress;
 use lb_core::head::{FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
 use lb_core::rng::SplitMix64;
 use lb_security::PeerCertificate;
@@ -24,7 +23,7 @@ pub(crate) const MAX_TRAILER_FIELDS: usize = 32;
 /// What this hop adds to the requests of one client connection.
 #[derive(Debug)]
 pub struct Hop {
-    /// The client's address in text, without port; IPv4-mapped addresses as IPv4.
+    /// The client's address in text, without port; IPv4-mapped addresses as IPv4. `unknown` for a client of a Unix socket.
     client: Box<str>,
     scheme: &'static str,
     version: Version,
@@ -36,8 +35,10 @@ pub struct Hop {
 
 impl Hop {
     /// The hop of a client that speaks `version`; `scheme` is `http` or `https`.
-    pub fn new(client: IpAddr, scheme: &'static str, version: Version) -> Self {
-        let client = client.to_canonical().to_string().into_boxed_str();
+    pub fn new(client: ClientAddress, scheme: &'static str, version: Version) -> Self {
+        // RFC 7239 §6.2 has this word for a client without an address.
+        let client =
+            client.ip().map_or("unknown".to_owned(), |ip| ip.to_canonical().to_string()).into_boxed_str();
         let mut lines = Fields::default();
         lines.push(b"X-Forwarded-For", client.as_bytes());
         lines.push(b"X-Forwarded-Proto", scheme.as_bytes());
@@ -246,6 +247,10 @@ pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn client(ip: &str) -> ClientAddress {
+        std::net::SocketAddr::new(ip.parse().unwrap(), 4711).into()
+    }
+
     fn forwarded(lines: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut head = RequestHead::default();
         let start = head.fields.append_text(b"a.example");
@@ -253,7 +258,7 @@ mod tests {
         for (name, value) in lines {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        let hop = Hop::new("::ffff:192.0.2.7".parse().unwrap(), "http", Version::Http11);
+        let hop = Hop::new(client("::ffff:192.0.2.7"), "http", Version::Http11);
         request(&mut head, &hop, &mut SplitMix64::new(1));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         head.fields.iter().map(|field| (text(field.name), text(field.value))).collect()
@@ -280,7 +285,7 @@ mod tests {
     fn a_client_cannot_tell_its_own_certificate() {
         let told = PeerCertificate { subject: "CN=alice".to_owned(), sha256: "ab".repeat(32), not_after: 0 };
         for (certificate, subject, others) in [(Some(&told), &["CN=alice"][..], 2), (None, &[], 0)] {
-            let mut hop = Hop::new("192.0.2.7".parse().unwrap(), "https", Version::H2);
+            let mut hop = Hop::new(client("192.0.2.7"), "https", Version::H2);
             hop.tell_certificate(certificate);
             for version in [Version::H2, Version::Http11] {
                 let mut head = RequestHead { version, ..RequestHead::default() };

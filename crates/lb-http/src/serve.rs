@@ -1,11 +1,11 @@
 //! A connection from a client, before it is known what it speaks.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
+use lb_core::address::ClientAddress;
 use lb_core::head::Version;
 use lb_io::{ConnectionGuard, Deadline, Phase};
 use lb_security::Stream;
@@ -26,7 +26,12 @@ pub(crate) const H2: &[u8] = b"h2";
 ///
 /// Inside TLS the client has chosen a protocol by ALPN. Without, it speaks HTTP/2 if the listener allows that and its first bytes are the
 /// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
-pub fn serve(mut stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) -> Serving {
+pub fn serve(
+    mut stream: Stream,
+    peer: ClientAddress,
+    guard: ConnectionGuard,
+    service: Rc<Service>,
+) -> Serving {
     let born = Instant::now();
     let tls = stream.tls();
     let version = match tls {

@@ -1,12 +1,12 @@
 //! What a worker knows of one HTTP listener.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
+use lb_core::address::Address;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
 use lb_core::route::RouteTable;
@@ -201,7 +201,7 @@ impl Pool {
             let identities = balance.shared().members.iter().map(|(_, spec)| spec.identity);
             Sticky::new(settings, key, pool.id.name(), identities)
         });
-        let member = |backend: &Backend, address: SocketAddr| {
+        let member = |backend: &Backend, address: Address| {
             // Raw bytes on an HTTP listener are HTTP/1.1.
             let protocol = match backend.protocol {
                 BackendProtocol::Tcp => BackendProtocol::H1,

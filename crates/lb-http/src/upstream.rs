@@ -10,12 +10,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{BackendProtocol, BackendTls, Pool as PoolLimits};
+use lb_core::address::Address;
 use lb_io::shortage::Watch;
 use lb_observe::metrics::WorkerMetrics;
 use lb_pool::Connection;
@@ -37,7 +37,7 @@ pub use way::{Ask, Caller, Dialled, Dialling, Link, Upstream, Way};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointKey {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What it speaks.
     pub protocol: BackendProtocol,
     /// How it is reached inside TLS, if it is.

@@ -1,7 +1,6 @@
 //! A connected socket on tokio's epoll loop.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -183,21 +182,5 @@ impl EpollStream {
                 result => return self.noted(Poll::Ready(result)),
             }
         }
-    }
-
-    /// Address of the peer.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.peer_addr()
-    }
-
-    /// Address of this end.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
     }
 }

@@ -4,12 +4,15 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lb_core::address::{Address, UnixPath};
 use rustix::io::{FdFlags, fcntl_setfd};
 use socket2::SockRef;
+
+use crate::listener::ListeningSocket;
+use crate::unix::{SocketFile, path_of};
 
 /// Names the descriptors that a process takes over: that of the pipe on which it says that it serves, then its sockets.
 const HAND_OVER: &str = "EXPRESSGATEWAY_HAND_OVER";
@@ -24,7 +27,7 @@ const MOST: i32 = 100_000;
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// Listening sockets.
-    pub sockets: Vec<TcpListener>,
+    pub sockets: Vec<ListeningSocket>,
     /// Where a process that takes over says that it serves.
     pub ready: Option<OwnedFd>,
 }
@@ -39,9 +42,9 @@ impl Inherited {
         }
         let number = |name: &str| env::var(name).ok()?.parse::<i32>().ok();
         if let Ok(text) = env::var(HAND_OVER) {
-            let mut numbers = text.split(',').map_while(|number| number.parse().ok());
-            let ready = numbers.next().and_then(own);
-            return Self { ready, sockets: numbers.filter_map(own).filter_map(listening).collect() };
+            let mut parts = text.split(',');
+            let ready = parts.next().and_then(|number| own(number.parse().ok()?));
+            return Self { ready, sockets: parts.filter_map(handed_over).collect() };
         }
         let is_ours = number("LISTEN_PID").is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
         let count = number("LISTEN_FDS").filter(|count| is_ours && (0..MOST).contains(count)).unwrap_or(0);
@@ -76,19 +79,47 @@ fn own(number: RawFd) -> Option<OwnedFd> {
     Some(owned)
 }
 
-/// A descriptor as a listening TCP socket, if it is one.
-fn listening(descriptor: OwnedFd) -> Option<TcpListener> {
+/// A descriptor as a listening stream socket, if it is one.
+fn listening(descriptor: OwnedFd) -> Option<ListeningSocket> {
     let socket = SockRef::from(&descriptor);
-    let is_tcp = socket.r#type().is_ok_and(|kind| kind == socket2::Type::STREAM)
-        && socket.local_addr().is_ok_and(|address| address.as_socket().is_some())
+    let listens = socket.r#type().is_ok_and(|kind| kind == socket2::Type::STREAM)
         && socket.is_listener().is_ok_and(|is_listener| is_listener);
-    is_tcp.then(|| descriptor.into())
+    let address = socket.local_addr().ok().filter(|_| listens)?;
+    let address = match address.as_socket() {
+        Some(address) => Address::Ip(address),
+        None => Address::Unix(path_of(&address)?),
+    };
+    Some(ListeningSocket::of(descriptor, address, None))
+}
+
+/// Reads what [`HandOver::variable`] says of one socket.
+fn handed_over(text: &str) -> Option<ListeningSocket> {
+    let mut parts = text.split(':');
+    let socket = listening(own(parts.next()?.parse().ok()?)?)?;
+    let Some(path) = parts.next() else { return Some(socket) };
+    let path = unix_path(path)?;
+    let file = match (parts.next(), parts.next()) {
+        (Some(device), Some(inode)) => {
+            Some(SocketFile::handed_over(path, device.parse().ok()?, inode.parse().ok()?))
+        }
+        _ => None,
+    };
+    Some(ListeningSocket::of(socket.into(), path.into(), file))
+}
+
+/// A path from its bytes in hexadecimal digits.
+fn unix_path(digits: &str) -> Option<UnixPath> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())?;
+    UnixPath::new(bytes).ok()
 }
 
 /// Descriptors that the next process started is given. They stay open here until this is dropped.
 #[derive(Debug)]
 pub struct HandOver {
-    passed: Vec<OwnedFd>,
+    ready: OwnedFd,
+    sockets: Vec<(OwnedFd, String)>,
 }
 
 impl HandOver {
@@ -98,42 +129,73 @@ impl HandOver {
     /// When descriptors are wanting.
     pub fn new<'a>(
         ready: BorrowedFd<'_>,
-        sockets: impl IntoIterator<Item = &'a TcpListener>,
+        sockets: impl IntoIterator<Item = &'a ListeningSocket>,
     ) -> io::Result<Self> {
         // Duplicates of dup(2) are passed on by exec(2).
-        let mut passed = vec![rustix::io::dup(ready)?];
-        for socket in sockets {
-            passed.push(rustix::io::dup(socket)?);
-        }
-        Ok(Self { passed })
+        let ready = rustix::io::dup(ready)?;
+        let sockets = sockets.into_iter().map(|socket| Ok((rustix::io::dup(socket)?, described(socket))));
+        Ok(Self { ready, sockets: sockets.collect::<io::Result<_>>()? })
     }
 
     /// The variable of the environment that names them.
     pub fn variable(&self) -> (&'static str, String) {
-        let numbers: Vec<String> =
-            self.passed.iter().map(|descriptor| descriptor.as_raw_fd().to_string()).collect();
-        (HAND_OVER, numbers.join(","))
+        let mut text = self.ready.as_raw_fd().to_string();
+        for (descriptor, what) in &self.sockets {
+            text.push_str(&format!(",{}{what}", descriptor.as_raw_fd()));
+        }
+        (HAND_OVER, text)
     }
+}
+
+/// What follows the number of a descriptor. A Unix socket was bound under another name than that of its file, so the name goes with it, and
+/// what identifies the file if the next process is to remove it.
+fn described(socket: &ListeningSocket) -> String {
+    let Address::Unix(path) = socket.address() else { return String::new() };
+    let mut text: String = ":".to_owned();
+    text.extend(path.as_bytes().iter().map(|byte| format!("{byte:02x}")));
+    if let Some((device, inode)) = socket.file().map(|file| file.identity()) {
+        text.push_str(&format!(":{device}:{inode}"));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::listener::{bind, bind_unix};
 
     #[test]
     fn only_what_was_inherited_is_taken_and_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(own(listener.as_raw_fd()).is_none(), "it closes on exec, so it is this process's own");
-        let passed = HandOver::new(listener.as_fd(), [&listener]).unwrap();
-        let numbers: Vec<RawFd> =
-            passed.variable().1.split(',').map(|number| number.parse().unwrap()).collect();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a,:b.sock");
+        let unix = UnixPath::new(path.as_os_str().as_encoded_bytes()).unwrap();
+        let unix = bind_unix(&unix, 0o600).unwrap();
+        assert!(
+            own(listener.as_fd().as_raw_fd()).is_none(),
+            "it closes on exec, so it is this process's own"
+        );
+        let passed = HandOver::new(listener.as_fd(), [&listener, &unix]).unwrap();
+        let text = passed.variable().1;
+        let parts: Vec<&str> = text.split(',').collect();
         std::mem::forget(passed);
-        let first = own(numbers[0]).unwrap();
-        assert!(own(numbers[0]).is_none());
-        assert_eq!(listening(first).unwrap().local_addr().unwrap(), listener.local_addr().unwrap());
-        assert!(own(numbers[1]).is_some() && own(0).is_none() && own(-1).is_none() && own(60_000).is_none());
+        let first: RawFd = parts[0].parse().unwrap();
+        let taken = own(first).unwrap();
+        assert!(own(first).is_none());
+        assert_eq!(listening(taken).unwrap().address(), listener.address());
+        assert_eq!(handed_over(parts[1]).unwrap().address(), listener.address());
+        let taken = handed_over(parts[2]).unwrap();
+        assert_eq!(taken.address(), unix.address());
+        assert_eq!(taken.file().unwrap().identity(), unix.file().unwrap().identity());
+        assert!(own(0).is_none() && own(-1).is_none() && own(60_000).is_none());
+        // As long as the process is there that has given it, the file is that one's.
+        drop(taken);
+        assert!(path.exists());
+        drop(unix);
+        assert!(!path.exists());
     }
 
     #[test]
@@ -142,9 +204,20 @@ mod tests {
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(listening(stream.into()).is_none());
         assert!(listening(std::fs::File::open("/dev/null").unwrap().into()).is_none());
-        let unix = std::os::unix::net::UnixListener::bind(
-            std::env::temp_dir().join(format!("lb-{}", std::process::id())),
-        );
-        assert!(unix.is_err() || listening(unix.unwrap().into()).is_none());
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(listening(one.into()).is_none());
+        assert!(listening(std::os::unix::net::UnixDatagram::unbound().unwrap().into()).is_none());
+    }
+
+    #[test]
+    fn a_unix_socket_of_another_process_is_known_by_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let known = listening(socket.into()).unwrap();
+        assert_eq!(known.address().to_string(), format!("unix:{}", path.display()));
+        assert!(known.file().is_none());
+        drop(known);
+        assert!(path.exists(), "it is not removed");
     }
 }

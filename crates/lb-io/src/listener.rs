@@ -3,21 +3,92 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::address::{Address, ClientAddress, UnixPath};
 use lb_core::rng::SplitMix64;
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::TcpStream;
+use crate::runtime::register;
 use crate::sockopts::{self, Buffers};
+use crate::unix::{self, SocketFile};
 use crate::uring::driver::current;
 use crate::uring::open::RingListener;
 
-/// Binds a listening socket for one worker. Every worker binds its own to the same address.
+/// A listening socket that is on no event loop yet.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    descriptor: OwnedFd,
+    address: Address,
+    /// The file that goes with the last of the duplicates that share it.
+    file: Option<Arc<SocketFile>>,
+}
+
+impl ListeningSocket {
+    /// Takes over a descriptor that is known to listen at `address`.
+    pub(crate) fn of(descriptor: OwnedFd, address: Address, file: Option<SocketFile>) -> Self {
+        Self { descriptor, address, file: file.map(Arc::new) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The file of a Unix socket, if this process is to remove it.
+    pub fn file(&self) -> Option<&Arc<SocketFile>> {
+        self.file.as_ref()
+    }
+
+    /// Another descriptor of the socket, with which the file is shared.
+    ///
+    /// # Errors
+    /// When descriptors are wanting.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.clone(), ..self.for_worker()? })
+    }
+
+    /// Another descriptor of the socket, for a worker: the file is none of its business.
+    ///
+    /// # Errors
+    /// When descriptors are wanting.
+    pub fn for_worker(&self) -> io::Result<Self> {
+        Ok(Self { descriptor: self.descriptor.try_clone()?, address: self.address, file: None })
+    }
+}
+
+impl AsFd for ListeningSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl From<ListeningSocket> for OwnedFd {
+    fn from(socket: ListeningSocket) -> Self {
+        socket.descriptor
+    }
+}
+
+impl TryFrom<std::net::TcpListener> for ListeningSocket {
+    type Error = io::Error;
+
+    fn try_from(listener: std::net::TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self::of(listener.into(), address.into(), None))
+    }
+}
+
+/// Binds a listening TCP socket for one worker. Every worker binds its own to the same address.
 ///
 /// # Errors
 /// When the address cannot be had; the caller names it.
-pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -26,20 +97,33 @@ pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<std::net::TcpLi
     socket.bind(&address.into())?;
     socket.listen(sockopts::BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    // Port 0 means any.
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok(ListeningSocket::of(socket.into(), bound.into(), None))
+}
+
+/// Binds a listening Unix socket. Workers share it, each with a descriptor of its own: the kernel has no `SO_REUSEPORT` for them. The file
+/// gets the permissions of `mode`; a name in the abstract namespace has none.
+///
+/// # Errors
+/// When something accepts connections at `path` already, when a file stands there that is no socket, and those of bind(2) and rename(2).
+pub fn bind_unix(path: &UnixPath, mode: u32) -> io::Result<ListeningSocket> {
+    let (descriptor, file) = unix::bind(path, mode)?;
+    Ok(ListeningSocket::of(descriptor, (*path).into(), file))
 }
 
 /// Gives a listening socket that the process was started with what [`bind`] gives its own, as far as it can be had later.
 ///
 /// # Errors
 /// When the kernel refuses an option.
-pub fn adopt(listener: &std::net::TcpListener, buffers: Buffers) -> io::Result<Adopted> {
+pub fn adopt(listener: &ListeningSocket, buffers: Buffers) -> io::Result<Adopted> {
     let socket = socket2::SockRef::from(listener);
+    socket.set_nonblocking(true)?;
+    let Address::Ip(address) = listener.address else { return Ok(Adopted { takes_ipv4: false }) };
     sockopts::release_buffers(&socket)?;
     sockopts::apply_accepted(&socket, buffers)?;
-    listener.set_nonblocking(true)?;
-    let takes_ipv4 = listener.local_addr()?.ip() == std::net::Ipv6Addr::UNSPECIFIED
-        && socket.only_v6().is_ok_and(|only| !only);
+    let takes_ipv4 =
+        address.ip() == std::net::Ipv6Addr::UNSPECIFIED && socket.only_v6().is_ok_and(|only| !only);
     Ok(Adopted { takes_ipv4 })
 }
 
@@ -59,6 +143,7 @@ pub struct TcpListener {
 #[derive(Debug)]
 enum Driver {
     Epoll(tokio::net::TcpListener),
+    EpollUnix(AsyncFd<OwnedFd>),
     Ring(RingListener),
 }
 
@@ -67,10 +152,13 @@ impl TcpListener {
     ///
     /// # Errors
     /// When the event loop does not take it.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub fn new(listener: ListeningSocket) -> io::Result<Self> {
+        let is_unix = matches!(listener.address, Address::Unix(_));
+        let descriptor = listener.descriptor;
         let driver = match current() {
-            Some(driver) => Driver::Ring(RingListener::new(&driver, listener.into())),
-            None => Driver::Epoll(tokio::net::TcpListener::from_std(listener)?),
+            Some(driver) => Driver::Ring(RingListener::new(&driver, descriptor, is_unix)),
+            None if is_unix => Driver::EpollUnix(register(descriptor)?),
+            None => Driver::Epoll(tokio::net::TcpListener::from_std(descriptor.into())?),
         };
         Ok(Self { driver })
     }
@@ -79,11 +167,16 @@ impl TcpListener {
     ///
     /// # Errors
     /// Those of accept(2); see [`AcceptError`].
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub async fn accept(&self) -> io::Result<(TcpStream, ClientAddress)> {
         match &self.driver {
             Driver::Epoll(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((TcpStream::epoll(stream), peer))
+                Ok((TcpStream::epoll(stream), peer.into()))
+            }
+            Driver::EpollUnix(listener) => {
+                let accepted =
+                    listener.async_io(Interest::READABLE, |listener| accept_unix(listener.as_fd()));
+                Ok((TcpStream::adopt_epoll(accepted.await?)?, ClientAddress::Unix))
             }
             Driver::Ring(listener) => {
                 let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
@@ -93,21 +186,33 @@ impl TcpListener {
     }
 
     /// Closes the socket, but first takes every connection whose handshake is done: closing would reset them.
-    pub fn close(self, mut take: impl FnMut(TcpStream, SocketAddr)) {
+    pub fn close(self, mut take: impl FnMut(TcpStream, ClientAddress)) {
         let listener = match self.driver {
             Driver::Ring(listener) => {
                 return listener.close(|stream, peer| take(TcpStream::ring(stream), peer));
+            }
+            Driver::EpollUnix(listener) => {
+                while let Ok(descriptor) = accept_unix(listener.as_fd()) {
+                    if let Ok(stream) = TcpStream::adopt_epoll(descriptor) {
+                        take(stream, ClientAddress::Unix);
+                    }
+                }
+                return;
             }
             Driver::Epoll(listener) => listener,
         };
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {
-            let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::adopt_epoll(stream.into()));
             if let Ok(stream) = stream {
-                take(TcpStream::epoll(stream), peer);
+                take(stream, peer.into());
             }
         }
     }
+}
+
+fn accept_unix(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
 }
 
 /// What a failed accept(2) means.
@@ -200,7 +305,7 @@ mod tests {
     fn buffers_are_as_asked_or_the_kernels() {
         let any = "127.0.0.1:0".parse().unwrap();
         let sizes = |buffers| {
-            let socket = Socket::from(bind(any, buffers).unwrap());
+            let socket = Socket::from(OwnedFd::from(bind(any, buffers).unwrap()));
             (socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap())
         };
         let plain = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
@@ -214,10 +319,11 @@ mod tests {
     #[test]
     fn an_adopted_socket_has_the_buffers_that_it_would_be_bound_with() {
         let any = "127.0.0.1:0".parse().unwrap();
-        let sizes = |listener: &std::net::TcpListener| {
-            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let sizes = |listener: &ListeningSocket| {
+            let address = listener.address().socket_addr().unwrap();
+            let client = std::net::TcpStream::connect(address).unwrap();
             // The listener does not block, and the connection has been made.
-            let accepted = Socket::from(listener.accept().unwrap().0);
+            let accepted = socket2::SockRef::from(listener).accept().unwrap().0;
             drop(client);
             (accepted.recv_buffer_size().unwrap(), accepted.send_buffer_size().unwrap())
         };
@@ -228,7 +334,7 @@ mod tests {
             assert!(!adopt(&socket, adopted).unwrap().takes_ipv4);
             let expected = sizes(&bind(any, adopted).unwrap());
             assert_eq!(sizes(&socket), expected, "{bound:?} becomes {adopted:?}");
-            let locked = sockopts::locked_buffers(&Socket::from(socket)).unwrap();
+            let locked = sockopts::locked_buffers(&Socket::from(OwnedFd::from(socket))).unwrap();
             assert_eq!(locked, (adopted.send.is_some(), adopted.receive.is_some()));
         }
     }
@@ -237,6 +343,6 @@ mod tests {
     fn two_sockets_share_an_address() {
         let any = "127.0.0.1:0".parse().unwrap();
         let first = bind(any, Buffers::default()).unwrap();
-        assert!(bind(first.local_addr().unwrap(), Buffers::default()).is_ok());
+        assert!(bind(first.address().socket_addr().unwrap(), Buffers::default()).is_ok());
     }
 }

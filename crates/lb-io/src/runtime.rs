@@ -181,11 +181,12 @@ where
     driver.finish();
 }
 
+/// Has the event loop of this thread wait until a descriptor can be read.
 #[expect(unsafe_code, reason = "tokio takes descriptors of unknown kind on trust")]
-fn register(wakeup: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which the `AsyncFd` does after it has deregistered it.
-    // JUSTIFICATION: tokio offers no other way to sleep on an eventfd.
-    Ok(unsafe { AsyncFd::register_with_interest(wakeup, Interest::READABLE) }?)
+    // JUSTIFICATION: tokio offers no other way to sleep on an eventfd, or on a listening socket whose connections are adopted.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// The number of workers for this process: the cores that its affinity mask and cgroup allow.

@@ -5,10 +5,10 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use lb_core::address::Address;
 use lb_core::failure::Shortage;
 
 use crate::stream::{TcpStream, connect};
@@ -65,7 +65,7 @@ const WAITS: [Duration; 4] = [
 /// # Errors
 /// Those of [`connect`].
 pub async fn connect_with_room(
-    address: SocketAddr,
+    address: Address,
     timeout: Duration,
     make_room: impl Fn(),
 ) -> io::Result<TcpStream> {

@@ -6,10 +6,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use lb_core::address::Address;
 
 use crate::stream::TcpStream;
 
@@ -38,19 +39,13 @@ pub trait Socket: fmt::Debug {
 
     /// Whether the peer has closed its side or reset the connection.
     fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()>;
-
-    /// Address of the peer.
-    fn peer_addr(&self) -> SocketAddr;
-
-    /// Address of this end.
-    fn local_addr(&self) -> SocketAddr;
 }
 
 /// A connect that is under way.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
 /// Makes connections in place of the kernel, within a time.
-pub type Connects = dyn Fn(SocketAddr, Duration) -> Connecting;
+pub type Connects = dyn Fn(Address, Duration) -> Connecting;
 
 /// The error of moving bytes by splice(2) where no kernel has them.
 pub(crate) fn no_splice() -> io::Error {

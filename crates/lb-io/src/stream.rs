@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use lb_core::address::Address;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -15,6 +17,7 @@ use crate::epoll::EpollStream;
 use crate::pipe::Pipe;
 use crate::socket::{self, no_splice};
 use crate::sockopts;
+use crate::unix;
 use crate::uring::driver::current;
 use crate::uring::open::Connect;
 use crate::uring::stream::RingStream;
@@ -59,27 +62,33 @@ macro_rules! each {
 ///
 /// # Errors
 /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
-pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn connect(address: Address, timeout: Duration) -> io::Result<TcpStream> {
     let connecting = async {
-        let Some(driver) = current() else {
-            let socket = if address.is_ipv4() {
-                tokio::net::TcpSocket::new_v4()
-            } else {
-                tokio::net::TcpSocket::new_v6()
-            }?;
-            sockopts::apply_backend(SockRef::from(&socket))?;
-            return Ok(TcpStream::epoll(socket.connect(address).await?));
-        };
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        sockopts::apply_backend(SockRef::from(&socket))?;
-        let mut connecting = Connect::new(&driver, socket.into(), address);
-        Ok(TcpStream::ring(poll_fn(|cx| connecting.poll(cx)).await?))
+        match address {
+            Address::Ip(address) => connect_tcp(address).await,
+            Address::Unix(path) => TcpStream::adopt(unix::connect(&path).await?),
+        }
     };
     match tokio::time::timeout(timeout, connecting).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let Some(driver) = current() else {
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
+        sockopts::apply_backend(SockRef::from(&socket))?;
+        return Ok(TcpStream::epoll(socket.connect(address).await?));
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    sockopts::apply_backend(SockRef::from(&socket))?;
+    let mut connecting = Connect::new(&driver, socket.into(), address);
+    Ok(TcpStream::ring(poll_fn(|cx| connecting.poll(cx)).await?))
 }
 
 /// Whether an error of sending is the peer's doing. Then reading finds the end of the connection, and before it the last bytes of the peer;
@@ -106,6 +115,19 @@ impl TcpStream {
     #[inline]
     pub fn can_splice(&self) -> bool {
         !matches!(self.driver, Driver::Plugged(_))
+    }
+
+    /// Takes over a connected socket of any family that does not block.
+    fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
+        match current() {
+            Some(driver) => Ok(Self::ring(RingStream::new(&driver, descriptor))),
+            None => Self::adopt_epoll(descriptor),
+        }
+    }
+
+    /// Takes over a connected socket of any family that does not block, for epoll: what is called on it is the same for all families.
+    pub(crate) fn adopt_epoll(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self::epoll(tokio::net::TcpStream::from_std(descriptor.into())?))
     }
 
     /// Takes what has arrived, at most `most` bytes of it, and shows where it lies: in `scratch`, or in a buffer of the kernel's which
@@ -238,30 +260,6 @@ impl TcpStream {
             Driver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
             Driver::Ring(stream) => stream.poll_splice_out(cx, pipe),
             Driver::Plugged(_) => Poll::Ready(Err(no_splice())),
-        }
-    }
-
-    /// Address of the peer.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match &self.driver {
-            Driver::Epoll(stream) => stream.peer_addr(),
-            Driver::Ring(stream) => stream.peer_addr(),
-            Driver::Plugged(socket) => Ok(socket.peer_addr()),
-        }
-    }
-
-    /// Address of this end.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match &self.driver {
-            Driver::Epoll(stream) => stream.local_addr(),
-            Driver::Ring(stream) => stream.local_addr(),
-            Driver::Plugged(socket) => Ok(socket.local_addr()),
         }
     }
 }

@@ -3,16 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use lb_core::address::Address;
+use lb_core::failure::Shortage;
 use lb_core::rng::SplitMix64;
 
 use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
-use lb_core::failure::Shortage;
-
 use crate::shortage;
 use crate::socket::Connects;
 use crate::stream::TcpStream;
@@ -114,7 +113,7 @@ impl WorkerIo {
     ///
     /// # Errors
     /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
-    pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    pub async fn connect(&self, address: Address, timeout: Duration) -> io::Result<TcpStream> {
         let connects = self.connects.0.borrow().clone();
         if let Some(connects) = connects {
             return connects(address, timeout).await;

@@ -2,12 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
 use lb_core::failure::Shortage;
 use lb_core::outlier::Ending;
@@ -22,7 +22,7 @@ use crate::half::{Half, Moved};
 use crate::service::{Service, Settings, TcpMember};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, service: Rc<Service>) {
+pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, service: Rc<Service>) {
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         Poll::Ready(())
@@ -42,12 +42,12 @@ pub async fn serve(stream: Stream, peer: SocketAddr, guard: ConnectionGuard, ser
 async fn connect(
     service: &Service,
     settings: &Settings,
-    client: SocketAddr,
+    client: ClientAddress,
 ) -> Option<(Stream, Place, Pass)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
-    let key = settings.pool().follows_key().then(|| hash::connection(None, client.ip()));
+    let key = settings.pool().follows_key().then(|| hash::connection(None, client));
     let (mut tries, mut refusals) = (settings.tries(), settings.refusals());
     while tries > 0 {
         let (at, backend) = settings.pick(key, &tried)?;

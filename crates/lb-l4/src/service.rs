@@ -1,12 +1,12 @@
 //! The settings and counters of one TCP listener in one worker.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_config::Tcp;
+use lb_core::address::Address;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
 use lb_pool::{Need, Retry, WorkerPool};
@@ -19,7 +19,7 @@ const MOST_REFUSED: u32 = 32;
 #[derive(Debug)]
 pub struct TcpMember {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// As the configuration names it.
     pub name: String,
     /// TLS towards it.

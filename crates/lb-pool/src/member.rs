@@ -1,9 +1,9 @@
 //! One address of a backend, for the whole process.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lb_core::address::Address;
 use lb_core::health;
 use lb_core::outlier::Counts;
 
@@ -15,7 +15,7 @@ pub struct MemberKey {
     /// The backend as the configuration names it.
     pub backend: String,
     /// One of its addresses.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
 /// One backend of a pool with the addresses that its name stands for.
@@ -24,7 +24,7 @@ pub struct ResolvedBackend {
     /// The backend as the configuration names it.
     pub name: String,
     /// All its addresses; each is a member.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
 }
 
 /// One address of a backend. Lives on while any configuration names it in the same pool.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use lb_core::address::Address;
 use lb_core::health;
 use lb_core::outlier::{Counts, Standing};
 use lb_core::rest;
@@ -49,7 +50,7 @@ pub struct Report {
     /// The backend as the configuration names it.
     pub backend: String,
     /// The address.
-    pub address: std::net::SocketAddr,
+    pub address: Address,
     /// The weight in force.
     pub weight: u32,
     /// Its level; 0 is the best.

@@ -545,6 +545,6 @@ fn interval_of(settings: &PoolSettings) -> Duration {
 }
 
 /// The identity of a member for policies that follow a key: the same on all instances of a fleet.
-pub(crate) fn identity(address: std::net::SocketAddr) -> u64 {
+pub(crate) fn identity(address: lb_core::address::Address) -> u64 {
     hash::bytes(address.to_string().as_bytes())
 }

@@ -1,9 +1,9 @@
 //! The state of a pool at one moment, as subscribers get it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lb_core::address::Address;
 use lb_core::balance::{self, MemberSpec, MemberState, Seat};
 use lb_core::identity::PoolId;
 
@@ -69,7 +69,7 @@ impl PoolView {
 
     /// The members: the address of each, its settings and its state. One that may be given a single request, to see whether it is back,
     /// counts as ejected.
-    pub fn members(&self) -> impl ExactSizeIterator<Item = (SocketAddr, MemberSpec, MemberState)> + '_ {
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (Address, MemberSpec, MemberState)> + '_ {
         self.roster.iter().zip(&self.states).map(|((member, spec), view)| {
             (
                 member.key.address,

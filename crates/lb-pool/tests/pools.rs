@@ -316,7 +316,7 @@ fn connections_go_by_their_id_or_else_by_their_address() {
     let shared = registry.pool(&"p".into(), &settings, &members(&[1, 2, 3, 4]), now);
     let pool = worker(&shared, 0, now);
     let member = |id: Option<&[u8]>, client: [u8; 4]| {
-        pool.pick(now, Some(hash::connection(id, client.into())), |_| true).unwrap()
+        pool.pick(now, Some(hash::connection(id, (client, 80).into())), |_| true).unwrap()
     };
     let mut by_id = BTreeSet::new();
     for id in 0..32u8 {

@@ -1,11 +1,11 @@
 //! TLS towards a backend.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use lb_config::BackendTls;
+use lb_core::address::Address;
 use lb_core::log_limit::LogLimit;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -77,7 +77,7 @@ impl ClientTls {
 
     /// Writes to the log why TLS with a backend has failed, a few times at once and then now and again. An error that is none of TLS is
     /// left to the caller.
-    pub fn tell(&self, address: SocketAddr, error: &io::Error) {
+    pub fn tell(&self, address: Address, error: &io::Error) {
         if failure_of(error).is_none() {
             return;
         }

@@ -1,11 +1,11 @@
 //! Connections to backends: made, and brought inside TLS where they are to be.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::address::Address;
 use lb_io::WorkerIo;
 use lb_observe::metrics::TlsResult;
 
@@ -18,7 +18,7 @@ use crate::transport::Stream;
 #[derive(Clone, Debug)]
 pub struct Connector {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Time for the connect.
     pub timeout: Duration,
     /// TLS towards it, if any.

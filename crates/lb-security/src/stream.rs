@@ -15,7 +15,6 @@ mod receive;
 mod send;
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -160,22 +159,6 @@ impl TlsStream {
     /// Whether the peer has closed its side of the socket or reset it. Bytes that wait to be read do not count.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.tcp.poll_hangup(cx)
-    }
-
-    /// Address of the peer.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.peer_addr()
-    }
-
-    /// Address of this end.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
     }
 
     /// The protocol that ALPN has chosen. Known after the handshake.

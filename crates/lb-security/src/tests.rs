@@ -96,7 +96,7 @@ fn worker() -> Rc<WorkerIo> {
 /// Two ends of a connection.
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = listener.address();
     let listener = lb_io::listener::TcpListener::new(listener).unwrap();
     let (client, server) = tokio::join!(lb_io::connect(address, Duration::from_secs(5)), listener.accept());
     (client.unwrap(), server.unwrap().0)

@@ -1,7 +1,6 @@
 //! A connection as protocols see it: plain, or inside TLS.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use lb_io::TcpStream;
@@ -177,28 +176,6 @@ impl Stream {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => Some(stream),
-        }
-    }
-
-    /// Address of the peer.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Plain(stream) => stream.peer_addr(),
-            Self::Tls(stream) => stream.peer_addr(),
-        }
-    }
-
-    /// Address of this end.
-    ///
-    /// # Errors
-    /// When the socket is no longer connected.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Plain(stream) => stream.local_addr(),
-            Self::Tls(stream) => stream.local_addr(),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_control::Gates;
+use lb_core::address::ClientAddress;
 use lb_http::Serving;
 use lb_io::gate::{AddressTicket, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
@@ -101,11 +101,14 @@ impl Acceptor {
         wait
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some(address) = self.gates.address.admit(peer.ip()) else {
-            self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
-            Cap::Address.tell(&self.name, peer.ip());
-            return;
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: ClientAddress) {
+        let address = match peer.ip().map(|ip| self.gates.address.admit(ip)) {
+            Some(None) => {
+                self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
+                Cap::Address.tell(&self.name, peer);
+                return;
+            }
+            ticket => ticket.flatten(),
         };
         let Some(place) = self.gates.listener.admit(self.max_inflight.get()) else {
             self.shed(stream, peer);
@@ -127,7 +130,7 @@ impl Acceptor {
         tokio::task::spawn_local(Admitted { stage, _admission });
     }
 
-    fn serving(&self, stream: Stream, peer: SocketAddr, guard: ConnectionGuard) -> Serving {
+    fn serving(&self, stream: Stream, peer: ClientAddress, guard: ConnectionGuard) -> Serving {
         match &self.protocol {
             Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
@@ -141,7 +144,7 @@ impl Acceptor {
     async fn handshake(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: ClientAddress,
         tls: &SharedTlsBundle,
         guard: &ConnectionGuard,
     ) -> Option<Stream> {
@@ -149,10 +152,10 @@ impl Acceptor {
         let limit = self.handshakes.timeout();
         let handshake = async {
             until(guard, |cx| stream.poll_readable(cx)).await?;
-            let _place = match self.handshakes.enter(peer.ip(), shard) {
+            let _place = match self.handshakes.enter(peer, shard) {
                 Ok(place) => place,
                 Err(cap) => {
-                    cap.tell(&self.name, peer.ip());
+                    cap.tell(&self.name, peer);
                     return Ok(None);
                 }
             };
@@ -179,9 +182,9 @@ impl Acceptor {
     }
 
     /// Turns a connection away because the listener is full.
-    fn shed(&self, mut stream: TcpStream, peer: SocketAddr) {
+    fn shed(&self, mut stream: TcpStream, peer: ClientAddress) {
         self.metrics.worker(self.io.id).accept_shed.inc();
-        Cap::Listener.tell(&self.name, peer.ip());
+        Cap::Listener.tell(&self.name, peer);
         // Inside TLS nothing can be said before a handshake, which is what there is no place for.
         let http = matches!(self.protocol, Protocol::Http(_)) && self.tls.is_none();
         if !http
@@ -255,12 +258,13 @@ async fn until(
 struct Admission {
     worker: usize,
     metrics: Arc<ListenerMetrics>,
-    _address: AddressTicket,
+    /// None for a client without an address.
+    _address: Option<AddressTicket>,
     _place: CountTicket,
 }
 
 impl Admission {
-    fn new(acceptor: &Acceptor, address: AddressTicket, place: CountTicket) -> Self {
+    fn new(acceptor: &Acceptor, address: Option<AddressTicket>, place: CountTicket) -> Self {
         let shard = acceptor.metrics.worker(acceptor.io.id);
         shard.connections_inflight.inc();
         shard.accept_inflight.inc();

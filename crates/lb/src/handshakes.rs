@@ -6,11 +6,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lb_config::{Config, Runtime};
+use lb_core::address::ClientAddress;
 use lb_observe::metrics::ListenerShard;
 
 use crate::refused::{Cap, Network};
@@ -49,7 +49,7 @@ impl Handshakes {
     /// The cap that leaves none.
     pub(crate) fn enter<'a>(
         &'a self,
-        client: IpAddr,
+        client: ClientAddress,
         shard: &'a ListenerShard,
     ) -> Result<Handshake<'a>, Cap> {
         let network = Network::of(client);
@@ -87,6 +87,10 @@ impl Places {
         if self.taken >= self.most {
             return Err(Cap::Handshakes);
         }
+        if !network.is_known() {
+            self.taken = self.taken.saturating_add(1);
+            return Ok(());
+        }
         let (most, share, taken) = (self.most, self.share.min(self.most), self.taken);
         let own = self.of.entry(network).or_insert(0);
         let left = most.saturating_sub(taken.saturating_sub(*own));
@@ -113,11 +117,13 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn t_08_a_network_has_its_share_and_others_have_the_rest() {
-        let at = |text: &str| Network::of(text.parse().unwrap());
+        let at = |text: &str| Network::of(SocketAddr::new(text.parse().unwrap(), 1).into());
         let mut places = Places { most: 4, share: 2, ..Places::default() };
         let mut enter = |client| places.enter(at(client));
         assert_eq!(["192.0.2.1", "::ffff:192.0.2.200"].map(&mut enter), [Ok(()); 2]);
@@ -141,7 +147,7 @@ mod tests {
     fn t_08_a_few_networks_together_leave_room_for_the_next() {
         let mut places = Places { most: 512, share: 256, ..Places::default() };
         let mut fill = |number: u8| {
-            let network = Network::of(IpAddr::from([10, 0, number, 1]));
+            let network = Network::of(([10, 0, number, 1], 1).into());
             (0..1000).filter(|_| places.enter(network).is_ok()).count()
         };
         assert_eq!([fill(1), fill(2), fill(3), fill(4)], [256, 128, 64, 32]);
@@ -149,7 +155,13 @@ mod tests {
         assert_eq!((fill(10), fill(11)), (1, 0));
         // Where one network may have all, nothing is kept for others.
         let mut places = Places { most: 5, share: 5, ..Places::default() };
-        let one = Network::of(IpAddr::from([10, 0, 0, 1]));
+        let one = Network::of(([10, 0, 0, 1], 1).into());
         assert_eq!((0..9).filter(|_| places.enter(one).is_ok()).count(), 5);
+        // Clients of a Unix socket are in no network, and have no share but all there is.
+        let nowhere = Network::of(ClientAddress::Unix);
+        let mut places = Places { most: 5, share: 1, ..Places::default() };
+        assert_eq!((0..9).filter(|_| places.enter(nowhere).is_ok()).count(), 5);
+        (0..5).for_each(|_| places.leave(nowhere));
+        assert_eq!((places.taken, places.of.len()), (0, 0));
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use lb_core::address::{ClientAddress, UNIX_PREFIX};
 use lb_core::log_limit::LogLimit;
 
 /// A cap on connections of clients.
@@ -52,7 +53,7 @@ impl Cap {
     }
 
     /// Says that a connection from `client` was turned away, unless enough was said lately.
-    pub(crate) fn tell(self, listener: &str, client: IpAddr) {
+    pub(crate) fn tell(self, listener: &str, client: ClientAddress) {
         let Some(unsaid) = self.limit().admit(Instant::now()) else { return };
         let (key, network) = (self.key(), Network::of(client));
         match self {
@@ -70,33 +71,45 @@ impl Cap {
 }
 
 /// The network that a client has its address in: one subscriber may have a whole /64 of IPv6, and one attacker many addresses of a /24.
+/// Clients of a Unix socket are in none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network(IpAddr);
+pub(crate) struct Network(Option<IpAddr>);
 
 impl Network {
-    pub(crate) fn of(client: IpAddr) -> Self {
-        Self(match client.to_canonical() {
+    pub(crate) fn of(client: ClientAddress) -> Self {
+        Self(client.ip().map(|ip| match ip.to_canonical() {
             IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        })
+        }))
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_known(self) -> bool {
+        self.0.is_some()
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 64 })
+        match self.0 {
+            Some(network) => write!(f, "{network}/{}", if network.is_ipv4() { 24 } else { 64 }),
+            None => f.write_str(UNIX_PREFIX),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn a_network_is_written_with_its_length() {
-        let written = |text: &str| Network::of(text.parse().unwrap()).to_string();
+        let written = |text: &str| Network::of(SocketAddr::new(text.parse().unwrap(), 1).into()).to_string();
         assert_eq!(written("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(written("::ffff:192.0.2.77"), "192.0.2.0/24");
         assert_eq!(written("2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
+        assert_eq!(Network::of(ClientAddress::Unix).to_string(), "unix:");
     }
 }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use lb_core::words;
 
-use super::HostPort;
+use super::SocketName;
 
 /// One backend of a pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Backend {
     /// Where it listens.
-    pub address: HostPort,
+    pub address: SocketName,
     /// The address as written: its identity in logs and metric labels.
     pub name: String,
     /// What it speaks. On tcp and tls listeners bytes are carried as they are, whatever stands here.

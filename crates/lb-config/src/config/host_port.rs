@@ -28,7 +28,7 @@ impl HostPort {
             ));
         }
         if text.starts_with("unix:") || text.starts_with(['/', '@']) {
-            return Err(HostPortError("unix sockets are not supported, only TCP ports"));
+            return Err(HostPortError("a Unix socket cannot stand here, only a host and a port"));
         }
         let (host, port) = text.rsplit_once(':').ok_or(HostPortError("the port is missing"))?;
         if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
-use super::{BackendPool, HostPort};
+use super::{BackendPool, HostPort, SocketName};
 
 /// One listener.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Listener {
     /// What to bind; a name may stand for several addresses.
-    pub address: HostPort,
+    pub address: SocketName,
+    /// The permissions of the file, where the address is a Unix socket that has one.
+    pub socket_mode: u32,
     /// The address as written: with the transport, the listener's identity in reloads; also its metric label.
     pub name: String,
     /// What clients speak.
@@ -52,7 +54,7 @@ impl Listener {
 
     /// The kind of socket that the listener binds: TCP and UDP may share an address.
     pub fn transport(&self) -> Transport {
-        self.protocol.transport()
+        self.protocol.transport(&self.address)
     }
 
     /// Whether there is anything behind it. A listener with nothing behind it is not started.
@@ -78,9 +80,10 @@ words! {
 }
 
 impl Protocol {
-    /// The kind of socket that carries it.
-    pub fn transport(self) -> Transport {
+    /// The kind of socket that carries it at `address`.
+    pub fn transport(self, address: &SocketName) -> Transport {
         match self {
+            _ if address.unix().is_some() => Transport::Unix,
             Self::Tcp | Self::Tls | Self::H1 | Self::H1s => Transport::Tcp,
             Self::Quic => Transport::Udp,
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Entry, Node, Value};
-use crate::config::HostPort;
+use crate::config::{HostPort, SocketName};
 use crate::schema::{Block, Default, Kind, On};
 
 /// A block, present or not.
@@ -152,10 +152,17 @@ impl<'a> View<'a> {
         self.text(name).map(PathBuf::from)
     }
 
-    /// The address, and how it is written.
-    pub(crate) fn host_port(self, name: &str) -> Option<(&'a HostPort, &'a str)> {
+    pub(crate) fn host_port(self, name: &str) -> Option<&'a HostPort> {
         match &self.entry(name)?.value {
-            Value::HostPort(address, written) => Some((address, written)),
+            Value::HostPort(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// The address, and how it is written.
+    pub(crate) fn socket_name(self, name: &str) -> Option<(&'a SocketName, &'a str)> {
+        match &self.entry(name)?.value {
+            Value::SocketName(address, written) => Some((address, written)),
             _ => None,
         }
     }

@@ -69,6 +69,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.l7", "alt_svc", alt_svc),
     live!("listener.l7", "grpc", grpc),
     live!("listener.tcp", "tcp", tcp),
+    live!("socket_mode", "socket_mode", socket_mode),
     live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
     live!("tls", "tls", tls),

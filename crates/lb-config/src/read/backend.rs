@@ -1,7 +1,10 @@
 //! The backends of a pool, wherever they stand.
 
 use super::Report;
-use crate::config::{Backend, BackendProtocol, BackendTls, ClientCertificate, Protocol};
+use crate::config::{
+    Backend, BackendPool, BackendProtocol, BackendTls, ClientCertificate, HostPort, Probe, Protocol,
+    SocketName,
+};
 use crate::document::View;
 
 /// Every backend of a block, and the rules between them.
@@ -29,11 +32,17 @@ pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol
 }
 
 fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
-    let (address, name) = view.host_port("address")?;
+    let (address, name) = view.socket_name("address")?;
     let protocol = BackendProtocol::from_word(view.word("protocol")?)?;
-    let tls = tls(view, protocol, &address.host, report);
-    if address.port == 0 {
-        report.warn(view, "address", "nothing can be reached at port 0");
+    let tls = tls(view, protocol, address.host(), report);
+    match address {
+        SocketName::Host(HostPort { port: 0, .. }) => {
+            report.warn(view, "address", "nothing can be reached at port 0");
+        }
+        SocketName::Unix(_) if protocol == BackendProtocol::H3 => {
+            report.error(view, "address", "an h3 backend is reached over UDP, and has no Unix socket");
+        }
+        _ => {}
     }
     Some(Backend {
         address: address.clone(),
@@ -45,11 +54,42 @@ fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
     })
 }
 
+/// Refuses what only a backend at an IP address may have, or only what the configuration itself names.
+pub(super) fn refuse_unix(owner: View<'_>, backends: &[Backend], report: &mut Report<'_>) {
+    let views = owner.blocks("backends");
+    for (view, _) in views.iter().zip(backends).filter(|(_, backend)| backend.address.unix().is_some()) {
+        report.error(*view, "address", "a Unix socket may stand in the configuration alone");
+    }
+}
+
+/// The rules for health checks of backends at Unix sockets.
+pub(super) fn check_health(owner: View<'_>, pool: &BackendPool, report: &mut Report<'_>) {
+    let Some(health) = &pool.health else { return };
+    let Some(backend) = pool.backends.iter().find(|backend| backend.address.unix().is_some()) else { return };
+    let view = owner.block("health");
+    if health.port.is_some() {
+        report.error(
+            view,
+            "port",
+            format!("backend {} is at a Unix socket, which has no ports", backend.name),
+        );
+    }
+    if health.probe == Probe::Quic {
+        let problem = format!("backend {} is at a Unix socket, where QUIC is not spoken", backend.name);
+        report.error(view, "type", problem);
+    }
+}
+
 /// Keys that mean nothing without TLS.
 const TLS_KEYS: &[&str] =
     &["tls_ca_path", "tls_verify_hostname", "tls_verify_peer", "tls_client_cert_path", "tls_client_key_path"];
 
-fn tls(view: View<'_>, protocol: BackendProtocol, host: &str, report: &mut Report<'_>) -> Option<BackendTls> {
+fn tls(
+    view: View<'_>,
+    protocol: BackendProtocol,
+    host: Option<&str>,
+    report: &mut Report<'_>,
+) -> Option<BackendTls> {
     let is_h3 = protocol == BackendProtocol::H3;
     if !is_h3 && !view.flag("tls") {
         for name in TLS_KEYS.iter().filter(|name| view.entry(name).is_some()) {
@@ -61,9 +101,14 @@ fn tls(view: View<'_>, protocol: BackendProtocol, host: &str, report: &mut Repor
         }
         return None;
     }
+    let Some(verify_hostname) = view.text("tls_verify_hostname").or(host) else {
+        let problem = "missing: a backend at a Unix socket has no host that could stand in its certificate";
+        report.error(view, "tls_verify_hostname", problem);
+        return None;
+    };
     let tls = BackendTls {
         ca_path: view.path("tls_ca_path"),
-        verify_hostname: view.text("tls_verify_hostname").unwrap_or(host).to_owned(),
+        verify_hostname: verify_hostname.to_owned(),
         verify_peer: view.flag("tls_verify_peer"),
         client_certificate: client_certificate(view, report),
     };

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::pool::{self, Pools};
 use super::{Report, loops, tls};
 use crate::config::{
-    AltSvc, BackendPool, Grpc, H2Security, HashKey, HostPort, Http, Listener, Protocol, Quic, RawProxy,
-    Runtime, Tcp, Transport, WebSocket,
+    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, RawProxy, Runtime,
+    SocketName, Tcp, Transport, WebSocket,
 };
 use crate::document::{View, near};
-use crate::schema::Kind;
+use crate::schema::{Kind, read_mode};
 
 /// Every listener. `runtime` is what they inherit from.
 pub(super) fn all(
@@ -20,7 +20,7 @@ pub(super) fn all(
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Vec<Listener>> {
-    let mut bound: HashMap<(HostPort, Transport), String> = HashMap::new();
+    let mut bound: HashMap<(SocketName, Transport), String> = HashMap::new();
     if let Some(address) = root.block("passthrough").socket_addr("bind_addr") {
         bound.insert((address.into(), Transport::Udp), "passthrough.bind_addr".to_owned());
     }
@@ -30,8 +30,11 @@ pub(super) fn all(
         let transport = listener.transport();
         let place = format!("listeners[{index}].address");
         if let Some(other) = bound.insert((listener.address.clone(), transport), place) {
-            let transport = transport.as_str().to_uppercase();
-            report.error(view, "address", format!("already bound over {transport} by {other}"));
+            let over = match transport {
+                Transport::Unix => String::new(),
+                transport => format!(" over {}", transport.as_str().to_uppercase()),
+            };
+            report.error(view, "address", format!("already bound{over} by {other}"));
         }
         listeners.push(listener);
     }
@@ -55,12 +58,13 @@ pub(super) fn all(
 }
 
 fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>) -> Option<Listener> {
-    let (address, name) = view.host_port("address")?;
+    let (address, name) = view.socket_name("address")?;
     let protocol = Protocol::from_word(view.word("protocol")?)?;
     check_blocks(view, protocol, report);
     let (drain_timeout, drain_jitter) = drain(view, runtime, report);
     let listener = Listener {
         address: address.clone(),
+        socket_mode: socket_mode(view, address, report),
         name: name.to_owned(),
         protocol,
         tls: view.optional("tls", |view| tls::read(view, protocol, report))?,
@@ -74,8 +78,11 @@ fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>
         tcp: tcp(view.block("tcp")),
         drain_timeout,
         drain_jitter,
-        pool: pool(view, name, protocol, pools, report)?,
+        pool: pool(view, name, (protocol, protocol.transport(address)), pools, report)?,
     };
+    if protocol == Protocol::Quic && address.unix().is_some() {
+        report.error(view, "address", "a \"quic\" listener is reached over UDP, and has no Unix socket");
+    }
     if listener.h2c && protocol != Protocol::H1 {
         report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
     }
@@ -89,6 +96,19 @@ fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>
     Some(listener)
 }
 
+/// The owner and its group may connect.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The permissions of the listener's file, where it has one.
+fn socket_mode(view: View<'_>, address: &SocketName, report: &mut Report<'_>) -> u32 {
+    if view.entry("socket_mode").is_some() && address.unix().is_none_or(|path| path.abstract_name().is_some())
+    {
+        let problem = "only allowed where address is a Unix socket with a path: nothing else has a file";
+        report.error(view, "socket_mode", problem);
+    }
+    view.text("socket_mode").and_then(read_mode).unwrap_or(SOCKET_MODE)
+}
+
 /// With how many names a mistyped one is compared.
 const MOST_COMPARED: usize = 100;
 
@@ -96,12 +116,12 @@ const MOST_COMPARED: usize = 100;
 fn pool(
     view: View<'_>,
     name: &str,
-    protocol: Protocol,
+    (protocol, transport): (Protocol, Transport),
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Arc<BackendPool>> {
     let Some(wanted) = view.text("pool") else {
-        return pool::of_listener(view, name, protocol, report).map(Arc::new);
+        return pool::of_listener(view, name, (protocol, transport), report).map(Arc::new);
     };
     if view.entry("backends").is_some() {
         report.error(view, "pool", "not allowed together with [[listeners.backends]]");
@@ -116,7 +136,7 @@ fn pool(
             None => "there is no pool of that name".to_owned(),
         };
         report.error(view, "pool", problem);
-        return pool::of_listener(view, name, protocol, report).map(Arc::new);
+        return pool::of_listener(view, name, (protocol, transport), report).map(Arc::new);
     };
     if let Some(key) = pool.misfit(protocol) {
         let problem =
@@ -187,7 +207,7 @@ fn quic(view: View<'_>) -> Option<Quic> {
 
 fn raw_proxy(view: View<'_>) -> Option<RawProxy> {
     Some(RawProxy {
-        backend_addr: view.host_port("backend_addr")?.0.clone(),
+        backend_addr: view.host_port("backend_addr")?.clone(),
         sni: view.text("sni")?.to_owned(),
         backend_ca_path: view.path("backend_ca_path"),
         dgram_queue_cap: view.size("dgram_queue_cap"),

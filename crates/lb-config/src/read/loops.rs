@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{HostPort, Listener, Transport};
+use lb_core::address::UnixPath;
+
+use crate::config::{Listener, SocketName, Transport};
 
 /// Positions of the listeners whose backends lead back to them, directly or by way of other listeners, each with the backend that begins
 /// the way. Names other than `localhost` and addresses of interfaces are not looked into: only the machine knows those.
 pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
-    let mut by_port: HashMap<u16, Vec<usize>> = HashMap::new();
+    let mut by_place: HashMap<Place, Vec<usize>> = HashMap::new();
     for (at, listener) in listeners.iter().enumerate() {
-        if listener.transport() == Transport::Tcp && listener.address.port != 0 {
-            by_port.entry(listener.address.port).or_default().push(at);
+        if listener.transport() != Transport::Udp
+            && listener.address.host_port().is_none_or(|own| own.port != 0)
+        {
+            by_place.entry(Place::of(&listener.address)).or_default().push(at);
         }
     }
     let ways: Vec<Vec<(usize, &str)>> = listeners
@@ -19,7 +23,7 @@ pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
         .map(|listener| {
             let mut ways: Vec<(usize, &str)> = Vec::new();
             for backend in &listener.pool.backends {
-                let there = by_port.get(&backend.address.port).map_or(&[][..], Vec::as_slice);
+                let there = by_place.get(&Place::of(&backend.address)).map_or(&[][..], Vec::as_slice);
                 for to in there {
                     let leads = listeners.get(*to).is_some_and(|to| reaches(&backend.address, &to.address));
                     if leads && !ways.iter().any(|(known, _)| known == to) {
@@ -31,6 +35,22 @@ pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
         })
         .collect();
     (0..listeners.len()).filter_map(|at| Some((at, way_back(at, &ways)?))).collect()
+}
+
+/// What the addresses of a backend and of the listener that it reaches have in common.
+#[derive(PartialEq, Eq, Hash)]
+enum Place {
+    Port(u16),
+    Unix(UnixPath),
+}
+
+impl Place {
+    fn of(address: &SocketName) -> Self {
+        match address {
+            SocketName::Host(address) => Self::Port(address.port),
+            SocketName::Unix(path) => Self::Unix(*path),
+        }
+    }
 }
 
 /// The backend at which a way from the listener back to it begins.
@@ -52,10 +72,11 @@ fn way_back<'a>(from: usize, ways: &[Vec<(usize, &'a str)>]) -> Option<&'a str> 
 }
 
 /// Whether a connection to `backend` on this machine reaches `listener`.
-fn reaches(backend: &HostPort, listener: &HostPort) -> bool {
+fn reaches(backend: &SocketName, listener: &SocketName) -> bool {
     if backend == listener {
         return true;
     }
+    let (Some(backend), Some(listener)) = (backend.host_port(), listener.host_port()) else { return false };
     let is_here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     match (backend.ip().map(|ip| ip.to_canonical()), listener.ip()) {
         (Some(to), Some(at)) => at.is_unspecified() && is_here(to) && to.is_ipv4() == at.is_ipv4(),

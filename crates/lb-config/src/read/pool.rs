@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Report, backend, resilience};
-use crate::config::{BackendPool, Balance, HashKey, Policy, PoolId, Protocol, SameSite, Sticky};
+use crate::config::{BackendPool, Balance, HashKey, Policy, PoolId, Protocol, SameSite, Sticky, Transport};
 use crate::document::View;
 use crate::schema::POOLS;
 
@@ -46,11 +46,11 @@ pub(super) fn all(root: View<'_>, report: &mut Report<'_>) -> Option<Pools> {
 pub(super) fn of_listener(
     view: View<'_>,
     name: &str,
-    protocol: Protocol,
+    (protocol, transport): (Protocol, Transport),
     report: &mut Report<'_>,
 ) -> Option<BackendPool> {
     let defaults = View { block: &POOLS, node: None };
-    let id = PoolId::Listener(name.into(), protocol.transport());
+    let id = PoolId::Listener(name.into(), transport);
     let backends = backend::all(view, report)?;
     backend::check(view, &backends, &[protocol], report);
     if !protocol.is_http() && view.present("sticky").is_some() {
@@ -63,6 +63,7 @@ pub(super) fn of_listener(
         rest: defaults.nonzero_millis("rest_ms"),
         ..blocks(view, report)?
     };
+    backend::check_health(view, &pool, report);
     for name in BLOCKS.iter().filter(|name| !pool.has_backends() && view.present(name).is_some()) {
         report.warn(view, name, "does nothing, because the listener has no backends of its own");
     }
@@ -73,13 +74,15 @@ pub(super) fn of_listener(
 pub(super) const BLOCKS: &[&str] = &["sticky", "health", "outlier", "limits", "retry", "discovery"];
 
 fn one(id: PoolId, view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
-    Some(BackendPool {
+    let pool = BackendPool {
         id,
         backends: backend::all(view, report)?,
         balance: balance(view, report)?,
         rest: view.nonzero_millis("rest_ms"),
         ..blocks(view, report)?
-    })
+    };
+    backend::check_health(view, &pool, report);
+    Some(pool)
 }
 
 /// What the blocks of a pool say; the rest is to be filled in.

@@ -14,10 +14,15 @@ pub(super) static LISTENERS: Block = Block {
           is not started, and is named in a warning; giving it backends later is like adding a listener.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("address", Text::HostPort).required().live(
+        Key::text("address", Text::SocketName).required().live(
             "What to bind: an IP address or a name, and a port; IPv6 in brackets. `[::]` takes IPv6 alone: for both families write a listener at \
-             `0.0.0.0` and one at `[::]`. With the transport (TCP or UDP) it is \
+             `0.0.0.0` and one at `[::]`. Or a Unix socket, with the absolute path of its file (`unix:/run/app.sock`) or a name in the abstract \
+             namespace (`unix:@name`), not for quic. With the transport (TCP, UDP or Unix) it is \
              the listener's identity in reloads, so two listeners of one transport may not share it.",
+        ),
+        Key::text("socket_mode", Text::Mode).or_else("`0660`").live(
+            "The permissions of the file of a Unix socket: who may write to the file may connect. The file belongs to the user and the group that \
+             the gateway runs as. Only where `address` is a Unix socket with a path.",
         ),
         Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().live(
             "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
@@ -71,7 +76,7 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("wss", "WebSocket over TLS is served by \"h1s\" listeners with [listeners.websocket]"),
     ("ssl", "raw bytes inside TLS are \"tls\", HTTP over TLS is \"h1s\""),
     ("udp", "datagrams are not forwarded; HTTP/3 and raw QUIC are \"quic\""),
-    ("unix", "unix sockets are not served"),
+    ("unix", "a Unix socket is bound by address = \"unix:/run/app.sock\", whatever the protocol"),
 ];
 
 static BACKENDS: Block = Block {
@@ -95,14 +100,16 @@ const BACKEND_PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("tls", "raw bytes inside TLS are \"tcp\" with tls = true"),
     ("ssl", "raw bytes inside TLS are \"tcp\" with tls = true"),
     ("udp", "datagrams are not forwarded"),
-    ("unix", "unix sockets are not reached"),
+    ("unix", "a Unix socket is reached by address = \"unix:/run/app.sock\", whatever the protocol"),
 ];
 
 /// The keys of a backend, wherever it stands.
 pub(super) static BACKEND_KEYS: [Key; 10] = [
-    Key::text("address", Text::HostPort)
-        .required()
-        .live("Where it listens. A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out."),
+    Key::text("address", Text::SocketName).required().live(
+        "Where it listens: a name or an IP address and a port, or a Unix socket (`unix:/run/app.sock`, `unix:@name` in the abstract namespace). \
+         A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out. Unix sockets stand in the configuration \
+         alone: neither a discovered list nor the admin port may name one.",
+    ),
     Key::hinted("protocol", BackendProtocol::WORDS, BACKEND_PROTOCOL_HINTS).or_word("tcp").live(
         "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
     ),
@@ -123,7 +130,7 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
     ),
     Key::text("tls_verify_hostname", Text::NotBlank)
         .or_else("the host of `address`")
-        .live("The name that the certificate must carry; also the SNI."),
+        .live("The name that the certificate must carry; also the SNI. Required with `tls` where `address` is a Unix socket."),
     Key::flag("tls_verify_peer", true)
         .live("Whether the certificate is checked. Without it anyone on the way can be the backend."),
     Key::text("tls_client_cert_path", Text::Path).live(

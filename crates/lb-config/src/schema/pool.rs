@@ -151,7 +151,7 @@ static HEALTH_KEYS: [Key; 14] = [
     Key::integer("jitter_percent", 0, 50, "percent")
         .or(10)
         .live("By how much of itself the interval varies, so that probes of many instances do not fall together."),
-    Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is probed."),
+    Key::integer("port", 1, 65_535, "").or_else("that of the backend").live("The port that is probed. Not where a backend is at a Unix socket."),
     Key::word("method", ProbeMethod::WORDS).or_word("GET").live("The method. With `http`."),
     Key::text("path", Text::Target).or_else("`/`").live("Path and query. With `http`."),
     Key::text("host", Text::Authority)

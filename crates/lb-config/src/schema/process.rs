@@ -43,7 +43,8 @@ pub(super) static RUNTIME: Block = Block {
             .live(
                 "How many of them the clients of one network may have while no others want any: of one /24 in IPv4, of one /64 in IPv6. \
                  The same part of what others leave is what the next network may have, so that a few together do not have \
-                 all. Raise it where all clients come through a few load balancers.",
+                 all. Raise it where all clients come through a few load balancers. Clients of a Unix socket are in no network, and are not \
+                 bound by it.",
             ),
         Key::integer("connect_timeout_ms", 100, 60_000, MS)
             .or(5000)
@@ -53,7 +54,7 @@ pub(super) static RUNTIME: Block = Block {
             .live("How many connections each listener may hold at once."),
         Key::integer("per_ip_connection_cap", 1, 2_000_000, "connections")
             .or(1024)
-            .live("How many TCP connections one client address may hold at once."),
+            .live("How many TCP connections one client address may hold at once. Clients of a Unix socket have no address, and are not counted."),
         Key::word("header_underscore_policy", UnderscorePolicy::WORDS).or_word("reject").live(
             "What happens to header names with an underscore: `reject` answers 400, `drop` leaves the header out, \
              `allow` lets it pass.",

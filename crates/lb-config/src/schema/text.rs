@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use crate::config::{HashKey, HostPort, RetryOn, is_token};
+use lb_core::address::UNIX_PREFIX;
+
+use crate::config::{HashKey, HostPort, RetryOn, SocketName, is_token};
 use crate::document::Value;
 
 /// What a string must be.
@@ -17,6 +19,10 @@ pub(crate) enum Text {
     Path,
     /// `name:port`, `1.2.3.4:port` or `[::1]:port`.
     HostPort,
+    /// What [`Self::HostPort`] is, or `unix:` and a path.
+    SocketName,
+    /// The permissions of a file.
+    Mode,
     /// An IP address and a port.
     SocketAddr,
     /// An IP address and a port, or the word `off`.
@@ -53,6 +59,8 @@ impl Text {
             Self::NotBlank => "a string that is not blank",
             Self::Path => "a path that is not blank",
             Self::HostPort => "\"host:port\"",
+            Self::SocketName => "\"host:port\" or \"unix:/path\"",
+            Self::Mode => "permissions in octal digits such as \"0660\"",
             Self::SocketAddr => "\"ip:port\"",
             Self::SocketAddrOrOff => "\"ip:port\" or \"off\"",
             Self::DnsServer => "\"ip\" or \"ip:port\"",
@@ -85,9 +93,14 @@ impl Text {
             Self::Any => Ok(Value::Text(text.to_owned())),
             Self::NotBlank | Self::Path if text.is_empty() => Err(String::new()),
             Self::NotBlank | Self::Path => Ok(Value::Text(text.to_owned())),
-            Self::HostPort => HostPort::parse(text)
-                .map(|address| Value::HostPort(address, text.to_owned()))
-                .map_err(|e| e.to_string()),
+            Self::HostPort => HostPort::parse(text).map(Value::HostPort).map_err(|e| e.to_string()),
+            Self::SocketName => {
+                SocketName::parse(text).map(|address| Value::SocketName(address, text.to_owned()))
+            }
+            Self::Mode => checked(text, |text| read_mode(text).is_some()),
+            Self::SocketAddr | Self::SocketAddrOrOff | Self::DnsServer if text.starts_with(UNIX_PREFIX) => {
+                Err("a Unix socket cannot stand here".to_owned())
+            }
             Self::SocketAddrOrOff if text == "off" => Ok(Value::Text(text.to_owned())),
             Self::SocketAddr | Self::SocketAddrOrOff => {
                 text.parse().map(Value::SocketAddr).map_err(|_| String::new())
@@ -138,6 +151,12 @@ pub(crate) fn read_statuses(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = status(first.trim())?..=status(last.trim())?;
     Some(range).filter(|range| !range.is_empty())
+}
+
+/// The permissions that `660` or `0660` stands for.
+pub(crate) fn read_mode(text: &str) -> Option<u32> {
+    let fits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    u32::from_str_radix(text, 8).ok().filter(|mode| fits && *mode <= 0o777)
 }
 
 /// The name in lower case. A wildcard stands for one whole label (RFC 6125 §6.4.3).

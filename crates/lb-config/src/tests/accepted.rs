@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_core::address::{Address, UnixPath};
+
 use super::{h1, parse};
 use crate::config::{
     AccessLog, BackendPool, BackendProtocol, ClientAuthMode, Config, DiscoverySource, HashKey, HostPort,
@@ -319,6 +321,39 @@ fn host_port_reads_and_writes_names_and_addresses() {
     assert_eq!(HostPort::parse("example.com:1").unwrap().ip(), None);
     let scoped = HostPort::parse("[fe80::1%2]:1").unwrap();
     assert_eq!(HostPort::from(scoped.socket_addr().unwrap()), scoped);
+}
+
+#[test]
+fn unix_sockets_are_listened_at_and_reached() {
+    let config = parse(
+        "[[listeners]]\naddress = \"unix:/run/gateway.sock\"\nprotocol = \"h1\"\nsocket_mode = \"600\"\n\
+         [[listeners.backends]]\naddress = \"unix:@app\"\nprotocol = \"h2\"\n\
+         [[listeners.backends]]\naddress = \"unix:/run/App.sock\"\ntls = true\ntls_verify_hostname = \"app.test\"\n\
+         [[listeners]]\naddress = \"unix:@gateway\"\nprotocol = \"tcp\"\n[[listeners.backends]]\naddress = \"127.0.0.1:1\"\n",
+    );
+    assert_eq!(config.warnings, [] as [String; 0]);
+    let [web, raw] = &config.listeners[..] else { panic!("{config:?}") };
+    let path = |text: &str| UnixPath::new(text).unwrap();
+    assert_eq!(
+        (web.address.unix(), raw.address.unix()),
+        (Some(&path("/run/gateway.sock")), Some(&path("@gateway")))
+    );
+    assert_eq!((web.socket_mode, raw.socket_mode), (0o600, 0o660));
+    assert_eq!((web.transport(), web.name.as_str()), (Transport::Unix, "unix:/run/gateway.sock"));
+    let literals: Vec<_> = web.pool.backends.iter().filter_map(|backend| backend.address.literal()).collect();
+    assert_eq!(literals, [path("@app").into(), Address::from(path("/run/App.sock"))]);
+    assert_eq!(web.pool.backends[1].tls.as_ref().unwrap().verify_hostname, "app.test");
+}
+
+#[test]
+fn a_way_back_through_a_unix_socket_is_a_loop() {
+    let config = parse(
+        "[[listeners]]\naddress = \"unix:@a\"\nprotocol = \"h1\"\n[[listeners.backends]]\naddress = \"127.0.0.1:80\"\n\
+         [[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"h1\"\n[[listeners.backends]]\naddress = \"unix:@a\"\n\
+         [[listeners]]\naddress = \"unix:@b\"\nprotocol = \"h1\"\n[[listeners.backends]]\naddress = \"unix:@c\"\n",
+    );
+    let warnings = config.warnings.iter().filter(|line| line.contains("leads back")).count();
+    assert_eq!(warnings, 2, "{:?}", config.warnings);
 }
 
 #[test]

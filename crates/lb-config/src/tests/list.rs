@@ -39,7 +39,7 @@ fn a_wrong_list_is_refused_with_what_is_wrong() {
     );
     assert_eq!(
         json("[{\"address\": \"a\"}]"),
-        "list: backends[0].address = \"a\": must be \"host:port\"; the port is missing"
+        "list: backends[0].address = \"a\": must be \"host:port\" or \"unix:/path\"; the port is missing"
     );
     assert!(json("[{\"address\": \"a:1\", \"address\": \"b:1\"}]").contains("duplicate key"));
     assert!(json("[{\"address\": null}]").contains("anything but null"));

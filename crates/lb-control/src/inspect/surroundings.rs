@@ -40,6 +40,7 @@ pub(super) fn look(config: &Config, path: &Path, user: Option<&str>) -> anyhow::
         None => {}
     }
     found.log(config, reader.as_ref(), user.is_some());
+    found.socket_files(config, reader.as_ref());
     found.authorities(config)?;
     Ok(found)
 }
@@ -84,6 +85,22 @@ impl Found {
                 let problems = if is_certain { &mut self.errors } else { &mut self.warnings };
                 problems.extend(refusal.map(said));
             }
+        }
+    }
+
+    /// Whether the files of Unix sockets can be made. A directory may come into being with the service.
+    fn socket_files(&mut self, config: &Config, writer: Option<&User>) {
+        for listener in config.listeners.iter().filter(|listener| listener.starts()) {
+            let Some(file) = listener.address.unix().and_then(|path| path.file()) else { continue };
+            let directory = file.parent().unwrap_or(Path::new("/"));
+            let shown = directory.display();
+            let problem = match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK) {
+                Err(rustix::io::Errno::NOENT) => Some(format!("the directory {shown} is not there")),
+                Err(error) => Some(format!("{shown} cannot be written: {}", std::io::Error::from(error))),
+                Ok(()) if !directory.is_dir() => Some(format!("{shown} is no directory")),
+                Ok(()) => writer.and_then(|writer| writer.refusal(Access::Write, directory)),
+            };
+            self.warnings.extend(problem.map(|problem| format!("listener {}: {problem}", listener.name)));
         }
     }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use hyper::http::uri::Authority;
 use lb_config::{BackendPool, BackendProtocol, Probe};
+use lb_core::address::Address;
 use lb_pool::MemberKey;
 use lb_security::ClientTls;
 
 use crate::tls::BackendsTls;
+
+/// The authority of a backend at a Unix socket, whose address can be none.
+const AT_UNIX_SOCKET: &str = "localhost";
 
 /// What is asked of one address, and how it is reached.
 #[derive(Clone, Debug)]
@@ -17,7 +21,7 @@ pub(super) struct Plan {
     /// What is asked.
     pub(super) probe: Probe,
     /// Where.
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     /// `Host`, or `:authority`.
     pub(super) authority: Authority,
     /// Whether the question goes over HTTP/2.
@@ -43,9 +47,13 @@ impl Plan {
             Probe::Http(request) => &request.host,
             Probe::Grpc { host, .. } => host,
         };
-        let port = health.port.unwrap_or(member.address.port());
-        let address = SocketAddr::new(member.address.ip(), port);
-        let authority = host.clone().unwrap_or_else(|| backend.address.to_string());
+        let address = match member.address {
+            Address::Ip(own) => SocketAddr::new(own.ip(), health.port.unwrap_or(own.port())).into(),
+            Address::Unix(path) => path.into(),
+        };
+        let own_authority =
+            || backend.address.host_port().map_or(AT_UNIX_SOCKET.to_owned(), ToString::to_string);
+        let authority = host.clone().unwrap_or_else(own_authority);
         Some(Self {
             probe: health.probe.clone(),
             address,

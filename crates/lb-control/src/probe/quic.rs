@@ -34,12 +34,14 @@ pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome>
         let mut rng = io.rng.borrow_mut();
         (rng.next_u64().to_be_bytes(), rng.next_u64().to_be_bytes())
     };
-    let any = if plan.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // A configuration does not ask a Unix socket.
+    let Some(address) = plan.address.socket_addr() else { return Err(Outcome::Connect) };
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await.map_err(|error| match shortage_of(&error) {
         Some(_) => Outcome::NotAsked,
         None => Outcome::Connect,
     })?;
-    socket.connect(plan.address).await.map_err(|_| Outcome::Connect)?;
+    socket.connect(address).await.map_err(|_| Outcome::Connect)?;
     let question = question(theirs, own);
     let mut answer = [0; DATAGRAM];
     loop {

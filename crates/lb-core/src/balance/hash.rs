@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use crate::address::ClientAddress;
+
 /// The hash of bytes: a key, or the address that makes a member's identity.
 pub fn bytes(input: &[u8]) -> u64 {
     let mut rest = input;
@@ -58,10 +60,15 @@ pub fn ip(address: IpAddr) -> u64 {
     }
 }
 
+/// The key of a client: its IP address, as [`ip`] has it. The clients of Unix sockets have one key in common.
+pub fn client(client: ClientAddress) -> u64 {
+    client.ip().map_or_else(|| bytes(b"unix:"), ip)
+}
+
 /// The key of a connection: its ID where it has one (RFC 9000 §5.1), which outlives a change of the client's address; that address
-/// elsewhere, as [`ip`] has it.
-pub fn connection(id: Option<&[u8]>, client: IpAddr) -> u64 {
-    id.map_or_else(|| ip(client), bytes)
+/// elsewhere, as [`client`] has it.
+pub fn connection(id: Option<&[u8]>, address: ClientAddress) -> u64 {
+    id.map_or_else(|| client(address), bytes)
 }
 
 /// A number whose bits all depend on all bits of `value`: what a table by key is asked for, since a key may be a plain number.

@@ -2,12 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::address::Address;
 use lb_core::ledger::Ledger;
 use lb_io::{Deadline, WorkerIo};
 use lb_pool::Connection;
@@ -26,7 +26,7 @@ use lb_security::Stream;
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
     pub(crate) name: Box<str>,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 /// What a connection to a backend is held to.

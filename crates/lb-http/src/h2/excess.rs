@@ -1,8 +1,8 @@
 //! Connections that are ended for a budget: a line of the log, since the operator may have to widen a budget for a harmless peer.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_core::address::ClientAddress;
 use lb_core::ledger::{BUDGETS, Budget};
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
@@ -23,7 +23,7 @@ static CUT: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// The connection of a client ends, because the budget of `reason` is used up. `false` where the reason has none, and nothing was logged.
 pub(super) fn client_ended(
     listener: &str,
-    client: SocketAddr,
+    client: ClientAddress,
     reason: Reason,
     mux: &Mux,
     now: Instant,
@@ -41,7 +41,7 @@ pub(super) fn client_ended(
 /// if one did.
 pub(super) fn client_cut(
     listener: &str,
-    client: SocketAddr,
+    client: ClientAddress,
     reason: Reason,
     key: Option<&str>,
     mux: &Mux,

@@ -106,7 +106,7 @@ impl Exchange {
         if let Some(unsaid) = CUT.admit(self.clock.now.into_std()) {
             tracing::warn!(
                 listener = self.service.name,
-                client = %self.client.address.ip(),
+                client = %self.client.address.without_port(),
                 backend = self.tries.current.backend(),
                 reason = self.reason.map(Reason::name),
                 key = Some(self.clock.limit).filter(|key| !key.is_empty()),

@@ -56,7 +56,7 @@ impl Exchange {
     fn pick(&self, pool: &Pool, fresh: bool) -> Option<(usize, bool)> {
         let key = match pool.balance.follows_key() {
             // Connections over TCP have no ID.
-            true => affinity::key(&pool.hash_key, &self.request.head, self.client.address.ip(), None),
+            true => affinity::key(&pool.hash_key, &self.request.head, self.client.address, None),
             false => None,
         };
         let stuck_to = pool.sticky.as_ref().and_then(|sticky| sticky.member(&self.request.head));

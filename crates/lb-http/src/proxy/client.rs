@@ -1,8 +1,8 @@
 //! The client's side of an exchange.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
+use lb_core::address::ClientAddress;
 use lb_core::head::Version;
 
 use super::stall::Stall;
@@ -15,7 +15,7 @@ use crate::session::Session;
 #[derive(Debug)]
 pub struct Client {
     /// Its address.
-    pub address: SocketAddr,
+    pub address: ClientAddress,
     /// What its requests are given on their way.
     pub hop: Hop,
     /// What TLS has settled, if it came inside it.
@@ -26,13 +26,13 @@ impl Client {
     /// The client at the other end of a connection that was accepted under `settings`. `version` is what its requests will be of, as far as
     /// is known.
     pub fn new(
-        address: SocketAddr,
+        address: ClientAddress,
         version: Version,
         session: Option<Rc<Session>>,
         settings: &Settings,
     ) -> Self {
         let scheme = if session.is_some() { "https" } else { "http" };
-        let mut hop = Hop::new(address.ip(), scheme, version);
+        let mut hop = Hop::new(address, scheme, version);
         let certificate = session.as_ref().and_then(|session| session.certificate());
         match settings.client_certificates {
             ClientCertificates::Off => {}
@@ -46,7 +46,7 @@ impl Client {
 /// The client of one exchange: its identity, and what has passed between it and the gateway.
 #[derive(Debug)]
 pub(super) struct ClientSide {
-    pub(super) address: SocketAddr,
+    pub(super) address: ClientAddress,
     pub(super) session: Option<Rc<Session>>,
     /// What its protocol can do.
     pub(super) can: FrontCapabilities,

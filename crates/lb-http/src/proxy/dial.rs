@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
+use lb_core::address::Address;
 use lb_pool::Place;
 
 use crate::upstream::{DialTicket, Dialled, Dialling};
 
 /// A connect with its timeouts, the handshakes included.
 pub(super) struct Dial {
-    address: SocketAddr,
+    address: Address,
     connecting: Dialling,
     /// Held while others wait for this connection.
     pub(super) ticket: Option<DialTicket>,
@@ -21,7 +21,7 @@ pub(super) struct Dial {
 
 impl Dial {
     pub(super) fn new(
-        address: SocketAddr,
+        address: Address,
         connecting: Dialling,
         ticket: Option<DialTicket>,
         place: Option<Place>,

@@ -136,7 +136,7 @@ impl TestUpstream {
     pub(crate) fn of(world: &Rc<World>, key: &EndpointKey) -> Rc<dyn Upstream> {
         Rc::new(Self {
             world: Rc::clone(world),
-            port: key.address.port(),
+            port: key.address.socket_addr().unwrap().port(),
             connections: RefCell::default(),
             dials: Rc::default(),
         })
@@ -181,7 +181,7 @@ impl Upstream for TestUpstream {
     }
 
     fn dial(&self, caller: &Caller<'_>) -> Dialling {
-        assert_eq!(caller.member.endpoint.key.address.port(), self.port);
+        assert_eq!(caller.member.endpoint.key.address.socket_addr().unwrap().port(), self.port);
         let (connect, limit) = ((self.world.connects)(self.port), caller.settings.connect_timeout);
         Box::pin(async move {
             match connect {

@@ -10,11 +10,11 @@ mod seeds;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use lb_core::address::Address;
 use lb_core::failure::ResetReason;
 use lb_core::head::{BodyLength, RequestHead};
 use lb_http::proxy::End;
@@ -126,11 +126,12 @@ impl Pair {
         let setup = Setup { protocol, backends: fars, listener: NEAR, pool, access_log: None };
         let near = Rig::new(setup, &world);
         let (served, made) = (list.clone(), Cell::new(0));
-        near.service.worker.io.set_connects(Rc::new(move |address: SocketAddr, limit: Duration| {
+        near.service.worker.io.set_connects(Rc::new(move |address: Address, limit: Duration| {
+            let address = address.socket_addr().unwrap();
             let number = made.replace(made.get() + 1);
             let (connect, shape) = net(address.port(), number);
             let far = Rc::clone(&served[usize::from(address.port()) - 1]);
-            Box::pin(connects(address, limit, connect, shape, far)) as Pin<Box<dyn Future<Output = _>>>
+            Box::pin(connects(limit, connect, shape, far)) as Pin<Box<dyn Future<Output = _>>>
         }));
         Rc::new(Self { near, fars: list, world })
     }
@@ -260,13 +261,7 @@ fn check_origins(one: &Done, seen: &[Seen]) {
     }
 }
 
-async fn connects(
-    address: SocketAddr,
-    limit: Duration,
-    connect: Connect,
-    shape: Shape,
-    far: Rc<Far>,
-) -> io::Result<TcpStream> {
+async fn connects(limit: Duration, connect: Connect, shape: Shape, far: Rc<Far>) -> io::Result<TcpStream> {
     match connect {
         Connect::Hangs => {
             sleep(limit).await;
@@ -281,12 +276,12 @@ async fn connects(
     if far.closed.get() {
         return Err(io::Error::from_raw_os_error(111));
     }
-    let (here, there) = connection(address, shape);
+    let (here, there) = connection(shape);
     let service = Rc::clone(&far.rig.service);
     let guard = service.connections.enter();
     tokio::task::spawn_local(lb_http::serve(
         Stream::Plain(there),
-        "192.0.2.200:40000".parse().unwrap(),
+        ([192, 0, 2, 200], 40000).into(),
         guard,
         service,
     ));

@@ -1,6 +1,5 @@
 //! A worker with one listener, whose clients and backends are those of the test.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,7 +70,7 @@ impl Rig {
         let listener = &config.listeners[0];
         let resolved = listener.pool.backends.iter().map(|backend| ResolvedBackend {
             name: backend.name.clone(),
-            addresses: backend.address.socket_addr().into_iter().collect(),
+            addresses: backend.address.literal().into_iter().collect(),
         });
         let resolved: Vec<ResolvedBackend> = resolved.collect();
         let members = resolved.iter().map(|one| {
@@ -88,8 +87,7 @@ impl Rig {
         let of_backends = served.members.iter().map(|member| Arc::clone(&member.metrics)).collect();
         let settings = Settings::new(&config, listener, served, &metrics);
         let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log);
-        let address: SocketAddr = "198.51.100.7:4242".parse().unwrap();
-        let client = Client::new(address, Version::H3, None, &settings);
+        let client = Client::new(([198, 51, 100, 7], 4242).into(), Version::H3, None, &settings);
         let (name, of_listener) = (listener.name.clone(), metrics.listener(&listener.name));
         let service = Service::new(worker, name, of_listener, Connections::new(), settings);
         Self { service, metrics, pool, world: Rc::clone(world), client, of_pool, of_backends }

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -128,7 +127,6 @@ pub(crate) struct Endpoint {
     side: usize,
     /// Wakes it when something arrives, and when the end does.
     timers: [RefCell<Pin<Box<Sleep>>>; 2],
-    addresses: (SocketAddr, SocketAddr),
     resets: bool,
     shut: bool,
 }
@@ -139,26 +137,24 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// A connection to `address`: the end that has connected, and the other.
-pub(crate) fn connection(address: SocketAddr, shape: Shape) -> (TcpStream, TcpStream) {
+/// A connection: the end that has connected, and the other.
+pub(crate) fn connection(shape: Shape) -> (TcpStream, TcpStream) {
     let link = Rc::new(Link {
         lanes: Default::default(),
         rng: RefCell::new(SplitMix64::new(shape.seed)),
         shape,
         broken: Cell::new(false),
     });
-    let here: SocketAddr = "192.0.2.200:40000".parse().unwrap();
-    let end = |side: usize, local, peer| {
+    let end = |side: usize| {
         TcpStream::plugged(Endpoint {
             link: Rc::clone(&link),
             side,
             timers: [(); 2].map(|()| RefCell::new(Box::pin(sleep(Duration::ZERO)))),
-            addresses: (local, peer),
             resets: false,
             shut: false,
         })
     };
-    (end(0, here, address), end(1, address, here))
+    (end(0), end(1))
 }
 
 impl Endpoint {
@@ -294,14 +290,6 @@ impl Socket for Endpoint {
         drop(lane);
         self.wake_at(cx, END, at);
         Poll::Pending
-    }
-
-    fn peer_addr(&self) -> SocketAddr {
-        self.addresses.1
-    }
-
-    fn local_addr(&self) -> SocketAddr {
-        self.addresses.0
     }
 }
 

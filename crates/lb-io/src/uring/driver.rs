@@ -277,7 +277,7 @@ mod tests {
     /// Answers a peer, asking another task or working for long before each answer; how often the ring was slept in for nothing.
     fn naps_in_vain(works: bool) -> u32 {
         let socket = listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
-        let address = socket.local_addr().unwrap();
+        let address = socket.address().socket_addr().unwrap();
         let runtime = Runtime::new(IoChoice::IoUring, 1).unwrap();
         let (tell, naps_in_vain) = std::sync::mpsc::channel();
         let main = move || async move {

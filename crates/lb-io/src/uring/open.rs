@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use lb_core::address::ClientAddress;
+
 use super::driver::Driver;
 use super::ring::{Kind, Ring, Token};
 use super::send::gone;
@@ -22,6 +24,7 @@ const WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct RingListener {
     driver: Rc<Driver>,
     key: usize,
+    is_unix: bool,
 }
 
 impl Listening {
@@ -43,7 +46,7 @@ impl Listening {
 
 impl RingListener {
     /// Hands a listening socket to the driver.
-    pub(crate) fn new(driver: &Rc<Driver>, descriptor: OwnedFd) -> Self {
+    pub(crate) fn new(driver: &Rc<Driver>, descriptor: OwnedFd, is_unix: bool) -> Self {
         let listening = Listening {
             descriptor,
             accepted: VecDeque::new(),
@@ -55,11 +58,11 @@ impl RingListener {
             is_closing: false,
         };
         let key = driver.with(|state| state.slots.insert(Slot::Listening(listening)));
-        Self { driver: Rc::clone(driver), key }
+        Self { driver: Rc::clone(driver), key, is_unix }
     }
 
     /// The next connection.
-    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(RingStream, SocketAddr)>> {
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(RingStream, ClientAddress)>> {
         ready!(self.driver.charge(cx));
         let next = self.driver.with(|state| {
             let Some((listening, ring)) = state.listening(self.key) else { return Some(Err(libc::EBADF)) };
@@ -77,13 +80,17 @@ impl RingListener {
         }
     }
 
-    fn stream(&self, descriptor: OwnedFd) -> io::Result<(RingStream, SocketAddr)> {
-        let peer = socket2::SockRef::from(&descriptor).peer_addr()?.as_socket().ok_or_else(gone)?;
+    fn stream(&self, descriptor: OwnedFd) -> io::Result<(RingStream, ClientAddress)> {
+        let peer = if self.is_unix {
+            ClientAddress::Unix
+        } else {
+            socket2::SockRef::from(&descriptor).peer_addr()?.as_socket().ok_or_else(gone)?.into()
+        };
         Ok((RingStream::new(&self.driver, descriptor), peer))
     }
 
     /// Closes the socket, but first takes every connection whose handshake is done.
-    pub(crate) fn close(self, mut take: impl FnMut(RingStream, SocketAddr)) {
+    pub(crate) fn close(self, mut take: impl FnMut(RingStream, ClientAddress)) {
         let end = Instant::now() + WITHIN;
         loop {
             let (next, is_accepting) = self.driver.with(|state| {

@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, recv};
 use super::buffers::BUFFER_SIZE;
 use super::ring::{Kind, Ring, Token};
 use super::send::gone;
-use super::slot::{End, Slot, Socket, register};
+use super::slot::{End, Socket, register};
 use super::state::State;
 use crate::buffer::Scratch;
 use crate::pipe::Pipe;
@@ -254,13 +254,5 @@ impl State {
                 Poll::Ready(result)
             }
         }
-    }
-
-    /// The stream's address at the other end of the connection, or at this one.
-    pub(super) fn address(&self, key: usize, peer: bool) -> io::Result<std::net::SocketAddr> {
-        let Some(Slot::Socket(socket)) = self.slots.get(key) else { return Err(gone()) };
-        let socket = socket2::SockRef::from(&socket.descriptor);
-        let address = if peer { socket.peer_addr() } else { socket.local_addr() }?;
-        address.as_socket().ok_or_else(gone)
     }
 }

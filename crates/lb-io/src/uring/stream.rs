@@ -1,7 +1,6 @@
 //! A connected socket on the ring.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -111,14 +110,6 @@ impl RingStream {
     ) -> Poll<io::Result<usize>> {
         ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_splice_out(self.key, cx, pipe))
-    }
-
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.driver.with(|state| state.address(self.key, true))
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.driver.with(|state| state.address(self.key, false))
     }
 }
 

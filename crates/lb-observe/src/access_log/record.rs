@@ -1,8 +1,9 @@
 //! One line of the access log.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
+
+use lb_core::address::ClientAddress;
 
 use super::timestamp::Timestamp;
 use crate::escape::is_unsafe;
@@ -15,7 +16,7 @@ pub struct AccessRecord<'a> {
     /// The listener's name.
     pub listener: &'a str,
     /// The client's address.
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     /// The method.
     pub method: &'a [u8],
     /// The request target as it stood in the request.
@@ -160,7 +161,7 @@ mod tests {
         AccessRecord {
             time: UNIX_EPOCH + Duration::from_millis(1_500),
             listener: "web",
-            client: "[2001:db8::1]:4711".parse().unwrap(),
+            client: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 4711).into(),
             method: b"GET",
             target: b"/a?b=c",
             host: Some(b"example.org"),
@@ -208,6 +209,7 @@ mod tests {
     #[test]
     fn what_is_absent_is_null() {
         assert_eq!(json(AccessRecord { grpc_status: Some(14), ..record() })["grpc_status"], 14);
+        assert_eq!(json(AccessRecord { client: ClientAddress::Unix, ..record() })["client"], "unix:");
         let record = AccessRecord { status: None, host: None, backend: None, ..record() };
         let json = json(record);
         assert!(json["status"].is_null() && json["host"].is_null() && json["backend"].is_null());

@@ -117,7 +117,7 @@ fn backend() -> (SocketAddr, Arc<AtomicBool>, JoinHandle<()>) {
 /// Two clients one after the other, of whom one may suffer from `fault`. Whether that has happened.
 async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
     let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = listener.address().socket_addr().unwrap();
     let listener = TcpListener::new(listener).unwrap();
     with(|state| state.ring.faults().arm(fault, code));
     let (done, mut clients) = tokio::sync::oneshot::channel();
@@ -134,7 +134,7 @@ async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
         };
         // Failures are for the ends to judge.
         let Ok((mut stream, _)) = accepted else { continue };
-        match connect(backend, PATIENCE).await {
+        match connect(backend.into(), PATIENCE).await {
             Ok(backend) => drop(relay(stream, backend, &up, &down).await),
             Err(_) => stream.reset_on_close(),
         }

@@ -70,7 +70,7 @@ impl Gateway {
         let pools = config.pools_in_use().into_iter().map(|pool| {
             let resolved = pool.backends.iter().map(|one| ResolvedBackend {
                 name: one.name.clone(),
-                addresses: one.address.socket_addr().into_iter().collect(),
+                addresses: one.address.literal().into_iter().collect(),
             });
             (pool.id.clone(), resolved.collect())
         });
@@ -81,7 +81,7 @@ impl Gateway {
         let socket = SockRef::from(&listener);
         socket.set_send_buffer_size(ROOM).unwrap();
         socket.set_tcp_mss(SEGMENT).unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = listener.address().socket_addr().unwrap();
         let front = &snapshot.config.listeners[0];
         let counts = Counts {
             worker: metrics.worker(0),
