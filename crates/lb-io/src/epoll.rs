@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::pipe::Pipe;
 use crate::stream::is_of_peer;
 
-/// A stream whose bytes are moved by calls when epoll(7) reports that they can be. [`crate::TcpStream`] documents its methods.
+/// A stream whose bytes are moved by calls when epoll(7) reports that they can be. [`crate::ByteStream`] documents its methods.
 #[derive(Debug)]
 pub(crate) struct EpollStream {
     inner: tokio::net::TcpStream,

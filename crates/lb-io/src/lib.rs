@@ -1,7 +1,7 @@
 //! Everything that touches a socket, and nothing that decides.
 //!
 //! A [`Runtime`] starts workers: one thread each, with its own event loop. A worker owns its listeners, connections and
-//! buffers; nothing of them is shared with another thread. [`TcpStream`] is the gateway's own stream type, so that another
+//! buffers; nothing of them is shared with another thread. [`ByteStream`] is the gateway's own stream type, so that another
 //! driver can stand behind it without the protocols knowing.
 
 pub mod buffer;
@@ -33,5 +33,5 @@ pub use deadline::Deadline;
 pub use file::{open_regular, read_text};
 pub use runtime::{IoBackend, IoChoice, Runtime, default_workers};
 pub use shortage::shortage_of;
-pub use stream::{TcpStream, connect};
+pub use stream::{ByteStream, connect};
 pub use worker::WorkerIo;

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::TcpStream;
+use crate::ByteStream;
 use crate::runtime::register;
 use crate::sockopts::{self, Buffers};
 use crate::unix::{self, SocketFile};
@@ -136,7 +136,7 @@ pub struct Adopted {
 
 /// A listening socket on a worker's event loop.
 #[derive(Debug)]
-pub struct TcpListener {
+pub struct Listener {
     driver: Driver,
 }
 
@@ -147,7 +147,7 @@ enum Driver {
     Ring(RingListener),
 }
 
-impl TcpListener {
+impl Listener {
     /// Registers a bound socket with the event loop of this thread.
     ///
     /// # Errors
@@ -167,33 +167,33 @@ impl TcpListener {
     ///
     /// # Errors
     /// Those of accept(2); see [`AcceptError`].
-    pub async fn accept(&self) -> io::Result<(TcpStream, ClientAddress)> {
+    pub async fn accept(&self) -> io::Result<(ByteStream, ClientAddress)> {
         match &self.driver {
             Driver::Epoll(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((TcpStream::epoll(stream), peer.into()))
+                Ok((ByteStream::epoll(stream), peer.into()))
             }
             Driver::EpollUnix(listener) => {
                 let accepted =
                     listener.async_io(Interest::READABLE, |listener| accept_unix(listener.as_fd()));
-                Ok((TcpStream::adopt_epoll(accepted.await?)?, ClientAddress::Unix))
+                Ok((ByteStream::adopt_epoll(accepted.await?)?, ClientAddress::Unix))
             }
             Driver::Ring(listener) => {
                 let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
-                Ok((TcpStream::ring(stream), peer))
+                Ok((ByteStream::ring(stream), peer))
             }
         }
     }
 
     /// Closes the socket, but first takes every connection whose handshake is done: closing would reset them.
-    pub fn close(self, mut take: impl FnMut(TcpStream, ClientAddress)) {
+    pub fn close(self, mut take: impl FnMut(ByteStream, ClientAddress)) {
         let listener = match self.driver {
             Driver::Ring(listener) => {
-                return listener.close(|stream, peer| take(TcpStream::ring(stream), peer));
+                return listener.close(|stream, peer| take(ByteStream::ring(stream), peer));
             }
             Driver::EpollUnix(listener) => {
                 while let Ok(descriptor) = accept_unix(listener.as_fd()) {
-                    if let Ok(stream) = TcpStream::adopt_epoll(descriptor) {
+                    if let Ok(stream) = ByteStream::adopt_epoll(descriptor) {
                         take(stream, ClientAddress::Unix);
                     }
                 }
@@ -203,7 +203,7 @@ impl TcpListener {
         };
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::adopt_epoll(stream.into()));
+            let stream = stream.set_nonblocking(true).and_then(|()| ByteStream::adopt_epoll(stream.into()));
             if let Ok(stream) = stream {
                 take(stream, peer.into());
             }

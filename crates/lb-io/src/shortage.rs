@@ -11,7 +11,7 @@ use std::time::Duration;
 use lb_core::address::Address;
 use lb_core::failure::Shortage;
 
-use crate::stream::{TcpStream, connect};
+use crate::stream::{ByteStream, connect};
 
 /// What an error of socket(2) or connect(2) lacks, if it is not the peer's or the network's.
 pub fn shortage_of(error: &io::Error) -> Option<Shortage> {
@@ -68,7 +68,7 @@ pub async fn connect_with_room(
     address: Address,
     timeout: Duration,
     make_room: impl Fn(),
-) -> io::Result<TcpStream> {
+) -> io::Result<ByteStream> {
     for wait in WAITS {
         match connect(address, timeout).await {
             Err(error) if shortage_of(&error) == Some(Shortage::Descriptors) => {

@@ -1,6 +1,6 @@
 //! Sockets that are not the kernel's.
 //!
-//! A protocol that stands on [`TcpStream`](crate::TcpStream) can be driven over one of these: over a pipe in memory, by a clock that a test
+//! A protocol that stands on [`ByteStream`](crate::ByteStream) can be driven over one of these: over a pipe in memory, by a clock that a test
 //! moves.
 
 use std::fmt;
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use lb_core::address::Address;
 
-use crate::stream::TcpStream;
+use crate::stream::ByteStream;
 
-/// A connected stream of bytes. Its methods do what those of the same name do on [`TcpStream`].
+/// A connected stream of bytes. Its methods do what those of the same name do on [`ByteStream`].
 pub trait Socket: fmt::Debug {
     /// Reads what has arrived into `buffer`; 0 bytes mean that the peer will send no more.
     fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
@@ -42,7 +42,7 @@ pub trait Socket: fmt::Debug {
 }
 
 /// A connect that is under way.
-pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<ByteStream>>>>;
 
 /// Makes connections in place of the kernel, within a time.
 pub type Connects = dyn Fn(Address, Duration) -> Connecting;

@@ -1,4 +1,4 @@
-//! The gateway's TCP stream.
+//! The gateway's stream of bytes: a connected TCP or Unix socket.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -22,14 +22,14 @@ use crate::uring::driver::current;
 use crate::uring::open::Connect;
 use crate::uring::stream::RingStream;
 
-/// A connected TCP socket on a worker's event loop.
+/// A connected stream socket, TCP or Unix, on a worker's event loop.
 ///
 /// Protocols that move bytes themselves use the `poll_*` methods; libraries use it as [`AsyncRead`] and [`AsyncWrite`].
 ///
 /// Bytes that were taken to be sent may still be on their way to the kernel: they go out even when the stream is dropped, unless
 /// [`Self::reset_on_close`] was called, and an error shows with a later call.
 #[derive(Debug)]
-pub struct TcpStream {
+pub struct ByteStream {
     driver: Driver,
 }
 
@@ -62,11 +62,11 @@ macro_rules! each {
 ///
 /// # Errors
 /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
-pub async fn connect(address: Address, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn connect(address: Address, timeout: Duration) -> io::Result<ByteStream> {
     let connecting = async {
         match address {
             Address::Ip(address) => connect_tcp(address).await,
-            Address::Unix(path) => TcpStream::adopt(unix::connect(&path).await?),
+            Address::Unix(path) => ByteStream::adopt(unix::connect(&path).await?),
         }
     };
     match tokio::time::timeout(timeout, connecting).await {
@@ -75,7 +75,7 @@ pub async fn connect(address: Address, timeout: Duration) -> io::Result<TcpStrea
     }
 }
 
-async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_tcp(address: SocketAddr) -> io::Result<ByteStream> {
     let Some(driver) = current() else {
         let socket = if address.is_ipv4() {
             tokio::net::TcpSocket::new_v4()
@@ -83,12 +83,12 @@ async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
             tokio::net::TcpSocket::new_v6()
         }?;
         sockopts::apply_backend(SockRef::from(&socket))?;
-        return Ok(TcpStream::epoll(socket.connect(address).await?));
+        return Ok(ByteStream::epoll(socket.connect(address).await?));
     };
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     sockopts::apply_backend(SockRef::from(&socket))?;
     let mut connecting = Connect::new(&driver, socket.into(), address);
-    Ok(TcpStream::ring(poll_fn(|cx| connecting.poll(cx)).await?))
+    Ok(ByteStream::ring(poll_fn(|cx| connecting.poll(cx)).await?))
 }
 
 /// Whether an error of sending is the peer's doing. Then reading finds the end of the connection, and before it the last bytes of the peer;
@@ -97,7 +97,7 @@ pub(crate) fn is_of_peer(code: i32) -> bool {
     matches!(code, libc::EPIPE | libc::ECONNRESET)
 }
 
-impl TcpStream {
+impl ByteStream {
     pub(crate) fn epoll(stream: tokio::net::TcpStream) -> Self {
         Self { driver: Driver::Epoll(EpollStream::new(stream)) }
     }
@@ -204,7 +204,8 @@ impl TcpStream {
         each!(self, stream => stream.shutdown_write())
     }
 
-    /// Makes closing discard what is unsent and reset the connection, so that the peer cannot take a cut message for a whole one.
+    /// Makes closing discard what is unsent and reset the connection, so that the peer cannot take a cut message for a whole one. A Unix socket
+    /// cannot be reset, and ends.
     pub fn reset_on_close(&mut self) {
         each!(self, stream => stream.reset_on_close());
     }
@@ -274,7 +275,7 @@ fn recv<'b>(
     Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
 }
 
-impl AsyncRead for TcpStream {
+impl AsyncRead for ByteStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -287,7 +288,7 @@ impl AsyncRead for TcpStream {
     }
 }
 
-impl AsyncWrite for TcpStream {
+impl AsyncWrite for ByteStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_send(cx, buf)
     }

@@ -14,7 +14,7 @@ use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
 use crate::shortage;
 use crate::socket::Connects;
-use crate::stream::TcpStream;
+use crate::stream::ByteStream;
 use crate::uring::driver::current;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
@@ -113,7 +113,7 @@ impl WorkerIo {
     ///
     /// # Errors
     /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
-    pub async fn connect(&self, address: Address, timeout: Duration) -> io::Result<TcpStream> {
+    pub async fn connect(&self, address: Address, timeout: Duration) -> io::Result<ByteStream> {
         let connects = self.connects.0.borrow().clone();
         if let Some(connects) = connects {
             return connects(address, timeout).await;

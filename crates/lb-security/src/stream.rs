@@ -1,4 +1,4 @@
-//! A TLS connection over the gateway's own TCP stream, for both roles.
+//! A TLS connection over the gateway's own stream of bytes, for both roles.
 //!
 //! It stands on rustls' unbuffered API, so that the connection itself holds no buffers. Ciphertext is read into a buffer of the
 //! worker and opened there; data are copied into the caller's buffer. Only what is left over owns memory, from the worker's
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use lb_io::{TcpStream, WorkerIo};
+use lb_io::{ByteStream, WorkerIo};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 
@@ -31,7 +31,7 @@ use meter::RecordMeter;
 
 /// A TLS connection. [`Self::poll_handshake`] comes first; then data flow.
 pub struct TlsStream {
-    tcp: TcpStream,
+    tcp: ByteStream,
     io: Rc<WorkerIo>,
     side: Side,
     meter: RecordMeter,
@@ -89,7 +89,7 @@ impl TlsStream {
     ///
     /// # Errors
     /// When rustls finds the configuration wrong.
-    pub fn server(tcp: TcpStream, io: Rc<WorkerIo>, bundle: Arc<TlsConfigBundle>) -> io::Result<Self> {
+    pub fn server(tcp: ByteStream, io: Rc<WorkerIo>, bundle: Arc<TlsConfigBundle>) -> io::Result<Self> {
         let side = match bundle.only_config() {
             Some(config) => {
                 let connection = UnbufferedServerConnection::new(Arc::clone(config));
@@ -104,13 +104,13 @@ impl TlsStream {
     ///
     /// # Errors
     /// When rustls finds the configuration wrong.
-    pub fn client(tcp: TcpStream, io: Rc<WorkerIo>, tls: &ClientTls) -> io::Result<Self> {
+    pub fn client(tcp: ByteStream, io: Rc<WorkerIo>, tls: &ClientTls) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&tls.config), tls.name.clone())
             .map_err(|error| Failure::Internal.error(Some(&error)))?;
         Ok(Self::new(tcp, io, Side::Client(Box::new(connection)), None))
     }
 
-    fn new(tcp: TcpStream, io: Rc<WorkerIo>, side: Side, bundle: Option<Arc<TlsConfigBundle>>) -> Self {
+    fn new(tcp: ByteStream, io: Rc<WorkerIo>, side: Side, bundle: Option<Arc<TlsConfigBundle>>) -> Self {
         Self {
             tcp,
             io,

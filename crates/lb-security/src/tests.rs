@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_config::{BackendTls, Config, Listener};
-use lb_io::{TcpStream, WorkerIo};
+use lb_io::{ByteStream, WorkerIo};
 use testkit::certificates::Authority;
 
 use crate::{ClientTls, KeyAccess, TicketRotator, TlsConfigBundle, TlsError, TlsStream};
@@ -94,10 +94,10 @@ fn worker() -> Rc<WorkerIo> {
 }
 
 /// Two ends of a connection.
-async fn sockets() -> (TcpStream, TcpStream) {
+async fn sockets() -> (ByteStream, ByteStream) {
     let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address();
-    let listener = lb_io::listener::TcpListener::new(listener).unwrap();
+    let listener = lb_io::listener::Listener::new(listener).unwrap();
     let (client, server) = tokio::join!(lb_io::connect(address, Duration::from_secs(5)), listener.accept());
     (client.unwrap(), server.unwrap().0)
 }

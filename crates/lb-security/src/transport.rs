@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
-use lb_io::TcpStream;
+use lb_io::ByteStream;
 use lb_io::buffer::Scratch;
 use lb_io::pipe::Pipe;
 
@@ -11,12 +11,12 @@ use crate::stream::TlsStream;
 
 /// A connection to a client or a backend.
 ///
-/// Every method does what the one of that name does on [`TcpStream`]; what TLS adds stands at [`TlsStream`]. A TLS connection
+/// Every method does what the one of that name does on [`ByteStream`]; what TLS adds stands at [`TlsStream`]. A TLS connection
 /// is handed on only after its handshake.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are on the wire.
-    Plain(TcpStream),
+    Plain(ByteStream),
     /// Inside TLS.
     Tls(Box<TlsStream>),
 }

@@ -12,8 +12,8 @@ use lb_control::Gates;
 use lb_core::address::ClientAddress;
 use lb_http::Serving;
 use lb_io::gate::{AddressTicket, CountTicket};
-use lb_io::listener::{AcceptBackoff, AcceptError, TcpListener};
-use lb_io::{ConnectionGuard, Connections, Phase, TcpStream, WorkerIo};
+use lb_io::listener::{AcceptBackoff, AcceptError, Listener};
+use lb_io::{ByteStream, ConnectionGuard, Connections, Phase, WorkerIo};
 use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, TlsResult, WorkerMetrics};
 use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +54,7 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Accepts until told to stop; then takes what waits already and closes the socket.
-    pub(crate) async fn run(self: Rc<Self>, listener: TcpListener, seed: u64) {
+    pub(crate) async fn run(self: Rc<Self>, listener: Listener, seed: u64) {
         let mut backoff = AcceptBackoff::new(seed);
         while !self.stopping.get() {
             let accepted = tokio::select! {
@@ -101,7 +101,7 @@ impl Acceptor {
         wait
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: ClientAddress) {
+    fn admit(self: &Rc<Self>, stream: ByteStream, peer: ClientAddress) {
         let address = match peer.ip().map(|ip| self.gates.address.admit(ip)) {
             Some(None) => {
                 self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
@@ -143,7 +143,7 @@ impl Acceptor {
     /// a place it is closed before any key exchange (attack T-08). The time runs from the accept.
     async fn handshake(
         &self,
-        stream: TcpStream,
+        stream: ByteStream,
         peer: ClientAddress,
         tls: &SharedTlsBundle,
         guard: &ConnectionGuard,
@@ -182,7 +182,7 @@ impl Acceptor {
     }
 
     /// Turns a connection away because the listener is full.
-    fn shed(&self, mut stream: TcpStream, peer: ClientAddress) {
+    fn shed(&self, mut stream: ByteStream, peer: ClientAddress) {
         self.metrics.worker(self.io.id).accept_shed.inc();
         Cap::Listener.tell(&self.name, peer);
         // Inside TLS nothing can be said before a handshake, which is what there is no place for.

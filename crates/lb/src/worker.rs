@@ -173,7 +173,7 @@ impl Worker {
         });
         let mut tasks = Vec::new();
         for socket in sockets {
-            match lb_io::listener::TcpListener::new(socket) {
+            match lb_io::listener::Listener::new(socket) {
                 Ok(socket) => {
                     tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, self.seed)));
                 }

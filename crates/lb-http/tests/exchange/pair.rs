@@ -18,7 +18,7 @@ use lb_core::address::Address;
 use lb_core::failure::ResetReason;
 use lb_core::head::{BodyLength, RequestHead};
 use lb_http::proxy::End;
-use lb_io::{Phase, TcpStream};
+use lb_io::{ByteStream, Phase};
 use lb_pool::PoolSettings;
 use lb_security::Stream;
 use tokio::time::{sleep, timeout};
@@ -261,7 +261,7 @@ fn check_origins(one: &Done, seen: &[Seen]) {
     }
 }
 
-async fn connects(limit: Duration, connect: Connect, shape: Shape, far: Rc<Far>) -> io::Result<TcpStream> {
+async fn connects(limit: Duration, connect: Connect, shape: Shape, far: Rc<Far>) -> io::Result<ByteStream> {
     match connect {
         Connect::Hangs => {
             sleep(limit).await;

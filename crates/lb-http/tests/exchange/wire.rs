@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_core::rng::SplitMix64;
-use lb_io::TcpStream;
+use lb_io::ByteStream;
 use lb_io::socket::Socket;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -138,7 +138,7 @@ impl std::fmt::Debug for Endpoint {
 }
 
 /// A connection: the end that has connected, and the other.
-pub(crate) fn connection(shape: Shape) -> (TcpStream, TcpStream) {
+pub(crate) fn connection(shape: Shape) -> (ByteStream, ByteStream) {
     let link = Rc::new(Link {
         lanes: Default::default(),
         rng: RefCell::new(SplitMix64::new(shape.seed)),
@@ -146,7 +146,7 @@ pub(crate) fn connection(shape: Shape) -> (TcpStream, TcpStream) {
         broken: Cell::new(false),
     });
     let end = |side: usize| {
-        TcpStream::plugged(Endpoint {
+        ByteStream::plugged(Endpoint {
             link: Rc::clone(&link),
             side,
             timers: [(); 2].map(|()| RefCell::new(Box::pin(sleep(Duration::ZERO)))),

@@ -11,7 +11,7 @@ use super::super::faults::Fault;
 use super::pump::{Step, relay};
 use super::rig::{Mode, PATIENCE, Rig, freed, pattern, with};
 use crate::connect;
-use crate::listener::{TcpListener, bind};
+use crate::listener::{Listener, bind};
 
 /// What one end says, and after how many bytes from the other end it says the next.
 struct Script {
@@ -118,7 +118,7 @@ fn backend() -> (SocketAddr, Arc<AtomicBool>, JoinHandle<()>) {
 async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
     let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address().socket_addr().unwrap();
-    let listener = TcpListener::new(listener).unwrap();
+    let listener = Listener::new(listener).unwrap();
     with(|state| state.ring.faults().arm(fault, code));
     let (done, mut clients) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

@@ -8,12 +8,12 @@ use super::super::faults::Fault;
 use super::super::slot::Slot;
 use super::rig::{Mode, PATIENCE, Rig, once, send_all, take, turns, until, with};
 use crate::connect;
-use crate::listener::{TcpListener, bind};
+use crate::listener::{Listener, bind};
 
-fn listening() -> (TcpListener, SocketAddr) {
+fn listening() -> (Listener, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address().socket_addr().unwrap();
-    (TcpListener::new(listener).unwrap(), address)
+    (Listener::new(listener).unwrap(), address)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 
 use crate::pipe::Pipe;
-use crate::{Scratch, TcpStream};
+use crate::{ByteStream, Scratch};
 
 /// How the next bytes are moved.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +20,8 @@ pub(super) enum Step {
 
 /// Relays both ways until both ends have closed. After an error neither end may take what it got for all there is.
 pub(super) async fn relay(
-    client: TcpStream,
-    backend: TcpStream,
+    client: ByteStream,
+    backend: ByteStream,
     up: &[Step],
     down: &[Step],
 ) -> io::Result<()> {
@@ -35,7 +35,7 @@ pub(super) async fn relay(
 }
 
 /// Moves what `from` sends to `to`, step by step and from the first step again, then tells `to` the end.
-async fn pump(from: &RefCell<TcpStream>, to: &RefCell<TcpStream>, steps: &[Step]) -> io::Result<()> {
+async fn pump(from: &RefCell<ByteStream>, to: &RefCell<ByteStream>, steps: &[Step]) -> io::Result<()> {
     let mut pipe = Pipe::new()?;
     for step in steps.iter().cycle() {
         let is_over = match *step {

@@ -10,7 +10,7 @@ use crate::Scratch;
 use crate::pipe::Pipe;
 
 /// Moves up to `limit` bytes through a pipe and shows them.
-async fn splice(stream: &mut crate::TcpStream, limit: usize) -> Vec<u8> {
+async fn splice(stream: &mut crate::ByteStream, limit: usize) -> Vec<u8> {
     let mut pipe = Pipe::new().unwrap();
     std::future::poll_fn(|cx| stream.poll_splice_in(cx, &mut pipe, limit)).await.unwrap();
     let (out, mut read) = std::os::unix::net::UnixStream::pair().unwrap();

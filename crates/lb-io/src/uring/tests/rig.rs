@@ -15,7 +15,7 @@ use super::super::ring::Prepared;
 use super::super::slot::Slot;
 use super::super::state::State;
 use super::super::stream::RingStream;
-use crate::{IoChoice, Runtime, Scratch, TcpStream};
+use crate::{ByteStream, IoChoice, Runtime, Scratch};
 
 /// Nothing takes so long unless it hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -193,7 +193,7 @@ pub(super) async fn turns() {
 }
 
 /// A connection from the worker to a plain socket. `room` bounds what the kernel holds of the worker's output, if not 0.
-pub(super) fn connection(room: usize) -> (TcpStream, Plain) {
+pub(super) fn connection(room: usize) -> (ByteStream, Plain) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     if room > 0 {
         socket2::SockRef::from(&listener).set_send_buffer_size(room).unwrap();
@@ -208,8 +208,8 @@ pub(super) fn connection(room: usize) -> (TcpStream, Plain) {
     stream.set_nonblocking(true).unwrap();
     plain.set_read_timeout(Some(PATIENCE)).unwrap();
     let stream = match current() {
-        Some(driver) => TcpStream::ring(RingStream::new(&driver, stream.into())),
-        None => TcpStream::epoll(tokio::net::TcpStream::from_std(stream).unwrap()),
+        Some(driver) => ByteStream::ring(RingStream::new(&driver, stream.into())),
+        None => ByteStream::epoll(tokio::net::TcpStream::from_std(stream).unwrap()),
     };
     (stream, plain)
 }
@@ -234,13 +234,13 @@ pub(super) fn pattern(len: usize, seed: u32) -> Vec<u8> {
 }
 
 /// What arrives next, at most `most` bytes.
-pub(super) async fn take(stream: &mut TcpStream, most: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn take(stream: &mut ByteStream, most: usize) -> io::Result<Vec<u8>> {
     let mut scratch = Scratch::new();
     poll_fn(|cx| stream.poll_take(cx, &mut scratch, most).map_ok(<[u8]>::to_vec)).await
 }
 
 /// What arrives until the peer sends no more.
-pub(super) async fn take_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub(super) async fn take_all(stream: &mut ByteStream) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         let bytes = take(stream, usize::MAX).await?;
@@ -252,7 +252,7 @@ pub(super) async fn take_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// Sends all of `bytes`.
-pub(super) async fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn send_all(stream: &mut ByteStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let n = poll_fn(|cx| stream.poll_send(cx, bytes)).await?;
         bytes = &bytes[n..];
@@ -261,7 +261,7 @@ pub(super) async fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Re
 }
 
 /// Sends until nothing more is taken, and says how much of `bytes` was.
-pub(super) async fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
+pub(super) async fn fill(stream: &mut ByteStream, bytes: &[u8]) -> usize {
     let mut taken = 0;
     loop {
         let before = taken;
