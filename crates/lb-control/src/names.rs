@@ -323,7 +323,8 @@ mod tests {
         assert!(told.starts_with("name `nobody.test` does not resolve: the"), "{told}");
         // The second name has an answer that is not used, and is still at hand in the second pass.
         for (failures, misses, hits) in [(2, 1, 0), (3, 1, 1)] {
-            let resolution = resolve(&config, origin, &resolver, &metrics, (None, Patience::Whole)).await.unwrap();
+            let resolution =
+                resolve(&config, origin, &resolver, &metrics, (None, Patience::Whole)).await.unwrap();
             assert!(resolution.pools.values().flatten().all(|backend| backend.addresses.is_empty()));
             let counters = [&metrics.dns_failures, &metrics.dns_cache_misses, &metrics.dns_cache_hits];
             assert_eq!(counters.map(|counter| counter.value()), [failures, misses, hits]);
