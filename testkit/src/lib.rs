@@ -27,6 +27,7 @@ pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod standard;
+pub mod successor;
 pub mod tls;
 pub mod tools;
 pub mod unix;

@@ -9,13 +9,13 @@ use std::path::Path;
 use testkit::dns::Dns;
 use testkit::gateway::{Reload, binary, cli};
 use testkit::process::{SIGTERM, SIGUSR2};
+use testkit::successor::Successor;
 use testkit::websocket::{read, to_client, to_server};
 use testkit::{
     Backend, Client, Config, Gateway, H2Backend, H2Client, Listener, eventually, ms, request, seconds,
 };
 
 use crate::supervised::Supervisor;
-use crate::upgrade::Successor;
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -29,20 +29,6 @@ const WEBSOCKET: &[(&str, &str)] = &[
 
 fn base() -> Config {
     Config::new().runtime("drain_timeout_ms", 8000).runtime("drain_jitter_ms", 200)
-}
-
-/// Has a new process take over, and waits until it serves.
-#[track_caller]
-fn upgrade(gateway: &Gateway) -> Successor {
-    let from = gateway.process.stderr.len();
-    gateway.process.signal(SIGUSR2);
-    let successor = Successor::of(gateway, from);
-    let serves = gateway
-        .process
-        .stderr
-        .wait_from(from, seconds(20), |line| line.contains("upgrade: the new process serves"));
-    assert!(serves.is_some(), "the new process does not serve: {}", gateway.process.tail(20));
-    successor
 }
 
 /// The sockets that listen at an address of IPv4, by their numbers in the kernel.
@@ -63,7 +49,7 @@ pub(crate) fn every_socket_passes_on() {
     let sockets = listening(at);
     assert_eq!(sockets.len(), 3);
     gateway.write_config(&config(2).render());
-    let second = upgrade(&gateway);
+    let second = Successor::takes_over(&gateway);
     assert_eq!(gateway.process.wait_exit(seconds(20)), Some(0));
     assert_eq!(listening(at), sockets);
     for _ in 0..30 {
@@ -117,7 +103,7 @@ pub(crate) fn long_streams_finish_where_they_began() {
         .unwrap();
     };
     exchange(0, &mut tunnel, &mut h2);
-    let successor = upgrade(&gateway);
+    let successor = Successor::takes_over(&gateway);
     // Longer than idle connections are given.
     for round in 1..8 {
         exchange(round, &mut tunnel, &mut h2);
@@ -174,7 +160,7 @@ pub(crate) fn the_new_process_is_the_main_one() {
     let config = base().runtime("readiness_settle_ms", 1500).listener(listener);
     let mut gateway = Gateway::launch_with(config, &[("NOTIFY_SOCKET", &supervisor.path)]);
     assert!(supervisor.next().contains("READY=1"));
-    let successor = upgrade(&gateway);
+    let successor = Successor::takes_over(&gateway);
     assert!(supervisor.next().contains("STATUS=serving 1 listener(s)"), "the new process is ready");
     assert_eq!(supervisor.next(), format!("MAINPID={}\nREADY=1", successor.pid()));
     assert_eq!(gateway.process.wait_exit(seconds(20)), Some(0));
@@ -225,7 +211,7 @@ pub(crate) fn the_binary_is_found_where_it_was_called() {
     let line = gateway.process.stderr.wait("it ended before it served", seconds(10)).expect("the reason");
     assert!(line.contains("exit status: 7"), "{line}");
     point(&link, &binary());
-    let successor = upgrade(&gateway);
+    let successor = Successor::takes_over(&gateway);
     assert_eq!(gateway.process.wait_exit(seconds(20)), Some(0));
     assert!(successor.is_alive());
     assert_eq!(gateway.get("/").text(), "one");

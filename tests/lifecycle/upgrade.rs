@@ -8,45 +8,10 @@ use std::thread::JoinHandle;
 
 use testkit::certificates::Authority;
 use testkit::load::{Load, Tally};
-use testkit::process::{Process, SIGKILL, SIGTERM, SIGUSR2, pass_sockets, signal_process};
+use testkit::process::{Process, SIGKILL, SIGTERM, SIGUSR2, pass_sockets};
+use testkit::successor::Successor;
 use testkit::tls::{Bridge, TlsClient};
 use testkit::{Backend, Client, Config, Gateway, H2Client, Listener, eventually, ms, seconds};
-
-/// A process that the gateway has started. It is ended when this is dropped.
-pub(crate) struct Successor(i32);
-
-impl Successor {
-    /// The one that a line of the log from number `from` on tells of.
-    #[track_caller]
-    pub(crate) fn of(gateway: &Gateway, from: usize) -> Self {
-        let told = |line: &str| line.contains("upgrade: new process started");
-        let line = gateway.process.stderr.wait_from(from, seconds(10), told).expect("a process is started");
-        let digits: String =
-            line.split("\"pid\":").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
-        Self(digits.parse().unwrap())
-    }
-
-    pub(crate) fn pid(&self) -> i32 {
-        self.0
-    }
-
-    pub(crate) fn signal(&self, signal: i32) {
-        signal_process(self.0, signal);
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        if self.is_alive() {
-            self.signal(SIGKILL);
-        }
-    }
-}
 
 #[track_caller]
 fn assert_nothing_lost(what: &str, tally: &Tally) {

@@ -7,52 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use testkit::load::Load;
-use testkit::process::{Process, SIGKILL, SIGTERM, SIGUSR2, pass_sockets, signal_process};
+use testkit::process::{Process, SIGTERM, SIGUSR2, pass_sockets};
+use testkit::successor::Successor;
 use testkit::unix::Port;
 use testkit::{Backend, Client, Gateway, Listener, eventually, ms, seconds};
 
 use crate::rig::{ask, assert_nothing_lost, base, directory, files, path};
-
-/// The process that takes over; it is killed when this is dropped.
-struct Successor(i32);
-
-impl Successor {
-    #[track_caller]
-    fn of(gateway: &Gateway, from: usize) -> Self {
-        let told = |line: &str| line.contains("upgrade: new process started");
-        let line = gateway.process.stderr.wait_from(from, seconds(10), told).expect("a process is started");
-        let digits: String =
-            line.split("\"pid\":").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
-        Self(digits.parse().unwrap())
-    }
-
-    fn is_alive(&self) -> bool {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        if self.is_alive() {
-            signal_process(self.0, SIGKILL);
-        }
-    }
-}
-
-#[track_caller]
-fn upgraded(gateway: &Gateway) -> Successor {
-    let from = gateway.process.stderr.len();
-    gateway.process.signal(SIGUSR2);
-    let successor = Successor::of(gateway, from);
-    let serves = |line: &str| line.contains("upgrade: the new process serves");
-    assert!(
-        gateway.process.stderr.wait_from(from, seconds(20), serves).is_some(),
-        "{}",
-        gateway.process.tail(20)
-    );
-    successor
-}
 
 pub(crate) fn an_upgrade_under_load_loses_nothing() {
     let directory = directory();
@@ -86,7 +46,7 @@ pub(crate) fn an_upgrade_under_load_loses_nothing() {
     std::thread::sleep(ms(200));
     // The new process has no listener at the third path any more, whose file it removes at its end.
     gateway.write_config(&config.render());
-    let successor = upgraded(&gateway);
+    let successor = Successor::takes_over(&gateway);
     assert_eq!(kept.get("/").unwrap().text(), "one", "it goes on in the old process");
     drop(kept);
     assert_eq!(gateway.process.wait_exit(seconds(20)), Some(0));
@@ -99,7 +59,7 @@ pub(crate) fn an_upgrade_under_load_loses_nothing() {
     assert_nothing_lost(&load.stop());
     assert_eq!(ask(&web, "/"), "one");
     assert!(testkit::unix::connect(&gone).is_err());
-    signal_process(successor.0, SIGTERM);
+    successor.signal(SIGTERM);
     eventually("the new process ends", seconds(15), || !successor.is_alive());
     assert_eq!(files(directory.path()), [] as [String; 0]);
 }

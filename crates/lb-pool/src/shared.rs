@@ -1,5 +1,8 @@
 //! The state of a pool that all workers share.
 
+mod standing;
+mod told;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,8 +11,8 @@ use lb_core::balance::{self, MemberSpec, MemberState, hash};
 use lb_core::breaker::Limits;
 use lb_core::health;
 use lb_core::identity::PoolId;
-use lb_core::outlier::{Analysis, Cause, Counts, EjectionSettings, Ejector, Refused, Standing, StreakLimits};
-use lb_core::rest::{self, Rests};
+use lb_core::outlier::{Analysis, Counts, EjectionSettings, Ejector, Standing, StreakLimits};
+use lb_core::rest::Rests;
 
 use lb_observe::metrics::PoolMetrics;
 
@@ -283,176 +286,6 @@ impl SharedPool {
         let states = State { ejector: &ejector, rests: &rests }.views(&self.settings, &self.members, now);
         view(&self.id, self.generation, &self.settings, &self.members, states, rests.count())
     }
-
-    /// A member could not be reached, or answers no request: it is left alone for a while, as long as another is fit.
-    pub fn failed(&self, at: usize, cause: rest::Cause, now: Instant) {
-        let Some((member, _)) = self.members.get(at) else { return };
-        let Some(until) = self.rests().failed(at, cause, now) else { return };
-        self.changed(now);
-        if self.is_replaced() {
-            return;
-        }
-        self.metrics.rests.inc();
-        let (backend, address) = (&member.key.backend, member.key.address);
-        let seconds = until.saturating_duration_since(now).as_secs_f32().round();
-        tracing::warn!(pool = self.id.name(), backend, %address, why = cause.as_str(), seconds, "backend cannot be reached — left alone while others are fit");
-    }
-
-    /// A member has not responded to a request since `asked`, for longer than is allowed. It is left alone like one that cannot be reached
-    /// if it has answered no other request meanwhile: one that is slow with some requests is not dead.
-    pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
-        let Some((member, _)) = self.members.get(at) else { return };
-        if now.saturating_duration_since(asked) >= LEAST_SILENCE && member.is_silent_since(asked) {
-            self.failed(at, rest::Cause::Silent, now);
-        }
-    }
-
-    /// Lets one request through to a member that is left alone; `false` when another request was let through already.
-    pub(crate) fn try_one(&self, at: usize, now: Instant) -> bool {
-        let is_let = self.rests().try_one(at, now);
-        if is_let {
-            self.changed(now);
-        }
-        is_let
-    }
-
-    /// A member has answered a request that was sent to it at `asked`.
-    pub(crate) fn answered(&self, at: usize, asked: Instant, now: Instant) {
-        let back = self.rests().answered(at, asked, now);
-        self.came_back(at, back, now);
-    }
-
-    fn came_back(&self, at: usize, back: Option<rest::Back>, now: Instant) {
-        let (Some((member, _)), Some(rest::Back { away, failures, trials })) = (self.members.get(at), back)
-        else {
-            return;
-        };
-        self.changed(now);
-        let (backend, address) = (&member.key.backend, member.key.address);
-        let seconds = away.as_secs_f32().round();
-        tracing::info!(pool = self.id.name(), backend, %address, seconds, failures, trials, "backend is reached again");
-    }
-
-    /// Puts a member aside that fails requests, unless too many are out already. Returns whether it was put aside.
-    pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> bool {
-        let Some((member, _)) = self.members.get(at) else { return false };
-        let view = self.view(now);
-        let is_fit = |other: usize| view.states.get(other).is_some_and(MemberView::is_fit);
-        let ejected = self.ejector().eject(at, now, is_fit);
-        let (backend, address) = (&member.key.backend, member.key.address);
-        match ejected {
-            Ok(until) => {
-                self.meters.ejected(at, cause);
-                self.changed(now);
-                let time = until.saturating_duration_since(now);
-                tracing::warn!(
-                    pool = self.id.name(),
-                    backend,
-                    %address,
-                    cause = cause.as_str(),
-                    seconds = time.as_secs(),
-                    "backend ejected"
-                );
-                true
-            }
-            Err(Refused::AlreadyOut | Refused::Unknown) => false,
-            Err(refused) => {
-                let why = if refused == Refused::Last {
-                    "no other could take its load"
-                } else {
-                    "too many are out"
-                };
-                tracing::debug!(pool = self.id.name(), backend, %address, cause = cause.as_str(), why, "backend not ejected");
-                false
-            }
-        }
-    }
-
-    /// Takes back members whose ejection is over.
-    fn expire(&self, now: Instant) {
-        let mut returned = Vec::new();
-        self.ejector().expire(now, |at| returned.push(at));
-        for (member, _) in returned.iter().filter_map(|at| self.members.get(*at)) {
-            let (backend, address) = (&member.key.backend, member.key.address);
-            tracing::info!(pool = self.id.name(), backend, %address, "backend back from ejection, on probation");
-        }
-        if !returned.is_empty() {
-            self.changed(now);
-        }
-    }
-
-    /// Lets a probe of a member begin, if one is due.
-    #[must_use]
-    pub fn begin_probe(&self, at: usize, now: Instant) -> bool {
-        self.members
-            .get(at)
-            .and_then(|(member, _)| Some(member.live().health.as_mut()?.begin(now)))
-            .unwrap_or(false)
-    }
-
-    /// When the next probe of a member is due.
-    pub fn probe_due(&self, at: usize) -> Option<Instant> {
-        self.members.get(at)?.0.live().health.as_ref()?.due()
-    }
-
-    /// Forgets the probe of a member that is under way, if one is: its settings have changed.
-    pub fn abandon_probe(&self, at: usize) {
-        if let Some((member, _)) = self.members.get(at)
-            && let Some(target) = member.live().health.as_mut()
-        {
-            target.abandon();
-        }
-    }
-
-    /// Takes in how a probe ended.
-    pub fn end_probe(&self, at: usize, outcome: health::Outcome, now: Instant) {
-        let Some((member, _)) = self.members.get(at) else { return };
-        self.meters.probed(at, outcome);
-        let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
-        let Some(change) = change else { return };
-        if change.from == health::State::Unhealthy && change.to.is_usable() {
-            // A passed check shows that the member is well: no request has to find out.
-            let back = self.rests().well(at, now);
-            self.came_back(at, back, now);
-        }
-        self.changed(now);
-        let (backend, address) = (&member.key.backend, member.key.address);
-        let (from, to) = (change.from.as_str(), change.to.as_str());
-        if change.to.is_usable() {
-            tracing::info!(pool = self.id.name(), backend, %address, from, to, "backend health changed");
-        } else {
-            tracing::warn!(pool = self.id.name(), backend, %address, from, to, why = change.why.as_str(), "backend health changed");
-        }
-    }
-
-    /// Lets a member finish what it has and gives it nothing more, or takes that back.
-    pub fn set_draining(&self, at: usize, draining: bool) -> bool {
-        let Some((member, _)) = self.members.get(at) else { return false };
-        let before = std::mem::replace(&mut member.live().draining, draining);
-        if before != draining {
-            self.changed(Instant::now());
-        }
-        true
-    }
-
-    /// Gives the configured weight back to the members of the backends that `whose` names.
-    pub fn forget_weights(&self, whose: impl Fn(&str) -> bool) {
-        let members = self.members.iter().map(|(member, _)| member);
-        let forgotten = members.filter(|member| member.live().weight.is_some() && whose(&member.key.backend));
-        if forgotten.map(|member| member.live().weight = None).count() > 0 {
-            self.changed(Instant::now());
-        }
-    }
-
-    /// Gives a member another weight than the configured one, or the configured one again.
-    pub fn set_weight(&self, at: usize, weight: Option<u32>) -> bool {
-        let Some((member, _)) = self.members.get(at) else { return false };
-        let before = std::mem::replace(&mut member.live().weight, weight);
-        if before != weight {
-            self.changed(Instant::now());
-        }
-        true
-    }
 }
 
 /// What is known of the members of a pool beside what each of them knows itself.
@@ -536,9 +369,6 @@ fn view(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// A response that is waited for less long than this is no evidence that a member is dead.
-const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 fn interval_of(settings: &PoolSettings) -> Duration {
     settings.outlier.as_ref().map_or(Duration::ZERO, |outlier| outlier.interval)
