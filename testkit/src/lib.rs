@@ -80,14 +80,17 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// Waits until `moved` has begun to grow and then stays for half a second; panics when that does not come within 20 s.
+/// Waits until `moved` has begun to grow and then stays for a second; panics with what it was when that does not come within 20 s.
 #[track_caller]
 pub fn standstill(what: &str, moved: impl Fn() -> u64) -> u64 {
-    let mut last = 0;
-    eventually(what, seconds(20), || {
-        let before = std::mem::replace(&mut last, moved());
+    let mut seen = vec![moved()];
+    for _ in 0..40 {
         std::thread::sleep(ms(500));
-        last > 0 && before == last && moved() == last
-    });
-    last
+        let now = moved();
+        seen.push(now);
+        if now > 0 && seen.iter().rev().take(3).filter(|&&then| then == now).count() == 3 {
+            return now;
+        }
+    }
+    panic!("not within 20 s: {what}; every half second it was {seen:?}");
 }
