@@ -4,11 +4,16 @@
 //! one of them to run only that.
 //!
 //! A test that needs a program which this machine lacks is reported as ignored, with the reason on stderr, never as passed.
+//!
+//! `EXPRESSGATEWAY_TEST_UNSTEADY` names a file, as `.ci/run` does: a test that fails is then run twice more with no other test beside it.
+//! If both runs pass, the test counts as passed, and the file gets its name with what failed first; at most three tests of a binary can.
 
 use crate::io::Driver;
 use crate::tools::Tool;
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::io::Write;
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -17,6 +22,15 @@ static ALONE: RwLock<()> = RwLock::new(());
 
 /// How long a test may take unless it says otherwise.
 const GUARD: Duration = Duration::from_secs(180);
+
+/// The variable that names the file for tests that failed only beside others.
+const UNSTEADY: &str = "EXPRESSGATEWAY_TEST_UNSTEADY";
+
+/// How many tests of one binary may count as passed although they failed once. More than that is no accident of a busy machine.
+const UNSTEADY_AT_MOST: usize = 3;
+
+/// How many of this binary did.
+static UNSTEADY_SO_FAR: AtomicUsize = AtomicUsize::new(0);
 
 /// A test.
 #[derive(Clone)]
@@ -67,11 +81,18 @@ impl Case {
             eprintln!("{}: ignored, because this machine has no {}", self.name, missing.join(", "));
         }
         let Case { name, run, alone, guard, .. } = self;
-        let run = move || match driver {
-            Some(driver) => guarded(name, move || driver.during(run), alone, guard),
-            None => guarded(name, run, alone, guard),
-        };
         let kind = driver.map_or("", Driver::name);
+        let body = move || match driver {
+            Some(driver) => driver.during(run),
+            None => run(),
+        };
+        let run = move || {
+            let first = guarded(name, body, alone, guard);
+            let list = std::env::var_os(UNSTEADY);
+            steadied(first, list.as_deref(), &UNSTEADY_SO_FAR, &format!("[{kind}] {name}"), || {
+                guarded(name, body, true, guard)
+            })
+        };
         Trial::test(name, run).with_kind(kind).with_ignored_flag(!missing.is_empty())
     }
 }
@@ -113,10 +134,39 @@ fn guarded(
             let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             Err(text.unwrap_or_else(|| "panicked".to_owned()).into())
         }
-        Err(RecvTimeoutError::Timeout) => Err(format!("still running after {guard:?}").into()),
+        Err(RecvTimeoutError::Timeout) => Err(format!("{HANGS} after {guard:?}").into()),
         Err(RecvTimeoutError::Disconnected) => Err("the test's thread vanished".into()),
     }
 }
+
+/// Turns the failure `first` into a pass when there is a `list` of unsteady tests, `so_far` is below its limit, and two runs of `again` pass;
+/// `test` and what failed first are appended to the list.
+///
+/// A test that hangs is not run again: its thread still runs, and would disturb.
+fn steadied(
+    first: Result<(), Failed>,
+    list: Option<&std::ffi::OsStr>,
+    so_far: &AtomicUsize,
+    test: &str,
+    again: impl Fn() -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let (Err(failed), Some(list)) = (&first, list) else {
+        return first;
+    };
+    let text = failed.message().unwrap_or_default().to_owned();
+    let tried = !text.starts_with(HANGS) && so_far.fetch_add(1, Ordering::SeqCst) < UNSTEADY_AT_MOST;
+    if !tried || again().is_err() || again().is_err() {
+        return first;
+    }
+    eprintln!("{test}: failed once and passed twice: {text}");
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(list).expect("the list of unsteady tests");
+    writeln!(file, "{test}: {text}").expect("the list of unsteady tests");
+    Ok(())
+}
+
+/// How the text of a test that does not end begins.
+const HANGS: &str = "still running";
 
 /// Runs the cases on each driver as `cargo test` expects, and ends the process.
 pub fn main(binary: &str, cases: Vec<Case>) -> ! {
@@ -164,6 +214,34 @@ fn raise_descriptor_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_passes_twice_alone_is_unsteady() {
+        let list = std::env::temp_dir().join(format!("unsteady-{}", std::process::id()));
+        let so_far = AtomicUsize::new(0);
+        let outcomes = |passes: &'static [bool]| {
+            let next = AtomicUsize::new(0);
+            move || {
+                let passes = passes[next.fetch_add(1, Ordering::SeqCst)];
+                if passes { Ok(()) } else { Err(Failed::from("again")) }
+            }
+        };
+        let steadied = |first: Result<(), Failed>, with_list: bool, passes| {
+            let list = with_list.then(|| list.as_os_str());
+            steadied(first, list, &so_far, "a test", outcomes(passes)).is_ok()
+        };
+        let failed = || Err(Failed::from("the reason"));
+        assert!(steadied(Ok(()), true, &[]));
+        assert!(!steadied(failed(), false, &[]), "without a list a failure is a failure");
+        assert!(!steadied(Err(format!("{HANGS} after 1s").into()), true, &[]));
+        assert!(!steadied(failed(), true, &[false]));
+        assert!(!steadied(failed(), true, &[true, false]));
+        assert!(!list.exists());
+        assert!(steadied(failed(), true, &[true, true]));
+        assert!(!steadied(failed(), true, &[true, true]), "beyond the limit");
+        assert_eq!(std::fs::read_to_string(&list).unwrap(), "a test: the reason\n");
+        std::fs::remove_file(&list).unwrap();
+    }
 
     #[test]
     fn a_test_that_panics_or_hangs_fails_with_the_reason() {
