@@ -87,6 +87,8 @@ fn main() {
         places::addresses_that_cannot_be_bound_are_told_all_at_once,
         places::check_finds_a_list_of_backends_that_is_not_there,
         places::the_admin_port_and_the_access_log_are_told_with_their_lines,
+        places::faults_of_every_kind_are_told_at_once,
+        places::a_reload_tells_of_faults_of_every_kind_at_once,
         command_line::unreadable_files,
         command_line::c_01_configurations_from_pipes_are_bounded,
         command_line::an_access_log_that_nobody_reads_is_refused,

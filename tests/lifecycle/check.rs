@@ -29,6 +29,11 @@ pub(crate) fn it_says_who_can_read_the_key() {
     let told = "user nobody (--user) cannot read";
     assert!(refused.stderr.contains(told) && refused.stderr.contains("s.key"), "{}", refused.stderr);
     assert!(refused.stderr.contains("0:0 with mode 0600"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("lb.toml:") && refused.stderr.contains("tls.key_path = "),
+        "{}",
+        refused.stderr
+    );
     let unknown = check(dir.path(), &config, &["--user", "no-such-user"]);
     assert!(unknown.code == 1 && unknown.stderr.contains("no such user"), "{}", unknown.stderr);
     let key = dir.path().join("s.key");
@@ -86,6 +91,11 @@ pub(crate) fn authorities_that_verify_nobody_and_loops_are_warned_of() {
     assert_eq!(warned.code, 0, "{}", warned.stderr);
     let told = "cannot verify a backend as `app.test`";
     assert!(warned.stdout.contains(told) && warned.stdout.contains("expired"), "{}", warned.stdout);
+    assert!(
+        warned.stdout.contains("lb.toml:") && warned.stdout.contains("tls_ca_path = "),
+        "{}",
+        warned.stdout
+    );
     write(&ca, Leaf::self_signed(&["app.test"], false, false).cert, 0o644);
     let fine = check(dir.path(), &Config::new().listener(listener()), &[]);
     assert!(fine.code == 0 && !fine.stdout.contains("cannot verify"), "{}", fine.stdout);

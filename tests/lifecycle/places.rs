@@ -6,9 +6,9 @@ use std::path::Path;
 
 use testkit::certificates::Authority;
 use testkit::dns::Dns;
-use testkit::gateway::{binary, cli};
+use testkit::gateway::{Reload, binary, cli};
 use testkit::process::run;
-use testkit::seconds;
+use testkit::{Config, Gateway, Listener, Origin, Version, eventually, seconds};
 
 fn write(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);
@@ -163,4 +163,69 @@ pub(crate) fn the_admin_port_and_the_access_log_are_told_with_their_lines() {
         let (_, error) = started.stderr.split_once("\nerror: ").unwrap();
         assert_told(error, &text);
     }
+}
+
+/// A text with one fault of each kind, and what keeps its places taken.
+fn every_kind(directory: &Path, dns: &Dns) -> (String, [TcpListener; 2]) {
+    let taken = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let [admin, listener] = taken.each_ref().map(|taken| taken.local_addr().unwrap());
+    let missing = directory.join("missing").display().to_string();
+    let text = format!(
+        "[dns]\nservers = [\"{}\"]\n[observability]\nmetrics_bind = \"{admin}\" #! in use\n\
+         access_log = \"{missing}/access.log\" #! No such file\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\nprotocol = \"h1\"\n[listeners.sticky]\nkey_path = \"{missing}.cookie\" #! cannot be read\n\
+         [[listeners.backends]]\naddress = \"nowhere.test:80\" #! nowhere.test\n\
+         [[listeners]]\naddress = \"127.0.0.1:1\"\nprotocol = \"tls\"\n\
+         [listeners.tls]\ncert_path = \"{missing}\" #! cannot be read\nkey_path = \"{missing}.key\" #! cannot be read\n\
+         [[listeners.backends]]\naddress = \"127.0.0.1:80\"\ntls = true\ntls_ca_path = \"{missing}.ca\" #! cannot be read\n\
+         [[listeners]]\naddress = \"{listener}\" #! cannot bind\nprotocol = \"tcp\"\n\
+         [[listeners.backends]]\naddress = \"127.0.0.1:80\"\n\
+         [[listeners]]\naddress = \"unix:{missing}/app.sock\" #! its directory is not there\nprotocol = \"tcp\"\n\
+         [[listeners.backends]]\naddress = \"127.0.0.1:80\"\n",
+        dns.address
+    );
+    (text, taken)
+}
+
+pub(crate) fn faults_of_every_kind_are_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let dns = Dns::start();
+    let (text, _taken) = every_kind(directory.path(), &dns);
+    let path = write(directory.path(), "lb.toml", &text);
+    let started = run(binary(), [&path], seconds(20));
+    assert_eq!(started.code, 1);
+    let (_, error) = started.stderr.split_once("\nerror: ").unwrap();
+    assert_told(error, &text);
+    // What `check` does not do is bind.
+    let checked = cli(&["check", "--resolve", &path]);
+    assert_eq!(checked.code, 1);
+    let unbound: String = text
+        .lines()
+        .map(|line| match line.split_once(" #! ") {
+            Some((line, "in use" | "cannot bind" | "its directory is not there")) => format!("{line}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_told(&checked.stderr, &unbound);
+}
+
+pub(crate) fn a_reload_tells_of_faults_of_every_kind_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let dns = Dns::start();
+    let origin = Origin::standard(Version::H1, "one");
+    let config = Config::new().block("dns", "servers", vec![dns.address.to_string()]);
+    let mut gateway = Gateway::start(config.listener(Listener::h1().backend(origin.address())));
+    let (text, _taken) = every_kind(directory.path(), &dns);
+    // The admin port and the access log wait for a restart.
+    let text = text.replace(" #! in use", "").replace(" #! No such file", "");
+    assert!(matches!(gateway.reload_text(&text), Reload::Rejected(_)));
+    eventually("all of it is told", seconds(5), || {
+        let told = |line: &&String| line.contains("config reload rejected");
+        gateway.process.stderr.lines().iter().filter(told).count() == marks(&text).len()
+    });
+    let lines = gateway.process.stderr.lines();
+    let told: Vec<&str> =
+        lines.iter().map(String::as_str).filter(|line| line.contains("config reload rejected")).collect();
+    assert_told(&told.join("\n"), &text);
+    assert_eq!(gateway.get("/").status, 200);
 }

@@ -120,6 +120,16 @@ impl Config {
         vec![ConfigError::of_file(&self.source_name, format!("{whose}{value}: {problem}"))]
     }
 
+    /// As [`Self::faults`] for a file, wherever its path stands under any key; without a place where it stands nowhere.
+    pub fn faults_wherever(&self, path: &str, problem: &str) -> Vec<ConfigError> {
+        let found = self.places.faults_wherever(path, problem);
+        if found.is_empty() {
+            vec![ConfigError::of_file(&self.source_name, problem.to_owned())]
+        } else {
+            found
+        }
+    }
+
     /// The settings that are valid but that this build cannot honour. Both `check` and a start refuse them, because a
     /// setting that is accepted must have an effect.
     pub fn not_built_yet(&self) -> Vec<ConfigError> {

@@ -51,10 +51,18 @@ impl Places {
         value: &str,
         problem: &str,
     ) -> Vec<ConfigError> {
-        let is_meant = |place: &&Place| {
+        self.select(problem, |place| {
             place.owner.as_ref() == owner && keys.contains(&place.key) && place.value == value
-        };
-        let found = self.0.iter().filter(is_meant);
+        })
+    }
+
+    /// One error for each place at which `value` stands.
+    pub(crate) fn faults_wherever(&self, value: &str, problem: &str) -> Vec<ConfigError> {
+        self.select(problem, |place| place.value == value)
+    }
+
+    fn select(&self, problem: &str, is_meant: impl Fn(&Place) -> bool) -> Vec<ConfigError> {
+        let found = self.0.iter().filter(|place| is_meant(place));
         found.map(|place| ConfigError { problem: problem.to_owned(), ..place.error.clone() }).collect()
     }
 }

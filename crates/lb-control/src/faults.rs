@@ -1,6 +1,7 @@
 //! All that is wrong with the files that a configuration names, each with the place that names it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lb_config::{BackendPool, BackendProtocol, BackendTls, Config, ConfigError, Listener, PoolId};
@@ -14,10 +15,62 @@ pub(crate) fn instead_of(first: anyhow::Error, config: &Config) -> anyhow::Error
     if all.is_empty() { first } else { lines(&all) }
 }
 
-/// An error of several lines.
+/// Faults with their places in the file, as one error of a line each.
 pub(crate) fn lines(all: &[ConfigError]) -> anyhow::Error {
-    anyhow::anyhow!("{}", all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    anyhow::Error::new(Collected { placed: all.to_vec(), others: Vec::new() })
 }
+
+/// Collects the faults of several steps, so that a step that fails does not hide what is wrong with the next. As an error it displays as
+/// one line for each fault: by the lines of the file, and then what has no place there.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    placed: Vec<ConfigError>,
+    others: Vec<String>,
+}
+
+impl Collected {
+    /// Notes an error.
+    pub(crate) fn note(&mut self, error: &anyhow::Error) {
+        match error.downcast_ref::<Self>() {
+            Some(Self { placed, others }) => {
+                self.placed.extend_from_slice(placed);
+                self.others.extend_from_slice(others);
+            }
+            None => self.others.push(format!("{error:#}")),
+        }
+    }
+
+    /// Notes faults that have places.
+    pub(crate) fn extend(&mut self, faults: Vec<ConfigError>) {
+        self.placed.extend(faults);
+    }
+
+    /// The value of a step, or `None` where it failed.
+    pub(crate) fn keep<T>(&mut self, outcome: anyhow::Result<T>) -> Option<T> {
+        outcome.inspect_err(|error| self.note(error)).ok()
+    }
+
+    /// Whether anything was wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.placed.is_empty() && self.others.is_empty()
+    }
+
+    /// All of it as one error, each fault once.
+    pub(crate) fn into_error(mut self) -> anyhow::Error {
+        self.placed.sort_by_key(ConfigError::line);
+        self.placed.dedup();
+        anyhow::Error::new(self)
+    }
+}
+
+impl fmt::Display for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.placed.iter().map(ToString::to_string).chain(self.others.iter().cloned());
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl std::error::Error for Collected {}
 
 /// What is wrong with a backend's address, where the file names it.
 pub(crate) fn of_backend(config: &Config, pool: &PoolId, name: &str, problem: &str) -> Vec<ConfigError> {
@@ -29,7 +82,8 @@ pub(crate) fn of_listener(config: &Config, listener: &Listener, problem: &str) -
     config.faults(Some(&owner(listener)), &["address"], &listener.name, problem)
 }
 
-fn owner(listener: &Listener) -> PoolId {
+/// What the settings of a listener belong to.
+pub(crate) fn owner(listener: &Listener) -> PoolId {
     PoolId::Listener(listener.name.as_str().into(), listener.transport())
 }
 

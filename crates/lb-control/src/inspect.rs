@@ -5,10 +5,11 @@ mod user;
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use lb_config::Config;
 use tokio::runtime::{Builder, LocalOptions};
 
+use crate::faults::Collected;
 use crate::source::{NO_LISTENERS, load, read};
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
@@ -32,21 +33,22 @@ pub struct Findings {
 /// Names what a start would fail for, one line each.
 pub fn inspect(path: &Path, user: Option<&str>, resolve: bool) -> anyhow::Result<Findings> {
     let config = load(&read(path)?, path)?;
-    Tls::load(&config)?;
-    BackendsTls::load(&config, &BackendsTls::default())?;
-    StickyKeys::load(&config, &StickyKeys::default())?;
+    let mut faults = Collected::default();
+    faults.keep(Tls::load(&config));
+    faults.keep(BackendsTls::load(&config, &BackendsTls::default()));
+    faults.keep(StickyKeys::load(&config, &StickyKeys::default()));
     let listeners = config.listeners.iter().filter(|listener| listener.starts()).count();
     if listeners == 0 {
-        bail!("{}: {NO_LISTENERS}", path.display());
+        faults.note(&anyhow!("{}: {NO_LISTENERS}", path.display()));
     }
     let sources: Vec<_> =
         discovery::unusable_files(&config).iter().map(|source| format!("{source}")).collect();
-    let mut found = surroundings::look(&config, path, user)?;
+    let mut found = surroundings::look(&config, path, user, &mut faults);
     if resolve {
-        found.warnings.extend(ask_for_names(&config)?);
+        found.warnings.extend(faults.keep(ask_for_names(&config)).unwrap_or_default());
     }
-    if !found.errors.is_empty() {
-        bail!("{}", found.errors.join("\n"));
+    if !faults.is_empty() {
+        return Err(faults.into_error());
     }
     let warnings = config.warnings.iter().chain(&found.warnings).chain(&sources).cloned().collect();
     Ok(Findings { listeners, warnings, notes: found.notes })

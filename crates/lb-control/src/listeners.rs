@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::{Config, Listener, ListenerId, Protocol};
+use lb_config::{Config, ConfigError, Listener, ListenerId, Protocol};
 use lb_core::address::Address;
 use lb_io::gate::{AddressGate, CountGate};
 use lb_io::listener::ListeningSocket;
@@ -15,7 +15,7 @@ use lb_observe::metrics::{HttpVersion, Metrics};
 use crate::orders::{Gates, ListenerKey, ListenerSockets};
 use crate::tls::Tls;
 use crate::{faults, names};
-use bind::{New, PerWorker, bind_all, inherited};
+use bind::{New, PerWorker, bind_all, inherited, try_bind};
 
 mod bind;
 
@@ -187,6 +187,34 @@ impl Listeners {
     pub(crate) fn keep_files(&self) {
         let files = self.bound.iter().flat_map(Bound::files).chain(&self.abandoned);
         files.for_each(|file| file.keep());
+    }
+
+    /// What keeps listeners that a configuration wants bound, and that are not, from being bound. Nothing listens meanwhile, so no client
+    /// notices: for a configuration that is refused for something else.
+    pub(crate) async fn obstacles(
+        &self,
+        config: &Config,
+        resolver: &Resolver,
+        metrics: &Metrics,
+    ) -> Vec<ConfigError> {
+        let has = |address: &Address| {
+            let bound = self.bound.iter().flat_map(|bound| bound.sockets.iter().flatten());
+            bound.chain(&self.spare).any(|socket| socket.address() == *address)
+        };
+        let mut faults = Vec::new();
+        for listener in config.listeners.iter().filter(|listener| listener.starts()) {
+            if self.bound.iter().any(|bound| bound.id == listener.id()) {
+                continue;
+            }
+            let outcome = match names::listen_addresses(&listener.address, resolver, metrics).await {
+                Ok(addresses) => addresses.iter().filter(|address| !has(address)).try_for_each(try_bind),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                faults.extend(faults::of_listener(config, listener, &format!("{error:#}")));
+            }
+        }
+        faults
     }
 
     /// Binds what a configuration wants bound and is not, and names what it does not want any more. A listener that speaks another protocol

@@ -12,7 +12,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::ResolvedBackend;
 use tokio::time::Instant;
 
-use crate::faults;
+use crate::faults::{self, Collected};
 use crate::overlay::Origin;
 use crate::snapshot::PoolBackends;
 use crate::together::together;
@@ -259,7 +259,7 @@ fn knows(known: &PoolBackends, name: &str) -> bool {
 /// Asks for every name of the configuration, and says of each that leads nowhere why. Nothing is put in force.
 ///
 /// # Errors
-/// When a start would fail for the names.
+/// When a start would fail for the names; tells of all of them.
 pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
     let (resolver, metrics) = (resolver(&config.dns)?, Metrics::new(1));
     let answers = ask(config, &resolver, &metrics, Patience::Whole).await;
@@ -267,19 +267,19 @@ pub(crate) async fn trial(config: &Config) -> anyhow::Result<Vec<String>> {
     for pool in config.pools_in_use() {
         for backend in &pool.backends {
             if let Err(reason) = addresses(&backend.address, &answers, Origin::File) {
-                problems.push(format!("{}: {reason}", context(pool, &backend.name)));
+                let places = faults::of_backend(config, &pool.id, &backend.name, &reason);
+                problems.extend(places.iter().map(ToString::to_string));
             }
         }
     }
-    for listener in &config.listeners {
-        if listener.starts() {
-            listen_addresses(&listener.address, &resolver, &metrics)
-                .await
-                .with_context(|| format!("listener {}", listener.name))?;
+    let mut faults = Collected::default();
+    for listener in config.listeners.iter().filter(|listener| listener.starts()) {
+        if let Err(error) = listen_addresses(&listener.address, &resolver, &metrics).await {
+            faults.extend(faults::of_listener(config, listener, &format!("{error:#}")));
         }
     }
-    resolve(config, |_, _| Origin::File, &resolver, &metrics, (None, Patience::Whole)).await?;
-    Ok(problems)
+    faults.keep(resolve(config, |_, _| Origin::File, &resolver, &metrics, (None, Patience::Whole)).await);
+    if faults.is_empty() { Ok(problems) } else { Err(faults.into_error()) }
 }
 
 /// The addresses that a listener binds.

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use crate::control::Control;
 use crate::discovery::Look;
+use crate::faults::Collected;
 use crate::named_files::Stamps;
 use crate::source::NO_LISTENERS;
 use crate::sticky::StickyKeys;
@@ -92,13 +93,19 @@ impl Control {
         let mut overlay = self.overlay.clone();
         overlay.reloaded(&next);
         // A listener may have no backends but those that lie over the file.
-        let (named, known, tls) = (overlay.over(&next), self.sticky.clone(), self.tls.clone());
+        let wanted = overlay.over(&next);
+        let (named, known, tls) = (wanted.clone(), self.sticky.clone(), self.tls.clone());
         let read = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);
             Ok((stamps, tls.next(&named)?, StickyKeys::load(&named, &known)?))
         });
-        let (stamps, tls, keys) = read.await??;
-        let mut next = self.prepare(next, overlay).await?;
+        let mut faults = Collected::default();
+        let (read, prepared) = (faults.keep(read.await?), faults.keep(self.prepare(next, overlay).await));
+        let (Some((stamps, tls, keys)), Some(mut next)) = (read, prepared) else {
+            // What is wrong with the sockets is told as well.
+            faults.extend(self.listeners.obstacles(&wanted, &self.resolver, &self.metrics).await);
+            return Err(faults.into_error());
+        };
         // Sockets come last: where anything else fails, no client has seen them.
         let workers = self.workers.orders.len();
         next.turn = self.listeners.turn(&next.merged, &self.resolver, &self.metrics, workers).await?;

@@ -20,6 +20,7 @@ use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::control::Control;
 use crate::discovery::Sources;
+use crate::faults::{self, Collected};
 use crate::listeners::{Listeners, buffers};
 use crate::named_files::Stamps;
 use crate::names::Patience;
@@ -30,7 +31,7 @@ use crate::source::{NO_LISTENERS, Source};
 use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::upgrade::{self, Program};
-use crate::{descriptors, discovery, faults, names, process, systemd};
+use crate::{descriptors, discovery, names, process, systemd};
 
 /// What a control thread is given.
 #[derive(Debug)]
@@ -96,7 +97,9 @@ impl Control {
             config.dns.negative_ttl.as_secs()
         );
         let readiness = Readiness::new();
-        let mut admin_port = AdminPort::bind(&config, &mut sockets)?;
+        // Steps that fail are noted, and the next ones tried all the same, so that all that is wrong is told at once.
+        let mut faults = Collected::default();
+        let mut admin_port = faults.keep(AdminPort::bind(&config, &mut sockets)).unwrap_or_default();
         // The process that this one takes over from answers there until this one serves.
         let mut calls = match ready {
             None => Some(admin_port.serve(&config, &metrics, &readiness)?),
@@ -110,7 +113,7 @@ impl Control {
             "accept-loop guards configured"
         );
         let (wanted, of_log) = (config.clone(), Arc::clone(&metrics));
-        let access_log = spawn_blocking(move || open_access_log(&wanted, &of_log)).await??;
+        let access_log = faults.keep(spawn_blocking(move || open_access_log(&wanted, &of_log)).await?);
         let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
         let file = config;
         let config = overlay.over(&file);
@@ -123,22 +126,24 @@ impl Control {
         let named = config.clone();
         let files = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);
+            // An error of one of them tells of all files.
             let tls = Tls::load(&named)?;
             let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
             Ok((stamps, tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
         });
-        let (resolution, (stamps, tls, backends_tls, sticky)) = match (resolution, files.await?) {
-            (Ok(resolution), Ok(files)) => (resolution, files),
-            // All that is wrong is told at once.
-            (Err(names), Err(files)) => anyhow::bail!("{names:#}\n{files:#}"),
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+        let (resolution, files) = (faults.keep(resolution), faults.keep(files.await?));
+        let mut listeners = Listeners::with_sockets(sockets);
+        let (Some(access_log), Some(resolution), Some((stamps, tls, backends_tls, sticky)), true) =
+            (access_log, resolution, files, faults.is_empty())
+        else {
+            faults.extend(listeners.obstacles(&config, &resolver, &metrics).await);
+            return Err(faults.into_error());
         };
         if config.listeners.iter().any(|listener| listener.tls.is_some()) {
             process::forbid_core_dumps();
         }
         tls.show(&config, &metrics);
         lb_io::sockopts::set_backend_buffers(buffers(&config));
-        let mut listeners = Listeners::with_sockets(sockets);
         let turn = listeners.turn(&config, &resolver, &metrics, workers).await?;
         if turn.opened.is_empty() {
             bail!("{NO_LISTENERS}");

@@ -89,17 +89,33 @@ impl TryFrom<std::net::TcpListener> for ListeningSocket {
 /// # Errors
 /// When the address cannot be had; the caller names it.
 pub fn bind(address: SocketAddr, buffers: Buffers) -> io::Result<ListeningSocket> {
+    let socket = bound(address, buffers)?;
+    socket.listen(sockopts::BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    // Port 0 means any.
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok(ListeningSocket::of(socket.into(), bound.into(), None))
+}
+
+fn bound(address: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     sockopts::apply_listener(&socket, buffers)?;
     socket.bind(&address.into())?;
-    socket.listen(sockopts::BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    // Port 0 means any.
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(ListeningSocket::of(socket.into(), bound.into(), None))
+    Ok(socket)
+}
+
+/// Tries whether [`bind`] or [`bind_unix`] could have an address. Nothing listens meanwhile: clients do not notice.
+///
+/// # Errors
+/// When the address cannot be had; the caller names it.
+pub fn try_bind(address: &Address) -> io::Result<()> {
+    match address {
+        Address::Ip(address) => bound(*address, Buffers::default()).map(drop),
+        Address::Unix(path) => unix::try_bind(path),
+    }
 }
 
 /// Binds a listening Unix socket. Workers share it, each with a descriptor of its own: the kernel has no `SO_REUSEPORT` for them. The file

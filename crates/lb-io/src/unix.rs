@@ -102,6 +102,18 @@ pub(crate) fn bind(path: &UnixPath, mode: u32) -> io::Result<(OwnedFd, Option<So
     Ok((socket.into(), Some(guard)))
 }
 
+/// Tries whether [`bind`] could have a path. Nothing listens meanwhile, and what stands at the path stays.
+///
+/// # Errors
+/// Those of [`bind`].
+pub(crate) fn try_bind(path: &UnixPath) -> io::Result<()> {
+    let socket = stream_socket()?;
+    let Some(file) = path.file() else { return bind_name(&socket, &sockaddr(path)?) };
+    look_for_another(path, file)?;
+    let temporary = Temporary::beside(file)?;
+    socket.bind(&SockAddr::unix(temporary.bound_as())?)
+}
+
 /// Binds a name in the abstract namespace.
 fn bind_name(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     for wait in DYING {

@@ -4,63 +4,74 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::SystemTime;
 
-use lb_config::{AccessLog, ClientAuthMode, Config};
+use lb_config::{AccessLog, ClientAuthMode, Config, ConfigError};
 use lb_security::futility_of_authorities;
 use rustix::process::geteuid;
 
 use super::user::{self, Access, User};
+use crate::faults::{self, Collected};
 use crate::named_files;
 
-/// What was found.
+/// What was found and does not keep a start from succeeding.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// What a start would fail for.
-    pub(super) errors: Vec<String>,
     /// What is probably not meant.
     pub(super) warnings: Vec<String>,
     /// What is good to know.
     pub(super) notes: Vec<String>,
 }
 
-/// Looks at all of it. `path` is that of the configuration, `user` who is said to run the gateway.
-pub(super) fn look(config: &Config, path: &Path, user: Option<&str>) -> anyhow::Result<Found> {
+/// Looks at all of it. `path` is that of the configuration, `user` who is said to run the gateway. What a start would fail for goes to
+/// `faults`.
+pub(super) fn look(config: &Config, path: &Path, user: Option<&str>, faults: &mut Collected) -> Found {
     let mut found = Found::default();
     let is_root = geteuid().is_root();
     let reader = match user {
-        Some(name) => Some(user::named(name)?),
+        Some(name) => faults.keep(user::named(name)),
         // Another than root sees what it may read by reading it.
         None => is_root.then(user::of_unit).flatten(),
     };
     match &reader {
-        Some(reader) => found.readable(config, path, reader, user.is_some()),
-        None if is_root && named_files::all(config).iter().any(|(_, is_secret)| *is_secret) => {
+        Some(reader) => found.readable(config, path, reader, user.is_some().then_some(&mut *faults)),
+        None if is_root
+            && user.is_none()
+            && named_files::all(config).iter().any(|(_, is_secret)| *is_secret) =>
+        {
             let note = "private keys were read as root; --user NAME says whether the user of a service could read them";
             found.notes.push(note.to_owned());
         }
         None => {}
     }
-    found.log(config, reader.as_ref(), user.is_some());
+    found.log(config, reader.as_ref(), user.is_some(), faults);
     found.socket_files(config, reader.as_ref());
-    found.authorities(config)?;
-    Ok(found)
+    found.authorities(config);
+    found
 }
 
 impl Found {
-    /// Whether all files can be read. One that only a unit speaks for may not be who runs it.
-    fn readable(&mut self, config: &Config, path: &Path, reader: &User, is_certain: bool) {
+    /// Whether all files can be read. What a reader cannot read goes to `faults` where it is certain that this user runs the gateway: the
+    /// user of a unit may not be.
+    fn readable(&mut self, config: &Config, path: &Path, reader: &User, faults: Option<&mut Collected>) {
         let files = std::iter::once(path).chain(named_files::all(config).into_iter().map(|(path, _)| path));
-        let problems: Vec<String> = files.filter_map(|path| reader.refusal(Access::Read, path)).collect();
-        if problems.is_empty() {
-            self.notes.push(format!("user {} ({}) can read every file", reader.name, reader.origin));
-        } else if is_certain {
-            self.errors.extend(problems);
-        } else {
-            self.warnings.extend(problems);
+        let problems: Vec<ConfigError> = files
+            .filter_map(|path| Some((path.display().to_string(), reader.refusal(Access::Read, path)?)))
+            .flat_map(|(path, problem)| config.faults_wherever(&path, &problem))
+            .collect();
+        match faults {
+            _ if problems.is_empty() => {
+                self.notes.push(format!("user {} ({}) can read every file", reader.name, reader.origin));
+            }
+            Some(faults) => faults.extend(problems),
+            None => self.warn(&problems),
         }
     }
 
+    fn warn(&mut self, problems: &[ConfigError]) {
+        self.warnings.extend(problems.iter().map(ToString::to_string));
+    }
+
     /// Whether the access log can be written.
-    fn log(&mut self, config: &Config, writer: Option<&User>, is_certain: bool) {
+    fn log(&mut self, config: &Config, writer: Option<&User>, is_certain: bool, faults: &mut Collected) {
         let Some(AccessLog::File(path)) = &config.observability.access_log else { return };
         // A file that is not there yet is made in its directory.
         let place = if path.exists() {
@@ -70,20 +81,22 @@ impl Found {
         };
         let said = |problem: String| {
             let value = path.display().to_string();
-            let faults =
-                config.faults(None, &["access_log"], &value, &format!("cannot be written: {problem}"));
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            config.faults(None, &["access_log"], &value, &format!("cannot be written: {problem}"))
         };
         match rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
             Err(error) => {
                 let error = std::io::Error::from(error);
-                self.errors.push(said(format!("{}: {error}", place.display())));
+                faults.extend(said(format!("{}: {error}", place.display())));
             }
-            Ok(()) if path.is_dir() => self.errors.push(said("it is a directory".to_owned())),
+            Ok(()) if path.is_dir() => faults.extend(said("it is a directory".to_owned())),
             Ok(()) => {
                 let refusal = writer.and_then(|writer| writer.refusal(Access::Write, place));
-                let problems = if is_certain { &mut self.errors } else { &mut self.warnings };
-                problems.extend(refusal.map(said));
+                let problems = refusal.map(said).unwrap_or_default();
+                if is_certain {
+                    faults.extend(problems);
+                } else {
+                    self.warn(&problems);
+                }
             }
         }
     }
@@ -100,12 +113,14 @@ impl Found {
                 Ok(()) if !directory.is_dir() => Some(format!("{shown} is no directory")),
                 Ok(()) => writer.and_then(|writer| writer.refusal(Access::Write, directory)),
             };
-            self.warnings.extend(problem.map(|problem| format!("listener {}: {problem}", listener.name)));
+            if let Some(problem) = problem {
+                self.warn(&faults::of_listener(config, listener, &problem));
+            }
         }
     }
 
-    /// Whether the files of authorities can verify anybody.
-    fn authorities(&mut self, config: &Config) -> anyhow::Result<()> {
+    /// Whether the files of authorities can verify anybody. One that cannot be read is a fault of its own.
+    fn authorities(&mut self, config: &Config) {
         let now = SystemTime::now();
         let mut seen = HashSet::new();
         let started = config.listeners.iter().filter(|listener| listener.starts());
@@ -115,23 +130,25 @@ impl Found {
             });
             let clients = own
                 .filter(|rules| rules.mode != ClientAuthMode::Off)
-                .filter_map(|rules| Some((rules.ca_path.as_ref()?, None)));
+                .filter_map(|rules| Some((rules.ca_path.as_ref()?, None)))
+                .map(|(path, name)| (faults::owner(listener), "client_ca_path", path, name));
             let backends = listener.pool.backends.iter().filter_map(|backend| {
                 let tls = backend.tls.as_ref().filter(|tls| tls.verify_peer)?;
-                Some((tls.ca_path.as_ref()?, Some(tls.verify_hostname.as_str())))
+                let name = Some(tls.verify_hostname.as_str());
+                Some((listener.pool.id.clone(), "tls_ca_path", tls.ca_path.as_ref()?, name))
             });
-            for (path, name) in clients.chain(backends) {
+            for (owner, key, path, name) in clients.chain(backends) {
                 if !seen.insert((path, name)) {
                     continue;
                 }
-                if let Some(why) = futility_of_authorities(path, name, now)? {
+                if let Ok(Some(why)) = futility_of_authorities(path, name, now) {
                     let whom = name.map_or("any client".to_owned(), |name| format!("a backend as `{name}`"));
-                    let path = path.display();
-                    self.warnings
-                        .push(format!("listener {}: {path}: cannot verify {whom}: {why}", listener.name));
+                    let problem = format!("cannot verify {whom}: {why}");
+                    let places = config.faults(Some(&owner), &[key], &path.display().to_string(), &problem);
+                    // Hundreds of backends may name one file.
+                    self.warn(places.get(..1).unwrap_or_default());
                 }
             }
         }
-        Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn bind_all(address: Address, new: &New) -> anyhow::Result<PerWorker>
         Address::Ip(mut address) => {
             for _ in 0..new.workers {
                 let socket = lb_io::listener::bind(address, new.buffers)
-                    .map_err(|error| explained(error, address))
+                    .map_err(|error| explained_at(error, &address.into()))
                     .with_context(|| format!("cannot bind {address}"))?;
                 // Port 0 means any port, but the same one for every worker.
                 address = socket.address().socket_addr().unwrap_or(address);
@@ -55,7 +55,7 @@ pub(super) fn bind_all(address: Address, new: &New) -> anyhow::Result<PerWorker>
         }
         Address::Unix(path) => {
             let socket = lb_io::listener::bind_unix(&path, new.mode)
-                .map_err(|error| explained_unix(error, &path))
+                .map_err(|error| explained_at(error, &path.into()))
                 .with_context(|| format!("cannot bind {address}"))?;
             for _ in 1..new.workers {
                 sockets.push(vec![socket.try_clone().context("cannot share a listening socket")?]);
@@ -64,6 +64,19 @@ pub(super) fn bind_all(address: Address, new: &New) -> anyhow::Result<PerWorker>
         }
     }
     Ok(sockets)
+}
+
+/// Whether the address could be bound. Nothing listens there afterwards.
+pub(super) fn try_bind(address: &Address) -> anyhow::Result<()> {
+    let cannot = || format!("cannot bind {address}");
+    lb_io::listener::try_bind(address).map_err(|error| explained_at(error, address)).with_context(cannot)
+}
+
+fn explained_at(error: std::io::Error, address: &Address) -> anyhow::Error {
+    match address {
+        Address::Ip(address) => explained(error, *address),
+        Address::Unix(path) => explained_unix(error, path),
+    }
 }
 
 /// What the configuration says of the buffers of sockets.
