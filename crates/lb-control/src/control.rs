@@ -314,10 +314,7 @@ impl Control {
         let before = self.snapshot.members();
         // Nothing that must be done may follow this wait: the order to stop can cut it short.
         self.publish_turn(merged, resolution.pools, backends_tls, &keys, opened).await;
-        if before.max(self.snapshot.members()) >= MANY_MEMBERS {
-            // What described the members before lies between what describes those of now.
-            lb_io::memory::give_back();
-        }
+        give_back_of(before.max(self.snapshot.members()));
         Ok(true)
     }
 
@@ -413,5 +410,13 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,
+    }
+}
+
+/// Gives memory back to the system after a change that concerned so many members: what described them before, and what a file was read
+/// into, lies between what describes them now.
+pub(crate) fn give_back_of(members: usize) {
+    if members >= MANY_MEMBERS {
+        lb_io::memory::give_back();
     }
 }

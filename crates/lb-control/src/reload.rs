@@ -6,7 +6,7 @@ use anyhow::bail;
 use lb_config::{Config, Listener, Plan};
 use tokio::task::spawn_blocking;
 
-use crate::control::Control;
+use crate::control::{Control, give_back_of};
 use crate::discovery::Look;
 use crate::faults::Collected;
 use crate::named_files::Stamps;
@@ -47,6 +47,8 @@ impl Control {
             }
         };
         self.tell_of_newer_files().await;
+        // The file's text and what it was read into are gone by now.
+        give_back_of(self.snapshot.members());
         systemd::ready(&status);
     }
 
@@ -106,6 +108,7 @@ impl Control {
             faults.extend(self.listeners.obstacles(&wanted, &self.resolver, &self.metrics).await);
             return Err(faults.into_error());
         };
+        drop(wanted);
         // Sockets come last: where anything else fails, no client has seen them.
         let workers = self.workers.orders.len();
         next.turn = self.listeners.turn(&next.merged, &self.resolver, &self.metrics, workers).await?;

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::admin_port::AdminPort;
 use crate::alone::Alone;
-use crate::control::Control;
+use crate::control::{Control, give_back_of};
 use crate::discovery::Sources;
 use crate::faults::{self, Collected};
 use crate::listeners::{Listeners, buffers};
@@ -218,6 +218,7 @@ impl Control {
         control.follow_sources(looked);
         control.show_backends(&control.snapshot.config);
         control.metrics.reload_restart_required.declare(&Plan::restart_fields());
+        give_back_of(control.snapshot.members());
         Ok(control)
     }
 }
