@@ -120,9 +120,19 @@ pub(crate) fn check_looks_at_the_directory() {
         said.stdout
     };
     let said = check(&path(&directory, "missing/h"));
-    assert!(said.contains("warning: listener unix:") && said.contains("missing is not there"), "{said}");
+    assert!(
+        said.contains("lb.toml:")
+            && said.contains(": listeners[0].address = \"unix:")
+            && said.contains("missing is not there"),
+        "{said}"
+    );
     let said = check(&path(&directory, "lb.toml/h"));
-    assert!(said.contains("warning: listener unix:") && said.contains("lb.toml"), "{said}");
+    assert!(
+        said.contains("lb.toml:")
+            && said.contains(": listeners[0].address = \"unix:")
+            && said.contains("lb.toml"),
+        "{said}"
+    );
     for good in [path(&directory, "h"), "@eg-check".to_owned()] {
         let said = check(&good);
         assert!(!said.contains("warning"), "{said}");
