@@ -8,6 +8,8 @@
 
 #[path = "attacks/failures.rs"]
 mod failures;
+#[path = "attacks/framing.rs"]
+mod framing;
 #[path = "attacks/h2_blocks.rs"]
 mod h2_blocks;
 #[path = "attacks/h2_frames.rs"]
@@ -39,14 +41,14 @@ use testkit::tools::Tool;
 
 fn main() {
     let mut cases = testkit::cases![
-        request::h1_01_content_length_and_transfer_encoding,
-        request::h1_02_content_length_that_is_no_single_number,
-        request::h1_03_transfer_encoding_that_is_not_one_chunked,
-        request::h1_04_transfer_encoding_in_http_1_0,
-        request::h1_05_bare_line_ends_in_the_head,
-        request::h1_05_bare_line_ends_in_a_chunked_body,
-        request::h1_06_chunk_sizes_with_decoration,
-        request::h1_06_chunk_extensions_are_dropped_and_capped,
+        framing::h1_01_content_length_and_transfer_encoding,
+        framing::h1_02_content_length_that_is_no_single_number,
+        framing::h1_03_transfer_encoding_that_is_not_one_chunked,
+        framing::h1_04_transfer_encoding_in_http_1_0,
+        framing::h1_05_bare_line_ends_in_the_head,
+        framing::h1_05_bare_line_ends_in_a_chunked_body,
+        framing::h1_06_chunk_sizes_with_decoration,
+        framing::h1_06_chunk_extensions_are_dropped_and_capped,
         tunnel::h1_07_bytes_before_the_101_are_held,
         tunnel::h1_07_bytes_after_a_refused_upgrade_are_the_next_request,
         tunnel::h1_07_upgrade_is_plain_where_tunnels_are_not_allowed,
@@ -68,8 +70,8 @@ fn main() {
         slow::h1_16_silent_head,
         slow::h1_16_slow_body,
         slow::h1_16_slow_reader,
-        request::h1_17_forbidden_request_trailers,
-        request::h1_17_too_many_request_trailers,
+        framing::h1_17_forbidden_request_trailers,
+        framing::h1_17_too_many_request_trailers,
         response::h1_17_response_trailers,
     ];
     // Those that are measured for memory and processor time run one at a time.
