@@ -9,6 +9,8 @@ mod imports;
 mod log_lines;
 #[path = "documents/markdown.rs"]
 mod markdown;
+#[path = "documents/names.rs"]
+mod names;
 #[path = "documents/reasons.rs"]
 mod reasons;
 #[path = "documents/source.rs"]

@@ -85,7 +85,7 @@ fn named(source: &str) -> BTreeSet<String> {
 }
 
 /// Every Rust source below a directory, with its path.
-fn sources(directory: &Path, visit: &mut dyn FnMut(&Path, &str)) {
+pub(crate) fn sources(directory: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

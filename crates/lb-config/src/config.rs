@@ -10,24 +10,25 @@ mod runtime;
 mod socket_name;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
-pub use blocks::{AccessLog, Admin, Dns, MetricsBind, Observability, Passthrough, Pool, Security};
+pub use blocks::{
+    AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Passthrough, Security,
+};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
     TlsCertificate, TlsFiles, WebSocket,
 };
 pub(crate) use pool::is_token;
-pub use pool::{BackendPool, Balance, HashKey, Policy, SameSite, Sticky};
-pub use resilience::{
-    Discovery, DiscoverySource, Health, HttpProbe, Limits, Outlier, Probe, ProbeKind, ProbeMethod, Retry,
-    RetryOn,
-};
-pub use runtime::{IoBackend, Runtime, UnderscorePolicy, Watchdog, Xdp, XdpMode};
+pub use pool::{BackendPool, HashKey, SameSite, Sticky};
+pub(crate) use resilience::RetryOn;
+pub use resilience::{Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod};
+pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use lb_core::balance::Policy;
 pub use lb_core::identity::{ListenerId, PoolId, Transport};
 
 use crate::document::{self, Source, View};
@@ -46,15 +47,15 @@ pub struct Config {
     /// Every `[pools.NAME]`, in the order of their names, whether a listener uses it or not.
     pub pools: Vec<Arc<BackendPool>>,
     /// Process-wide settings.
-    pub runtime: Runtime,
+    pub runtime: RuntimeSettings,
     /// Idle backend connections.
-    pub pool: Pool,
+    pub pool: IdlePool,
     /// Name resolution.
     pub dns: Dns,
     /// Metrics and logs.
     pub observability: Observability,
     /// Access to the admin port.
-    pub admin: Admin,
+    pub admin: AdminAccess,
     /// Strictness of protocol checks.
     pub security: Security,
     /// QUIC passthrough (Mode A).

@@ -17,14 +17,14 @@ mod tests;
 mod written;
 
 pub use config::{
-    AccessLog, Admin, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Balance, ClientAuth,
+    AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, ClientAuth,
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
-    Health, HostPort, HostPortError, Http, HttpProbe, IoBackend, Limits, Listener, ListenerId, MetricsBind,
-    Observability, Outlier, Passthrough, Policy, Pool, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
-    RawProxy, Retry, RetryOn, Runtime, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
+    HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend, Listener, ListenerId,
+    MetricsBind, Observability, Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
+    RawProxy, RuntimeSettings, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
     Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};
-pub use plan::{Change, Plan};
+pub use plan::{KeyChange, Plan};
 pub use render::render_config_md;

@@ -9,7 +9,7 @@ use crate::schema::{Kind, Text};
 
 /// A key that names something outside the file.
 #[derive(Debug)]
-struct Place {
+struct SettingPlace {
     /// Whose it is: a pool's, a listener's, or, without one, the process's.
     owner: Option<PoolId>,
     key: &'static str,
@@ -20,7 +20,7 @@ struct Place {
 
 /// All such keys of a file.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<Vec<Place>>);
+pub(crate) struct Places(Arc<Vec<SettingPlace>>);
 
 /// Where a setting stands is no part of what it means.
 impl PartialEq for Places {
@@ -61,13 +61,13 @@ impl Places {
         self.select(problem, |place| place.value == value)
     }
 
-    fn select(&self, problem: &str, is_meant: impl Fn(&Place) -> bool) -> Vec<ConfigError> {
+    fn select(&self, problem: &str, is_meant: impl Fn(&SettingPlace) -> bool) -> Vec<ConfigError> {
         let found = self.0.iter().filter(|place| is_meant(place));
         found.map(|place| ConfigError { problem: problem.to_owned(), ..place.error.clone() }).collect()
     }
 }
 
-fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &mut Vec<Place>) {
+fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &mut Vec<SettingPlace>) {
     let Some(node) = view.node else { return };
     for (name, entry) in &node.entries {
         let value = match &entry.value {
@@ -87,7 +87,7 @@ fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &m
             _ => continue,
         };
         let error = source.error_about(view, name, "");
-        into.push(Place { owner: owner.cloned(), key: name, value, error });
+        into.push(SettingPlace { owner: owner.cloned(), key: name, value, error });
     }
 }
 

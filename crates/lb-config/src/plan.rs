@@ -4,7 +4,7 @@ mod describe;
 mod field;
 
 use crate::config::{BackendPool, Config, Listener, ListenerId, PoolId};
-use crate::written::Settings;
+use crate::written::WrittenKeys;
 use describe::Difference;
 use field::{CONFIG_FIELDS, Field, LISTENER_FIELDS, POOL_FIELDS};
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use std::collections::HashMap;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
     /// Changes that apply while running.
-    pub live: Vec<Change>,
+    pub live: Vec<KeyChange>,
     /// Changes that need a restart; every reload reports them until then.
-    pub restart: Vec<Change>,
+    pub restart: Vec<KeyChange>,
 }
 
 /// One changed key.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct KeyChange {
     /// Where and what, for people and as the file spells it: `listener 0.0.0.0:80 http.head_timeout_ms: 60000 -> 5000`.
     pub scope: String,
     /// A metric label out of a fixed set.
@@ -116,7 +116,12 @@ impl Plan {
         }
     }
 
-    fn compare_listeners(&mut self, running: &Listener, new: &Listener, written: (&Settings, &Settings)) {
+    fn compare_listeners(
+        &mut self,
+        running: &Listener,
+        new: &Listener,
+        written: (&WrittenKeys, &WrittenKeys),
+    ) {
         let is_another = running.protocol != new.protocol;
         if is_another {
             let what = format!("protocol: {} -> {}", running.protocol, new.protocol);
@@ -136,7 +141,7 @@ impl Plan {
         scope: &str,
         running: &T,
         new: &T,
-        written: (&Settings, &Settings),
+        written: (&WrittenKeys, &WrittenKeys),
     ) {
         let Some(difference) = (field.difference)(running, new) else { return };
         let changes = match field.keep {
@@ -144,13 +149,13 @@ impl Plan {
             None => &mut self.live,
         };
         for line in lines(field, difference, written) {
-            changes.push(Change { scope: format!("{scope}{line}"), field: field.label });
+            changes.push(KeyChange { scope: format!("{scope}{line}"), field: field.label });
         }
     }
 }
 
 /// A difference in words, one line for each key.
-fn lines<T>(field: &Field<T>, difference: Difference, written: (&Settings, &Settings)) -> Vec<String> {
+fn lines<T>(field: &Field<T>, difference: Difference, written: (&WrittenKeys, &WrittenKeys)) -> Vec<String> {
     let came = match difference {
         Difference::Said(lines) => return lines,
         Difference::To(text) => return vec![format!("{}: {text}", field.what)],
@@ -183,10 +188,10 @@ fn named(config: &Config) -> HashMap<&PoolId, &BackendPool> {
     config.pools.iter().map(|pool| (&pool.id, pool.as_ref())).collect()
 }
 
-fn pool_change(pool: &BackendPool, field: &'static str, what: &str) -> Change {
-    Change { scope: format!("pool {} {what}", pool.id), field }
+fn pool_change(pool: &BackendPool, field: &'static str, what: &str) -> KeyChange {
+    KeyChange { scope: format!("pool {} {what}", pool.id), field }
 }
 
-fn listener_change(listener: &Listener, field: &'static str, what: &str) -> Change {
-    Change { scope: format!("listener {} {what}", listener.name), field }
+fn listener_change(listener: &Listener, field: &'static str, what: &str) -> KeyChange {
+    KeyChange { scope: format!("listener {} {what}", listener.name), field }
 }

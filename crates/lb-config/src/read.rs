@@ -13,7 +13,7 @@ use crate::document::{Source, View};
 use crate::error::{ConfigError, Errors};
 use crate::not_built;
 use crate::places::Places;
-use crate::written::{Settings, Written};
+use crate::written::{Written, WrittenKeys};
 
 /// Applies every rule between keys.
 pub(crate) fn config(root: View<'_>, source: &Source<'_>) -> Result<Config, Errors> {
@@ -92,9 +92,9 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
 fn written(root: View<'_>, listeners: &[Listener]) -> Written {
     let views = root.blocks("listeners");
     Written {
-        process: Settings::of(root),
-        listeners: listeners.iter().map(Listener::id).zip(views.into_iter().map(Settings::of)).collect(),
-        pools: root.named("pools").map(|(name, view)| (name.to_owned(), Settings::of(view))).collect(),
+        process: WrittenKeys::of(root),
+        listeners: listeners.iter().map(Listener::id).zip(views.into_iter().map(WrittenKeys::of)).collect(),
+        pools: root.named("pools").map(|(name, view)| (name.to_owned(), WrittenKeys::of(view))).collect(),
     }
 }
 

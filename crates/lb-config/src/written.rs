@@ -11,26 +11,26 @@ use crate::schema::{Block, Default, Key, Kind};
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     /// The settings outside listeners and pools.
-    pub(crate) process: Settings,
+    pub(crate) process: WrittenKeys,
     /// Those of each listener, by its identity.
-    pub(crate) listeners: HashMap<ListenerId, Settings>,
+    pub(crate) listeners: HashMap<ListenerId, WrittenKeys>,
     /// Those of each pool with a name.
-    pub(crate) pools: HashMap<String, Settings>,
+    pub(crate) pools: HashMap<String, WrittenKeys>,
 }
 
 impl Written {
     /// The settings of a listener.
-    pub(crate) fn of_listener(&self, listener: &Listener) -> &Settings {
+    pub(crate) fn of_listener(&self, listener: &Listener) -> &WrittenKeys {
         self.listeners.get(&listener.id()).unwrap_or(&NOTHING)
     }
 
     /// The settings of a pool with a name.
-    pub(crate) fn of_pool(&self, name: &str) -> &Settings {
+    pub(crate) fn of_pool(&self, name: &str) -> &WrittenKeys {
         self.pools.get(name).unwrap_or(&NOTHING)
     }
 }
 
-static NOTHING: Settings = Settings { block: &crate::schema::ROOT, values: BTreeMap::new() };
+static NOTHING: WrittenKeys = WrittenKeys { block: &crate::schema::ROOT, values: BTreeMap::new() };
 
 /// How a setting is written is no part of what it means.
 impl PartialEq for Written {
@@ -42,7 +42,7 @@ impl PartialEq for Written {
 /// The keys that are set in a block and in the blocks inside it, such as `http.header_timeout_ms`. Backends are not among them: they
 /// are told one from the other by their addresses.
 #[derive(Clone)]
-pub(crate) struct Settings {
+pub(crate) struct WrittenKeys {
     block: &'static Block,
     values: BTreeMap<String, Text>,
 }
@@ -57,13 +57,13 @@ enum Text {
     Element,
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for WrittenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(&self.values).finish()
     }
 }
 
-impl Settings {
+impl WrittenKeys {
     /// The settings of a block that may be absent.
     pub(crate) fn of(view: View<'_>) -> Self {
         let mut values = BTreeMap::new();

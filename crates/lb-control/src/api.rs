@@ -258,7 +258,7 @@ impl Pools<'_> {
         Some(json!({
             "pool": pool.id.name(),
             "listeners": users.map(|listener| listener.name.as_str()).collect::<Vec<_>>(),
-            "policy": pool.balance.policy.to_string(),
+            "policy": pool.settings.balance.policy.to_string(),
             "panic": shared.is_in_panic(),
             "members": members.collect::<Vec<_>>(),
             "without_address": unresolved.map(|backend| backend.name.as_str()).collect::<Vec<_>>(),

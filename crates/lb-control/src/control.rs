@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::discovery::{Found, Sources};
-use crate::drain::{Cause, Outcome};
+use crate::drain::{Cause, ProcessOutcome};
 use crate::ending::{Ending, Progress};
 use crate::listeners::{Listeners, Turn};
 use crate::named_files::Stamps;
@@ -111,7 +111,7 @@ pub struct Control {
 
 impl Control {
     /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
-    pub async fn run(mut self, signals: Signals) -> Outcome {
+    pub async fn run(mut self, signals: Signals) -> ProcessOutcome {
         let cause = self.until_terminated(signals).await;
         // A process that is to take over ends as well.
         let upgrade = self.upgrade.take();

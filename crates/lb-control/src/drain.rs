@@ -24,7 +24,7 @@ const ABORT_TIME: Duration = Duration::from_millis(500);
 
 /// How a process ended that started well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProcessOutcome {
     /// As asked.
     Clean,
     /// Connections were still open when the drain ran out of time.
@@ -45,7 +45,7 @@ pub(crate) enum Cause {
 }
 
 /// Runs the drain; afterwards nothing is served any more.
-pub(crate) async fn run(control: &mut Control, cause: Cause) -> Outcome {
+pub(crate) async fn run(control: &mut Control, cause: Cause) -> ProcessOutcome {
     let begun = Instant::now();
     // Who starts the same file from now on takes over.
     control.alone = None;
@@ -91,9 +91,9 @@ pub(crate) async fn run(control: &mut Control, cause: Cause) -> Outcome {
     }
     stop(control);
     match (cause, remaining) {
-        (Cause::WorkerLost, _) => Outcome::WorkerLost,
-        (_, 0) => Outcome::Clean,
-        _ => Outcome::DrainDeadlineMissed,
+        (Cause::WorkerLost, _) => ProcessOutcome::WorkerLost,
+        (_, 0) => ProcessOutcome::Clean,
+        _ => ProcessOutcome::DrainDeadlineMissed,
     }
 }
 

@@ -37,7 +37,7 @@ mod upgrade;
 
 pub use alone::Alone;
 pub use control::Control;
-pub use drain::Outcome;
+pub use drain::ProcessOutcome;
 pub use inspect::{Findings, inspect};
 pub use orders::{Change, Gates, ListenerKey, ListenerSockets, Order};
 pub use signals::Signals;

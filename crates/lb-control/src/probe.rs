@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lb_config::Probe;
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_io::WorkerIo;
-use lb_pool::{Member, SharedPool};
+use lb_pool::{SharedMember, SharedPool};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
@@ -34,7 +34,7 @@ use plan::Plan;
 pub(crate) struct Prober {
     io: Rc<WorkerIo>,
     /// By member. The pool that each has a place in keeps the member where it is.
-    running: HashMap<*const Member, Running>,
+    running: HashMap<*const SharedMember, Running>,
 }
 
 /// A prober; it ends when dropped.
@@ -141,7 +141,7 @@ async fn run(subject: Rc<Subject>, io: Rc<WorkerIo>) {
 }
 
 /// One probe, from its connect to its end. Whatever it has opened is closed when this returns, or when it is dropped.
-async fn probe(plan: &Plan, io: &Rc<WorkerIo>) -> Outcome {
+async fn probe(plan: &Plan, io: &Rc<WorkerIo>) -> ProbeOutcome {
     let asked = async {
         match &plan.probe {
             Probe::Tcp => connection::check(plan, io).await,
@@ -151,8 +151,8 @@ async fn probe(plan: &Plan, io: &Rc<WorkerIo>) -> Outcome {
         }
     };
     match timeout(plan.timeout, asked).await {
-        Ok(Ok(())) => Outcome::Passed,
+        Ok(Ok(())) => ProbeOutcome::Passed,
         Ok(Err(outcome)) => outcome,
-        Err(_) => Outcome::Timeout,
+        Err(_) => ProbeOutcome::Timeout,
     }
 }

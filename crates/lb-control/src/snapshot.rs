@@ -88,3 +88,58 @@ impl Snapshot {
         Some(PoolInForce { config, backends, shared })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_observe::metrics::Metrics;
+
+    use super::*;
+
+    /// A listener at `port` in front of the pool `web`.
+    fn listener(port: u16) -> String {
+        format!("[[listeners]]\naddress = \"127.0.0.1:{port}\"\nprotocol = \"h1\"\npool = \"web\"\n")
+    }
+
+    fn snapshot(registry: &mut Registry, listeners: &[u16], weight: u32) -> Arc<Snapshot> {
+        let listeners: String = listeners.iter().map(|port| listener(*port)).collect();
+        let own = "[[listeners]]\naddress = \"127.0.0.1:90\"\nprotocol = \"tcp\"\n[[listeners.backends]]\naddress = \"10.0.0.2:80\"\n";
+        let web = format!("[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nweight = {weight}\n");
+        let config = Config::parse(&format!("{listeners}{own}{web}"), "lb.toml").unwrap();
+        let pools = config.pools_in_use().into_iter().map(|pool| {
+            let resolved = pool.backends.iter().map(|backend| ResolvedBackend {
+                name: backend.name.clone(),
+                addresses: backend.address.literal().into_iter().collect(),
+            });
+            (pool.id.clone(), resolved.collect())
+        });
+        let backends = pools.collect();
+        Snapshot::new(registry, config, backends, BackendsTls::default(), StickyKeys::default())
+    }
+
+    #[test]
+    fn a_pool_is_one_however_many_listeners_use_it_and_wherever_they_stand() {
+        let metrics = Metrics::new(1);
+        let mut registry = Registry::new(1, 1).shown_in(Arc::clone(&metrics));
+        let first = snapshot(&mut registry, &[80, 81], 1);
+        let shared = |snapshot: &Snapshot, at: usize| {
+            let id = snapshot.config.listeners[at].id();
+            Arc::clone(snapshot.listener(&id).unwrap().1.shared)
+        };
+        assert_eq!(first.pools().count(), 2, "one with a name, one of a listener alone");
+        assert!(Arc::ptr_eq(&shared(&first, 0), &shared(&first, 1)));
+        assert!(!Arc::ptr_eq(&shared(&first, 0), &shared(&first, 2)));
+        let series = metrics.encode().matches("pool_panic{pool=\"web\"}").count();
+        assert_eq!(series, 1);
+
+        let subscription = shared(&first, 0).subscribe();
+        subscription.newest();
+        let moved = snapshot(&mut registry, &[82, 81, 80], 1);
+        assert!(Arc::ptr_eq(&shared(&first, 0), &shared(&moved, 2)), "nothing about the pool has changed");
+        assert!(!subscription.is_behind());
+        let changed = snapshot(&mut registry, &[82], 5);
+        assert!(!Arc::ptr_eq(&shared(&first, 0), &shared(&changed, 0)));
+        assert!(subscription.is_behind(), "a subscription follows the pool through a reload");
+        let weights: Vec<u32> = subscription.newest().members().map(|(_, spec, _)| spec.weight).collect();
+        assert_eq!(weights, [5]);
+    }
+}

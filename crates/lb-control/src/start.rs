@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{AccessLog as AccessLogConfig, Config, Plan, PoolId, SocketName};
+use lb_config::{AccessLogPlace, Config, Plan, PoolId, SocketName};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
-use lb_observe::access_log::{AccessLog, AccessLogHandle, Target};
+use lb_observe::access_log::{AccessLog, AccessLogHandle, LogTarget};
 use lb_observe::admin::{Readiness, State};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
@@ -242,8 +242,8 @@ fn start_workers(
 fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<AccessLog>> {
     let Some(wanted) = &config.observability.access_log else { return Ok(None) };
     let (target, name) = match wanted {
-        AccessLogConfig::Stdout => (Target::Stdout, "stdout".to_owned()),
-        AccessLogConfig::File(path) => (Target::File(path.clone()), path.display().to_string()),
+        AccessLogPlace::Stdout => (LogTarget::Stdout, "stdout".to_owned()),
+        AccessLogPlace::File(path) => (LogTarget::File(path.clone()), path.display().to_string()),
     };
     AccessLog::open(target, Arc::clone(metrics)).map(Some).map_err(|error| {
         faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))

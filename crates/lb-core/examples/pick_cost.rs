@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy, Settings, hash};
+use lb_core::balance::{BalanceSettings, Balancer, MemberSpec, MemberState, Policy, RequestOutcome, hash};
 
 const POLICIES: [(Policy, &str, Option<f64>); 9] = [
     (Policy::RoundRobin, "round_robin", Some(15.0)),
@@ -69,7 +69,7 @@ fn measure(policy: Policy, members: usize, mixed: bool) -> Costs {
             priority: 0,
         })
         .collect();
-    let settings = Settings { policy, ..Settings::default() };
+    let settings = BalanceSettings { policy, ..BalanceSettings::default() };
     let mut balancer = Balancer::new(settings.clone(), &specs, 1, now);
     let picks: usize = match policy {
         Policy::Rendezvous => 2_000,
@@ -95,7 +95,7 @@ fn measure(policy: Policy, members: usize, mixed: bool) -> Costs {
             let Some(ended) = live.get_mut(number % LIVE) else { continue };
             if let Some(at) = ended.take() {
                 let latency = Some(Duration::from_nanos(1_000_000 + (key & 0xf_ffff)));
-                balancer.end(at, clock, Outcome { latency, failed: false });
+                balancer.end(at, clock, RequestOutcome { latency, failed: false });
             }
             *ended = balancer.pick(clock, Some(key), |_| true);
             if let Some(at) = *ended {

@@ -27,49 +27,40 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use crate::words;
+
 pub use balancer::Balancer;
 pub use level::choose as standing;
 pub use maglev::Maglev;
 pub use table::{Seat, seats};
 
-/// How a member is chosen. All policies respect weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// One after the other, a heavy member's turns spread evenly over the round.
-    #[default]
-    RoundRobin,
-    /// By chance.
-    Random,
-    /// The one with the fewest open connections for its weight ([`Balancer::opened`]), then the fewest live requests.
-    LeastConnections,
-    /// The one with the fewest live requests for its weight ([`Balancer::begin`]).
-    LeastRequest,
-    /// Of two drawn by chance, the one with fewer live requests for its weight.
-    P2c,
-    /// Of two drawn by chance, the one with the lower product of the square of its latency (peak EWMA) and its live requests.
-    P2cEwma,
-    /// By key: a Maglev table, the cheapest.
-    Maglev,
-    /// By key: a ring of points, known as ketama.
-    RingHash,
-    /// By key: the highest random weight. Nothing to build, looks at all members.
-    Rendezvous,
+words! {
+    /// How a member is chosen. All policies respect weights.
+    #[derive(Default)]
+    Policy {
+        /// One after the other, a heavy member's turns spread evenly over the round.
+        #[default]
+        RoundRobin = "round_robin",
+        /// By chance.
+        Random = "random",
+        /// The one with the fewest open connections for its weight ([`Balancer::opened`]), then the fewest live requests.
+        LeastConnections = "least_connections",
+        /// The one with the fewest live requests for its weight ([`Balancer::begin`]).
+        LeastRequest = "least_request",
+        /// Of two drawn by chance, the one with fewer live requests for its weight.
+        P2c = "p2c",
+        /// Of two drawn by chance, the one with the lower product of the square of its latency (peak EWMA) and its live requests.
+        P2cEwma = "p2c_ewma",
+        /// By key: a Maglev table, the cheapest.
+        Maglev = "maglev",
+        /// By key: a ring of points, known as ketama.
+        RingHash = "ring_hash",
+        /// By key: the highest random weight. Nothing to build, looks at all members.
+        Rendezvous = "rendezvous",
+    }
 }
 
 impl Policy {
-    /// Every one.
-    pub const ALL: [Self; 9] = [
-        Self::RoundRobin,
-        Self::Random,
-        Self::LeastConnections,
-        Self::LeastRequest,
-        Self::P2c,
-        Self::P2cEwma,
-        Self::Maglev,
-        Self::RingHash,
-        Self::Rendezvous,
-    ];
-
     /// Whether the policy sends equal keys to the same member.
     pub fn follows_key(self) -> bool {
         matches!(self, Self::Maglev | Self::RingHash | Self::Rendezvous)
@@ -78,7 +69,7 @@ impl Policy {
 
 /// The settings of the whole pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct BalanceSettings {
     /// How a member is chosen.
     pub policy: Policy,
     /// Slots of the Maglev table; the next prime is taken, at most 5,000,011, but more than there are members. A hundred slots for
@@ -99,7 +90,7 @@ pub struct Settings {
     pub ewma_decay: Duration,
 }
 
-impl Default for Settings {
+impl Default for BalanceSettings {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
@@ -141,7 +132,7 @@ pub struct MemberState {
 
 /// How a request ended, for [`Balancer::end`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// The time to the head of the response, when there was one.
     pub latency: Option<Duration>,
     /// Whether the member failed the request: no connection, a reset, a timeout, a 5xx.

@@ -4,7 +4,7 @@
 //! is refused. Waiting is first come, first served: a request that arrives later never overtakes one that waits. A breaker has no sockets
 //! and no tasks. It keeps what is to be woken (`W`) for the caller, which calls [`Breaker::first`] after each change.
 //!
-//! A breaker has one owner. The limits of a backend that several workers share are split by [`Limits::share`].
+//! A breaker has one owner. The limits of a backend that several workers share are split by [`MemberLimits::share`].
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub use queue::Ticket;
 
 /// The limits of a backend (`[pools.NAME.limits]`); 0 is no limit, for the queue no queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MemberLimits {
     /// Connections at once, in use or idle.
     pub max_connections: u32,
     /// Requests at once.
@@ -28,13 +28,13 @@ pub struct Limits {
     pub pending_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for MemberLimits {
     fn default() -> Self {
         Self { max_connections: 0, max_requests: 0, max_pending: 0, pending_timeout: Duration::from_secs(1) }
     }
 }
 
-impl Limits {
+impl MemberLimits {
     /// Whether there is anything to count.
     pub fn is_off(&self) -> bool {
         self.max_connections == 0 && self.max_requests == 0
@@ -129,7 +129,7 @@ pub enum Answer {
 /// The use of one backend.
 #[derive(Clone, Debug)]
 pub struct Breaker<W> {
-    limits: Limits,
+    limits: MemberLimits,
     connections: u32,
     requests: u32,
     queue: Queue<Waiter<W>>,
@@ -143,12 +143,12 @@ struct Waiter<W> {
 
 impl<W> Breaker<W> {
     /// A breaker with everything free.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: MemberLimits) -> Self {
         Self { limits, connections: 0, requests: 0, queue: Queue::default() }
     }
 
     /// Goes on with other limits. What is in use or waits stays, even beyond them; there is room again when enough of it is done.
-    pub fn reconfigure(&mut self, limits: Limits) {
+    pub fn reconfigure(&mut self, limits: MemberLimits) {
         self.limits = limits;
     }
 

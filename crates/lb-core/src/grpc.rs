@@ -1,4 +1,6 @@
-//! How gRPC calls end.
+//! How gRPC calls end, and the messages of the health protocol.
+
+pub mod health;
 
 use crate::failure::ResetReason;
 

@@ -18,7 +18,7 @@ use crate::rng::SplitMix64;
 
 /// How a target is probed (`[pools.NAME.health]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ProbeSettings {
     /// From the start of a probe to the start of the next, on average; between [`MIN_INTERVAL`] and [`MAX_INTERVAL`].
     pub interval: Duration,
     /// How long one probe may take, from the name to the last byte; at most [`MAX_INTERVAL`].
@@ -40,7 +40,7 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 /// The greatest jitter: no distance is less than half an interval.
 pub const MAX_JITTER_PERCENT: u32 = 50;
 
-impl Default for Settings {
+impl Default for ProbeSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(5),
@@ -54,7 +54,7 @@ impl Default for Settings {
 
 /// What is known of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum HealthState {
     /// No probe has ended yet. Counts as healthy.
     Unknown,
     /// It may be used.
@@ -63,7 +63,7 @@ pub enum State {
     Unhealthy,
 }
 
-impl State {
+impl HealthState {
     /// Whether a balancer may pick the target.
     #[inline]
     pub fn is_usable(self) -> bool {
@@ -82,14 +82,14 @@ impl State {
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// As expected.
     Passed,
     /// No connection came about.
     Connect,
     /// TLS was not agreed upon.
     Tls,
-    /// It was not done within [`Settings::timeout`].
+    /// It was not done within [`ProbeSettings::timeout`].
     Timeout,
     /// The connection ended before the answer did.
     Closed,
@@ -105,7 +105,7 @@ pub enum Outcome {
     NotAsked,
 }
 
-impl Outcome {
+impl ProbeOutcome {
     /// Whether the outcome speaks for the target.
     #[inline]
     pub fn passed(self) -> bool {
@@ -113,7 +113,7 @@ impl Outcome {
     }
 
     /// The reason for logs, metrics and the admin port. The set of words is closed.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Connect => "connect",
@@ -131,37 +131,37 @@ impl Outcome {
 
 /// A change of state that is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct HealthChange {
     /// What was known before.
-    pub from: State,
-    /// What is known now; never [`State::Unknown`].
-    pub to: State,
+    pub from: HealthState,
+    /// What is known now; never [`HealthState::Unknown`].
+    pub to: HealthState,
     /// How the probe ended that brought the change about.
-    pub why: Outcome,
+    pub why: ProbeOutcome,
 }
 
 /// One address that is probed.
 #[derive(Clone, Debug)]
 pub struct Target {
-    settings: Settings,
+    settings: ProbeSettings,
     rng: SplitMix64,
-    state: State,
+    state: HealthState,
     /// Since when the state holds.
     since: Instant,
     /// When it last came back from being unhealthy.
     recovered: Option<Instant>,
     /// Outcomes in a row that speak against the state.
     against: u32,
-    last: Option<Outcome>,
+    last: Option<ProbeOutcome>,
     next: Instant,
     /// The start of the probe under way.
     began: Option<Instant>,
-    counts: Counts,
+    counts: ProbeCounts,
 }
 
 /// Counts over the life of a target, for metrics and the admin port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ProbeCounts {
     /// Probes that ended.
     pub probes: u64,
     /// Those among them that did not pass.
@@ -173,18 +173,18 @@ pub struct Counts {
 impl Target {
     /// A target of which nothing is known. Its first probe is due within the jitter of one interval; `seed` says when, and must differ
     /// between targets.
-    pub fn new(settings: Settings, now: Instant, seed: u64) -> Self {
+    pub fn new(settings: ProbeSettings, now: Instant, seed: u64) -> Self {
         let mut target = Self {
             settings,
             rng: SplitMix64::new(seed),
-            state: State::Unknown,
+            state: HealthState::Unknown,
             since: now,
             recovered: None,
             against: 0,
             last: None,
             next: now,
             began: None,
-            counts: Counts::default(),
+            counts: ProbeCounts::default(),
         };
         let spread = target.jitter();
         target.next = later(now, target.below(spread));
@@ -192,7 +192,7 @@ impl Target {
     }
 
     /// Continues with other settings. The state of the target stays; the next probe comes no later than the new interval allows.
-    pub fn reconfigure(&mut self, settings: Settings, now: Instant) {
+    pub fn reconfigure(&mut self, settings: ProbeSettings, now: Instant) {
         self.settings = settings;
         self.next = self.next.min(later(now, self.interval() + self.jitter()));
     }
@@ -202,7 +202,7 @@ impl Target {
         self.began.is_none().then_some(self.next)
     }
 
-    /// When the probe under way is to be given up, with [`Outcome::Timeout`].
+    /// When the probe under way is to be given up, with [`ProbeOutcome::Timeout`].
     pub fn deadline(&self) -> Option<Instant> {
         self.began.map(|began| later(began, self.settings.timeout.min(MAX_INTERVAL)))
     }
@@ -227,19 +227,19 @@ impl Target {
     }
 
     /// The probe under way ended. Without a probe under way nothing happens: a late answer cannot count twice.
-    pub fn end(&mut self, outcome: Outcome, now: Instant) -> Option<Change> {
+    pub fn end(&mut self, outcome: ProbeOutcome, now: Instant) -> Option<HealthChange> {
         self.began.take()?;
         self.next = self.next.max(now);
-        if outcome == Outcome::NotAsked {
+        if outcome == ProbeOutcome::NotAsked {
             return None;
         }
         self.last = Some(outcome);
         self.counts.probes = self.counts.probes.saturating_add(1);
         self.counts.failures = self.counts.failures.saturating_add(u64::from(!outcome.passed()));
         let (to, needed) = if outcome.passed() {
-            (State::Healthy, self.settings.rise)
+            (HealthState::Healthy, self.settings.rise)
         } else {
-            (State::Unhealthy, self.settings.fall)
+            (HealthState::Unhealthy, self.settings.fall)
         };
         if self.state == to {
             self.against = 0;
@@ -247,21 +247,21 @@ impl Target {
         }
         self.against = self.against.saturating_add(1);
         let from = self.state;
-        if from != State::Unknown && self.against < needed {
+        if from != HealthState::Unknown && self.against < needed {
             return None;
         }
         self.state = to;
         self.since = now;
         self.against = 0;
-        if from == State::Unhealthy {
+        if from == HealthState::Unhealthy {
             self.recovered = Some(now);
         }
         self.counts.changes = self.counts.changes.saturating_add(1);
-        Some(Change { from, to, why: outcome })
+        Some(HealthChange { from, to, why: outcome })
     }
 
     /// What is known.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HealthState {
         self.state
     }
 
@@ -273,16 +273,16 @@ impl Target {
     /// When the target came back from being unhealthy, if it did and is healthy: the start of its slow start. The first verdict is no
     /// return: at the start of the process there is no load yet that other targets could carry in the meantime.
     pub fn healthy_since(&self) -> Option<Instant> {
-        self.recovered.filter(|_| self.state == State::Healthy)
+        self.recovered.filter(|_| self.state == HealthState::Healthy)
     }
 
     /// How the last probe ended.
-    pub fn last(&self) -> Option<Outcome> {
+    pub fn last(&self) -> Option<ProbeOutcome> {
         self.last
     }
 
     /// The counts of the target.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ProbeCounts {
         self.counts
     }
 

@@ -16,14 +16,14 @@ use histogram::Histogram;
 
 /// When to hedge (`[pools.NAME.retry]`, `hedge_percentile` and `hedge_min_delay_ms`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct HedgeSettings {
     /// The percentile of times to the head of a response; 0 is never, more than 99 counts as 99.
     pub percentile: u32,
     /// The least time after which a request is hedged.
     pub min_delay: Duration,
 }
 
-impl Default for Settings {
+impl Default for HedgeSettings {
     fn default() -> Self {
         Self { percentile: 0, min_delay: Duration::from_millis(10) }
     }
@@ -41,7 +41,7 @@ const REFRESH: u32 = 64;
 /// The estimate for one pool in one worker.
 #[derive(Clone, Debug)]
 pub struct Hedge {
-    settings: Settings,
+    settings: HedgeSettings,
     histogram: Histogram,
     /// Samples since the estimate was read.
     unread: u32,
@@ -50,12 +50,12 @@ pub struct Hedge {
 
 impl Hedge {
     /// An estimate from nothing.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: HedgeSettings) -> Self {
         Self { settings, histogram: Histogram::default(), unread: 0, estimate: None }
     }
 
     /// Goes on with other settings; the samples stay.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, settings: HedgeSettings) {
         self.settings = settings;
         self.read();
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::rng::SplitMix64;
 
-    const P95: Settings = Settings { percentile: 95, min_delay: Duration::from_millis(1) };
+    const P95: HedgeSettings = HedgeSettings { percentile: 95, min_delay: Duration::from_millis(1) };
 
     fn millis(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -108,12 +108,12 @@ mod tests {
         assert_eq!(hedge.delay(), None);
         (0..REFRESH).for_each(|_| hedge.record(millis(10)));
         assert!(hedge.delay().is_some());
-        let mut off = Hedge::new(Settings::default());
+        let mut off = Hedge::new(HedgeSettings::default());
         (0..10_000).for_each(|_| off.record(millis(10)));
         assert_eq!(off.delay(), None);
-        hedge.reconfigure(Settings::default());
+        hedge.reconfigure(HedgeSettings::default());
         assert_eq!(hedge.delay(), None);
-        hedge.reconfigure(Settings { min_delay: millis(500), ..P95 });
+        hedge.reconfigure(HedgeSettings { min_delay: millis(500), ..P95 });
         assert_eq!(hedge.delay(), Some(millis(500)), "never sooner than that");
     }
 
@@ -121,7 +121,7 @@ mod tests {
     fn the_estimate_lies_at_the_percentile_and_not_below() {
         let mut rng = SplitMix64::new(5);
         for percentile in [50, 90, 95, 99] {
-            let mut hedge = Hedge::new(Settings { percentile, ..P95 });
+            let mut hedge = Hedge::new(HedgeSettings { percentile, ..P95 });
             // Even between 0 and 100 ms, so that the percentile is the number.
             (0..20_000).for_each(|_| hedge.record(Duration::from_micros(rng.below(100_000))));
             let exact = millis(u64::from(percentile));
@@ -143,7 +143,7 @@ mod tests {
     fn hedging_does_not_draw_its_own_delay_down() {
         // One in fifty takes 500 ms. Whatever takes longer than the delay is hedged, and the other answers 5 ms later.
         let mut rng = SplitMix64::new(8);
-        let mut hedge = Hedge::new(Settings { percentile: 80, ..P95 });
+        let mut hedge = Hedge::new(HedgeSettings { percentile: 80, ..P95 });
         let mut hedged = 0;
         for _ in 0..100_000 {
             let usual = Duration::from_micros(2_000 + rng.below(100_000));

@@ -81,7 +81,7 @@ pub struct Room {
 
 /// A budget.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct LedgerBudget {
     /// The kind.
     pub charge: Charge,
     /// Its code, for metrics and logs.
@@ -98,7 +98,7 @@ pub struct Budget {
 
 /// All budgets, in the order of [`Charge`]. Those of resets by clients follow their settings: [`Limits`].
 #[rustfmt::skip]
-pub static BUDGETS: [Budget; KINDS] = [
+pub static BUDGETS: [LedgerBudget; KINDS] = [
     budget(Charge::PeerReset, Reason::PeerReset, (100, 50), (10_000, 10_000), "max_pending_accept_reset_streams", "H2-01"),
     // What one client asks for may make a backend break the protocol in each of its answers.
     budget(Charge::LocalReset, Reason::LocalReset, (100, 10), (1_000, 100), "max_local_error_reset_streams", "H2-02"),
@@ -127,13 +127,13 @@ const fn budget(
     backend: (u32, u32),
     key: &'static str,
     attacks: &'static str,
-) -> Budget {
+) -> LedgerBudget {
     let client = Room { burst: client.0, refill: client.1 };
     let backend = Room { burst: backend.0, refill: backend.1 };
-    Budget { charge, reason, client, backend, key, attacks }
+    LedgerBudget { charge, reason, client, backend, key, attacks }
 }
 
-impl Budget {
+impl LedgerBudget {
     /// The key that widens it for backends. The keys of resets are about clients.
     pub fn backend_key(&self) -> &'static str {
         match self.charge {
@@ -146,7 +146,7 @@ impl Budget {
 impl Charge {
     /// The budget of this kind.
     #[inline]
-    pub fn budget(self) -> &'static Budget {
+    pub fn budget(self) -> &'static LedgerBudget {
         // The table has an entry for each kind.
         BUDGETS.get(self as usize).unwrap_or(&BUDGETS[0])
     }

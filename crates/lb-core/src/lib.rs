@@ -19,6 +19,7 @@ pub mod identity;
 pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
+pub mod pool;
 pub mod reason;
 pub mod relief;
 pub mod rest;

@@ -9,13 +9,28 @@ mod ejector;
 mod streak;
 mod window;
 
-pub use ejector::{EjectionSettings, Ejector, Refused, Standing};
+use std::time::Duration;
+
+pub use ejector::{EjectionSettings, EjectionStanding, Ejector, Refused};
 pub use streak::{Ending, Streak, StreakLimits};
 pub use window::{Analysis, Counts, Suspect};
 
+/// When members that fail requests are put aside (`[pools.NAME.outlier]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierSettings {
+    /// Failures in a row, as one worker sees them.
+    pub streaks: StreakLimits,
+    /// The comparison of members that is made once in each interval, over all workers.
+    pub analysis: Analysis,
+    /// The interval of that comparison.
+    pub interval: Duration,
+    /// How ejections go.
+    pub ejection: EjectionSettings,
+}
+
 /// Why a member stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum EjectionCause {
     /// So many responses of 5xx or worse in a row.
     ConsecutiveServerErrors,
     /// So many times in a row no response at all.
@@ -26,9 +41,9 @@ pub enum Cause {
     Latency,
 }
 
-impl Cause {
+impl EjectionCause {
     /// The reason for logs, metrics and the admin port. The set of words is closed.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConsecutiveServerErrors => "consecutive_5xx",
             Self::ConsecutiveGatewayFailures => "consecutive_gateway_failures",

@@ -20,7 +20,7 @@ pub const GROWTH: u32 = 6;
 
 /// Why a member is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum RestCause {
     /// No connection to it came about.
     Connect,
     /// No connection to it came about, and the attempt took as long as a connect may.
@@ -29,7 +29,7 @@ pub enum Cause {
     Silent,
 }
 
-impl Cause {
+impl RestCause {
     /// The reason for logs and the admin port. The set of words is closed.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ pub struct Rest {
     /// When the next request is let through.
     pub until: Instant,
     /// Why it began.
-    pub cause: Cause,
+    pub cause: RestCause,
     /// Failures since then, the first included.
     pub failures: u64,
     /// Requests that were let through to see whether the member answers again.
@@ -59,7 +59,7 @@ pub struct Rest {
 
 /// The facts about a member whose rest has ended, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Back {
+pub struct Recovery {
     /// How long it was left alone.
     pub away: Duration,
     /// Failures meanwhile, the first included.
@@ -73,12 +73,12 @@ pub struct Back {
 pub struct Rests {
     /// How long the first rest lasts; `None` where members are never left alone.
     first: Option<Duration>,
-    members: Vec<Member>,
+    members: Vec<RestRecord>,
     rng: SplitMix64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Member {
+struct RestRecord {
     rest: Option<Rest>,
     /// When it came back last.
     returned: Option<Instant>,
@@ -89,11 +89,11 @@ struct Member {
 impl Rests {
     /// For `members` members, none of which rests.
     pub fn new(first: Option<Duration>, members: usize, seed: u64) -> Self {
-        Self { first, members: vec![Member::default(); members], rng: SplitMix64::new(seed) }
+        Self { first, members: vec![RestRecord::default(); members], rng: SplitMix64::new(seed) }
     }
 
     /// A member failed. Returns until when it is left alone, if this failure begins its rest.
-    pub fn failed(&mut self, at: usize, cause: Cause, now: Instant) -> Option<Instant> {
+    pub fn failed(&mut self, at: usize, cause: RestCause, now: Instant) -> Option<Instant> {
         let first = self.first?;
         let member = self.members.get_mut(at)?;
         if let Some(rest) = &mut member.rest {
@@ -141,14 +141,14 @@ impl Rests {
 
     /// A member has answered a request that was sent to it at `asked`. Ends its rest, unless the request was sent before the rest began: a
     /// process that shuts down still answers the requests it has, and takes no new ones.
-    pub fn answered(&mut self, at: usize, asked: Instant, now: Instant) -> Option<Back> {
+    pub fn answered(&mut self, at: usize, asked: Instant, now: Instant) -> Option<Recovery> {
         let member = self.members.get_mut(at)?;
         let rest = member.rest.filter(|rest| asked >= rest.since)?;
         Some(member.come_back(rest, now))
     }
 
     /// Ends the rest of a member that a health check found to be well.
-    pub fn well(&mut self, at: usize, now: Instant) -> Option<Back> {
+    pub fn well(&mut self, at: usize, now: Instant) -> Option<Recovery> {
         let member = self.members.get_mut(at)?;
         let rest = member.rest?;
         Some(member.come_back(rest, now))
@@ -181,12 +181,12 @@ impl Rests {
     }
 }
 
-impl Member {
-    fn come_back(&mut self, rest: Rest, now: Instant) -> Back {
+impl RestRecord {
+    fn come_back(&mut self, rest: Rest, now: Instant) -> Recovery {
         self.rest = None;
         self.returned = Some(now);
         let Rest { since, failures, trials, .. } = rest;
-        Back { away: now.saturating_duration_since(since), failures, trials }
+        Recovery { away: now.saturating_duration_since(since), failures, trials }
     }
 }
 
@@ -213,21 +213,21 @@ mod tests {
     fn one_failure_is_enough_and_is_told_once() {
         let now = Instant::now();
         let mut rests = Rests::new(Some(FIRST), 3, 1);
-        let until = rests.failed(1, Cause::Connect, now).unwrap();
+        let until = rests.failed(1, RestCause::Connect, now).unwrap();
         assert!(until >= now + seconds(9) && until <= now + seconds(10));
         for _ in 0..9 {
-            assert_eq!(rests.failed(1, Cause::ConnectTimeout, now), None);
+            assert_eq!(rests.failed(1, RestCause::ConnectTimeout, now), None);
         }
         let rest = rests.of(1).unwrap();
-        assert_eq!((rest.failures, rest.cause, rests.count()), (10, Cause::Connect, 1));
-        assert!(rests.of(0).is_none() && rests.failed(7, Cause::Connect, now).is_none());
+        assert_eq!((rest.failures, rest.cause, rests.count()), (10, RestCause::Connect, 1));
+        assert!(rests.of(0).is_none() && rests.failed(7, RestCause::Connect, now).is_none());
     }
 
     #[test]
     fn one_request_at_a_time_is_let_through_and_less_and_less_often() {
         let mut now = Instant::now();
         let mut rests = Rests::new(Some(FIRST), 1, 1);
-        rests.failed(0, Cause::ConnectTimeout, now).unwrap();
+        rests.failed(0, RestCause::ConnectTimeout, now).unwrap();
         let mut waits = Vec::new();
         for trial in 1..=6 {
             let due = rests.next_due().unwrap();
@@ -237,7 +237,7 @@ mod tests {
             assert!(rests.tend(now) && !rests.tend(now));
             assert_eq!(rests.next_due(), None, "nobody has asked for it");
             assert!(rests.try_one(0, now) && !rests.try_one(0, now));
-            assert_eq!(rests.failed(0, Cause::ConnectTimeout, now), None);
+            assert_eq!(rests.failed(0, RestCause::ConnectTimeout, now), None);
             assert_eq!(rests.of(0).unwrap().trials, trial);
         }
         for (wait, most) in waits.iter().zip([10.0, 20.0, 40.0, 60.0, 60.0, 60.0]) {
@@ -249,10 +249,10 @@ mod tests {
     fn an_answer_brings_it_back_but_not_one_to_what_was_asked_before() {
         let now = Instant::now();
         let mut rests = Rests::new(Some(FIRST), 1, 1);
-        rests.failed(0, Cause::Connect, now);
+        rests.failed(0, RestCause::Connect, now);
         assert_eq!(rests.answered(0, now - seconds(1), now + seconds(3)), None);
         let back = rests.answered(0, now + seconds(1), now + seconds(3));
-        assert_eq!(back, Some(Back { away: seconds(3), failures: 1, trials: 0 }));
+        assert_eq!(back, Some(Recovery { away: seconds(3), failures: 1, trials: 0 }));
         assert_eq!((rests.count(), rests.returned(0)), (0, Some(now + seconds(3))));
         assert_eq!(rests.answered(0, now + seconds(4), now + seconds(4)), None);
     }
@@ -262,7 +262,7 @@ mod tests {
         let mut now = Instant::now();
         let mut rests = Rests::new(Some(FIRST), 1, 1);
         let mut rest_of = |now: Instant| {
-            let until = rests.failed(0, Cause::Connect, now).unwrap();
+            let until = rests.failed(0, RestCause::Connect, now).unwrap();
             rests.well(0, now).unwrap();
             (until - now).as_secs()
         };
@@ -277,9 +277,9 @@ mod tests {
     fn where_nobody_is_left_alone_nobody_is() {
         let now = Instant::now();
         let mut rests = Rests::new(None, 1, 1);
-        assert_eq!((rests.failed(0, Cause::Connect, now), rests.count()), (None, 0));
+        assert_eq!((rests.failed(0, RestCause::Connect, now), rests.count()), (None, 0));
         rests.rebuild(Some(FIRST), &[Some(0), None]);
-        assert!(rests.failed(1, Cause::Silent, now).is_some());
+        assert!(rests.failed(1, RestCause::Silent, now).is_some());
         rests.rebuild(Some(FIRST), &[None, Some(1)]);
         assert_eq!(rests.count(), 1, "it stays where it is known");
         rests.rebuild(None, &[None, Some(1)]);

@@ -9,9 +9,26 @@ mod conditions;
 pub use budget::{Budget, BudgetSettings};
 pub use conditions::Conditions;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Kind, Reach};
+use crate::hedge::HedgeSettings;
+
+/// Which requests are tried again (`[pools.NAME.retry]`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Further tries of one request. `None` where the pool has no rules of its own: then the listener decides how many, of which one may
+    /// follow a connection that was lost with the request on it.
+    pub attempts: Option<u32>,
+    /// After which failures.
+    pub conditions: Conditions,
+    /// How long one try may take to its response head.
+    pub per_try_timeout: Option<Duration>,
+    /// How many at once.
+    pub budget: BudgetSettings,
+    /// When a second try runs beside the first.
+    pub hedge: HedgeSettings,
+}
 
 /// What a failure is for the rules of further tries, and the label under which a further try is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +90,7 @@ pub fn may_hedge(attempt: Attempt) -> bool {
 /// The decision about a request whose try failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Verdict {
+pub enum RetryVerdict {
     /// It is tried again.
     Again {
         /// The try was taken from the budget: [`Budget::done`] is due when it has ended.
@@ -103,24 +120,24 @@ pub fn decide(
     attempt: Attempt,
     budget: &mut Budget,
     now: Instant,
-) -> Verdict {
+) -> RetryVerdict {
     if failure.reach == Reach::Answered {
-        return Verdict::No(Why::Answered);
+        return RetryVerdict::No(Why::Answered);
     }
     if !conditions.covers(failure) {
-        return Verdict::No(Why::Condition);
+        return RetryVerdict::No(Why::Condition);
     }
     if !may_retry(failure, attempt) {
-        return Verdict::No(Why::Unsafe);
+        return RetryVerdict::No(Why::Unsafe);
     }
     if failure.is_free() {
-        return Verdict::Again { charged: false };
+        return RetryVerdict::Again { charged: false };
     }
     let granted = match failure.retry_class() {
         Some(RetryClass::Reset | RetryClass::Stale) => budget.take_after_loss(now),
         _ => budget.take(now),
     };
-    if granted { Verdict::Again { charged: true } } else { Verdict::No(Why::Budget) }
+    if granted { RetryVerdict::Again { charged: true } } else { RetryVerdict::No(Why::Budget) }
 }
 
 /// Whether `method` is idempotent (RFC 9110 §9.2.2).
@@ -203,18 +220,18 @@ mod tests {
         };
         for failure in failures() {
             let answered = failure.reaching(Reach::Answered);
-            assert_eq!(ask(&all, answered, safe), Verdict::No(Why::Answered), "{failure:?}");
+            assert_eq!(ask(&all, answered, safe), RetryVerdict::No(Why::Answered), "{failure:?}");
         }
         let status = Kind::Status(503).at(Reach::Sent);
-        assert_eq!(ask(&Conditions::default(), status, safe), Verdict::No(Why::Condition));
+        assert_eq!(ask(&Conditions::default(), status, safe), RetryVerdict::No(Why::Condition));
         let post = Attempt { idempotent: false, ..safe };
-        assert_eq!(ask(&all, status, post), Verdict::No(Why::Unsafe));
-        assert_eq!(ask(&all, status, safe), Verdict::Again { charged: true });
-        assert_eq!(ask(&all, status, safe), Verdict::No(Why::Budget));
-        assert_eq!(ask(&all, Kind::Refused.at(Reach::Sent), post), Verdict::No(Why::Budget));
+        assert_eq!(ask(&all, status, post), RetryVerdict::No(Why::Unsafe));
+        assert_eq!(ask(&all, status, safe), RetryVerdict::Again { charged: true });
+        assert_eq!(ask(&all, status, safe), RetryVerdict::No(Why::Budget));
+        assert_eq!(ask(&all, Kind::Refused.at(Reach::Sent), post), RetryVerdict::No(Why::Budget));
         // What has cost no backend anything is not charged.
         let connect = Kind::Connect { timed_out: false }.unconnected();
-        assert_eq!(ask(&all, connect, post), Verdict::Again { charged: false });
+        assert_eq!(ask(&all, connect, post), RetryVerdict::Again { charged: false });
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Sink for Collected {
 }
 
 /// Limits that let small inputs reach every branch.
-const FRAME_LIMITS: websocket::Limits = websocket::Limits {
+const FRAME_LIMITS: websocket::MessageLimits = websocket::MessageLimits {
     max_message_size_bytes: 512,
     ping_rate_limit_per_window: 4,
     ping_rate_limit_window: Duration::from_secs(10),

@@ -217,7 +217,7 @@ impl Pool {
         let members = pool.backends.iter().zip(backends).flat_map(|(backend, found)| {
             found.addresses.iter().map(|address| member(backend, *address)).collect::<Vec<_>>()
         });
-        let (members, hash_key) = (members.collect(), pool.balance.hash_key.clone());
+        let (members, hash_key) = (members.collect(), pool.hash_key.clone());
         Rc::new(Self { members, balance, hash_key, sticky, probe: Cell::default() })
     }
 

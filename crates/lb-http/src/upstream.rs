@@ -14,7 +14,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{BackendProtocol, BackendTls, Pool as PoolLimits};
+use lb_config::{BackendProtocol, BackendTls, IdlePool};
 use lb_core::address::Address;
 use lb_io::shortage::Watch;
 use lb_observe::metrics::WorkerMetrics;
@@ -30,7 +30,7 @@ mod dials;
 pub(crate) mod tcp;
 mod way;
 
-pub use dials::{DialTicket, Dials, Outcome, Wait};
+pub use dials::{DialOutcome, DialTicket, Dials, Wait};
 pub use way::{Ask, Caller, Dialled, Dialling, Link, Upstream, Way};
 
 /// What makes connections to a backend exchangeable.
@@ -72,7 +72,7 @@ struct Idle {
 impl Idle {
     /// Whether it is neither too old nor idle for too long.
     #[inline]
-    fn is_fresh(&self, limits: &PoolLimits, now: Instant) -> bool {
+    fn is_fresh(&self, limits: &IdlePool, now: Instant) -> bool {
         now < self.born + limits.max_age && now < self.since + limits.idle_timeout
     }
 
@@ -116,7 +116,7 @@ impl Endpoint {
 
     /// Closes what is dead, too old, idle for too long, or surplus for longer than `linger`. `kept_in_all` is what other endpoints keep,
     /// and this one with them afterwards. When there will be something to close, if anything is kept.
-    fn sweep(&self, limits: &PoolLimits, kept_in_all: &mut usize, now: Instant) -> Option<Instant> {
+    fn sweep(&self, limits: &IdlePool, kept_in_all: &mut usize, now: Instant) -> Option<Instant> {
         let mut next = self.upstream.sweep(limits, self.retired.get(), now);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
@@ -174,7 +174,7 @@ pub struct Reused {
 /// The idle connections of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
-    limits: RefCell<PoolLimits>,
+    limits: RefCell<IdlePool>,
     endpoints: RefCell<HashMap<EndpointKey, Weak<Endpoint>>>,
     metrics: Arc<WorkerMetrics>,
     /// When [`Self::sweep`] is due. `None` while nothing is kept, so that a worker without connections sleeps.
@@ -222,7 +222,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 impl Upstreams {
     /// An empty pool.
-    pub fn new(limits: PoolLimits, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub fn new(limits: IdlePool, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             limits: RefCell::new(limits),
             endpoints: RefCell::default(),
@@ -242,7 +242,7 @@ impl Upstreams {
     }
 
     /// Applies new limits; [`Self::sweep`] enforces them.
-    pub fn set_limits(&self, limits: PoolLimits) {
+    pub fn set_limits(&self, limits: IdlePool) {
         *self.limits.borrow_mut() = limits;
         self.touched(Instant::now());
     }

@@ -14,4 +14,4 @@ pub mod inspector;
 
 pub use close::{Close, close_frame};
 pub use idle::Idle;
-pub use inspector::{Inspector, Limits, Role, Violation, ViolationKind};
+pub use inspector::{Inspector, MessageLimits, Role, Violation, ViolationKind};

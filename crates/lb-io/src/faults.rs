@@ -7,7 +7,7 @@ use std::io;
 
 use crate::Runtime;
 use crate::uring::driver::current;
-pub use crate::uring::faults::Fault;
+pub use crate::uring::faults::RingFault;
 use crate::uring::ring::Prepared;
 use crate::uring::slot::Slot;
 use crate::uring::state::State;
@@ -31,7 +31,7 @@ pub struct Left {
 ///
 /// # Errors
 /// When this thread has no ring.
-pub fn arm(fault: Fault, code: i32) -> io::Result<()> {
+pub fn arm(fault: RingFault, code: i32) -> io::Result<()> {
     with(|state| state.ring.faults().arm(fault, code))
 }
 

@@ -31,7 +31,7 @@ pub use buffer::{BufferPool, Scratch};
 pub use connections::{ConnectionGuard, Connections, Follower, Phase};
 pub use deadline::Deadline;
 pub use file::{open_regular, read_text};
-pub use runtime::{IoBackend, IoChoice, Runtime, default_workers};
+pub use runtime::{IoChoice, IoInUse, Runtime, default_workers};
 pub use shortage::shortage_of;
 pub use stream::{ByteStream, connect};
 pub use worker::WorkerIo;

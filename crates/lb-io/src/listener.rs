@@ -152,18 +152,18 @@ pub struct Adopted {
 
 /// A listening socket on a worker's event loop.
 #[derive(Debug)]
-pub struct Listener {
-    driver: Driver,
+pub struct WorkerListener {
+    driver: AcceptDriver,
 }
 
 #[derive(Debug)]
-enum Driver {
+enum AcceptDriver {
     Epoll(tokio::net::TcpListener),
     EpollUnix(AsyncFd<OwnedFd>),
     Ring(RingListener),
 }
 
-impl Listener {
+impl WorkerListener {
     /// Registers a bound socket with the event loop of this thread.
     ///
     /// # Errors
@@ -172,9 +172,9 @@ impl Listener {
         let is_unix = matches!(listener.address, Address::Unix(_));
         let descriptor = listener.descriptor;
         let driver = match current() {
-            Some(driver) => Driver::Ring(RingListener::new(&driver, descriptor, is_unix)),
-            None if is_unix => Driver::EpollUnix(register(descriptor)?),
-            None => Driver::Epoll(tokio::net::TcpListener::from_std(descriptor.into())?),
+            Some(driver) => AcceptDriver::Ring(RingListener::new(&driver, descriptor, is_unix)),
+            None if is_unix => AcceptDriver::EpollUnix(register(descriptor)?),
+            None => AcceptDriver::Epoll(tokio::net::TcpListener::from_std(descriptor.into())?),
         };
         Ok(Self { driver })
     }
@@ -185,16 +185,16 @@ impl Listener {
     /// Those of accept(2); see [`AcceptError`].
     pub async fn accept(&self) -> io::Result<(ByteStream, ClientAddress)> {
         match &self.driver {
-            Driver::Epoll(listener) => {
+            AcceptDriver::Epoll(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Ok((ByteStream::epoll(stream), peer.into()))
             }
-            Driver::EpollUnix(listener) => {
+            AcceptDriver::EpollUnix(listener) => {
                 let accepted =
                     listener.async_io(Interest::READABLE, |listener| accept_unix(listener.as_fd()));
                 Ok((ByteStream::adopt_epoll(accepted.await?)?, ClientAddress::Unix))
             }
-            Driver::Ring(listener) => {
+            AcceptDriver::Ring(listener) => {
                 let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
                 Ok((ByteStream::ring(stream), peer))
             }
@@ -204,10 +204,10 @@ impl Listener {
     /// Closes the socket, but first takes every connection whose handshake is done: closing would reset them.
     pub fn close(self, mut take: impl FnMut(ByteStream, ClientAddress)) {
         let listener = match self.driver {
-            Driver::Ring(listener) => {
+            AcceptDriver::Ring(listener) => {
                 return listener.close(|stream, peer| take(ByteStream::ring(stream), peer));
             }
-            Driver::EpollUnix(listener) => {
+            AcceptDriver::EpollUnix(listener) => {
                 while let Ok(descriptor) = accept_unix(listener.as_fd()) {
                     if let Ok(stream) = ByteStream::adopt_epoll(descriptor) {
                         take(stream, ClientAddress::Unix);
@@ -215,7 +215,7 @@ impl Listener {
                 }
                 return;
             }
-            Driver::Epoll(listener) => listener,
+            AcceptDriver::Epoll(listener) => listener,
         };
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {

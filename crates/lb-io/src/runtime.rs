@@ -17,14 +17,14 @@ use crate::uring::ring::{Prepared, Ring};
 
 /// What moves the bytes of TCP sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoBackend {
+pub enum IoInUse {
     /// Readiness by epoll(7).
     Epoll,
     /// Completions by io_uring(7).
     IoUring,
 }
 
-impl IoBackend {
+impl IoInUse {
     /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ pub enum IoChoice {
 /// Starts workers on one driver.
 #[derive(Debug)]
 pub struct Runtime {
-    backend: IoBackend,
+    backend: IoInUse,
     /// Rings that wait for their workers.
     rings: Mutex<Vec<Prepared>>,
 }
@@ -81,13 +81,13 @@ impl Runtime {
                 }
             },
         };
-        let backend = if rings.is_empty() { IoBackend::Epoll } else { IoBackend::IoUring };
+        let backend = if rings.is_empty() { IoInUse::Epoll } else { IoInUse::IoUring };
         tracing::info!(backend = backend.name(), "lb-io runtime ready backend={}", backend.name());
         Ok(Self { backend, rings: Mutex::new(rings) })
     }
 
     /// The driver in use.
-    pub fn backend(&self) -> IoBackend {
+    pub fn backend(&self) -> IoInUse {
         self.backend
     }
 
@@ -103,7 +103,7 @@ impl Runtime {
         Fut: Future<Output = ()> + 'static,
     {
         let ring = self.rings.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if ring.is_none() && self.backend == IoBackend::IoUring {
+        if ring.is_none() && self.backend == IoInUse::IoUring {
             return Err(io::Error::other("no ring is left for this worker"));
         }
         let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -129,7 +129,7 @@ impl Runtime {
 impl Runtime {
     /// For one worker, on a ring that is not made as usual.
     pub(crate) fn on(ring: Prepared) -> Self {
-        Self { backend: IoBackend::IoUring, rings: Mutex::new(vec![ring]) }
+        Self { backend: IoInUse::IoUring, rings: Mutex::new(vec![ring]) }
     }
 }
 

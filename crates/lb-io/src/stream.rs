@@ -30,11 +30,11 @@ use crate::uring::stream::RingStream;
 /// [`Self::reset_on_close`] was called, and an error shows with a later call.
 #[derive(Debug)]
 pub struct ByteStream {
-    driver: Driver,
+    driver: StreamDriver,
 }
 
 #[derive(Debug)]
-enum Driver {
+enum StreamDriver {
     Epoll(EpollStream),
     Ring(RingStream),
     Plugged(Box<dyn socket::Socket>),
@@ -44,16 +44,16 @@ enum Driver {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match &mut $self.driver {
-            Driver::Epoll($stream) => $call,
-            Driver::Ring($stream) => $call,
-            Driver::Plugged($stream) => $call,
+            StreamDriver::Epoll($stream) => $call,
+            StreamDriver::Ring($stream) => $call,
+            StreamDriver::Plugged($stream) => $call,
         }
     };
     (ref $self:expr, $stream:ident => $call:expr) => {
         match &$self.driver {
-            Driver::Epoll($stream) => $call,
-            Driver::Ring($stream) => $call,
-            Driver::Plugged($stream) => $call,
+            StreamDriver::Epoll($stream) => $call,
+            StreamDriver::Ring($stream) => $call,
+            StreamDriver::Plugged($stream) => $call,
         }
     };
 }
@@ -99,22 +99,22 @@ pub(crate) fn is_of_peer(code: i32) -> bool {
 
 impl ByteStream {
     pub(crate) fn epoll(stream: tokio::net::TcpStream) -> Self {
-        Self { driver: Driver::Epoll(EpollStream::new(stream)) }
+        Self { driver: StreamDriver::Epoll(EpollStream::new(stream)) }
     }
 
     pub(crate) fn ring(stream: RingStream) -> Self {
-        Self { driver: Driver::Ring(stream) }
+        Self { driver: StreamDriver::Ring(stream) }
     }
 
     /// A stream whose bytes are moved by `socket`.
     pub fn plugged(socket: impl socket::Socket + 'static) -> Self {
-        Self { driver: Driver::Plugged(Box::new(socket)) }
+        Self { driver: StreamDriver::Plugged(Box::new(socket)) }
     }
 
     /// Whether bytes can move by splice(2).
     #[inline]
     pub fn can_splice(&self) -> bool {
-        !matches!(self.driver, Driver::Plugged(_))
+        !matches!(self.driver, StreamDriver::Plugged(_))
     }
 
     /// Takes over a connected socket of any family that does not block.
@@ -140,9 +140,9 @@ impl ByteStream {
         most: usize,
     ) -> Poll<io::Result<&'s [u8]>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
-            Driver::Ring(stream) => stream.poll_take(cx, scratch, most),
-            Driver::Plugged(socket) => recv(socket, cx, scratch.room(most)),
+            StreamDriver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
+            StreamDriver::Ring(stream) => stream.poll_take(cx, scratch, most),
+            StreamDriver::Plugged(socket) => recv(socket, cx, scratch.room(most)),
         }
     }
 
@@ -154,12 +154,12 @@ impl ByteStream {
         buffer: &'b mut [u8],
     ) -> Poll<io::Result<&'b [u8]>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_recv(cx, buffer),
-            Driver::Ring(stream) => {
+            StreamDriver::Epoll(stream) => stream.poll_recv(cx, buffer),
+            StreamDriver::Ring(stream) => {
                 let n = ready!(stream.poll_copy(cx, buffer))?;
                 Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
             }
-            Driver::Plugged(socket) => recv(socket, cx, buffer),
+            StreamDriver::Plugged(socket) => recv(socket, cx, buffer),
         }
     }
 
@@ -167,9 +167,9 @@ impl ByteStream {
     #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_send(cx, bytes),
-            Driver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
-            Driver::Plugged(socket) => socket.poll_send(cx, &[IoSlice::new(bytes)]),
+            StreamDriver::Epoll(stream) => stream.poll_send(cx, bytes),
+            StreamDriver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
+            StreamDriver::Plugged(socket) => socket.poll_send(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -181,9 +181,9 @@ impl ByteStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
-            Driver::Ring(stream) => stream.poll_send(cx, slices),
-            Driver::Plugged(socket) => socket.poll_send(cx, slices),
+            StreamDriver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
+            StreamDriver::Ring(stream) => stream.poll_send(cx, slices),
+            StreamDriver::Plugged(socket) => socket.poll_send(cx, slices),
         }
     }
 
@@ -191,8 +191,8 @@ impl ByteStream {
     /// not seen them, and will not.
     pub fn recall(&mut self) -> usize {
         match &mut self.driver {
-            Driver::Epoll(_) | Driver::Plugged(_) => 0,
-            Driver::Ring(stream) => stream.recall(),
+            StreamDriver::Epoll(_) | StreamDriver::Plugged(_) => 0,
+            StreamDriver::Ring(stream) => stream.recall(),
         }
     }
 
@@ -214,9 +214,9 @@ impl ByteStream {
     /// received; the kernel is asked only where those leave it open.
     pub fn is_quiet(&self) -> bool {
         match &self.driver {
-            Driver::Epoll(stream) => stream.is_quiet(),
-            Driver::Ring(stream) => stream.is_quiet(),
-            Driver::Plugged(socket) => !socket.has_arrived(),
+            StreamDriver::Epoll(stream) => stream.is_quiet(),
+            StreamDriver::Ring(stream) => stream.is_quiet(),
+            StreamDriver::Plugged(socket) => !socket.has_arrived(),
         }
     }
 
@@ -249,18 +249,18 @@ impl ByteStream {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_splice_in(cx, pipe, limit),
-            Driver::Ring(stream) => stream.poll_splice_in(cx, pipe, limit),
-            Driver::Plugged(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Epoll(stream) => stream.poll_splice_in(cx, pipe, limit),
+            StreamDriver::Ring(stream) => stream.poll_splice_in(cx, pipe, limit),
+            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
         }
     }
 
     /// Moves bytes out of `pipe` to the peer.
     pub fn poll_splice_out(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         match &mut self.driver {
-            Driver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
-            Driver::Ring(stream) => stream.poll_splice_out(cx, pipe),
-            Driver::Plugged(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
+            StreamDriver::Ring(stream) => stream.poll_splice_out(cx, pipe),
+            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
         }
     }
 }

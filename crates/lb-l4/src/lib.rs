@@ -5,4 +5,4 @@ mod relay;
 mod service;
 
 pub use relay::serve;
-pub use service::{Service, Settings, TcpMember, TcpPool};
+pub use service::{TcpMember, TcpPool, TcpService, TcpSettings};

@@ -15,22 +15,22 @@ use lb_core::retry::RetryClass;
 use lb_io::{ConnectionGuard, Deadline, Phase, shortage_of};
 use lb_observe::metrics::{BackendMetrics, Counter};
 use lb_pool::{Entry, Need, Pass, WorkerPool};
-use lb_security::{Connector, Failure, Stream, failure_of};
+use lb_security::{Connector, Stream, TlsFailure, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
-use crate::service::{Service, Settings, TcpMember};
+use crate::service::{TcpMember, TcpService, TcpSettings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, service: Rc<Service>) {
+pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, service: Rc<TcpService>) {
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         Poll::Ready(())
     })
     .await;
     let settings = service.settings();
-    if let Some((backend, place, _room)) = connect(&service, &settings, peer).await {
-        let metrics = settings.member(place.at).map(|backend| &backend.metrics);
+    if let Some((backend, load, _room)) = connect(&service, &settings, peer).await {
+        let metrics = settings.member(load.at).map(|backend| &backend.metrics);
         let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
@@ -40,10 +40,10 @@ pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, 
 /// A connection to a backend with its load and the room it takes there, after as many tries as are allowed. Nothing was sent yet, so
 /// every failure may be followed by another try; and since none has cost a backend anything, none is charged to a budget.
 async fn connect(
-    service: &Service,
-    settings: &Settings,
+    service: &TcpService,
+    settings: &TcpSettings,
     client: ClientAddress,
-) -> Option<(Stream, Place, Pass)> {
+) -> Option<(Stream, MemberLoad, Pass)> {
     let worker = service.io.id;
     let mut tried = Vec::new();
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
@@ -58,14 +58,14 @@ async fn connect(
         }
         service.worker_metrics.pool_acquires.inc();
         let shard = backend.metrics.worker(worker);
-        let mut place = Place::take(settings.pool(), at);
+        let mut load = MemberLoad::take(settings.pool(), at);
         let began = Instant::now();
         match open_in_time(service, settings, backend).await {
             Ok(stream) => {
-                place.connected(began.elapsed());
+                load.connected(began.elapsed());
                 settings.pool().answered(at, now(), now());
                 shard.connections.inc();
-                return Some((stream, place, room));
+                return Some((stream, load, room));
             }
             Err(error) => {
                 if let Some(shortage) = shortage_of(&error) {
@@ -79,7 +79,7 @@ async fn connect(
                     tried.push(at);
                     continue;
                 }
-                place.failed();
+                load.failed();
                 shard.connect_failures.inc();
                 let timed_out = error.kind() == io::ErrorKind::TimedOut;
                 settings.pool().unreachable(at, timed_out, now());
@@ -100,7 +100,7 @@ async fn connect(
 }
 
 /// Room for a connection at the member at `at`. `None` when there is none and none in time.
-async fn enter(settings: &Settings, at: usize) -> Option<Pass> {
+async fn enter(settings: &TcpSettings, at: usize) -> Option<Pass> {
     let Some(gate) = settings.pool().gate(at) else { return Some(Pass::default()) };
     let mut waiting = match poll_fn(|cx| Poll::Ready(gate.enter(Need::Connection, now(), cx))).await {
         Entry::Go(pass) => return Some(pass),
@@ -127,7 +127,11 @@ fn now() -> std::time::Instant {
 }
 
 /// Connects within the time for one try, where there is one.
-async fn open_in_time(service: &Service, settings: &Settings, backend: &TcpMember) -> io::Result<Stream> {
+async fn open_in_time(
+    service: &TcpService,
+    settings: &TcpSettings,
+    backend: &TcpMember,
+) -> io::Result<Stream> {
     let opening = open(service, settings, backend);
     match settings.pool().retry().per_try_timeout {
         None => opening.await,
@@ -136,7 +140,7 @@ async fn open_in_time(service: &Service, settings: &Settings, backend: &TcpMembe
 }
 
 /// Connects, and does the handshake where the backend is inside TLS.
-async fn open(service: &Service, settings: &Settings, backend: &TcpMember) -> io::Result<Stream> {
+async fn open(service: &TcpService, settings: &TcpSettings, backend: &TcpMember) -> io::Result<Stream> {
     let connector = Connector {
         address: backend.address,
         timeout: settings.connect_timeout,
@@ -150,7 +154,7 @@ async fn open(service: &Service, settings: &Settings, backend: &TcpMember) -> io
 
 /// Load of a member, as its pool counts it, while a connection is being made and while it lives. To the pool it is one request, whose
 /// outcome is that of the connect.
-struct Place {
+struct MemberLoad {
     pool: Rc<WorkerPool>,
     at: usize,
     state: Connecting,
@@ -163,7 +167,7 @@ enum Connecting {
     Done,
 }
 
-impl Place {
+impl MemberLoad {
     fn take(pool: &Rc<WorkerPool>, at: usize) -> Self {
         pool.begin(at);
         pool.opened(at);
@@ -183,7 +187,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for MemberLoad {
     fn drop(&mut self) {
         self.pool.closed(self.at);
         match self.state {
@@ -218,8 +222,8 @@ struct Relay<'a> {
     backend: Stream,
     up: Half,
     down: Half,
-    service: Rc<Service>,
-    settings: &'a Settings,
+    service: Rc<TcpService>,
+    settings: &'a TcpSettings,
     guard: &'a ConnectionGuard,
 }
 
@@ -266,7 +270,7 @@ impl Relay<'_> {
             Ok(moved) => moved,
             Err(error) => {
                 let failure = failure_of(&error);
-                if failure == Some(Failure::Truncated) && (up.is_done() || down.is_done()) {
+                if failure == Some(TlsFailure::Truncated) && (up.is_done() || down.is_done()) {
                     // The other direction has ended well, and many a peer then leaves without a word.
                     self.reset();
                     return Turn::Over;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use lb_config::Tcp;
 use lb_core::address::Address;
+use lb_core::retry::RetrySettings;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
-use lb_pool::{Need, Retry, WorkerPool};
+use lb_pool::{Need, WorkerPool};
 use lb_security::ClientTls;
 
 /// So many backends may refuse a connection without that it counts as a try, where their pool has no rules of its own.
@@ -44,7 +45,7 @@ impl TcpPool {
 
 /// Everything about a listener that a reload can change; a connection keeps what it was accepted under.
 #[derive(Debug)]
-pub struct Settings {
+pub struct TcpSettings {
     /// Idle timeout, splice, tries.
     pub tcp: Tcp,
     /// Time for one connect.
@@ -54,7 +55,7 @@ pub struct Settings {
     pool: Rc<TcpPool>,
 }
 
-impl Settings {
+impl TcpSettings {
     /// Settings for one worker.
     pub fn new(
         tcp: Tcp,
@@ -89,11 +90,11 @@ impl Settings {
     /// Connects that may be tried for one client.
     pub(crate) fn tries(&self) -> u32 {
         match self.pool().retry() {
-            Retry { attempts: None, .. } => self.tcp.connect_tries,
-            Retry { attempts: Some(attempts), conditions, .. } if conditions.connect => {
+            RetrySettings { attempts: None, .. } => self.tcp.connect_tries,
+            RetrySettings { attempts: Some(attempts), conditions, .. } if conditions.connect => {
                 attempts.saturating_add(1)
             }
-            Retry { .. } => 1,
+            RetrySettings { .. } => 1,
         }
     }
 
@@ -106,7 +107,7 @@ impl Settings {
 
 /// One TCP listener on one worker.
 #[derive(Debug)]
-pub struct Service {
+pub struct TcpService {
     /// Buffers and pipes.
     pub io: Rc<WorkerIo>,
     /// This worker's counters.
@@ -115,28 +116,28 @@ pub struct Service {
     pub metrics: Arc<ListenerMetrics>,
     /// Live connections.
     pub connections: Rc<Connections>,
-    settings: RefCell<Rc<Settings>>,
+    settings: RefCell<Rc<TcpSettings>>,
 }
 
-impl Service {
+impl TcpService {
     /// A listener with its first settings.
     pub fn new(
         io: Rc<WorkerIo>,
         worker_metrics: Arc<WorkerMetrics>,
         metrics: Arc<ListenerMetrics>,
         connections: Rc<Connections>,
-        settings: Rc<Settings>,
+        settings: Rc<TcpSettings>,
     ) -> Rc<Self> {
         Rc::new(Self { io, worker_metrics, metrics, connections, settings: RefCell::new(settings) })
     }
 
     /// The settings for a connection that is accepted now.
-    pub fn settings(&self) -> Rc<Settings> {
+    pub fn settings(&self) -> Rc<TcpSettings> {
         Rc::clone(&self.settings.borrow())
     }
 
     /// Puts new settings in force for connections to come.
-    pub fn replace(&self, settings: Rc<Settings>) {
+    pub fn replace(&self, settings: Rc<TcpSettings>) {
         *self.settings.borrow_mut() = settings;
     }
 }

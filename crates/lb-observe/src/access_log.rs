@@ -22,7 +22,7 @@ use writer::Writer;
 
 /// Where an access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum LogTarget {
     /// Appended to this file, which is made with mode 0640 if it does not exist.
     File(PathBuf),
     /// Standard output.
@@ -42,7 +42,7 @@ impl AccessLog {
     /// # Errors
     ///
     /// Fails when the file cannot be opened or the thread not started.
-    pub fn open(target: Target, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn open(target: LogTarget, metrics: Arc<Metrics>) -> io::Result<Self> {
         let signals = Arc::new(Signals::default());
         let (sender, lines) = mpsc::sync_channel(QUEUED_LINES);
         // Never sent on: the end of the thread closes it.

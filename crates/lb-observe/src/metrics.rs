@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub use document::render_metrics_md;
-pub use families::{FAMILIES, Family, Kind, LabelNames};
+pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Error, HttpVersion, Label, ProbeResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Error,
+    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 pub use pools::PoolBackend;
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};

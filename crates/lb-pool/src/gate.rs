@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 pub use lb_core::breaker::Need;
-use lb_core::breaker::{Admit, Answer, Breaker, Full, Limits, Ticket};
+use lb_core::breaker::{Admit, Answer, Breaker, Full, MemberLimits, Ticket};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 /// The limits of one member in one worker.
@@ -60,11 +60,11 @@ pub struct Waiting {
 }
 
 impl Gate {
-    pub(crate) fn new(limits: Limits, metrics: Arc<PoolMetrics>, worker: usize) -> Rc<Self> {
+    pub(crate) fn new(limits: MemberLimits, metrics: Arc<PoolMetrics>, worker: usize) -> Rc<Self> {
         Rc::new(Self { breaker: RefCell::new(Breaker::new(limits)), metrics, worker, open: Cell::new(false) })
     }
 
-    pub(crate) fn reconfigure(&self, limits: Limits) {
+    pub(crate) fn reconfigure(&self, limits: MemberLimits) {
         self.breaker.borrow_mut().reconfigure(limits);
         self.wake_first();
     }

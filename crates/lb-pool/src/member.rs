@@ -29,7 +29,7 @@ pub struct ResolvedBackend {
 
 /// One address of a backend. Lives on while any configuration names it in the same pool.
 #[derive(Debug)]
-pub struct Member {
+pub struct SharedMember {
     /// Its identity.
     pub key: MemberKey,
     /// What changes while it lives.
@@ -51,7 +51,7 @@ pub(crate) struct Live {
     pub(crate) weight: Option<u32>,
 }
 
-impl Member {
+impl SharedMember {
     pub(crate) fn new(key: MemberKey, workers: usize) -> Self {
         let tallies = (0..workers.max(1)).map(|_| Tally::default()).collect();
         Self { key, live: Mutex::default(), tallies, born: Instant::now() }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_core::identity::PoolId;
-use lb_core::outlier::Cause;
-use lb_observe::metrics::{EjectionCause, Metrics, PoolBackend, ProbeResult};
+use lb_core::outlier::EjectionCause;
+use lb_observe::metrics::{Metrics, PoolBackend};
 
 /// The metrics of each member, by position: members of one backend share them. Empty where no metrics are kept.
 #[derive(Debug, Default)]
@@ -35,15 +35,15 @@ impl Meters {
         self.0.is_empty()
     }
 
-    pub(crate) fn probed(&self, at: usize, outcome: Outcome) {
+    pub(crate) fn probed(&self, at: usize, outcome: ProbeOutcome) {
         if let Some(metrics) = self.0.get(at) {
-            metrics.probes.of(result(outcome)).inc();
+            metrics.probes.of(outcome).inc();
         }
     }
 
-    pub(crate) fn ejected(&self, at: usize, why: Cause) {
+    pub(crate) fn ejected(&self, at: usize, why: EjectionCause) {
         if let Some(metrics) = self.0.get(at) {
-            metrics.ejections.of(cause(why)).inc();
+            metrics.ejections.of(why).inc();
         }
     }
 
@@ -65,29 +65,5 @@ impl Meters {
             metrics.set_healthy(healthy);
             metrics.set_ejected(ejected);
         }
-    }
-}
-
-fn result(outcome: Outcome) -> ProbeResult {
-    match outcome {
-        Outcome::Passed => ProbeResult::Passed,
-        Outcome::Connect => ProbeResult::Connect,
-        Outcome::Tls => ProbeResult::Tls,
-        Outcome::Timeout => ProbeResult::Timeout,
-        Outcome::Closed => ProbeResult::Closed,
-        Outcome::Malformed => ProbeResult::Malformed,
-        Outcome::Status(_) => ProbeResult::Status,
-        Outcome::Body => ProbeResult::Body,
-        Outcome::NotServing => ProbeResult::NotServing,
-        Outcome::NotAsked => ProbeResult::NotAsked,
-    }
-}
-
-fn cause(cause: Cause) -> EjectionCause {
-    match cause {
-        Cause::ConsecutiveServerErrors => EjectionCause::ServerErrors,
-        Cause::ConsecutiveGatewayFailures => EjectionCause::GatewayFailures,
-        Cause::ErrorRate => EjectionCause::ErrorRate,
-        Cause::Latency => EjectionCause::Latency,
     }
 }

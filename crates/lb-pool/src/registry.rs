@@ -8,13 +8,14 @@ use lb_core::balance::MemberSpec;
 use lb_core::health;
 use lb_core::identity::PoolId;
 use lb_core::outlier::Ejector;
+use lb_core::pool::PoolSettings;
 use lb_core::rest::Rests;
 use lb_observe::metrics::{Metrics, PoolMetrics};
 
 use crate::feed::{Feed, Subscription};
-use crate::member::{Member, MemberKey};
+use crate::member::{MemberKey, SharedMember};
 use crate::meters::Meters;
-use crate::shared::{Beginning, PoolSettings, SharedPool, identity};
+use crate::shared::{Beginning, SharedPool, identity};
 use crate::view::Roster;
 
 /// The pools of the configuration that runs, with what is known of their members. Owned by the control thread.
@@ -152,7 +153,7 @@ impl Registry {
 #[derive(Default)]
 struct Known<'a> {
     positions: HashMap<&'a MemberKey, usize>,
-    of_backend: HashMap<&'a str, Vec<&'a Member>>,
+    of_backend: HashMap<&'a str, Vec<&'a SharedMember>>,
 }
 
 impl<'a> Known<'a> {
@@ -171,11 +172,11 @@ impl<'a> Known<'a> {
     }
 
     /// A member that is new. What an operator has set for all other addresses of its backend holds for it too.
-    fn joining(&self, key: &MemberKey, workers: usize) -> Member {
-        let member = Member::new(key.clone(), workers);
+    fn joining(&self, key: &MemberKey, workers: usize) -> SharedMember {
+        let member = SharedMember::new(key.clone(), workers);
         let mut kin = self.of_backend.get(key.backend.as_str()).into_iter().flatten();
         if let Some(first) = kin.next() {
-            let told = |member: &Member| {
+            let told = |member: &SharedMember| {
                 let live = member.live();
                 (live.draining, live.weight)
             };

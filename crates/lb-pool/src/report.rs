@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use lb_core::address::Address;
-use lb_core::health;
-use lb_core::outlier::{Counts, Standing};
-use lb_core::rest;
+use lb_core::health::{HealthState, ProbeOutcome, Target};
+use lb_core::outlier::{Counts, EjectionStanding};
+use lb_core::rest::RestCause;
 
 use crate::shared::SharedPool;
 
@@ -25,12 +25,12 @@ impl SharedPool {
                 priority: spec.priority,
                 draining: live.draining,
                 health: live.health.as_ref().map(|target| target.state()),
-                last: live.health.as_ref().and_then(health::Target::last),
+                last: live.health.as_ref().and_then(Target::last),
                 ejected_for: match ejector.standing(at, now) {
-                    Standing::Out { until } => Some(until.saturating_duration_since(now)),
-                    Standing::In | Standing::Probation => None,
+                    EjectionStanding::Out { until } => Some(until.saturating_duration_since(now)),
+                    EjectionStanding::In | EjectionStanding::Probation => None,
                 },
-                probation: ejector.standing(at, now) == Standing::Probation,
+                probation: ejector.standing(at, now) == EjectionStanding::Probation,
                 ejections: ejector.ejections(at),
                 rest: rests.of(at).map(|rest| (rest.cause, rest.until.saturating_duration_since(now))),
                 requests_running,
@@ -58,9 +58,9 @@ pub struct Report {
     /// It gets nothing more.
     pub draining: bool,
     /// What its health checks say; `None` without any.
-    pub health: Option<health::State>,
+    pub health: Option<HealthState>,
     /// How its last probe ended.
-    pub last: Option<health::Outcome>,
+    pub last: Option<ProbeOutcome>,
     /// How much longer it is put aside.
     pub ejected_for: Option<Duration>,
     /// It came back from that a short while ago.
@@ -68,7 +68,7 @@ pub struct Report {
     /// How often it was put aside.
     pub ejections: u64,
     /// Why it is left alone, if it is, and how much longer until a request is let through to it.
-    pub rest: Option<(rest::Cause, Duration)>,
+    pub rest: Option<(RestCause, Duration)>,
     /// Requests, or connections that carry bytes without a protocol, that it serves now.
     pub requests_running: u64,
     /// Connections to it, in use or kept idle. One that pools share counts where it was made.

@@ -8,50 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lb_core::balance::{self, MemberSpec, MemberState, hash};
-use lb_core::breaker::Limits;
 use lb_core::health;
 use lb_core::identity::PoolId;
-use lb_core::outlier::{Analysis, Counts, EjectionSettings, Ejector, Standing, StreakLimits};
+use lb_core::outlier::{Counts, EjectionStanding, Ejector};
+use lb_core::pool::PoolSettings;
 use lb_core::rest::Rests;
 
 use lb_observe::metrics::PoolMetrics;
 
 use crate::feed::{Feed, Subscription};
-use crate::member::Member;
+use crate::member::SharedMember;
 use crate::meters::{Meters, Reading};
 use crate::tally::Tally;
-use crate::tries::Retry;
 use crate::view::{MemberView, PoolView, Roster};
-
-/// The settings of a pool as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// How members are picked.
-    pub balance: balance::Settings,
-    /// When members that fail requests are put aside; `None` for never.
-    pub outlier: Option<Outlier>,
-    /// When members are probed, where they are.
-    pub health: Option<health::Settings>,
-    /// What each member is given at once.
-    pub limits: Limits,
-    /// Which requests are tried again.
-    pub retry: Retry,
-    /// How long a member that cannot be reached is left alone at first; `None` for never.
-    pub rest: Option<Duration>,
-}
-
-/// When members that fail requests are put aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outlier {
-    /// Failures in a row, as one worker sees them.
-    pub streaks: StreakLimits,
-    /// The comparison of members that is made once in each interval, over all workers.
-    pub analysis: Analysis,
-    /// The interval of that.
-    pub interval: Duration,
-    /// How ejections go.
-    pub ejection: EjectionSettings,
-}
 
 /// One version of a pool of the process. Its members and settings are fixed; the state of the members changes. A reload that changes
 /// members or settings makes another version, which takes over what is known of the members that stay.
@@ -62,7 +31,7 @@ pub struct SharedPool {
     /// The settings of the whole pool.
     pub settings: PoolSettings,
     /// Its members with their settings. Workers identify them by position.
-    pub members: Arc<[(Arc<Member>, MemberSpec)]>,
+    pub members: Arc<[(Arc<SharedMember>, MemberSpec)]>,
     /// The number of this version.
     generation: u64,
     ejector: Mutex<Ejector>,
@@ -180,7 +149,7 @@ impl SharedPool {
         let ejects = self.settings.outlier.is_some();
         self.meters.show(self.members.iter().enumerate().map(|(at, (member, _))| Reading {
             usable: member.live().health.as_ref().map(|target| target.state().is_usable()),
-            ejected: ejects.then(|| matches!(ejector.standing(at, now), Standing::Out { .. })),
+            ejected: ejects.then(|| matches!(ejector.standing(at, now), EjectionStanding::Out { .. })),
         }));
     }
 
@@ -211,7 +180,7 @@ impl SharedPool {
             .zip(earlier.iter())
             .enumerate()
             .map(|(at, (sum, earlier))| {
-                (sum.since(*earlier), ejector.standing(at, now) == Standing::Probation)
+                (sum.since(*earlier), ejector.standing(at, now) == EjectionStanding::Probation)
             })
             .collect();
         drop(ejector);
@@ -299,7 +268,7 @@ impl State<'_> {
     fn views(
         &self,
         settings: &PoolSettings,
-        members: &[(Arc<Member>, MemberSpec)],
+        members: &[(Arc<SharedMember>, MemberSpec)],
         now: Instant,
     ) -> Vec<MemberView> {
         let Self { ejector, rests } = self;
@@ -311,7 +280,7 @@ impl State<'_> {
             MemberView {
                 state: MemberState {
                     healthy: live.health.as_ref().is_none_or(|target| target.state().is_usable()),
-                    ejected: matches!(ejector.standing(at, now), Standing::Out { .. }),
+                    ejected: matches!(ejector.standing(at, now), EjectionStanding::Out { .. }),
                     draining: live.draining,
                     weight: live.weight.unwrap_or(spec.weight),
                     healthy_since: recovered.max(returned).max(rests.returned(at)),

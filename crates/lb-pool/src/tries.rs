@@ -2,38 +2,22 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lb_core::failure::Failure;
-use lb_core::hedge::{self, Hedge};
-use lb_core::retry::{self, Attempt, Budget, BudgetSettings, Conditions, Verdict};
-
-/// Which requests are tried again (`[pools.NAME.retry]`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retry {
-    /// Further tries of one request. `None` where the pool has no rules of its own: then the listener decides how many, of which one may
-    /// follow a connection that was lost with the request on it.
-    pub attempts: Option<u32>,
-    /// After which failures.
-    pub conditions: Conditions,
-    /// How long one try may take to its response head.
-    pub per_try_timeout: Option<Duration>,
-    /// How many at once.
-    pub budget: BudgetSettings,
-    /// When a second try runs beside the first.
-    pub hedge: hedge::Settings,
-}
+use lb_core::hedge::Hedge;
+use lb_core::retry::{self, Attempt, Budget, RetrySettings, RetryVerdict};
 
 /// The tries of a pool in one worker. Reloads keep what is counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Tries {
-    pub(crate) settings: Retry,
+    pub(crate) settings: RetrySettings,
     budget: Rc<RefCell<Budget>>,
     hedge: Rc<RefCell<Hedge>>,
 }
 
 impl Tries {
-    pub(crate) fn new(settings: Retry, earlier: Option<&Self>, now: Instant) -> Self {
+    pub(crate) fn new(settings: RetrySettings, earlier: Option<&Self>, now: Instant) -> Self {
         let Some(earlier) = earlier else {
             let budget = Rc::new(RefCell::new(Budget::new(settings.budget, now)));
             return Self { settings, budget, hedge: Rc::new(RefCell::new(Hedge::new(settings.hedge))) };
@@ -51,7 +35,7 @@ impl Tries {
         self.budget.borrow_mut().end();
     }
 
-    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> Verdict {
+    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> RetryVerdict {
         let mut budget = self.budget.borrow_mut();
         retry::decide(&self.settings.conditions, failure, attempt, &mut budget, now)
     }

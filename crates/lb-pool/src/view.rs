@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lb_core::address::Address;
-use lb_core::balance::{self, MemberSpec, MemberState, Seat};
+use lb_core::balance::{self, BalanceSettings, MemberSpec, MemberState, Seat};
 use lb_core::identity::PoolId;
 
-use crate::member::Member;
+use crate::member::SharedMember;
 
 /// The members of a pool with their settings, in order.
-pub(crate) type Roster = Arc<[(Arc<Member>, MemberSpec)]>;
+pub(crate) type Roster = Arc<[(Arc<SharedMember>, MemberSpec)]>;
 
 /// The state of a pool at one moment.
 #[derive(Clone, Debug)]
 pub struct PoolView {
     pub(crate) pool: PoolId,
     pub(crate) generation: u64,
-    pub(crate) balance: balance::Settings,
+    pub(crate) balance: BalanceSettings,
     pub(crate) roster: Roster,
     /// The state of each, in the same order.
     pub(crate) states: Vec<MemberView>,
@@ -58,7 +58,7 @@ impl PoolView {
     }
 
     /// How members are picked.
-    pub fn balance(&self) -> &balance::Settings {
+    pub fn balance(&self) -> &BalanceSettings {
         &self.balance
     }
 

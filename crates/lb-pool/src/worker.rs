@@ -6,20 +6,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lb_core::balance::{Balancer, MemberSpec, MemberState, Outcome, Policy};
+use lb_core::balance::{Balancer, MemberSpec, MemberState, Policy, RequestOutcome};
 use lb_core::failure::Failure;
-use lb_core::outlier::{Cause, Ending, Streak};
-use lb_core::rest;
-use lb_core::retry::{Attempt, Verdict, Why};
+use lb_core::outlier::{EjectionCause, Ending, OutlierSettings, Streak};
+use lb_core::rest::RestCause;
+use lb_core::retry::{Attempt, RetrySettings, RetryVerdict, Why};
 use lb_observe::metrics::{PoolMetrics, PoolShard};
 
 use crate::connection::Connection;
 use crate::feed::Subscription;
 use crate::gate::{Gate, Place};
 use crate::lineage::Lineage;
-use crate::member::Member;
-use crate::shared::{Outlier, SharedPool};
-use crate::tries::{Retry, Tries};
+use crate::member::SharedMember;
+use crate::shared::SharedPool;
+use crate::tries::Tries;
 use crate::view::PoolView;
 
 /// A pool as one worker sees it. Members are known by position, as in the shared pool.
@@ -158,7 +158,7 @@ impl WorkerPool {
 
     /// A connect to the member at `at` failed, and the member is to blame for it.
     pub fn unreachable(&self, at: usize, timed_out: bool, now: Instant) {
-        let cause = if timed_out { rest::Cause::ConnectTimeout } else { rest::Cause::Connect };
+        let cause = if timed_out { RestCause::ConnectTimeout } else { RestCause::Connect };
         self.shared.failed(at, cause, now);
     }
 
@@ -215,7 +215,7 @@ impl WorkerPool {
         if let Some((member, _)) = self.shared.members.get(at) {
             member.count(self.worker, failed, latency, now);
         }
-        self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency, failed }));
+        self.balance(at, |balancer, at| balancer.end(at, now, RequestOutcome { latency, failed }));
         if let Some(outlier) = &self.shared.settings.outlier
             && let Some(ending) = ending
             && let Some(cause) = self.judge(outlier, at, now, ending)
@@ -230,7 +230,9 @@ impl WorkerPool {
         if let Some(tally) = self.shared.tally(self.worker, at) {
             tally.withdraw();
         }
-        self.balance(at, |balancer, at| balancer.end(at, now, Outcome { latency: None, failed: false }));
+        self.balance(at, |balancer, at| {
+            balancer.end(at, now, RequestOutcome { latency: None, failed: false });
+        });
     }
 
     /// Updates the balancer, and that of the pool which has taken this one's place.
@@ -244,7 +246,13 @@ impl WorkerPool {
 
     /// Whether there were too many failures in a row.
     #[inline]
-    fn judge(&self, outlier: &Outlier, at: usize, now: Instant, ending: Ending) -> Option<Cause> {
+    fn judge(
+        &self,
+        outlier: &OutlierSettings,
+        at: usize,
+        now: Instant,
+        ending: Ending,
+    ) -> Option<EjectionCause> {
         let mut watched = self.watched.borrow_mut();
         let watched = watched.get_mut(at)?;
         let limits = match watched.probation_until {
@@ -256,7 +264,7 @@ impl WorkerPool {
 
     /// The rules for further tries.
     #[inline]
-    pub fn retry(&self) -> &Retry {
+    pub fn retry(&self) -> &RetrySettings {
         &self.tries.settings
     }
 
@@ -273,9 +281,9 @@ impl WorkerPool {
     }
 
     /// Whether a request is tried again by the pool's rules. [`Self::try_done`] is due for a charged one.
-    pub fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> Verdict {
+    pub fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> RetryVerdict {
         let verdict = self.tries.decide(failure, attempt, now);
-        if verdict == Verdict::No(Why::Budget) {
+        if verdict == RetryVerdict::No(Why::Budget) {
             self.shard().budget_exhausted.inc();
         }
         verdict
@@ -393,7 +401,7 @@ fn gates(
         let members = earlier.shared.members.iter().map(|(member, _)| Arc::as_ptr(member));
         known.extend(members.zip(&earlier.gates));
     }
-    let gate = |member: &Arc<Member>| match known.get(&Arc::as_ptr(member)) {
+    let gate = |member: &Arc<SharedMember>| match known.get(&Arc::as_ptr(member)) {
         Some(gate) => {
             gate.reconfigure(limits);
             Rc::clone(gate)

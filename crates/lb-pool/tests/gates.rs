@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use lb_core::breaker::{Full, Limits};
+use lb_core::breaker::{Full, MemberLimits};
 use lb_core::failure::{Kind, Reach};
-use lb_core::hedge;
-use lb_core::retry::{Attempt, BudgetSettings, Conditions, Verdict};
+use lb_core::hedge::HedgeSettings;
+use lb_core::pool::PoolSettings;
+use lb_core::retry::{Attempt, BudgetSettings, Conditions, RetrySettings, RetryVerdict};
 use lb_observe::metrics::PoolMetrics;
-use lb_pool::{Entry, Gate, MemberKey, Need, Pass, PoolSettings, Registry, Retry, SharedPool, WorkerPool};
+use lb_pool::{Entry, Gate, MemberKey, Need, Pass, Registry, SharedPool, WorkerPool};
 
 /// How often it was woken.
 #[derive(Default)]
@@ -26,7 +27,7 @@ impl Wake for Woken {
 
 fn limited(max_requests: u32, max_pending: u32) -> PoolSettings {
     PoolSettings {
-        limits: Limits { max_requests, max_pending, ..Limits::default() },
+        limits: MemberLimits { max_requests, max_pending, ..MemberLimits::default() },
         ..PoolSettings::default()
     }
 }
@@ -132,12 +133,12 @@ fn a_reload_keeps_what_members_that_stay_hold() {
 #[test]
 fn a_reload_keeps_the_budget() {
     let now = Instant::now();
-    let retry = |min| Retry {
+    let retry = |min| RetrySettings {
         attempts: Some(3),
         conditions: Conditions { reset: true, ..Conditions::NONE },
         per_try_timeout: None,
         budget: BudgetSettings { percent: 0, min },
-        hedge: hedge::Settings::default(),
+        hedge: HedgeSettings::default(),
     };
     let settings = |min| PoolSettings { retry: retry(min), ..PoolSettings::default() };
     let mut registry = Registry::new(1, 7);
@@ -145,10 +146,10 @@ fn a_reload_keeps_the_budget() {
     let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false, gone_away: 0 };
     let decide = |pool: &WorkerPool| pool.decide(Kind::Closed.at(Reach::Sent), attempt, now);
     old.begin_request();
-    assert_eq!(decide(&old), Verdict::Again { charged: true });
+    assert_eq!(decide(&old), RetryVerdict::Again { charged: true });
     let shared = registry.pool(&"p".into(), &settings(1), &members(&[1]), now);
     let new = worker(&shared, 0, Some(&old));
-    assert!(matches!(decide(&new), Verdict::No(_)), "the one that is allowed runs since before");
+    assert!(matches!(decide(&new), RetryVerdict::No(_)), "the one that is allowed runs since before");
     assert_eq!(new.shard().budget_exhausted.value(), 1);
     old.try_done();
     old.end_request();

@@ -7,23 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_core::balance::hash;
-use lb_core::health;
-use lb_core::outlier::{Analysis, Cause, EjectionSettings, Ending, StreakLimits};
+use lb_core::health::{HealthState, ProbeOutcome, ProbeSettings};
+use lb_core::outlier::{Analysis, EjectionCause, EjectionSettings, Ending, OutlierSettings, StreakLimits};
+use lb_core::pool::PoolSettings;
 use lb_observe::metrics::{Metrics, PoolMetrics};
-use lb_pool::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, WorkerPool};
+use lb_pool::{MemberKey, Registry, SharedPool, WorkerPool};
 
 fn settings() -> PoolSettings {
-    let outlier = Outlier {
+    let outlier = OutlierSettings {
         streaks: StreakLimits { server_errors: 4, gateway_failures: 4 },
         analysis: Analysis { error_rate_percent: 50, min_requests: 20, latency_factor_percent: 300 },
         interval: Duration::from_secs(10),
         ejection: EjectionSettings::default(),
     };
-    PoolSettings {
-        outlier: Some(outlier),
-        health: Some(health::Settings::default()),
-        ..PoolSettings::default()
-    }
+    PoolSettings { outlier: Some(outlier), health: Some(ProbeSettings::default()), ..PoolSettings::default() }
 }
 
 fn members(ports: &[u16]) -> Vec<(MemberKey, u32, u32)> {
@@ -96,10 +93,10 @@ fn probes_decide_who_is_picked_and_half_of_a_pool_is_panic() {
         shared.end_probe(at, outcome, now);
         now
     };
-    let now = probe(3, health::Outcome::Timeout);
+    let now = probe(3, ProbeOutcome::Timeout);
     assert_eq!(picks(&first, now), [0, 1, 2], "the first probe decides at once");
-    probe(2, health::Outcome::Timeout);
-    let now = probe(1, health::Outcome::Timeout);
+    probe(2, ProbeOutcome::Timeout);
+    let now = probe(1, ProbeOutcome::Timeout);
     assert_eq!(picks(&first, now), [0, 1, 2, 3], "too few are left to carry the load");
 }
 
@@ -180,11 +177,11 @@ fn metrics_and_workers_see_the_same() {
         pool.end_probe(at, outcome, due);
     };
     assert_eq!(worker.fit(now), 3);
-    probe(&old, 0, health::Outcome::Timeout);
+    probe(&old, 0, ProbeOutcome::Timeout);
     assert_eq!(worker.fit(now), 2);
     assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:1\"} 1"), "{}", metrics.encode());
-    probe(&old, 1, health::Outcome::Body);
-    probe(&old, 2, health::Outcome::Connect);
+    probe(&old, 1, ProbeOutcome::Body);
+    probe(&old, 2, ProbeOutcome::Connect);
     assert_eq!(worker.fit(now), 0);
     assert_eq!(picks(&worker, now), [0, 1, 2], "in panic");
     for text in [
@@ -201,12 +198,12 @@ fn metrics_and_workers_see_the_same() {
     registry.retain(|_| true);
     assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 0"));
     for _ in 0..2 {
-        probe(&new, 1, health::Outcome::Passed);
+        probe(&new, 1, ProbeOutcome::Passed);
     }
     assert!(shown("backend_healthy{pool=\"p\",backend=\"127.0.0.1:3\"} 1"));
-    assert!(old.eject(0, Cause::Latency, now));
+    assert!(old.eject(0, EjectionCause::Latency, now));
     assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 0"));
-    assert!(new.eject(0, Cause::Latency, now));
+    assert!(new.eject(0, EjectionCause::Latency, now));
     assert!(shown("backend_ejected{pool=\"p\",backend=\"127.0.0.1:1\"} 1"));
     registry.retain(|_| false);
     drop((old, new, worker));
@@ -222,8 +219,8 @@ fn a_probe_that_is_given_up_leaves_nothing_behind() {
     assert!(pool.begin_probe(0, due));
     assert_eq!(pool.probe_due(0), None);
     pool.abandon_probe(0);
-    pool.end_probe(0, health::Outcome::Timeout, due);
-    assert_eq!(pool.report(due)[0].health, Some(health::State::Unknown), "its outcome does not count");
+    pool.end_probe(0, ProbeOutcome::Timeout, due);
+    assert_eq!(pool.report(due)[0].health, Some(HealthState::Unknown), "its outcome does not count");
     let next = pool.probe_due(0).unwrap();
     assert!(next > due, "and the next comes at its time");
     assert!(pool.begin_probe(0, next));
@@ -404,7 +401,7 @@ fn a_rest_outlives_a_change_of_the_pool_and_ends_with_a_passed_check() {
     let shared = registry.pool(&"p".into(), &with_health, &members(&[3, 2]), now);
     let first = worker(&shared, 0, now);
     assert_eq!(picks(&first, now), [1], "the one at the third place is at the first now");
-    for outcome in [health::Outcome::Connect, health::Outcome::Passed, health::Outcome::Passed] {
+    for outcome in [ProbeOutcome::Connect, ProbeOutcome::Passed, ProbeOutcome::Passed] {
         now = now.max(shared.probe_due(0).unwrap());
         assert!(shared.begin_probe(0, now));
         shared.end_probe(0, outcome, now);

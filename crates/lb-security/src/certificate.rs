@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files::KeyAccess;
 use crate::{files, names};
 
@@ -43,17 +43,18 @@ impl Identity {
         let mut not_after = i64::MAX;
         let mut names = Vec::new();
         for (index, der) in chain.iter().enumerate() {
-            let certificate = parse(der)
-                .ok_or_else(|| TlsError::of(Reason::CertParse, cert_path, "holds what is no certificate"))?;
+            let certificate = parse(der).ok_or_else(|| {
+                TlsError::of(CertFailure::CertParse, cert_path, "holds what is no certificate")
+            })?;
             let validity = certificate.validity();
             let (from, until) = (validity.not_before, validity.not_after);
             if until.timestamp() < now {
                 let problem = format!("certificate {} of the chain has expired ({until})", index + 1);
-                return Err(TlsError::of(Reason::Expired, cert_path, problem));
+                return Err(TlsError::of(CertFailure::Expired, cert_path, problem));
             }
             if from.timestamp() > now {
                 let problem = format!("certificate {} of the chain is not valid yet ({from})", index + 1);
-                return Err(TlsError::of(Reason::NotYetValid, cert_path, problem));
+                return Err(TlsError::of(CertFailure::NotYetValid, cert_path, problem));
             }
             not_after = not_after.min(until.timestamp());
             if index == 0 {
@@ -64,11 +65,11 @@ impl Identity {
         let key = provider
             .key_provider
             .load_private_key(key)
-            .map_err(|_| TlsError::of(Reason::KeyParse, key_path, "is no key of a known kind"))?;
+            .map_err(|_| TlsError::of(CertFailure::KeyParse, key_path, "is no key of a known kind"))?;
         let key = CertifiedKey::new(chain, key);
         if key.keys_match().is_err() {
             let problem = format!("is not the key of the certificate in {}", cert_path.display());
-            return Err(TlsError::of(Reason::KeyMismatch, key_path, problem));
+            return Err(TlsError::of(CertFailure::KeyMismatch, key_path, problem));
         }
         Ok(Self { key: Arc::new(key), not_after, names })
     }

@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files;
 use crate::trust::{OfClients, Trusted};
 
@@ -66,9 +66,9 @@ impl Verifier {
 fn unusable(error: &VerifierBuilderError, ca_path: &Path, crl_path: Option<&Path>) -> TlsError {
     match (error, crl_path) {
         (VerifierBuilderError::InvalidCrl(what), Some(path)) => {
-            TlsError::of(Reason::RevocationList, path, format!("cannot be used: {what:?}"))
+            TlsError::of(CertFailure::RevocationList, path, format!("cannot be used: {what:?}"))
         }
-        _ => TlsError::of(Reason::Authorities, ca_path, format!("cannot be used: {error}")),
+        _ => TlsError::of(CertFailure::Authorities, ca_path, format!("cannot be used: {error}")),
     }
 }
 

@@ -10,7 +10,7 @@ use lb_io::WorkerIo;
 use lb_observe::metrics::TlsResult;
 
 use crate::client::ClientTls;
-use crate::failure::{Failure, failure_of};
+use crate::failure::{TlsFailure, failure_of};
 use crate::stream::TlsStream;
 use crate::transport::Stream;
 
@@ -72,7 +72,7 @@ impl Connector {
         });
         let result = result.map_err(|error| match failure_of(&error) {
             Some(_) => error,
-            None => Failure::Closed.because(error),
+            None => TlsFailure::Closed.because(error),
         });
         if let Err(error) = &result {
             self.tell(error);

@@ -4,24 +4,24 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Kinds of fault, as metrics name them.
-pub use lb_observe::metrics::CertFailure as Reason;
+pub use lb_observe::metrics::CertFailure;
 
 /// Why a file, or what was made of several, cannot be used. The detail never holds what stands in a key file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsError {
     /// The kind of fault.
-    pub reason: Reason,
+    pub reason: CertFailure,
     path: Option<PathBuf>,
     detail: String,
 }
 
 impl TlsError {
-    pub(crate) fn of(reason: Reason, path: &Path, detail: impl Into<String>) -> Self {
+    pub(crate) fn of(reason: CertFailure, path: &Path, detail: impl Into<String>) -> Self {
         Self { reason, path: Some(path.to_owned()), detail: detail.into() }
     }
 
     pub(crate) fn config(detail: impl fmt::Display) -> Self {
-        Self { reason: Reason::Config, path: None, detail: detail.to_string() }
+        Self { reason: CertFailure::Config, path: None, detail: detail.to_string() }
     }
 
     /// What is wrong, without the file.

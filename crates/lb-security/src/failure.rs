@@ -10,11 +10,11 @@ macro_rules! failures {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)+) => {
         /// Kinds of failure.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Failure {
+        pub enum TlsFailure {
             $($(#[$doc])* $variant,)+
         }
 
-        impl Failure {
+        impl TlsFailure {
             fn text(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -49,7 +49,7 @@ failures! {
     Internal = "TLS failed on our side";
 }
 
-impl Failure {
+impl TlsFailure {
     /// How a handshake that failed so is counted.
     pub fn result(self) -> TlsResult {
         match self {
@@ -150,13 +150,13 @@ pub(crate) fn describe(error: &Error) -> String {
 }
 
 /// Why a TLS stream failed, when it was TLS that failed.
-pub fn failure_of(error: &io::Error) -> Option<Failure> {
+pub fn failure_of(error: &io::Error) -> Option<TlsFailure> {
     error.get_ref()?.downcast_ref::<StreamError>().map(|error| error.failure)
 }
 
 #[derive(Debug)]
 struct StreamError {
-    failure: Failure,
+    failure: TlsFailure,
     detail: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 
 /// Certificates in a chain, the leaf included.
 pub(crate) const MAX_CHAIN_DEPTH: usize = 6;
@@ -54,18 +54,18 @@ impl KeyAccess {
 /// A chain, leaf first.
 pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path, MAX_SMALL_FILE, None)?;
-    let chain = certificates(path, &pem, Reason::CertParse)?;
+    let chain = certificates(path, &pem, CertFailure::CertParse)?;
     if chain.is_empty() {
-        return Err(TlsError::of(Reason::EmptyChain, path, "holds no certificate"));
+        return Err(TlsError::of(CertFailure::EmptyChain, path, "holds no certificate"));
     }
     if chain.len() > MAX_CHAIN_DEPTH {
         let problem = format!("holds {} certificates; a chain has at most {MAX_CHAIN_DEPTH}", chain.len());
-        return Err(TlsError::of(Reason::ChainTooDeep, path, problem));
+        return Err(TlsError::of(CertFailure::ChainTooDeep, path, problem));
     }
     let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
     if bytes > MAX_CHAIN_BYTES {
         let problem = format!("the chain has {bytes} bytes; at most {MAX_CHAIN_BYTES} fit into a handshake");
-        return Err(TlsError::of(Reason::CertParse, path, problem));
+        return Err(TlsError::of(CertFailure::CertParse, path, problem));
     }
     Ok(chain)
 }
@@ -75,7 +75,7 @@ pub(crate) fn private_key(path: &Path, access: KeyAccess) -> Result<PrivateKeyDe
     let pem = read(path, MAX_SMALL_FILE, Some(access))?;
     if is_encrypted(&pem) {
         let problem = "is encrypted, and nobody is there to type a passphrase: store it decrypted (openssl pkey -in OLD -out NEW)";
-        return Err(TlsError::of(Reason::KeyParse, path, problem));
+        return Err(TlsError::of(CertFailure::KeyParse, path, problem));
     }
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         rustls_pki_types::pem::Error::NoItemsFound => {
@@ -83,18 +83,18 @@ pub(crate) fn private_key(path: &Path, access: KeyAccess) -> Result<PrivateKeyDe
                 Ok(_) => ", but a certificate: are the paths of certificate and key exchanged?",
                 Err(_) => " (PKCS#8, SEC1 or PKCS#1 in PEM)",
             };
-            TlsError::of(Reason::NoKey, path, format!("holds no private key{other}"))
+            TlsError::of(CertFailure::NoKey, path, format!("holds no private key{other}"))
         }
         // The parser's own words may quote the file.
-        _ => TlsError::of(Reason::KeyParse, path, "is not PEM"),
+        _ => TlsError::of(CertFailure::KeyParse, path, "is not PEM"),
     })
 }
 
 /// Certificate authorities, at least one.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = certificates(path, &read(path, MAX_LARGE_FILE, None)?, Reason::Authorities)?;
+    let all = certificates(path, &read(path, MAX_LARGE_FILE, None)?, CertFailure::Authorities)?;
     if all.is_empty() {
-        return Err(TlsError::of(Reason::Authorities, path, "holds no certificate"));
+        return Err(TlsError::of(CertFailure::Authorities, path, "holds no certificate"));
     }
     Ok(all)
 }
@@ -103,9 +103,9 @@ pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
 pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let pem = read(path, MAX_LARGE_FILE, None)?;
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
-    let lists = lists.map_err(|_| TlsError::of(Reason::RevocationList, path, "is not PEM"))?;
+    let lists = lists.map_err(|_| TlsError::of(CertFailure::RevocationList, path, "is not PEM"))?;
     if lists.is_empty() {
-        return Err(TlsError::of(Reason::RevocationList, path, "holds no revocation list"));
+        return Err(TlsError::of(CertFailure::RevocationList, path, "holds no revocation list"));
     }
     Ok(lists)
 }
@@ -126,7 +126,11 @@ fn is_encrypted(pem: &[u8]) -> bool {
     marks.iter().any(|mark| pem.windows(mark.len()).any(|part| part == *mark))
 }
 
-fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(
+    path: &Path,
+    pem: &[u8],
+    reason: CertFailure,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     all.map_err(|_| TlsError::of(reason, path, "is not PEM"))
 }
@@ -134,17 +138,17 @@ fn certificates(path: &Path, pem: &[u8], reason: Reason) -> Result<Vec<Certifica
 /// The whole file. What is checked is the file that is read, not what another has put in its place since.
 fn read(path: &Path, largest: u64, secret: Option<KeyAccess>) -> Result<Vec<u8>, TlsError> {
     let unreadable =
-        |error: std::io::Error| TlsError::of(Reason::Io, path, format!("cannot be read: {error}"));
+        |error: std::io::Error| TlsError::of(CertFailure::Io, path, format!("cannot be read: {error}"));
     let file = lb_io::open_regular(path).map_err(unreadable)?;
     let facts = file.metadata().map_err(unreadable)?;
     let mode = facts.permissions().mode() & 0o777;
     if let Some(problem) = secret.and_then(|access| access.refusal(mode)) {
-        return Err(TlsError::of(Reason::Permissions, path, problem));
+        return Err(TlsError::of(CertFailure::Permissions, path, problem));
     }
     let mut bytes = Vec::new();
     file.take(largest.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     if u64::try_from(bytes.len()).is_ok_and(|size| size > largest) {
-        return Err(TlsError::of(Reason::Io, path, format!("is larger than {largest} bytes")));
+        return Err(TlsError::of(CertFailure::Io, path, format!("is larger than {largest} bytes")));
     }
     Ok(bytes)
 }

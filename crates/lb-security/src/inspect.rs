@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 
 use crate::certificate::Identity;
 use crate::client_auth::Verifier;
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files::{self, KeyAccess};
 
 /// Which of the two files of an identity.
@@ -32,7 +32,9 @@ pub fn identity_faults(
         return Vec::new();
     };
     let is_of_key = match first.reason {
-        Reason::NoKey | Reason::KeyParse | Reason::KeyMismatch | Reason::Permissions => true,
+        CertFailure::NoKey | CertFailure::KeyParse | CertFailure::KeyMismatch | CertFailure::Permissions => {
+            true
+        }
         _ => cert_path != key_path && first.path() == Some(key_path),
     };
     if is_of_key {

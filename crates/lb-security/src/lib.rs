@@ -29,8 +29,8 @@ pub use bundle::{Accepted, CertificateFacts, PolicyId, SharedTlsBundle, TlsConfi
 pub use certificate::PeerCertificate;
 pub use client::ClientTls;
 pub use connector::{ConnectError, Connector};
-pub use error::{Reason, TlsError};
-pub use failure::{Failure, failure_of};
+pub use error::{CertFailure, TlsError};
+pub use failure::{TlsFailure, failure_of};
 pub use files::KeyAccess;
 pub use inspect::{Part, identity_faults, rules_fault};
 pub use random::masking_key;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aws_lc_rs::hmac;
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files::{self, KeyAccess};
 
 /// A key that signs sticky cookies. Instances with equal keys accept each other's cookies.
@@ -35,7 +35,7 @@ impl StickyKey {
         let bytes = files::secret(path, access)?;
         if bytes.len() != KEY_BYTES {
             let problem = format!("has {} bytes: a key has {KEY_BYTES}", bytes.len());
-            return Err(TlsError::of(Reason::KeyParse, path, problem));
+            return Err(TlsError::of(CertFailure::KeyParse, path, problem));
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }

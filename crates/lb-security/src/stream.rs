@@ -26,7 +26,7 @@ use rustls::server::{Acceptor, UnbufferedServerConnection};
 use crate::bundle::{Accepted, TlsConfigBundle};
 use crate::certificate::PeerCertificate;
 use crate::client::ClientTls;
-use crate::failure::Failure;
+use crate::failure::TlsFailure;
 use meter::RecordMeter;
 
 /// A TLS connection. [`Self::poll_handshake`] comes first; then data flow.
@@ -65,7 +65,7 @@ enum State {
     Established,
     /// The peer has sent close_notify.
     PeerClosed,
-    Failed(Failure),
+    Failed(TlsFailure),
 }
 
 enum Side {
@@ -93,7 +93,7 @@ impl TlsStream {
         let side = match bundle.only_config() {
             Some(config) => {
                 let connection = UnbufferedServerConnection::new(Arc::clone(config));
-                Side::Server(Box::new(connection.map_err(|error| Failure::Internal.error(Some(&error)))?))
+                Side::Server(Box::new(connection.map_err(|error| TlsFailure::Internal.error(Some(&error)))?))
             }
             None => Side::Accepting(Box::default()),
         };
@@ -106,7 +106,7 @@ impl TlsStream {
     /// When rustls finds the configuration wrong.
     pub fn client(tcp: ByteStream, io: Rc<WorkerIo>, tls: &ClientTls) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&tls.config), tls.name.clone())
-            .map_err(|error| Failure::Internal.error(Some(&error)))?;
+            .map_err(|error| TlsFailure::Internal.error(Some(&error)))?;
         Ok(Self::new(tcp, io, Side::Client(Box::new(connection)), None))
     }
 
@@ -212,7 +212,7 @@ impl TlsStream {
     }
 
     /// Notes that the connection has failed, sends the alert if the socket takes it, and returns the error.
-    fn fail(&mut self, failure: Failure, detail: Option<&rustls::Error>) -> io::Error {
+    fn fail(&mut self, failure: TlsFailure, detail: Option<&rustls::Error>) -> io::Error {
         self.state = State::Failed(failure);
         self.io.buffers.put(&mut self.held);
         self.io.buffers.put(&mut self.plain);

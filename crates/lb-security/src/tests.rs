@@ -97,7 +97,7 @@ fn worker() -> Rc<WorkerIo> {
 async fn sockets() -> (ByteStream, ByteStream) {
     let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address();
-    let listener = lb_io::listener::Listener::new(listener).unwrap();
+    let listener = lb_io::listener::WorkerListener::new(listener).unwrap();
     let (client, server) = tokio::join!(lb_io::connect(address, Duration::from_secs(5)), listener.accept());
     (client.unwrap(), server.unwrap().0)
 }

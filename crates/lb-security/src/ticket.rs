@@ -19,7 +19,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use rustls::server::ProducesTickets;
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files::{self, KeyAccess};
 
 /// Keys that are kept, however short the interval and long the overlap: the oldest go first.
@@ -207,7 +207,7 @@ fn read(path: &Path, access: KeyAccess) -> Result<Vec<Slot>, TlsError> {
     let bytes = files::ticket_keys(path, access)?;
     let wrong = || {
         let problem = format!("has {} bytes: keys have 80 bytes each, or 48 each", bytes.len());
-        TlsError::of(Reason::TicketKeys, path, problem)
+        TlsError::of(CertFailure::TicketKeys, path, problem)
     };
     let length =
         FILE_KEY_LENGTHS.into_iter().find(|length| bytes.len().is_multiple_of(*length)).ok_or_else(wrong)?;
@@ -312,9 +312,9 @@ mod tests {
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some());
         assert_eq!(other.bound_to("l", &RULES).encrypt(b"s").unwrap()[0], 100);
         std::fs::write(path, [0; 79]).unwrap();
-        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, Reason::TicketKeys);
+        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, CertFailure::TicketKeys);
         assert!(other.bound_to("l", &RULES).decrypt(&ticket).is_some(), "what ran stays");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, Reason::Permissions);
+        assert_eq!(other.reread(path, KeyAccess::Owner).unwrap_err().reason, CertFailure::Permissions);
     }
 }

@@ -21,7 +21,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-use crate::error::{Reason, TlsError};
+use crate::error::{CertFailure, TlsError};
 use crate::files;
 
 /// What a certificate is shown for.
@@ -47,7 +47,7 @@ pub(crate) struct Trusted {
 impl Trusted {
     /// Reads a file; `each` sees the DER of every certificate.
     pub(crate) fn load(path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<Self, TlsError> {
-        let unusable = |problem: String| TlsError::of(Reason::Authorities, path, problem);
+        let unusable = |problem: String| TlsError::of(CertFailure::Authorities, path, problem);
         let mut trusted = Self { issuers: RootCertStore::empty(), named: Vec::new(), hints: Vec::new() };
         for der in files::authorities(path)? {
             each(&der);
@@ -202,7 +202,7 @@ impl OfServers {
                 let verifier =
                     WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build();
                 let unusable =
-                    |error| TlsError::of(Reason::Authorities, path, format!("cannot be used: {error}"));
+                    |error| TlsError::of(CertFailure::Authorities, path, format!("cannot be used: {error}"));
                 Some(verifier.map_err(unusable)?)
             }
         };

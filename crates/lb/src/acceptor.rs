@@ -12,7 +12,7 @@ use lb_control::Gates;
 use lb_core::address::ClientAddress;
 use lb_http::Serving;
 use lb_io::gate::{AddressTicket, CountTicket};
-use lb_io::listener::{AcceptBackoff, AcceptError, Listener};
+use lb_io::listener::{AcceptBackoff, AcceptError, WorkerListener};
 use lb_io::{ByteStream, ConnectionGuard, Connections, Phase, WorkerIo};
 use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, TlsResult, WorkerMetrics};
 use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
@@ -54,7 +54,7 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Accepts until told to stop; then takes what waits already and closes the socket.
-    pub(crate) async fn run(self: Rc<Self>, listener: Listener, seed: u64) {
+    pub(crate) async fn run(self: Rc<Self>, listener: WorkerListener, seed: u64) {
         let mut backoff = AcceptBackoff::new(seed);
         while !self.stopping.get() {
             let accepted = tokio::select! {

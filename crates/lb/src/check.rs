@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use lb_control::{Findings, Outcome, inspect};
+use lb_control::{Findings, ProcessOutcome, inspect};
 
 use crate::cli::CheckArgs;
 
 /// Looks at the file that the arguments name, and writes down what is found.
-pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ProcessOutcome> {
     let path = args.path();
     let Findings { listeners, warnings, notes } = inspect(path, args.user.as_deref(), args.resolve)?;
     let mut out = std::io::stdout().lock();
@@ -18,5 +18,5 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
         writeln!(out, "note: {note}")?;
     }
     writeln!(out, "{}: ok, {listeners} listener(s)", path.display())?;
-    Ok(Outcome::Clean)
+    Ok(ProcessOutcome::Clean)
 }

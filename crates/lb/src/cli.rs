@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use lb_control::{Outcome, Source};
+use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
@@ -117,9 +117,9 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited),
     };
     let code = match result {
-        Ok(Outcome::Clean) => ExitCode::SUCCESS,
-        Ok(Outcome::DrainDeadlineMissed) => ExitCode::from(3),
-        Ok(Outcome::WorkerLost) => ExitCode::from(4),
+        Ok(ProcessOutcome::Clean) => ExitCode::SUCCESS,
+        Ok(ProcessOutcome::DrainDeadlineMissed) => ExitCode::from(3),
+        Ok(ProcessOutcome::WorkerLost) => ExitCode::from(4),
         Err(error) => {
             // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
             logs::say(&format!("error: {error:#}"));

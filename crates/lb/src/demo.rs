@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use lb_control::{Outcome, Source};
+use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use tokio::runtime::{Builder, LocalOptions};
 
@@ -18,7 +18,7 @@ use crate::cli::DemoArgs;
 use crate::gateway;
 
 /// Runs three backends and a gateway in front of them.
-pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ProcessOutcome> {
     let listen = free(args.listen)?;
     let admin = free(args.admin)?;
     let backends: Vec<SocketAddr> =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lb_config::Config;
-use lb_control::{Alone, Outcome, Program, Signals, Source, Start, load};
+use lb_control::{Alone, ProcessOutcome, Program, Signals, Source, Start, load};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 use lb_observe::metrics::Metrics;
@@ -17,7 +17,11 @@ use tokio::task::spawn_blocking;
 use crate::boot;
 
 /// Runs a gateway until it is told to stop. `allow_second`: even if another process runs this file.
-pub(crate) fn run(source: Source, allow_second: bool, inherited: Inherited) -> anyhow::Result<Outcome> {
+pub(crate) fn run(
+    source: Source,
+    allow_second: bool,
+    inherited: Inherited,
+) -> anyhow::Result<ProcessOutcome> {
     let control = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -28,14 +32,14 @@ pub(crate) fn run(source: Source, allow_second: bool, inherited: Inherited) -> a
     result
 }
 
-async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyhow::Result<Outcome> {
+async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyhow::Result<ProcessOutcome> {
     let mut signals = Signals::new().context("signal handlers cannot be installed")?;
     lb_io::signals::release();
     // A configuration that cannot be used is reported on a line of its own, before any log.
     let reading = source.clone();
     let text = tokio::select! {
         biased;
-        _ = signals.terminated() => return Ok(Outcome::Clean),
+        _ = signals.terminated() => return Ok(ProcessOutcome::Clean),
         text = spawn_blocking(move || reading.read()) => text??,
     };
     let config = load(&text, &source.path())?;
@@ -73,7 +77,7 @@ async fn serve(
     config: Config,
     (alone, inherited): (Option<Alone>, Inherited),
     mut signals: Signals,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ProcessOutcome> {
     let workers = boot::worker_count(&config);
     let metrics = Metrics::new(workers);
     logs::install_panic_hook(Arc::clone(&metrics));
@@ -85,7 +89,7 @@ async fn serve(
         biased;
         signal = signals.terminated() => {
             tracing::info!(signal, "terminal signal during the start — nothing is served yet");
-            return Ok(Outcome::Clean);
+            return Ok(ProcessOutcome::Clean);
         }
         started = boot::start(start) => started?,
     };

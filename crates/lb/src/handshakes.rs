@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lb_config::{Config, Runtime};
+use lb_config::{Config, RuntimeSettings};
 use lb_core::address::ClientAddress;
 use lb_observe::metrics::ListenerShard;
 
@@ -30,8 +30,9 @@ impl Handshakes {
     }
 
     pub(crate) fn set_limits(&self, config: &Config) {
-        let Runtime { max_handshakes_in_flight, max_handshakes_per_network, handshake_timeout, .. } =
-            config.runtime;
+        let RuntimeSettings {
+            max_handshakes_in_flight, max_handshakes_per_network, handshake_timeout, ..
+        } = config.runtime;
         let mut places = self.places.borrow_mut();
         places.most = usize::try_from(max_handshakes_in_flight).unwrap_or(usize::MAX);
         places.share = usize::try_from(max_handshakes_per_network).unwrap_or(usize::MAX);

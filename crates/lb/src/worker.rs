@@ -15,7 +15,7 @@ use lb_http::service::{
 };
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
-use lb_l4::{Service as TcpService, Settings as TcpSettings, TcpMember, TcpPool};
+use lb_l4::{TcpMember, TcpPool, TcpService, TcpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{SharedPool, WorkerPool};
 use tokio::sync::{Notify, oneshot};
@@ -173,7 +173,7 @@ impl Worker {
         });
         let mut tasks = Vec::new();
         for socket in sockets {
-            match lb_io::listener::Listener::new(socket) {
+            match lb_io::listener::WorkerListener::new(socket) {
                 Ok(socket) => {
                     tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, self.seed)));
                 }

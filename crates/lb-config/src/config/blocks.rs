@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// `[pool]`: idle connections to backends.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pool {
+pub struct IdlePool {
     /// Idle connections that a worker keeps for one backend.
     pub per_peer_max: usize,
     /// Idle connections that a worker keeps in all.
@@ -41,7 +41,7 @@ pub struct Observability {
     /// Where the admin port listens.
     pub metrics_bind: MetricsBind,
     /// Where access log lines go. None = nowhere.
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<AccessLogPlace>,
     /// How many backends have series of their own.
     pub max_exported_backends: usize,
 }
@@ -74,7 +74,7 @@ impl fmt::Debug for MetricsBind {
 
 /// Where access log lines go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AccessLog {
+pub enum AccessLogPlace {
     /// To standard output.
     Stdout,
     /// To a file, which is appended to.
@@ -83,7 +83,7 @@ pub enum AccessLog {
 
 /// `[admin]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Admin {
+pub struct AdminAccess {
     /// The SHA-256 of the bearer token.
     pub api_token_hash: Option<[u8; 32]>,
     /// Whether the admin port may listen on an address that others can reach.

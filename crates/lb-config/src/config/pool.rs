@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_core::identity::PoolId;
+use lb_core::pool::PoolSettings;
 use lb_core::words;
 
-use super::{Backend, Discovery, Health, Limits, Outlier, Protocol, Retry};
+use super::{Backend, Discovery, HealthCheck, Protocol};
 
 /// A pool: `[pools.NAME]`, or the backends that stand inside a listener, with all else at its default.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,20 +16,14 @@ pub struct BackendPool {
     pub id: PoolId,
     /// Where traffic goes, in the order of the file. Empty only with `discovery`, or inside a listener that is not started.
     pub backends: Vec<Backend>,
-    /// How one is chosen.
-    pub balance: Balance,
+    /// How one is chosen, and what follows when one fails.
+    pub settings: PoolSettings,
+    /// What the hashing policies hash.
+    pub hash_key: HashKey,
     /// The cookie that keeps a client at its backend. Only where every listener of the pool reads HTTP.
     pub sticky: Option<Sticky>,
-    /// Probes. None = a backend is taken to be well until requests say otherwise.
-    pub health: Option<Health>,
-    /// What requests say about a backend. None = nothing is concluded from failures.
-    pub outlier: Option<Outlier>,
-    /// What one backend may be given at once.
-    pub limits: Limits,
-    /// Further tries. None = those of an empty block, as often as the listener's settings allow.
-    pub retry: Option<Retry>,
-    /// How long a backend that cannot be reached is left alone at first. None = it never is.
-    pub rest: Option<Duration>,
+    /// What is asked of a backend in a health check. Present where [`PoolSettings::health`] is.
+    pub health: Option<HealthCheck>,
     /// Where further backends come from.
     pub discovery: Option<Discovery>,
 }
@@ -46,60 +41,8 @@ impl BackendPool {
         } else if self.sticky.is_some() {
             Some("sticky")
         } else {
-            self.balance.hash_key.needs_http().then_some("hash_key")
+            self.hash_key.needs_http().then_some("hash_key")
         }
-    }
-}
-
-/// How a backend is chosen.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Balance {
-    /// The rule.
-    pub policy: Policy,
-    /// What the hashing policies hash.
-    pub hash_key: HashKey,
-    /// How far above the mean the load of a backend may be under a hashing policy, in percent of the mean; above 100. None = any.
-    pub hash_balance_factor_percent: Option<u32>,
-    /// Entries of Maglev's table. A prime number.
-    pub maglev_table_size: u32,
-    /// Points on the ring for each unit of weight.
-    pub ring_points_per_weight: u32,
-    /// When less than this share of the pool is well, all of it is used. 1 = when no backend is well, 0 = never.
-    pub panic_threshold_percent: u32,
-    /// How long a backend that has come back takes to reach its share. 0 = it has its share at once.
-    pub slow_start: Duration,
-    /// How long a measured latency counts.
-    pub ewma_decay: Duration,
-}
-
-words! {
-    /// The rule by which a backend is chosen.
-    Policy {
-        /// In turn.
-        RoundRobin = "round_robin",
-        /// By chance.
-        Random = "random",
-        /// The one with the fewest connections.
-        LeastConnections = "least_connections",
-        /// The one with the fewest requests.
-        LeastRequest = "least_request",
-        /// The less busy of two that chance names.
-        P2c = "p2c",
-        /// The better of two that chance names, by latency, failures and requests under way.
-        P2cEwma = "p2c_ewma",
-        /// By a hash, through a table.
-        Maglev = "maglev",
-        /// By a hash, through a ring.
-        RingHash = "ring_hash",
-        /// By a hash of key and backend.
-        Rendezvous = "rendezvous",
-    }
-}
-
-impl Policy {
-    /// Whether it sends equal keys to the same backend.
-    pub(crate) fn follows_key(self) -> bool {
-        matches!(self, Self::Maglev | Self::RingHash | Self::Rendezvous)
     }
 }
 

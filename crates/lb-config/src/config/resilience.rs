@@ -8,21 +8,11 @@ use lb_core::words;
 
 use super::BackendProtocol;
 
-/// `[pools.NAME.health]`: probes.
+/// What a probe of `[pools.NAME.health]` asks, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Health {
+pub struct HealthCheck {
     /// What a probe does.
     pub probe: Probe,
-    /// From one probe of a backend to its next.
-    pub interval: Duration,
-    /// How long a probe may take, all in all; at most `interval`.
-    pub timeout: Duration,
-    /// Successes in a row after which a backend is well; at least 1.
-    pub rise: u32,
-    /// Failures in a row after which it is not; at least 1.
-    pub fall: u32,
-    /// By how much of itself `interval` varies, in percent.
-    pub jitter_percent: u32,
     /// The port that is probed. None = that of the backend.
     pub port: Option<u16>,
 }
@@ -88,63 +78,6 @@ words! {
     }
 }
 
-/// `[pools.NAME.outlier]`: what requests say about a backend.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outlier {
-    /// Responses 5xx in a row after which a backend is ejected. None = any number.
-    pub consecutive_5xx: Option<u32>,
-    /// Failed connects, timeouts and resets in a row after which it is. None = any number.
-    pub consecutive_gateway_failures: Option<u32>,
-    /// The share of failed requests in an interval above which it is, in percent. None = any.
-    pub error_rate_percent: Option<u32>,
-    /// Fewer requests than this in an interval say nothing about rate and latency.
-    pub min_requests: u32,
-    /// How often rate and latency are looked at.
-    pub interval: Duration,
-    /// The mean latency above which it is, in percent of the pool's median; above 100. None = any.
-    pub latency_factor_percent: Option<u32>,
-    /// How long the first ejection lasts.
-    pub base_ejection: Duration,
-    /// How long one lasts at most; at least `base_ejection`.
-    pub max_ejection: Duration,
-    /// How much of the pool may be ejected at once, in percent.
-    pub max_ejection_percent: u32,
-    /// How long a backend that has come back is on probation. 0 = not at all.
-    pub probation: Duration,
-}
-
-/// `[pools.NAME.limits]`: what one backend may be given at once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Connections. None = any number.
-    pub max_connections: Option<u32>,
-    /// Requests. None = any number.
-    pub max_requests: Option<u32>,
-    /// How many may wait for room. 0 = none, and what finds no room is refused.
-    pub max_pending: u32,
-    /// How long one waits at most.
-    pub pending_timeout: Duration,
-}
-
-/// `[pools.NAME.retry]`: further tries of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Retry {
-    /// How many further tries a request has.
-    pub attempts: u32,
-    /// What is tried again, each once, in the order of [`RetryOn::WORDS`]; never empty.
-    pub on: Vec<RetryOn>,
-    /// How long one try may take to its response head. None = as long as the request.
-    pub per_try_timeout: Option<Duration>,
-    /// Further tries that may run at once, in percent of the requests that do.
-    pub budget_percent: u32,
-    /// Further tries that may always run at once.
-    pub budget_min: u32,
-    /// After this percentile of the latencies a second try starts beside the first; 50 to 99. None = never.
-    pub hedge_percentile: Option<u32>,
-    /// But never earlier than this.
-    pub hedge_min_delay: Duration,
-}
-
 words! {
     /// What is tried again.
     RetryOn {
@@ -167,7 +100,7 @@ words! {
 
 impl RetryOn {
     /// The status that it stands for.
-    pub fn status(self) -> Option<u16> {
+    pub(crate) fn status(self) -> Option<u16> {
         match self {
             Self::Status502 => Some(502),
             Self::Status503 => Some(503),

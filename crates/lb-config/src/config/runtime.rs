@@ -7,7 +7,7 @@ use lb_core::words;
 
 /// `[runtime]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Runtime {
+pub struct RuntimeSettings {
     /// Worker threads. None = one for each core that the process may use.
     pub workers: Option<NonZeroUsize>,
     /// What moves the bytes of TCP connections.

@@ -1,7 +1,7 @@
 //! What differs between two values, in the words of the file.
 
 use std::collections::BTreeMap;
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::config::{Backend, BackendPool, BackendTls, Listener, PoolId};
@@ -21,13 +21,17 @@ pub(super) enum Difference {
 }
 
 /// Whether something differs.
-pub(super) fn difference<T: PartialEq + Debug>(running: &T, new: &T) -> Option<Difference> {
-    let is_none = |value: &T| format!("{value:?}") == "None";
-    (running != new).then(|| match (is_none(running), is_none(new)) {
-        (true, false) => Difference::Came,
-        (false, true) => Difference::Went,
-        _ => Difference::InKeys,
-    })
+pub(super) fn difference<T: PartialEq>(running: &T, new: &T) -> Option<Difference> {
+    (running != new).then_some(Difference::InKeys)
+}
+
+/// Whether something differs in a block that may be absent.
+pub(super) fn block<T: PartialEq>(running: &Option<T>, new: &Option<T>) -> Option<Difference> {
+    match (running, new) {
+        (None, Some(_)) => Some(Difference::Came),
+        (Some(_), None) => Some(Difference::Went),
+        _ => difference(running, new),
+    }
 }
 
 /// Describes a number that may follow from other keys.

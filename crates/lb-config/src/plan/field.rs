@@ -1,6 +1,8 @@
 //! The settings that a plan compares, each with what a reload does with it.
 
-use super::describe::{Difference, backends, difference, millis, number, own_backends, own_pools, pool_name};
+use super::describe::{
+    Difference, backends, block, difference, millis, number, own_backends, own_pools, pool_name,
+};
 use crate::config::{BackendPool, Config, Listener};
 
 /// One setting of a `T`.
@@ -43,14 +45,52 @@ macro_rules! restart {
 
 /// A block of the pool that a listener has for itself; changes of a pool with a name are reported under that pool.
 macro_rules! own {
-    ($label:literal, $what:literal, $place:ident) => {
+    ($label:literal, $what:literal, $describe:expr) => {
         Field {
             label: $label,
             what: $what,
-            difference: |a, b| own_pools(a, b).and_then(|(a, b)| difference(&a.$place, &b.$place)),
+            difference: |a, b| own_pools(a, b).and_then(|(a, b)| $describe(a, b)),
             keep: None,
         }
     };
+}
+
+/// Keys or a block of a pool with a name.
+macro_rules! of_pool {
+    ($label:literal, $what:expr, $describe:expr) => {
+        Field { label: $label, what: $what, difference: $describe, keep: None }
+    };
+}
+
+fn sticky(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    block(&a.sticky, &b.sticky)
+}
+
+fn health(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    let of = |pool: &BackendPool| pool.settings.health.zip(pool.health.clone());
+    block(&of(a), &of(b))
+}
+
+fn outlier(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    block(&a.settings.outlier, &b.settings.outlier)
+}
+
+fn limits(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    difference(&a.settings.limits, &b.settings.limits)
+}
+
+/// Without its block a pool has no number of tries of its own.
+fn retry(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    let of = |pool: &BackendPool| pool.settings.retry.attempts.map(|_| pool.settings.retry);
+    block(&of(a), &of(b))
+}
+
+fn discovery(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    block(&a.discovery, &b.discovery)
+}
+
+fn balance(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
+    difference(&(&a.settings.balance, &a.hash_key), &(&b.settings.balance, &b.hash_key))
 }
 
 pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
@@ -65,15 +105,15 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.l7", "http", http),
     live!("listener.l7", "h2c", h2c),
     live!("listener.l7", "h2_security", h2_security),
-    live!("listener.l7", "websocket", websocket),
-    live!("listener.l7", "alt_svc", alt_svc),
-    live!("listener.l7", "grpc", grpc),
+    live!("listener.l7", "websocket", websocket, block),
+    live!("listener.l7", "alt_svc", alt_svc, block),
+    live!("listener.l7", "grpc", grpc, block),
     live!("listener.tcp", "tcp", tcp),
     live!("socket_mode", "socket_mode", socket_mode),
     live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
-    live!("tls", "tls", tls),
-    restart!("quic", "quic", quic),
+    live!("tls", "tls", tls, block),
+    restart!("quic", "quic", quic, block),
 ];
 
 /// The keys of a pool that are one value here.
@@ -83,14 +123,14 @@ const BALANCE: &str = "policy, hash_key, hash_balance_factor, maglev_table_size,
 /// The blocks of a pool with a name. They are not reported again for the listeners that use it.
 pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
     live!("pool.backends", "backends", backends, backends),
-    live!("pool.balance", BALANCE, balance),
-    live!("pool.sticky", "sticky", sticky),
-    live!("pool.health", "health", health),
-    live!("pool.outlier", "outlier", outlier),
-    live!("pool.limits", "limits", limits),
-    live!("pool.retry", "retry", retry),
-    live!("pool.rest", "rest_ms", rest),
-    live!("pool.discovery", "discovery", discovery),
+    of_pool!("pool.balance", BALANCE, balance),
+    of_pool!("pool.sticky", "sticky", sticky),
+    of_pool!("pool.health", "health", health),
+    of_pool!("pool.outlier", "outlier", outlier),
+    of_pool!("pool.limits", "limits", limits),
+    of_pool!("pool.retry", "retry", retry),
+    live!("pool.rest", "rest_ms", settings.rest),
+    of_pool!("pool.discovery", "discovery", discovery),
 ];
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
@@ -147,5 +187,5 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
     live!("security.group_readable_keys", "security.group_readable_keys", security.group_readable_keys),
-    restart!("passthrough", "passthrough", passthrough),
+    restart!("passthrough", "passthrough", passthrough, block),
 ];

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::pool::{self, Pools};
 use super::{Report, loops, tls};
 use crate::config::{
-    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, RawProxy, Runtime,
-    SocketName, Tcp, Transport, WebSocket,
+    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, RawProxy,
+    RuntimeSettings, SocketName, Tcp, Transport, WebSocket,
 };
 use crate::document::{View, near};
 use crate::schema::{Kind, read_mode};
@@ -16,7 +16,7 @@ use crate::schema::{Kind, read_mode};
 /// Every listener. `runtime` is what they inherit from.
 pub(super) fn all(
     root: View<'_>,
-    runtime: &Runtime,
+    runtime: &RuntimeSettings,
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Vec<Listener>> {
@@ -57,7 +57,12 @@ pub(super) fn all(
     Some(listeners)
 }
 
-fn one(view: View<'_>, runtime: &Runtime, pools: &Pools, report: &mut Report<'_>) -> Option<Listener> {
+fn one(
+    view: View<'_>,
+    runtime: &RuntimeSettings,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<Listener> {
     let (address, name) = view.socket_name("address")?;
     let protocol = Protocol::from_word(view.word("protocol")?)?;
     check_blocks(view, protocol, report);
@@ -143,8 +148,8 @@ fn pool(
             format!("not allowed on \"{protocol}\" listeners, because pools.{wanted}.{key} needs HTTP");
         report.error(view, "pool", problem);
     }
-    let balance = &pool.balance;
-    let goes_by_id = balance.policy.follows_key() && balance.hash_key == HashKey::ConnectionId;
+    let follows_key = pool.settings.balance.policy.follows_key();
+    let goes_by_id = follows_key && pool.hash_key == HashKey::ConnectionId;
     if goes_by_id && !protocol.has_connection_ids() {
         let problem = format!(
             "its hash_key is \"connection_id\", which connections of \"{protocol}\" listeners do not have: those of listener {name} go by \
@@ -184,7 +189,7 @@ fn list(protocols: &[Protocol]) -> String {
     protocols.iter().map(|protocol| format!("\"{protocol}\"")).collect::<Vec<_>>().join(", ")
 }
 
-fn drain(view: View<'_>, runtime: &Runtime, report: &mut Report<'_>) -> (Duration, Duration) {
+fn drain(view: View<'_>, runtime: &RuntimeSettings, report: &mut Report<'_>) -> (Duration, Duration) {
     let timeout = view.optional_millis("drain_timeout_ms").unwrap_or(runtime.drain_timeout);
     let jitter = view.optional_millis("drain_jitter_ms").unwrap_or(runtime.drain_jitter.min(timeout));
     if jitter > timeout {

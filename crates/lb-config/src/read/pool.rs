@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use lb_core::balance::BalanceSettings;
+use lb_core::pool::PoolSettings;
+
 use super::{Report, backend, resilience};
-use crate::config::{BackendPool, Balance, HashKey, Policy, PoolId, Protocol, SameSite, Sticky, Transport};
+use crate::config::{Backend, BackendPool, HashKey, Policy, PoolId, Protocol, SameSite, Sticky, Transport};
 use crate::document::View;
 use crate::schema::POOLS;
 
@@ -56,13 +59,7 @@ pub(super) fn of_listener(
     if !protocol.is_http() && view.present("sticky").is_some() {
         report.error(view, "sticky", format!("not allowed on \"{protocol}\" listeners: it needs HTTP"));
     }
-    let pool = BackendPool {
-        id,
-        backends,
-        balance: balance(defaults, report)?,
-        rest: defaults.nonzero_millis("rest_ms"),
-        ..blocks(view, report)?
-    };
+    let pool = pool(id, backends, defaults, view, report)?;
     backend::check_health(view, &pool, report);
     for name in BLOCKS.iter().filter(|name| !pool.has_backends() && view.present(name).is_some()) {
         report.warn(view, name, "does nothing, because the listener has no backends of its own");
@@ -74,31 +71,38 @@ pub(super) fn of_listener(
 pub(super) const BLOCKS: &[&str] = &["sticky", "health", "outlier", "limits", "retry", "discovery"];
 
 fn one(id: PoolId, view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
-    let pool = BackendPool {
-        id,
-        backends: backend::all(view, report)?,
-        balance: balance(view, report)?,
-        rest: view.nonzero_millis("rest_ms"),
-        ..blocks(view, report)?
-    };
+    let backends = backend::all(view, report)?;
+    let pool = pool(id, backends, view, view, report)?;
     backend::check_health(view, &pool, report);
     Some(pool)
 }
 
-/// What the blocks of a pool say; the rest is to be filled in.
-fn blocks(view: View<'_>, report: &mut Report<'_>) -> Option<BackendPool> {
-    let defaults = View { block: &POOLS, node: None };
+/// A pool of these backends whose keys stand in one place, and whose blocks stand in another.
+fn pool(
+    id: PoolId,
+    backends: Vec<Backend>,
+    keys: View<'_>,
+    blocks: View<'_>,
+    report: &mut Report<'_>,
+) -> Option<BackendPool> {
+    let balance = balance(keys, report)?;
+    let (health, check) = blocks.optional("health", |view| resilience::health(view, report))?.unzip();
+    let settings = PoolSettings {
+        balance,
+        rest: keys.nonzero_millis("rest_ms"),
+        outlier: blocks.present("outlier").map(|view| resilience::outlier(view, report)),
+        health,
+        limits: resilience::limits(blocks.block("limits"), report),
+        retry: blocks.present("retry").map(|view| resilience::retry(view, report)).unwrap_or_default(),
+    };
     Some(BackendPool {
-        id: PoolId::from(""),
-        backends: Vec::new(),
-        balance: balance(defaults, report)?,
-        rest: None,
-        sticky: view.optional("sticky", |view| sticky(view, report))?,
-        health: view.optional("health", |view| resilience::health(view, report))?,
-        outlier: view.present("outlier").map(|view| resilience::outlier(view, report)),
-        limits: resilience::limits(view.block("limits"), report),
-        retry: view.present("retry").map(|view| resilience::retry(view, report)),
-        discovery: view.optional("discovery", |view| resilience::discovery(view, report))?,
+        id,
+        backends,
+        settings,
+        hash_key: keys.text("hash_key").map_or(Some(HashKey::SourceAddress), HashKey::parse)?,
+        sticky: blocks.optional("sticky", |view| sticky(view, report))?,
+        health: check,
+        discovery: blocks.optional("discovery", |view| resilience::discovery(view, report))?,
     })
 }
 
@@ -113,7 +117,7 @@ const POLICY_KEYS: &[(&str, &[Policy])] = &[
 
 const HASHING: &[Policy] = &[Policy::Maglev, Policy::RingHash, Policy::Rendezvous];
 
-fn balance(view: View<'_>, report: &mut Report<'_>) -> Option<Balance> {
+fn balance(view: View<'_>, report: &mut Report<'_>) -> Option<BalanceSettings> {
     let policy = Policy::from_word(view.word("policy")?)?;
     for (name, policies) in POLICY_KEYS {
         if view.entry(name).is_some() && !policies.contains(&policy) {
@@ -127,12 +131,11 @@ fn balance(view: View<'_>, report: &mut Report<'_>) -> Option<Balance> {
         let next = (maglev_table_size..).find(|number| is_prime(*number)).unwrap_or(maglev_table_size);
         report.error(view, "maglev_table_size", format!("must be a prime number; the next is {next}"));
     }
-    Some(Balance {
+    Some(BalanceSettings {
         policy,
-        hash_key: view.text("hash_key").map_or(Some(HashKey::SourceAddress), HashKey::parse)?,
-        hash_balance_factor_percent: view.nonzero32("hash_balance_factor"),
-        maglev_table_size,
-        ring_points_per_weight: view.int32("ring_points_per_weight"),
+        balance_factor: view.nonzero32("hash_balance_factor"),
+        table_size: maglev_table_size,
+        ring_points: view.int32("ring_points_per_weight"),
         panic_threshold_percent: view.int32("panic_threshold_percent"),
         slow_start: view.millis("slow_start_ms"),
         ewma_decay: view.millis("ewma_decay_ms"),

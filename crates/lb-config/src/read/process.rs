@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use super::Report;
 use crate::config::{
-    AccessLog, Admin, Dns, IoBackend, MetricsBind, Observability, Passthrough, Pool, Runtime, Security,
-    UnderscorePolicy, Watchdog, Xdp, XdpMode,
+    AccessLogPlace, AdminAccess, Dns, IdlePool, IoBackend, MetricsBind, Observability, Passthrough,
+    RuntimeSettings, Security, UnderscorePolicy, Watchdog, Xdp, XdpMode,
 };
 use crate::document::View;
 
-pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime> {
+pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<RuntimeSettings> {
     let drain_timeout = view.millis("drain_timeout_ms");
     let drain_jitter = view.optional_millis("drain_jitter_ms").unwrap_or(drain_timeout / 4);
     if drain_jitter > drain_timeout {
@@ -20,7 +20,7 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
     let max_handshakes_in_flight = view.int32("max_handshakes_in_flight");
     let max_keepalive_requests = view.int32("max_keepalive_requests");
     let watchdog = view.block("watchdog");
-    Some(Runtime {
+    Some(RuntimeSettings {
         workers: view.optional_integer("workers").and_then(|n| NonZeroUsize::new(n.try_into().ok()?)),
         io_backend: IoBackend::from_word(view.word("io_backend")?)?,
         drain_timeout,
@@ -74,8 +74,8 @@ fn xdp(view: View<'_>, report: &mut Report<'_>) -> Option<Xdp> {
     Some(xdp)
 }
 
-pub(super) fn pool(view: View<'_>) -> Pool {
-    Pool {
+pub(super) fn pool(view: View<'_>) -> IdlePool {
+    IdlePool {
         per_peer_max: view.size("per_peer_max"),
         total_max: view.size("total_max"),
         idle_timeout: view.millis("idle_timeout_ms"),
@@ -99,14 +99,14 @@ pub(super) fn dns(view: View<'_>, report: &mut Report<'_>) -> Dns {
     dns
 }
 
-pub(super) fn admin(view: View<'_>) -> Admin {
-    Admin {
+pub(super) fn admin(view: View<'_>) -> AdminAccess {
+    AdminAccess {
         api_token_hash: view.digest("api_token_hash"),
         allow_non_loopback: view.flag("allow_non_loopback"),
     }
 }
 
-pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'_>) -> Observability {
+pub(super) fn observability(view: View<'_>, admin: &AdminAccess, report: &mut Report<'_>) -> Observability {
     let address = view.socket_addr("metrics_bind");
     let metrics_bind = match address {
         Some(address) => MetricsBind::At(address),
@@ -120,8 +120,8 @@ pub(super) fn observability(view: View<'_>, admin: &Admin, report: &mut Report<'
         report.error(view, "metrics_bind", format!("admin bind refused: {problem}"));
     }
     let access_log = view.text("access_log").map(|target| match target {
-        "stdout" => AccessLog::Stdout,
-        path => AccessLog::File(PathBuf::from(path)),
+        "stdout" => AccessLogPlace::Stdout,
+        path => AccessLogPlace::File(PathBuf::from(path)),
     });
     Observability { metrics_bind, access_log, max_exported_backends: view.size("max_exported_backends") }
 }

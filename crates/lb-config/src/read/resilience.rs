@@ -1,9 +1,15 @@
 //! The blocks inside `[pools.NAME]` that say what happens when a backend fails.
 
+use lb_core::breaker::MemberLimits;
+use lb_core::health::ProbeSettings;
+use lb_core::hedge::HedgeSettings;
+use lb_core::outlier::{Analysis, EjectionSettings, OutlierSettings, StreakLimits};
+use lb_core::retry::{BudgetSettings, Conditions, RetrySettings};
+
 use super::Report;
 use crate::config::{
-    BackendProtocol, Discovery, DiscoverySource, Health, HttpProbe, Limits, Outlier, Probe, ProbeKind,
-    ProbeMethod, Retry, RetryOn,
+    BackendProtocol, Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod,
+    RetryOn,
 };
 use crate::document::View;
 use crate::schema::read_statuses;
@@ -19,7 +25,7 @@ const PROBE_KEYS: &[(&str, &[ProbeKind])] = &[
     ("grpc_service", &[ProbeKind::Grpc]),
 ];
 
-pub(super) fn health(view: View<'_>, report: &mut Report<'_>) -> Option<Health> {
+pub(super) fn health(view: View<'_>, report: &mut Report<'_>) -> Option<(ProbeSettings, HealthCheck)> {
     let kind = ProbeKind::from_word(view.word("type")?)?;
     for (name, kinds) in PROBE_KEYS {
         if view.entry(name).is_some() && !kinds.contains(&kind) {
@@ -41,15 +47,15 @@ pub(super) fn health(view: View<'_>, report: &mut Report<'_>) -> Option<Health> 
     if timeout > interval {
         report.error(view, "timeout_ms", format!("must be at most interval_ms ({})", interval.as_millis()));
     }
-    Some(Health {
-        probe,
+    let settings = ProbeSettings {
         interval,
         timeout,
         rise: view.int32("rise"),
         fall: view.int32("fall"),
         jitter_percent: view.int32("jitter_percent"),
-        port: view.optional_integer("port").and_then(|port| port.try_into().ok()),
-    })
+    };
+    let port = view.optional_integer("port").and_then(|port| port.try_into().ok());
+    Some((settings, HealthCheck { probe, port }))
 }
 
 fn http_probe(view: View<'_>, host: Option<String>, report: &mut Report<'_>) -> Option<HttpProbe> {
@@ -83,73 +89,83 @@ fn http_probe(view: View<'_>, host: Option<String>, report: &mut Report<'_>) -> 
     Some(probe)
 }
 
-pub(super) fn outlier(view: View<'_>, report: &mut Report<'_>) -> Outlier {
-    let outlier = Outlier {
-        consecutive_5xx: view.nonzero32("consecutive_5xx"),
-        consecutive_gateway_failures: view.nonzero32("consecutive_gateway_failures"),
-        error_rate_percent: view.nonzero32("error_rate_percent"),
-        min_requests: view.int32("min_requests"),
-        interval: view.millis("interval_ms"),
-        latency_factor_percent: view.nonzero32("latency_factor_percent"),
-        base_ejection: view.millis("base_ejection_ms"),
-        max_ejection: view.millis("max_ejection_ms"),
-        max_ejection_percent: view.int32("max_ejection_percent"),
+pub(super) fn outlier(view: View<'_>, report: &mut Report<'_>) -> OutlierSettings {
+    let streaks = StreakLimits {
+        server_errors: view.int32("consecutive_5xx"),
+        gateway_failures: view.int32("consecutive_gateway_failures"),
+    };
+    let analysis = Analysis {
+        error_rate_percent: view.int32("error_rate_percent"),
+        min_requests: view.int32("min_requests").into(),
+        latency_factor_percent: view.int32("latency_factor_percent"),
+    };
+    let ejection = EjectionSettings {
+        base: view.millis("base_ejection_ms"),
+        max: view.millis("max_ejection_ms"),
+        max_percent: view.int32("max_ejection_percent"),
         probation: view.millis("probation_ms"),
     };
-    if outlier.max_ejection < outlier.base_ejection {
-        let base = outlier.base_ejection.as_millis();
+    if ejection.max < ejection.base {
+        let base = ejection.base.as_millis();
         report.error(view, "max_ejection_ms", format!("must be at least base_ejection_ms ({base})"));
     }
     let rules = [
-        outlier.consecutive_5xx,
-        outlier.consecutive_gateway_failures,
-        outlier.error_rate_percent,
-        outlier.latency_factor_percent,
+        streaks.server_errors,
+        streaks.gateway_failures,
+        analysis.error_rate_percent,
+        analysis.latency_factor_percent,
     ];
-    if rules.iter().all(Option::is_none) {
+    if rules.iter().all(|rule| *rule == 0) {
         report.warn_about(view, "does nothing, because every rule in it is 0");
     }
-    outlier
+    OutlierSettings { streaks, analysis, interval: view.millis("interval_ms"), ejection }
 }
 
-pub(super) fn limits(view: View<'_>, report: &mut Report<'_>) -> Limits {
-    let limits = Limits {
-        max_connections: view.nonzero32("max_connections"),
-        max_requests: view.nonzero32("max_requests"),
+pub(super) fn limits(view: View<'_>, report: &mut Report<'_>) -> MemberLimits {
+    let limits = MemberLimits {
+        max_connections: view.int32("max_connections"),
+        max_requests: view.int32("max_requests"),
         max_pending: view.int32("max_pending"),
         pending_timeout: view.millis("pending_timeout_ms"),
     };
-    if limits.max_pending > 0 && limits.max_connections.is_none() && limits.max_requests.is_none() {
+    if limits.max_pending > 0 && limits.is_off() {
         let problem = "needs max_connections or max_requests, or there is nothing to wait for";
         report.error(view, "max_pending", problem);
     }
     limits
 }
 
-pub(super) fn retry(view: View<'_>, report: &mut Report<'_>) -> Retry {
-    let on = match view.entry("on") {
+pub(super) fn retry(view: View<'_>, report: &mut Report<'_>) -> RetrySettings {
+    let conditions = match view.entry("on") {
         Some(_) => {
-            let written = view.texts("on");
-            let known = RetryOn::WORDS.iter().filter(|word| written.iter().any(|text| text == *word));
-            known.filter_map(|word| RetryOn::from_word(word)).collect()
+            let on: Vec<_> = view.texts("on").iter().filter_map(|text| RetryOn::from_word(text)).collect();
+            if on.is_empty() {
+                report.error(view, "on", "must not be empty: attempts = 0 switches further tries off");
+            }
+            let has = |condition| on.contains(&condition);
+            Conditions {
+                connect: has(RetryOn::Connect),
+                refused: has(RetryOn::Refused),
+                reset: has(RetryOn::Reset),
+                timeout: has(RetryOn::Timeout),
+                statuses: on.iter().filter_map(|condition| condition.status()).collect(),
+            }
         }
-        None => vec![RetryOn::Connect, RetryOn::Refused, RetryOn::Reset],
+        None => Conditions::default(),
     };
-    if on.is_empty() {
-        report.error(view, "on", "must not be empty: attempts = 0 switches further tries off");
-    }
     let per_try_timeout = view.nonzero_millis("per_try_timeout_ms");
-    if on.contains(&RetryOn::Timeout) && per_try_timeout.is_none() {
+    if conditions.timeout && per_try_timeout.is_none() {
         report.error(view, "per_try_timeout_ms", "must be above 0, because `on` holds \"timeout\"");
     }
-    Retry {
-        attempts: view.int32("attempts"),
-        on,
+    RetrySettings {
+        attempts: Some(view.int32("attempts")),
+        conditions,
         per_try_timeout,
-        budget_percent: view.int32("budget_percent"),
-        budget_min: view.int32("budget_min"),
-        hedge_percentile: view.nonzero32("hedge_percentile"),
-        hedge_min_delay: view.millis("hedge_min_delay_ms"),
+        budget: BudgetSettings { percent: view.int32("budget_percent"), min: view.int32("budget_min") },
+        hedge: HedgeSettings {
+            percentile: view.int32("hedge_percentile"),
+            min_delay: view.millis("hedge_min_delay_ms"),
+        },
     }
 }
 

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_core::address::{Address, UnixPath};
+use lb_core::health::ProbeSettings;
+use lb_core::pool::PoolSettings;
+use lb_core::retry::{Conditions, RetrySettings};
 
 use super::{h1, parse};
 use crate::config::{
-    AccessLog, BackendPool, BackendProtocol, ClientAuthMode, Config, DiscoverySource, HashKey, HostPort,
-    MetricsBind, Policy, PoolId, Probe, ProbeMethod, Protocol, RetryOn, SameSite, Transport,
-    UnderscorePolicy,
+    AccessLogPlace, BackendPool, BackendProtocol, ClientAuthMode, Config, DiscoverySource, HashKey, HostPort,
+    MetricsBind, Policy, PoolId, Probe, ProbeMethod, Protocol, SameSite, Transport, UnderscorePolicy,
 };
 
 const TCP: &str = "
@@ -110,7 +112,7 @@ fn white_space_around_any_string_is_ignored() {
     );
     assert_eq!(config.listeners[0].name, "0.0.0.0:80");
     assert_eq!(config.listeners[0].pool.backends[0].name, "10.0.0.1:80");
-    assert_eq!(config.observability.access_log, Some(AccessLog::Stdout));
+    assert_eq!(config.observability.access_log, Some(AccessLogPlace::Stdout));
     assert_eq!(config.dns.servers, ["[::1]:53".parse().unwrap()]);
 }
 
@@ -430,17 +432,13 @@ fn a_pool_without_rules_has_the_defaults_of_backends_inside_a_listener() {
     let named = web("");
     assert_eq!(BackendPool { id: own.id.clone(), ..named.clone() }, *own);
     assert_eq!(
-        (named.balance.policy, &named.balance.hash_key),
+        (named.settings.balance.policy, &named.hash_key),
         (Policy::RoundRobin, &HashKey::SourceAddress)
     );
-    assert_eq!(named.balance.hash_balance_factor_percent, None);
-    assert_eq!((named.balance.maglev_table_size, named.balance.panic_threshold_percent), (65_537, 1));
-    assert_eq!(
-        (named.limits.max_connections, named.limits.max_requests, named.limits.max_pending),
-        (None, None, 0)
-    );
-    assert!(named.sticky.is_none() && named.health.is_none() && named.outlier.is_none());
-    assert!(named.retry.is_none() && named.discovery.is_none());
+    // Without a word about it a pool has the defaults of the types themselves, but that unreachable backends rest.
+    let rest = Some(Duration::from_secs(10));
+    assert_eq!(named.settings, PoolSettings { rest, ..PoolSettings::default() });
+    assert!(named.sticky.is_none() && named.health.is_none() && named.discovery.is_none());
 }
 
 #[test]
@@ -455,20 +453,18 @@ fn empty_blocks_of_a_pool_have_the_documented_defaults() {
         (http.method, http.path.as_str(), http.expected_statuses),
         (ProbeMethod::Get, "/", vec![200..=399])
     );
-    assert_eq!((health.interval, health.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
-    assert_eq!((health.rise, health.fall, health.port), (2, 3, None));
-    let outlier = pool.outlier.unwrap();
-    assert_eq!((outlier.consecutive_5xx, outlier.error_rate_percent), (Some(5), None));
-    assert_eq!(outlier.max_ejection, Duration::from_secs(300));
-    let retry = pool.retry.unwrap();
-    assert_eq!((retry.attempts, retry.budget_percent, retry.budget_min), (1, 20, 3));
-    assert_eq!(retry.on, [RetryOn::Connect, RetryOn::Refused, RetryOn::Reset]);
-    assert_eq!((retry.per_try_timeout, retry.hedge_percentile), (None, None));
+    assert_eq!(health.port, None);
+    let PoolSettings { health, outlier, retry, .. } = pool.settings;
+    assert_eq!(health, Some(ProbeSettings::default()));
+    let outlier = outlier.unwrap();
+    assert_eq!((outlier.streaks, outlier.ejection), Default::default());
+    assert_eq!(outlier.analysis.error_rate_percent, 0);
+    assert_eq!(retry, RetrySettings { attempts: Some(1), ..RetrySettings::default() });
 }
 
 #[test]
 fn every_hash_key_is_read() {
-    let key = |text: &str| web(&format!("policy = \"maglev\"\nhash_key = \"{text}\"")).balance.hash_key;
+    let key = |text: &str| web(&format!("policy = \"maglev\"\nhash_key = \"{text}\"")).hash_key;
     assert_eq!(key("source_address"), HashKey::SourceAddress);
     assert_eq!(key("header:X-User"), HashKey::Header("x-user".to_owned()));
     assert_eq!(key("cookie:User"), HashKey::Cookie("User".to_owned()));
@@ -481,7 +477,8 @@ fn every_hash_key_is_read() {
 fn lists_of_a_pool_are_in_order_and_without_repetition() {
     let pool = web("retry = { on = [\"503\", \"connect\", \" 503 \"] }\n\
          health = { type = \"http\", expected_statuses = [\"204\", \"300 - 308\"], host = \"[::1]\" }");
-    assert_eq!(pool.retry.unwrap().on, [RetryOn::Connect, RetryOn::Status503]);
+    let statuses = [503].into_iter().collect();
+    assert_eq!(pool.settings.retry.conditions, Conditions { connect: true, statuses, ..Conditions::NONE });
     let Probe::Http(http) = pool.health.unwrap().probe else { panic!("another probe") };
     assert_eq!(http.expected_statuses, [204..=204, 300..=308]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::parse;
 use crate::config::Config;
-use crate::plan::{Change, Plan};
+use crate::plan::{KeyChange, Plan};
 use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
 
 const FILE: &str = include_str!("keys.toml");
@@ -79,7 +79,7 @@ fn every_key_has_an_effect_and_the_reload_class_it_claims() {
         for change in plan.live.iter().chain(&plan.restart) {
             assert_plain(&change.scope, &place);
         }
-        let is_named = |change: &Change| change.scope.contains(line.key.name) || names_itself(&line);
+        let is_named = |change: &KeyChange| change.scope.contains(line.key.name) || names_itself(&line);
         assert!(plan.live.iter().chain(&plan.restart).any(is_named), "{place} is not named: {plan:?}");
         let applied = Plan::apply(&running, new.clone());
         let left = Plan::between(&applied, &new);

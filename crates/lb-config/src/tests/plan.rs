@@ -19,7 +19,7 @@ protocol = \"tcp\"
 address = \"10.0.0.1:81\"
 ";
 
-fn scopes(changes: &[crate::Change]) -> Vec<String> {
+fn scopes(changes: &[crate::KeyChange]) -> Vec<String> {
     changes.iter().map(|change| change.scope.clone()).collect()
 }
 
@@ -28,7 +28,7 @@ fn plan(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
     assert!(BASE.contains(from));
     let plan = Plan::between(&parse(BASE), &parse(&BASE.replacen(from, to, 1)));
     let say =
-        |changes: &[crate::Change]| changes.iter().map(|c| format!("{} | {}", c.field, c.scope)).collect();
+        |changes: &[crate::KeyChange]| changes.iter().map(|c| format!("{} | {}", c.field, c.scope)).collect();
     (say(&plan.live), say(&plan.restart))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::SystemTime;
 
-use lb_config::{AccessLog, ClientAuthMode, Config, ConfigError};
+use lb_config::{AccessLogPlace, ClientAuthMode, Config, ConfigError};
 use lb_security::futility_of_authorities;
 use rustix::process::geteuid;
 
@@ -72,7 +72,7 @@ impl Found {
 
     /// Whether the access log can be written.
     fn log(&mut self, config: &Config, writer: Option<&User>, is_certain: bool, faults: &mut Collected) {
-        let Some(AccessLog::File(path)) = &config.observability.access_log else { return };
+        let Some(AccessLogPlace::File(path)) = &config.observability.access_log else { return };
         // A file that is not there yet is made in its directory.
         let place = if path.exists() {
             path.as_path()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use anyhow::Context;
-use lb_config::{Config, Runtime};
+use lb_config::{Config, RuntimeSettings};
 use lb_core::address::{Address, UnixPath};
 use lb_io::listener::ListeningSocket;
 use lb_io::sockopts::Buffers;
@@ -81,7 +81,7 @@ fn explained_at(error: std::io::Error, address: &Address) -> anyhow::Error {
 
 /// What the configuration says of the buffers of sockets.
 pub(crate) fn buffers(config: &Config) -> Buffers {
-    let Runtime { receive_buffer, send_buffer, .. } = &config.runtime;
+    let RuntimeSettings { receive_buffer, send_buffer, .. } = &config.runtime;
     Buffers { receive: receive_buffer.map(NonZeroUsize::get), send: send_buffer.map(NonZeroUsize::get) }
 }
 

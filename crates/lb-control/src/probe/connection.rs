@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_io::{WorkerIo, shortage_of};
-use lb_security::{ConnectError, Connector, Failure, Stream, failure_of};
+use lb_security::{ConnectError, Connector, Stream, TlsFailure, failure_of};
 
 use super::plan::Plan;
 
@@ -18,7 +18,7 @@ use super::plan::Plan;
 const CHUNK: usize = 4096;
 
 /// Whether a connection comes about, TLS included.
-pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome> {
+pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), ProbeOutcome> {
     let mut stream = open(plan, io).await?;
     // Says farewell as far as the socket takes it at once. Nothing depends on it.
     let _ = stream.shutdown_write();
@@ -27,7 +27,7 @@ pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome>
 }
 
 /// Connects, and does the handshake where the backend is inside TLS.
-pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, Outcome> {
+pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, ProbeOutcome> {
     let connector = Connector {
         address: plan.address,
         timeout: plan.timeout,
@@ -36,11 +36,13 @@ pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, Outco
         resets: true,
     };
     connector.connect(io, |_| ()).await.map_err(|error| match error {
-        ConnectError::Connect(error) if shortage_of(&error).is_some() => Outcome::NotAsked,
-        ConnectError::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Timeout,
-        ConnectError::Connect(_) => Outcome::Connect,
-        ConnectError::Handshake(error) if failure_of(&error) == Some(Failure::Timeout) => Outcome::Timeout,
-        ConnectError::Handshake(_) => Outcome::Tls,
+        ConnectError::Connect(error) if shortage_of(&error).is_some() => ProbeOutcome::NotAsked,
+        ConnectError::Connect(error) if error.kind() == io::ErrorKind::TimedOut => ProbeOutcome::Timeout,
+        ConnectError::Connect(_) => ProbeOutcome::Connect,
+        ConnectError::Handshake(error) if failure_of(&error) == Some(TlsFailure::Timeout) => {
+            ProbeOutcome::Timeout
+        }
+        ConnectError::Handshake(_) => ProbeOutcome::Tls,
     })
 }
 
@@ -57,11 +59,11 @@ pub(super) struct Trace {
 
 impl Trace {
     /// What a failed exchange says of the peer.
-    pub(super) fn fault(&self, error: &hyper::Error) -> Outcome {
+    pub(super) fn fault(&self, error: &hyper::Error) -> ProbeOutcome {
         if error.is_parse() || self.is_over.get() || !self.is_closed.get() {
-            Outcome::Malformed
+            ProbeOutcome::Malformed
         } else {
-            Outcome::Closed
+            ProbeOutcome::Closed
         }
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_io::WorkerIo;
 use tokio::task::JoinSet;
 
@@ -63,7 +63,7 @@ impl Exchange {
         request: Request<Full<Bytes>>,
         limit: usize,
         io: &Rc<WorkerIo>,
-    ) -> Result<(Self, Response<Incoming>), Outcome> {
+    ) -> Result<(Self, Response<Incoming>), ProbeOutcome> {
         let stream = open(plan, io).await?;
         let (trace, tasks) = (Rc::<Trace>::default(), Tasks::default());
         let metered = Metered::new(stream, limit, Rc::clone(&trace));
@@ -77,7 +77,7 @@ impl Exchange {
     }
 
     /// What an error in the body says of the backend.
-    pub(super) fn fault(&self, error: &hyper::Error) -> Outcome {
+    pub(super) fn fault(&self, error: &hyper::Error) -> ProbeOutcome {
         self.trace.fault(error)
     }
 

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::http::{Error, header};
 use hyper::{Method, Request, Uri};
 use lb_config::{HttpProbe, ProbeMethod};
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_io::WorkerIo;
 use memchr::memmem;
 
@@ -15,14 +15,14 @@ use super::exchange::{Exchange, OVERHEAD_BYTES, USER_AGENT};
 use super::plan::Plan;
 
 /// Whether the response is the one that is expected.
-pub(super) async fn check(plan: &Plan, probe: &HttpProbe, io: &Rc<WorkerIo>) -> Result<(), Outcome> {
-    let Ok(request) = request(plan, probe) else { return Err(Outcome::Malformed) };
+pub(super) async fn check(plan: &Plan, probe: &HttpProbe, io: &Rc<WorkerIo>) -> Result<(), ProbeOutcome> {
+    let Ok(request) = request(plan, probe) else { return Err(ProbeOutcome::Malformed) };
     // The framing of small pieces may be as large as what they carry.
     let limit = OVERHEAD_BYTES.saturating_add(probe.max_body_bytes.saturating_mul(2));
     let (exchange, response) = Exchange::begin(plan, request, limit, io).await?;
     let status = response.status().as_u16();
     if !probe.expected_statuses.iter().any(|expected| expected.contains(&status)) {
-        return Err(Outcome::Status(status));
+        return Err(ProbeOutcome::Status(status));
     }
     let mut body = response.into_body();
     let mut search = Search::new(probe.body_contains.as_deref().unwrap_or_default().as_bytes());
@@ -36,7 +36,7 @@ pub(super) async fn check(plan: &Plan, probe: &HttpProbe, io: &Rc<WorkerIo>) -> 
         search.push(looked_at);
     }
     if !search.is_found {
-        return Err(Outcome::Body);
+        return Err(ProbeOutcome::Body);
     }
     exchange.settle();
     Ok(())

@@ -40,7 +40,7 @@ impl Plan {
         tls: &BackendsTls,
         member: &MemberKey,
     ) -> Option<Self> {
-        let health = pool.health.as_ref()?;
+        let (health, timeout) = (pool.health.as_ref()?, pool.settings.health?.timeout);
         let backend = pool.backends.iter().find(|backend| backend.name == member.backend)?;
         let host = match &health.probe {
             Probe::Tcp | Probe::Quic => &None,
@@ -64,7 +64,7 @@ impl Plan {
                 _ => backend.protocol == BackendProtocol::H2,
             },
             tls: tls.of_probe(pool, is_http, backend),
-            timeout: health.timeout,
+            timeout,
         })
     }
 }

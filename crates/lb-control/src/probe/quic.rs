@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lb_core::health::Outcome;
+use lb_core::health::ProbeOutcome;
 use lb_io::{WorkerIo, shortage_of};
 use tokio::net::UdpSocket;
 
@@ -29,24 +29,24 @@ const SPOKEN: [u32; 2] = [1, 0x6b33_43cf];
 const SENDS: u32 = 3;
 
 /// Asks until an answer comes. The caller bounds the time.
-pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome> {
+pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), ProbeOutcome> {
     let (own, theirs) = {
         let mut rng = io.rng.borrow_mut();
         (rng.next_u64().to_be_bytes(), rng.next_u64().to_be_bytes())
     };
     // A configuration does not ask a Unix socket.
-    let Some(address) = plan.address.socket_addr() else { return Err(Outcome::Connect) };
+    let Some(address) = plan.address.socket_addr() else { return Err(ProbeOutcome::Connect) };
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await.map_err(|error| match shortage_of(&error) {
-        Some(_) => Outcome::NotAsked,
-        None => Outcome::Connect,
+        Some(_) => ProbeOutcome::NotAsked,
+        None => ProbeOutcome::Connect,
     })?;
-    socket.connect(address).await.map_err(|_| Outcome::Connect)?;
+    socket.connect(address).await.map_err(|_| ProbeOutcome::Connect)?;
     let question = question(theirs, own);
     let mut answer = [0; DATAGRAM];
     loop {
         // An error is what the peer's host has said of the last datagram: nobody listens, or nothing gets there.
-        socket.send(&question).await.map_err(|_| Outcome::Connect)?;
+        socket.send(&question).await.map_err(|_| ProbeOutcome::Connect)?;
         let wait = (plan.timeout / SENDS).max(Duration::from_millis(1));
         let received = tokio::time::timeout(wait, async {
             loop {
@@ -58,8 +58,8 @@ pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), Outcome>
         });
         match received.await {
             Ok(Ok(true)) => return Ok(()),
-            Ok(Ok(false)) => return Err(Outcome::Malformed),
-            Ok(Err(_)) => return Err(Outcome::Connect),
+            Ok(Ok(false)) => return Err(ProbeOutcome::Malformed),
+            Ok(Err(_)) => return Err(ProbeOutcome::Connect),
             Err(_) => {}
         }
     }

@@ -7,16 +7,16 @@ use super::least::Least;
 use super::load::Load;
 use super::table::{self, Seat, Table};
 use super::warmup::{self, FULL};
-use super::{MemberSpec, MemberState, Outcome, Policy, Settings, Standing};
+use super::{BalanceSettings, MemberSpec, MemberState, Policy, RequestOutcome, Standing};
 use super::{hash, level, sequence};
 use crate::rng::SplitMix64;
 
 /// Picks members of a pool for one worker. Members are known by position.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    pub(super) settings: Settings,
-    members: Vec<Member>,
-    /// By position, apart from [`Member`] so that a pick touches little memory.
+    pub(super) settings: BalanceSettings,
+    members: Vec<MemberFacts>,
+    /// By position, apart from [`MemberFacts`] so that a pick touches little memory.
     pub(super) loads: Vec<Load>,
     standing: Standing,
     /// The positions that can be picked.
@@ -43,7 +43,7 @@ pub struct Balancer {
 
 /// The facts about a member that a pick does not need.
 #[derive(Clone, Copy, Debug)]
-struct Member {
+struct MemberFacts {
     /// Distinct among the members.
     distinct: u64,
     priority: u32,
@@ -53,9 +53,9 @@ struct Member {
 impl Balancer {
     /// A balancer over `members`, all healthy. Workers have different seeds, best those from 0 on: then their rounds begin at places
     /// far from each other.
-    pub fn new(settings: Settings, members: &[MemberSpec], seed: u64, now: Instant) -> Self {
+    pub fn new(settings: BalanceSettings, members: &[MemberSpec], seed: u64, now: Instant) -> Self {
         let distinct = table::distinct(members.iter().map(|spec| spec.identity));
-        let each = members.iter().zip(distinct).map(|(spec, distinct)| Member {
+        let each = members.iter().zip(distinct).map(|(spec, distinct)| MemberFacts {
             distinct,
             priority: spec.priority,
             healthy_since: None,
@@ -137,7 +137,7 @@ impl Balancer {
 
     /// A request that [`Self::begin`] counted has ended.
     #[inline]
-    pub fn end(&mut self, at: usize, now: Instant, outcome: Outcome) {
+    pub fn end(&mut self, at: usize, now: Instant, outcome: RequestOutcome) {
         let Some(load) = self.loads.get_mut(at) else { return };
         load.requests = load.requests.saturating_sub(1);
         self.live = self.live.saturating_sub(u64::from(load.weight > 0));

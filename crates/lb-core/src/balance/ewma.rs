@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::RequestOutcome;
 
 /// The latency of one member.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Estimator {
     }
 
     /// Takes in how a request ended. An end that is not the member's doing changes nothing.
-    pub(super) fn learn(&mut self, estimate: &mut Estimate, outcome: Outcome, clock: u64) {
+    pub(super) fn learn(&mut self, estimate: &mut Estimate, outcome: RequestOutcome, clock: u64) {
         let latency = outcome.latency.map(|latency| (latency.as_secs_f32() * 1e9).clamp(SHORTEST, LONGEST));
         let known = if estimate.latency == 0.0 { self.typical } else { estimate.latency };
         let latency = match (latency, outcome.failed) {
@@ -137,8 +137,8 @@ mod tests {
 
     const DECAY: Duration = Duration::from_secs(10);
 
-    fn answer(millis: u64) -> Outcome {
-        Outcome { latency: Some(Duration::from_millis(millis)), failed: false }
+    fn answer(millis: u64) -> RequestOutcome {
+        RequestOutcome { latency: Some(Duration::from_millis(millis)), failed: false }
     }
 
     /// An estimator of a pool that answers in a millisecond.
@@ -183,7 +183,7 @@ mod tests {
     fn an_old_measurement_decays_to_half_of_what_is_typical_and_no_further() {
         let mut estimator = estimator();
         let (mut slow, mut fast) = (Estimate::NONE, Estimate::NONE);
-        estimator.learn(&mut slow, Outcome { latency: Some(Duration::from_secs(1)), failed: true }, 0);
+        estimator.learn(&mut slow, RequestOutcome { latency: Some(Duration::from_secs(1)), failed: true }, 0);
         fast.latency = 1e5;
         let mut before = f32::INFINITY;
         for second in 0..600 {
@@ -199,18 +199,18 @@ mod tests {
     #[test]
     fn a_quick_failure_is_worse_than_any_ordinary_answer_and_failures_add_up_to_a_ceiling() {
         let mut estimator = estimator();
-        let failure = Outcome { latency: Some(Duration::from_micros(10)), failed: true };
+        let failure = RequestOutcome { latency: Some(Duration::from_micros(10)), failed: true };
         let mut member = Estimate::NONE;
         estimator.learn(&mut member, failure, 0);
         assert!(near(millis(&estimator, member, 0), 4.0));
-        estimator.learn(&mut member, Outcome { latency: None, failed: true }, 0);
+        estimator.learn(&mut member, RequestOutcome { latency: None, failed: true }, 0);
         assert!(near(millis(&estimator, member, 0), 16.0));
         (0..50).for_each(|_| estimator.learn(&mut member, failure, 0));
         assert!(near(millis(&estimator, member, 0), 10_000.0));
         // Failures do not change what is typical, or a failing member would in the end look ordinary.
         assert!(near(millis(&estimator, Estimate::NONE, 0), 1.0));
         // A timeout longer than the ceiling counts in full.
-        let timeout = Outcome { latency: Some(Duration::from_secs(30)), failed: true };
+        let timeout = RequestOutcome { latency: Some(Duration::from_secs(30)), failed: true };
         estimator.learn(&mut member, timeout, 0);
         assert!(near(millis(&estimator, member, 0), 30_000.0));
     }
@@ -219,7 +219,7 @@ mod tests {
     fn an_end_without_a_verdict_changes_nothing() {
         let mut estimator = estimator();
         let mut member = Estimate::NONE;
-        estimator.learn(&mut member, Outcome { latency: None, failed: false }, 5);
+        estimator.learn(&mut member, RequestOutcome { latency: None, failed: false }, 5);
         assert_eq!((member.latency, member.measured), (0.0, 0));
     }
 

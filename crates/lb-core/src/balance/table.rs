@@ -8,7 +8,7 @@ use super::hash::{mix, part};
 use super::maglev::Maglev;
 use super::rendezvous::Rendezvous;
 use super::ring::Ring;
-use super::{MemberSpec, MemberState, Policy, Settings, level};
+use super::{BalanceSettings, MemberSpec, MemberState, Policy, level};
 
 /// A member as a table sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +69,7 @@ impl Table {
 
     /// Makes the table anew, if it was not made of the same seats. `used` are in use, `others` are the rest of their level; neither
     /// has weights of 0.
-    pub(super) fn update(&mut self, settings: &Settings, used: &[Seat], others: &[Seat]) {
+    pub(super) fn update(&mut self, settings: &BalanceSettings, used: &[Seat], others: &[Seat]) {
         let seats = seated(used, others);
         if seats == self.seats {
             return;

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use super::*;
 
-const ALL: [Policy; 9] = Policy::ALL;
+fn all() -> impl Iterator<Item = Policy> {
+    Policy::ALL.iter().copied()
+}
 
 const FOLLOWING: [Policy; 3] = [Policy::Maglev, Policy::RingHash, Policy::Rendezvous];
 
@@ -17,7 +19,7 @@ const UP: MemberState =
     MemberState { healthy: true, ejected: false, draining: false, weight: 1, healthy_since: None };
 const DOWN: MemberState = MemberState { healthy: false, ..UP };
 
-const FINE: Outcome = Outcome { latency: None, failed: false };
+const FINE: RequestOutcome = RequestOutcome { latency: None, failed: false };
 
 fn identity(number: usize) -> u64 {
     hash::bytes(format!("192.0.2.{number}:8080").as_bytes())
@@ -28,8 +30,8 @@ fn specs(weights: &[u32]) -> Vec<MemberSpec> {
     each.map(|(at, &weight)| MemberSpec { identity: identity(at), weight, priority: 0 }).collect()
 }
 
-fn settings(policy: Policy) -> Settings {
-    Settings { policy, panic_threshold_percent: 50, ..Settings::default() }
+fn settings(policy: Policy) -> BalanceSettings {
+    BalanceSettings { policy, panic_threshold_percent: 50, ..BalanceSettings::default() }
 }
 
 fn balancer(policy: Policy, weights: &[u32]) -> Balancer {

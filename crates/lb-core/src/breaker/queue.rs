@@ -14,7 +14,7 @@ pub struct Ticket {
 
 #[derive(Clone, Debug)]
 pub(super) struct Queue<W> {
-    places: Vec<Place<W>>,
+    places: Vec<QueuePlace<W>>,
     free: Vec<u32>,
     head: Option<u32>,
     tail: Option<u32>,
@@ -23,7 +23,7 @@ pub(super) struct Queue<W> {
 }
 
 #[derive(Clone, Debug)]
-struct Place<W> {
+struct QueuePlace<W> {
     /// What waits here; `None` when the place is free.
     waiting: Option<Waiting<W>>,
     before: Option<u32>,
@@ -73,7 +73,7 @@ impl<W> Queue<W> {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let place =
-            Place { waiting: Some(Waiting { serial, until, waiter }), before: self.tail, after: None };
+            QueuePlace { waiting: Some(Waiting { serial, until, waiter }), before: self.tail, after: None };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(free) = self.places.get_mut(index(at)) {

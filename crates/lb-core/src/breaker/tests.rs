@@ -5,8 +5,8 @@ use crate::rng::SplitMix64;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limits(max_connections: u32, max_requests: u32, max_pending: u32) -> Limits {
-    Limits { max_connections, max_requests, max_pending, pending_timeout: SECOND }
+fn limits(max_connections: u32, max_requests: u32, max_pending: u32) -> MemberLimits {
+    MemberLimits { max_connections, max_requests, max_pending, pending_timeout: SECOND }
 }
 
 fn wait(breaker: &mut Breaker<u32>, need: Need, now: Instant, name: u32) -> Ticket {
@@ -19,7 +19,7 @@ fn wait(breaker: &mut Breaker<u32>, need: Need, now: Instant, name: u32) -> Tick
 #[test]
 fn each_limit_holds_and_says_its_name() {
     let now = Instant::now();
-    let mut off = Breaker::<()>::new(Limits::default());
+    let mut off = Breaker::<()>::new(MemberLimits::default());
     assert!((0..10_000).all(|_| off.admit(Need::Both, now, || ()) == Admit::Go));
     let mut breaker = Breaker::<()>::new(limits(2, 3, 0));
     assert_eq!(breaker.admit(Need::Both, now, || ()), Admit::Go);

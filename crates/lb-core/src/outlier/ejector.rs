@@ -61,7 +61,7 @@ impl EjectionSettings {
 
 /// The standing of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum EjectionStanding {
     /// In service.
     In,
     /// In service, and to be watched more closely.
@@ -90,13 +90,13 @@ pub enum Refused {
 #[derive(Clone, Debug)]
 pub struct Ejector {
     settings: EjectionSettings,
-    members: Vec<Member>,
+    members: Vec<EjectionRecord>,
     out: usize,
     rng: SplitMix64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Member {
+struct EjectionRecord {
     /// When it returns, while it is out.
     until: Option<Instant>,
     /// When it returned last.
@@ -110,7 +110,12 @@ struct Member {
 impl Ejector {
     /// An ejector for `members` members that are all in service.
     pub fn new(settings: EjectionSettings, members: usize, seed: u64) -> Self {
-        Self { settings, members: vec![Member::default(); members], out: 0, rng: SplitMix64::new(seed) }
+        Self {
+            settings,
+            members: vec![EjectionRecord::default(); members],
+            out: 0,
+            rng: SplitMix64::new(seed),
+        }
     }
 
     /// Ejects a member, and returns until when. `usable` lists the other members that could take load as far as the caller has found out
@@ -165,16 +170,16 @@ impl Ejector {
     }
 
     /// The standing of a member. A member whose ejection is over counts as out until [`Self::expire`] takes it back.
-    pub fn standing(&self, at: usize, now: Instant) -> Standing {
-        let Some(member) = self.members.get(at) else { return Standing::In };
+    pub fn standing(&self, at: usize, now: Instant) -> EjectionStanding {
+        let Some(member) = self.members.get(at) else { return EjectionStanding::In };
         if let Some(until) = member.until {
-            return Standing::Out { until };
+            return EjectionStanding::Out { until };
         }
         match member.returned {
             Some(returned) if now.saturating_duration_since(returned) < self.settings.probation => {
-                Standing::Probation
+                EjectionStanding::Probation
             }
-            _ => Standing::In,
+            _ => EjectionStanding::In,
         }
     }
 
@@ -223,7 +228,7 @@ impl Ejector {
     }
 }
 
-impl Member {
+impl EjectionRecord {
     fn take_back(&mut self, now: Instant) {
         self.until = None;
         self.returned = Some(now);
@@ -231,7 +236,7 @@ impl Member {
 }
 
 /// Ejections in succession that are not made up for.
-fn level(member: &Member, settings: &EjectionSettings, now: Instant) -> u32 {
+fn level(member: &EjectionRecord, settings: &EjectionSettings, now: Instant) -> u32 {
     let Some(returned) = member.returned else { return member.level };
     let quiet = now.saturating_duration_since(returned).as_nanos();
     let periods = quiet.checked_div(settings.quiet_period().as_nanos()).unwrap_or(u128::MAX);

@@ -1,6 +1,6 @@
 //! Failures in a row.
 
-use super::Cause;
+use super::EjectionCause;
 
 /// How a try at a member ended. What the client or the gateway itself broke off is no evidence, and is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Streak {
 impl Streak {
     /// Records how a try ended. Returns which limit was reached, if one was, and counts anew from there. A few additions and comparisons.
     #[inline]
-    pub fn record(&mut self, ending: Ending, limits: StreakLimits) -> Option<Cause> {
+    pub fn record(&mut self, ending: Ending, limits: StreakLimits) -> Option<EjectionCause> {
         match ending {
             Ending::Fine => {
                 *self = Self::default();
@@ -76,9 +76,9 @@ impl Streak {
         self.server_errors = self.server_errors.saturating_add(1);
         let reached = |limit: u32, count: u32| limit != 0 && count >= limit;
         let cause = if reached(limits.gateway_failures, self.gateway_failures) {
-            Cause::ConsecutiveGatewayFailures
+            EjectionCause::ConsecutiveGatewayFailures
         } else if reached(limits.server_errors, self.server_errors) {
-            Cause::ConsecutiveServerErrors
+            EjectionCause::ConsecutiveServerErrors
         } else {
             return None;
         };
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     /// After which of the endings the streak fires: `.` fine, `5` a response of 5xx, `x` no response.
-    fn fires(endings: &str, limits: StreakLimits) -> Vec<(usize, Cause)> {
+    fn fires(endings: &str, limits: StreakLimits) -> Vec<(usize, EjectionCause)> {
         let mut streak = Streak::default();
         let mut fired = Vec::new();
         for (at, ending) in endings.bytes().enumerate() {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn only_failures_in_a_row_fire_and_the_count_starts_anew() {
-        use Cause::{ConsecutiveGatewayFailures as Gateway, ConsecutiveServerErrors as Server};
+        use EjectionCause::{ConsecutiveGatewayFailures as Gateway, ConsecutiveServerErrors as Server};
         let limits = StreakLimits { server_errors: 4, gateway_failures: 3 };
         assert_eq!(fires("555.555.xx.xx.", limits), []);
         assert_eq!(fires("55555555", limits), [(4, Server), (8, Server)]);

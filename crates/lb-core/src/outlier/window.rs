@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::Cause;
+use super::EjectionCause;
 
 /// What a member has done: counters that only grow, or the difference of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct Suspect {
     /// Its position.
     pub at: usize,
     /// Why.
-    pub cause: Cause,
+    pub cause: EjectionCause,
 }
 
 impl Analysis {
@@ -99,7 +99,7 @@ impl Analysis {
         }
         failing.sort_unstable();
         let mut suspects: Vec<Suspect> =
-            failing.into_iter().map(|(_, at)| Suspect { at, cause: Cause::ErrorRate }).collect();
+            failing.into_iter().map(|(_, at)| Suspect { at, cause: EjectionCause::ErrorRate }).collect();
         timed.sort_unstable();
         if self.latency_factor_percent != 0 && timed.len() >= MIN_COMPARED {
             // Of an even number the lower one: when half of a small pool is slow, the other half shows what is possible.
@@ -107,7 +107,7 @@ impl Analysis {
             let bound = (median.saturating_mul(self.latency_factor_percent) / 100)
                 .max(median.saturating_add(MIN_LATENCY_GAP));
             let slow = timed.iter().rev().take_while(|(mean, _)| *mean > bound);
-            suspects.extend(slow.map(|&(_, at)| Suspect { at, cause: Cause::Latency }));
+            suspects.extend(slow.map(|&(_, at)| Suspect { at, cause: EjectionCause::Latency }));
         }
         suspects
     }
@@ -126,7 +126,7 @@ mod tests {
         (Counts { requests, failures, timed, latency }, false)
     }
 
-    fn of(analysis: Analysis, windows: &[(Counts, bool)]) -> Vec<(usize, Cause)> {
+    fn of(analysis: Analysis, windows: &[(Counts, bool)]) -> Vec<(usize, EjectionCause)> {
         analysis.suspects(windows).into_iter().map(|suspect| (suspect.at, suspect.cause)).collect()
     }
 
@@ -142,7 +142,7 @@ mod tests {
         ];
         assert_eq!(
             of(ANALYSIS, &windows),
-            [(5, Cause::ErrorRate), (3, Cause::ErrorRate), (1, Cause::ErrorRate)]
+            [(5, EjectionCause::ErrorRate), (3, EjectionCause::ErrorRate), (1, EjectionCause::ErrorRate)]
         );
         assert_eq!(of(Analysis { error_rate_percent: 0, ..ANALYSIS }, &windows), []);
     }
@@ -161,7 +161,7 @@ mod tests {
         // Members without volume are not compared, and neither are those that fail.
         assert_eq!(of(ANALYSIS, &[window(100, 0, 10), window(100, 0, 99), window(5, 0, 10)]), []);
         let failing = [window(100, 0, 10), window(100, 0, 99), window(100, 60, 10)];
-        assert_eq!(of(ANALYSIS, &failing), [(2, Cause::ErrorRate)]);
+        assert_eq!(of(ANALYSIS, &failing), [(2, EjectionCause::ErrorRate)]);
         assert_eq!(of(Analysis { latency_factor_percent: 0, ..ANALYSIS }, &[window(100, 0, 1); 4]), []);
     }
 
@@ -174,7 +174,7 @@ mod tests {
             )
         };
         assert_eq!(of(ANALYSIS, &[micros(100), micros(900), micros(100)]), []);
-        assert_eq!(of(ANALYSIS, &[micros(100), micros(1101), micros(100)]), [(1, Cause::Latency)]);
+        assert_eq!(of(ANALYSIS, &[micros(100), micros(1101), micros(100)]), [(1, EjectionCause::Latency)]);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use lb_core::balance::{Balancer, MemberSpec, MemberState, hash};
 use lb_core::breaker::Breaker;
-use lb_core::health::{Outcome, State, Target};
+use lb_core::health::{HealthState, ProbeOutcome, Target};
 use lb_core::hedge::Hedge;
-use lb_core::outlier::{Cause, Counts, Ejector, Ending, Standing, Streak};
+use lb_core::outlier::{Counts, EjectionCause, EjectionStanding, Ejector, Ending, Streak};
 use lb_core::retry::Budget;
 
 use crate::world::World;
@@ -38,16 +38,16 @@ impl Shared {
     }
 
     /// A probe ended; says whether that changed anything, and checks that it had to and might.
-    pub(crate) fn probed(&mut self, world: &World, at: usize, outcome: Outcome, now: Instant) -> bool {
+    pub(crate) fn probed(&mut self, world: &World, at: usize, outcome: ProbeOutcome, now: Instant) -> bool {
         let before = self.targets[at].state();
         let change = self.targets[at].end(outcome, now);
         let (passed, row) = &mut self.rows[at];
         *row = if *passed == outcome.passed() { *row + 1 } else { 1 };
         *passed = outcome.passed();
         let needed = match before {
-            State::Unknown => 1,
-            State::Unhealthy if *passed => world.health.rise,
-            State::Healthy if !*passed => world.health.fall,
+            HealthState::Unknown => 1,
+            HealthState::Unhealthy if *passed => world.health.rise,
+            HealthState::Healthy if !*passed => world.health.fall,
             _ => u32::MAX,
         };
         assert_eq!(change.is_some(), *row >= needed, "{row} probes in a row from {before:?}, {outcome:?}");
@@ -57,7 +57,7 @@ impl Shared {
 
     /// Whether a member is in service.
     pub(crate) fn is_fit(&self, at: usize, now: Instant) -> bool {
-        self.takes_load(at) && !matches!(self.ejector.standing(at, now), Standing::Out { .. })
+        self.takes_load(at) && !matches!(self.ejector.standing(at, now), EjectionStanding::Out { .. })
     }
 
     pub(crate) fn is_draining(&self, at: usize) -> bool {
@@ -83,7 +83,7 @@ impl Shared {
         let mut changes = 0;
         let standings: Vec<_> = (0..self.targets.len()).map(|at| self.ejector.standing(at, now)).collect();
         self.ejector.expire(now, |at| {
-            let is_over = matches!(standings[at], Standing::Out { until } if until <= now);
+            let is_over = matches!(standings[at], EjectionStanding::Out { until } if until <= now);
             assert!(is_over, "member {at} returned before its time");
             changes += 1;
         });
@@ -100,7 +100,8 @@ impl Shared {
         let mut windows = Vec::new();
         for (at, reading) in self.readings.iter_mut().enumerate() {
             let sum = workers.iter().fold(Counts::default(), |sum, worker| sum.plus(worker.counts[at]));
-            windows.push((sum.since(*reading), self.ejector.standing(at, now) == Standing::Probation));
+            windows
+                .push((sum.since(*reading), self.ejector.standing(at, now) == EjectionStanding::Probation));
             *reading = sum;
         }
         for suspect in world.analysis.suspects(&windows) {
@@ -185,7 +186,7 @@ impl Worker {
         }
         self.epoch = shared.epoch;
         for (at, out) in self.out.iter_mut().enumerate() {
-            let is_out = matches!(shared.ejector.standing(at, now), Standing::Out { .. });
+            let is_out = matches!(shared.ejector.standing(at, now), EjectionStanding::Out { .. });
             if *out && !is_out {
                 self.streaks[at] = Streak::default();
             }
@@ -209,7 +210,7 @@ impl Worker {
         ending: Ending,
         latency: Option<Duration>,
         probation: bool,
-    ) -> Option<Cause> {
+    ) -> Option<EjectionCause> {
         let one = Counts {
             requests: 1,
             failures: u64::from(ending.is_failure()),

@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use lb_core::failure::Failure;
-use lb_core::health::Outcome as Probed;
+use lb_core::health::ProbeOutcome as Probed;
 use lb_core::rng::SplitMix64;
 
 use requests::Request;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use lb_core::balance::{self, Policy};
-use lb_core::breaker::Limits;
+use lb_core::balance::{BalanceSettings, Policy};
+use lb_core::breaker::MemberLimits;
+use lb_core::health::ProbeSettings;
+use lb_core::hedge::HedgeSettings;
 use lb_core::outlier::{Analysis, EjectionSettings, StreakLimits};
 use lb_core::retry::{BudgetSettings, Conditions};
 use lb_core::rng::SplitMix64;
-use lb_core::{health, hedge};
 
 /// Faults come until then; afterwards everything has to be well again.
 pub(crate) const FAULTS_UNTIL: Duration = Duration::from_secs(1500);
@@ -71,18 +72,18 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) workers: usize,
     pub(crate) backends: Vec<Backend>,
-    pub(crate) balance: balance::Settings,
-    pub(crate) health: health::Settings,
+    pub(crate) balance: BalanceSettings,
+    pub(crate) health: ProbeSettings,
     pub(crate) streak: StreakLimits,
     pub(crate) analysis: Analysis,
     pub(crate) analysis_interval: Duration,
     pub(crate) ejection: EjectionSettings,
-    pub(crate) limits: Limits,
+    pub(crate) limits: MemberLimits,
     pub(crate) conditions: Conditions,
     pub(crate) tries: u32,
     pub(crate) per_try_timeout: Duration,
     pub(crate) budget: BudgetSettings,
-    pub(crate) hedge: hedge::Settings,
+    pub(crate) hedge: HedgeSettings,
     /// The mean time between requests, from each moment on.
     pub(crate) pace: Vec<(Duration, Duration)>,
 }
@@ -103,23 +104,23 @@ impl World {
             seed,
             workers: 2,
             backends: vec![backend; backends],
-            balance: balance::Settings {
+            balance: BalanceSettings {
                 policy,
                 table_size: 251,
                 ring_points: 20,
-                ..balance::Settings::default()
+                ..BalanceSettings::default()
             },
-            health: health::Settings::default(),
+            health: ProbeSettings::default(),
             streak: StreakLimits::default(),
             analysis: Analysis { error_rate_percent: 50, min_requests: 20, latency_factor_percent: 500 },
             analysis_interval: Duration::from_secs(10),
             ejection: EjectionSettings { max: Duration::from_secs(120), ..EjectionSettings::default() },
-            limits: Limits::default(),
+            limits: MemberLimits::default(),
             conditions,
             tries: 2,
             per_try_timeout: Duration::from_secs(1),
             budget: BudgetSettings::default(),
-            hedge: hedge::Settings::default(),
+            hedge: HedgeSettings::default(),
             pace: vec![(Duration::ZERO, Duration::from_millis(50))],
         }
     }

@@ -1,8 +1,11 @@
 //! The health protocol (`grpc.health.v1`), which the gateway answers from what it knows of its backends
 //! (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
 //!
-//! It is the only place where messages are read. A request holds the name of a service and nothing else, so it is small by nature:
-//! what claims to be larger is refused by its prefix, before any of it is kept (attack C-14).
+//! Of the messages that clients send, its requests are the only ones that are read ([`lb_core::grpc::health`]). A request holds the name of
+//! a service and nothing else, so it is small by nature: what claims to be larger is refused by its prefix, before any of it is kept
+//! (attack C-14).
+
+use lb_core::grpc::health::{self, PREFIX};
 
 use super::Status;
 
@@ -18,30 +21,13 @@ pub enum Method {
 impl Method {
     /// Recognises the target of a request.
     pub fn of(target: &[u8]) -> Option<Self> {
-        match target {
-            b"/grpc.health.v1.Health/Check" => Some(Self::Check),
-            b"/grpc.health.v1.Health/Watch" => Some(Self::Watch),
-            _ => None,
+        if target == health::CHECK.as_bytes() {
+            Some(Self::Check)
+        } else if target == health::WATCH.as_bytes() {
+            Some(Self::Watch)
+        } else {
+            None
         }
-    }
-}
-
-/// What a service is said to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Serving {
-    /// Some backend serves it.
-    Serving = 1,
-    /// No backend does.
-    NotServing = 2,
-    /// No such service. Only [`Method::Watch`] says so; [`Method::Check`] ends with [`Status::NotFound`].
-    ServiceUnknown = 3,
-}
-
-impl Serving {
-    /// The response message with its prefix.
-    pub fn message(self) -> [u8; 7] {
-        [0, 0, 0, 0, 2, 0x08, self as u8]
     }
 }
 
@@ -69,19 +55,16 @@ impl Reader {
     /// # Errors
     /// How the call ends when that is no request.
     pub fn finish(&self) -> Result<&str, Status> {
-        match self.bytes.split_at_checked(PREFIX) {
-            Some((prefix, message)) if message.len() == message_length(prefix) => service(message),
-            _ => Err(Status::InvalidArgument),
-        }
+        health::sole_message(&self.bytes).and_then(health::service).ok_or(Status::InvalidArgument)
     }
 
     fn check_prefix(&self) -> Result<(), Status> {
         let Some((prefix, message)) = self.bytes.split_at_checked(PREFIX) else { return Ok(()) };
         // No compression was offered, so none may be used (the protocol, "Compression").
-        if prefix.first() != Some(&0) {
+        if health::is_compressed(prefix) {
             return Err(Status::Unimplemented);
         }
-        match message_length(prefix) {
+        match health::message_length(prefix) {
             length if length > MAX_MESSAGE => Err(Status::ResourceExhausted),
             // More than the one message of a unary request.
             length if message.len() > length => Err(Status::InvalidArgument),
@@ -90,68 +73,12 @@ impl Reader {
     }
 }
 
-/// The length in a message's prefix.
-fn message_length(prefix: &[u8]) -> usize {
-    let length = prefix.last_chunk().copied().map_or(u32::MAX, u32::from_be_bytes);
-    usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-/// The field `service` of a HealthCheckRequest: string, number 1. The last one counts, and fields of other numbers are skipped.
-fn service(message: &[u8]) -> Result<&str, Status> {
-    let mut rest = message;
-    let mut service: &[u8] = &[];
-    while !rest.is_empty() {
-        let (tag, after) = varint(rest)?;
-        let (value, after) = match tag & 7 {
-            0 => (None, varint(after)?.1),
-            1 => (None, split(after, 8)?.1),
-            2 => {
-                let (length, after) = varint(after)?;
-                let (value, after) = split(after, length)?;
-                (Some(value), after)
-            }
-            5 => (None, split(after, 4)?.1),
-            _ => return Err(Status::InvalidArgument),
-        };
-        match (tag >> 3, value) {
-            (0, _) | (1, None) => return Err(Status::InvalidArgument),
-            (1, Some(value)) => service = value,
-            _ => {}
-        }
-        rest = after;
-    }
-    std::str::from_utf8(service).map_err(|_| Status::InvalidArgument)
-}
-
-fn varint(bytes: &[u8]) -> Result<(u64, &[u8]), Status> {
-    let mut value = 0u64;
-    for (at, byte) in bytes.iter().enumerate().take(10) {
-        let shift = u32::try_from(at).unwrap_or_default().saturating_mul(7);
-        // The tenth byte has room for one bit.
-        if at == 9 && *byte > 1 {
-            break;
-        }
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok((value, bytes.get(at.saturating_add(1)..).unwrap_or(&[])));
-        }
-    }
-    Err(Status::InvalidArgument)
-}
-
-fn split(bytes: &[u8], at: u64) -> Result<(&[u8], &[u8]), Status> {
-    let at = usize::try_from(at).map_err(|_| Status::InvalidArgument)?;
-    bytes.split_at_checked(at).ok_or(Status::InvalidArgument)
-}
-
-/// Compression flag and length of a message.
-const PREFIX: usize = 5;
-
 /// Bytes of a request's message: far more than any service's name.
 const MAX_MESSAGE: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use lb_core::grpc::health::ServingStatus;
     use proptest::prelude::*;
 
     use super::*;
@@ -219,9 +146,9 @@ mod tests {
 
     #[test]
     fn responses_and_paths() {
-        assert_eq!(Serving::Serving.message(), *b"\0\0\0\0\x02\x08\x01");
-        assert_eq!(Serving::NotServing.message()[6], 2);
-        assert_eq!(Serving::ServiceUnknown.message()[6], 3);
+        assert_eq!(ServingStatus::Serving.message(), *b"\0\0\0\0\x02\x08\x01");
+        assert_eq!(ServingStatus::NotServing.message()[6], 2);
+        assert_eq!(ServingStatus::ServiceUnknown.message()[6], 3);
         assert_eq!(Method::of(b"/grpc.health.v1.Health/Check"), Some(Method::Check));
         assert_eq!(Method::of(b"/grpc.health.v1.Health/Watch"), Some(Method::Watch));
         for other in

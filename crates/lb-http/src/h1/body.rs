@@ -4,7 +4,7 @@ use std::task::Context;
 
 use lb_core::head::Fields;
 
-use super::chunked::{ChunkDecoder, Piece};
+use super::chunked::{ChunkDecoder, ChunkPiece};
 use super::request::{has_bare_lf, span_in};
 use crate::message::Sink;
 use crate::rules::{self, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
@@ -93,9 +93,9 @@ impl BodyReader {
             let (skip, piece) = decoder.next(input.get(at..).unwrap_or(&[])).map_err(|_| BodyError::Chunk)?;
             at = at.saturating_add(skip);
             match piece {
-                Piece::More => return Ok(at),
-                Piece::Last => *self = Self::Trailer(Vec::new()),
-                Piece::Data(n) => {
+                ChunkPiece::More => return Ok(at),
+                ChunkPiece::Last => *self = Self::Trailer(Vec::new()),
+                ChunkPiece::Data(n) => {
                     let end = at.saturating_add(n);
                     to.data(cx, input.get(at..end).unwrap_or(&[]));
                     at = end;

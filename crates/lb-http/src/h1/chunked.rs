@@ -16,7 +16,7 @@ pub struct ChunkError;
 
 /// What the decoder found at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum ChunkPiece {
     /// So many bytes of body stand after the bytes consumed.
     Data(usize),
     /// The input is used up.
@@ -56,13 +56,13 @@ impl ChunkDecoder {
     ///
     /// # Errors
     /// When the coding is broken.
-    pub fn next(&mut self, input: &[u8]) -> Result<(usize, Piece), ChunkError> {
+    pub fn next(&mut self, input: &[u8]) -> Result<(usize, ChunkPiece), ChunkError> {
         let mut at = 0usize;
         loop {
             if self.state == State::Last {
-                return Ok((at, Piece::Last));
+                return Ok((at, ChunkPiece::Last));
             }
-            let Some(byte) = input.get(at).copied() else { return Ok((at, Piece::More)) };
+            let Some(byte) = input.get(at).copied() else { return Ok((at, ChunkPiece::More)) };
             if self.state == State::Data {
                 let here = input.len().saturating_sub(at);
                 let n = usize::try_from(self.size).map_or(here, |size| size.min(here));
@@ -70,7 +70,7 @@ impl ChunkDecoder {
                 if self.size == 0 {
                     self.state = State::DataCr;
                 }
-                return Ok((at, Piece::Data(n)));
+                return Ok((at, ChunkPiece::Data(n)));
             }
             self.state = self.framing(byte)?;
             at = at.saturating_add(1);
@@ -149,13 +149,13 @@ mod tests {
                 used += skip;
                 rest = &rest[skip..];
                 match piece {
-                    Piece::Data(n) => {
+                    ChunkPiece::Data(n) => {
                         body.extend_from_slice(&rest[..n]);
                         used += n;
                         rest = &rest[n..];
                     }
-                    Piece::More => break,
-                    Piece::Last => return Ok((body, used)),
+                    ChunkPiece::More => break,
+                    ChunkPiece::Last => return Ok((body, used)),
                 }
             }
         }

@@ -34,7 +34,7 @@ pub struct HeadLimits {
 
 /// What a head says about its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub struct ParsedRequest {
     /// Bytes that the head took.
     pub consumed: usize,
     /// How the body is delimited on the wire.
@@ -47,7 +47,11 @@ pub struct Parsed {
 ///
 /// # Errors
 /// When the head is refused; nothing of it may be forwarded.
-pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<Option<Parsed>, Reject> {
+pub fn parse(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<ParsedRequest>, Reject> {
     let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let allowed = lines.get_mut(..limits.fields.min(MAX_FIELDS)).unwrap_or_default();
     let mut request = httparse::Request::new(&mut []);
@@ -140,7 +144,7 @@ pub fn parse(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Resul
         }
     }
     let keep_alive = if http10 { keep_alive && !close } else { !close };
-    Ok(Some(Parsed { consumed, chunked: delimiter == Delimiter::Chunked, keep_alive }))
+    Ok(Some(ParsedRequest { consumed, chunked: delimiter == Delimiter::Chunked, keep_alive }))
 }
 
 /// Appends the parts of a target that does not stand in the head as it came.

@@ -11,7 +11,7 @@ use super::request::{MAX_FIELDS, has_bare_lf, span_in};
 
 /// What a head says about its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parsed {
+pub struct ParsedResponse {
     /// Bytes that the head took.
     pub consumed: usize,
     /// How the body ends on the wire.
@@ -44,7 +44,7 @@ pub fn parse(
     to_head: bool,
     upgrading: bool,
     head: &mut ResponseHead,
-) -> Result<Option<Parsed>, Reason> {
+) -> Result<Option<ParsedResponse>, Reason> {
     let mut lines = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -105,14 +105,18 @@ pub fn parse(
     let keep_alive = if http10 { keep_alive && !close } else { !close };
     // A backend that announces a body where none may be might send it.
     let clean = !bodiless || matches!(delimiter, Delimiter::Absent | Delimiter::Length(0));
-    Ok(Some(Parsed { consumed, body, keep_alive: keep_alive && clean && body != WireBody::UntilClose }))
+    Ok(Some(ParsedResponse {
+        consumed,
+        body,
+        keep_alive: keep_alive && clean && body != WireBody::UntilClose,
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str, to_head: bool) -> Result<Option<(Parsed, ResponseHead)>, Reason> {
+    fn read(text: &str, to_head: bool) -> Result<Option<(ParsedResponse, ResponseHead)>, Reason> {
         let mut head = ResponseHead::default();
         let parsed = parse(text.as_bytes(), 4096, to_head, false, &mut head)?;
         Ok(parsed.map(|parsed| (parsed, head)))

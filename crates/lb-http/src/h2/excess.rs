@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_core::address::ClientAddress;
-use lb_core::ledger::{BUDGETS, Budget};
+use lb_core::ledger::{BUDGETS, LedgerBudget};
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
 use tokio::time::Instant;
@@ -76,7 +76,7 @@ pub(super) fn backend_retired(backend: &Backend, now: Instant) {
 }
 
 /// The budget of that reason, and how much was charged against it.
-fn budget(reason: Reason, mux: &Mux) -> Option<(&'static Budget, u32)> {
+fn budget(reason: Reason, mux: &Mux) -> Option<(&'static LedgerBudget, u32)> {
     let budget = BUDGETS.iter().find(|budget| budget.reason == reason)?;
     Some((budget, mux.count(budget.charge)))
 }

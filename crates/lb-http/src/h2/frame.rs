@@ -13,7 +13,7 @@ pub mod write;
 
 pub use code::{ErrorCode, FrameError, Scope, SettingId};
 pub use header::{FrameHeader, FrameType};
-pub use payload::{Priority, Settings};
+pub use payload::{Priority, SettingsPayload};
 pub use piece::Piece;
 pub use preface::Preface;
 pub use reader::{BlockLimits, FrameReader};

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use lb_config::Pool as PoolLimits;
+use lb_config::IdlePool;
 use lb_pool::Connection;
 use tokio::time::Instant;
 
@@ -103,7 +103,7 @@ impl Upstream for H2Pool {
         Some(Link::on(AnyBack::H2(back?), false, now, None))
     }
 
-    fn sweep(&self, limits: &PoolLimits, retired: bool, now: Instant) -> Option<Instant> {
+    fn sweep(&self, limits: &IdlePool, retired: bool, now: Instant) -> Option<Instant> {
         let mut next = None::<Instant>;
         self.connections.borrow_mut().retain(|connection| {
             let idle =

@@ -8,7 +8,7 @@
 use std::task::Context;
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::retry::{self, Attempt, RetryClass, Verdict};
+use lb_core::retry::{self, Attempt, RetryClass, RetryVerdict};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
@@ -83,11 +83,11 @@ pub(super) fn leave_budget(pool: &WorkerPool, counted: &mut bool, charged: &mut 
 fn decide(pool: &WorkerPool, failure: Failure, attempt: Attempt, charged: &mut bool, now: Instant) -> bool {
     try_done(pool, charged);
     match pool.decide(failure, attempt, now.into_std()) {
-        Verdict::Again { charged: taken } => {
+        RetryVerdict::Again { charged: taken } => {
             *charged = taken;
             true
         }
-        Verdict::No(_) => false,
+        RetryVerdict::No(_) => false,
     }
 }
 

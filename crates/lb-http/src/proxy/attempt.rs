@@ -18,7 +18,7 @@ use super::stall::Stall;
 use super::tries::{Chosen, Leg};
 use crate::message::{Back, Front, Sink};
 use crate::service::Member;
-use crate::upstream::{Ask, Caller, DialTicket, Dialled, Link, Outcome, Way};
+use crate::upstream::{Ask, Caller, DialOutcome, DialTicket, Dialled, Link, Way};
 
 /// A connection that failed within this time was refused, and has kept no request waiting.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -40,8 +40,8 @@ impl Exchange {
                 Poll::Pending => Turn::Wait,
             },
             Leg::Wait { wait, since } => match wait.poll(cx) {
-                Poll::Ready(Outcome::Again) => self.find_way(cx, front, false, None),
-                Poll::Ready(Outcome::Failed(failure)) => {
+                Poll::Ready(DialOutcome::Again) => self.find_way(cx, front, false, None),
+                Poll::Ready(DialOutcome::Failed(failure)) => {
                     if self.clock.now.saturating_duration_since(*since) < AT_ONCE {
                         self.forgive_refusal();
                     }

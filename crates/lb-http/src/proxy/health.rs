@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_core::grpc::health::ServingStatus;
 use lb_core::head::{BodyLength, Fields};
 use lb_core::reason::Reason;
 use lb_io::shortage_of;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::exchange::{Exchange, Stage, Turn};
 use crate::grpc::Status;
-use crate::grpc::health::{Method, Reader, Serving};
+use crate::grpc::health::{Method, Reader};
 use crate::message::{Front, FrontError, Gone, Progress, Sink};
 
 /// How often a watch looks for changes, and how often an unreachable pool is tried.
@@ -27,7 +28,7 @@ pub(super) struct Health {
     method: Method,
     request: Request,
     /// What a watch was told last; it looks again at this time.
-    told: Option<(Serving, Instant)>,
+    told: Option<(ServingStatus, Instant)>,
 }
 
 impl Health {
@@ -130,7 +131,7 @@ impl Exchange {
             return self.client_gone(gone);
         }
         if health.told.is_none_or(|(_, at)| at <= self.clock.now) && !self.client.stall.is_on() {
-            let serving = if known { self.serving() } else { Serving::ServiceUnknown };
+            let serving = if known { self.serving() } else { ServingStatus::ServiceUnknown };
             if health.told.is_none() {
                 self.begin_health(front);
             }
@@ -159,12 +160,12 @@ impl Exchange {
     }
 
     /// Whether some backend can be reached.
-    fn serving(&self) -> Serving {
+    fn serving(&self) -> ServingStatus {
         if self.pool.is_reachable(self.clock.now) {
-            return Serving::Serving;
+            return ServingStatus::Serving;
         }
         self.probe();
-        Serving::NotServing
+        ServingStatus::NotServing
     }
 
     /// Tries one backend, each in its turn and not too often. The next check finds what came of it.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::message::{Gone, Sink};
 use crate::service::Service;
-use crate::websocket::{Close, Idle, Inspector, Limits, Role, Violation};
+use crate::websocket::{Close, Idle, Inspector, MessageLimits, Role, Violation};
 
 /// How long both sides are given to take the last bytes and to end what they send. A socket that is closed while the peer's bytes are on
 /// their way is reset, and what it was told may be lost with it.
@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What a listener asks of its tunnels (`[listeners.websocket]`).
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelLimits {
-    frames: Limits,
+    frames: MessageLimits,
     idle_timeout: Duration,
 }
 
@@ -32,7 +32,7 @@ impl TunnelLimits {
     /// The limits of a listener.
     pub fn new(settings: &lb_config::WebSocket) -> Self {
         Self {
-            frames: Limits {
+            frames: MessageLimits {
                 max_message_size_bytes: u64::try_from(settings.max_message_size_bytes).unwrap_or(u64::MAX),
                 ping_rate_limit_per_window: settings.ping_rate_limit_per_window,
                 ping_rate_limit_window: settings.ping_rate_limit_window,
@@ -197,7 +197,7 @@ struct Direction {
 }
 
 impl Direction {
-    fn new(role: Role, limits: Limits) -> Self {
+    fn new(role: Role, limits: MessageLimits) -> Self {
         Self { inspector: Inspector::new(role, limits), violation: None, held: None, shut: false }
     }
 

@@ -83,7 +83,7 @@ impl Drop for DialTicket {
 
 /// What became of the connection that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DialOutcome {
     /// The upstream is to be asked for a way again.
     Again,
     /// The connection did not come about.
@@ -102,14 +102,14 @@ pub struct Wait {
 
 impl Wait {
     /// Ready when a dial has ended.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<DialOutcome> {
         if self.dials.failed.get() != self.failed
             && let Some(failure) = self.dials.failure.get()
         {
-            return Poll::Ready(Outcome::Failed(failure));
+            return Poll::Ready(DialOutcome::Failed(failure));
         }
         if self.dials.ended.get() != self.ended {
-            return Poll::Ready(Outcome::Again);
+            return Poll::Ready(DialOutcome::Again);
         }
         let mut wakers = self.dials.wakers.borrow_mut();
         match self.waker.and_then(|at| wakers.get_mut(at)) {
@@ -155,12 +155,12 @@ mod tests {
         let ticket = dials.dial();
         let mut next = dials.wait();
         assert_eq!(next.poll(&mut cx), Poll::Pending);
-        assert_eq!(woken.poll(&mut cx), Poll::Ready(Outcome::Again));
+        assert_eq!(woken.poll(&mut cx), Poll::Ready(DialOutcome::Again));
         drop(woken);
         assert_eq!(dials.wakers.borrow().len(), 1);
         let failure = Kind::Tls { timed_out: false }.unconnected();
         ticket.fail(failure);
-        assert_eq!(next.poll(&mut cx), Poll::Ready(Outcome::Failed(failure)));
+        assert_eq!(next.poll(&mut cx), Poll::Ready(DialOutcome::Failed(failure)));
         assert_eq!(dials.under_way(), 0);
     }
 }

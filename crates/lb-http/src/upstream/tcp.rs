@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_security::{Connector, Failure, Stream};
+use lb_security::{Connector, Stream, TlsFailure};
 
 use super::way::{Caller, Dialled, Dialling};
 
@@ -26,7 +26,7 @@ pub(crate) fn dial(caller: &Caller<'_>, alpn: Option<&'static [u8]>) -> Dialling
             && stream.alpn() != Some(alpn)
         {
             let error =
-                Failure::Incompatible.because("the backend does not choose the protocol it is to speak");
+                TlsFailure::Incompatible.because("the backend does not choose the protocol it is to speak");
             to.tell(&error);
             return Err(error);
         }

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
-use lb_config::Pool as PoolLimits;
+use lb_config::IdlePool;
 use lb_pool::Connection;
 use lb_security::Stream;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub trait Upstream: fmt::Debug {
 
     /// Closes what is over, too old, or idle for too long; all that is idle where the endpoint is `retired`. When there will be something
     /// to close, if any connection is left.
-    fn sweep(&self, _limits: &PoolLimits, _retired: bool, _now: Instant) -> Option<Instant> {
+    fn sweep(&self, _limits: &IdlePool, _retired: bool, _now: Instant) -> Option<Instant> {
         None
     }
 

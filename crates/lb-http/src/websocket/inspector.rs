@@ -20,7 +20,7 @@ pub enum Role {
 
 /// The limits of a listener (`[listeners.websocket]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MessageLimits {
     /// Bytes of payload that the frames of one message may have together, as they stand on the wire.
     pub max_message_size_bytes: u64,
     /// Pings that a client may send in a window beyond one for each of its messages.
@@ -91,7 +91,7 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspector {
     role: Role,
-    limits: Limits,
+    limits: MessageLimits,
     state: State,
     /// First byte of the current frame: FIN, reserved bits, opcode.
     first: u8,
@@ -110,7 +110,7 @@ pub struct Inspector {
 
 impl Inspector {
     /// Stands before the first byte of the tunnel.
-    pub fn new(role: Role, limits: Limits) -> Self {
+    pub fn new(role: Role, limits: MessageLimits) -> Self {
         Self {
             role,
             limits,

@@ -17,9 +17,9 @@ use std::time::Duration;
 use lb_core::address::Address;
 use lb_core::failure::ResetReason;
 use lb_core::head::{BodyLength, RequestHead};
+use lb_core::pool::PoolSettings;
 use lb_http::proxy::End;
 use lb_io::{ByteStream, Phase};
-use lb_pool::PoolSettings;
 use lb_security::Stream;
 use tokio::time::{sleep, timeout};
 

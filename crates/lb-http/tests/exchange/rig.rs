@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use lb_config::{BackendProtocol, Config};
 use lb_core::head::{BodyLength, RequestHead, Span, Version};
+use lb_core::pool::PoolSettings;
 use lb_http::proxy::{Arrival, Client, End, Running};
 use lb_http::service::{HttpWorker, Pool, PoolParts, Service, Settings};
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, Metrics, PoolMetrics};
-use lb_pool::{MemberKey, PoolSettings, Registry, ResolvedBackend, WorkerPool};
+use lb_pool::{MemberKey, Registry, ResolvedBackend, WorkerPool};
 use tokio::time::Instant;
 
 use crate::back::{TestUpstream, World};

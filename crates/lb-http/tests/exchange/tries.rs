@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use lb_core::failure::Kind;
 use lb_core::head::BodyLength;
-use lb_core::hedge;
-use lb_core::retry::{BudgetSettings, Conditions};
+use lb_core::hedge::HedgeSettings;
+use lb_core::pool::PoolSettings;
+use lb_core::retry::{BudgetSettings, Conditions, RetrySettings};
 use lb_core::status_set::StatusSet;
 use lb_http::message::Gone;
 use lb_http::proxy::End;
-use lb_pool::{PoolSettings, Retry};
 use tokio::time::Instant;
 
 use crate::back::{Connect, Seen, Step, World};
@@ -20,35 +20,35 @@ use crate::within;
 const MS: Duration = Duration::from_millis(1);
 
 /// Nothing but what has never reached a backend, with so many further tries and a budget that does not matter.
-fn rules(attempts: u32) -> Retry {
-    Retry {
+fn rules(attempts: u32) -> RetrySettings {
+    RetrySettings {
         attempts: Some(attempts),
         conditions: Conditions { connect: true, ..Conditions::NONE },
         budget: BudgetSettings { percent: 100, min: 100 },
-        ..Retry::default()
+        ..RetrySettings::default()
     }
 }
 
-fn resets(retry: Retry) -> Retry {
-    Retry { conditions: Conditions { reset: true, ..retry.conditions }, ..retry }
+fn resets(retry: RetrySettings) -> RetrySettings {
+    RetrySettings { conditions: Conditions { reset: true, ..retry.conditions }, ..retry }
 }
 
-fn timeouts(per_try: Duration, retry: Retry) -> Retry {
+fn timeouts(per_try: Duration, retry: RetrySettings) -> RetrySettings {
     let conditions = Conditions { timeout: true, ..retry.conditions };
-    Retry { conditions, per_try_timeout: Some(per_try), ..retry }
+    RetrySettings { conditions, per_try_timeout: Some(per_try), ..retry }
 }
 
-fn statuses(all: &[u16], retry: Retry) -> Retry {
+fn statuses(all: &[u16], retry: RetrySettings) -> RetrySettings {
     let statuses: StatusSet = all.iter().copied().collect();
-    Retry { conditions: Conditions { statuses, ..retry.conditions }, ..retry }
+    RetrySettings { conditions: Conditions { statuses, ..retry.conditions }, ..retry }
 }
 
 /// A second try after `min_delay`.
-fn hedged(min_delay: Duration, retry: Retry) -> Retry {
-    Retry { hedge: hedge::Settings { percentile: 99, min_delay }, ..retry }
+fn hedged(min_delay: Duration, retry: RetrySettings) -> RetrySettings {
+    RetrySettings { hedge: HedgeSettings { percentile: 99, min_delay }, ..retry }
 }
 
-fn rig(retry: Retry, http: &str, world: World) -> Rig {
+fn rig(retry: RetrySettings, http: &str, world: World) -> Rig {
     let listener = format!("[listeners.http]\n{http}");
     let pool = PoolSettings { retry, ..PoolSettings::default() };
     let rig = Rig::new(Setup { listener: &listener, pool, ..Setup::default() }, &world.into());
@@ -132,7 +132,7 @@ fn the_last_response_is_the_client_s() {
 #[test]
 fn statuses_that_no_rule_names_pass() {
     within(|| async {
-        for retry in [statuses(&[502, 504], rules(3)), Retry::default()] {
+        for retry in [statuses(&[502, 504], rules(3)), RetrySettings::default()] {
             let outcome = get(&rig(retry, "", always(status(503)))).await;
             assert_eq!((outcome.status(), outcome.seen.len()), (503, 1));
         }

@@ -281,7 +281,7 @@ mod tests {
         let runtime = Runtime::new(IoChoice::IoUring, 1).unwrap();
         let (tell, naps_in_vain) = std::sync::mpsc::channel();
         let main = move || async move {
-            let (mut stream, _) = listener::Listener::new(socket).unwrap().accept().await.unwrap();
+            let (mut stream, _) = listener::WorkerListener::new(socket).unwrap().accept().await.unwrap();
             let (asked, answered) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
             let (question, answer) = (Rc::clone(&asked), Rc::clone(&answered));
             spawn_local(async move {

@@ -4,7 +4,7 @@ use super::ring::{Completion, Kind, Token};
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum RingFault {
     /// The n-th operation, from 0, never reaches the kernel.
     Submission(usize),
     /// The n-th completion, from 0, says that its operation failed.
@@ -16,7 +16,7 @@ pub enum Fault {
 /// Counts operations and makes one of them fail. Cancellations are neither counted nor failed: the kernel does not refuse them.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    plan: Option<(Fault, i32)>,
+    plan: Option<(RingFault, i32)>,
     seen: usize,
     happened: Option<Kind>,
     refused: Vec<Completion>,
@@ -24,7 +24,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// Has `fault` happen once, with the error `code`, counted from now.
-    pub(crate) fn arm(&mut self, fault: Fault, code: i32) {
+    pub(crate) fn arm(&mut self, fault: RingFault, code: i32) {
         *self =
             Self { plan: Some((fault, code)), refused: std::mem::take(&mut self.refused), ..Self::default() };
     }
@@ -43,7 +43,7 @@ impl Faults {
 
     /// Whether this operation is the one that must not reach the kernel.
     pub(super) fn refuses(&mut self, token: Token) -> bool {
-        let Some((Fault::Submission(n), code)) = self.plan else { return false };
+        let Some((RingFault::Submission(n), code)) = self.plan else { return false };
         if token.kind == Kind::Cancel {
             return false;
         }
@@ -66,7 +66,7 @@ impl Faults {
 
     /// With which code the ring fails as a whole, if it does.
     pub(super) fn breaks(&mut self) -> Option<i32> {
-        let (_, code) = self.plan.take_if(|(fault, _)| *fault == Fault::Enter)?;
+        let (_, code) = self.plan.take_if(|(fault, _)| *fault == RingFault::Enter)?;
         Some(code)
     }
 
@@ -78,7 +78,7 @@ impl Faults {
     /// Changes what was reaped.
     pub(super) fn reaped(&mut self, completed: &mut Vec<Completion>) {
         completed.append(&mut self.refused);
-        let Some((Fault::Completion(n), code)) = self.plan else { return };
+        let Some((RingFault::Completion(n), code)) = self.plan else { return };
         for completion in completed.iter_mut().filter(|completion| completion.token.kind != Kind::Cancel) {
             if self.seen == n {
                 self.plan = None;

@@ -8,7 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn open(path: &Path) -> (AccessLog, Arc<Metrics>) {
     let metrics = Metrics::new(1);
-    (AccessLog::open(Target::File(path.to_owned()), Arc::clone(&metrics)).unwrap(), metrics)
+    (AccessLog::open(LogTarget::File(path.to_owned()), Arc::clone(&metrics)).unwrap(), metrics)
 }
 
 fn wait_until(condition: impl Fn() -> bool) {
@@ -119,6 +119,6 @@ fn a_stalled_reader_never_blocks_a_worker() {
 
 #[test]
 fn a_path_that_cannot_be_opened_is_an_error() {
-    let missing = Target::File("/nonexistent/access.log".into());
+    let missing = LogTarget::File("/nonexistent/access.log".into());
     assert!(AccessLog::open(missing, Metrics::new(1)).is_err());
 }

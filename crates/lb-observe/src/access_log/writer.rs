@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use super::{QUEUED_LINES, Signals, Target};
+use super::{LogTarget, QUEUED_LINES, Signals};
 use crate::metrics::Metrics;
 
 pub(super) struct Writer {
-    target: Target,
+    target: LogTarget,
     output: Output,
     lines: Receiver<Vec<u8>>,
     signals: Arc<Signals>,
@@ -27,7 +27,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(
-        target: Target,
+        target: LogTarget,
         lines: Receiver<Vec<u8>>,
         signals: Arc<Signals>,
         metrics: Arc<Metrics>,
@@ -116,10 +116,10 @@ enum Output {
 }
 
 impl Output {
-    fn open(target: &Target) -> io::Result<Self> {
+    fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
-            Target::File(path) => Ok(Self::File(open(path)?)),
-            Target::Stdout => Ok(Self::Stdout),
+            LogTarget::File(path) => Ok(Self::File(open(path)?)),
+            LogTarget::Stdout => Ok(Self::Stdout),
         }
     }
 

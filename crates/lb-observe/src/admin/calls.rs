@@ -62,8 +62,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls that may wait for the control thread.
 pub const MAX_WAITING_CALLS: usize = 16;
 
-/// The places below `/backends`.
-enum Place {
+/// What a path below `/backends` names.
+enum Resource {
     All,
     Pool(String),
     Backend(String, String),
@@ -90,20 +90,20 @@ where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let place = place(request.uri().path()).ok_or_else(|| Refusal::new(404, "not found"))?;
+    let resource = resource(request.uri().path()).ok_or_else(|| Refusal::new(404, "not found"))?;
     let (get, post, delete) = (
         *request.method() == Method::GET,
         *request.method() == Method::POST,
         *request.method() == Method::DELETE,
     );
-    match place {
-        Place::All if get => Ok(Action::List(None)),
-        Place::Pool(pool) if get => Ok(Action::List(Some(pool))),
-        Place::Pool(pool) if post => Ok(Action::Add(pool, body(request).await?)),
-        Place::Backend(pool, backend) if delete => Ok(Action::Remove(pool, backend)),
-        Place::Verb(pool, backend, Verb::Drain) if post => Ok(Action::Drain(pool, backend, true)),
-        Place::Verb(pool, backend, Verb::Undrain) if post => Ok(Action::Drain(pool, backend, false)),
-        Place::Verb(pool, backend, Verb::Weight) if post => {
+    match resource {
+        Resource::All if get => Ok(Action::List(None)),
+        Resource::Pool(pool) if get => Ok(Action::List(Some(pool))),
+        Resource::Pool(pool) if post => Ok(Action::Add(pool, body(request).await?)),
+        Resource::Backend(pool, backend) if delete => Ok(Action::Remove(pool, backend)),
+        Resource::Verb(pool, backend, Verb::Drain) if post => Ok(Action::Drain(pool, backend, true)),
+        Resource::Verb(pool, backend, Verb::Undrain) if post => Ok(Action::Drain(pool, backend, false)),
+        Resource::Verb(pool, backend, Verb::Weight) if post => {
             Ok(Action::Weight(pool, backend, body(request).await?))
         }
         _ => Err(Refusal::new(405, "method not allowed")),
@@ -121,17 +121,17 @@ pub(super) async fn ask(calls: &mpsc::Sender<Call>, action: Action) -> Result<St
     }
 }
 
-fn place(path: &str) -> Option<Place> {
+fn resource(path: &str) -> Option<Resource> {
     let rest = path.strip_prefix("/backends")?;
-    let Some(rest) = rest.strip_prefix('/') else { return rest.is_empty().then_some(Place::All) };
+    let Some(rest) = rest.strip_prefix('/') else { return rest.is_empty().then_some(Resource::All) };
     let mut segments = rest.split('/').map(decode);
     let (pool, backend, verb) = (segments.next()??, segments.next(), segments.next());
     if segments.next().is_some() {
         return None;
     }
     Some(match (backend, verb) {
-        (None, _) => Place::Pool(pool),
-        (Some(backend), None) => Place::Backend(pool, backend?),
+        (None, _) => Resource::Pool(pool),
+        (Some(backend), None) => Resource::Backend(pool, backend?),
         (Some(backend), Some(verb)) => {
             let verb = match verb?.as_str() {
                 "drain" => Verb::Drain,
@@ -139,7 +139,7 @@ fn place(path: &str) -> Option<Place> {
                 "weight" => Verb::Weight,
                 _ => return None,
             };
-            Place::Verb(pool, backend?, verb)
+            Resource::Verb(pool, backend?, verb)
         }
     })
 }

@@ -49,12 +49,12 @@ struct Entry {
     /// No configuration names it; what still runs there is counted until it ends.
     removed: bool,
     checks: Option<Arc<PoolBackend>>,
-    place: Option<Place>,
+    place: Option<Shown>,
 }
 
 /// Where a backend that was used is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Shown {
     Alone,
     AmongOthers,
 }
@@ -102,7 +102,7 @@ impl Backends {
             let OfPool { members, gone, .. } = of_pool;
             for (backend, entry) in members {
                 let Some(checks) = entry.checks.take_if(|_| !keep(pool, backend)) else { continue };
-                if entry.place == Some(Place::AmongOthers) {
+                if entry.place == Some(Shown::AmongOthers) {
                     gone.1.add_counts(&checks.read());
                 }
             }
@@ -114,7 +114,7 @@ impl Backends {
         state.forget();
         let State { most, pools } = &mut *state;
         let members = pools.values().flat_map(|pool| pool.members.values());
-        let mut alone = members.filter(|entry| entry.place == Some(Place::Alone)).count();
+        let mut alone = members.filter(|entry| entry.place == Some(Shown::Alone)).count();
         for (name, pool) in pools {
             let OfPool { listener, serves_http, members, gone } = pool;
             let (mut others, mut other_checks) = gone.clone();
@@ -125,11 +125,11 @@ impl Backends {
                 let is_used = traffic.as_ref().is_some_and(Traffic::is_used)
                     || checks.as_ref().is_some_and(Checks::is_used);
                 if entry.place.is_none() && is_used {
-                    let place = if alone < *most { Place::Alone } else { Place::AmongOthers };
-                    alone = alone.saturating_add(usize::from(place == Place::Alone));
+                    let place = if alone < *most { Shown::Alone } else { Shown::AmongOthers };
+                    alone = alone.saturating_add(usize::from(place == Shown::Alone));
                     entry.place = Some(place);
                 }
-                if entry.place == Some(Place::Alone) {
+                if entry.place == Some(Shown::Alone) {
                     if let Some(traffic) = traffic.filter(Traffic::is_used) {
                         traffic.scrape(scrape, [listener, name, backend], *serves_http);
                     }
@@ -172,7 +172,7 @@ impl State {
                 let is_over =
                     |metrics: &Arc<BackendMetrics>| entry.removed && Arc::strong_count(metrics) == 1;
                 if let Some(metrics) = entry.traffic.take_if(|metrics| is_over(metrics))
-                    && entry.place == Some(Place::AmongOthers)
+                    && entry.place == Some(Shown::AmongOthers)
                 {
                     gone.0.add_counts(&metrics.read());
                 }

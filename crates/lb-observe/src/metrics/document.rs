@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lb_core::reason::Reason;
 
-use super::families::{FAMILIES, Family, Kind};
+use super::families::{FAMILIES, Family, FamilyKind};
 
 /// The text of METRICS.md.
 pub fn render_metrics_md() -> String {
@@ -20,9 +20,9 @@ pub fn render_metrics_md() -> String {
             );
         }
         let (kind, buckets) = match family.kind {
-            Kind::Counter => ("counter", String::new()),
-            Kind::Gauge => ("gauge", String::new()),
-            Kind::Histogram(bounds) => ("histogram", format!(" Buckets: {}.", seconds(bounds))),
+            FamilyKind::Counter => ("counter", String::new()),
+            FamilyKind::Gauge => ("gauge", String::new()),
+            FamilyKind::Histogram(bounds) => ("histogram", format!(" Buckets: {}.", seconds(bounds))),
         };
         let _ = writeln!(
             text,

@@ -1,11 +1,13 @@
 //! Every metric family, declared once: the exposition and METRICS.md are both made from this table.
 
 use lb_core::breaker::Full;
+use lb_core::health::ProbeOutcome;
+use lb_core::outlier::EjectionCause;
 use lb_core::retry::RetryClass;
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, EjectionCause, GrpcStatus,
-    Http2Error, HttpVersion, Label, ProbeResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Error,
+    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
@@ -17,7 +19,7 @@ pub struct Family {
     /// The name in the exposition.
     pub name: &'static str,
     /// What sort of value its series have.
-    pub kind: Kind,
+    pub kind: FamilyKind,
     /// Its labels, in order.
     pub labels: &'static [LabelNames],
     /// What is counted or measured.
@@ -28,7 +30,7 @@ pub struct Family {
 
 /// What sort of value a series has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FamilyKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -117,183 +119,183 @@ macro_rules! families {
 
 families! {
     "Connections and bytes" {
-        CONNECTIONS: Kind::Counter, "connections_total", [], "connections",
+        CONNECTIONS: FamilyKind::Counter, "connections_total", [], "connections",
             "Client connections accepted and kept.";
-        CONNECTIONS_INFLIGHT: Kind::Gauge, "connections_inflight", [LISTENER], "connections",
+        CONNECTIONS_INFLIGHT: FamilyKind::Gauge, "connections_inflight", [LISTENER], "connections",
             "Client connections open now.";
-        BYTES_CLIENT_TO_BACKEND: Kind::Counter, "bytes_client_to_backend", [], "bytes",
+        BYTES_CLIENT_TO_BACKEND: FamilyKind::Counter, "bytes_client_to_backend", [], "bytes",
             "Bytes written to backends, counted while connections live.";
-        BYTES_BACKEND_TO_CLIENT: Kind::Counter, "bytes_backend_to_client", [], "bytes",
+        BYTES_BACKEND_TO_CLIENT: FamilyKind::Counter, "bytes_backend_to_client", [], "bytes",
             "Bytes written to clients, counted while connections live.";
-        TCP_SPLICE_BYTES: Kind::Counter, "tcp_splice_bytes_total", [], "bytes",
+        TCP_SPLICE_BYTES: FamilyKind::Counter, "tcp_splice_bytes_total", [], "bytes",
             "Bytes of TCP relays, both directions, that the kernel moved without a copy to user space.";
     }
     "Accepting" {
-        ACCEPT_INFLIGHT: Kind::Gauge, "accept_inflight", [LISTENER], "connections",
+        ACCEPT_INFLIGHT: FamilyKind::Gauge, "accept_inflight", [LISTENER], "connections",
             "Connections that hold one of the listener's places (`max_inflight_connections`) now.";
-        ACCEPT_SHED: Kind::Counter, "accept_shed_total", [LISTENER], "connections",
+        ACCEPT_SHED: FamilyKind::Counter, "accept_shed_total", [LISTENER], "connections",
             "Connections closed at once because the listener had no place left.";
-        ACCEPT_ERRORS: Kind::Counter, "accept_errors_total", [fixed::<AcceptErrorKind>("kind")], "errors",
+        ACCEPT_ERRORS: FamilyKind::Counter, "accept_errors_total", [fixed::<AcceptErrorKind>("kind")], "errors",
             "Failed accepts. The listener backs off and goes on.";
-        ACCEPT_REJECTS: Kind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
+        ACCEPT_REJECTS: FamilyKind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
             "Connections closed at once by a rule other than the listener's own cap.";
     }
     "TLS" {
-        TLS_HANDSHAKES: Kind::Counter, "tls_handshakes_total", [LISTENER, fixed::<TlsResult>("result")], "handshakes",
+        TLS_HANDSHAKES: FamilyKind::Counter, "tls_handshakes_total", [LISTENER, fixed::<TlsResult>("result")], "handshakes",
             "Handshakes with clients that have ended, by how.";
-        TLS_HANDSHAKES_INFLIGHT: Kind::Gauge, "tls_handshakes_inflight", [LISTENER], "handshakes",
+        TLS_HANDSHAKES_INFLIGHT: FamilyKind::Gauge, "tls_handshakes_inflight", [LISTENER], "handshakes",
             "Handshakes with clients that run now.";
-        BACKEND_TLS_HANDSHAKES: Kind::Counter, "backend_tls_handshakes_total", [fixed::<TlsResult>("result")],
+        BACKEND_TLS_HANDSHAKES: FamilyKind::Counter, "backend_tls_handshakes_total", [fixed::<TlsResult>("result")],
             "handshakes", "Handshakes with backends that have ended, by how.";
-        TLS_FAULTS: Kind::Counter, "tls_faults_total", [fixed::<TlsFault>("reason")], "connections",
+        TLS_FAULTS: FamilyKind::Counter, "tls_faults_total", [fixed::<TlsFault>("reason")], "connections",
             "Established TLS connections of tcp and tls listeners, to clients and backends, that a fault ended. \
              Where TLS carries HTTP its faults end requests, which count by their own reasons.";
-        CERT_EXPIRY: Kind::Gauge, "cert_expiry_seconds", [LISTENER, configured("cert")], "seconds",
+        CERT_EXPIRY: FamilyKind::Gauge, "cert_expiry_seconds", [LISTENER, configured("cert")], "seconds",
             "Unix time at which the certificate in force, or another of its chain, runs out.";
-        CERT_LOADED_AT: Kind::Gauge, "cert_loaded_at_seconds", [LISTENER], "seconds",
+        CERT_LOADED_AT: FamilyKind::Gauge, "cert_loaded_at_seconds", [LISTENER], "seconds",
             "Unix time at which the certificates in force were read.";
-        CERT_ROTATION_SUCCEEDED: Kind::Counter, "cert_rotation_succeeded_total", [], "listeners",
+        CERT_ROTATION_SUCCEEDED: FamilyKind::Counter, "cert_rotation_succeeded_total", [], "listeners",
             "Listeners whose certificates SIGUSR1 has replaced.";
-        CERT_ROTATION_FAILED: Kind::Counter, "cert_rotation_failed_total", [fixed::<CertFailure>("reason")],
+        CERT_ROTATION_FAILED: FamilyKind::Counter, "cert_rotation_failed_total", [fixed::<CertFailure>("reason")],
             "listeners", "Listeners whose certificates SIGUSR1 could not replace. The old ones stay in force.";
-        TICKET_KEY_ROTATIONS: Kind::Counter, "ticket_key_rotations_total", [LISTENER], "keys",
+        TICKET_KEY_ROTATIONS: FamilyKind::Counter, "ticket_key_rotations_total", [LISTENER], "keys",
             "New session ticket keys, the first not counted.";
     }
     "Requests" {
-        HTTP_REQUESTS: Kind::Counter, "http_requests_total",
+        HTTP_REQUESTS: FamilyKind::Counter, "http_requests_total",
             [LISTENER, ROUTE, fixed::<HttpVersion>("version"), fixed::<StatusClass>("status_class")], "requests",
             "Finished requests by the status that the client got; `none` if it got none.";
-        HTTP_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "http_request_duration_seconds",
+        HTTP_REQUEST_DURATION: FamilyKind::Histogram(REQUEST_SECONDS), "http_request_duration_seconds",
             [LISTENER, ROUTE, fixed::<HttpVersion>("version")], "seconds",
             "From the first byte of the request head to the last byte of the response, or to the abort.";
-        GRPC_CALLS: Kind::Counter, "grpc_calls_total", [LISTENER, fixed::<GrpcStatus>("grpc_status")], "calls",
+        GRPC_CALLS: FamilyKind::Counter, "grpc_calls_total", [LISTENER, fixed::<GrpcStatus>("grpc_status")], "calls",
             "Finished gRPC calls by the `grpc-status` that the client got, `CANCELLED` if it gave the call up, `none` if there was none.";
-        WEBSOCKET_TUNNELS: Kind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
-        WEBSOCKET_TUNNELS_ENDED: Kind::Counter, "websocket_tunnels_ended_total",
+        WEBSOCKET_TUNNELS: FamilyKind::Gauge, "websocket_tunnels", [LISTENER], "tunnels", "WebSocket tunnels open now.";
+        WEBSOCKET_TUNNELS_ENDED: FamilyKind::Counter, "websocket_tunnels_ended_total",
             [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
-        REQUEST_REJECTED: Kind::Counter, "request_rejected_total", [reasons::<Rejections>("reason")], "requests",
+        REQUEST_REJECTED: FamilyKind::Counter, "request_rejected_total", [reasons::<Rejections>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
-        HTTP_RETRIES: Kind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
+        HTTP_RETRIES: FamilyKind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
              backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \
              `[pools.NAME.retry]` asks for it.";
     }
     "Backends" {
-        BACKEND_REQUESTS: Kind::Counter, "backend_requests_total",
+        BACKEND_REQUESTS: FamilyKind::Counter, "backend_requests_total",
             [LISTENER, POOL, BACKEND, fixed::<StatusClass>("status_class")], "requests",
             "Finished requests by the status that the backend gave; `none` if it gave none.";
-        BACKEND_REQUEST_DURATION: Kind::Histogram(REQUEST_SECONDS), "backend_request_duration_seconds",
+        BACKEND_REQUEST_DURATION: FamilyKind::Histogram(REQUEST_SECONDS), "backend_request_duration_seconds",
             [LISTENER, POOL, BACKEND], "seconds",
             "From the choice of the backend to the last byte of its response, or to the abort.";
-        BACKEND_INFLIGHT: Kind::Gauge, "backend_inflight", [LISTENER, POOL, BACKEND], "requests",
+        BACKEND_INFLIGHT: FamilyKind::Gauge, "backend_inflight", [LISTENER, POOL, BACKEND], "requests",
             "Requests, or TCP connections, at the backend now.";
-        BACKEND_CONNECTIONS: Kind::Counter, "backend_connections_total", [LISTENER, POOL, BACKEND], "connections",
+        BACKEND_CONNECTIONS: FamilyKind::Counter, "backend_connections_total", [LISTENER, POOL, BACKEND], "connections",
             "Connections opened to the backend.";
-        BACKEND_CONNECT_FAILURES: Kind::Counter, "backend_connect_failures_total", [LISTENER, POOL, BACKEND],
+        BACKEND_CONNECT_FAILURES: FamilyKind::Counter, "backend_connect_failures_total", [LISTENER, POOL, BACKEND],
             "connections", "Connections to the backend that could not be made, timeouts included.";
-        BACKEND_REACHABLE: Kind::Gauge, "backend_reachable", [LISTENER, POOL, BACKEND], "none",
+        BACKEND_REACHABLE: FamilyKind::Gauge, "backend_reachable", [LISTENER, POOL, BACKEND], "none",
             "1 while the last connect to the backend came about or none was tried yet, 0 after one that failed.";
-        BACKENDS_EXPORTED: Kind::Gauge, "backends_exported", [], "backends",
+        BACKENDS_EXPORTED: FamilyKind::Gauge, "backends_exported", [], "backends",
             "Backends that have series of their own, at most `[observability] max_exported_backends`.";
-        BACKEND_CONNECT_TIMEOUTS: Kind::Counter, "backend_connect_timeout_total", [], "connections",
+        BACKEND_CONNECT_TIMEOUTS: FamilyKind::Counter, "backend_connect_timeout_total", [], "connections",
             "Connections to any backend that were not made in time.";
-        BACKEND_HEALTHY: Kind::Gauge, "backend_healthy", [POOL, BACKEND], "none",
+        BACKEND_HEALTHY: FamilyKind::Gauge, "backend_healthy", [POOL, BACKEND], "none",
             "1 while the health checks of the pool let some address of the backend be used, or none has ended yet; 0 while they let none be.";
-        HEALTH_PROBES: Kind::Counter, "backend_health_probes_total",
-            [POOL, BACKEND, fixed::<ProbeResult>("result")], "probes",
+        HEALTH_PROBES: FamilyKind::Counter, "backend_health_probes_total",
+            [POOL, BACKEND, fixed::<ProbeOutcome>("result")], "probes",
             "Health checks of the addresses of the backend that have ended, by how.";
-        BACKEND_EJECTED: Kind::Gauge, "backend_ejected", [POOL, BACKEND], "addresses",
+        BACKEND_EJECTED: FamilyKind::Gauge, "backend_ejected", [POOL, BACKEND], "addresses",
             "Addresses of the backend that are put aside now because they failed requests.";
-        BACKEND_EJECTIONS: Kind::Counter, "backend_ejections_total",
+        BACKEND_EJECTIONS: FamilyKind::Counter, "backend_ejections_total",
             [POOL, BACKEND, fixed::<EjectionCause>("cause")], "ejections",
             "How often addresses of the backend were put aside, by why.";
-        HTTP2_ABUSE: Kind::Counter, "http2_abuse_total", [reasons::<Http2Abuse>("kind")], "connections",
+        HTTP2_ABUSE: FamilyKind::Counter, "http2_abuse_total", [reasons::<Http2Abuse>("kind")], "connections",
             "Client connections that were ended with GOAWAY and ENHANCE_YOUR_CALM.";
-        HTTP2_ERRORS: Kind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
+        HTTP2_ERRORS: FamilyKind::Counter, "http2_connection_errors_total", [fixed::<Http2Error>("code")], "connections",
             "Client connections that were ended because the client broke HTTP/2, by the code of the GOAWAY.";
-        UPSTREAM_REJECTED: Kind::Counter, "upstream_rejected_total", [reasons::<UpstreamRejections>("reason")],
+        UPSTREAM_REJECTED: FamilyKind::Counter, "upstream_rejected_total", [reasons::<UpstreamRejections>("reason")],
             "responses", "Responses of backends that were refused, cut or did not come, but for requests that were sent \
              again. Over HTTP/1.1 the backend connection is closed; over HTTP/2 the stream is reset, and the \
              connection goes on unless it was the one that failed.";
     }
     "Limits and retries of pools" {
-        POOL_RETRIES: Kind::Counter, "pool_retries_total", [POOL, fixed::<RetryClass>("reason")], "requests",
+        POOL_RETRIES: FamilyKind::Counter, "pool_retries_total", [POOL, fixed::<RetryClass>("reason")], "requests",
             "`http_retries_total` by pool, and further connects of tcp and tls listeners.";
-        POOL_RETRY_BUDGET_EXHAUSTED: Kind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
+        POOL_RETRY_BUDGET_EXHAUSTED: FamilyKind::Counter, "pool_retry_budget_exhausted_total", [POOL], "tries",
             "Further tries and hedges that were not made because the budget had no room: too many ran already, or had begun lately.";
-        POOL_HEDGES: Kind::Counter, "pool_hedges_total", [POOL], "requests",
+        POOL_HEDGES: FamilyKind::Counter, "pool_hedges_total", [POOL], "requests",
             "Requests sent to a second backend while the first had not answered.";
-        POOL_HEDGES_WON: Kind::Counter, "pool_hedges_won_total", [POOL], "requests",
+        POOL_HEDGES_WON: FamilyKind::Counter, "pool_hedges_won_total", [POOL], "requests",
             "The part of `pool_hedges_total` in which the second backend's response was taken.";
-        POOL_PENDING: Kind::Gauge, "pool_pending", [POOL], "requests",
+        POOL_PENDING: FamilyKind::Gauge, "pool_pending", [POOL], "requests",
             "Requests and TCP connections that wait for room at a backend now.";
-        POOL_OVERFLOW: Kind::Counter, "pool_overflow_total", [POOL, fixed::<Full>("reason")], "requests",
+        POOL_OVERFLOW: FamilyKind::Counter, "pool_overflow_total", [POOL, fixed::<Full>("reason")], "requests",
             "Requests and TCP connections that were refused because a backend was at its limits.";
-        POOL_CIRCUIT_OPEN: Kind::Gauge, "pool_circuit_open", [POOL], "backends",
+        POOL_CIRCUIT_OPEN: FamilyKind::Gauge, "pool_circuit_open", [POOL], "backends",
             "Backends at their limits: the last that came found no room, and nothing has become free since. Each worker counts its own part.";
     }
     "Backends that are left alone" {
-        POOL_PANIC: Kind::Gauge, "pool_panic", [POOL], "none",
+        POOL_PANIC: FamilyKind::Gauge, "pool_panic", [POOL], "none",
             "1 while less than `panic_threshold_percent` of the pool is fit, so that all of its backends are used.";
-        POOL_RESTING: Kind::Gauge, "pool_resting", [POOL], "addresses",
+        POOL_RESTING: FamilyKind::Gauge, "pool_resting", [POOL], "addresses",
             "Addresses of backends that are left alone now because they could not be reached.";
-        POOL_RESTS: Kind::Counter, "pool_rests_total", [POOL], "addresses",
+        POOL_RESTS: FamilyKind::Counter, "pool_rests_total", [POOL], "addresses",
             "How often an address of a backend came to be left alone.";
     }
     "Backend connection pool" {
-        POOL_ACQUIRES: Kind::Counter, "pool_acquires_total", [], "connections",
+        POOL_ACQUIRES: FamilyKind::Counter, "pool_acquires_total", [], "connections",
             "Connections asked of the pool, reused or new.";
-        POOL_REUSES: Kind::Counter, "pool_reuses_total", [], "connections",
+        POOL_REUSES: FamilyKind::Counter, "pool_reuses_total", [], "connections",
             "The part of `pool_acquires_total` that an idle connection served.";
-        POOL_PROBE_FAILURES: Kind::Counter, "pool_probe_failures_total", [], "connections",
+        POOL_PROBE_FAILURES: FamilyKind::Counter, "pool_probe_failures_total", [], "connections",
             "Idle connections found dead before reuse.";
-        POOL_IDLE: Kind::Gauge, "pool_idle_gauge", [], "connections", "Idle backend connections now.";
+        POOL_IDLE: FamilyKind::Gauge, "pool_idle_gauge", [], "connections", "Idle backend connections now.";
     }
     "Name resolution" {
-        DNS_CACHE_HITS: Kind::Counter, "dns_cache_hits_total", [], "lookups", "Lookups answered from the cache.";
-        DNS_CACHE_MISSES: Kind::Counter, "dns_cache_misses_total", [], "lookups", "Lookups that a name server answered.";
-        DNS_CACHE_ENTRIES: Kind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
-        DNS_FAILURES: Kind::Counter, "dns_failures_total", [], "lookups",
+        DNS_CACHE_HITS: FamilyKind::Counter, "dns_cache_hits_total", [], "lookups", "Lookups answered from the cache.";
+        DNS_CACHE_MISSES: FamilyKind::Counter, "dns_cache_misses_total", [], "lookups", "Lookups that a name server answered.";
+        DNS_CACHE_ENTRIES: FamilyKind::Gauge, "dns_cache_entries", [], "names", "Names in the cache now.";
+        DNS_FAILURES: FamilyKind::Counter, "dns_failures_total", [], "lookups",
             "Lookups that failed, or led to no address that may be used. The last good answer stays in use.";
-        DISCOVERY_FAILURES: Kind::Counter, "discovery_failures_total", [configured("pool")], "looks",
+        DISCOVERY_FAILURES: FamilyKind::Counter, "discovery_failures_total", [configured("pool")], "looks",
             "Looks at a pool's source of backends, file or SRV records, that failed. Its last good backends stay in use.";
     }
     "Reload" {
-        RELOAD_SUCCEEDED: Kind::Counter, "config_reload_succeeded_total", [], "reloads",
+        RELOAD_SUCCEEDED: FamilyKind::Counter, "config_reload_succeeded_total", [], "reloads",
             "Reloads that were carried out.";
-        RELOAD_FAILED: Kind::Counter, "config_reload_failed_total", [], "reloads",
+        RELOAD_FAILED: FamilyKind::Counter, "config_reload_failed_total", [], "reloads",
             "Reloads that were refused. The running configuration stays.";
-        RELOAD_APPLIED: Kind::Counter, "config_reload_applied_swappable_total", [FIELD], "changes",
+        RELOAD_APPLIED: FamilyKind::Counter, "config_reload_applied_swappable_total", [FIELD], "changes",
             "Changes that a reload put in force.";
-        RELOAD_RESTART_REQUIRED: Kind::Counter, "config_reload_restart_required_fields_total", [FIELD], "changes",
+        RELOAD_RESTART_REQUIRED: FamilyKind::Counter, "config_reload_restart_required_fields_total", [FIELD], "changes",
             "Changes that a reload found and that need a restart, counted at every reload that finds them.";
-        RELOAD_VERSION: Kind::Gauge, "config_reload_applied_version", [], "version",
+        RELOAD_VERSION: FamilyKind::Gauge, "config_reload_applied_version", [], "version",
             "Number of the configuration in force: 1 at boot, one more with each reload that changed something of what is in force.";
     }
     "Drain" {
-        DRAIN_TIMEOUT: Kind::Gauge, "lb_drain_timeout_ms_listener", [LISTENER], "milliseconds",
+        DRAIN_TIMEOUT: FamilyKind::Gauge, "lb_drain_timeout_ms_listener", [LISTENER], "milliseconds",
             "How long the listener's connections may take to finish in a drain.";
-        DRAIN_DURATION: Kind::Histogram(DRAIN_SECONDS), "shutdown_drain_seconds_global",
+        DRAIN_DURATION: FamilyKind::Histogram(DRAIN_SECONDS), "shutdown_drain_seconds_global",
             [fixed::<DrainPhase>("phase"), fixed::<DrainOutcome>("outcome")], "seconds",
             "How long each phase of the drain took.";
-        SHUTDOWN_ABORTED: Kind::Counter, "shutdown_aborted_connections_total", [], "connections",
+        SHUTDOWN_ABORTED: FamilyKind::Counter, "shutdown_aborted_connections_total", [], "connections",
             "Connections cut at the end of the drain budget.";
-        SHUTDOWN_CANCEL_TIMEOUT: Kind::Counter, "shutdown_listener_cancel_timeout_total", [], "drains",
+        SHUTDOWN_CANCEL_TIMEOUT: FamilyKind::Counter, "shutdown_listener_cancel_timeout_total", [], "drains",
             "Drains in which a listener did not stop accepting in time.";
-        SHUTDOWN_DRAIN_TIMEOUT: Kind::Counter, "shutdown_inflight_drain_timeout_total", [], "drains",
+        SHUTDOWN_DRAIN_TIMEOUT: FamilyKind::Counter, "shutdown_inflight_drain_timeout_total", [], "drains",
             "Drains in which connections did not finish in time.";
     }
     "Process" {
-        BUILD_INFO: Kind::Gauge, "build_info", [configured("version")], "none", "Always 1.";
-        PROCESS_START: Kind::Gauge, "process_start_time_seconds", [], "seconds", "Unix time of the start.";
-        PROCESS_MEMORY: Kind::Gauge, "process_resident_memory_bytes", [], "bytes", "Resident memory.";
-        PROCESS_FDS: Kind::Gauge, "process_open_fds", [], "descriptors", "Open file descriptors.";
-        WORKERS: Kind::Gauge, "workers", [], "threads", "Worker threads.";
-        PANICS: Kind::Counter, "panic_total", [], "panics",
+        BUILD_INFO: FamilyKind::Gauge, "build_info", [configured("version")], "none", "Always 1.";
+        PROCESS_START: FamilyKind::Gauge, "process_start_time_seconds", [], "seconds", "Unix time of the start.";
+        PROCESS_MEMORY: FamilyKind::Gauge, "process_resident_memory_bytes", [], "bytes", "Resident memory.";
+        PROCESS_FDS: FamilyKind::Gauge, "process_open_fds", [], "descriptors", "Open file descriptors.";
+        WORKERS: FamilyKind::Gauge, "workers", [], "threads", "Worker threads.";
+        PANICS: FamilyKind::Counter, "panic_total", [], "panics",
             "Panics. The release build aborts on the first, so a scrape sees it only if it wins that race.";
-        ACCESS_LOG_DROPPED: Kind::Counter, "access_log_dropped_total", [], "lines",
+        ACCESS_LOG_DROPPED: FamilyKind::Counter, "access_log_dropped_total", [], "lines",
             "Access-log lines lost because the writer fell behind or could not write.";
-        LOG_DROPPED: Kind::Counter, "log_dropped_total", [], "lines",
+        LOG_DROPPED: FamilyKind::Counter, "log_dropped_total", [], "lines",
             "Lines of the log lost because standard error was not read in time or could not be written.";
     }
 }
@@ -320,7 +322,7 @@ mod tests {
     #[test]
     fn buckets_fit_a_histogram() {
         for family in FAMILIES {
-            if let Kind::Histogram(bounds) = family.kind {
+            if let FamilyKind::Histogram(bounds) = family.kind {
                 assert!(
                     !bounds.is_empty() && bounds.len() <= MAX_BOUNDS && bounds.is_sorted(),
                     "{}",

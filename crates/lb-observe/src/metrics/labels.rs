@@ -163,42 +163,6 @@ labels! {
         Config = "config",
     }
 
-    /// How a health check ended.
-    ProbeResult {
-        /// As expected.
-        Passed = "passed",
-        /// No connection came about.
-        Connect = "connect",
-        /// TLS was not agreed upon.
-        Tls = "tls",
-        /// Not in time.
-        Timeout = "timeout",
-        /// The connection ended before the answer did.
-        Closed = "closed",
-        /// What came is not the protocol.
-        Malformed = "malformed",
-        /// A status that is not expected.
-        Status = "status",
-        /// The body is not the expected one.
-        Body = "body",
-        /// The backend itself says that it does not serve.
-        NotServing = "not_serving",
-        /// Nobody was asked, for want of descriptors, memory or ports of this machine; it counts for nothing.
-        NotAsked = "not_asked",
-    }
-
-    /// Why an address of a backend was put aside.
-    EjectionCause {
-        /// Responses 5xx in a row.
-        ServerErrors = "consecutive_5xx",
-        /// No response, several times in a row.
-        GatewayFailures = "consecutive_gateway_failures",
-        /// Too large a share of failures.
-        ErrorRate = "error_rate",
-        /// Much slower than most of the pool.
-        Latency = "latency",
-    }
-
     /// The protocol that a client spoke.
     HttpVersion {
         /// HTTP/1.0 and HTTP/1.1.

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use lb_core::health::ProbeOutcome;
+use lb_core::outlier::EjectionCause;
+
 use super::families;
-use super::labels::{By, EjectionCause, Label, ProbeResult};
+use super::labels::{By, Label};
 use super::scrape::Scrape;
 use super::values::SharedCounter;
 
@@ -11,7 +14,7 @@ use super::values::SharedCounter;
 #[derive(Debug)]
 pub struct PoolBackend {
     /// `backend_health_probes_total`.
-    pub probes: By<ProbeResult, SharedCounter>,
+    pub probes: By<ProbeOutcome, SharedCounter>,
     /// `backend_ejections_total`.
     pub ejections: By<EjectionCause, SharedCounter>,
     /// `backend_healthy`; negative where there are no health checks.
@@ -40,7 +43,7 @@ impl PoolBackend {
 
     pub(super) fn read(&self) -> Checks {
         let value = |gauge: &AtomicI64| Some(gauge.load(Relaxed)).filter(|value| *value != NONE);
-        let probes = ProbeResult::ALL.iter().map(|result| self.probes.of(*result).value());
+        let probes = ProbeOutcome::ALL.iter().map(|result| self.probes.of(*result).value());
         let ejections = EjectionCause::ALL.iter().map(|cause| self.ejections.of(*cause).value());
         Checks {
             healthy: value(&self.healthy).map(|healthy| healthy != 0),
@@ -103,7 +106,7 @@ impl Checks {
         let [pool, backend] = labels;
         if let Some(healthy) = self.healthy {
             scrape.gauge(&families::BACKEND_HEALTHY, &labels, f64::from(u8::from(healthy)));
-            for (result, count) in ProbeResult::ALL.iter().zip(&self.probes) {
+            for (result, count) in ProbeOutcome::ALL.iter().zip(&self.probes) {
                 scrape.counter(&families::HEALTH_PROBES, &[pool, backend, result.name()], *count);
             }
         }

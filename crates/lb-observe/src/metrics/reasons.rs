@@ -4,6 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use lb_core::breaker::Full;
+use lb_core::health::ProbeOutcome;
+use lb_core::outlier::EjectionCause;
 use lb_core::reason::Reason;
 use lb_core::retry::RetryClass;
 
@@ -25,6 +27,62 @@ label!(Full {
     Pending = Self::Pending.reason().name(),
     PendingTimeout = Self::PendingTimeout.reason().name(),
 });
+
+label!(EjectionCause {
+    ConsecutiveServerErrors = Self::ConsecutiveServerErrors.as_str(),
+    ConsecutiveGatewayFailures = Self::ConsecutiveGatewayFailures.as_str(),
+    ErrorRate = Self::ErrorRate.as_str(),
+    Latency = Self::Latency.as_str(),
+});
+
+/// Which status it was that a probe did not expect is no label.
+impl Label for ProbeOutcome {
+    const ALL: &'static [Self] = &[
+        Self::Passed,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Closed,
+        Self::Malformed,
+        Self::Status(0),
+        Self::Body,
+        Self::NotServing,
+        Self::NotAsked,
+    ];
+    const NAMES: &'static [&'static str] = &[
+        Self::Passed.as_str(),
+        Self::Connect.as_str(),
+        Self::Tls.as_str(),
+        Self::Timeout.as_str(),
+        Self::Closed.as_str(),
+        Self::Malformed.as_str(),
+        Self::Status(0).as_str(),
+        Self::Body.as_str(),
+        Self::NotServing.as_str(),
+        Self::NotAsked.as_str(),
+    ];
+    type Array<T: Default + fmt::Debug> = [T; 10];
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn select<T: Default + fmt::Debug>(self, array: &Self::Array<T>) -> &T {
+        let [passed, connect, tls, timeout, closed, malformed, status, body, not_serving, not_asked] = array;
+        match self {
+            Self::Passed => passed,
+            Self::Connect => connect,
+            Self::Tls => tls,
+            Self::Timeout => timeout,
+            Self::Closed => closed,
+            Self::Malformed => malformed,
+            Self::Status(_) => status,
+            Self::Body => body,
+            Self::NotServing => not_serving,
+            Self::NotAsked => not_asked,
+        }
+    }
+}
 
 /// The reasons that a family counts by.
 pub trait ReasonSet: fmt::Debug {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::families::{FAMILIES, Family, Kind};
+use super::families::{FAMILIES, Family, FamilyKind};
 use super::values::HistogramTotals;
 
 /// Series collected so far, by family name.
@@ -15,7 +15,7 @@ pub(super) struct Scrape(HashMap<&'static str, Vec<Metric>>);
 impl Scrape {
     /// Adds a counter's series. `labels` are the values in the order in which the family declares them.
     pub(super) fn counter(&mut self, family: &Family, labels: &[&str], value: u64) {
-        debug_assert_eq!(family.kind, Kind::Counter);
+        debug_assert_eq!(family.kind, FamilyKind::Counter);
         let mut counter = Counter::default();
         counter.set_value(value as f64);
         self.push(family, labels, |metric| metric.set_counter(counter));
@@ -23,7 +23,7 @@ impl Scrape {
 
     /// Adds a gauge's series.
     pub(super) fn gauge(&mut self, family: &Family, labels: &[&str], value: f64) {
-        debug_assert_eq!(family.kind, Kind::Gauge);
+        debug_assert_eq!(family.kind, FamilyKind::Gauge);
         let mut gauge = Gauge::default();
         gauge.set_value(value);
         self.push(family, labels, |metric| metric.set_gauge(gauge));
@@ -43,7 +43,7 @@ impl Scrape {
 
     /// Adds the series of a histogram that is summed already.
     pub(super) fn histogram_of(&mut self, family: &Family, labels: &[&str], totals: &HistogramTotals) {
-        let Kind::Histogram(bounds) = family.kind else {
+        let FamilyKind::Histogram(bounds) = family.kind else {
             debug_assert!(false, "{} is no histogram", family.name);
             return;
         };
@@ -74,9 +74,9 @@ impl Scrape {
                 exposed.set_name(family.name.to_owned());
                 exposed.set_help(family.help.to_owned());
                 exposed.set_field_type(match family.kind {
-                    Kind::Counter => MetricType::COUNTER,
-                    Kind::Gauge => MetricType::GAUGE,
-                    Kind::Histogram(_) => MetricType::HISTOGRAM,
+                    FamilyKind::Counter => MetricType::COUNTER,
+                    FamilyKind::Gauge => MetricType::GAUGE,
+                    FamilyKind::Histogram(_) => MetricType::HISTOGRAM,
                 });
                 exposed.set_metric(self.0.remove(family.name)?);
                 Some(exposed)

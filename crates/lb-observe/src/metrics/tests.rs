@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use lb_core::health::ProbeOutcome;
 use lb_core::reason::Reason;
 
 /// What a scrape says, read back from its text.
@@ -63,9 +64,9 @@ fn every_family_is_exposed_with_help_and_type() {
     for family in FAMILIES {
         assert_eq!(scraped.help[family.name], family.help);
         let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
+            FamilyKind::Counter => "counter",
+            FamilyKind::Gauge => "gauge",
+            FamilyKind::Histogram(_) => "histogram",
         };
         assert_eq!(scraped.kind[family.name], kind);
         assert!(scraped.has_any(family.name));
@@ -216,7 +217,7 @@ fn series_of_pools_come_with_what_they_are_about_and_go_with_it() {
     let backend = metrics.pool_backend(&"p".into(), "b:1");
     assert!(!scrape(&metrics).has_any("backend_healthy{"));
     backend.set_healthy(Some(false));
-    backend.probes.of(ProbeResult::Timeout).inc();
+    backend.probes.of(ProbeOutcome::Timeout).inc();
     let scraped = scrape(&metrics);
     assert_eq!(scraped.value("backend_healthy{pool=\"p\",backend=\"b:1\"}"), 0.0);
     let probes = "backend_health_probes_total{pool=\"p\",backend=\"b:1\",result=\"timeout\"}";

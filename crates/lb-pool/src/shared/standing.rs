@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lb_core::outlier::{Cause, Refused};
-use lb_core::rest;
+use lb_core::outlier::{EjectionCause, Refused};
+use lb_core::rest::{Recovery, RestCause};
 
 use super::SharedPool;
 use crate::view::MemberView;
@@ -13,7 +13,7 @@ const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 impl SharedPool {
     /// A member could not be reached, or answers no request: it is left alone for a while, as long as another is fit.
-    pub fn failed(&self, at: usize, cause: rest::Cause, now: Instant) {
+    pub fn failed(&self, at: usize, cause: RestCause, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         let Some(until) = self.rests().failed(at, cause, now) else { return };
         self.changed(now);
@@ -31,7 +31,7 @@ impl SharedPool {
     pub fn timed_out(&self, at: usize, asked: Instant, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         if now.saturating_duration_since(asked) >= LEAST_SILENCE && member.is_silent_since(asked) {
-            self.failed(at, rest::Cause::Silent, now);
+            self.failed(at, RestCause::Silent, now);
         }
     }
 
@@ -50,8 +50,8 @@ impl SharedPool {
         self.came_back(at, back, now);
     }
 
-    pub(super) fn came_back(&self, at: usize, back: Option<rest::Back>, now: Instant) {
-        let (Some((member, _)), Some(rest::Back { away, failures, trials })) = (self.members.get(at), back)
+    pub(super) fn came_back(&self, at: usize, back: Option<Recovery>, now: Instant) {
+        let (Some((member, _)), Some(Recovery { away, failures, trials })) = (self.members.get(at), back)
         else {
             return;
         };
@@ -62,7 +62,7 @@ impl SharedPool {
     }
 
     /// Puts a member aside that fails requests, unless too many are out already. Returns whether it was put aside.
-    pub fn eject(&self, at: usize, cause: Cause, now: Instant) -> bool {
+    pub fn eject(&self, at: usize, cause: EjectionCause, now: Instant) -> bool {
         let Some((member, _)) = self.members.get(at) else { return false };
         let view = self.view(now);
         let is_fit = |other: usize| view.states.get(other).is_some_and(MemberView::is_fit);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lb_core::health;
+use lb_core::health::{HealthState, ProbeOutcome};
 
 use super::SharedPool;
 
@@ -31,12 +31,12 @@ impl SharedPool {
     }
 
     /// Takes in how a probe ended.
-    pub fn end_probe(&self, at: usize, outcome: health::Outcome, now: Instant) {
+    pub fn end_probe(&self, at: usize, outcome: ProbeOutcome, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         self.meters.probed(at, outcome);
         let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
         let Some(change) = change else { return };
-        if change.from == health::State::Unhealthy && change.to.is_usable() {
+        if change.from == HealthState::Unhealthy && change.to.is_usable() {
             // A passed check shows that the member is well: no request has to find out.
             let back = self.rests().well(at, now);
             self.came_back(at, back, now);

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use lb_core::health::{self, Outcome};
-use lb_core::outlier::{Analysis, Cause, EjectionSettings, StreakLimits};
-use lb_core::rest;
+use lb_core::health::{ProbeOutcome, ProbeSettings};
+use lb_core::outlier::{Analysis, EjectionCause, EjectionSettings, OutlierSettings, StreakLimits};
+use lb_core::pool::PoolSettings;
+use lb_core::rest::RestCause;
 use lb_core::rng::SplitMix64;
 use lb_observe::metrics::PoolMetrics;
 
 use super::*;
-use crate::{MemberKey, Outlier, PoolSettings, Registry, SharedPool, Subscription, WorkerPool};
+use crate::{MemberKey, Registry, SharedPool, Subscription, WorkerPool};
 
 fn settings() -> PoolSettings {
-    let outlier = Outlier {
+    let outlier = OutlierSettings {
         streaks: StreakLimits { server_errors: 4, gateway_failures: 4 },
         analysis: Analysis { error_rate_percent: 50, min_requests: 20, latency_factor_percent: 300 },
         interval: Duration::from_secs(10),
@@ -20,7 +21,7 @@ fn settings() -> PoolSettings {
     };
     PoolSettings {
         outlier: Some(outlier),
-        health: Some(health::Settings::default()),
+        health: Some(ProbeSettings::default()),
         rest: Some(Duration::from_secs(1)),
         ..PoolSettings::default()
     }
@@ -40,14 +41,14 @@ fn change(pool: &SharedPool, random: &mut SplitMix64, now: Instant) {
     match random.below(8) {
         0 => {
             if pool.begin_probe(at, now) {
-                let outcome = if random.below(2) == 0 { Outcome::Passed } else { Outcome::Timeout };
+                let outcome = if random.below(2) == 0 { ProbeOutcome::Passed } else { ProbeOutcome::Timeout };
                 pool.end_probe(at, outcome, now);
             }
         }
         1 => drop(pool.set_draining(at, random.below(3) == 0)),
         2 => drop(pool.set_weight(at, Some(random.below(3) as u32).filter(|weight| *weight > 0))),
-        3 => drop(pool.eject(at, Cause::ErrorRate, now)),
-        4 => pool.failed(at, rest::Cause::Connect, now),
+        3 => drop(pool.eject(at, EjectionCause::ErrorRate, now)),
+        4 => pool.failed(at, RestCause::Connect, now),
         5 => drop(pool.try_one(at, now)),
         6 => pool.answered(at, now, now),
         _ => pool.forget_weights(|backend| backend.ends_with(if at == 0 { '1' } else { '2' })),
@@ -155,7 +156,7 @@ fn a_view_seats_the_members_that_workers_pick_from() {
     assert_eq!(seated(), [0, 2]);
     for at in [0, 2] {
         assert!(pool.begin_probe(at, now + Duration::from_secs(60)));
-        pool.end_probe(at, Outcome::Connect, now);
+        pool.end_probe(at, ProbeOutcome::Connect, now);
     }
     assert_eq!(seated(), [3], "the next level, as no member of the best can be used");
     let newest = subscription.newest();

@@ -12,13 +12,13 @@ use rustls::server::UnbufferedServerConnection;
 use super::{Side, State, TlsStream, engine};
 use crate::bundle;
 use crate::certificate::{PeerCertificate, unix};
-use crate::failure::Failure;
+use crate::failure::TlsFailure;
 
 impl TlsStream {
     /// Goes on with the handshake until it is over. The caller keeps the time.
     ///
     /// # Errors
-    /// The socket's, or a [`Failure`]; the peer has been sent an alert then where the protocol has one.
+    /// The socket's, or a [`TlsFailure`]; the peer has been sent an alert then where the protocol has one.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.state {
@@ -55,11 +55,11 @@ impl TlsStream {
     /// The whole handshake, within `limit`; returns how metrics count it.
     ///
     /// # Errors
-    /// As those of [`Self::poll_handshake`], and [`Failure::Timeout`].
+    /// As those of [`Self::poll_handshake`], and [`TlsFailure::Timeout`].
     pub async fn handshake(&mut self, limit: Duration) -> io::Result<TlsResult> {
         match tokio::time::timeout(limit, poll_fn(|cx| self.poll_handshake(cx))).await {
             Ok(result) => result?,
-            Err(_) => return Err(self.fail(Failure::Timeout, None)),
+            Err(_) => return Err(self.fail(TlsFailure::Timeout, None)),
         }
         Ok(if self.is_resumed() { TlsResult::Resumed } else { TlsResult::Full })
     }
@@ -71,7 +71,7 @@ impl TlsStream {
         if let Side::Client(client) = side {
             *out = io.buffers.take();
             if let Err(error) = engine::take_in(client.as_mut(), &mut [], out, &mut |_| {}) {
-                return Err(self.fail(Failure::of(&error), Some(&error)));
+                return Err(self.fail(TlsFailure::of(&error), Some(&error)));
             }
             self.has_answered = true;
         }
@@ -89,14 +89,14 @@ impl TlsStream {
             }
             // Reads from a slice, so only its own buffer can be in the way.
             if acceptor.read_tls(&mut new).is_err() {
-                return Err(self.fail(Failure::TooLarge, None));
+                return Err(self.fail(TlsFailure::TooLarge, None));
             }
             match acceptor.accept() {
                 Ok(Some(accepted)) => break accepted,
                 Ok(None) => {}
                 Err((error, mut alert)) => {
                     let _ = alert.write_all(&mut self.out);
-                    return Err(self.fail(Failure::of(&error), Some(&error)));
+                    return Err(self.fail(TlsFailure::of(&error), Some(&error)));
                 }
             }
         };
@@ -106,10 +106,10 @@ impl TlsStream {
             .bundle
             .as_ref()
             .and_then(|bundle| bundle.config_of(bundle.policy_of(server_name.as_deref())).cloned());
-        let Some(config) = config else { return Err(self.fail(Failure::Internal, None)) };
+        let Some(config) = config else { return Err(self.fail(TlsFailure::Internal, None)) };
         let server = match UnbufferedServerConnection::new(config) {
             Ok(server) => server,
-            Err(error) => return Err(self.fail(Failure::Internal, Some(&error))),
+            Err(error) => return Err(self.fail(TlsFailure::Internal, Some(&error))),
         };
         self.facts.server_name = server_name;
         self.side = Side::Server(Box::new(server));
@@ -128,7 +128,7 @@ impl TlsStream {
         };
         // A session may outlive the certificate that its client showed when it began.
         if is_resumed && peer.as_ref().is_some_and(|peer| peer.not_after < unix(SystemTime::now())) {
-            return Err(self.fail(Failure::Certificate, None));
+            return Err(self.fail(TlsFailure::Certificate, None));
         }
         self.facts.is_resumed = is_resumed;
         self.facts.peer = peer;

@@ -3,7 +3,7 @@
 //! The engine counts the records that held data; the rest are handshake messages, alerts and empty records, which cost work and carry
 //! nothing. A connection may have some of them, not endlessly many (attack T-04).
 
-use crate::failure::Failure;
+use crate::failure::TlsFailure;
 
 /// Bytes before the body of a record: type, version, length (RFC 8446 §5.1).
 const HEADER: usize = 5;
@@ -43,8 +43,8 @@ impl RecordMeter {
     /// Takes note of bytes that have arrived; returns how many records they complete.
     ///
     /// # Errors
-    /// [`Failure::NotTls`] when a record begins with what begins no record, or is longer than any.
-    pub(super) fn arrived(&mut self, mut bytes: &[u8]) -> Result<u32, Failure> {
+    /// [`TlsFailure::NotTls`] when a record begins with what begins no record, or is longer than any.
+    pub(super) fn arrived(&mut self, mut bytes: &[u8]) -> Result<u32, TlsFailure> {
         let mut complete = 0u32;
         while let Some((first, rest)) = bytes.split_first() {
             if self.missing > 0 {
@@ -62,13 +62,13 @@ impl RecordMeter {
             let [kind, major, _, high, low] = self.header;
             // change_cipher_spec, alert, handshake, application_data; versions are all 3.x.
             if !(20..=23).contains(&kind) || self.header_bytes > 1 && major != 3 {
-                return Err(Failure::NotTls);
+                return Err(TlsFailure::NotTls);
             }
             if self.header_bytes == HEADER {
                 self.header_bytes = 0;
                 self.missing = usize::from(u16::from_be_bytes([high, low]));
                 if self.missing > MAX_BODY {
-                    return Err(Failure::NotTls);
+                    return Err(TlsFailure::NotTls);
                 }
                 complete = complete.saturating_add(u32::from(self.missing == 0));
             }
@@ -79,8 +79,8 @@ impl RecordMeter {
     /// Charges records of an established connection, of which `with_data` brought data.
     ///
     /// # Errors
-    /// [`Failure::Flood`].
-    pub(super) fn charge(&mut self, records: u32, with_data: u32) -> Result<(), Failure> {
+    /// [`TlsFailure::Flood`].
+    pub(super) fn charge(&mut self, records: u32, with_data: u32) -> Result<(), TlsFailure> {
         let idle = records.saturating_sub(with_data);
         self.in_a_row = if with_data > 0 { idle } else { self.in_a_row.saturating_add(idle) };
         self.idle = self.idle.saturating_add(u64::from(idle));
@@ -88,7 +88,7 @@ impl RecordMeter {
         let allowed = MAX_IDLE_TOTAL.saturating_add(self.data / DATA_PER_IDLE);
         // The order of what arrived together with data is unknown; it counts in full.
         if self.in_a_row > MAX_IDLE_RECORDS.saturating_add(with_data) || self.idle > allowed {
-            return Err(Failure::Flood);
+            return Err(TlsFailure::Flood);
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ mod tests {
         for garbage in
             [&b"GET / HTTP/1.1\r\n"[..], b"SSH-2.0", b"\x16\x02", b"\x80\x2e\x01", b"\x17\x03\x03\xff\xff"]
         {
-            assert_eq!(RecordMeter::default().arrived(garbage), Err(Failure::NotTls), "{garbage:?}");
+            assert_eq!(RecordMeter::default().arrived(garbage), Err(TlsFailure::NotTls), "{garbage:?}");
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
     fn t_04_records_without_data_are_bounded_in_a_row_and_in_all() {
         let mut meter = RecordMeter::default();
         (0..32).for_each(|_| meter.charge(1, 0).unwrap());
-        assert_eq!(meter.charge(1, 0), Err(Failure::Flood));
+        assert_eq!(meter.charge(1, 0), Err(TlsFailure::Flood));
         let mut meter = RecordMeter::default();
         let rounds = (0..10_000).take_while(|_| meter.charge(2, 1).is_ok()).count();
         assert!((1024..1200).contains(&rounds), "{rounds}");

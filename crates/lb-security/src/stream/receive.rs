@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use super::meter::{MAX_BODY, MAX_HANDSHAKE_BYTES, MAX_HELLO_BYTES};
 use super::{Side, State, TlsStream, engine};
-use crate::failure::Failure;
+use crate::failure::TlsFailure;
 
 /// Reads that bring no data before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -18,7 +18,7 @@ impl TlsStream {
     /// Receives data into `buffer` and returns that part of it; empty means that the peer has sent close_notify.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] with [`Failure::Truncated`] when the socket ends without close_notify: what came may
+    /// [`io::ErrorKind::UnexpectedEof`] with [`TlsFailure::Truncated`] when the socket ends without close_notify: what came may
     /// not be all. Otherwise the socket's error, or the failure of TLS.
     #[inline]
     pub fn poll_recv<'b>(
@@ -71,12 +71,13 @@ impl TlsStream {
         let end = buffer.len().max(held.saturating_add(LEAST_READ)).min(sealed.len());
         let room = sealed.get_mut(held..end).unwrap_or_default();
         if room.is_empty() {
-            return Poll::Ready(Err(self.fail(Failure::TooLarge, None)));
+            return Poll::Ready(Err(self.fail(TlsFailure::TooLarge, None)));
         }
         let arrived = ready!(self.tcp.poll_recv(cx, room))?;
         let n = arrived.len();
         if n == 0 {
-            let failure = if self.state == State::Established { Failure::Truncated } else { Failure::Closed };
+            let failure =
+                if self.state == State::Established { TlsFailure::Truncated } else { TlsFailure::Closed };
             return Poll::Ready(Err(self.fail(failure, None)));
         }
         let records = match self.meter.arrived(arrived) {
@@ -101,10 +102,10 @@ impl TlsStream {
         Poll::Ready(self.take_in(input, records, buffer))
     }
 
-    fn charge_handshake(&mut self, n: usize) -> Result<(), Failure> {
+    fn charge_handshake(&mut self, n: usize) -> Result<(), TlsFailure> {
         self.handshake_bytes = self.handshake_bytes.saturating_add(n);
         let cap = if self.has_answered { MAX_HANDSHAKE_BYTES } else { MAX_HELLO_BYTES };
-        if self.handshake_bytes > cap { Err(Failure::TooLarge) } else { Ok(()) }
+        if self.handshake_bytes > cap { Err(TlsFailure::TooLarge) } else { Ok(()) }
     }
 
     /// Runs `input`, which holds whatever was held and `records` more complete records.
@@ -144,7 +145,7 @@ impl TlsStream {
         let progress = match result {
             Ok(progress) => progress,
             // What came before the fault is of no use: the connection ends.
-            Err(error) => return Err(self.fail(Failure::of(&error), Some(&error))),
+            Err(error) => return Err(self.fail(TlsFailure::of(&error), Some(&error))),
         };
         self.has_answered |= !self.out.is_empty();
         if self.out.is_empty() {
@@ -155,7 +156,7 @@ impl TlsStream {
             if was_established {
                 self.state = State::PeerClosed;
             } else {
-                return Err(self.fail(Failure::Closed, None));
+                return Err(self.fail(TlsFailure::Closed, None));
             }
         } else {
             self.replace_held(input.get(progress.consumed..).unwrap_or_default());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::{Side, State, TlsStream, engine};
-use crate::failure::Failure;
+use crate::failure::TlsFailure;
 
 /// Data in one record (RFC 8446 §5.1).
 const RECORD: usize = 16_384;
@@ -58,7 +58,7 @@ impl TlsStream {
             };
             match n {
                 Ok(n) => length = length.saturating_add(n),
-                Err(error) => return Poll::Ready(Err(self.fail(Failure::Internal, Some(&error)))),
+                Err(error) => return Poll::Ready(Err(self.fail(TlsFailure::Internal, Some(&error)))),
             }
             taken = taken.saturating_add(data.len());
         }
@@ -105,7 +105,7 @@ impl TlsStream {
                 Side::Client(client) => engine::close_notify(client.as_mut(), &mut self.held, &mut alert),
                 Side::Accepting(_) => Ok(0),
             };
-            let n = n.map_err(|error| self.fail(Failure::Internal, Some(&error)))?;
+            let n = n.map_err(|error| self.fail(TlsFailure::Internal, Some(&error)))?;
             if self.out.capacity() == 0 {
                 self.out = self.io.buffers.take();
             }

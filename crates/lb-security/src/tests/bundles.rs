@@ -3,9 +3,9 @@
 use testkit::certificates::{Authority, write};
 
 use super::Rig;
-use crate::Reason;
+use crate::CertFailure;
 
-fn refused(rig: &Rig, lines: &str, file: &str, reason: Reason) {
+fn refused(rig: &Rig, lines: &str, file: &str, reason: CertFailure) {
     let error = rig.load(lines).unwrap_err();
     assert_eq!(error.reason, reason, "{error}");
     assert_eq!(error.path(), Some(rig.file(file).as_path()), "{error}");
@@ -23,27 +23,27 @@ fn t_07_files_that_do_not_fit_are_refused_by_name() {
     let cert = std::fs::read_to_string(rig.file("s.pem")).unwrap();
 
     write(&rig.file("s.key"), &other.key, 0o600);
-    refused(&rig, "", "s.key", Reason::KeyMismatch);
+    refused(&rig, "", "s.key", CertFailure::KeyMismatch);
     write(&rig.file("s.key"), &whole, 0o640);
-    refused(&rig, "", "s.key", Reason::Permissions);
+    refused(&rig, "", "s.key", CertFailure::Permissions);
     write(&rig.file("s.key"), &whole[..whole.len() / 2], 0o600);
-    refused(&rig, "", "s.key", Reason::KeyParse);
+    refused(&rig, "", "s.key", CertFailure::KeyParse);
     write(&rig.file("s.key"), "", 0o600);
-    refused(&rig, "", "s.key", Reason::NoKey);
+    refused(&rig, "", "s.key", CertFailure::NoKey);
     write(&rig.file("s.key"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", 0o600);
-    refused(&rig, "", "s.key", Reason::KeyParse);
+    refused(&rig, "", "s.key", CertFailure::KeyParse);
     std::fs::remove_file(rig.file("s.key")).unwrap();
-    refused(&rig, "", "s.key", Reason::Io);
+    refused(&rig, "", "s.key", CertFailure::Io);
     write(&rig.file("s.key"), &whole, 0o600);
 
     write(&rig.file("s.pem"), &cert[..cert.len() / 2], 0o644);
-    refused(&rig, "", "s.pem", Reason::CertParse);
+    refused(&rig, "", "s.pem", CertFailure::CertParse);
     write(&rig.file("s.pem"), "", 0o644);
-    refused(&rig, "", "s.pem", Reason::EmptyChain);
+    refused(&rig, "", "s.pem", CertFailure::EmptyChain);
     write(&rig.file("s.pem"), format!("{cert}{}", rig.authority.expired(&["x"]).cert), 0o644);
-    refused(&rig, "", "s.pem", Reason::Expired);
+    refused(&rig, "", "s.pem", CertFailure::Expired);
     write(&rig.file("s.pem"), rig.authority.of_the_future(&["x"]).cert, 0o644);
-    refused(&rig, "", "s.pem", Reason::NotYetValid);
+    refused(&rig, "", "s.pem", CertFailure::NotYetValid);
     write(&rig.file("s.pem"), &cert, 0o644);
     assert!(rig.load("").is_ok());
 }
@@ -55,11 +55,11 @@ fn t_09_a_chain_has_a_depth_and_a_size() {
     write(&rig.file("s.pem"), cert.repeat(6), 0o644);
     assert!(rig.load("").is_ok());
     write(&rig.file("s.pem"), cert.repeat(7), 0o644);
-    refused(&rig, "", "s.pem", Reason::ChainTooDeep);
+    refused(&rig, "", "s.pem", CertFailure::ChainTooDeep);
     let names: Vec<String> = (0..2000).map(|n| format!("a-rather-long-name-{n}.example.org")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     rig.authority.server(&names).write(rig.path(), "s");
-    refused(&rig, "", "s.pem", Reason::CertParse);
+    refused(&rig, "", "s.pem", CertFailure::CertParse);
 }
 
 #[test]
@@ -86,13 +86,13 @@ fn authorities_and_revocation_lists_must_hold_what_they_are_for() {
     let rig = Rig::new();
     let lines =
         "client_auth = \"require\"\nclient_ca_path = \"DIR/ca.pem\"\nclient_crl_path = \"DIR/crl.pem\"\n";
-    refused(&rig, lines, "crl.pem", Reason::Io);
+    refused(&rig, lines, "crl.pem", CertFailure::Io);
     write(&rig.file("crl.pem"), "nothing", 0o644);
-    refused(&rig, lines, "crl.pem", Reason::RevocationList);
+    refused(&rig, lines, "crl.pem", CertFailure::RevocationList);
     write(&rig.file("crl.pem"), "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n", 0o644);
-    refused(&rig, lines, "crl.pem", Reason::RevocationList);
+    refused(&rig, lines, "crl.pem", CertFailure::RevocationList);
     write(&rig.file("crl.pem"), rig.authority.revocation_list(&[1]), 0o644);
     assert!(rig.load(lines).is_ok());
     write(&rig.file("ca.pem"), Authority::new("x").revocation_list(&[]), 0o644);
-    refused(&rig, lines, "ca.pem", Reason::Authorities);
+    refused(&rig, lines, "ca.pem", CertFailure::Authorities);
 }

@@ -8,7 +8,7 @@ use std::task::Poll;
 use testkit::certificates::{Authority, Leaf, write};
 
 use super::{Rig, established, handshake, receive, run, send, sockets, worker};
-use crate::{Failure, KeyAccess, TlsStream, failure_of};
+use crate::{KeyAccess, TlsFailure, TlsStream, failure_of};
 
 const MUTUAL: &str = "client_auth = \"require\"\nclient_ca_path = \"DIR/ca.pem\"\n";
 
@@ -71,7 +71,7 @@ fn a_clean_end_is_told_from_a_cut_and_a_half_closed_peer_still_receives() {
         let (mut server, client) = established(&bundle, &rig.client("server.test")).await;
         drop(client);
         let error = receive(&mut server, 100).await.unwrap_err();
-        assert_eq!(failure_of(&error), Some(Failure::Truncated));
+        assert_eq!(failure_of(&error), Some(TlsFailure::Truncated));
         assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
     });
 }
@@ -135,7 +135,7 @@ fn t_06_clients_are_let_in_by_their_certificate_and_the_revocation_list() {
         assert_eq!(peer.sha256.len(), 64);
         for files in [None, Some("stranger"), Some("revoked")] {
             let (server, _) = handshake(&bundle, &with(files)).await;
-            assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate), "{files:?}");
+            assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Certificate), "{files:?}");
         }
         let asked = rig.load(&MUTUAL.replace("require", "request")).unwrap();
         let (server, _client) = established(&asked, &with(None)).await;
@@ -163,7 +163,7 @@ fn t_06_a_session_does_not_outlive_the_rules_that_its_client_was_checked_by() {
         }
         write(&rig.file("crl.pem"), rig.authority.revocation_list(&[client.serial]), 0o644);
         let (server, _) = handshake(&rig.load(&lines).unwrap(), &tls).await;
-        assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate));
+        assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Certificate));
     });
 }
 
@@ -185,7 +185,7 @@ fn t_02_policies_that_differ_by_name_hold_for_their_names() {
         );
         assert!([&b"closed.test"[..], b"CLOSED.test.:443"].iter().all(|host| !open.serves(host)));
         let (server, _) = handshake(&bundle, &rig.client("closed.test")).await;
-        assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate));
+        assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Certificate));
         let (server, _client) = established(&bundle, &rig.client_with("closed.test", Some("c"))).await;
         assert_eq!(server.server_name(), Some("closed.test"));
         let closed = server.accepted().unwrap();
@@ -199,11 +199,11 @@ fn a_backend_with_another_name_or_authority_is_not_believed() {
         let rig = Rig::new();
         let bundle = rig.load("").unwrap();
         let (_, client) = handshake(&bundle, &rig.client("another.test")).await;
-        assert_eq!(failure_of(&client.unwrap_err()), Some(Failure::Certificate));
+        assert_eq!(failure_of(&client.unwrap_err()), Some(TlsFailure::Certificate));
         write(&rig.file("ca.pem"), Authority::new("stranger").pem(), 0o644);
         let (server, client) = handshake(&bundle, &rig.client("server.test")).await;
-        assert_eq!(failure_of(&client.unwrap_err()), Some(Failure::Certificate));
-        assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Alert));
+        assert_eq!(failure_of(&client.unwrap_err()), Some(TlsFailure::Certificate));
+        assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Alert));
     });
 }
 
@@ -217,12 +217,12 @@ fn t_05_plaintext_in_place_of_tls_fails_closed_on_both_sides() {
         let mut server = TlsStream::server(socket, worker(), Arc::clone(&bundle)).unwrap();
         poll_fn(|cx| liar.poll_send(cx, b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
         let error = poll_fn(|cx| server.poll_handshake(cx)).await.unwrap_err();
-        assert_eq!(failure_of(&error), Some(Failure::NotTls));
+        assert_eq!(failure_of(&error), Some(TlsFailure::NotTls));
         let (mut liar, socket) = sockets().await;
         let mut client = TlsStream::client(socket, worker(), &tls).unwrap();
         poll_fn(|cx| liar.poll_send(cx, b"HTTP/1.1 200 OK\r\n\r\nbody")).await.unwrap();
         let error = poll_fn(|cx| client.poll_handshake(cx)).await.unwrap_err();
-        assert_eq!(failure_of(&error), Some(Failure::NotTls));
+        assert_eq!(failure_of(&error), Some(TlsFailure::NotTls));
         let mut buffer = [0; 100];
         assert!(poll_fn(|cx| client.poll_recv(cx, &mut buffer).map_ok(<[u8]>::len)).await.is_err());
     });
@@ -265,7 +265,10 @@ fn t_01_a_hello_in_tiny_records_is_read_and_one_without_end_is_not() {
             cx.waker().wake_by_ref();
             server.poll_handshake(cx)
         });
-        assert!(matches!(failure_of(&error.await.unwrap_err()), Some(Failure::TooLarge | Failure::Protocol)));
+        assert!(matches!(
+            failure_of(&error.await.unwrap_err()),
+            Some(TlsFailure::TooLarge | TlsFailure::Protocol)
+        ));
     });
 }
 
@@ -300,7 +303,7 @@ fn a_backends_own_certificate_is_trusted_for_itself_alone() {
             let (server, client) = handshake(&rig.load("").unwrap(), &rig.client(name)).await;
             assert_eq!(client.is_ok(), is_believed, "case {index}: {:?}", client.err());
             if !is_believed {
-                assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Alert), "case {index}");
+                assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Alert), "case {index}");
             }
         }
     });
@@ -322,7 +325,7 @@ fn t_06_a_clients_own_certificate_is_trusted_for_itself_alone() {
         assert!(server.peer_certificate().is_some());
         for files in [None, Some("stranger"), Some("below")] {
             let (server, _) = handshake(&bundle, &with(files)).await;
-            assert_eq!(failure_of(&server.unwrap_err()), Some(Failure::Certificate), "{files:?}");
+            assert_eq!(failure_of(&server.unwrap_err()), Some(TlsFailure::Certificate), "{files:?}");
         }
         // Beside an authority; and with a revocation list, which does not cover it.
         write(&rig.file("clients.pem"), own.cert + &rig.authority.pem(), 0o644);

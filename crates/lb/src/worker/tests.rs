@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lb_io::faults::{self, Fault};
+use lb_io::faults::{self, RingFault};
 use lb_io::{IoChoice, Runtime};
 
 use gateway::{Gateway, Sockets};
@@ -72,7 +72,7 @@ impl Drop for Told {
 }
 
 /// Has every operation fail in turn, with each of a few errors. After each nothing must be left.
-fn every(fault: fn(usize) -> Fault) {
+fn every(fault: fn(usize) -> RingFault) {
     // Neither test's sockets are the other's.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,11 +119,11 @@ fn every(fault: fn(usize) -> Fault) {
 #[test]
 #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_of_a_request_may_be_refused() {
-    every(Fault::Submission);
+    every(RingFault::Submission);
 }
 
 #[test]
 #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_of_a_request_may_fail() {
-    every(Fault::Completion);
+    every(RingFault::Completion);
 }

@@ -8,7 +8,7 @@ fn moved(before: &[u64], after: &[u64]) -> usize {
 }
 
 /// The identity that each key goes to.
-fn owners(settings: &Settings, specs: &[MemberSpec]) -> Vec<u64> {
+fn owners(settings: &BalanceSettings, specs: &[MemberSpec]) -> Vec<u64> {
     let mut balancer = Balancer::new(settings.clone(), specs, 0, Instant::now());
     placed(&mut balancer, KEYS).into_iter().map(|at| specs[at].identity).collect()
 }
@@ -29,7 +29,7 @@ fn a_table_without_a_balancer_picks_what_the_balancer_picks() {
                 healthy_since: None,
             })
             .collect();
-        let settings = Settings { table_size: 1009, ..settings(Policy::Maglev) };
+        let settings = BalanceSettings { table_size: 1009, ..settings(Policy::Maglev) };
         let mut balancer = Balancer::new(settings.clone(), &specs, round, now);
         balancer.update(now, |at| states[at]);
         let members: Vec<_> = specs.iter().copied().zip(states.iter().copied()).collect();

@@ -27,7 +27,7 @@ fn count(members: usize, picks: impl Iterator<Item = usize>) -> Vec<u64> {
 #[test]
 fn idle_members_get_requests_by_weight_under_every_policy() {
     let now = Instant::now();
-    for policy in ALL {
+    for policy in all() {
         for key in [false, true] {
             // A ring's shares are those of its points, which the next test looks at.
             if key && policy == Policy::RingHash {
@@ -43,7 +43,7 @@ fn idle_members_get_requests_by_weight_under_every_policy() {
 #[test]
 fn the_shares_on_a_ring_approach_the_weights_with_more_points() {
     for (ring_points, tolerance) in [(40, 0.5), (160, 0.25), (1000, 0.1)] {
-        let settings = Settings { ring_points, ..settings(Policy::RingHash) };
+        let settings = BalanceSettings { ring_points, ..settings(Policy::RingHash) };
         let weights = [1, 1, 1, 1, 1, 1, 2, 4];
         let mut balancer = Balancer::new(settings, &specs(&weights), 0, Instant::now());
         let counts = count(8, placed(&mut balancer, 100_000).into_iter());

@@ -83,7 +83,7 @@ fn serve(
                 break;
             }
             ends.pop();
-            balancer.end(at, start + end, Outcome { latency: Some(latency), failed });
+            balancer.end(at, start + end, RequestOutcome { latency: Some(latency), failed });
         }
         let at = balancer.pick(start + now, None, |_| true).unwrap();
         counts[at] += 1;
@@ -131,7 +131,7 @@ fn an_unknown_member_is_not_flooded_before_its_first_answer() {
     let mut balancer = balancer(Policy::P2cEwma, &[1; 4]);
     for at in 0..3 {
         balancer.begin(at);
-        balancer.end(at, start, Outcome { latency: Some(MILLISECOND), failed: false });
+        balancer.end(at, start, RequestOutcome { latency: Some(MILLISECOND), failed: false });
     }
     let mut counts = [0; 4];
     for _ in 0..400 {
@@ -152,8 +152,8 @@ proptest! {
         seed: u64,
     ) {
         let now = Instant::now();
-        let settings = Settings { balance_factor: Some(percent), ..settings(policy) };
-        let settings = Settings { table_size: 1009, ..settings };
+        let settings = BalanceSettings { balance_factor: Some(percent), ..settings(policy) };
+        let settings = BalanceSettings { table_size: 1009, ..settings };
         let mut balancer = Balancer::new(settings, &specs(&weights), 0, now);
         let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let mut random = SplitMix64::new(seed);
@@ -233,7 +233,7 @@ fn below_the_bound_keys_stay_and_the_bound_gives_way_to_who_is_admitted() {
     let now = Instant::now();
     for policy in FOLLOWING {
         let free = placed(&mut balancer(policy, &[1; 10]), 1000);
-        let bounded = Settings { balance_factor: Some(150), ..settings(policy) };
+        let bounded = BalanceSettings { balance_factor: Some(150), ..settings(policy) };
         let mut balancer = Balancer::new(bounded, &specs(&[1; 10]), 0, now);
         for at in 0..10 {
             begin(&mut balancer, at, 10);

@@ -21,7 +21,7 @@ proptest! {
     /// The promise of `pick`: somebody in use and admitted if there is anybody, else nobody.
     #[test]
     fn a_pick_finds_whoever_is_admitted_and_nobody_else(
-        policy in proptest::sample::select(&ALL[..]),
+        policy in proptest::sample::select(Policy::ALL),
         members in proptest::collection::vec((state(), 0u32..3, any::<bool>()), 0..60),
         threshold in 0u32..=100,
         factor in proptest::option::of(100u32..200),
@@ -29,7 +29,7 @@ proptest! {
         keys in proptest::collection::vec(any::<Option<u64>>(), 20),
     ) {
         let now = Instant::now();
-        let settings = Settings {
+        let settings = BalanceSettings {
             table_size: 251,
             panic_threshold_percent: threshold,
             balance_factor: factor,
@@ -63,7 +63,7 @@ proptest! {
 #[test]
 fn the_last_of_a_thousand_is_found_under_every_policy() {
     let now = Instant::now();
-    for policy in ALL {
+    for policy in all() {
         let mut balancer = balancer(policy, &[3; 1000]);
         assert_eq!(balancer.pick(now, Some(1), |at| at == 999), Some(999), "{policy:?}");
         balancer.update(now, |at| MemberState { healthy: at == 7, ..UP });
@@ -84,7 +84,7 @@ fn reached(balancer: &mut Balancer) -> Vec<usize> {
 #[test]
 fn levels_fail_over_and_back_and_panic_uses_all_under_every_policy() {
     let now = Instant::now();
-    for policy in ALL {
+    for policy in all() {
         let mut specs = specs(&[1; 6]);
         for (at, spec) in specs.iter_mut().enumerate() {
             spec.priority = at as u32 / 3;
@@ -115,8 +115,8 @@ fn levels_fail_over_and_back_and_panic_uses_all_under_every_policy() {
 fn a_member_that_became_healthy_gets_its_share_bit_by_bit_under_every_policy() {
     let start = Instant::now();
     let window = Duration::from_secs(30);
-    for policy in ALL {
-        let settings = Settings { slow_start: window, ..settings(policy) };
+    for policy in all() {
+        let settings = BalanceSettings { slow_start: window, ..settings(policy) };
         let mut balancer = Balancer::new(settings, &specs(&[1; 4]), 0, start);
         let full = share_of_first(&mut balancer, start);
         balancer.update(start, |at| MemberState { healthy_since: (at == 0).then_some(start), ..UP });
@@ -149,7 +149,7 @@ fn a_slow_start_moves_each_key_once() {
     let start = Instant::now();
     let window = Duration::from_secs(30);
     for policy in FOLLOWING {
-        let settings = Settings { slow_start: window, ..settings(policy) };
+        let settings = BalanceSettings { slow_start: window, ..settings(policy) };
         let mut balancer = Balancer::new(settings, &specs(&[1; 4]), 0, start);
         let whole = placed(&mut balancer, 2000);
         balancer.update(start, |at| MemberState { healthy_since: (at == 0).then_some(start), ..UP });
@@ -170,8 +170,8 @@ fn a_slow_start_moves_each_key_once() {
 #[test]
 fn when_all_became_healthy_together_nobody_has_to_wait() {
     let start = Instant::now();
-    for policy in ALL {
-        let settings = Settings { slow_start: Duration::from_secs(30), ..settings(policy) };
+    for policy in all() {
+        let settings = BalanceSettings { slow_start: Duration::from_secs(30), ..settings(policy) };
         let mut balancer = Balancer::new(settings, &specs(&[1; 4]), 0, start);
         balancer.update(start, |_| MemberState { healthy_since: Some(start), ..UP });
         let share = share_of_first(&mut balancer, start + Duration::from_secs(1));
@@ -198,11 +198,11 @@ fn what_is_known_of_members_survives_a_change_of_the_set() {
     for at in 0..4 {
         (0..=at).for_each(|_| before.begin(at));
         before.opened(at);
-        before.end(at, now, Outcome { latency: Some(Duration::from_millis(10 << at)), failed: false });
+        before.end(at, now, RequestOutcome { latency: Some(Duration::from_millis(10 << at)), failed: false });
     }
     // The first goes, one comes, the order changes.
     let specs = [specs[3], specs[4], specs[1], specs[2]];
-    let bounded = Settings { balance_factor: Some(120), ..settings(Policy::Maglev) };
+    let bounded = BalanceSettings { balance_factor: Some(120), ..settings(Policy::Maglev) };
     let mut after = Balancer::new(bounded, &specs, 0, now);
     after.inherit(&before);
     assert_eq!([0, 1, 2, 3].map(|at| after.requests(at)), [3, 0, 1, 2]);

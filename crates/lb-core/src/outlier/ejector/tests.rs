@@ -12,7 +12,7 @@ fn cycle(ejector: &mut Ejector, at: usize, now: Instant) -> (Duration, Instant) 
     let mut back = Vec::new();
     ejector.expire(until - Duration::from_nanos(1), |at| back.push(at));
     assert_eq!(back, [0; 0], "not before its time");
-    assert_eq!(ejector.standing(at, now), Standing::Out { until });
+    assert_eq!(ejector.standing(at, now), EjectionStanding::Out { until });
     ejector.expire(until, |at| back.push(at));
     assert_eq!(back, [at]);
     (until - now, until)
@@ -26,11 +26,11 @@ fn each_ejection_in_succession_lasts_twice_as_long_up_to_the_most() {
         let (lasted, until) = cycle(&mut ejector, 2, now);
         assert!((SECOND * full * 9 / 10..=SECOND * full).contains(&lasted), "{lasted:?} of {full} s");
         // It fires again in the last moment of probation.
-        assert_eq!(ejector.standing(2, until), Standing::Probation);
+        assert_eq!(ejector.standing(2, until), EjectionStanding::Probation);
         now = until + 30 * SECOND - Duration::from_nanos(1);
-        assert_eq!(ejector.standing(2, now), Standing::Probation);
+        assert_eq!(ejector.standing(2, now), EjectionStanding::Probation);
     }
-    assert_eq!(ejector.standing(2, now + Duration::from_nanos(1)), Standing::In);
+    assert_eq!(ejector.standing(2, now + Duration::from_nanos(1)), EjectionStanding::In);
     assert_eq!((ejector.ejections(2), ejector.ejections(0), ejector.out()), (7, 0, 0));
 }
 
@@ -104,10 +104,10 @@ fn a_change_of_the_set_keeps_ejections_as_far_as_the_new_set_bears_them() {
     let earliest = (0..4).min_by_key(|at| untils[*at]).unwrap();
     assert_eq!((back.as_slice(), ejector.out()), ([6 - earliest].as_slice(), 3));
     for (old, until) in untils.iter().enumerate().filter(|(old, _)| *old != earliest) {
-        assert_eq!(ejector.standing(6 - old, now), Standing::Out { until: *until });
+        assert_eq!(ejector.standing(6 - old, now), EjectionStanding::Out { until: *until });
         assert_eq!(ejector.ejections(6 - old), 1);
     }
-    assert_eq!(ejector.standing(6 - earliest, now), Standing::Probation);
+    assert_eq!(ejector.standing(6 - earliest, now), EjectionStanding::Probation);
     // With one member left, it is in service.
     ejector.rebuild(settings(), &[Some(3)], now, |_| ());
     assert_eq!((ejector.out(), ejector.returned(0)), (0, Some(now)));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lb_core::balance::Outcome as Served;
+use lb_core::balance::RequestOutcome as Served;
 use lb_core::breaker::{Admit, Answer, Need, Ticket};
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::outlier::{Ending, Standing};
-use lb_core::retry::{self, Attempt, Verdict};
+use lb_core::outlier::{EjectionStanding, Ending};
+use lb_core::retry::{self, Attempt, RetryVerdict};
 
 use super::{Event, Simulation};
 use crate::world::{END, Mode};
@@ -177,7 +177,7 @@ impl Simulation {
             Ok(()) => Ending::Fine,
             Err(failure) => failure.ending().unwrap_or(Ending::GatewayFailure),
         };
-        let probation = self.shared.ejector.standing(one.at, now) == Standing::Probation;
+        let probation = self.shared.ejector.standing(one.at, now) == EjectionStanding::Probation;
         let fires = worker.record(&self.world, one.at, ending, latency, probation);
         if let Some(latency) = latency {
             worker.hedge.record(latency);
@@ -204,14 +204,14 @@ impl Simulation {
         }
         let worker = &mut self.workers[request.worker];
         match retry::decide(&self.world.conditions, failure, attempt, &mut worker.budget, now) {
-            Verdict::Again { charged } => {
+            RetryVerdict::Again { charged } => {
                 if charged {
                     worker.check_budget(&self.world, self.now);
                 }
                 request.tries_left -= 1;
                 self.choose(number, charged);
             }
-            Verdict::No(_) => self.ends(number, false),
+            RetryVerdict::No(_) => self.ends(number, false),
         }
     }
 

@@ -11,13 +11,13 @@ fn limits() -> HeadLimits {
     }
 }
 
-fn read(text: &[u8]) -> Result<Option<(Parsed, RequestHead)>, Reject> {
+fn read(text: &[u8]) -> Result<Option<(ParsedRequest, RequestHead)>, Reject> {
     let mut head = RequestHead::default();
     let parsed = parse(text, &limits(), &mut head)?;
     Ok(parsed.map(|parsed| (parsed, head)))
 }
 
-fn ok(text: &str) -> (Parsed, RequestHead) {
+fn ok(text: &str) -> (ParsedRequest, RequestHead) {
     read(text.as_bytes()).unwrap().unwrap()
 }
 

@@ -25,11 +25,11 @@ impl Priority {
 
 /// The entries of a SETTINGS frame, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings<'a> {
+pub struct SettingsPayload<'a> {
     entries: &'a [[u8; 6]],
 }
 
-impl<'a> Settings<'a> {
+impl<'a> SettingsPayload<'a> {
     pub(super) fn parse(payload: &'a [u8]) -> Result<Self, FrameError> {
         match payload.as_chunks::<6>() {
             (entries, []) => Ok(Self { entries }),

@@ -2,7 +2,7 @@
 
 use super::code::{ErrorCode, FrameError};
 use super::header::FrameType;
-use super::payload::{Priority, Settings};
+use super::payload::{Priority, SettingsPayload};
 
 /// What was read: a frame, or a part of a DATA frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub enum Piece<'a> {
         code: ErrorCode,
     },
     /// SETTINGS.
-    Settings(Settings<'a>),
+    Settings(SettingsPayload<'a>),
     /// SETTINGS with ACK.
     SettingsAck,
     /// PING.

@@ -6,7 +6,7 @@ use lb_core::ledger::Charge;
 use tokio::time::Instant;
 
 use super::{Ending, GOAWAY_PING, Happening, Key, MAX_STREAM_ID, Mux, Role};
-use crate::h2::frame::{self, ErrorCode, FrameError, SettingId, Settings};
+use crate::h2::frame::{self, ErrorCode, FrameError, SettingId, SettingsPayload};
 use crate::h2::stream::{Last, Reset};
 
 impl Mux {
@@ -33,7 +33,11 @@ impl Mux {
         Ok(Happening::Nothing)
     }
 
-    pub(super) fn settings(&mut self, settings: Settings<'_>, now: Instant) -> Result<Happening, FrameError> {
+    pub(super) fn settings(
+        &mut self,
+        settings: SettingsPayload<'_>,
+        now: Instant,
+    ) -> Result<Happening, FrameError> {
         if self.peer.known {
             self.charge(Charge::Settings, now)?;
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     max_message_size_bytes: 1000,
     ping_rate_limit_per_window: 3,
     ping_rate_limit_window: Duration::from_secs(10),
@@ -40,14 +40,14 @@ fn server(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Inspects `bytes` in pieces of `step`; the whole, or the violation with `passable` counted over all of them.
-fn run(role: Role, limits: Limits, bytes: &[u8], step: usize) -> Result<Inspector, Violation> {
+fn run(role: Role, limits: MessageLimits, bytes: &[u8], step: usize) -> Result<Inspector, Violation> {
     run_at(Instant::now(), role, limits, bytes, step)
 }
 
 fn run_at(
     now: Instant,
     role: Role,
-    limits: Limits,
+    limits: MessageLimits,
     bytes: &[u8],
     step: usize,
 ) -> Result<Inspector, Violation> {
@@ -68,7 +68,7 @@ fn verdict(role: Role, bytes: &[u8]) -> Option<ViolationKind> {
 
 #[test]
 fn sound_frames_of_all_lengths_pass() {
-    let large = Limits { max_message_size_bytes: 1 << 20, ..LIMITS };
+    let large = MessageLimits { max_message_size_bytes: 1 << 20, ..LIMITS };
     for length in [0, 1, 125, 126, 127, 65535, 65536, 100_000] {
         let payload = vec![7; length];
         for role in [Role::FromClient, Role::FromServer] {
@@ -129,7 +129,7 @@ fn fragments_are_one_message_for_its_size() {
         assert_eq!(verdict(Role::FromClient, &bytes), Some(ViolationKind::MessageTooBig));
     }
     // A size that could wrap around does not.
-    let all = Limits { max_message_size_bytes: u64::MAX - 1, ..LIMITS };
+    let all = MessageLimits { max_message_size_bytes: u64::MAX - 1, ..LIMITS };
     let huge = [&[0x82, 127][..], &(u64::MAX >> 1).to_be_bytes()].concat();
     assert!(run(Role::FromServer, all, &huge, 1).is_ok());
 }

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::head::BodyLength;
+use lb_core::pool::PoolSettings;
 use lb_http::proxy::End;
-use lb_pool::PoolSettings;
 
 use super::{Call, Done, Pair, pattern};
 use crate::back::{Connect, Step, World};

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::head::BodyLength;
+use lb_core::pool::PoolSettings;
 use lb_core::rng::SplitMix64;
 use lb_http::proxy::End;
 use lb_io::Phase;
-use lb_pool::PoolSettings;
 use tokio::time::sleep;
 
 use super::{Call, Far, Pair, each_seed, pattern};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use lb_core::failure::{Reset, ResetReason};
 use lb_core::head::BodyLength;
+use lb_core::pool::PoolSettings;
 use lb_http::message::Gone;
 use lb_http::proxy::End;
-use lb_pool::PoolSettings;
 
 use super::{Call, Pair, id_of, pattern};
 use crate::back::{Connect, Step, World};

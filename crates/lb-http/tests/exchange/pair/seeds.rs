@@ -5,16 +5,17 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lb_core::breaker::Limits;
+use lb_core::balance::{BalanceSettings, Policy};
+use lb_core::breaker::MemberLimits;
 use lb_core::failure::{Kind, Reset, ResetReason};
 use lb_core::head::BodyLength;
-use lb_core::retry::{BudgetSettings, Conditions};
+use lb_core::hedge::HedgeSettings;
+use lb_core::pool::PoolSettings;
+use lb_core::retry::{BudgetSettings, Conditions, RetrySettings};
 use lb_core::rng::SplitMix64;
-use lb_core::{balance, hedge};
 use lb_http::message::Gone;
 use lb_http::proxy::End;
 use lb_io::Phase;
-use lb_pool::{PoolSettings, Retry};
 use tokio::time::sleep;
 
 use super::{Call, Net, Pair, each_seed, pattern};
@@ -71,19 +72,19 @@ impl Malice {
 /// What the near gateway's pool does.
 fn pool(dice: &Dice) -> PoolSettings {
     let limits = match dice.percent(40) {
-        true => Limits {
+        true => MemberLimits {
             max_connections: 1 + dice.below(3) as u32,
             max_requests: 1 + dice.below(4) as u32,
             max_pending: 1 + dice.below(8) as u32,
             pending_timeout: dice.ms(3000),
         },
-        false => Limits::default(),
+        false => MemberLimits::default(),
     };
     let hedge = match dice.percent(40) {
-        true => hedge::Settings { percentile: 50 + dice.below(49) as u32, min_delay: MS * 5 },
-        false => hedge::Settings::default(),
+        true => HedgeSettings { percentile: 50 + dice.below(49) as u32, min_delay: MS * 5 },
+        false => HedgeSettings::default(),
     };
-    let retry = Retry {
+    let retry = RetrySettings {
         attempts: dice.percent(60).then(|| dice.below(4) as u32),
         conditions: Conditions {
             connect: dice.percent(80),
@@ -96,8 +97,8 @@ fn pool(dice: &Dice) -> PoolSettings {
         budget: BudgetSettings { percent: dice.below(100) as u32, min: dice.below(5) as u32 },
         hedge,
     };
-    let policies = [balance::Policy::RoundRobin, balance::Policy::P2c, balance::Policy::LeastRequest];
-    let balance = balance::Settings { policy: dice.of(&policies), ..balance::Settings::default() };
+    let policies = [Policy::RoundRobin, Policy::P2c, Policy::LeastRequest];
+    let balance = BalanceSettings { policy: dice.of(&policies), ..BalanceSettings::default() };
     PoolSettings { limits, retry, balance, ..PoolSettings::default() }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::super::faults::Fault;
+use super::super::faults::RingFault;
 use super::super::release::{LINGER, MAX_LINGERING};
 use super::rig::{
     Mode, PATIENCE, Rig, closing, connection, fill, freed, once, pattern, read_all, reading, take_all, turns,
@@ -215,7 +215,7 @@ fn a_worker_whose_ring_fails_ends() {
         rig.run_until_lost(mode, move || async move {
             let (mut stream, plain) = connection(0);
             tell.send(plain).unwrap();
-            with(|state| state.ring.faults().arm(Fault::Enter, libc::EBADR));
+            with(|state| state.ring.faults().arm(RingFault::Enter, libc::EBADR));
             take_all(&mut stream).await.unwrap();
         });
         // Its connections are closed, and not left hanging.

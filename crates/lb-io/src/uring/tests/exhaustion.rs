@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use super::super::buffers::BUFFER_COUNT;
-use super::super::faults::Fault;
+use super::super::faults::RingFault;
 use super::super::ring::Prepared;
 use super::super::slot::{Slot, Socket};
 use super::rig::{Mode, Rig, connection, once, pattern, send_all, take, take_all, turns, until, with};
@@ -64,7 +64,7 @@ fn a_receive_that_found_no_buffer_is_asked_for_again() {
         rig.run(mode, || async {
             let first = with(|state| state.ring.buffers().count());
             let (mut stream, mut plain) = connection(0);
-            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::ENOBUFS));
+            with(|state| state.ring.faults().arm(RingFault::Submission(0), libc::ENOBUFS));
             assert!(once(|cx| stream.poll_readable(cx)).is_pending());
             turns().await;
             assert_eq!(with(|state| state.ring.buffers().count()), 2 * first);
@@ -73,7 +73,7 @@ fn a_receive_that_found_no_buffer_is_asked_for_again() {
             assert_eq!(take(&mut stream, 10).await.unwrap(), b"hello");
             // Nobody waits for this one any more.
             let (other, _plain) = connection(0);
-            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::ENOBUFS));
+            with(|state| state.ring.faults().arm(RingFault::Submission(0), libc::ENOBUFS));
             assert!(once(|cx| other.poll_readable(cx)).is_pending());
             drop(other);
         });

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::super::faults::Fault;
+use super::super::faults::RingFault;
 use super::pump::{Step, relay};
 use super::rig::{Mode, PATIENCE, Rig, freed, pattern, with};
 use crate::connect;
-use crate::listener::{Listener, bind};
+use crate::listener::{WorkerListener, bind};
 
 /// What one end says, and after how many bytes from the other end it says the next.
 struct Script {
@@ -115,10 +115,10 @@ fn backend() -> (SocketAddr, Arc<AtomicBool>, JoinHandle<()>) {
 }
 
 /// Two clients one after the other, of whom one may suffer from `fault`. Whether that has happened.
-async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
+async fn serve(backend: SocketAddr, fault: RingFault, code: i32) -> bool {
     let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address().socket_addr().unwrap();
-    let listener = Listener::new(listener).unwrap();
+    let listener = WorkerListener::new(listener).unwrap();
     with(|state| state.ring.faults().arm(fault, code));
     let (done, mut clients) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -146,7 +146,7 @@ async fn serve(backend: SocketAddr, fault: Fault, code: i32) -> bool {
 }
 
 /// Has every operation fail in turn, with each of a few errors. After each nothing must be left.
-fn every(fault: fn(usize) -> Fault) {
+fn every(fault: fn(usize) -> RingFault) {
     let rig = Rig::new();
     for mode in Mode::rings() {
         let (backend, is_over, thread) = backend();
@@ -170,11 +170,11 @@ fn every(fault: fn(usize) -> Fault) {
 #[test]
 #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_may_be_refused() {
-    every(Fault::Submission);
+    every(RingFault::Submission);
 }
 
 #[test]
 #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
 fn any_operation_may_fail() {
-    every(Fault::Completion);
+    every(RingFault::Completion);
 }

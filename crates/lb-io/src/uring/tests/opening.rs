@@ -4,16 +4,16 @@ use std::net::{SocketAddr, TcpStream as Plain};
 use std::pin::pin;
 use std::time::Duration;
 
-use super::super::faults::Fault;
+use super::super::faults::RingFault;
 use super::super::slot::Slot;
 use super::rig::{Mode, PATIENCE, Rig, once, send_all, take, turns, until, with};
 use crate::connect;
-use crate::listener::{Listener, bind};
+use crate::listener::{WorkerListener, bind};
 
-fn listening() -> (Listener, SocketAddr) {
+fn listening() -> (WorkerListener, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
     let address = listener.address().socket_addr().unwrap();
-    (Listener::new(listener).unwrap(), address)
+    (WorkerListener::new(listener).unwrap(), address)
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn every_one_of_many_connections_is_accepted() {
 fn a_listener_goes_on_after_accepting_has_failed() {
     let rig = Rig::new();
     for mode in Mode::rings() {
-        for fault in [Fault::Submission(0), Fault::Completion(0)] {
+        for fault in [RingFault::Submission(0), RingFault::Completion(0)] {
             for code in [libc::EMFILE, libc::ECONNABORTED, libc::ENOMEM] {
                 rig.run(mode, move || async move {
                     let (listener, address) = listening();
@@ -158,7 +158,7 @@ fn a_listener_goes_on_after_accepting_has_failed() {
                     let error = listener.accept().await.unwrap_err();
                     assert_eq!(error.raw_os_error(), Some(code));
                     // Lost with the completion, still waiting if there was no accept.
-                    if fault == Fault::Submission(0) {
+                    if fault == RingFault::Submission(0) {
                         assert_eq!(listener.accept().await.unwrap().1, plain.local_addr().unwrap().into());
                     }
                     let next = Plain::connect(address).unwrap();
@@ -181,7 +181,7 @@ fn a_listener_without_descriptors_fails_only_when_somebody_connects() {
     for mode in Mode::rings() {
         rig.run(mode, || async {
             let (listener, address) = listening();
-            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::EMFILE));
+            with(|state| state.ring.faults().arm(RingFault::Submission(0), libc::EMFILE));
             assert_eq!(listener.accept().await.unwrap_err().raw_os_error(), Some(libc::EMFILE));
             {
                 let mut accepting = pin!(listener.accept());
@@ -195,7 +195,7 @@ fn a_listener_without_descriptors_fails_only_when_somebody_connects() {
             // Dropped while it waits to be told.
             drop(listener);
             let (listener, _) = listening();
-            with(|state| state.ring.faults().arm(Fault::Submission(0), libc::ENFILE));
+            with(|state| state.ring.faults().arm(RingFault::Submission(0), libc::ENFILE));
             assert_eq!(listener.accept().await.unwrap_err().raw_os_error(), Some(libc::ENFILE));
             let mut accepting = pin!(listener.accept());
             assert!(once(|cx| accepting.as_mut().poll(cx)).is_pending());

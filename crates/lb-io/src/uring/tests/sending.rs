@@ -3,7 +3,7 @@
 use std::io::{IoSlice, Write};
 use std::task::Poll;
 
-use super::super::faults::Fault;
+use super::super::faults::RingFault;
 use super::rig::{Mode, Rig, connection, fill, once, pattern, reading, send_all, take, turns, until, with};
 
 #[test]
@@ -107,7 +107,7 @@ fn a_failure_after_the_last_call_resets_the_connection() {
                     let (mut stream, plain) = connection(4096);
                     let bytes = pattern(4 << 20, 5);
                     fill(&mut stream, &bytes).await;
-                    with(|state| state.ring.faults().arm(Fault::Completion(0), code));
+                    with(|state| state.ring.faults().arm(RingFault::Completion(0), code));
                     if shuts {
                         stream.shutdown_write().unwrap();
                     }
@@ -131,7 +131,7 @@ fn the_end_does_not_follow_output_that_was_lost() {
         rig.run(mode, || async {
             let (mut stream, plain) = connection(4096);
             fill(&mut stream, &pattern(4 << 20, 6)).await;
-            with(|state| state.ring.faults().arm(Fault::Completion(0), libc::ENOMEM));
+            with(|state| state.ring.faults().arm(RingFault::Completion(0), libc::ENOMEM));
             let reading = tokio::task::spawn_local(reading(plain));
             until("the failure", || with(|state| state.ring.faults().has_happened())).await;
             turns().await;

@@ -1,9 +1,11 @@
 use super::super::tests::scrape;
-use super::super::{EjectionCause, Metrics, ProbeResult, StatusClass};
+use super::super::{Metrics, StatusClass};
 use super::*;
 use std::time::Duration;
 
+use lb_core::health::ProbeOutcome;
 use lb_core::identity::Transport;
+use lb_core::outlier::EjectionCause;
 
 fn of_named(metrics: &Metrics, backend: &str) -> Arc<BackendMetrics> {
     metrics.backend(&"p".into(), true, backend)
@@ -120,7 +122,7 @@ fn health_checks_count_as_use_and_alerts_see_the_others() {
     assert_eq!(start.value(&format!(r#"backend_ejections_total{{{other},cause="latency"}}"#)), 0.0);
     assert!(!start.has_any(r#"backend_healthy{pool="p",backend="a:1""#));
     for backend in &checked {
-        backend.probes.of(ProbeResult::Timeout).inc();
+        backend.probes.of(ProbeOutcome::Timeout).inc();
         backend.ejections.of(EjectionCause::Latency).inc();
         backend.set_healthy(Some(false));
         backend.set_ejected(Some(2));

@@ -12,7 +12,7 @@ use lb_control::{
     BackendsTls, Change, Gates, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
 };
 use lb_io::Runtime;
-use lb_io::faults::{self, Fault, Left};
+use lb_io::faults::{self, Left, RingFault};
 use lb_io::gate::{AddressGate, CountGate};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolMetrics, WorkerMetrics};
 use lb_pool::{Registry, ResolvedBackend};
@@ -64,7 +64,7 @@ struct Busy {
 
 impl Gateway {
     /// Starts a worker on the only ring of `runtime`, where `first` fails of the operations from the first on.
-    pub(super) fn start(runtime: &Runtime, backend: SocketAddr, first: (Fault, i32)) -> Self {
+    pub(super) fn start(runtime: &Runtime, backend: SocketAddr, first: (RingFault, i32)) -> Self {
         let config = load(&text(backend), Path::new("test")).unwrap();
         let metrics = Metrics::new(1);
         let pools = config.pools_in_use().into_iter().map(|pool| {

@@ -3,7 +3,7 @@
 use super::{BAD_PADDING, protocol, size, take};
 use crate::h2::frame::code::{ErrorCode, FrameError, Scope};
 use crate::h2::frame::header::{ACK, FrameHeader, FrameType, PADDED, PRIORITY, STREAM_MASK};
-use crate::h2::frame::payload::{Priority, Settings};
+use crate::h2::frame::payload::{Priority, SettingsPayload};
 use crate::h2::frame::piece::Piece;
 
 /// The fragment of a HEADERS or CONTINUATION frame, without padding and priority.
@@ -45,7 +45,7 @@ pub(super) fn simple(header: FrameHeader, payload: &[u8]) -> Result<Piece<'_>, F
             Piece::RstStream { stream, code: ErrorCode(u32::from_be_bytes(array(&mut rest)?)) }
         }
         FrameType::SETTINGS if header.has(ACK) => Piece::SettingsAck,
-        FrameType::SETTINGS => Piece::Settings(Settings::parse(payload)?),
+        FrameType::SETTINGS => Piece::Settings(SettingsPayload::parse(payload)?),
         FrameType::PING => Piece::Ping { ack: header.has(ACK), data: array(&mut rest)? },
         FrameType::GOAWAY => Piece::GoAway {
             last_stream: u32::from_be_bytes(array(&mut rest)?) & STREAM_MASK,
