@@ -152,6 +152,9 @@ pub(crate) fn a_failed_handshake_with_a_backend_is_told_with_its_reason() {
         let line = &lines[0];
         assert!(line.contains("\"WARN\"") && line.contains("comes from no known authority"), "{line}");
         assert!(line.contains(&inner.front().to_string()) && line.contains("server.test"), "{line}");
+        let left = gateway.process.stderr.matching("left alone while others are fit");
+        assert!(left.iter().all(|line| line.contains("\"why\":\"tls_failed\"")), "{left:?}");
+        assert_eq!(left.len(), 1, "{protocol}");
         assert_eq!(gateway.stop(seconds(20)), 0);
     }
     let lines = std::fs::read_to_string(&log).unwrap();

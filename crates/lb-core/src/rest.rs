@@ -25,16 +25,37 @@ pub enum RestCause {
     Connect,
     /// No connection to it came about, and the attempt took as long as a connect may.
     ConnectTimeout,
+    /// It was connected to, and the TLS handshake with it failed.
+    Tls,
+    /// It was connected to, and the TLS handshake with it took longer than it may.
+    TlsTimeout,
     /// It let a request wait for its response for too long, and answered no other request meanwhile.
     Silent,
 }
 
 impl RestCause {
+    /// The cause where no connection came about: for the handshake `in_tls`, or for the connect itself.
+    pub fn of_connect(in_tls: bool, timed_out: bool) -> Self {
+        match (in_tls, timed_out) {
+            (false, false) => Self::Connect,
+            (false, true) => Self::ConnectTimeout,
+            (true, false) => Self::Tls,
+            (true, true) => Self::TlsTimeout,
+        }
+    }
+
+    /// Whether the member let time pass, and did not refuse.
+    pub fn timed_out(self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::TlsTimeout | Self::Silent)
+    }
+
     /// The reason for logs and the admin port. The set of words is closed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls_failed",
+            Self::TlsTimeout => "tls_timeout",
             Self::Silent => "no_answer",
         }
     }

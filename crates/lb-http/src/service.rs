@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
-use lb_core::address::Address;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
 use lb_core::route::RouteTable;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
-use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, WorkerMetrics};
-use lb_pool::{ResolvedBackend, WorkerPool};
+use lb_observe::metrics::{ListenerMetrics, Metrics, WorkerMetrics};
+use lb_pool::{ResolvedBackend, WorkerMember, WorkerPool};
 use lb_security::{ClientTls, StickyKey};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -164,12 +163,8 @@ impl HttpWorker {
 pub struct Member {
     /// The address with its idle connections.
     pub endpoint: Rc<Endpoint>,
-    /// The backend as the configuration names it.
-    pub name: String,
-    /// How it is reached inside TLS, if it is.
-    pub tls: Option<Arc<ClientTls>>,
-    /// Counters.
-    pub metrics: Arc<BackendMetrics>,
+    /// The backend, and how it is reached.
+    pub backend: WorkerMember<ClientTls>,
 }
 
 /// A pool as this worker sees it.
@@ -201,22 +196,21 @@ impl Pool {
             let identities = balance.shared().members.iter().map(|(_, spec)| spec.identity);
             Sticky::new(settings, key, pool.id.name(), identities)
         });
-        let member = |backend: &Backend, address: Address| {
+        let member = |at: usize, backend: &Backend| {
+            let counted = metrics.backend(&pool.id, true, &backend.name);
+            let reached = balance.member(at, tls(backend), counted)?;
+            let address = reached.address();
             // Raw bytes on an HTTP listener are HTTP/1.1.
             let protocol = match backend.protocol {
                 BackendProtocol::Tcp => BackendProtocol::H1,
                 protocol => protocol,
             };
-            Rc::new(Member {
-                endpoint: upstreams.endpoint(EndpointKey { address, protocol, tls: backend.tls.clone() }),
-                name: backend.name.clone(),
-                tls: tls(backend),
-                metrics: metrics.backend(&pool.id, true, &backend.name),
-            })
+            let endpoint = upstreams.endpoint(EndpointKey { address, protocol, tls: backend.tls.clone() });
+            Some(Rc::new(Member { endpoint, backend: reached }))
         };
-        let members = pool.backends.iter().zip(backends).flat_map(|(backend, found)| {
-            found.addresses.iter().map(|address| member(backend, *address)).collect::<Vec<_>>()
-        });
+        let each = pool.backends.iter().zip(backends);
+        let each = each.flat_map(|(backend, found)| found.addresses.iter().map(move |_| backend));
+        let members = each.enumerate().filter_map(|(at, backend)| member(at, backend));
         let (members, hash_key) = (members.collect(), pool.hash_key.clone());
         Rc::new(Self { members, balance, hash_key, sticky, probe: Cell::default() })
     }
@@ -225,7 +219,7 @@ impl Pool {
     /// only panic makes use does not serve.
     pub(crate) fn is_reachable(&self, now: Instant) -> bool {
         self.balance.fit(now.into_std()) > 0
-            && self.members.iter().any(|member| member.metrics.is_reachable())
+            && self.members.iter().any(|member| member.backend.metrics.is_reachable())
     }
 
     /// Whether some status of a backend is not for clients while the request may be tried again.

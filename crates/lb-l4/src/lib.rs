@@ -5,4 +5,4 @@ mod relay;
 mod service;
 
 pub use relay::serve;
-pub use service::{TcpMember, TcpPool, TcpService, TcpSettings};
+pub use service::{TcpPool, TcpService, TcpSettings};

@@ -11,15 +11,16 @@ use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
 use lb_core::failure::Shortage;
 use lb_core::outlier::Ending;
+use lb_core::rest::RestCause;
 use lb_core::retry::RetryClass;
 use lb_io::{ConnectionGuard, Deadline, Phase, shortage_of};
 use lb_observe::metrics::{BackendMetrics, Counter};
-use lb_pool::{Entry, Need, Pass, WorkerPool};
-use lb_security::{Connector, Stream, TlsFailure, failure_of};
+use lb_pool::{Entry, Need, Pass, WorkerMember, WorkerPool};
+use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
-use crate::service::{TcpMember, TcpService, TcpSettings};
+use crate::service::{TcpService, TcpSettings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
 pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, service: Rc<TcpService>) {
@@ -71,7 +72,7 @@ async fn connect(
                 if let Some(shortage) = shortage_of(&error) {
                     // No backend is to blame, and only for ports another one may be better off.
                     service.io.tell_shortage(shortage);
-                    tracing::debug!(backend = backend.name, address = %backend.address, %error, "no connection can be made");
+                    tracing::debug!(backend = backend.name(), address = %backend.address(), %error, "no connection can be made");
                     if shortage != Shortage::Ports {
                         return None;
                     }
@@ -82,7 +83,8 @@ async fn connect(
                 load.failed();
                 shard.connect_failures.inc();
                 let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                settings.pool().unreachable(at, timed_out, now());
+                let cause = RestCause::of_connect(failure_of(&error).is_some(), timed_out);
+                settings.pool().unreachable(at, cause, now());
                 if timed_out {
                     service.worker_metrics.backend_connect_timeouts.inc();
                 }
@@ -91,7 +93,7 @@ async fn connect(
                 } else {
                     tries = tries.saturating_sub(1);
                 }
-                tracing::debug!(backend = backend.name, address = %backend.address, %error, "connect failed");
+                tracing::debug!(backend = backend.name(), address = %backend.address(), %error, "connect failed");
                 tried.push(at);
             }
         }
@@ -130,7 +132,7 @@ fn now() -> std::time::Instant {
 async fn open_in_time(
     service: &TcpService,
     settings: &TcpSettings,
-    backend: &TcpMember,
+    backend: &WorkerMember<ClientTls>,
 ) -> io::Result<Stream> {
     let opening = open(service, settings, backend);
     match settings.pool().retry().per_try_timeout {
@@ -140,9 +142,13 @@ async fn open_in_time(
 }
 
 /// Connects, and does the handshake where the backend is inside TLS.
-async fn open(service: &TcpService, settings: &TcpSettings, backend: &TcpMember) -> io::Result<Stream> {
+async fn open(
+    service: &TcpService,
+    settings: &TcpSettings,
+    backend: &WorkerMember<ClientTls>,
+) -> io::Result<Stream> {
     let connector = Connector {
-        address: backend.address,
+        address: backend.address(),
         timeout: settings.connect_timeout,
         tls: backend.tls.clone(),
         handshake_timeout: settings.handshake_timeout,

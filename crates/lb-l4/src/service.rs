@@ -6,39 +6,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_config::Tcp;
-use lb_core::address::Address;
 use lb_core::retry::RetrySettings;
 use lb_io::{Connections, WorkerIo};
-use lb_observe::metrics::{BackendMetrics, ListenerMetrics, WorkerMetrics};
-use lb_pool::{Need, WorkerPool};
+use lb_observe::metrics::{ListenerMetrics, WorkerMetrics};
+use lb_pool::{Need, WorkerMember, WorkerPool};
 use lb_security::ClientTls;
 
 /// So many backends may refuse a connection without that it counts as a try, where their pool has no rules of its own.
 const MOST_REFUSED: u32 = 32;
 
-/// One backend address as this worker sees it.
-#[derive(Debug)]
-pub struct TcpMember {
-    /// Where it listens.
-    pub address: Address,
-    /// As the configuration names it.
-    pub name: String,
-    /// TLS towards it.
-    pub tls: Option<Arc<ClientTls>>,
-    /// Counters.
-    pub metrics: Arc<BackendMetrics>,
-}
-
 /// A pool as this worker sees it, for all listeners that use it.
 #[derive(Debug)]
 pub struct TcpPool {
-    members: Vec<TcpMember>,
+    members: Vec<WorkerMember<ClientTls>>,
     balance: Rc<WorkerPool>,
 }
 
 impl TcpPool {
     /// A pool whose members are those of `balance`, in its order.
-    pub fn new(members: Vec<TcpMember>, balance: Rc<WorkerPool>) -> Rc<Self> {
+    pub fn new(members: Vec<WorkerMember<ClientTls>>, balance: Rc<WorkerPool>) -> Rc<Self> {
         Rc::new(Self { members, balance })
     }
 }
@@ -70,11 +56,15 @@ impl TcpSettings {
         &self.pool.balance
     }
 
-    pub(crate) fn member(&self, at: usize) -> Option<&TcpMember> {
+    pub(crate) fn member(&self, at: usize) -> Option<&WorkerMember<ClientTls>> {
         self.pool.members.get(at)
     }
 
-    pub(crate) fn pick(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, &TcpMember)> {
+    pub(crate) fn pick(
+        &self,
+        key: Option<u64>,
+        tried: &[usize],
+    ) -> Option<(usize, &WorkerMember<ClientTls>)> {
         let pool = self.pool();
         let now = Instant::now();
         let other = |at: usize| !tried.contains(&at);

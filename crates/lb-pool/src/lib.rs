@@ -21,6 +21,7 @@ mod tally;
 mod tries;
 mod view;
 mod worker;
+mod worker_member;
 
 pub use connection::Connection;
 pub use feed::Subscription;
@@ -31,3 +32,4 @@ pub use report::Report;
 pub use shared::SharedPool;
 pub use view::PoolView;
 pub use worker::WorkerPool;
+pub use worker_member::WorkerMember;

@@ -11,7 +11,7 @@ use lb_core::failure::Failure;
 use lb_core::outlier::{EjectionCause, Ending, OutlierSettings, Streak};
 use lb_core::rest::RestCause;
 use lb_core::retry::{Attempt, RetrySettings, RetryVerdict, Why};
-use lb_observe::metrics::{PoolMetrics, PoolShard};
+use lb_observe::metrics::{BackendMetrics, PoolMetrics, PoolShard};
 
 use crate::connection::Connection;
 use crate::feed::Subscription;
@@ -21,6 +21,7 @@ use crate::member::SharedMember;
 use crate::shared::SharedPool;
 use crate::tries::Tries;
 use crate::view::PoolView;
+use crate::worker_member::WorkerMember;
 
 /// A pool as one worker sees it. Members are known by position, as in the shared pool.
 #[derive(Debug)]
@@ -104,6 +105,17 @@ impl WorkerPool {
         &self.shared
     }
 
+    /// The member at `at` as this worker reaches it: inside `tls` if that is given, and counted in `metrics`.
+    pub fn member<T>(
+        &self,
+        at: usize,
+        tls: Option<Arc<T>>,
+        metrics: Arc<BackendMetrics>,
+    ) -> Option<WorkerMember<T>> {
+        let (member, _) = self.shared.members.get(at)?;
+        Some(WorkerMember::new(member, tls, metrics))
+    }
+
     /// Whether picks follow a key.
     #[inline]
     pub fn follows_key(&self) -> bool {
@@ -157,8 +169,7 @@ impl WorkerPool {
     }
 
     /// A connect to the member at `at` failed, and the member is to blame for it.
-    pub fn unreachable(&self, at: usize, timed_out: bool, now: Instant) {
-        let cause = if timed_out { RestCause::ConnectTimeout } else { RestCause::Connect };
+    pub fn unreachable(&self, at: usize, cause: RestCause, now: Instant) {
         self.shared.failed(at, cause, now);
     }
 

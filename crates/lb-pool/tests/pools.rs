@@ -10,6 +10,7 @@ use lb_core::balance::hash;
 use lb_core::health::{HealthState, ProbeOutcome, ProbeSettings};
 use lb_core::outlier::{Analysis, EjectionCause, EjectionSettings, Ending, OutlierSettings, StreakLimits};
 use lb_core::pool::PoolSettings;
+use lb_core::rest::RestCause;
 use lb_observe::metrics::{Metrics, PoolMetrics};
 use lb_pool::{MemberKey, Registry, SharedPool, WorkerPool};
 
@@ -334,7 +335,7 @@ fn who_cannot_be_reached_is_left_alone_by_all_workers_at_once() {
     let shared = registry.pool(&"p".into(), &resting, &members(&[1, 2, 3]), now);
     let (first, second) = two_workers(&shared, now);
     let epoch = now;
-    first.unreachable(1, false, now);
+    first.unreachable(1, RestCause::Connect, now);
     assert_eq!((picks(&first, now), picks(&second, now)), (vec![0, 2], vec![0, 2]));
     // Then one request of one worker finds out, and the others go elsewhere meanwhile.
     now = shared.due().unwrap();
@@ -360,9 +361,9 @@ fn where_nobody_else_is_left_those_who_cannot_be_reached_are_asked() {
         resting.balance.panic_threshold_percent = threshold;
         let shared = registry.pool(&"p".into(), &resting, &members(&[1, 2]), now);
         let (first, second) = two_workers(&shared, now);
-        first.unreachable(0, true, now);
+        first.unreachable(0, RestCause::ConnectTimeout, now);
         assert_eq!(picks(&second, now), [1]);
-        second.unreachable(1, true, now);
+        second.unreachable(1, RestCause::ConnectTimeout, now);
         assert_eq!(picks(&first, now), [0, 1], "{threshold}");
         assert_eq!(shared.is_in_panic(), threshold > 0);
         // Whoever answers is well at once, and alone.
@@ -397,7 +398,7 @@ fn a_rest_outlives_a_change_of_the_pool_and_ends_with_a_passed_check() {
     let mut with_health = settings();
     with_health.rest = Some(Duration::from_secs(10));
     let shared = registry.pool(&"p".into(), &with_health, &members(&[1, 2, 3]), now);
-    worker(&shared, 0, now).unreachable(2, false, now);
+    worker(&shared, 0, now).unreachable(2, RestCause::Connect, now);
     let shared = registry.pool(&"p".into(), &with_health, &members(&[3, 2]), now);
     let first = worker(&shared, 0, now);
     assert_eq!(picks(&first, now), [1], "the one at the third place is at the first now");

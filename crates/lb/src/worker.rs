@@ -15,7 +15,7 @@ use lb_http::service::{
 };
 use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
-use lb_l4::{TcpMember, TcpPool, TcpService, TcpSettings};
+use lb_l4::{TcpPool, TcpService, TcpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{SharedPool, WorkerPool};
 use tokio::sync::{Notify, oneshot};
@@ -236,18 +236,14 @@ impl Worker {
     fn tcp_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<TcpPool> {
         let make = || {
             let PoolInForce { config, backends, shared } = pool;
-            let pairs = config.backends.iter().zip(backends);
-            let members = pairs.flat_map(|(backend, resolved)| {
-                let tls = snapshot.backends_tls.of(false, backend);
+            let balance = self.pool(shared);
+            let each = config.backends.iter().zip(backends);
+            let each = each.flat_map(|(backend, found)| found.addresses.iter().map(move |_| backend));
+            let members = each.enumerate().filter_map(|(at, backend)| {
                 let metrics = self.metrics.backend(&config.id, false, &backend.name);
-                resolved.addresses.iter().map(move |address| TcpMember {
-                    address: *address,
-                    name: backend.name.clone(),
-                    tls: tls.clone(),
-                    metrics: Arc::clone(&metrics),
-                })
+                balance.member(at, snapshot.backends_tls.of(false, backend), metrics)
             });
-            TcpPool::new(members.collect(), self.pool(shared))
+            TcpPool::new(members.collect(), Rc::clone(&balance))
         };
         Rc::clone(made.tcp.entry(pool.config.id.clone()).or_insert_with(make))
     }

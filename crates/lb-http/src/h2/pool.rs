@@ -93,8 +93,8 @@ impl Upstream for H2Pool {
     fn adopt(&self, caller: &Caller<'_>, made: Dialled, connection: Option<Connection>) -> Option<Link> {
         let Dialled::Stream(stream) = made else { return None };
         let Caller { worker, settings, member, now } = *caller;
-        let backend = Backend { name: member.name.as_str().into(), address: member.endpoint.key.address };
-        let (in_tls, io) = (member.tls.is_some(), Rc::clone(&worker.io));
+        let backend = Backend { name: member.backend.name().into(), address: member.endpoint.key.address };
+        let (in_tls, io) = (member.backend.tls.is_some(), Rc::clone(&worker.io));
         let limits = settings.client_settings();
         let shared = ClientConnection::start(stream, in_tls, backend, limits, io, connection, now);
         let back = shared.open(u32::MAX, now);

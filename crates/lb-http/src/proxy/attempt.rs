@@ -7,6 +7,7 @@ use std::time::Duration;
 use lb_core::failure::{Failure, Kind, Shortage};
 use lb_core::grpc::Status as GrpcStatus;
 use lb_core::outlier::Ending;
+use lb_core::rest::RestCause;
 use lb_io::shortage_of;
 use lb_observe::metrics::StatusClass;
 use lb_pool::{Pass, Place};
@@ -72,7 +73,7 @@ impl Exchange {
             return self.unavailable(cx, front);
         };
         self.pool.balance.begin(at);
-        member.metrics.worker(self.service.worker.io.id).inflight.inc();
+        member.backend.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.tries.current.room = pass.request;
         self.tries.current.member = Some(Chosen { at, member, since: self.clock.now });
         self.find_way(cx, front, fresh, pass.connection)
@@ -142,7 +143,7 @@ impl Exchange {
     /// Sends the request on a connection that stands ready.
     fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut link: Link) {
         let (request, now) = (&mut self.request, self.clock.now);
-        request.name_host(&member.name);
+        request.name_host(member.backend.name());
         if let Some(call) = &self.call {
             call.forward(&mut request.head, now);
         }
@@ -186,20 +187,18 @@ impl Exchange {
                 if let Some(shortage) = shortage_of(&error) {
                     // An exchange that waits for this connection tries for itself.
                     drop(ticket);
-                    tracing::debug!(backend = member.name, %address, %error, "no connection can be made");
+                    tracing::debug!(backend = member.backend.name(), %address, %error, "no connection can be made");
                     return self.lacks(cx, front, shortage);
                 }
-                tracing::debug!(backend = member.name, %address, %error, "connect failed");
+                tracing::debug!(backend = member.backend.name(), %address, %error, "connect failed");
                 let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-                let kind = match failure_of(&error) {
-                    Some(_) => Kind::Tls { timed_out },
-                    None => Kind::Connect { timed_out },
-                };
+                let in_tls = failure_of(&error).is_some();
+                let kind = if in_tls { Kind::Tls { timed_out } } else { Kind::Connect { timed_out } };
                 let failure = kind.unconnected();
                 if let Some(ticket) = ticket {
                     ticket.fail(failure);
                 }
-                self.unreachable(at, &member, timed_out);
+                self.unreachable(at, &member, RestCause::of_connect(in_tls, timed_out));
                 self.not_connected(cx, front, failure)
             }
         }
@@ -208,20 +207,20 @@ impl Exchange {
     /// A connection to a member was made. `None` where it ended at once.
     fn connected(&self, at: usize, member: &Member, made: Dialled, place: Option<Place>) -> Option<Link> {
         let (worker, born) = (&self.service.worker, self.clock.now);
-        member.metrics.worker(worker.io.id).connections.inc();
-        member.metrics.set_reachable(true);
+        member.backend.metrics.worker(worker.io.id).connections.inc();
+        member.backend.metrics.set_reachable(true);
         self.pool.balance.answered(at, born.into_std(), born.into_std());
         let connection = self.pool.balance.connected(at, place);
         member.endpoint.upstream.adopt(&self.caller(member), made, connection)
     }
 
     /// A member did not take a connection: the pool hears of it.
-    fn unreachable(&mut self, at: usize, member: &Member, timed_out: bool) {
+    fn unreachable(&mut self, at: usize, member: &Member, cause: RestCause) {
         let worker = &self.service.worker;
-        member.metrics.worker(worker.io.id).connect_failures.inc();
-        member.metrics.set_reachable(false);
-        self.pool.balance.unreachable(at, timed_out, self.clock.now.into_std());
-        if timed_out {
+        member.backend.metrics.worker(worker.io.id).connect_failures.inc();
+        member.backend.metrics.set_reachable(false);
+        self.pool.balance.unreachable(at, cause, self.clock.now.into_std());
+        if cause.timed_out() {
             worker.metrics.backend_connect_timeouts.inc();
         } else {
             self.forgive_refusal();
@@ -262,7 +261,7 @@ impl Exchange {
         current.room = None;
         let Some(chosen) = current.member.take() else { return };
         self.pool.balance.withdraw(chosen.at, self.clock.now.into_std());
-        chosen.member.metrics.worker(self.service.worker.io.id).inflight.dec();
+        chosen.member.backend.metrics.worker(self.service.worker.io.id).inflight.dec();
     }
 
     /// Ends the current try at its member, with what it says of the member.
@@ -290,7 +289,7 @@ impl Exchange {
             }
         }
         balance.end(at, now.into_std(), ending, latency);
-        let shard = member.metrics.worker(self.service.worker.io.id);
+        let shard = member.backend.metrics.worker(self.service.worker.io.id);
         shard.inflight.dec();
         if let Some(status) = status {
             shard.record(StatusClass::of(status), now - since);

@@ -173,7 +173,7 @@ impl Exchange {
         let Some((at, member)) = self.pool.next_probe(self.clock.now, INTERVAL) else { return };
         let connecting = member.endpoint.upstream.dial(&self.caller(member));
         let balance = Rc::clone(&self.pool.balance);
-        let metrics = Arc::clone(&member.metrics);
+        let metrics = Arc::clone(&member.backend.metrics);
         let worker = self.service.worker.io.id;
         tokio::task::spawn_local(async move {
             let result = connecting.await;

@@ -100,7 +100,7 @@ impl Try {
 
     /// The backend of its member, as the configuration names it.
     pub(super) fn backend(&self) -> Option<&str> {
-        self.member.as_ref().map(|chosen| chosen.member.name.as_str())
+        self.member.as_ref().map(|chosen| chosen.member.backend.name())
     }
 
     /// The head of the response has come.

@@ -13,7 +13,7 @@ pub(crate) fn dial(caller: &Caller<'_>, alpn: Option<&'static [u8]>) -> Dialling
     let to = Connector {
         address: member.endpoint.key.address,
         timeout: settings.connect_timeout,
-        tls: member.tls.clone(),
+        tls: member.backend.tls.clone(),
         handshake_timeout: settings.handshake_timeout,
         resets: false,
     };

@@ -85,7 +85,7 @@ impl Rig {
         let pool = Rc::new(WorkerPool::new(shared, 0, now, None, Arc::clone(&of_pool)));
         let parts = PoolParts { backends: &resolved, balance: Rc::clone(&pool), sticky: None };
         let served = Pool::new(&listener.pool, parts, |_| None, &upstreams, &metrics);
-        let of_backends = served.members.iter().map(|member| Arc::clone(&member.metrics)).collect();
+        let of_backends = served.members.iter().map(|member| Arc::clone(&member.backend.metrics)).collect();
         let settings = Settings::new(&config, listener, served, &metrics);
         let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log);
         let client = Client::new(([198, 51, 100, 7], 4242).into(), Version::H3, None, &settings);
