@@ -74,7 +74,7 @@ pub(crate) struct Buffers {
     count: Cell<u16>,
     /// Buffers that the kernel may fill.
     free: Cell<u16>,
-    /// Buffers filled since [`Self::rest`] was called.
+    /// Buffers filled since [`Self::are_idle`] was called.
     filled: Cell<usize>,
     /// Buffers filled since memory was given back.
     touched: Cell<usize>,
@@ -137,13 +137,18 @@ impl Buffers {
         Lease { buffers: Rc::clone(self), id, start: 0, end: len.min(BUFFER_SIZE) }
     }
 
-    /// Gives memory back while hardly anything is received, if much was since it was given back last. Only between turns of the ring, when
-    /// the kernel fills no buffer and every one that it has filled is known.
-    pub(crate) fn rest(&self) {
+    /// Whether it is time to give memory back: hardly anything was received since the last call, and much since memory was given back last.
+    pub(crate) fn are_idle(&self) -> bool {
         let filled = self.filled.take();
         let touched = self.touched.get().saturating_add(filled);
         self.touched.set(touched);
-        if filled <= QUIET && touched > usize::from(FIRST_COUNT) && self.leased() == 0 {
+        filled <= QUIET && touched > usize::from(FIRST_COUNT)
+    }
+
+    /// Gives memory back, if no buffer holds received bytes. Only between turns of the ring, when the kernel fills no buffer and every one
+    /// that it has filled is known.
+    pub(crate) fn give_back(&self) {
+        if self.leased() == 0 {
             self.bytes.forget();
             self.touched.set(0);
         }
@@ -226,6 +231,11 @@ impl Buffers {
         self.leased() == 0
     }
 
+    /// Whether memory was given back, and none was used since.
+    pub(super) fn are_given_back(&self) -> bool {
+        self.touched.get() == 0 && self.filled.get() == 0
+    }
+
     /// Buffers in use, lent or not.
     pub(super) fn count(&self) -> u16 {
         self.count.get()
@@ -279,17 +289,17 @@ mod tests {
         for id in (0..FIRST_COUNT).chain([0]) {
             drop(fill(id));
         }
-        buffers.rest();
-        assert!(is_there(), "much was received of late");
+        assert!(!buffers.are_idle(), "much was received of late");
         let held = fill(1);
-        buffers.rest();
+        assert!(buffers.are_idle());
+        buffers.give_back();
         assert!(is_there() && held.bytes() == b"x", "one is held");
         drop(held);
-        buffers.rest();
+        assert!(buffers.are_idle());
+        buffers.give_back();
         assert!(!is_there());
         drop(fill(0));
-        buffers.rest();
-        assert!(is_there(), "it is hardly used again");
+        assert!(!buffers.are_idle(), "it is hardly used again");
     }
 
     #[test]

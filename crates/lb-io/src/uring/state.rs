@@ -197,8 +197,10 @@ impl State {
         self.spare.drain(..unused);
         self.least_spare = self.spare.len();
         // What has completed and was not taken in yet lies in buffers that count as free.
-        if !self.has_work() {
-            self.ring.buffers().rest();
+        if !self.has_work() && self.ring.buffers().are_idle() {
+            // A few unread bytes would keep all buffers in memory for as long as their readers stall.
+            self.spill();
+            self.ring.buffers().give_back();
         }
     }
 

@@ -253,3 +253,40 @@ fn how_much_comes_at_a_time_decides_how_it_is_read() {
         until("it is noticed", || !stream.is_quiet()).await;
     });
 }
+
+/// Buffers lie on pages of one region, which goes back as a whole.
+#[test]
+#[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
+fn unread_bytes_do_not_keep_all_buffers_in_memory() {
+    let rig = Rig::new();
+    for mode in Mode::rings() {
+        rig.run(mode, || async {
+            let (mut busy, mut plain) = connection(0);
+            let bytes = pattern(1500, 8);
+            for _ in 0..400 {
+                plain.write_all(&bytes[..10]).unwrap();
+                take(&mut busy, 10).await.unwrap();
+            }
+            let mut stalled: Vec<_> = (0..20).map(|_| connection(0)).collect();
+            for (stream, plain) in &mut stalled {
+                let _ = once(|cx| stream.poll_readable(cx));
+                plain.write_all(&bytes).unwrap();
+            }
+            until("all are held", || with(|state| state.ring.buffers().leased() >= 20)).await;
+            with(|state| state.rest());
+            assert!(with(|state| state.ring.buffers().leased()) >= 20, "much was received of late");
+            turns().await;
+            with(|state| state.rest());
+            assert!(
+                with(|state| state.ring.buffers().leased() == 0 && state.ring.buffers().are_given_back())
+            );
+            for (stream, _plain) in &mut stalled {
+                let mut got = Vec::new();
+                while got.len() < bytes.len() {
+                    got.extend(take(stream, 700).await.unwrap());
+                }
+                assert!(got == bytes);
+            }
+        });
+    }
+}
