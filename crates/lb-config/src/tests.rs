@@ -5,6 +5,7 @@ mod keys;
 mod list;
 mod not_built;
 mod plan;
+mod pools;
 mod rejected;
 mod robust;
 mod shipped;
