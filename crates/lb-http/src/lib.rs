@@ -1,6 +1,6 @@
 //! HTTP: the exchange, its codecs, and the proxy that drives it.
 //!
-//! A front codec turns what a client sends into an [`proxy::Exchange`], a back codec turns an exchange into what a backend understands, and
+//! A front codec turns what a client sends into an exchange, a back codec turns it into what a backend understands, and
 //! [`proxy`] moves one exchange between the two. Rules that hold for every pair of protocols stand in [`rules`] and [`proxy`], and
 //! nowhere else.
 

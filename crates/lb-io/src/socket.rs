@@ -1,6 +1,6 @@
 //! Sockets that are not the kernel's.
 //!
-//! A protocol that stands on [`ByteStream`](crate::ByteStream) can be driven over one of these: over a pipe in memory, by a clock that a test
+//! A protocol that stands on [`ByteStream`] can be driven over one of these: over a pipe in memory, by a clock that a test
 //! moves.
 
 use std::fmt;
