@@ -20,6 +20,10 @@ use std::time::Duration;
 /// Held for reading by each test, for writing by one that must be alone.
 static ALONE: RwLock<()> = RwLock::new(());
 
+/// Tests that run at once unless the command line says otherwise, whatever the number of cores: most of their time they wait for deadlines
+/// of the gateway.
+const AT_ONCE: usize = 8;
+
 /// How long a test may take unless it says otherwise.
 const GUARD: Duration = Duration::from_secs(180);
 
@@ -182,7 +186,7 @@ pub fn main_without_gateway(cases: &[Case]) -> ! {
 fn run(drivers: &[Option<Driver>], cases: &[Case]) -> ! {
     raise_descriptor_limit();
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let (once, each): (Vec<Case>, Vec<Case>) = cases.iter().cloned().partition(|case| case.picks_driver);
     let mut trials: Vec<Trial> = once.into_iter().map(|case| case.into_trial(None)).collect();
     for driver in drivers {
