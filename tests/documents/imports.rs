@@ -154,3 +154,40 @@ fn imports_are_read_as_they_are_written() {
     assert!(may_see("lb-control", "lb-http") && !may_see("lb-http", "lb-control"));
     assert!(!may_see("lb-http", "lb-l4") && !may_see("lb-config", "lb-observe"));
 }
+
+/// All that a manifest depends on outside tests.
+fn all_dependencies(manifest: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut is_listed = false;
+    for line in manifest.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[') {
+            let table = table.trim_end_matches(']');
+            is_listed = table.ends_with("dependencies") && !table.ends_with("dev-dependencies");
+        } else if is_listed && let Some((name, _)) = line.split_once(['=', '.', ' ']) {
+            found.insert(name.trim().to_owned());
+        }
+    }
+    found
+}
+
+/// What a lock file says that a crate of the gateway depends on.
+fn locked(lock: &str, name: &str) -> Option<BTreeSet<String>> {
+    let package =
+        lock.split("[[package]]").find(|package| package.contains(&format!("\nname = \"{name}\"\n")))?;
+    let names = package.lines().filter_map(|line| line.strip_prefix(" \"")?.split(['"', ' ']).next());
+    Some(names.map(str::to_owned).collect())
+}
+
+/// The fuzz targets are no part of the workspace: nothing else tells that their lock file is of an earlier day.
+#[test]
+fn the_lock_of_the_fuzz_targets_is_that_of_the_manifests() {
+    let lock = crate::text("fuzz/Cargo.lock");
+    let mut compared = 0;
+    for name in crates() {
+        let Some(locked) = locked(&lock, &name) else { continue };
+        let manifest = crate::text(&format!("crates/{name}/Cargo.toml"));
+        assert_eq!(locked, all_dependencies(&manifest), "{name}: run `cargo check` in fuzz/");
+        compared += 1;
+    }
+    assert!(compared > 5, "{compared} crates are compared");
+}
