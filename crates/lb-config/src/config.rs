@@ -100,7 +100,7 @@ impl Config {
     /// The listener of this id, started or not.
     pub fn listener(&self, id: &ListenerId) -> Option<&Listener> {
         let mut listeners = self.listeners.iter();
-        listeners.find(|listener| listener.name == id.address && listener.transport() == id.transport)
+        listeners.find(|listener| listener.name == id.name && listener.transport() == id.transport)
     }
 
     /// What is wrong with `value`, a path or an address that stands under one of `keys`: an error for each such place that `owner` has

@@ -304,7 +304,7 @@ impl Control {
         let now = Instant::now();
         for (bound, budget) in closed.iter().zip(budgets) {
             tracing::info!(
-                listener = bound.id.address,
+                listener = bound.id.name,
                 connections = bound.gate.open(),
                 "listener closed by a reload — its connections finish"
             );

@@ -109,7 +109,7 @@ async fn stop_accepting(control: &mut Control) {
         }
     };
     for bound in &control.listeners.bound {
-        tracing::info!(listener = bound.id.address, "listener cancelled by drain coordinator");
+        tracing::info!(listener = bound.id.name, "listener cancelled by drain coordinator");
     }
     phase(control, DrainPhase::ListenerCancel, outcome, begun);
 }

@@ -41,7 +41,7 @@ impl Ending {
     pub(crate) fn new(bound: &Bound, budget: Duration, now: Instant) -> Self {
         Self {
             key: bound.key,
-            name: bound.id.address.clone(),
+            name: bound.id.name.clone(),
             gate: Arc::clone(&bound.gate),
             farewell: Some(now + budget.saturating_sub(FAREWELL.min(budget / 4))),
             deadline: now + budget,

@@ -79,7 +79,7 @@ pub(crate) fn of_backend(config: &Config, pool: &PoolId, name: &str, problem: &s
 
 /// What is wrong with the address of a listener.
 pub(crate) fn of_listener(config: &Config, listener: &Listener, problem: &str) -> Vec<ConfigError> {
-    config.faults(Some(&owner(listener)), &["address"], &listener.name, problem)
+    config.faults(Some(&owner(listener)), &["address"], &listener.written, problem)
 }
 
 /// What the settings of a listener belong to.

@@ -276,7 +276,7 @@ impl Listeners {
         }
         // Options of a socket are those of the other process as well that has it, so nothing may fail from here on that is likely to.
         for bound in &opened {
-            self.adopt(bound, buffers(config)).with_context(|| format!("listener {}", bound.id.address))?;
+            self.adopt(bound, buffers(config)).with_context(|| format!("listener {}", bound.id.name))?;
         }
         self.last_key = last_key;
         Ok(Turn { opened, closed })

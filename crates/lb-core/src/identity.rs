@@ -23,15 +23,15 @@ words! {
 /// The identity of a listener.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ListenerId {
-    /// The address as written.
-    pub address: String,
+    /// What it is called: the address as written, and over UDP `/udp` behind it.
+    pub name: String,
     /// The kind of socket.
     pub transport: Transport,
 }
 
 impl fmt::Display for ListenerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
+        f.write_str(&self.name)
     }
 }
 

@@ -16,7 +16,9 @@ pub struct Listener {
     pub address: SocketName,
     /// The permissions of the file, where the address is a Unix socket that has one.
     pub socket_mode: u32,
-    /// The address as written: with the transport, the listener's identity in reloads; also its metric label.
+    /// The address as written.
+    pub written: String,
+    /// What logs and metrics call it: the address as written, and over UDP `/udp` behind it, since TCP and UDP may share an address.
     pub name: String,
     /// What clients speak.
     pub protocol: Protocol,
@@ -49,7 +51,7 @@ pub struct Listener {
 impl Listener {
     /// What tells it from others.
     pub fn id(&self) -> ListenerId {
-        ListenerId { address: self.name.clone(), transport: self.transport() }
+        ListenerId { name: self.name.clone(), transport: self.transport() }
     }
 
     /// The kind of socket that the listener binds: TCP and UDP may share an address.

@@ -63,14 +63,18 @@ fn one(
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
-    let (address, name) = view.socket_name("address")?;
+    let (address, written) = view.socket_name("address")?;
     let protocol = Protocol::from_word(view.word("protocol")?)?;
     check_blocks(view, protocol, report);
+    let name = match protocol.transport(address) {
+        Transport::Udp => format!("{written}/udp"),
+        Transport::Tcp | Transport::Unix => written.to_owned(),
+    };
     let (drain_timeout, drain_jitter) = drain(view, runtime, report);
     let listener = Listener {
         address: address.clone(),
         socket_mode: socket_mode(view, address, report),
-        name: name.to_owned(),
+        written: written.to_owned(),
         protocol,
         tls: view.optional("tls", |view| tls::read(view, protocol, report))?,
         quic: view.optional("quic", quic)?,
@@ -83,7 +87,8 @@ fn one(
         tcp: tcp(view.block("tcp")),
         drain_timeout,
         drain_jitter,
-        pool: pool(view, name, (protocol, protocol.transport(address)), pools, report)?,
+        pool: pool(view, &name, (protocol, protocol.transport(address)), pools, report)?,
+        name,
     };
     if protocol == Protocol::Quic && address.unix().is_some() {
         report.error(view, "address", "a \"quic\" listener is reached over UDP, and has no Unix socket");

@@ -97,7 +97,9 @@ fn more_than_eight_listeners_are_fine() {
 #[test]
 fn tcp_and_udp_may_share_an_address() {
     let config = parse(include_str!("../../../../config/examples/combined.toml"));
-    assert_eq!(config.listeners[0].name, config.listeners[1].name);
+    let [tcp, udp] = [0, 1].map(|at: usize| &config.listeners[at]);
+    assert_eq!(tcp.written, udp.written);
+    assert_eq!((&*tcp.name, &*udp.name), (&*tcp.written, &*format!("{}/udp", udp.written)));
     assert_ne!(config.listeners[0].transport(), config.listeners[1].transport());
 }
 
