@@ -18,6 +18,7 @@ mod inspect;
 mod listeners;
 mod named_files;
 mod names;
+mod needs;
 mod orders;
 mod overlay;
 mod pools;

@@ -1,37 +1,30 @@
 //! From a configuration to a control thread with running workers.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{AccessLogPlace, Config, Plan, PoolId, SocketName};
+use lb_config::{Config, Plan};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
-use lb_observe::access_log::{AccessLog, AccessLogHandle, LogTarget};
-use lb_observe::admin::{Readiness, State};
+use lb_observe::access_log::{AccessLog, AccessLogHandle};
+use lb_observe::admin::State;
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
-use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::control::{Control, give_back_of};
 use crate::discovery::Sources;
-use crate::faults::{self, Collected};
-use crate::listeners::{Listeners, buffers};
-use crate::named_files::Stamps;
-use crate::names::Patience;
+use crate::listeners::buffers;
+use crate::needs::{Files, Needs};
 use crate::orders::{Change, Order, Workers};
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
 use crate::source::{NO_LISTENERS, Source};
-use crate::sticky::StickyKeys;
-use crate::tls::{BackendsTls, Tls};
 use crate::upgrade::{self, Program};
-use crate::{descriptors, discovery, names, process, systemd};
+use crate::{process, systemd};
 
 /// What a control thread is given.
 #[derive(Debug)]
@@ -80,65 +73,12 @@ impl Control {
     /// # Errors
     /// When something that the configuration names cannot be had. Nothing is served then.
     pub async fn start(start: Start, spawn: &Spawn<'_>) -> anyhow::Result<Self> {
-        let Start { source, text, config, alone, inherited, program, metrics, workers } = start;
-        let Inherited { mut sockets, ready } = inherited;
-        descriptors::warn_of_limit(&config, None, workers);
-        tracing::info!(version = 1, "control plane (file-backed) ready — config reloads are SIGHUP-driven");
-        let pool = &config.pool;
-        tracing::info!(
-            per_peer_max = pool.per_peer_max,
-            total_max = pool.total_max,
-            "TCP backend pool ready"
-        );
-        let resolver = Rc::new(names::resolver(&config.dns)?);
-        tracing::info!(
-            "DNS resolver ready (positive cap {}s, negative TTL {}s)",
-            config.dns.max_ttl.as_secs(),
-            config.dns.negative_ttl.as_secs()
-        );
-        let readiness = Readiness::new();
-        // Steps that fail are noted, and the next ones tried all the same, so that all that is wrong is told at once.
-        let mut faults = Collected::default();
-        let mut admin_port = faults.keep(AdminPort::bind(&config, &mut sockets)).unwrap_or_default();
-        // The process that this one takes over from answers there until this one serves.
-        let mut calls = match ready {
-            None => Some(admin_port.serve(&config, &metrics, &readiness)?),
-            Some(_) => None,
-        };
-        let runtime = &config.runtime;
-        tracing::info!(
-            max_inflight = runtime.max_inflight_connections,
-            per_ip_cap = runtime.per_ip_connection_cap,
-            connect_timeout_ms = u64::try_from(runtime.connect_timeout.as_millis()).unwrap_or(u64::MAX),
-            "accept-loop guards configured"
-        );
-        let (wanted, of_log) = (config.clone(), Arc::clone(&metrics));
-        let access_log = faults.keep(spawn_blocking(move || open_access_log(&wanted, &of_log)).await?);
-        let (overlay, looked) = discovery::first(&config, &resolver, &metrics).await;
-        let file = config;
-        let config = overlay.over(&file);
-        let resolution = {
-            let origins = overlay.origins(&file);
-            let origin = |pool: &PoolId, address: &SocketName| origins.of(pool, address);
-            names::resolve(&config, origin, &resolver, &metrics, (None, Patience::Short)).await
-        };
-        // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
-        let named = config.clone();
-        let files = spawn_blocking(move || -> anyhow::Result<_> {
-            let stamps = Stamps::take(&named);
-            // An error of one of them tells of all files.
-            let tls = Tls::load(&named)?;
-            let backends_tls = BackendsTls::load(&named, &BackendsTls::default())?;
-            Ok((stamps, tls, backends_tls, StickyKeys::load(&named, &StickyKeys::default())?))
-        });
-        let (resolution, files) = (faults.keep(resolution), faults.keep(files.await?));
-        let mut listeners = Listeners::with_sockets(sockets);
-        let (Some(access_log), Some(resolution), Some((stamps, tls, backends_tls, sticky)), true) =
-            (access_log, resolution, files, faults.is_empty())
-        else {
-            faults.extend(listeners.obstacles(&config, &resolver, &metrics).await);
-            return Err(faults.into_error());
-        };
+        let Start { source, text, config: file, alone, inherited, program, metrics, workers } = start;
+        let Inherited { sockets, ready } = inherited;
+        let needs = Needs::gather(&file, sockets, ready.is_none(), &metrics, workers).await?;
+        let Needs { readiness, mut admin_port, mut calls, access_log, resolver, looked, overlay, .. } = needs;
+        let Needs { config, resolution, files, mut listeners, .. } = needs;
+        let Files { stamps, tls, backends_tls, sticky } = files;
         if config.listeners.iter().any(|listener| listener.tls.is_some()) {
             process::forbid_core_dumps();
         }
@@ -236,16 +176,4 @@ fn start_workers(
         running.threads.push(thread);
     }
     Ok(running)
-}
-
-/// Opens the access log that the configuration asks for.
-fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<AccessLog>> {
-    let Some(wanted) = &config.observability.access_log else { return Ok(None) };
-    let (target, name) = match wanted {
-        AccessLogPlace::Stdout => (LogTarget::Stdout, "stdout".to_owned()),
-        AccessLogPlace::File(path) => (LogTarget::File(path.clone()), path.display().to_string()),
-    };
-    AccessLog::open(target, Arc::clone(metrics)).map(Some).map_err(|error| {
-        faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))
-    })
 }

@@ -67,12 +67,11 @@ impl Exchange {
         head: &mut ResponseHead,
         round: Round,
     ) -> Result<bool, Stop> {
-        let (pool, now) = (&*self.pool, self.clock.now);
-        let Tries { current, gone_away, .. } = &mut self.tries;
+        let (pool, now, Tries { current, gone_away, .. }) = (&*self.pool, self.clock.now, &mut self.tries);
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
         let Try { leg: Leg::Relay(Link { back, can, .. }), charged, .. } = current else { return Ok(false) };
-        let withholds_any = round.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
-        let again = withholds_any.then(|| Again {
+        let may_withhold = self.response.status == 0 && pool.withholds();
+        let again = (round.may_go_elsewhere() && may_withhold).then(|| Again {
             pool: &pool.balance,
             attempt: again::facts(round.tries_left, *gone_away, &self.request),
             charged,
@@ -100,8 +99,7 @@ impl Exchange {
         let (cut, withheld) = (sink.cut, sink.withheld());
         if let Some(status) = withheld {
             current.hear(pool, now);
-            let ended = matches!(result, Poll::Ready(Ok(Progress::End)));
-            return Err(Stop::Withheld { status, ended });
+            return Err(Stop::Withheld { status, ended: matches!(result, Poll::Ready(Ok(Progress::End))) });
         }
         match result {
             Poll::Ready(Ok(progress)) => {
