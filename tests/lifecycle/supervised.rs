@@ -167,7 +167,8 @@ pub(crate) fn a_supervisor_that_does_not_read_holds_nobody_up() {
 pub(crate) fn the_same_file_is_not_run_twice_unless_asked() {
     let backend = Backend::standard("one");
     let listener = Listener::h1().backend(backend.address);
-    let config = Config::new().runtime("readiness_settle_ms", 3000).listener(listener);
+    // Long enough that it still settles when the last of the others begins.
+    let config = Config::new().runtime("readiness_settle_ms", 10_000).listener(listener);
     let mut gateway = Gateway::start(config);
     let path = gateway.dir().join("lb.toml").display().to_string();
     let link = gateway.dir().join("link.toml").display().to_string();
@@ -189,7 +190,7 @@ pub(crate) fn the_same_file_is_not_run_twice_unless_asked() {
     testkit::eventually("it drains", seconds(5), || gateway.readyz() == Some(503));
     let next = testkit::gateway::cli(&[&path]);
     assert!(next.code == 1 && next.stderr.contains("metrics_bind"), "{}", next.stderr);
-    assert_eq!(gateway.process.wait_exit(seconds(10)), Some(0));
+    assert_eq!(gateway.process.wait_exit(seconds(30)), Some(0));
 }
 
 /// Root without the capability is refused as a service's user is.
