@@ -88,7 +88,7 @@ pub fn standstill(what: &str, moved: impl Fn() -> u64) -> u64 {
         std::thread::sleep(ms(500));
         let now = moved();
         seen.push(now);
-        if now > 0 && seen.iter().rev().take(3).filter(|&&then| then == now).count() == 3 {
+        if now > 0 && seen.ends_with(&[now; 3]) {
             return now;
         }
     }

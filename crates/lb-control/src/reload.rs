@@ -1,6 +1,7 @@
 //! SIGHUP: validate first, then swap what can be swapped; what cannot is named, every time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use anyhow::bail;
 use lb_config::{Config, Listener, Plan};
@@ -95,8 +96,8 @@ impl Control {
         let mut overlay = self.overlay.clone();
         overlay.reloaded(&next);
         // A listener may have no backends but those that lie over the file.
-        let wanted = overlay.over(&next);
-        let (named, known, tls) = (wanted.clone(), self.sticky.clone(), self.tls.clone());
+        let wanted = Arc::new(overlay.over(&next));
+        let (named, known, tls) = (Arc::clone(&wanted), self.sticky.clone(), self.tls.clone());
         let read = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);
             Ok((stamps, tls.next(&named)?, StickyKeys::load(&named, &known)?))

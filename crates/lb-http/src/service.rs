@@ -208,9 +208,8 @@ impl Pool {
             let endpoint = upstreams.endpoint(EndpointKey { address, protocol, tls: backend.tls.clone() });
             Some(Rc::new(Member { endpoint, backend: reached }))
         };
-        let each = pool.backends.iter().zip(backends);
-        let each = each.flat_map(|(backend, found)| found.addresses.iter().map(move |_| backend));
-        let members = each.enumerate().filter_map(|(at, backend)| member(at, backend));
+        let members = ResolvedBackend::for_members(backends, &pool.backends)
+            .map_while(|(at, backend)| member(at, backend));
         let (members, hash_key) = (members.collect(), pool.hash_key.clone());
         Rc::new(Self { members, balance, hash_key, sticky, probe: Cell::default() })
     }

@@ -27,6 +27,18 @@ pub struct ResolvedBackend {
     pub addresses: Vec<Address>,
 }
 
+impl ResolvedBackend {
+    /// Goes through the members of a pool: for each its position and what belongs to its backend, of which `of_backends` has one for each
+    /// of `backends`.
+    pub fn for_members<B: Copy>(
+        backends: &[Self],
+        of_backends: impl IntoIterator<Item = B>,
+    ) -> impl Iterator<Item = (usize, B)> {
+        let pairs = backends.iter().zip(of_backends);
+        pairs.flat_map(|(backend, of)| backend.addresses.iter().map(move |_| of)).enumerate()
+    }
+}
+
 /// One address of a backend. Lives on while any configuration names it in the same pool.
 #[derive(Debug)]
 pub struct SharedMember {

@@ -17,7 +17,7 @@ use lb_http::upstream::Upstreams;
 use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{TcpPool, TcpService, TcpSettings};
 use lb_observe::metrics::Metrics;
-use lb_pool::{SharedPool, WorkerPool};
+use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -237,9 +237,8 @@ impl Worker {
         let make = || {
             let PoolInForce { config, backends, shared } = pool;
             let balance = self.pool(shared);
-            let each = config.backends.iter().zip(backends);
-            let each = each.flat_map(|(backend, found)| found.addresses.iter().map(move |_| backend));
-            let members = each.enumerate().filter_map(|(at, backend)| {
+            let each = ResolvedBackend::for_members(backends, &config.backends);
+            let members = each.map_while(|(at, backend)| {
                 let metrics = self.metrics.backend(&config.id, false, &backend.name);
                 balance.member(at, snapshot.backends_tls.of(false, backend), metrics)
             });

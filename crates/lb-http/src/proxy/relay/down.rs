@@ -67,11 +67,12 @@ impl Exchange {
         head: &mut ResponseHead,
         round: Round,
     ) -> Result<bool, Stop> {
-        let (pool, now, Tries { current, gone_away, .. }) = (&*self.pool, self.clock.now, &mut self.tries);
+        let (pool, now) = (&*self.pool, self.clock.now);
+        let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
         let Try { leg: Leg::Relay(Link { back, can, .. }), charged, .. } = current else { return Ok(false) };
-        let may_withhold = self.response.status == 0 && pool.withholds();
-        let again = (round.may_go_elsewhere() && may_withhold).then(|| Again {
+        let withholds = round.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
+        let again = withholds.then(|| Again {
             pool: &pool.balance,
             attempt: again::facts(round.tries_left, *gone_away, &self.request),
             charged,
@@ -103,8 +104,7 @@ impl Exchange {
         }
         match result {
             Poll::Ready(Ok(progress)) => {
-                self.response.done = cut || progress == Progress::End;
-                self.responded(was_tunnel);
+                self.responded(was_tunnel, cut || progress == Progress::End);
                 Ok(true)
             }
             Poll::Ready(Err(failure)) if !round.closing => {
@@ -120,9 +120,10 @@ impl Exchange {
         }
     }
 
-    /// Something of a response was passed on.
+    /// Something of a response was passed on; whether that was the end of it.
     #[inline]
-    fn responded(&mut self, was_tunnel: bool) {
+    fn responded(&mut self, was_tunnel: bool, done: bool) {
+        self.response.done = done;
         let (balance, now) = (&self.pool.balance, self.clock.now);
         if self.response.continues {
             self.request.upload.asked_for(now);
