@@ -5,14 +5,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use lb_config::{Config, ConfigError, Listener, ListenerId, Protocol};
 use lb_core::address::Address;
+use lb_core::identity::Transport;
 use lb_io::gate::{AddressGate, CountGate};
 use lb_io::listener::ListeningSocket;
 use lb_io::resolver::Resolver;
 use lb_io::sockopts::Buffers;
 use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
+use lb_security::admission::Gates;
 
-use crate::orders::{Gates, ListenerKey, ListenerSockets};
+use crate::orders::{ListenerKey, ListenerSockets};
 use crate::tls::Tls;
 use crate::{faults, names};
 use bind::{New, PerWorker, bind_all, inherited, try_bind};
@@ -97,9 +99,9 @@ impl Bound {
     }
 
     /// Duplicates of the sockets at this address, if it is bound there.
-    fn at(&self, address: Address) -> Option<std::io::Result<PerWorker>> {
+    fn at(&self, address: Address, transport: Transport) -> Option<std::io::Result<PerWorker>> {
         let at_address =
-            self.sockets.iter().map(|own| own.iter().filter(|socket| socket.address() == address));
+            self.sockets.iter().map(|own| own.iter().filter(|socket| socket.is_at(&address, transport)));
         let duplicates: std::io::Result<PerWorker> =
             at_address.map(|own| own.map(ListeningSocket::try_clone).collect()).collect();
         match duplicates {
@@ -197,17 +199,21 @@ impl Listeners {
         resolver: &Resolver,
         metrics: &Metrics,
     ) -> Vec<ConfigError> {
-        let has = |address: &Address| {
+        let has = |address: &Address, transport| {
             let bound = self.bound.iter().flat_map(|bound| bound.sockets.iter().flatten());
-            bound.chain(&self.spare).any(|socket| socket.address() == *address)
+            bound.chain(&self.spare).any(|socket| socket.is_at(address, transport))
         };
         let mut faults = Vec::new();
         for listener in config.listeners.iter().filter(|listener| listener.starts()) {
             if self.bound.iter().any(|bound| bound.id == listener.id()) {
                 continue;
             }
+            let transport = listener.transport();
             let outcome = match names::listen_addresses(&listener.address, resolver, metrics).await {
-                Ok(addresses) => addresses.iter().filter(|address| !has(address)).try_for_each(try_bind),
+                Ok(addresses) => addresses
+                    .iter()
+                    .filter(|address| !has(address, transport))
+                    .try_for_each(|address| try_bind(address, transport)),
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome {
@@ -249,7 +255,12 @@ impl Listeners {
                 Some(bound) => bound.share(),
                 None => match names::listen_addresses(&listener.address, resolver, metrics).await {
                     Ok(addresses) => {
-                        let new = New { mode: listener.socket_mode, workers, buffers: buffers(config) };
+                        let new = New {
+                            transport: listener.transport(),
+                            mode: listener.socket_mode,
+                            workers,
+                            buffers: buffers(config),
+                        };
                         sockets(addresses, &going, &self.spare, &new)
                     }
                     Err(error) => Err(error),
@@ -286,7 +297,7 @@ impl Listeners {
     fn adopt(&self, bound: &Bound, buffers: Buffers) -> anyhow::Result<()> {
         for socket in bound.sockets.iter().flatten() {
             let address = socket.address();
-            if !self.spare.iter().any(|spare| spare.address() == address) {
+            if !self.spare.iter().any(|spare| spare.is_at(&address, socket.transport())) {
                 continue;
             }
             let adopted = lb_io::listener::adopt(socket, buffers)
@@ -309,8 +320,10 @@ impl Listeners {
         // A listener that is opened at the same path has the file as well.
         closed.iter_mut().for_each(Bound::let_go);
         for bound in &turn.opened {
-            let addresses: Vec<_> = bound.sockets.iter().flatten().map(ListeningSocket::address).collect();
-            self.spare.retain(|socket| !addresses.contains(&socket.address()));
+            let taken: Vec<_> = bound.sockets.iter().flatten().collect();
+            self.spare.retain(|spare| {
+                !taken.iter().any(|socket| spare.is_at(&socket.address(), socket.transport()))
+            });
         }
         for bound in turn.opened {
             if let Some(listener) = config.listener(&bound.id) {
@@ -337,8 +350,10 @@ fn sockets(
     let workers = new.workers;
     let mut sockets: PerWorker = (0..workers).map(|_| Vec::new()).collect();
     for address in addresses {
-        let known =
-            going.iter().find_map(|bound| bound.at(address)).or_else(|| inherited(spare, address, workers));
+        let known = going
+            .iter()
+            .find_map(|bound| bound.at(address, new.transport))
+            .or_else(|| inherited(spare, (address, new.transport), workers));
         let at_address = match known {
             Some(known) => known.context("cannot share a listening socket")?,
             None => bind_all(address, new)?,

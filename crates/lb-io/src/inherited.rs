@@ -79,9 +79,13 @@ fn own(number: RawFd) -> Option<OwnedFd> {
     Some(owned)
 }
 
-/// A descriptor as a listening stream socket, if it is one.
+/// A descriptor as a listening stream socket or as a bound UDP socket, if it is one.
 fn listening(descriptor: OwnedFd) -> Option<ListeningSocket> {
     let socket = SockRef::from(&descriptor);
+    if socket.r#type().is_ok_and(|kind| kind == socket2::Type::DGRAM) {
+        let address = socket.local_addr().ok()?.as_socket().filter(|address| address.port() != 0)?;
+        return Some(ListeningSocket::of_udp(descriptor, address));
+    }
     let listens = socket.r#type().is_ok_and(|kind| kind == socket2::Type::STREAM)
         && socket.is_listener().is_ok_and(|is_listener| is_listener);
     let address = socket.local_addr().ok().filter(|_| listens)?;
@@ -165,6 +169,8 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use lb_core::identity::Transport;
+
     use crate::listener::{bind, bind_unix};
 
     #[test]
@@ -207,6 +213,16 @@ mod tests {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(listening(one.into()).is_none());
         assert!(listening(std::os::unix::net::UnixDatagram::unbound().unwrap().into()).is_none());
+    }
+
+    #[test]
+    fn a_udp_socket_is_known_by_its_transport() {
+        let socket = crate::listener::bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.address();
+        let known = listening(socket.into()).unwrap();
+        assert!(known.is_at(&address, Transport::Udp) && !known.is_at(&address, Transport::Tcp));
+        let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        assert!(listening(unbound.into()).is_none());
     }
 
     #[test]

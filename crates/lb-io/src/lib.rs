@@ -23,6 +23,7 @@ pub mod signals;
 pub mod socket;
 pub mod sockopts;
 mod stream;
+pub mod udp;
 pub mod unix;
 mod uring;
 mod worker;

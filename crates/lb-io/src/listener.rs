@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::address::{Address, ClientAddress, UnixPath};
+use lb_core::identity::Transport;
 use lb_core::rng::SplitMix64;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,19 +22,39 @@ use crate::unix::{self, SocketFile};
 use crate::uring::driver::current;
 use crate::uring::open::RingListener;
 
-/// A listening socket that is on no event loop yet.
+/// A listening socket that is on no event loop yet: of stream kind, or a bound one of UDP.
 #[derive(Debug)]
 pub struct ListeningSocket {
     descriptor: OwnedFd,
     address: Address,
+    transport: Transport,
     /// The file that goes with the last of the duplicates that share it.
     file: Option<Arc<SocketFile>>,
 }
 
 impl ListeningSocket {
-    /// Takes over a descriptor that is known to listen at `address`.
+    /// Takes over a descriptor of a stream socket that is known to listen at `address`.
     pub(crate) fn of(descriptor: OwnedFd, address: Address, file: Option<SocketFile>) -> Self {
-        Self { descriptor, address, file: file.map(Arc::new) }
+        let transport = match address {
+            Address::Ip(_) => Transport::Tcp,
+            Address::Unix(_) => Transport::Unix,
+        };
+        Self { descriptor, address, transport, file: file.map(Arc::new) }
+    }
+
+    /// Takes over a descriptor of a UDP socket that is known to be bound at `address`.
+    pub(crate) fn of_udp(descriptor: OwnedFd, address: SocketAddr) -> Self {
+        Self { descriptor, address: address.into(), transport: Transport::Udp, file: None }
+    }
+
+    /// Whether it listens there: UDP and TCP may share an address.
+    pub fn is_at(&self, address: &Address, transport: Transport) -> bool {
+        self.address == *address && self.transport == transport
+    }
+
+    /// What it takes: datagrams or connections.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Where it listens.
@@ -59,7 +80,8 @@ impl ListeningSocket {
     /// # Errors
     /// When descriptors are wanting.
     pub fn for_worker(&self) -> io::Result<Self> {
-        Ok(Self { descriptor: self.descriptor.try_clone()?, address: self.address, file: None })
+        let Self { address, transport, .. } = *self;
+        Ok(Self { descriptor: self.descriptor.try_clone()?, address, transport, file: None })
     }
 }
 
@@ -107,12 +129,24 @@ fn bound(address: SocketAddr, buffers: Buffers) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Tries whether [`bind`] or [`bind_unix`] could have an address. Nothing listens meanwhile: clients do not notice.
+/// Binds a UDP socket for one worker. Every worker binds its own to the same address, and the kernel deals datagrams by the addresses and ports
+/// of both ends.
 ///
 /// # Errors
 /// When the address cannot be had; the caller names it.
-pub fn try_bind(address: &Address) -> io::Result<()> {
+pub fn bind_udp(address: SocketAddr) -> io::Result<ListeningSocket> {
+    let (socket, bound) = crate::udp::bind(address)?;
+    Ok(ListeningSocket::of_udp(socket.into(), bound))
+}
+
+/// Tries whether [`bind`], [`bind_udp`] or [`bind_unix`] could have an address. Nothing listens meanwhile: clients do not notice.
+///
+/// # Errors
+/// When the address cannot be had; the caller names it.
+pub fn try_bind(address: &Address, transport: Transport) -> io::Result<()> {
     match address {
+        // A datagram that arrives in this moment is lost.
+        Address::Ip(address) if transport == Transport::Udp => crate::udp::bind(*address).map(drop),
         Address::Ip(address) => bound(*address, Buffers::default()).map(drop),
         Address::Unix(path) => unix::try_bind(path),
     }
@@ -136,8 +170,11 @@ pub fn adopt(listener: &ListeningSocket, buffers: Buffers) -> io::Result<Adopted
     let socket = socket2::SockRef::from(listener);
     socket.set_nonblocking(true)?;
     let Address::Ip(address) = listener.address else { return Ok(Adopted { takes_ipv4: false }) };
-    sockopts::release_buffers(&socket)?;
-    sockopts::apply_accepted(&socket, buffers)?;
+    // A UDP socket is given its options by the worker that reads it.
+    if listener.transport == Transport::Tcp {
+        sockopts::release_buffers(&socket)?;
+        sockopts::apply_accepted(&socket, buffers)?;
+    }
     let takes_ipv4 =
         address.ip() == std::net::Ipv6Addr::UNSPECIFIED && socket.only_v6().is_ok_and(|only| !only);
     Ok(Adopted { takes_ipv4 })

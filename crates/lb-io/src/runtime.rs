@@ -182,11 +182,17 @@ where
 }
 
 /// Has the event loop of this thread wait until a descriptor can be read.
-#[expect(unsafe_code, reason = "tokio takes descriptors of unknown kind on trust")]
 pub(crate) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    register_for(descriptor, Interest::READABLE)
+}
+
+/// Has the event loop of this thread wait until a descriptor can be read, or written to.
+#[expect(unsafe_code, reason = "tokio takes descriptors of unknown kind on trust")]
+pub(crate) fn register_for(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which the `AsyncFd` does after it has deregistered it.
-    // JUSTIFICATION: tokio offers no other way to sleep on an eventfd, or on a listening socket whose connections are adopted.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+    // JUSTIFICATION: tokio offers no other way to sleep on an eventfd, on a listening socket whose connections are adopted, or on a socket
+    // that is read by recvmmsg(2).
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 /// The number of workers for this process: the cores that its affinity mask and cgroup allow.

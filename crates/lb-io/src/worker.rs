@@ -15,6 +15,7 @@ use crate::pipe::PipePool;
 use crate::shortage;
 use crate::socket::Connects;
 use crate::stream::ByteStream;
+use crate::udp::{ReceiveBatch, SendBatch};
 use crate::uring::driver::current;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
@@ -28,6 +29,10 @@ pub struct WorkerIo {
     pub sealed: RefCell<Scratch>,
     /// The buffer that outgoing data are sealed in. Borrowed like the others.
     pub outgoing: RefCell<Scratch>,
+    /// What UDP sockets have received. Borrowed for the length of one call, never across a wait.
+    pub datagrams: RefCell<ReceiveBatch>,
+    /// What a UDP socket is to send. Borrowed like the others, and left empty.
+    pub outgoing_datagrams: RefCell<SendBatch>,
     /// Buffers for leftovers.
     pub buffers: BufferPool,
     /// Pipes for bulk relays.
@@ -70,6 +75,8 @@ impl WorkerIo {
         for scratch in [&self.scratch, &self.sealed, &self.outgoing] {
             scratch.borrow_mut().rest();
         }
+        self.datagrams.borrow_mut().rest();
+        self.outgoing_datagrams.borrow_mut().rest();
         if let Some(driver) = current() {
             driver.rest();
         }
@@ -83,6 +90,8 @@ impl WorkerIo {
             scratch: RefCell::default(),
             sealed: RefCell::new(Scratch::with_size(SEALED_SIZE)),
             outgoing: RefCell::new(Scratch::with_size(OUTGOING_SIZE)),
+            datagrams: RefCell::default(),
+            outgoing_datagrams: RefCell::default(),
             buffers: BufferPool::default(),
             pipes: PipePool::default(),
             rng: RefCell::new(SplitMix64::new(seed ^ offset)),

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use anyhow::Context;
 use lb_config::{Config, RuntimeSettings};
 use lb_core::address::{Address, UnixPath};
+use lb_core::identity::Transport;
 use lb_io::listener::ListeningSocket;
 use lb_io::sockopts::Buffers;
 
@@ -14,6 +15,7 @@ pub(super) type PerWorker = Vec<Vec<ListeningSocket>>;
 
 /// What sockets are bound with.
 pub(super) struct New {
+    pub(super) transport: Transport,
     /// Permissions of the file of a Unix socket.
     pub(super) mode: u32,
     pub(super) workers: usize,
@@ -24,10 +26,10 @@ pub(super) struct New {
 /// more, a worker has several: the kernel queues connections at each of them.
 pub(super) fn inherited(
     spare: &[ListeningSocket],
-    address: Address,
+    (address, transport): (Address, Transport),
     workers: usize,
 ) -> Option<std::io::Result<PerWorker>> {
-    let there: Vec<_> = spare.iter().filter(|socket| socket.address() == address).collect();
+    let there: Vec<_> = spare.iter().filter(|socket| socket.is_at(&address, transport)).collect();
     if there.is_empty() {
         return None;
     }
@@ -45,7 +47,11 @@ pub(super) fn bind_all(address: Address, new: &New) -> anyhow::Result<PerWorker>
     match address {
         Address::Ip(mut address) => {
             for _ in 0..new.workers {
-                let socket = lb_io::listener::bind(address, new.buffers)
+                let socket = match new.transport {
+                    Transport::Udp => lb_io::listener::bind_udp(address),
+                    Transport::Tcp | Transport::Unix => lb_io::listener::bind(address, new.buffers),
+                };
+                let socket = socket
                     .map_err(|error| explained_at(error, &address.into()))
                     .with_context(|| format!("cannot bind {address}"))?;
                 // Port 0 means any port, but the same one for every worker.
@@ -67,9 +73,11 @@ pub(super) fn bind_all(address: Address, new: &New) -> anyhow::Result<PerWorker>
 }
 
 /// Whether the address could be bound. Nothing listens there afterwards.
-pub(super) fn try_bind(address: &Address) -> anyhow::Result<()> {
+pub(super) fn try_bind(address: &Address, transport: Transport) -> anyhow::Result<()> {
     let cannot = || format!("cannot bind {address}");
-    lb_io::listener::try_bind(address).map_err(|error| explained_at(error, address)).with_context(cannot)
+    lb_io::listener::try_bind(address, transport)
+        .map_err(|error| explained_at(error, address))
+        .with_context(cannot)
 }
 
 fn explained_at(error: std::io::Error, address: &Address) -> anyhow::Error {
@@ -128,7 +136,7 @@ mod tests {
             let address = spare[0].address();
             let bound = address.socket_addr().unwrap();
             spare.extend((1..count).map(|_| lb_io::listener::bind(bound, Buffers::default()).unwrap()));
-            let dealt = inherited(&spare, address, workers).unwrap().unwrap();
+            let dealt = inherited(&spare, (address, Transport::Tcp), workers).unwrap().unwrap();
             assert_eq!(dealt.len(), workers);
             let inodes = |sockets: &[ListeningSocket]| -> Vec<u64> {
                 sockets.iter().map(|socket| rustix::fs::fstat(socket).unwrap().st_ino).collect()
@@ -142,7 +150,8 @@ mod tests {
             taken.dedup();
             assert_eq!(taken, all);
             let other: SocketAddr = "127.0.0.1:1".parse().unwrap();
-            assert!(inherited(&spare, other.into(), workers).is_none());
+            assert!(inherited(&spare, (other.into(), Transport::Tcp), workers).is_none());
+            assert!(inherited(&spare, (address, Transport::Udp), workers).is_none());
         }
     }
 }
