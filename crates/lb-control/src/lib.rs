@@ -40,7 +40,7 @@ pub use alone::Alone;
 pub use control::Control;
 pub use drain::ProcessOutcome;
 pub use inspect::{Findings, inspect};
-pub use orders::{Change, Gates, ListenerKey, ListenerSockets, Order};
+pub use orders::{Change, ListenerKey, ListenerSockets, Order};
 pub use signals::Signals;
 pub use snapshot::{PoolBackends, PoolInForce, Snapshot};
 pub use source::{Source, load};

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lb_config::ListenerId;
-use lb_io::gate::{AddressGate, CountGate};
 use lb_io::listener::ListeningSocket;
 use lb_security::SharedTlsBundle;
+use lb_security::admission::Gates;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
@@ -67,15 +67,6 @@ pub struct ListenerSockets {
     pub gates: Gates,
     /// Its certificates, where clients speak TLS.
     pub tls: Option<SharedTlsBundle>,
-}
-
-/// Caps shared by all workers.
-#[derive(Clone, Debug)]
-pub struct Gates {
-    /// Connections of each client address.
-    pub address: Arc<AddressGate>,
-    /// Connections of the listener.
-    pub listener: Arc<CountGate>,
 }
 
 /// The running workers.

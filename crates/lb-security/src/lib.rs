@@ -1,4 +1,5 @@
-//! TLS on both sides of the gateway: certificates, the bundles made of them, session tickets, and a stream.
+//! TLS on both sides of the gateway: certificates, the bundles made of them, session tickets, and a stream; and what is let in at all
+//! ([`admission`]).
 //!
 //! A listener needs a [`TlsConfigBundle`] for handshakes, built from files as a whole and never changed; a [`SharedTlsBundle`] is the place
 //! where a newer one replaces it while handshakes run. A [`ClientTls`] is what a backend needs, and a [`Connector`] makes connections to
@@ -6,6 +7,7 @@
 //!
 //! No error, log line or `Debug` output of this crate shows key material (attack T-10).
 
+pub mod admission;
 mod bundle;
 mod certificate;
 mod client;

@@ -4,23 +4,19 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_control::Gates;
 use lb_core::address::ClientAddress;
 use lb_http::Serving;
-use lb_io::gate::{AddressTicket, CountTicket};
 use lb_io::listener::{AcceptBackoff, AcceptError, WorkerListener};
-use lb_io::{ByteStream, ConnectionGuard, Connections, Phase, WorkerIo};
-use lb_observe::metrics::{AcceptErrorKind, AcceptReject, ListenerMetrics, TlsResult, WorkerMetrics};
+use lb_io::{ByteStream, ConnectionGuard, Phase, WorkerIo};
+use lb_observe::metrics::{AcceptErrorKind, TlsResult};
+use lb_security::admission::{Admission, Admissions, Cap, Handshakes};
 use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::handshakes::Handshakes;
-use crate::refused::Cap;
 use crate::worker::Protocol;
 
 /// Clients that may be reading a refusal at a time, per listener and worker; others are closed without a word.
@@ -33,19 +29,13 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) io: Rc<WorkerIo>,
-    /// The listener's.
-    pub(crate) name: String,
     pub(crate) protocol: Protocol,
     /// Present where clients speak TLS.
     pub(crate) tls: Option<SharedTlsBundle>,
     pub(crate) handshakes: Rc<Handshakes>,
-    pub(crate) gates: Gates,
-    pub(crate) connections: Rc<Connections>,
-    pub(crate) max_inflight: Cell<usize>,
+    pub(crate) admissions: Rc<Admissions>,
     /// The time over which connections are asked to end in a drain.
     pub(crate) drain_jitter: Cell<Duration>,
-    pub(crate) metrics: Arc<ListenerMetrics>,
-    pub(crate) worker_metrics: Arc<WorkerMetrics>,
     /// Set before `stop` is notified, for loops that are not waiting at that moment.
     pub(crate) stopping: Cell<bool>,
     pub(crate) stop: Notify,
@@ -88,7 +78,7 @@ impl Acceptor {
             AcceptError::Memory => (AcceptErrorKind::NoMemory, Some(backoff.wait())),
             AcceptError::Fatal => (AcceptErrorKind::Fatal, Some(Duration::from_secs(1))),
         };
-        self.worker_metrics.accept_errors.of(kind).inc();
+        self.admissions.worker_metrics.accept_errors.of(kind).inc();
         if kind == AcceptErrorKind::FdExhausted {
             // Clients go before connections that nobody uses.
             self.io.make_room();
@@ -102,21 +92,11 @@ impl Acceptor {
     }
 
     fn admit(self: &Rc<Self>, stream: ByteStream, peer: ClientAddress) {
-        let address = match peer.ip().map(|ip| self.gates.address.admit(ip)) {
-            Some(None) => {
-                self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
-                Cap::Address.tell(&self.name, peer);
-                return;
-            }
-            ticket => ticket.flatten(),
+        let (admission, guard) = match self.admissions.admit(peer) {
+            Ok(admitted) => admitted,
+            Err(Cap::Listener) => return self.shed(stream),
+            Err(_) => return,
         };
-        let Some(place) = self.gates.listener.admit(self.max_inflight.get()) else {
-            self.shed(stream, peer);
-            return;
-        };
-        self.worker_metrics.connections.inc();
-        let _admission = Admission::new(self, address, place);
-        let guard = self.connections.enter();
         let stage = match &self.tls {
             None => Stage::Serving(self.serving(Stream::Plain(stream), peer, guard)),
             Some(tls) => {
@@ -127,7 +107,7 @@ impl Acceptor {
                 }))
             }
         };
-        tokio::task::spawn_local(Admitted { stage, _admission });
+        tokio::task::spawn_local(Admitted { stage, _admission: admission });
     }
 
     fn serving(&self, stream: Stream, peer: ClientAddress, guard: ConnectionGuard) -> Serving {
@@ -148,14 +128,14 @@ impl Acceptor {
         tls: &SharedTlsBundle,
         guard: &ConnectionGuard,
     ) -> Option<Stream> {
-        let shard = self.metrics.worker(self.io.id);
+        let Admissions { name, metrics, .. } = &*self.admissions;
         let limit = self.handshakes.timeout();
         let handshake = async {
             until(guard, |cx| stream.poll_readable(cx)).await?;
-            let _place = match self.handshakes.enter(peer, shard) {
+            let _place = match self.handshakes.enter(peer, (metrics, self.io.id)) {
                 Ok(place) => place,
                 Err(cap) => {
-                    cap.tell(&self.name, peer);
+                    cap.tell(name, peer);
                     return Ok(None);
                 }
             };
@@ -177,18 +157,16 @@ impl Acceptor {
             }
             Err(_) => (None, TlsResult::Timeout),
         };
-        shard.tls_handshakes.of(result).inc();
+        metrics.worker(self.io.id).tls_handshakes.of(result).inc();
         stream
     }
 
-    /// Turns a connection away because the listener is full.
-    fn shed(&self, mut stream: ByteStream, peer: ClientAddress) {
-        self.metrics.worker(self.io.id).accept_shed.inc();
-        Cap::Listener.tell(&self.name, peer);
+    /// Says to a connection that the listener is full, where there are words for it.
+    fn shed(&self, mut stream: ByteStream) {
         // Inside TLS nothing can be said before a handshake, which is what there is no place for.
         let http = matches!(self.protocol, Protocol::Http(_)) && self.tls.is_none();
         if !http
-            || self.connections.phase() != Phase::Serving
+            || self.admissions.connections.phase() != Phase::Serving
             || Rc::strong_count(&self.refusals) > MAX_REFUSALS
         {
             return;
@@ -252,35 +230,4 @@ async fn until(
         poll(cx)
     })
     .await
-}
-
-/// Everything that a live connection occupies.
-struct Admission {
-    worker: usize,
-    metrics: Arc<ListenerMetrics>,
-    /// None for a client without an address.
-    _address: Option<AddressTicket>,
-    _place: CountTicket,
-}
-
-impl Admission {
-    fn new(acceptor: &Acceptor, address: Option<AddressTicket>, place: CountTicket) -> Self {
-        let shard = acceptor.metrics.worker(acceptor.io.id);
-        shard.connections_inflight.inc();
-        shard.accept_inflight.inc();
-        Self {
-            worker: acceptor.io.id,
-            metrics: Arc::clone(&acceptor.metrics),
-            _address: address,
-            _place: place,
-        }
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let shard = self.metrics.worker(self.worker);
-        shard.connections_inflight.dec();
-        shard.accept_inflight.dec();
-    }
 }

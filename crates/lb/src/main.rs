@@ -6,8 +6,6 @@ mod check;
 mod cli;
 mod demo;
 mod gateway;
-mod handshakes;
-mod refused;
 mod worker;
 
 use std::process::ExitCode;

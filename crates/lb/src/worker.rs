@@ -18,11 +18,11 @@ use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{TcpPool, TcpService, TcpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
+use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::acceptor::Acceptor;
-use crate::handshakes::Handshakes;
 
 #[cfg(test)]
 mod tests;
@@ -135,38 +135,43 @@ impl Worker {
             return None;
         }
         let metrics = self.metrics.listener(&listener.name);
-        let connections = Connections::new();
+        let (worker, worker_metrics) = (self.io.id, self.metrics.worker(self.io.id));
+        let most = max_inflight(&snapshot.config);
+        let admissions = Admissions::new(
+            listener.name.clone(),
+            gates,
+            most,
+            worker,
+            Arc::clone(&metrics),
+            Arc::clone(&worker_metrics),
+        );
+        let connections = &admissions.connections;
         let protocol = if listener.protocol.is_http() {
             let settings = self.http_settings(snapshot, listener, self.http_pool(snapshot, pool, made));
             Protocol::Http(HttpService::new(
                 Rc::clone(&self.http),
                 listener.name.clone(),
-                Arc::clone(&metrics),
-                Rc::clone(&connections),
+                metrics,
+                Rc::clone(connections),
                 settings,
             ))
         } else {
             let settings = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
-                self.metrics.worker(self.io.id),
-                Arc::clone(&metrics),
-                Rc::clone(&connections),
+                worker_metrics,
+                metrics,
+                Rc::clone(connections),
                 settings,
             ))
         };
         let acceptor = Rc::new(Acceptor {
             io: Rc::clone(&self.io),
-            name: listener.name.clone(),
             protocol,
             tls,
             handshakes: Rc::clone(&self.handshakes),
-            gates,
-            connections,
-            max_inflight: Cell::new(max_inflight(&snapshot.config)),
+            admissions,
             drain_jitter: Cell::new(drain_jitter(listener)),
-            metrics,
-            worker_metrics: self.metrics.worker(self.io.id),
             stopping: Cell::new(false),
             stop: Notify::new(),
             refusals: Rc::new(()),
@@ -269,7 +274,7 @@ impl Worker {
         self.upstreams.replace(|| {
             for running in self.listeners.iter().filter(|running| !running.is_closed()) {
                 let Some((listener, pool)) = snapshot.listener(&running.id) else { continue };
-                running.acceptor.max_inflight.set(max_inflight(&snapshot.config));
+                running.acceptor.admissions.set_max_inflight(max_inflight(&snapshot.config));
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
@@ -297,7 +302,7 @@ impl Worker {
     fn drain(&self, keys: &[ListenerKey]) {
         let mut rng = self.io.rng.borrow_mut();
         for running in self.listeners.iter().filter(|running| keys.contains(&running.key)) {
-            let connections = Rc::clone(&running.acceptor.connections);
+            let connections = Rc::clone(&running.acceptor.admissions.connections);
             connections.advance(Phase::Draining);
             let jitter = running.acceptor.drain_jitter.get();
             let seed = rng.next_u64();
@@ -307,8 +312,8 @@ impl Worker {
 
     fn advance(&self, key: ListenerKey, phase: Phase) {
         for running in self.listeners.iter().filter(|running| running.key == key) {
-            running.acceptor.connections.advance(phase);
-            running.acceptor.connections.wake_all();
+            running.acceptor.admissions.connections.advance(phase);
+            running.acceptor.admissions.connections.wake_all();
         }
     }
 }

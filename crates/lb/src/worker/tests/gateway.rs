@@ -9,13 +9,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lb_control::{
-    BackendsTls, Change, Gates, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
+    BackendsTls, Change, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
 };
 use lb_io::Runtime;
 use lb_io::faults::{self, Left, RingFault};
 use lb_io::gate::{AddressGate, CountGate};
 use lb_observe::metrics::{BackendMetrics, ListenerMetrics, Metrics, PoolMetrics, WorkerMetrics};
 use lb_pool::{Registry, ResolvedBackend};
+use lb_security::admission::Gates;
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

@@ -12,7 +12,7 @@ use lb_core::log_limit::LogLimit;
 
 /// A cap on connections of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cap {
+pub enum Cap {
     /// Connections of one address.
     Address,
     /// Connections of one listener.
@@ -53,7 +53,7 @@ impl Cap {
     }
 
     /// Says that a connection from `client` was turned away, unless enough was said lately.
-    pub(crate) fn tell(self, listener: &str, client: ClientAddress) {
+    pub fn tell(self, listener: &str, client: ClientAddress) {
         let Some(unsaid) = self.limit().admit(Instant::now()) else { return };
         let (key, network) = (self.key(), Network::of(client));
         match self {
@@ -73,10 +73,11 @@ impl Cap {
 /// The network that a client has its address in: one subscriber may have a whole /64 of IPv6, and one attacker many addresses of a /24.
 /// Clients of a Unix socket are in none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network(Option<IpAddr>);
+pub struct Network(Option<IpAddr>);
 
 impl Network {
-    pub(crate) fn of(client: ClientAddress) -> Self {
+    /// That of a client.
+    pub fn of(client: ClientAddress) -> Self {
         Self(client.ip().map(|ip| match ip.to_canonical() {
             IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -84,7 +85,7 @@ impl Network {
     }
 
     /// Whether there is one.
-    pub(crate) fn is_known(self) -> bool {
+    pub fn is_known(self) -> bool {
         self.0.is_some()
     }
 }

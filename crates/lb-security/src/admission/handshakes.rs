@@ -7,29 +7,32 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Config, RuntimeSettings};
 use lb_core::address::ClientAddress;
-use lb_observe::metrics::ListenerShard;
+use lb_observe::metrics::ListenerMetrics;
 
-use crate::refused::{Cap, Network};
+use super::{Cap, Network};
 
 /// The handshakes, and what they are held to.
 #[derive(Debug)]
-pub(crate) struct Handshakes {
+pub struct Handshakes {
     places: RefCell<Places>,
     timeout: Cell<Duration>,
 }
 
 impl Handshakes {
-    pub(crate) fn new(config: &Config) -> Rc<Self> {
+    /// Places for handshakes, as many as the configuration says.
+    pub fn new(config: &Config) -> Rc<Self> {
         let new = Self { places: RefCell::default(), timeout: Cell::new(Duration::ZERO) };
         new.set_limits(config);
         Rc::new(new)
     }
 
-    pub(crate) fn set_limits(&self, config: &Config) {
+    /// Changes how many handshakes may begin from now on, and how long they may take.
+    pub fn set_limits(&self, config: &Config) {
         let RuntimeSettings {
             max_handshakes_in_flight, max_handshakes_per_network, handshake_timeout, ..
         } = config.runtime;
@@ -40,7 +43,7 @@ impl Handshakes {
     }
 
     /// How long one may take.
-    pub(crate) fn timeout(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         self.timeout.get()
     }
 
@@ -48,29 +51,31 @@ impl Handshakes {
     ///
     /// # Errors
     /// The cap that leaves none.
-    pub(crate) fn enter<'a>(
-        &'a self,
+    pub fn enter(
+        self: &Rc<Self>,
         client: ClientAddress,
-        shard: &'a ListenerShard,
-    ) -> Result<Handshake<'a>, Cap> {
+        (metrics, worker): (&Arc<ListenerMetrics>, usize),
+    ) -> Result<Handshake, Cap> {
         let network = Network::of(client);
         self.places.borrow_mut().enter(network)?;
-        shard.tls_handshakes_inflight.inc();
-        Ok(Handshake { all: self, network, shard })
+        metrics.worker(worker).tls_handshakes_inflight.inc();
+        Ok(Handshake { all: Rc::clone(self), network, metrics: Arc::clone(metrics), worker })
     }
 }
 
-/// A place for a handshake.
-pub(crate) struct Handshake<'a> {
-    all: &'a Handshakes,
+/// A place for a handshake. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Handshake {
+    all: Rc<Handshakes>,
     network: Network,
-    shard: &'a ListenerShard,
+    metrics: Arc<ListenerMetrics>,
+    worker: usize,
 }
 
-impl Drop for Handshake<'_> {
+impl Drop for Handshake {
     fn drop(&mut self) {
         self.all.places.borrow_mut().leave(self.network);
-        self.shard.tls_handshakes_inflight.dec();
+        self.metrics.worker(self.worker).tls_handshakes_inflight.dec();
     }
 }
 

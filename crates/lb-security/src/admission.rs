@@ -1,0 +1,113 @@
+//! What is let in: connections and flows within the caps of their addresses and listeners, and handshakes within those of a worker.
+//!
+//! Every protocol admits its clients here, whatever transport they come over, so that one cap counts them all.
+
+mod cap;
+mod handshakes;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lb_core::address::ClientAddress;
+use lb_io::gate::{AddressGate, AddressTicket, CountGate, CountTicket};
+use lb_io::{ConnectionGuard, Connections};
+use lb_observe::metrics::{AcceptReject, ListenerMetrics, WorkerMetrics};
+
+pub use cap::{Cap, Network};
+pub use handshakes::{Handshake, Handshakes};
+
+/// Caps shared by all workers.
+#[derive(Clone, Debug)]
+pub struct Gates {
+    /// Connections of each client address.
+    pub address: Arc<AddressGate>,
+    /// Connections of the listener.
+    pub listener: Arc<CountGate>,
+}
+
+/// The caps on the connections of one listener, as one worker sees them, and what it counts of them.
+#[derive(Debug)]
+pub struct Admissions {
+    /// What logs call the listener.
+    pub name: String,
+    /// Live connections of the listener on this worker.
+    pub connections: Rc<Connections>,
+    /// Counters of the listener.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Counters of the worker.
+    pub worker_metrics: Arc<WorkerMetrics>,
+    gates: Gates,
+    max_inflight: Cell<usize>,
+    worker: usize,
+}
+
+impl Admissions {
+    /// The caps of a listener on worker `worker`; `max_inflight` connections may be open over all workers.
+    pub fn new(
+        name: String,
+        gates: Gates,
+        max_inflight: usize,
+        worker: usize,
+        metrics: Arc<ListenerMetrics>,
+        worker_metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
+        let max_inflight = Cell::new(max_inflight);
+        let connections = Connections::new();
+        Rc::new(Self { name, connections, metrics, worker_metrics, gates, max_inflight, worker })
+    }
+
+    /// Changes how many connections may be open from now on.
+    pub fn set_max_inflight(&self, most: usize) {
+        self.max_inflight.set(most);
+    }
+
+    /// Admits a connection of `client`, and counts it. A refusal is counted and logged.
+    ///
+    /// # Errors
+    /// The cap that leaves no room.
+    pub fn admit(&self, client: ClientAddress) -> Result<(Admission, ConnectionGuard), Cap> {
+        let address = match client.ip().map(|ip| self.gates.address.admit(ip)) {
+            Some(None) => {
+                self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
+                Cap::Address.tell(&self.name, client);
+                return Err(Cap::Address);
+            }
+            ticket => ticket.flatten(),
+        };
+        let Some(place) = self.gates.listener.admit(self.max_inflight.get()) else {
+            self.metrics.worker(self.worker).accept_shed.inc();
+            Cap::Listener.tell(&self.name, client);
+            return Err(Cap::Listener);
+        };
+        self.worker_metrics.connections.inc();
+        let shard = self.metrics.worker(self.worker);
+        shard.connections_inflight.inc();
+        shard.accept_inflight.inc();
+        let admission = Admission {
+            worker: self.worker,
+            metrics: Arc::clone(&self.metrics),
+            _address: address,
+            _place: place,
+        };
+        Ok((admission, self.connections.enter()))
+    }
+}
+
+/// Everything that a live connection occupies. Dropping it gives that back.
+#[derive(Debug)]
+pub struct Admission {
+    worker: usize,
+    metrics: Arc<ListenerMetrics>,
+    /// None for a client without an address.
+    _address: Option<AddressTicket>,
+    _place: CountTicket,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let shard = self.metrics.worker(self.worker);
+        shard.connections_inflight.dec();
+        shard.accept_inflight.dec();
+    }
+}
