@@ -19,6 +19,7 @@ mod files;
 mod inspect;
 mod names;
 mod random;
+mod retry;
 mod sticky;
 mod stream;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use failure::{TlsFailure, failure_of};
 pub use files::KeyAccess;
 pub use inspect::{Part, identity_faults, rules_fault};
 pub use random::masking_key;
+pub use retry::RetrySecret;
 pub use sticky::StickyKey;
 pub use stream::TlsStream;
 pub use ticket::TicketRotator;
