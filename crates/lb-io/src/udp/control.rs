@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) ecn: u8,
     /// The size of each datagram but the last, where the kernel has joined several.
     pub(super) segment: Option<usize>,
+    /// The error (errno(3)) for a datagram that was sent, where this is one that has come back.
+    pub(super) error: Option<libc::c_int>,
 }
 
 const fn aligned(length: usize) -> usize {
@@ -57,6 +59,10 @@ impl Facts {
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 self.to = data.first_chunk::<16>().map(|address| Ipv6Addr::from(*address).into());
+            }
+            // `sock_extended_err`, which begins with the error.
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                self.error = number();
             }
             (libc::IPPROTO_IP, libc::IP_TOS) => self.ecn = data.first().copied().unwrap_or_default() & 3,
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {

@@ -82,8 +82,18 @@ impl Inbound {
     }
 
     /// Receives what has arrived, without waiting; says whether there may be more.
-    #[expect(unsafe_code, reason = "no crate offers recvmmsg with memory that is kept between calls")]
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.take(socket, libc::MSG_DONTWAIT)
+    }
+
+    /// Receives what has come back of datagrams that were sent, each with the error for it (`IP_RECVERR`) and under the name that it was sent
+    /// to; says whether there may be more.
+    pub(super) fn receive_errors(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.take(socket, libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE)
+    }
+
+    #[expect(unsafe_code, reason = "no crate offers recvmmsg with memory that is kept between calls")]
+    fn take(&mut self, socket: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<bool> {
         // The kernel has written the lengths that it used.
         for header in self.headers.iter_mut().take(self.received) {
             header.msg_hdr.msg_namelen = length(NAME);
@@ -96,7 +106,7 @@ impl Inbound {
         // memory meanwhile. The kernel keeps no pointer after the call.
         // JUSTIFICATION: one system call for 64 datagrams: one for each costs more than the rest of what forwarding takes.
         let received = checked(unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers, count, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers, count, flags, std::ptr::null_mut())
         })?;
         self.received = received;
         Ok(received == MESSAGES)

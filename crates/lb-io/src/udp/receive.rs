@@ -64,6 +64,25 @@ impl ReceiveBatch {
         self.inbound.get_or_insert_with(Inbound::new).receive(socket)
     }
 
+    /// Receives the errors for datagrams that were sent, without waiting: calls `each` with the address that a datagram was sent to and the
+    /// error (errno(3)). Says whether there may be more.
+    pub(super) fn receive_errors(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        mut each: impl FnMut(SocketAddr, i32),
+    ) -> io::Result<bool> {
+        self.is_used = true;
+        let inbound = self.inbound.get_or_insert_with(Inbound::new);
+        let more = inbound.receive_errors(socket)?;
+        for message in inbound.messages() {
+            if let (Some(to), Some(error)) = (name::read(message.name), Facts::read(message.control).error) {
+                each(to, error);
+            }
+        }
+        inbound.clear();
+        Ok(more)
+    }
+
     /// What the last call has received, in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {
         self.inbound.iter_mut().flat_map(Inbound::messages).filter_map(|message| {

@@ -178,6 +178,8 @@ impl SendBatch {
     /// destination cannot cut messages into datagrams.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, can_segment: &mut bool) -> (bool, SendOutcome) {
         let mut outcome = SendOutcome::default();
+        // The message that was tried again, by its position.
+        let mut again = None;
         while !self.is_empty() {
             if !*can_segment {
                 self.split();
@@ -198,6 +200,12 @@ impl SendBatch {
                     Some(libc::EIO) if self.is_joined() => *can_segment = false,
                     // A datagram is larger than the path's packets: each is tried by itself, and those that fit leave.
                     Some(libc::EINVAL | libc::EMSGSIZE) if self.is_joined() => self.split_first(),
+                    // Perhaps the error for a datagram that was sent earlier, to another destination: then this one has not been tried.
+                    Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH)
+                        if again != Some(self.next) =>
+                    {
+                        again = Some(self.next);
+                    }
                     _ => {
                         let refused = self.messages.get(self.next).map_or(0, Message::count);
                         outcome.refused = outcome.refused.saturating_add(wide(refused));

@@ -49,17 +49,8 @@ impl UdpSocket {
     /// # Errors
     /// When descriptors are wanting, or the kernel refuses an option.
     pub fn to_backends(of: &SocketAddr) -> io::Result<Self> {
-        let any: SocketAddr = match of {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let kind = Type::DGRAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(any), kind, Some(Protocol::UDP))?;
-        if any.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&any.into())?;
-        let local = socket.local_addr()?.as_socket().unwrap_or(any);
+        let socket = unconnected(of.is_ipv6())?;
+        let local = socket.local_addr()?.as_socket().unwrap_or(*of);
         Self::on_loop(socket.into(), local)
     }
 
@@ -166,6 +157,21 @@ impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.get_ref().as_fd()
     }
+}
+
+/// A socket at a port of the kernel's choice.
+pub(super) fn unconnected(is_v6: bool) -> io::Result<Socket> {
+    let any: SocketAddr = match is_v6 {
+        false => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        true => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(any), kind, Some(Protocol::UDP))?;
+    if is_v6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&any.into())?;
+    Ok(socket)
 }
 
 /// Has the kernel say which address a datagram was sent to, and its ECN bits.
