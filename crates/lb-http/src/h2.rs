@@ -1,6 +1,7 @@
 //! HTTP/2 (RFC 9113), on both sides.
 //!
-//! From below: [`frame`], [`hpack`] and [`window`] turn bytes into frames and fields and back, and know no connection. `mux` is the state that
+//! From below: [`frame`], [`hpack`] and [`window`] turn bytes into frames and fields and back, and know no connection; what a list of fields
+//! means is read by `crate::section`. `mux` is the state that
 //! the streams of a connection share; it reads and writes no socket. `driver` moves bytes between it and the socket; `server` and `client` own
 //! a connection, and `front` and `back` are one stream of it as an exchange sees it. `pool` shares connections to backends, and `patience`
 //! says how often those may be asked whether they are there.
@@ -8,17 +9,13 @@
 mod back;
 mod client;
 mod driver;
-mod encode;
 mod excess;
-mod field;
 pub mod frame;
 mod front;
 pub mod hpack;
 mod mux;
 mod patience;
 mod pool;
-mod request;
-mod response;
 mod server;
 mod stream;
 pub mod window;

@@ -15,6 +15,7 @@ pub mod message;
 pub mod proxy;
 mod record;
 pub mod rules;
+mod section;
 mod serve;
 pub mod service;
 mod session;

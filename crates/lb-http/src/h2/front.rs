@@ -9,10 +9,10 @@ use lb_core::head::{Fields, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
 
-use super::encode;
 use super::frame::ErrorCode;
 use super::mux::{Key, Mux};
 use crate::message::{Front, FrontCapabilities, FrontError, Gone, Progress, Sink, Traffic};
+use crate::section::encode;
 
 /// A stream that a client has opened. Dropping it ends the stream.
 #[derive(Debug)]

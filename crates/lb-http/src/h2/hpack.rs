@@ -7,13 +7,14 @@
 
 pub mod decoder;
 pub mod encoder;
-pub mod huffman;
-pub mod integer;
 pub mod static_table;
 pub mod table;
 
 pub use decoder::Decoder;
-pub use encoder::{Encoder, Indexing};
+pub use encoder::Encoder;
+
+use crate::section::CodingError;
+pub use crate::section::encode::Indexing;
 
 /// The size of a dynamic table before anybody has changed it (RFC 9113 §6.5.2).
 pub const DEFAULT_TABLE_SIZE: u32 = 4096;
@@ -31,6 +32,17 @@ pub enum HpackError {
     Huffman,
     /// A table size update in the wrong place, a third one, one beyond what we allow, or none where one is owed (RFC 7541 §4.2, §6.3).
     TableSize,
+}
+
+impl From<CodingError> for HpackError {
+    #[inline]
+    fn from(error: CodingError) -> Self {
+        match error {
+            CodingError::Truncated => Self::Truncated,
+            CodingError::Integer => Self::Integer,
+            CodingError::Huffman => Self::Huffman,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Blocks of fields into fields (RFC 7541 §3 and §6).
 
 use super::table::Table;
-use super::{HpackError, huffman, integer, static_table};
+use super::{HpackError, static_table};
+use crate::section::integer;
+use crate::section::string::{self, Text};
 
 /// Table size updates that a block may start with (RFC 7541 §4.2).
 const MAX_SIZE_UPDATES: u32 = 2;
@@ -17,24 +19,6 @@ pub struct Decoder {
     limit: usize,
     /// Literals that were Huffman-coded.
     scratch: Vec<u8>,
-}
-
-/// A literal string: where its text is.
-#[derive(Clone, Copy)]
-enum Text<'a> {
-    Plain(&'a [u8]),
-    /// In the scratch, from here on.
-    Scratch(usize, usize),
-}
-
-impl<'a> Text<'a> {
-    #[inline]
-    fn bytes(self, scratch: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Plain(bytes) => bytes,
-            Self::Scratch(start, end) => scratch.get(start..end).unwrap_or_default(),
-        }
-    }
 }
 
 impl Decoder {
@@ -171,15 +155,7 @@ impl Decoder {
     fn string<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Text<'a>, HpackError> {
         let (first, behind) = rest.split_first().ok_or(HpackError::Truncated)?;
         *rest = behind;
-        let length = integer::decode(*first, 7, rest)?;
-        let (bytes, behind) = rest.split_at_checked(length).ok_or(HpackError::Truncated)?;
-        *rest = behind;
-        if first & 0x80 == 0 {
-            return Ok(Text::Plain(bytes));
-        }
-        let start = self.scratch.len();
-        huffman::decode(bytes, &mut self.scratch)?;
-        Ok(Text::Scratch(start, self.scratch.len()))
+        Ok(string::decode(*first, 7, rest, &mut self.scratch)?)
     }
 }
 

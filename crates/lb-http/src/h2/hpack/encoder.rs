@@ -1,18 +1,9 @@
 //! Fields into blocks of fields (RFC 7541 §6), with a dynamic table that is searched by hash.
 
 use super::table::{ENTRY_OVERHEAD, Table};
-use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
-
-/// What to do with a field that no table has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Indexing {
-    /// Add it to the table: it will come again.
-    Yes,
-    /// Leave the table alone: it is different every time.
-    No,
-    /// Leave the table alone, and forbid intermediaries further on to add it to theirs: a secret that could be guessed (RFC 7541 §7.1.3).
-    Never,
-}
+use super::{DEFAULT_TABLE_SIZE, Indexing, static_table};
+use crate::section::encode::FieldEncoder;
+use crate::section::{integer, string};
 
 /// The sending half of a connection's compression.
 #[derive(Debug)]
@@ -98,9 +89,9 @@ impl Encoder {
         };
         integer::encode(named.unwrap_or(0), prefix, pattern, out);
         if named.is_none() {
-            string(name, out);
+            string::encode(name, 7, 0x00, out);
         }
-        string(value, out);
+        string::encode(value, 7, 0x00, out);
         if insert {
             self.insert(name, value, known.is_none().then_some(name_hash), field_hash);
         }
@@ -126,6 +117,23 @@ impl Encoder {
         if let Some(hash) = name_hash {
             index.names.insert(hash, number, &self.table);
         }
+    }
+}
+
+impl FieldEncoder for Encoder {
+    #[inline]
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        Self::begin(self, out);
+    }
+
+    #[inline]
+    fn status(&mut self, code: u16, out: &mut Vec<u8>) {
+        Self::status(self, code, out);
+    }
+
+    #[inline]
+    fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+        Self::field(self, name, value, indexing, out);
     }
 }
 
@@ -201,18 +209,6 @@ fn tag(hash: u64) -> u16 {
 #[inline]
 fn bucket(hash: u64) -> usize {
     (hash >> 32) as usize % BUCKETS
-}
-
-/// Writes a literal, Huffman-coded when that is shorter (RFC 7541 §5.2).
-fn string(text: &[u8], out: &mut Vec<u8>) {
-    let coded = huffman::encoded_length(text);
-    if coded < text.len() {
-        integer::encode(coded, 7, 0x80, out);
-        huffman::encode(text, out);
-    } else {
-        integer::encode(text.len(), 7, 0x00, out);
-        out.extend_from_slice(text);
-    }
 }
 
 /// Spreads well enough for a cache, and reads eight bytes at a time. It need not resist an adversary: see [`Buckets`].

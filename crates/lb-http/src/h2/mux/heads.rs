@@ -1,6 +1,6 @@
 //! Header blocks that the peer sends: requests, responses, trailers, and what is late.
 
-use lb_core::head::{BodyLength, ResponseHead};
+use lb_core::head::{BodyLength, ResponseHead, Version};
 use lb_core::ledger::Charge;
 use lb_core::reason::Reason;
 use tokio::time::Instant;
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::{Ending, Happening, Key, Mux, Received};
 use crate::h2::frame::{ErrorCode, FrameError, HEADER_LENGTH};
 use crate::h2::hpack::Decoder;
-use crate::h2::request::{Refusal, RequestReader};
-use crate::h2::response::{ResponseReader, TrailerReader};
 use crate::h2::stream::Reset;
+use crate::section::request::{Refusal, RequestReader};
+use crate::section::response::{ResponseReader, TrailerReader};
 
 /// Interim responses that may wait to be taken (attack H1-15).
 const MAX_HEADS: usize = 20;
@@ -61,7 +61,7 @@ impl Mux {
             self.skip(block)?;
             return Err(FrameError::stream(id, ErrorCode::REFUSED_STREAM, "too many streams"));
         }
-        let mut reader = RequestReader::new(head, limits);
+        let mut reader = RequestReader::new(head, limits, Version::H2);
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
         let (length, reject) = match reader.finish(end_stream) {
             Ok(length) => (length, None),
@@ -109,7 +109,7 @@ impl Mux {
         }
         let mut head = ResponseHead::default();
         let most = usize::try_from(self.limits.max_header_list_size).unwrap_or(usize::MAX);
-        let mut reader = ResponseReader::new(&mut head, most);
+        let mut reader = ResponseReader::new(&mut head, most, Version::H2);
         decode(&mut self.decoder, block, |name, value| reader.field(name, value))?;
         let outcome = match reader.finish(end_stream, stream.to_head) {
             Ok(()) if stream.heads.len() >= MAX_HEADS => Err(Reason::InterimFlood),

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::{Ending, Key, Mux, Role};
 use crate::h2::frame::{self, ErrorCode, FrameError, Piece, Scope};
-use crate::h2::request::RequestLimits;
 use crate::h2::stream::Reset;
 use crate::h2::window::DEFAULT_WINDOW;
+use crate::section::request::RequestLimits;
 
 /// A connection-wide effect of a frame.
 #[derive(Debug)]

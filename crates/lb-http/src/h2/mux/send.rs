@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::output::{HIGH_WATER, length};
 use super::{Key, LEAST_ROOM, Mux};
+use crate::h2::frame::HEADER_LENGTH;
 use crate::h2::frame::{self, header::END_STREAM};
 use crate::h2::stream::{Hold, Last};
-use crate::h2::{encode, frame::HEADER_LENGTH};
 use crate::message::Gone;
+use crate::section::encode;
 
 /// Bytes of body that one stream sends before the others get their turn.
 const QUANTUM: usize = 32 * 1024;

@@ -10,7 +10,7 @@ use lb_core::ledger::{Ledger, Limits as Budgets};
 use super::*;
 use crate::h1::request::HeadLimits;
 use crate::h2::frame::{BlockLimits, FrameReader, Piece};
-use crate::h2::request::RequestLimits;
+use crate::section::request::RequestLimits;
 
 const STREAMS: u32 = 64;
 const HEAD: HeadLimits = HeadLimits {

@@ -1,4 +1,5 @@
-//! Response heads and trailers from header blocks. A backend is trusted with its content, not with the framing (RFC 9113 §8.3.2).
+//! Response heads and trailers from field sections. A backend is trusted with its content, not with the framing (RFC 9113 §8.3.2,
+//! RFC 9114 §4.3.2).
 
 use lb_core::head::{BodyLength, FieldName, Fields, ResponseHead, Version};
 use lb_core::reason::Reason;
@@ -9,7 +10,7 @@ use crate::rules::{self, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 
 /// Takes the fields of one response head.
 #[derive(Debug)]
-pub(super) struct ResponseReader<'a> {
+pub(crate) struct ResponseReader<'a> {
     head: &'a mut ResponseHead,
     left: usize,
     fields: usize,
@@ -20,12 +21,14 @@ pub(super) struct ResponseReader<'a> {
 
 impl<'a> ResponseReader<'a> {
     /// A reader into `head`, which is empty. The decoded list may have `max_bytes`.
-    pub(super) fn new(head: &'a mut ResponseHead, max_bytes: usize) -> Self {
+    #[inline]
+    pub(crate) fn new(head: &'a mut ResponseHead, max_bytes: usize, version: Version) -> Self {
+        head.version = version;
         Self { head, left: max_bytes, fields: 0, regular: false, length: None, fault: None }
     }
 
     /// Takes one field.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.fault.is_none() {
             self.fault = self.take(name, value).err();
         }
@@ -45,7 +48,7 @@ impl<'a> ResponseReader<'a> {
                 }
                 _ => return Err(Reason::HeadSyntax),
             };
-            // 101 does not exist in HTTP/2 (RFC 9113 §8.6).
+            // 101 does not exist in HTTP/2 and HTTP/3 (RFC 9113 §8.6, RFC 9114 §4.5).
             if self.regular || self.head.status != 0 || status == 101 {
                 return Err(Reason::HeadSyntax);
             }
@@ -65,12 +68,11 @@ impl<'a> ResponseReader<'a> {
     }
 
     /// The block is complete. `end_stream` says that no body follows, `to_head` that the request was HEAD.
-    pub(super) fn finish(self, end_stream: bool, to_head: bool) -> Result<(), Reason> {
+    pub(crate) fn finish(self, end_stream: bool, to_head: bool) -> Result<(), Reason> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         let head = self.head;
-        head.version = Version::H2;
         let status = head.status;
         if status == 0 || (status < 200 && end_stream) {
             return Err(Reason::HeadSyntax);
@@ -94,7 +96,7 @@ impl<'a> ResponseReader<'a> {
 
 /// Takes the fields of a trailer section; what may not stand there is left out.
 #[derive(Debug, Default)]
-pub(super) struct TrailerReader {
+pub(crate) struct TrailerReader {
     fields: Fields,
     bytes: usize,
     count: usize,
@@ -103,7 +105,7 @@ pub(super) struct TrailerReader {
 
 impl TrailerReader {
     /// Takes one field.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         self.bytes =
             self.bytes.saturating_add(name.len()).saturating_add(value.len()).saturating_add(FIELD_OVERHEAD);
         self.count = self.count.saturating_add(1);
@@ -119,7 +121,7 @@ impl TrailerReader {
     }
 
     /// The section, unless it is broken or too large.
-    pub(super) fn finish(self) -> Option<Fields> {
+    pub(crate) fn finish(self) -> Option<Fields> {
         (!self.malformed).then_some(self.fields)
     }
 }
@@ -130,7 +132,7 @@ mod tests {
 
     fn read(fields: &[(&str, &str)], end: bool, to_head: bool) -> Result<ResponseHead, Reason> {
         let mut head = ResponseHead::default();
-        let mut reader = ResponseReader::new(&mut head, 200);
+        let mut reader = ResponseReader::new(&mut head, 200, Version::H2);
         for (name, value) in fields {
             reader.field(name.as_bytes(), value.as_bytes());
         }

@@ -1,6 +1,6 @@
 //! Integers with a prefix of some bits (RFC 7541 §5.1).
 
-use super::HpackError;
+use super::CodingError;
 
 /// Continuation bytes that an integer may have: enough for 32 bits.
 const MAX_CONTINUATION: u32 = 5;
@@ -10,7 +10,7 @@ const MAX_CONTINUATION: u32 = 5;
 /// # Errors
 /// When it is cut short, does not fit 32 bits, or is stretched over more bytes than 32 bits need.
 #[inline]
-pub fn decode(first: u8, prefix: u32, rest: &mut &[u8]) -> Result<usize, HpackError> {
+pub(crate) fn decode(first: u8, prefix: u32, rest: &mut &[u8]) -> Result<usize, CodingError> {
     let mask = (1u8 << prefix) - 1;
     let value = first & mask;
     if value < mask {
@@ -19,26 +19,26 @@ pub fn decode(first: u8, prefix: u32, rest: &mut &[u8]) -> Result<usize, HpackEr
     continued(u32::from(value), rest)
 }
 
-fn continued(mut value: u32, rest: &mut &[u8]) -> Result<usize, HpackError> {
+fn continued(mut value: u32, rest: &mut &[u8]) -> Result<usize, CodingError> {
     for place in 0..MAX_CONTINUATION {
-        let (byte, behind) = rest.split_first().ok_or(HpackError::Truncated)?;
+        let (byte, behind) = rest.split_first().ok_or(CodingError::Truncated)?;
         *rest = behind;
         let part = u32::from(byte & 0x7f);
         let shifted = part << (7 * place);
         if shifted >> (7 * place) != part {
-            return Err(HpackError::Integer);
+            return Err(CodingError::Integer);
         }
-        value = value.checked_add(shifted).ok_or(HpackError::Integer)?;
+        value = value.checked_add(shifted).ok_or(CodingError::Integer)?;
         if byte & 0x80 == 0 {
-            return usize::try_from(value).map_err(|_| HpackError::Integer);
+            return usize::try_from(value).map_err(|_| CodingError::Integer);
         }
     }
-    Err(HpackError::Integer)
+    Err(CodingError::Integer)
 }
 
 /// Writes `value` with a prefix of `prefix` bits, below the `pattern` that fills the high bits of the first byte.
 #[inline]
-pub fn encode(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
+pub(crate) fn encode(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
     let mask = (1u8 << prefix) - 1;
     if value < usize::from(mask) {
         out.push(pattern | value as u8);
@@ -57,7 +57,7 @@ pub fn encode(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8], prefix: u32) -> Result<(usize, usize), HpackError> {
+    fn read(bytes: &[u8], prefix: u32) -> Result<(usize, usize), CodingError> {
         let (first, mut rest) = bytes.split_first().unwrap();
         decode(*first, prefix, &mut rest).map(|value| (value, rest.len()))
     }
@@ -89,11 +89,11 @@ mod tests {
 
     #[test]
     fn overflow_and_stretching_are_refused() {
-        assert_eq!(read(&[0x1f, 0xff, 0xff, 0xff, 0xff, 0x0f], 5), Err(HpackError::Integer));
+        assert_eq!(read(&[0x1f, 0xff, 0xff, 0xff, 0xff, 0x0f], 5), Err(CodingError::Integer));
         assert_eq!(read(&[0x1f, 0xe0, 0xff, 0xff, 0xff, 0x0f], 5), Ok((u32::MAX as usize, 0)));
-        assert_eq!(read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x10], 5), Err(HpackError::Integer));
-        assert_eq!(read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 5), Err(HpackError::Integer));
+        assert_eq!(read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x10], 5), Err(CodingError::Integer));
+        assert_eq!(read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 5), Err(CodingError::Integer));
         assert_eq!(read(&[0x1f, 0x80, 0x00], 5), Ok((31, 0)));
-        assert_eq!(read(&[0x1f, 0x80], 5), Err(HpackError::Truncated));
+        assert_eq!(read(&[0x1f, 0x80], 5), Err(CodingError::Truncated));
     }
 }

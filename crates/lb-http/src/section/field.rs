@@ -1,18 +1,18 @@
-//! What HTTP/2 asks of every field line (RFC 9113 §8.2, attack H2-08).
+//! What HTTP/2 and HTTP/3 ask of every field line (RFC 9113 §8.2, RFC 9114 §4.2, attack H2-08).
 
 use lb_core::head::FieldName;
 
 use crate::h1::framing::parse_length;
 
 /// Why a field section is malformed; for debugging only, peers are not told.
-pub(super) type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
-/// Bytes that a field counts beyond its name and value (RFC 9113 §6.5.2).
-pub(super) const FIELD_OVERHEAD: usize = 32;
+/// Bytes that a field counts beyond its name and value (RFC 9113 §6.5.2, RFC 9114 §4.2.2).
+pub(crate) const FIELD_OVERHEAD: usize = 32;
 
 /// Checks a regular field line and says what its name means.
 #[inline]
-pub(super) fn check(name: &[u8], value: &[u8]) -> Result<FieldName, Fault> {
+pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<FieldName, Fault> {
     if name.is_empty() || !name.iter().all(|byte| NAME.get(usize::from(*byte)) == Some(&true)) {
         return Err("field name");
     }
@@ -34,7 +34,7 @@ pub(super) fn check(name: &[u8], value: &[u8]) -> Result<FieldName, Fault> {
 /// Whether a value has no byte that ends a line, and no white space around it (RFC 9113 §8.2.1). Other control characters are refused as
 /// HTTP/1.1 refuses them.
 #[inline]
-pub(super) fn is_value(value: &[u8]) -> bool {
+pub(crate) fn is_value(value: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     !blank(value.first())
         && !blank(value.last())
@@ -43,7 +43,7 @@ pub(super) fn is_value(value: &[u8]) -> bool {
 
 /// Whether `text` is a token (RFC 9110 §5.6.2).
 #[inline]
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
 }
 
@@ -83,7 +83,7 @@ const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// A decimal length; nothing else may stand there.
-pub(super) fn content_length(value: &[u8]) -> Result<u64, Fault> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Fault> {
     parse_length(value).ok_or("content-length")
 }
 

@@ -1,11 +1,32 @@
-//! Heads and trailers into header blocks.
+//! Heads and trailers into field sections.
 
 use lb_core::head::{BodyLength, FieldName, Fields, RequestHead, ResponseHead};
 
-use super::hpack::{Encoder, Indexing};
+/// What to do with a field that no table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexing {
+    /// Add it to the table: it will come again.
+    Yes,
+    /// Leave the table alone: it is different every time.
+    No,
+    /// Leave the table alone, and forbid intermediaries further on to add it to theirs: a secret that could be guessed (RFC 7541 §7.1.3).
+    Never,
+}
 
-/// Appends the block of a request head. Upgrades are asked for by the extended CONNECT (RFC 8441).
-pub(super) fn request(head: &RequestHead, scheme: &[u8], encoder: &mut Encoder, out: &mut Vec<u8>) {
+/// The sending half of a field compression.
+pub(crate) trait FieldEncoder {
+    /// Starts a section.
+    fn begin(&mut self, out: &mut Vec<u8>);
+
+    /// Writes `:status`.
+    fn status(&mut self, code: u16, out: &mut Vec<u8>);
+
+    /// Writes a field, whose name is in lower case already.
+    fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>);
+}
+
+/// Appends the section of a request head. Upgrades are asked for by the extended CONNECT (RFC 8441, RFC 9220).
+pub(crate) fn request(head: &RequestHead, scheme: &[u8], encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
     let tunnel = !head.upgrade.is_empty();
     encoder.begin(out);
     encoder.field(b":method", if tunnel { b"CONNECT" } else { head.method() }, Indexing::No, out);
@@ -52,21 +73,21 @@ fn is_repeated(name: &[u8]) -> bool {
     NAMES.iter().any(|repeated| name.eq_ignore_ascii_case(repeated))
 }
 
-/// Appends the block of a response head. A switch of protocols is an acceptance (RFC 8441 §5).
-pub(super) fn response(head: &ResponseHead, encoder: &mut Encoder, out: &mut Vec<u8>) {
+/// Appends the section of a response head. A switch of protocols is an acceptance (RFC 8441 §5).
+pub(crate) fn response(head: &ResponseHead, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
     let tunnel = head.status == 101;
     encoder.begin(out);
     encoder.status(if tunnel { 200 } else { head.status }, out);
     fields(&head.fields, tunnel, encoder, out);
 }
 
-/// Appends the block of a trailer section.
-pub(super) fn trailers(section: &Fields, encoder: &mut Encoder, out: &mut Vec<u8>) {
+/// Appends a trailer section.
+pub(crate) fn trailers(section: &Fields, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
     encoder.begin(out);
     fields(section, false, encoder, out);
 }
 
-fn fields(section: &Fields, tunnel: bool, encoder: &mut Encoder, out: &mut Vec<u8>) {
+fn fields(section: &Fields, tunnel: bool, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
     let mut lower = Lower::new();
     for field in section.iter() {
         if tunnel && field.name.len() == 20 && is_handshake(field.name) {
@@ -98,7 +119,7 @@ impl Lower {
         Self { short: [0; 48], long: Vec::new() }
     }
 
-    /// `name` as HTTP/2 writes it, copied only where it must change.
+    /// `name` as HTTP/2 and HTTP/3 write it, copied only where it must change.
     #[inline]
     fn case<'a>(&'a mut self, name: &'a [u8]) -> &'a [u8] {
         if !name.iter().any(u8::is_ascii_uppercase) {
@@ -120,7 +141,7 @@ impl Lower {
 }
 
 /// Whether the head alone is the whole message.
-pub(super) fn is_whole(body: BodyLength, to_head: bool) -> bool {
+pub(crate) fn is_whole(body: BodyLength, to_head: bool) -> bool {
     to_head || matches!(body, BodyLength::None | BodyLength::Known(0))
 }
 

@@ -1,4 +1,5 @@
-//! Request heads from header blocks: what is understood, and what is refused before a backend hears of it (RFC 9113 §8.3).
+//! Request heads from field sections: what is understood, and what is refused before a backend hears of it (RFC 9113 §8.3, RFC 9114
+//! §4.3).
 
 use lb_config::UnderscorePolicy;
 use lb_core::failure::Reject;
@@ -11,27 +12,27 @@ use crate::h1::request::HeadLimits;
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The stream is reset with PROTOCOL_ERROR.
+pub(crate) enum Refusal {
+    /// The stream is reset, with PROTOCOL_ERROR in HTTP/2 and H3_MESSAGE_ERROR in HTTP/3.
     Malformed(Fault),
     /// The request is answered.
     Answer(Reject),
 }
 
-/// Limits of a request head on an HTTP/2 connection.
+/// Limits of a request head in a field section.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RequestLimits<'a> {
+pub(crate) struct RequestLimits<'a> {
     /// Limits that hold in any version.
-    pub(super) head: &'a HeadLimits,
-    /// Bytes of the decoded list, counted as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
-    pub(super) list: usize,
-    /// Whether the extended CONNECT was offered (RFC 8441).
-    pub(super) extended_connect: bool,
+    pub head: &'a HeadLimits,
+    /// Bytes of the decoded list, counted as SETTINGS_MAX_HEADER_LIST_SIZE and SETTINGS_MAX_FIELD_SECTION_SIZE count them.
+    pub list: usize,
+    /// Whether the extended CONNECT was offered (RFC 8441, RFC 9220).
+    pub extended_connect: bool,
 }
 
-/// Takes the fields of one header block.
+/// Takes the fields of one request head.
 #[derive(Debug)]
-pub(super) struct RequestReader<'a> {
+pub(crate) struct RequestReader<'a> {
     head: &'a mut RequestHead,
     limits: RequestLimits<'a>,
     bytes: usize,
@@ -52,8 +53,10 @@ pub(super) struct RequestReader<'a> {
 impl<'a> RequestReader<'a> {
     /// A reader into `head`. Whatever an earlier block has left there, of a request that was refused say, is thrown away: nothing of one
     /// request may stand in another.
-    pub(super) fn new(head: &'a mut RequestHead, limits: RequestLimits<'a>) -> Self {
+    #[inline]
+    pub(crate) fn new(head: &'a mut RequestHead, limits: RequestLimits<'a>, version: Version) -> Self {
         head.clear();
+        head.version = version;
         Self {
             head,
             limits,
@@ -75,7 +78,7 @@ impl<'a> RequestReader<'a> {
     /// Takes one field. Bytes and fields are counted before anything is kept of them: one byte on the wire can stand for four thousand
     /// (attack H2-04).
     #[inline]
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.refusal.is_some() {
             return;
         }
@@ -162,12 +165,11 @@ impl<'a> RequestReader<'a> {
     }
 
     /// The block is complete; `end_stream` says that no body follows. Returns the announced length of the body.
-    pub(super) fn finish(self, end_stream: bool) -> Result<Option<u64>, Refusal> {
+    pub(crate) fn finish(self, end_stream: bool) -> Result<Option<u64>, Refusal> {
         // What is answered without being served is still recorded, and by its method.
         self.head.method = self.method.unwrap_or_default();
         self.head.target = self.path.unwrap_or_default();
         self.head.authority = self.authority.unwrap_or_default();
-        self.head.version = Version::H2;
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
@@ -243,7 +245,7 @@ impl<'a> RequestReader<'a> {
     }
 }
 
-/// Puts the crumbs of a cookie together (RFC 9113 §8.2.3).
+/// Puts the crumbs of a cookie together (RFC 9113 §8.2.3, RFC 9114 §4.2.1).
 fn join_cookies(head: &mut RequestHead) {
     let mut joined = Vec::new();
     for crumb in head.fields.values(FieldName::Cookie) {
@@ -272,7 +274,7 @@ mod tests {
     fn read(fields: &[(&str, &str)], end_stream: bool) -> Result<RequestHead, Refusal> {
         let mut head = RequestHead::default();
         let limits = RequestLimits { head: &LIMITS, list: 1024, extended_connect: true };
-        let mut reader = RequestReader::new(&mut head, limits);
+        let mut reader = RequestReader::new(&mut head, limits, Version::H2);
         for (name, value) in fields {
             reader.field(name.as_bytes(), value.as_bytes());
         }

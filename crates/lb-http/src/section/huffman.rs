@@ -4,7 +4,7 @@
 //! computed while compiling. Decoding looks at eleven bits at once, which mostly hold two symbols whole; the few codes that
 //! are longer are found by comparing with the largest code of each length.
 
-use super::HpackError;
+use super::CodingError;
 
 /// The bits that the first table looks at.
 const PEEK: u32 = 11;
@@ -89,7 +89,7 @@ impl Step {
 ///
 /// # Errors
 /// When the code is broken. What `out` then holds behind its old end means nothing.
-pub fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
+pub(crate) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
     let start = out.len();
     // No symbol is shorter than five bits. Two more bytes, because symbols are written in pairs.
     let bound = input.len().saturating_mul(8) / SHORTEST;
@@ -100,7 +100,7 @@ pub fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
     Ok(())
 }
 
-fn decode_into(input: &[u8], text: &mut [u8]) -> Result<usize, HpackError> {
+fn decode_into(input: &[u8], text: &mut [u8]) -> Result<usize, CodingError> {
     // The next bits stand at the top of `window`; `held` of them are from the input, those behind are 0.
     let (mut window, mut held, mut at, mut length) = (0u64, 0u32, 0usize, 0usize);
     while let Some(next) = input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -161,7 +161,7 @@ fn decode_into(input: &[u8], text: &mut [u8]) -> Result<usize, HpackError> {
             bits => (step.symbols[0], u32::from(bits)),
         };
         if bits > held {
-            return Err(HpackError::Huffman);
+            return Err(CodingError::Huffman);
         }
         put(text, &mut length, &[symbol]);
         window <<= bits;
@@ -190,7 +190,7 @@ fn put(text: &mut [u8], length: &mut usize, symbols: &[u8]) {
 
 /// The symbol and length of the long code at the top of `window`.
 #[cold]
-fn long(window: u64) -> Result<(u8, u32), HpackError> {
+fn long(window: u64) -> Result<(u8, u32), CodingError> {
     let top = (window >> 32) as u32;
     let lengths = LONG.iter().enumerate().skip(PEEK as usize + 1);
     for (bits, length) in lengths {
@@ -198,23 +198,25 @@ fn long(window: u64) -> Result<(u8, u32), HpackError> {
             let rank = usize::from(length.rank) + ((top >> (32 - bits)) - length.first) as usize;
             let symbol = ORDERED.get(rank).copied().unwrap_or(EOS as u16);
             // EOS has no byte.
-            return u8::try_from(symbol).map(|symbol| (symbol, bits as u32)).map_err(|_| HpackError::Huffman);
+            return u8::try_from(symbol)
+                .map(|symbol| (symbol, bits as u32))
+                .map_err(|_| CodingError::Huffman);
         }
     }
     // The largest code is EOS itself.
-    Err(HpackError::Huffman)
+    Err(CodingError::Huffman)
 }
 
 /// Bytes that the code of `text` takes.
 #[inline]
-pub fn encoded_length(text: &[u8]) -> usize {
+pub(crate) fn encoded_length(text: &[u8]) -> usize {
     let bits: usize =
         text.iter().map(|byte| usize::from(CODES.get(usize::from(*byte)).map_or(0, |code| code.1))).sum();
     bits.div_ceil(8)
 }
 
 /// Appends the code of `text` to `out`.
-pub fn encode(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(text: &[u8], out: &mut Vec<u8>) {
     let (mut window, mut held) = (0u64, 0u32);
     for byte in text {
         let (code, bits) = CODES.get(usize::from(*byte)).copied().unwrap_or_default();
@@ -317,7 +319,7 @@ mod tests {
 
     use super::*;
 
-    fn text(code: &[u8]) -> Result<Vec<u8>, HpackError> {
+    fn text(code: &[u8]) -> Result<Vec<u8>, CodingError> {
         let mut out = b"before".to_vec();
         decode(code, &mut out)?;
         Ok(out.split_off(6))
@@ -371,16 +373,16 @@ mod tests {
     fn padding_is_at_most_seven_ones_and_eos_never_occurs() {
         assert_eq!(text(&[]), Ok(vec![]));
         assert_eq!(text(&[0b0001_1111]), Ok(b"a".to_vec()));
-        assert_eq!(text(&[0b0001_1110]), Err(HpackError::Huffman));
-        assert_eq!(text(&[0b0001_1011]), Err(HpackError::Huffman));
-        assert_eq!(text(&[0xff]), Err(HpackError::Huffman));
-        assert_eq!(text(&[0b0001_1111, 0xff]), Err(HpackError::Huffman));
-        assert_eq!(text(&[0xff, 0xff, 0xff, 0xff]), Err(HpackError::Huffman));
-        assert_eq!(text(&[0xff; 16]), Err(HpackError::Huffman));
+        assert_eq!(text(&[0b0001_1110]), Err(CodingError::Huffman));
+        assert_eq!(text(&[0b0001_1011]), Err(CodingError::Huffman));
+        assert_eq!(text(&[0xff]), Err(CodingError::Huffman));
+        assert_eq!(text(&[0b0001_1111, 0xff]), Err(CodingError::Huffman));
+        assert_eq!(text(&[0xff, 0xff, 0xff, 0xff]), Err(CodingError::Huffman));
+        assert_eq!(text(&[0xff; 16]), Err(CodingError::Huffman));
     }
 
     /// One bit at a time, by the table of codes alone.
-    fn slowly(input: &[u8]) -> Result<Vec<u8>, HpackError> {
+    fn slowly(input: &[u8]) -> Result<Vec<u8>, CodingError> {
         let (mut out, mut value, mut bits, mut ones) = (Vec::new(), 0u32, 0u8, true);
         for bit in input.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
             value = value << 1 | u32::from(bit);
@@ -390,10 +392,10 @@ mod tests {
                 out.push(u8::try_from(symbol).unwrap());
                 (value, bits, ones) = (0, 0, true);
             } else if bits == 30 {
-                return Err(HpackError::Huffman);
+                return Err(CodingError::Huffman);
             }
         }
-        if bits < 8 && ones { Ok(out) } else { Err(HpackError::Huffman) }
+        if bits < 8 && ones { Ok(out) } else { Err(CodingError::Huffman) }
     }
 
     proptest! {
