@@ -54,6 +54,21 @@ fn frames() {
 }
 
 #[test]
+fn h3_request_stream() {
+    fuzz("h3_request_stream", lb_http::fuzz::h3_request_stream);
+}
+
+#[test]
+fn h3_control_stream() {
+    fuzz("h3_control_stream", lb_http::fuzz::h3_control_stream);
+}
+
+#[test]
+fn qpack() {
+    fuzz("qpack", lb_http::fuzz::qpack);
+}
+
+#[test]
 fn ws_frame() {
     fuzz("ws_frame", lb_http::fuzz::ws_frame);
 }
@@ -136,7 +151,17 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 6] = ["request_head", "response_head", "chunked_body", "hpack", "frames", "ws_frame"];
+    const KNOWN: [&str; 9] = [
+        "request_head",
+        "response_head",
+        "chunked_body",
+        "hpack",
+        "frames",
+        "h3_request_stream",
+        "h3_control_stream",
+        "qpack",
+        "ws_frame",
+    ];
     static CASES: [AtomicU64; KNOWN.len() + 1] = [const { AtomicU64::new(0) }; KNOWN.len() + 1];
     let at = KNOWN.iter().position(|known| *known == name);
     &CASES[at.unwrap_or(KNOWN.len())]
@@ -231,6 +256,18 @@ const TOKENS: &[&[u8]] = &[
     b"\x82\x03abc",
     b"\x02\xfe\x00\x7e",
     b"\x00\x7e\x01\x00",
+    // Frames of HTTP/3, and fields of its compression.
+    b"\x01\x06\0\0\xd1\xd7\xc1\x50",
+    b"\x00\x03abc",
+    b"\x00\x40\x40",
+    b"\x21\x00",
+    b"\x04\x02\x08\x01",
+    b"\x07\x01\x04",
+    b"\x80\x0f\x07\x00\x04\x00u=1",
+    b"\x04\x00\xd9\x54\x01",
+    b"\xff\x24",
+    b"\x2f\x01\x25\xa8",
+    b"\x3f\xbd\x01",
     b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00",
     b"\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00",
     b"\x89\x80\x00\x00\x00\x00",

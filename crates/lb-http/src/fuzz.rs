@@ -11,7 +11,13 @@ use crate::h1::request::{self, HeadLimits};
 use crate::h1::response;
 use crate::h2::frame::{BlockLimits, FrameReader, Piece, Scope};
 use crate::h2::hpack::{Decoder, Encoder, Indexing};
+use crate::h3::qpack::StaticEncoder;
+use crate::h3::{
+    self, H3Error, H3Scope, MessagePiece, MessageReader, PeerStreams, QpackDecoder, RequestError,
+    RequestLimits, UniStream,
+};
 use crate::message::{Gone, Sink};
+use crate::section::encode::FieldEncoder;
 use crate::websocket::{self, Inspector, Role};
 
 /// Limits that let small inputs reach every branch.
@@ -148,6 +154,170 @@ fn read_frames(input: &[u8], step: usize) -> Vec<String> {
         assert!(part.is_empty());
     }
     seen
+}
+
+/// The frames of a request stream, with the heads and trailers in them: reading never panics, does not depend on how the input is cut, and
+/// a request that is accepted comes back when it is encoded and decoded again. The first byte chooses the side that reads.
+pub fn h3_request_stream(input: &[u8]) {
+    let Some((side, input)) = input.split_first() else { return };
+    let whole = read_messages(*side, input, usize::MAX);
+    for step in [1, 3, 7] {
+        assert_eq!(whole, read_messages(*side, input, step));
+    }
+}
+
+/// What was read, with the parts of a DATA frame joined.
+fn read_messages(side: u8, input: &[u8], step: usize) -> Vec<String> {
+    const MOST: u32 = 2048;
+    let of_client = side & 1 == 0;
+    let mut reader = if of_client { MessageReader::requests(MOST) } else { MessageReader::responses(MOST) };
+    let mut qpack = QpackDecoder::new();
+    let (mut seen, mut data) = (Vec::new(), Vec::new());
+    for mut part in input.chunks(step.clamp(1, input.len().max(1))) {
+        loop {
+            let piece = match reader.next(&mut part) {
+                Ok(None) => break,
+                Ok(Some(piece)) => piece,
+                Err(error) => {
+                    seen.push(format!("{error:?}"));
+                    return seen;
+                }
+            };
+            match piece {
+                MessagePiece::Data { bytes, frame } => {
+                    data.extend_from_slice(bytes);
+                    if let Some(length) = frame {
+                        assert_eq!(u32::try_from(data.len()), Ok(length));
+                        seen.push(format!("{data:?}"));
+                        data.clear();
+                    }
+                }
+                MessagePiece::Head(section) if of_client => {
+                    assert!(section.len() <= MOST as usize);
+                    let (head, content) = read_request(&mut qpack, section);
+                    seen.push(format!("{:?} {content:?}", head.fields));
+                    reader.expect_content(content.unwrap_or_default());
+                    if !head.upgrade().is_empty() {
+                        reader.expect_tunnel();
+                    }
+                }
+                MessagePiece::Head(section) => {
+                    let mut head = ResponseHead::default();
+                    let content = h3::decode_response(&mut qpack, section, false, false, &mut head, 4096);
+                    seen.push(format!("{head:?} {content:?}"));
+                    if head.is_interim() {
+                        reader.expect_head();
+                    } else {
+                        reader.expect_content(content.unwrap_or_default());
+                    }
+                }
+                MessagePiece::Trailers(section) => {
+                    seen.push(format!("{:?}", h3::decode_trailers(&mut qpack, section)));
+                }
+                other => seen.push(format!("{other:?}")),
+            }
+        }
+        assert!(part.is_empty());
+    }
+    seen.push(format!("{:?}", reader.finish()));
+    seen
+}
+
+fn read_request(
+    qpack: &mut QpackDecoder,
+    section: &[u8],
+) -> (RequestHead, Result<Option<u64>, RequestError>) {
+    let limits = RequestLimits { head: &LIMITS, list: 4096, extended_connect: true };
+    let mut head = RequestHead::default();
+    let content = h3::decode_request(qpack, section, false, &mut head, limits);
+    if content.is_ok() {
+        let mut wire = Vec::new();
+        h3::encode_request(&head, b"https", &mut wire);
+        let (mut reader, mut rest) = (MessageReader::requests(u32::MAX), wire.as_slice());
+        let mut again = RequestHead::default();
+        // The field that says that trailers are taken may be one more, as may its bytes be.
+        let head_limits = HeadLimits { fields: LIMITS.fields.saturating_add(1), ..LIMITS };
+        let limits = RequestLimits { head: &head_limits, list: 8192, extended_connect: true };
+        head.fields.drop_hop_by_hop();
+        let piece = reader.next(&mut rest);
+        assert!(matches!(piece, Ok(Some(MessagePiece::Head(_)))), "{piece:?}");
+        if let Ok(Some(MessagePiece::Head(section))) = piece {
+            assert_eq!(h3::decode_request(qpack, section, false, &mut again, limits), content);
+        }
+        assert_eq!(
+            (head.method(), head.target(), head.authority(), head.upgrade(), head.body),
+            (again.method(), again.target(), again.authority(), again.upgrade(), again.body)
+        );
+    }
+    (head, content)
+}
+
+/// The unidirectional streams of a peer, each behind a byte that says how long its piece is and one that says which stream it is of: reading
+/// never panics, and does not depend on how the input is cut. The first byte chooses the side that reads.
+pub fn h3_control_stream(input: &[u8]) {
+    let Some((side, input)) = input.split_first() else { return };
+    let whole = read_streams(*side, input, usize::MAX);
+    for step in [1, 3, 7] {
+        assert_eq!(whole, read_streams(*side, input, step));
+    }
+}
+
+fn read_streams(side: u8, input: &[u8], step: usize) -> Vec<String> {
+    let mut peer = if side & 1 == 0 { PeerStreams::server() } else { PeerStreams::client() };
+    let mut streams: [UniStream; 4] = std::array::from_fn(|_| UniStream::new());
+    let (mut seen, mut rest) = (Vec::new(), input);
+    while let [length, which, behind @ ..] = rest {
+        let (piece, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+        rest = behind;
+        let Some(stream) = streams.get_mut(usize::from(*which & 3)) else { return seen };
+        for mut part in piece.chunks(step.clamp(1, piece.len().max(1))) {
+            loop {
+                match peer.receive(stream, &mut part) {
+                    Ok(None) => break,
+                    Ok(Some(event)) => seen.push(format!("{event:?}")),
+                    Err(error) => {
+                        assert_eq!(error.scope, H3Scope::Connection);
+                        seen.push(format!("{error:?}"));
+                        return seen;
+                    }
+                }
+            }
+            assert!(part.is_empty());
+        }
+        if *which & 0x80 != 0 {
+            seen.push(format!("{:?}", peer.finish(stream)));
+        }
+    }
+    seen
+}
+
+/// Field sections, each behind a byte that says how long it is: decoding never panics, hands out no more fields than the section has bytes,
+/// and what it hands out comes back the same when it is encoded and decoded again.
+pub fn qpack(input: &[u8]) {
+    let mut decoder = QpackDecoder::new();
+    let mut rest = input;
+    while let Some((length, behind)) = rest.split_first() {
+        let (section, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+        rest = behind;
+        let mut fields = Vec::new();
+        let result = decoder.decode(section, &mut |name, value, never| {
+            fields.push((name.to_vec(), value.to_vec(), never));
+        });
+        assert!(fields.len() <= section.len());
+        if let Err(error) = result {
+            assert_eq!(H3Error::from(error).scope, H3Scope::Connection);
+        }
+        let mut wire = Vec::new();
+        StaticEncoder.begin(&mut wire);
+        for (name, value, never) in &fields {
+            StaticEncoder.field(name, value, if *never { Indexing::Never } else { Indexing::Yes }, &mut wire);
+        }
+        let mut back = Vec::new();
+        let decoded = decoder.decode(&wire, &mut |name, value, never| {
+            back.push((name.to_vec(), value.to_vec(), never));
+        });
+        assert_eq!((decoded, back), (Ok(()), fields));
+    }
 }
 
 /// Body, bytes used, and whether it ended; `None` when refused.

@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod grpc;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 pub mod message;
 pub mod proxy;
 mod record;

@@ -15,7 +15,7 @@ pub(crate) mod string;
 
 /// A string or an integer that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CodingError {
+pub enum CodingError {
     /// The input ends inside it.
     Truncated,
     /// An integer is too large, or written with too many bytes (RFC 7541 §5.1).

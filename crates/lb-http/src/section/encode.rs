@@ -141,7 +141,7 @@ impl Lower {
 }
 
 /// Whether the head alone is the whole message.
-pub(crate) fn is_whole(body: BodyLength, to_head: bool) -> bool {
+pub fn is_whole(body: BodyLength, to_head: bool) -> bool {
     to_head || matches!(body, BodyLength::None | BodyLength::Known(0))
 }
 

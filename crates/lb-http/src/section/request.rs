@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
 
 /// Limits of a request head in a field section.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestLimits<'a> {
+pub struct RequestLimits<'a> {
     /// Limits that hold in any version.
     pub head: &'a HeadLimits,
     /// Bytes of the decoded list, counted as SETTINGS_MAX_HEADER_LIST_SIZE and SETTINGS_MAX_FIELD_SECTION_SIZE count them.
