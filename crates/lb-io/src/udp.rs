@@ -14,6 +14,7 @@ mod name;
 mod receive;
 mod send;
 mod socket;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod uplinks;
@@ -22,6 +23,7 @@ pub use receive::{ReceiveBatch, Received};
 pub use send::{SendBatch, SendOutcome};
 pub use socket::UdpSocket;
 pub(crate) use socket::bind;
+pub use steering::{Passed, Steering};
 pub use uplinks::{NoUplink, Uplink, UplinkEvent, UplinkRest, UplinkSocket, Uplinks};
 
 /// The largest payload of a datagram over IPv4, in bytes (RFC 768, RFC 791).

@@ -23,7 +23,9 @@ const FULL_MESSAGES: usize = 256;
 
 /// Datagrams that leave together.
 pub struct SendBatch {
+    /// Bytes of messages up to `used`, and room behind them that was cleared once.
     payload: Vec<u8>,
+    used: usize,
     messages: Vec<Message>,
     /// The messages before this one have been sent or refused.
     next: usize,
@@ -90,7 +92,14 @@ impl SendOutcome {
 
 impl Default for SendBatch {
     fn default() -> Self {
-        Self { payload: Vec::new(), messages: Vec::new(), next: 0, outbound: Outbound::new(), is_used: false }
+        Self {
+            payload: Vec::new(),
+            used: 0,
+            messages: Vec::new(),
+            next: 0,
+            outbound: Outbound::new(),
+            is_used: false,
+        }
     }
 }
 
@@ -103,9 +112,8 @@ impl fmt::Debug for SendBatch {
 impl SendBatch {
     /// Adds a copy of a datagram for `to`. `from` is the address of this machine that it is sent from; without, the kernel chooses.
     pub fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) {
-        let start = self.payload.len();
-        self.payload.extend_from_slice(bytes);
-        self.commit(to, from, start);
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.commit(to, from, bytes.len());
     }
 
     /// Adds a copy of datagrams of `segment` bytes each, of which the last may have fewer.
@@ -125,23 +133,28 @@ impl SendBatch {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> Result<(usize, SocketAddr, Option<IpAddr>), E>,
     ) -> Result<usize, E> {
-        let start = self.payload.len();
-        let end = start.saturating_add(room);
-        self.payload.resize(end, 0);
-        let written = write(self.payload.get_mut(start..).unwrap_or_default());
-        let length = written.as_ref().map_or(0, |(length, ..)| *length).min(room);
-        self.payload.truncate(start.saturating_add(length));
-        let (length, to, from) = written?;
+        let (length, to, from) = write(self.room(room))?;
+        let length = length.min(room);
         if length > 0 {
-            self.commit(to, from, start);
+            self.commit(to, from, length);
         }
         Ok(length)
     }
 
-    /// The payload from `start` on is a datagram.
-    fn commit(&mut self, to: SocketAddr, from: Option<IpAddr>, start: usize) {
+    /// So many bytes behind those that are used.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.used.saturating_add(bytes);
+        if self.payload.len() < end {
+            self.payload.resize(end, 0);
+        }
+        self.payload.get_mut(self.used..end).unwrap_or_default()
+    }
+
+    /// The next `length` bytes of the payload are a datagram.
+    fn commit(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) {
         self.is_used = true;
-        let (name, length) = (Name::from(to), self.payload.len().saturating_sub(start));
+        let (name, start) = (Name::from(to), self.used);
+        self.used = start.saturating_add(length);
         match self.messages.last_mut() {
             Some(last) if last.takes(&name, from, length) => {
                 last.length = last.length.saturating_add(length);
@@ -157,12 +170,12 @@ impl SendBatch {
 
     /// Whether the batch had better be sent before more is added.
     pub fn is_full(&self) -> bool {
-        self.messages.len() >= FULL_MESSAGES || self.payload.len() >= FULL_BYTES
+        self.messages.len() >= FULL_MESSAGES || self.used >= FULL_BYTES
     }
 
     /// Throws away what waits.
     pub fn clear(&mut self) {
-        self.payload.clear();
+        self.used = 0;
         self.messages.clear();
         self.next = 0;
     }
