@@ -1,24 +1,27 @@
 //! All that a listener needs for handshakes, as one value.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use lb_config::{ClientAuth, Listener, TlsCertificate, TlsFiles};
+use lb_config::{ClientAuth, ClientAuthMode, Listener, TlsCertificate, TlsFiles};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use crate::certificate::{Identity, unix};
+use crate::certificate::{Identity, PeerCertificate, unix};
 use crate::client_auth::Verifier;
 use crate::error::TlsError;
 use crate::files::KeyAccess;
 use crate::names::Names;
-use crate::ticket::TicketRotator;
+use crate::ticket::{QuicTickets, TicketRotator};
 
 /// One set of client-certificate rules within a bundle. Equal rules have equal ids, whatever certificate they belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +48,53 @@ pub struct TlsConfigBundle {
     policies: Vec<PolicyId>,
     certificates: Vec<CertificateFacts>,
     loaded_at: i64,
+    /// Chains and private keys, in the order of `certificates`.
+    identities: Vec<QuicIdentity>,
+    /// One for each policy.
+    rules: Vec<ClientRules>,
+}
+
+/// A certificate chain with its private key, for an implementation of TLS that is not rustls.
+pub struct QuicIdentity {
+    /// The chain in DER, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key in DER.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// Shows that there is a key, never which.
+impl fmt::Debug for QuicIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicIdentity").field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// How certificates of clients are judged, and what tickets are bound to.
+#[derive(Clone, Debug)]
+pub struct ClientRules {
+    /// Whether clients are asked for a certificate, and must have one.
+    pub mode: ClientAuthMode,
+    /// The keys of tickets under these rules.
+    pub tickets: QuicTickets,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientRules {
+    /// Subjects of the authorities that a client's certificate may come from, in DER.
+    pub fn hints(&self) -> impl Iterator<Item = &[u8]> {
+        self.verifier.root_hint_subjects().iter().map(AsRef::as_ref)
+    }
+
+    /// Judges the chain that a client has shown, leaf first, at `now`.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<PeerCertificate, String> {
+        let (leaf, rest) = chain.split_first().ok_or("no certificate was shown")?;
+        let since_epoch = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let checked = self.verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(since_epoch));
+        checked.map(|_| PeerCertificate::of(leaf)).map_err(|error| error.to_string())
+    }
 }
 
 impl TlsConfigBundle {
@@ -71,10 +121,12 @@ impl TlsConfigBundle {
         let mut certificates = Vec::new();
         let mut names = Names::default();
         let mut rules = Vec::new();
+        let mut identities = Vec::new();
         for (cert_path, key_path, wanted, client_auth) in sources(files) {
             let identity = Identity::load(cert_path, key_path, access, &provider, now)?;
             let own = if wanted.is_empty() { &identity.names } else { wanted };
             own.iter().for_each(|name| names.add(name, keys.len()));
+            identities.push(QuicIdentity { chain: identity.key.cert.clone(), key: identity.private_key });
             keys.push(identity.key);
             let facts = CertificateFacts { cert_path: cert_path.clone(), not_after: identity.not_after };
             certificates.push(facts);
@@ -84,11 +136,17 @@ impl TlsConfigBundle {
         let resolver = Arc::new(BySni { keys, names: Arc::clone(&names) });
         let mut verifiers: Vec<Verifier> = Vec::new();
         let mut policies = Vec::new();
+        let mut client_rules = Vec::new();
         for rule in rules {
             let verifier = Verifier::load(rule, &provider)?;
             let known = verifiers.iter().position(|known| known.digest == verifier.digest);
             policies.push(PolicyId(known.unwrap_or(verifiers.len())));
             if known.is_none() {
+                client_rules.push(ClientRules {
+                    mode: rule.mode,
+                    tickets: tickets.for_quic(&listener.name, &verifier.digest),
+                    verifier: Arc::clone(&verifier.verifier),
+                });
                 verifiers.push(verifier);
             }
         }
@@ -101,14 +159,29 @@ impl TlsConfigBundle {
                 Ok(Arc::new(config))
             })
             .collect::<Result<Vec<_>, TlsError>>()?;
-        Ok(Arc::new(Self { configs, names, policies, certificates, loaded_at: unix(now) }))
+        let (loaded_at, rules) = (unix(now), client_rules);
+        Ok(Arc::new(Self { configs, names, policies, certificates, loaded_at, identities, rules }))
     }
 
     /// The rules for clients that ask for `server_name`; without a name, or with one that no certificate is for, the listener's
     /// own. A request whose Host has other rules than its connection's SNI is to be answered 421 (attack T-03).
     pub fn policy_of(&self, server_name: Option<&str>) -> PolicyId {
-        let at = server_name.and_then(|name| self.names.find(name)).unwrap_or(0);
-        self.policies.get(at).copied().unwrap_or(PolicyId(0))
+        self.policies.get(self.identity_of(server_name)).copied().unwrap_or(PolicyId(0))
+    }
+
+    /// Which of [`Self::identities`] is shown to clients that ask for `server_name`.
+    pub fn identity_of(&self, server_name: Option<&str>) -> usize {
+        server_name.and_then(|name| self.names.find(name)).unwrap_or(0)
+    }
+
+    /// Chains and keys, the listener's own first.
+    pub fn identities(&self) -> &[QuicIdentity] {
+        &self.identities
+    }
+
+    /// The client-certificate rules of a policy.
+    pub fn rules(&self, policy: PolicyId) -> Option<&ClientRules> {
+        self.rules.get(policy.0)
     }
 
     /// The certificates, the listener's own first.
@@ -142,8 +215,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// `None` where the rules are the same for every name.
-    pub(crate) fn under(bundle: &Arc<TlsConfigBundle>, server_name: Option<&str>) -> Option<Self> {
+    /// The rules for a client that has asked for `server_name`. `None` where they are the same for every name.
+    pub fn under(bundle: &Arc<TlsConfigBundle>, server_name: Option<&str>) -> Option<Self> {
         let policy = bundle.policy_of(server_name);
         bundle.only_config().is_none().then(|| Self { bundle: Arc::clone(bundle), policy })
     }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -20,6 +20,8 @@ use crate::{files, names};
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) key: Arc<CertifiedKey>,
+    /// The private key, for an implementation of TLS that is not rustls.
+    pub(crate) private_key: PrivateKeyDer<'static>,
     /// Unix time at which the first certificate of the chain runs out.
     pub(crate) not_after: i64,
     /// DNS names of the leaf, in lower case.
@@ -61,17 +63,17 @@ impl Identity {
                 names = dns_names(&certificate);
             }
         }
-        let key = files::private_key(key_path, access)?;
+        let private_key = files::private_key(key_path, access)?;
         let key = provider
             .key_provider
-            .load_private_key(key)
+            .load_private_key(private_key.clone_key())
             .map_err(|_| TlsError::of(CertFailure::KeyParse, key_path, "is no key of a known kind"))?;
         let key = CertifiedKey::new(chain, key);
         if key.keys_match().is_err() {
             let problem = format!("is not the key of the certificate in {}", cert_path.display());
             return Err(TlsError::of(CertFailure::KeyMismatch, key_path, problem));
         }
-        Ok(Self { key: Arc::new(key), not_after, names })
+        Ok(Self { key: Arc::new(key), private_key, not_after, names })
     }
 }
 
@@ -87,6 +89,11 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
+    /// The facts of a leaf in DER that was accepted.
+    pub fn of_der(der: &[u8]) -> Self {
+        Self::of(&CertificateDer::from(der))
+    }
+
     /// The facts of a leaf that the verifier has accepted.
     pub(crate) fn of(der: &CertificateDer<'_>) -> Self {
         let certificate = parse(der);

@@ -28,7 +28,9 @@ mod ticket;
 mod transport;
 mod trust;
 
-pub use bundle::{Accepted, CertificateFacts, PolicyId, SharedTlsBundle, TlsConfigBundle};
+pub use bundle::{
+    Accepted, CertificateFacts, ClientRules, PolicyId, QuicIdentity, SharedTlsBundle, TlsConfigBundle,
+};
 pub use certificate::PeerCertificate;
 pub use client::ClientTls;
 pub use connector::{ConnectError, Connector};
@@ -40,7 +42,7 @@ pub use random::masking_key;
 pub use retry::RetrySecret;
 pub use sticky::StickyKey;
 pub use stream::TlsStream;
-pub use ticket::TicketRotator;
+pub use ticket::{QuicTickets, TicketRotator, TicketSecrets};
 pub use transport::Stream;
 pub use trust::futility_of_authorities;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use rustls::server::ProducesTickets;
 
 use crate::error::{CertFailure, TlsError};
@@ -56,6 +56,20 @@ struct Slot {
 struct TicketKey {
     name: [u8; NAME_LENGTH],
     aead: RandomizedNonceKey,
+    /// Keys for tickets of QUIC are derived from it.
+    root: Prk,
+}
+
+/// Keys for one ticket of a TLS library that seals tickets by AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4).
+pub struct TicketSecrets {
+    /// Stands in the ticket.
+    pub name: [u8; 16],
+    /// The key of the cipher.
+    pub cipher: [u8; 32],
+    /// The key of the MAC.
+    pub mac: [u8; 32],
+    /// Whether it is the newest key. A ticket under another one is to be replaced.
+    pub is_newest: bool,
 }
 
 impl TicketRotator {
@@ -137,10 +151,39 @@ impl TicketRotator {
 
     /// The producer of tickets for one listener and one set of client-certificate rules.
     pub(crate) fn bound_to(self: &Arc<Self>, listener: &str, rules: &[u8; 32]) -> Arc<dyn ProducesTickets> {
-        let mut binding = b"expressgateway ticket 1".to_vec();
-        binding.extend_from_slice(rules);
-        binding.extend_from_slice(listener.as_bytes());
-        Arc::new(BoundTickets { rotator: Arc::clone(self), binding })
+        Arc::new(BoundTickets { rotator: Arc::clone(self), binding: binding(listener, rules) })
+    }
+
+    /// The keys of tickets for one QUIC listener and one set of client-certificate rules.
+    pub(crate) fn for_quic(self: &Arc<Self>, listener: &str, rules: &[u8; 32]) -> QuicTickets {
+        QuicTickets { rotator: Arc::clone(self), binding: binding(listener, rules) }
+    }
+}
+
+/// Ticket keys for one listener and one set of client-certificate rules, for a TLS library that is not rustls. A ticket opens under no other.
+#[derive(Clone, Debug)]
+pub struct QuicTickets {
+    rotator: Arc<TicketRotator>,
+    binding: Vec<u8>,
+}
+
+impl QuicTickets {
+    /// The keys for a new ticket.
+    pub fn newest(&self) -> Option<TicketSecrets> {
+        let ring = self.rotator.ring.load();
+        self.derived(&ring.keys.first()?.key, true)
+    }
+
+    /// The keys of a ticket that has this name in it.
+    pub fn find(&self, name: &[u8]) -> Option<TicketSecrets> {
+        let ring = self.rotator.ring.load();
+        let at = ring.keys.iter().position(|slot| slot.key.name == name)?;
+        self.derived(&ring.keys.get(at)?.key, at == 0)
+    }
+
+    fn derived(&self, key: &TicketKey, is_newest: bool) -> Option<TicketSecrets> {
+        let part = |what: &[u8]| expand(&key.root, &[what, &self.binding]);
+        Some(TicketSecrets { name: key.name, cipher: part(b"cipher")?, mac: part(b"mac")?, is_newest })
     }
 }
 
@@ -197,6 +240,23 @@ impl ProducesTickets for BoundTickets {
     }
 }
 
+/// What tickets of a listener are bound to.
+fn binding(listener: &str, rules: &[u8; 32]) -> Vec<u8> {
+    [b"expressgateway ticket 1", rules.as_slice(), listener.as_bytes()].concat()
+}
+
+fn expand(root: &Prk, info: &[&[u8]]) -> Option<[u8; 32]> {
+    struct KeyLength;
+    impl KeyType for KeyLength {
+        fn len(&self) -> usize {
+            32
+        }
+    }
+    let mut key = [0; 32];
+    root.expand(info, KeyLength).ok()?.fill(&mut key).ok()?;
+    Some(key)
+}
+
 fn fresh() -> Result<Arc<TicketKey>, TlsError> {
     let mut bytes = [0; 80];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| TlsError::config("the system has no randomness"))?;
@@ -219,18 +279,11 @@ fn read(path: &Path, access: KeyAccess) -> Result<Vec<Slot>, TlsError> {
 
 /// A name, and a key derived from the rest.
 fn derive(bytes: &[u8]) -> Option<Arc<TicketKey>> {
-    struct KeyLength;
-    impl KeyType for KeyLength {
-        fn len(&self) -> usize {
-            32
-        }
-    }
     let (name, secret) = bytes.split_first_chunk::<NAME_LENGTH>()?;
-    let mut key = [0; 32];
-    let extracted = Salt::new(HKDF_SHA256, name).extract(secret);
-    extracted.expand(&[b"expressgateway ticket key"], KeyLength).ok()?.fill(&mut key).ok()?;
-    let aead = RandomizedNonceKey::new(&AES_256_GCM, &key).ok()?;
-    Some(Arc::new(TicketKey { name: *name, aead }))
+    let root = Salt::new(HKDF_SHA256, name).extract(secret);
+    let aead =
+        RandomizedNonceKey::new(&AES_256_GCM, &expand(&root, &[b"expressgateway ticket key"])?).ok()?;
+    Some(Arc::new(TicketKey { name: *name, aead, root }))
 }
 
 #[cfg(test)]
@@ -254,6 +307,25 @@ mod tests {
         assert_eq!(tickets.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
         assert_eq!(rotator.bound_to("0.0.0.0:444", &RULES).decrypt(&ticket), None);
         assert_eq!(rotator.bound_to("0.0.0.0:443", &[8; 32]).decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn t_02_keys_for_quic_are_bound_as_tickets_are() {
+        let rotator = rotator();
+        let tickets = rotator.for_quic("0.0.0.0:443/udp", &RULES);
+        let newest = tickets.newest().unwrap();
+        let found = tickets.find(&newest.name).unwrap();
+        assert!(found.is_newest && found.cipher == newest.cipher && found.mac == newest.mac);
+        assert_ne!(newest.cipher, newest.mac);
+        for other in
+            [rotator.for_quic("0.0.0.0:444/udp", &RULES), rotator.for_quic("0.0.0.0:443/udp", &[8; 32])]
+        {
+            let other = other.find(&newest.name).unwrap();
+            assert!(other.cipher != newest.cipher && other.mac != newest.mac);
+        }
+        assert!(rotator.tick(HOUR));
+        assert!(!tickets.find(&newest.name).unwrap().is_newest);
+        assert!(tickets.newest().unwrap().name != newest.name && tickets.find(&[0; 16]).is_none());
     }
 
     #[test]

@@ -47,6 +47,12 @@ impl Handshakes {
         self.timeout.get()
     }
 
+    /// Whether a quarter of all places is taken: time to ask clients for proof of their address, where a protocol can (attack Q-01).
+    pub fn is_crowded(&self) -> bool {
+        let places = self.places.borrow();
+        places.taken.saturating_mul(4) >= places.most
+    }
+
     /// A place for a client, while there is one.
     ///
     /// # Errors
