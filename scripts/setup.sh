@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     echo "usage: $0 [--tests] [--autobahn]"
-    echo "  (nothing)  what a build needs: a C linker and pkg-config"
+    echo "  (nothing)  what a build needs: C and C++ compilers, pkg-config, cmake, libclang"
     echo "  --tests    also what the tests use: nginx, curl, openssl, nghttp2, and Python with the"
     echo "             packages of tests/peers/requirements.txt in an environment of its own"
     echo "  --autobahn also the Autobahn suite for WebSocket, which needs a Python 2.7 with pip, on the path or of pyenv"
@@ -29,7 +29,12 @@ missing=()
 need() { has "$1" || missing+=("$2"); }
 
 need cc build-essential
+need c++ build-essential
 need pkg-config pkg-config
+# BoringSSL is built by cmake, and its headers are read by libclang.
+need cmake cmake
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null; }
+has_libclang || missing+=(libclang-dev)
 if [ "$tests" = yes ]; then
     need nginx nginx-light
     need curl curl

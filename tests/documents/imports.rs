@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["lb-io"],
     &["lb-security", "lb-pool"],
     &["lb-http", "lb-l4"],
+    &["lb-quic"],
     &["lb-control"],
     &["lb"],
 ];

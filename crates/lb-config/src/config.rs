@@ -15,8 +15,8 @@ pub use blocks::{
 };
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
-    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, RawProxy, Tcp,
-    TlsCertificate, TlsFiles, WebSocket,
+    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
+    RawProxy, Tcp, TlsCertificate, TlsFiles, WebSocket,
 };
 pub(crate) use pool::is_token;
 pub use pool::{BackendPool, HashKey, SameSite, Sticky};

@@ -21,8 +21,8 @@ pub use config::{
     ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
     HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend, Listener, ListenerId,
     MetricsBind, Observability, Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
-    RawProxy, RuntimeSettings, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
-    Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    QuicRetry, RawProxy, RuntimeSettings, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate,
+    TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};

@@ -23,20 +23,18 @@ enum When {
     Set,
     /// Only `true`.
     True,
-    /// Only this word.
-    Is(&'static str),
     /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
     HttpIs(&'static str),
 }
 
 const NOT_BUILT: &[Missing] = &[
-    missing("listeners", "protocol", When::Is("quic"), "QUIC listeners"),
+    missing("listeners.quic", "raw_proxy", When::Set, "QUIC that is not HTTP/3"),
     missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("", "passthrough", When::Set, "QUIC passthrough"),
-    // runtime.max_requests_per_h3_connection and the other xdp_* keys are not here: they apply to what is refused above, so that
+    // The other xdp_* keys are not here: they apply to what is refused above, so that
     // nothing is left for which they could be ignored.
 ];
 
@@ -84,7 +82,6 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
-            When::Is(word) => format!("`{path} = \"{word}\"`: {what}"),
             When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
         }
     })
@@ -98,7 +95,6 @@ impl When {
         match self {
             Self::Set => true,
             Self::True => view.flag(key),
-            Self::Is(word) => view.word(key).or_else(|| view.text(key)) == Some(word),
             Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
         }
     }

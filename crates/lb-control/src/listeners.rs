@@ -12,6 +12,7 @@ use lb_io::resolver::Resolver;
 use lb_io::sockopts::Buffers;
 use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
+use lb_quic::QuicShared;
 use lb_security::admission::Gates;
 
 use crate::orders::{ListenerKey, ListenerSockets};
@@ -48,6 +49,7 @@ impl Bound {
         tls: &Tls,
         address_gate: &Arc<AddressGate>,
     ) -> std::io::Result<Vec<ListenerSockets>> {
+        let quic = tls.secret(&self.id).map(|secret| QuicShared::new(secret, self.sockets.len()));
         let duplicates = self.sockets.iter().map(|own| {
             let sockets = own.iter().map(ListeningSocket::for_worker).collect::<Result<_, _>>()?;
             let gates = Gates { address: Arc::clone(address_gate), listener: Arc::clone(&self.gate) };
@@ -57,6 +59,7 @@ impl Bound {
                 sockets,
                 gates,
                 tls: tls.bundle(&self.id),
+                quic: quic.clone(),
             })
         });
         duplicates.collect()
@@ -375,8 +378,10 @@ pub(crate) fn show(metrics: &Metrics, listener: &Listener) {
     let of_listener = metrics.listener(&listener.name);
     let millis = i64::try_from(listener.drain_timeout.as_millis()).unwrap_or(i64::MAX);
     of_listener.drain_timeout_ms.set(millis);
-    if listener.protocol.is_http() {
-        of_listener.serves(&[HttpVersion::H1]);
+    match listener.protocol {
+        Protocol::Quic => of_listener.serves(&[HttpVersion::H3]),
+        protocol if protocol.is_http() => of_listener.serves(&[HttpVersion::H1]),
+        _ => {}
     }
     if listener.protocol == Protocol::H1s || listener.h2c {
         of_listener.serves(&[HttpVersion::H2]);
@@ -395,6 +400,7 @@ fn describe(listener: &Listener) {
             tracing::info!(listener = name, backends, "listener configured for TLS termination and HTTP");
         }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
+        Protocol::Quic => tracing::info!(listener = name, backends, "listener configured for HTTP/3"),
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lb_config::ListenerId;
 use lb_io::listener::ListeningSocket;
+use lb_quic::QuicShared;
 use lb_security::SharedTlsBundle;
 use lb_security::admission::Gates;
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +68,8 @@ pub struct ListenerSockets {
     pub gates: Gates,
     /// Its certificates, where clients speak TLS.
     pub tls: Option<SharedTlsBundle>,
+    /// What its workers share, where clients speak QUIC.
+    pub quic: Option<QuicShared>,
 }
 
 /// The running workers.

@@ -1,7 +1,7 @@
 //! Certificates and ticket keys of the whole process: read at boot, turned by the clock, read again on SIGUSR1.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use lb_config::{
 };
 use lb_observe::metrics::{Certificates, Metrics};
 use lb_security::{
-    ALPN_HTTP, ClientTls, KeyAccess, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError,
+    ALPN_HTTP, ClientTls, KeyAccess, RetrySecret, SharedTlsBundle, TicketRotator, TlsConfigBundle, TlsError,
 };
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ struct ListenerTls {
     tls13_only: bool,
     bundle: SharedTlsBundle,
     tickets: Arc<TicketRotator>,
+    /// The secret of Retry tokens with its file, on QUIC listeners.
+    secret: Option<(PathBuf, Arc<RetrySecret>)>,
 }
 
 /// The TLS side of every listener. Clones share it.
@@ -99,12 +101,16 @@ impl Tls {
             let Some(files) = &listener.tls else { continue };
             let (id, protocol) = (listener.id(), listener.protocol);
             let known = self.listeners.iter().find(|known| known.id == id && known.protocol == protocol);
+            let context = || format!("listener {}", listener.name);
+            let secret = match &listener.quic {
+                Some(quic) => Some(secret(config, &quic.retry_secret_path, known).with_context(context)?),
+                None => None,
+            };
             if let Some(known) = known.filter(|known| known.files == *files && known.tls13_only == tls13_only)
             {
-                next.tls.listeners.push(known.clone());
+                next.tls.listeners.push(ListenerTls { secret, ..known.clone() });
                 continue;
             }
-            let context = || format!("listener {}", listener.name);
             let tickets = match known.filter(|known| has_tickets_of(&known.files, files)) {
                 Some(known) => Arc::clone(&known.tickets),
                 None => self.tickets(config, files).with_context(context)?,
@@ -119,7 +125,8 @@ impl Tls {
             };
             let files = files.clone();
             next.read.extend(named_files::of_listener(listener).into_iter().map(|(path, _)| path.to_owned()));
-            next.tls.listeners.push(ListenerTls { id, protocol, files, tls13_only, bundle: shared, tickets });
+            let new = ListenerTls { id, protocol, files, tls13_only, bundle: shared, tickets, secret };
+            next.tls.listeners.push(new);
         }
         Ok(next)
     }
@@ -144,6 +151,12 @@ impl Tls {
     /// The bundle of a listener, where clients speak TLS.
     pub(crate) fn bundle(&self, id: &ListenerId) -> Option<SharedTlsBundle> {
         self.listeners.iter().find(|tls| tls.id == *id).map(|tls| tls.bundle.clone())
+    }
+
+    /// The secret of Retry tokens of a QUIC listener.
+    pub(crate) fn secret(&self, id: &ListenerId) -> Option<Arc<RetrySecret>> {
+        let tls = self.listeners.iter().find(|tls| tls.id == *id)?;
+        tls.secret.as_ref().map(|(_, secret)| Arc::clone(secret))
     }
 
     /// When [`Self::tick`] is due; `None` where no key is turned by the clock.
@@ -186,6 +199,21 @@ impl Tls {
             }
         }
         renewed
+    }
+}
+
+/// The secret in a file, unless the listener has it already.
+fn secret(
+    config: &Config,
+    path: &Path,
+    known: Option<&ListenerTls>,
+) -> Result<(PathBuf, Arc<RetrySecret>), TlsError> {
+    match known.and_then(|known| known.secret.as_ref()).filter(|(known, _)| known == path) {
+        Some(known) => Ok(known.clone()),
+        None => {
+            let secret = RetrySecret::load_or_make(path, KeyAccess::of(config))?;
+            Ok((path.to_owned(), Arc::new(secret)))
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl HttpWorker {
 
     /// Keeps a head's memory for the next request.
     #[inline]
-    pub(crate) fn put_head(&self, mut head: RequestHead) {
+    pub fn put_head(&self, mut head: RequestHead) {
         let mut heads = self.heads.borrow_mut();
         if heads.len() < KEEP_HEADS && head.fields.text_capacity() <= 16 * 1024 {
             head.clear();
@@ -289,6 +289,8 @@ pub struct Settings {
     pub h2c: bool,
     /// Whether WebSockets are carried over HTTP/2 (RFC 8441).
     pub h2_extended_connect: bool,
+    /// Whether WebSockets are carried over HTTP/3 (RFC 9220).
+    pub h3_extended_connect: bool,
     /// How gRPC calls are served; without, they are requests like others.
     pub grpc: Option<lb_config::Grpc>,
     /// Limits on heads.
@@ -353,6 +355,7 @@ impl Settings {
             h2c: listener.h2c,
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
+            h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
             routes: RouteTable::single(pool),
         })
     }

@@ -113,6 +113,8 @@ impl Acceptor {
     fn serving(&self, stream: Stream, peer: ClientAddress, guard: ConnectionGuard) -> Serving {
         match &self.protocol {
             Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
+            // Its connections come over UDP, and not here.
+            Protocol::Quic(quic) => lb_http::serve(stream, peer, guard, Rc::clone(quic.service())),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
         }
     }

@@ -14,10 +14,12 @@ use lb_http::service::{
     HttpWorker, Pool as HttpPool, PoolParts, Service as HttpService, Settings as HttpSettings,
 };
 use lb_http::upstream::Upstreams;
+use lb_io::udp::UdpSocket;
 use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{TcpPool, TcpService, TcpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
+use lb_quic::{QuicListener, QuicListenerParts, QuicSettings};
 use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -38,6 +40,7 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) enum Protocol {
     Http(Rc<HttpService>),
     Tcp(Rc<TcpService>),
+    Quic(Rc<QuicListener>),
 }
 
 struct Worker {
@@ -127,7 +130,7 @@ pub(crate) async fn run(new: NewWorker) {
 impl Worker {
     /// Accepts on a listener of the snapshot.
     fn open(&self, bound: ListenerSockets, snapshot: &Snapshot, made: &mut Made) -> Option<Running> {
-        let ListenerSockets { id, key, sockets, gates, tls } = bound;
+        let ListenerSockets { id, key, sockets, gates, tls, quic } = bound;
         let (listener, pool) = snapshot.listener(&id)?;
         if listener.tls.is_some() && tls.is_none() {
             // Clients would be served in plain text.
@@ -148,13 +151,22 @@ impl Worker {
         let connections = &admissions.connections;
         let protocol = if listener.protocol.is_http() {
             let settings = self.http_settings(snapshot, listener, self.http_pool(snapshot, pool, made));
-            Protocol::Http(HttpService::new(
-                Rc::clone(&self.http),
-                listener.name.clone(),
-                metrics,
-                Rc::clone(connections),
-                settings,
-            ))
+            let (worker, name) = (Rc::clone(&self.http), listener.name.clone());
+            let service = HttpService::new(worker, name, metrics, Rc::clone(connections), settings);
+            match (QuicSettings::of(listener), quic, &tls) {
+                (Some(settings), Some(shared), Some(tls)) => {
+                    Protocol::Quic(QuicListener::new(QuicListenerParts {
+                        service,
+                        admissions: Rc::clone(&admissions),
+                        handshakes: Rc::clone(&self.handshakes),
+                        tls: tls.clone(),
+                        shared,
+                        settings,
+                        max_requests: snapshot.config.runtime.max_requests_per_h3_connection,
+                    }))
+                }
+                _ => Protocol::Http(service),
+            }
         } else {
             let settings = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
             Protocol::Tcp(TcpService::new(
@@ -178,6 +190,19 @@ impl Worker {
         });
         let mut tasks = Vec::new();
         for socket in sockets {
+            if let Protocol::Quic(quic) = &acceptor.protocol {
+                match UdpSocket::listening(socket) {
+                    Ok(socket) => {
+                        // The socket is that of the connections as well, and ends with the last of them.
+                        let seed = self.io.rng.borrow_mut().next_u64();
+                        tokio::task::spawn_local(Rc::clone(quic).run(Rc::clone(&self.io), socket, seed));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, listener = listener.name, "a UDP socket is unusable");
+                    }
+                }
+                continue;
+            }
             match lb_io::listener::WorkerListener::new(socket) {
                 Ok(socket) => {
                     tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, self.seed)));
@@ -280,6 +305,13 @@ impl Worker {
                     Protocol::Http(service) => {
                         let pool = self.http_pool(&snapshot, pool, &mut made);
                         service.replace(self.http_settings(&snapshot, listener, pool));
+                    }
+                    Protocol::Quic(quic) => {
+                        let pool = self.http_pool(&snapshot, pool, &mut made);
+                        quic.service().replace(self.http_settings(&snapshot, listener, pool));
+                        if let Some(settings) = QuicSettings::of(listener) {
+                            quic.replace(settings, snapshot.config.runtime.max_requests_per_h3_connection);
+                        }
                     }
                     Protocol::Tcp(service) => {
                         let pool = self.tcp_pool(&snapshot, pool, &mut made);

@@ -159,15 +159,23 @@ words! {
     }
 }
 
-/// QUIC settings of a listener.
+words! {
+    /// When a client has to prove its address by a Retry (RFC 9000 §8.1.2).
+    QuicRetry {
+        /// While many handshakes run.
+        Auto = "auto",
+        /// Before every handshake.
+        Always = "always",
+    }
+}
+
+/// QUIC settings of a listener. Its certificates stand in [`Listener::tls`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quic {
-    /// PEM chain, leaf first.
-    pub cert_path: PathBuf,
-    /// PEM private key.
-    pub key_path: PathBuf,
     /// The 32-byte secret that signs Retry tokens.
     pub retry_secret_path: PathBuf,
+    /// When clients have to prove their address.
+    pub retry: QuicRetry,
     /// How long a connection may be silent.
     pub max_idle_timeout: Duration,
     /// The largest UDP payload that is accepted.

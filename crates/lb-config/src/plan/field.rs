@@ -62,6 +62,16 @@ macro_rules! of_pool {
     };
 }
 
+/// The certificates of a QUIC listener stand in its block `quic`.
+fn tls(a: &Listener, b: &Listener) -> Option<Difference> {
+    if a.quic.is_some() && b.quic.is_some() { None } else { block(&a.tls, &b.tls) }
+}
+
+fn quic(a: &Listener, b: &Listener) -> Option<Difference> {
+    let of = |listener: &Listener| listener.quic.clone().zip(listener.tls.clone());
+    block(&of(a), &of(b))
+}
+
 fn sticky(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
     block(&a.sticky, &b.sticky)
 }
@@ -112,8 +122,8 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("socket_mode", "socket_mode", socket_mode),
     live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
-    live!("tls", "tls", tls, block),
-    restart!("quic", "quic", quic, block),
+    Field { label: "tls", what: "tls", difference: tls, keep: None },
+    Field { label: "quic", what: "quic", difference: quic, keep: None },
 ];
 
 /// The keys of a pool that are one value here.
@@ -158,10 +168,11 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
         runtime.max_requests_per_h2_connection,
         number
     ),
-    restart!(
+    live!(
         "max_requests_per_h3_connection",
         "runtime.max_requests_per_h3_connection",
-        runtime.max_requests_per_h3_connection
+        runtime.max_requests_per_h3_connection,
+        number
     ),
     live!("watchdog", "runtime.watchdog", runtime.watchdog),
     live!("runtime.tls", "runtime.tls.tls13_only", runtime.tls13_only),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::pool::{self, Pools};
 use super::{Report, loops, tls};
 use crate::config::{
-    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, RawProxy,
+    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
     RuntimeSettings, SocketName, Tcp, Transport, WebSocket,
 };
 use crate::document::{View, near};
@@ -76,7 +76,10 @@ fn one(
         socket_mode: socket_mode(view, address, report),
         written: written.to_owned(),
         protocol,
-        tls: view.optional("tls", |view| tls::read(view, protocol, report))?,
+        tls: match protocol {
+            Protocol::Quic => view.optional("quic", |view| tls::read(view, protocol, report))?,
+            _ => view.optional("tls", |view| tls::read(view, protocol, report))?,
+        },
         quic: view.optional("quic", quic)?,
         alt_svc: view.present("alt_svc").map(alt_svc),
         h2c: view.flag("h2c"),
@@ -206,9 +209,8 @@ fn drain(view: View<'_>, runtime: &RuntimeSettings, report: &mut Report<'_>) -> 
 
 fn quic(view: View<'_>) -> Option<Quic> {
     Some(Quic {
-        cert_path: view.path("cert_path")?,
-        key_path: view.path("key_path")?,
         retry_secret_path: view.path("retry_secret_path")?,
+        retry: QuicRetry::from_word(view.word("retry")?)?,
         max_idle_timeout: view.millis("max_idle_timeout_ms"),
         max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),
         raw_proxy: view.optional("raw_proxy", raw_proxy)?,

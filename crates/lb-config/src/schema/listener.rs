@@ -2,7 +2,7 @@
 
 use super::key::{BYTES, MS, S, U32, U64};
 use super::{Block, Key, On, Text, pool};
-use crate::config::{BackendProtocol, ClientAuthMode, Protocol};
+use crate::config::{BackendProtocol, ClientAuthMode, Protocol, QuicRetry};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
 const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
@@ -141,43 +141,55 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
     ),
 ];
 
+// The keys of certificates, tickets and client certificates, for listeners inside TLS and over QUIC.
+const CERT_PATH: Key = Key::text("cert_path", Text::Path).required().live(
+    "PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate.",
+);
+const KEY_PATH: Key = Key::text("key_path", Text::Path).required().live(
+            "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others, but see `[security] \
+             group_readable_keys`.",
+        );
+const TICKET_INTERVAL: Key = Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
+    .or(86_400)
+    .live("How often the session ticket key changes, where there is no `ticket_key_path`.");
+const TICKET_OVERLAP: Key = Key::integer("ticket_rotation_overlap_seconds", 0, U64, S)
+    .or(86_400)
+    .live("How long tickets of the key before are still taken.");
+const TICKET_KEY_PATH: Key = Key::text("ticket_key_path", Text::Path).or_else("keys of this process only").live(
+            "File of session ticket keys, 80 or 48 random bytes each, newest first: the first key seals, all of them open. \
+             Instances that share the file resume each other's sessions, and a restart keeps them. The file may not be \
+             readable by group or others; SIGUSR1 reads it again.",
+        );
+const CLIENT_AUTH: Key = Key::word("client_auth", ClientAuthMode::WORDS).or_word("off").live(
+            "Client certificates: `off` asks for none, `request` takes one that verifies or none at all, `require` ends the \
+             handshake without one.",
+        );
+const CLIENT_CA_PATH: Key = Key::text("client_ca_path", Text::Path)
+            .live("PEM file of the certificate authorities that clients' certificates must come from. A client's own certificate may stand in it \
+             too, and is then trusted for itself alone. Required unless `client_auth` is off.");
+const CLIENT_CRL_PATH: Key = Key::text("client_crl_path", Text::Path).live(
+    "PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list; \
+             one that stands in `client_ca_path` for itself is not taken then.",
+);
+const CLIENT_CERT_HEADERS: Key = Key::flag("client_cert_headers", false).live(
+            "Whether backends are told the client certificate in `X-Client-Cert-Subject` and `X-Client-Cert-SHA256`. On h1s \
+             listeners; clients' own headers of these names are dropped wherever `client_auth` is on.",
+        );
+
 static TLS: Block = Block {
     path: "listeners.tls",
     doc: "Certificate and key. SIGUSR1 reads the files again; a file that cannot be used leaves what runs in force.",
     on: On::exactly(TLS_PROTOCOLS),
     keys: &[
-        Key::text("cert_path", Text::Path)
-            .required()
-            .live("PEM chain, leaf first, at most 6 certificates. Shown to clients whose SNI names no other certificate."),
-        Key::text("key_path", Text::Path).required().live(
-            "PEM private key (PKCS#8, SEC1 or PKCS#1); the file may not be readable by group or others, but see `[security] \
-             group_readable_keys`.",
-        ),
-        Key::integer("ticket_rotation_interval_seconds", 1, U64, S)
-            .or(86_400)
-            .live("How often the session ticket key changes, where there is no `ticket_key_path`."),
-        Key::integer("ticket_rotation_overlap_seconds", 0, U64, S)
-            .or(86_400)
-            .live("How long tickets of the key before are still taken."),
-        Key::text("ticket_key_path", Text::Path).or_else("keys of this process only").live(
-            "File of session ticket keys, 80 or 48 random bytes each, newest first: the first key seals, all of them open. \
-             Instances that share the file resume each other's sessions, and a restart keeps them. The file may not be \
-             readable by group or others; SIGUSR1 reads it again.",
-        ),
-        Key::word("client_auth", ClientAuthMode::WORDS).or_word("off").live(
-            "Client certificates: `off` asks for none, `request` takes one that verifies or none at all, `require` ends the \
-             handshake without one.",
-        ),
-        Key::text("client_ca_path", Text::Path)
-            .live("PEM file of the certificate authorities that clients' certificates must come from. A client's own certificate may stand in it \
-             too, and is then trusted for itself alone. Required unless `client_auth` is off."),
-        Key::text("client_crl_path", Text::Path)
-            .live("PEM file of revocation lists. With it, every certificate of a client's chain must be covered by a list; \
-             one that stands in `client_ca_path` for itself is not taken then."),
-        Key::flag("client_cert_headers", false).live(
-            "Whether backends are told the client certificate in `X-Client-Cert-Subject` and `X-Client-Cert-SHA256`. On h1s \
-             listeners; clients' own headers of these names are dropped wherever `client_auth` is on.",
-        ),
+        CERT_PATH,
+        KEY_PATH,
+        TICKET_INTERVAL,
+        TICKET_OVERLAP,
+        TICKET_KEY_PATH,
+        CLIENT_AUTH,
+        CLIENT_CA_PATH,
+        CLIENT_CRL_PATH,
+        CLIENT_CERT_HEADERS,
         Key::blocks("certificates", &CERTIFICATES),
     ],
 };
@@ -208,24 +220,43 @@ static CERTIFICATES: Block = Block {
 
 static QUIC: Block = Block {
     path: "listeners.quic",
-    doc: "Certificate, key and transport limits of a QUIC listener.",
+    doc: "Certificate, key and transport limits of a QUIC listener. Certificates, tickets and client certificates are as in \
+          `[listeners.tls]`.",
     on: On::exactly(&[Protocol::Quic]),
     keys: &[
-        Key::text("cert_path", Text::Path).required().restart("PEM chain, leaf first."),
-        Key::text("key_path", Text::Path)
-            .required()
-            .restart("PEM private key; the file may not be readable by group or others."),
-        Key::text("retry_secret_path", Text::Path).required().restart(
-            "File of the 32 bytes that sign Retry tokens; made with mode 0600 when it does not exist.",
+        CERT_PATH,
+        KEY_PATH,
+        Key::text("retry_secret_path", Text::Path).required().live(
+            "File of the 32 bytes that sign Retry tokens and seal connection IDs; made with mode 0600 when it does not exist. Instances that \
+             share it take each other's tokens.",
+        ),
+        Key::word("retry", QuicRetry::WORDS).or_word("auto").live(
+            "When a client has to prove its address by a Retry before anything is kept of it: `always`, or `auto` while a quarter of \
+             `runtime.max_handshakes_in_flight` is taken.",
         ),
         Key::integer("max_idle_timeout_ms", 1, U64, MS)
             .or(30_000)
-            .restart("How long a connection may be silent."),
+            .live("How long a connection may be silent."),
         Key::integer("max_recv_udp_payload_size", 1200, U64, BYTES)
             .or(1350)
-            .restart("The largest UDP payload that is accepted."),
+            .live("The largest UDP payload that is accepted."),
+        TICKET_INTERVAL,
+        TICKET_OVERLAP,
+        TICKET_KEY_PATH,
+        CLIENT_AUTH,
+        CLIENT_CA_PATH,
+        CLIENT_CRL_PATH,
+        CLIENT_CERT_HEADERS,
+        Key::blocks("certificates", &QUIC_CERTIFICATES),
         Key::block("raw_proxy", &RAW_PROXY),
     ],
+};
+
+static QUIC_CERTIFICATES: Block = Block {
+    path: "listeners.quic.certificates",
+    doc: CERTIFICATES.doc,
+    on: On::EVERYWHERE,
+    keys: CERTIFICATES.keys,
 };
 
 static RAW_PROXY: Block = Block {
@@ -234,19 +265,19 @@ static RAW_PROXY: Block = Block {
           Not together with `[[listeners.backends]]`.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("backend_addr", Text::HostPort).required().restart("The backend."),
+        Key::text("backend_addr", Text::HostPort).required().live("The backend."),
         Key::text("sni", Text::Any)
             .required()
-            .restart("The server name sent to the backend; its certificate must carry it."),
+            .live("The server name sent to the backend; its certificate must carry it."),
         Key::text("backend_ca_path", Text::Path)
             .or_else("the system's")
-            .restart("PEM file of the certificate authorities to trust. The check cannot be switched off."),
+            .live("PEM file of the certificate authorities to trust. The check cannot be switched off."),
         Key::integer("dgram_queue_cap", 0, U64, "datagrams")
             .or(1024)
-            .restart("How many datagrams may wait in each direction; the newest is dropped beyond that."),
+            .live("How many datagrams may wait in each direction; the newest is dropped beyond that."),
         Key::integer("max_relay_streams", 0, U64, "streams")
             .or(256)
-            .restart("How many streams a connection may have at once."),
+            .live("How many streams a connection may have at once."),
     ],
 };
 

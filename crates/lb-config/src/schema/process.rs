@@ -70,7 +70,7 @@ pub(super) static RUNTIME: Block = Block {
             ),
         Key::integer("max_requests_per_h3_connection", 0, 10_000_000, "requests")
             .or(1000)
-            .restart("Requests on one HTTP/3 connection; applies to quic listeners. 0 = no cap."),
+            .live("Requests on one HTTP/3 connection; applies to quic listeners. 0 = no cap."),
         Key::zero_or("receive_buffer_bytes", 4096, MAX_BUFFER, BYTES).or(262_144).restart(
             "Bytes asked of the kernel for what a client has sent and the gateway has not read (`SO_RCVBUF`), on every TCP listener. A fixed \
              size saves the gateway 8 to 15 % of the CPU of small requests, and bounds uploads: a connection moves half of it to \

@@ -99,6 +99,7 @@ impl Gateway {
             sockets: vec![listener],
             gates,
             tls: None,
+            quic: None,
         }];
         let change = Change { snapshot: Arc::clone(&snapshot), closed: Vec::new(), opened };
         orders.send(Order::Apply(change, tokio::sync::oneshot::channel().0)).unwrap();

@@ -1,0 +1,12 @@
+//! HTTP/3 on a QUIC connection, as the exchanges of both sides see it.
+//!
+//! `server` opens exchanges for the requests of a client, `front` is one of them as the proxy sees it, and `stream` is what either side keeps of
+//! a request stream. Frames and heads are read and written by [`lb_http::h3`].
+
+mod front;
+mod read;
+mod server;
+mod stream;
+mod write;
+
+pub(crate) use server::{Server, ServerParts};

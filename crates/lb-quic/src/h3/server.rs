@@ -1,0 +1,329 @@
+//! One HTTP/3 connection from a client, from its handshake to its end.
+
+mod control;
+mod requests;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_core::address::ClientAddress;
+use lb_core::head::Version;
+use lb_core::ledger::{Ledger, Limits as Budgets, Verdict};
+use lb_core::reason::Reason;
+use lb_http::Session;
+use lb_http::h3::{H3Code, H3Error, H3Settings, PeerStreams, QpackDecoder, UniStream, write};
+use lb_http::message::Gone;
+use lb_http::proxy::Client;
+use lb_http::service::{Service, Settings};
+use lb_io::{ConnectionGuard, Phase};
+use lb_observe::metrics::TlsResult;
+use lb_security::admission::{Admission, Admissions, Handshake};
+use lb_security::{Accepted, PeerCertificate, TlsConfigBundle};
+
+use super::stream::{Stream, Streams};
+use crate::connection::{Application, Connection};
+use crate::endpoint::{Arrived, Shared};
+
+/// How long the first of the two GOAWAYs is given to arrive.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How long a client is given to read the last bytes.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The first of our unidirectional streams: the control stream.
+const CONTROL: u64 = 3;
+
+/// The largest identifier of a stream that a client can open (RFC 9000 §2.1).
+const LAST_STREAM: u64 = (1 << 62) - 4;
+
+/// What the connections of a listener share on one worker.
+pub(crate) struct ServerParts {
+    pub(crate) service: Rc<Service>,
+    pub(crate) admissions: Rc<Admissions>,
+    /// Requests that one connection may carry; 0 = any number.
+    pub(crate) max_requests: Cell<u32>,
+    pub(crate) qpack: RefCell<QpackDecoder>,
+    pub(crate) worker: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The handshake runs, and is to be over then.
+    Handshake(Instant),
+    Serving,
+    /// The client was told that the end is near; which request is the last is not settled yet.
+    Notice(Instant),
+    /// No new request is served; those that run are finished.
+    Finishing,
+    /// Everything is said.
+    Linger(Instant),
+    Closed,
+}
+
+/// What rides on a connection from a client.
+pub(crate) struct Server {
+    pub(super) shared: Rc<ServerParts>,
+    pub(super) streams: Streams<Stream>,
+    pub(super) ledger: Ledger,
+    /// Unidirectional streams of the client.
+    told: Streams<UniStream>,
+    peer: PeerStreams,
+    client: Option<Rc<Client>>,
+    address: ClientAddress,
+    guard: ConnectionGuard,
+    _admission: Admission,
+    handshake: Option<Handshake>,
+    bundle: Option<Arc<TlsConfigBundle>>,
+    state: State,
+    /// Bytes of our control stream that quiche has not taken.
+    control: Vec<u8>,
+    /// Exchanges that run.
+    active: usize,
+    requests: u32,
+    /// Streams from this one on are not served.
+    refused_from: u64,
+    /// The next request stream that was not seen.
+    next_stream: u64,
+    /// Since when no exchange runs.
+    idle_since: Instant,
+}
+
+impl Server {
+    pub(crate) fn new(shared: &Rc<ServerParts>, arrived: Arrived, now: Instant) -> Self {
+        let Arrived { client, guard, admission, handshake, limit, bundle } = arrived;
+        let settings = shared.service.settings();
+        let budgets = Budgets {
+            streams: settings.h2.max_concurrent_streams,
+            peer_resets: settings.h2.max_pending_accept_reset_streams,
+            local_resets: settings.h2.max_local_error_reset_streams,
+            percent: settings.h2.flood_budget_percent,
+        };
+        Self {
+            shared: Rc::clone(shared),
+            streams: Streams::default(),
+            ledger: Ledger::of_client(budgets, now),
+            told: Streams::default(),
+            peer: PeerStreams::server(),
+            client: None,
+            address: client,
+            guard,
+            _admission: admission,
+            handshake: Some(handshake),
+            bundle: Some(bundle),
+            state: State::Handshake(limit),
+            control: Vec::new(),
+            active: 0,
+            requests: 0,
+            refused_from: LAST_STREAM,
+            next_stream: 0,
+            idle_since: now,
+        }
+    }
+
+    pub(super) fn stream(&mut self, id: u64) -> Option<&mut Stream> {
+        self.streams.get_mut(&id)
+    }
+
+    /// So many bytes of a response went on their way.
+    pub(super) fn paid(&mut self, bytes: u64) {
+        self.ledger.data_sent(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// The exchange behind a stream has ended. A stream that is not complete is ended with `code`.
+    pub(super) fn leave(connection: &mut Connection<Self>, id: u64, code: H3Code) {
+        let Connection { app, quic, .. } = connection;
+        let Some(mut stream) = app.streams.remove(&id) else { return };
+        if stream.has_begun {
+            app.active = app.active.saturating_sub(1);
+            app.idle_since = Instant::now();
+        }
+        if app.state != State::Closed {
+            let is_complete = code == H3Code::NO_ERROR && stream.give(quic, id).is_ok() && stream.has_ended;
+            if !stream.is_read {
+                let _ = quic.stream_shutdown(id, quiche::Shutdown::Read, code.0);
+            }
+            if !is_complete && !stream.has_ended {
+                let _ = quic.stream_shutdown(id, quiche::Shutdown::Write, code.0);
+            }
+        }
+        connection.said();
+    }
+
+    /// The client has broken a rule that ends the connection.
+    pub(super) fn fault(connection: &mut Connection<Self>, error: H3Error) {
+        let app = &mut connection.app;
+        tracing::debug!(client = %app.address, code = error.code.name(), "HTTP/3 connection ended: {}", error.what);
+        app.give_up(Gone::GivenUp(Reason::ProtocolError));
+        let _ = connection.quic.close(true, error.code.0, error.what.as_bytes());
+        connection.said();
+    }
+
+    /// The client has used up a budget of the ledger.
+    pub(super) fn exceeded(connection: &mut Connection<Self>, verdict: Verdict) {
+        let Verdict::TooMuch(charge) = verdict else { return };
+        let reason = charge.budget().reason;
+        let app = &mut connection.app;
+        let metrics = &app.shared.service.worker.metrics;
+        metrics.http2_abuse.of(reason).inc();
+        app.give_up(Gone::GivenUp(reason));
+        let _ = connection.quic.close(true, H3Code::EXCESSIVE_LOAD.0, reason.name().as_bytes());
+        connection.said();
+    }
+
+    /// Every exchange finds the client gone.
+    fn give_up(&mut self, gone: Gone) {
+        self.state = State::Closed;
+        self.streams.values_mut().for_each(|stream| stream.is_gone(gone));
+    }
+
+    /// The handshake is over.
+    fn established(connection: &mut Connection<Self>, settings: &Rc<Settings>) {
+        let Connection { app, quic, .. } = connection;
+        app.handshake = None;
+        let result = if quic.is_resumed() { TlsResult::Resumed } else { TlsResult::Full };
+        app.count_handshake(result);
+        let name = quic.server_name();
+        let accepted = app.bundle.take().and_then(|bundle| Accepted::under(&bundle, name));
+        let certificate = quic.peer_cert().map(PeerCertificate::of_der);
+        let alpn = quic.application_proto();
+        let session = Rc::new(Session::new("TLSv1.3", Some(alpn), name, accepted, certificate));
+        app.client = Some(Rc::new(Client::new(app.address, Version::H3, Some(session), settings)));
+        app.state = State::Serving;
+        app.idle_since = Instant::now();
+        let ours = H3Settings {
+            max_field_section_size: Some(settings.h2.max_header_list_size.into()),
+            enable_connect_protocol: settings.h3_extended_connect,
+            ..H3Settings::default()
+        };
+        write::control_stream(&ours, &mut app.control);
+        // Another one, so that a client can go on from another address without that the two can be linked (RFC 9000 §5.1.1).
+        connection.wants_id = true;
+        connection.said();
+    }
+
+    fn count_handshake(&self, result: TlsResult) {
+        self.shared.admissions.metrics.worker(self.shared.worker).tls_handshakes.of(result).inc();
+    }
+
+    /// Tells the client that no more requests will be served soon. Requests that are on their way still are.
+    fn notice(connection: &mut Connection<Self>, now: Instant) {
+        if connection.app.state == State::Serving {
+            connection.app.state = State::Notice(now);
+            write::goaway(LAST_STREAM, &mut connection.app.control);
+            connection.said();
+        }
+    }
+
+    /// Tells the client which requests are served.
+    fn finish(connection: &mut Connection<Self>) {
+        let app = &mut connection.app;
+        app.state = State::Finishing;
+        app.refused_from = app.next_stream;
+        write::goaway(app.refused_from, &mut app.control);
+        connection.said();
+    }
+
+    /// Goes on with an end that has begun.
+    fn settle(connection: &mut Connection<Self>, settings: &Settings, now: Instant) {
+        let app = &mut connection.app;
+        match app.guard.phase() {
+            Phase::Abort if app.state != State::Closed => {
+                app.give_up(Gone::GivenUp(Reason::Aborted));
+                let _ = connection.quic.close(true, H3Code::NO_ERROR.0, b"");
+                return connection.said();
+            }
+            Phase::Serving => {}
+            _ if app.guard.is_asked() => Self::notice(connection, now),
+            _ => {}
+        }
+        let app = &mut connection.app;
+        match app.state {
+            State::Handshake(limit) if now >= limit => {
+                app.count_handshake(TlsResult::Timeout);
+                app.give_up(Gone::Closed);
+                // The handshake is not over, so that no code of HTTP/3 can be sent (RFC 9000 §10.2.3).
+                let _ = connection.quic.close(false, 0x2, b"handshake timeout");
+                connection.said();
+            }
+            State::Serving if app.active == 0 && now >= app.idle_until(settings) => Self::finish(connection),
+            State::Notice(since) if now >= since + NOTICE => Self::finish(connection),
+            State::Finishing if app.streams.is_empty() && app.control.is_empty() => {
+                app.state = State::Linger(now + LINGER);
+            }
+            State::Linger(until) if now >= until || app.guard.phase() == Phase::Serving => {
+                app.state = State::Closed;
+                let _ = connection.quic.close(true, H3Code::NO_ERROR.0, b"");
+                connection.said();
+            }
+            _ => {}
+        }
+    }
+
+    /// When a connection without a request is given up.
+    fn idle_until(&self, settings: &Settings) -> Instant {
+        let wait = match self.requests {
+            0 => settings.http.header_timeout,
+            _ => settings.http.keepalive_timeout,
+        };
+        self.idle_since + wait
+    }
+}
+
+impl Application for Server {
+    fn progress(shared: &Shared<Self>, now: Instant) {
+        let connection = &mut *shared.borrow_mut();
+        let settings = connection.app.shared.service.settings();
+        if let State::Handshake(_) = connection.app.state
+            && connection.quic.is_established()
+        {
+            Self::established(connection, &settings);
+        }
+        Self::settle(connection, &settings, now);
+        if matches!(connection.app.state, State::Handshake(_) | State::Closed) {
+            return;
+        }
+        while let Some(id) = connection.quic.stream_readable_next() {
+            if connection.app.state == State::Closed {
+                return;
+            }
+            match id & 3 {
+                0 => requests::readable(shared, connection, id, &settings, now),
+                _ => control::readable(connection, id, now),
+            }
+        }
+        while let Some(id) = connection.quic.stream_writable_next() {
+            if let Some(stream) = connection.app.streams.get_mut(&id) {
+                // A client that wants no more of a response is found out here.
+                if let Err(quiche::Error::StreamStopped(code)) = connection.quic.stream_capacity(id) {
+                    stream.is_gone(Gone::Reset(H3Code(code).reset()));
+                }
+                stream.wake();
+            }
+        }
+        control::give(connection);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let settings = self.shared.service.settings();
+        match self.state {
+            State::Handshake(limit) => Some(limit),
+            State::Serving if self.active == 0 => Some(self.idle_until(&settings)),
+            State::Notice(since) => Some(since + NOTICE),
+            State::Linger(until) => Some(until),
+            State::Serving | State::Finishing | State::Closed => None,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.active > 0
+    }
+
+    fn closed(&mut self) {
+        if let State::Handshake(_) = self.state {
+            self.count_handshake(TlsResult::Closed);
+        }
+        self.give_up(Gone::Closed);
+    }
+}

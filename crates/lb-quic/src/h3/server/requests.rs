@@ -1,0 +1,278 @@
+//! Request streams: heads are read, and exchanges begin.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use lb_core::failure::Reject;
+use lb_core::head::{BodyLength, RequestHead};
+use lb_core::ledger::{Charge, Verdict};
+use lb_core::reason::Reason;
+use lb_http::h3::{
+    ExtensiblePriority, H3Code, H3Error, H3Scope, MessagePiece, MessageReader, RequestError, RequestLimits,
+    decode_request,
+};
+use lb_http::message::{Gone, Sink};
+use lb_http::proxy::{Arrival, Client, End};
+use lb_http::service::Settings;
+
+use super::Server;
+use crate::connection::Connection;
+use crate::endpoint::Shared;
+use crate::h3::front::H3Front;
+use crate::h3::stream::Stream;
+
+/// Bytes that are read at once while a head is awaited: what comes behind it is kept.
+const PIECE: usize = 4096;
+
+/// What reading a head has come to.
+enum Head {
+    /// More has to come.
+    Incomplete,
+    Complete(RequestHead),
+    Refused(RequestHead, Reject),
+    /// The stream is over.
+    Gone,
+    Broken(H3Error),
+    Exceeded(Verdict),
+}
+
+/// Something has come on a request stream.
+pub(super) fn readable(
+    shared: &Shared<Server>,
+    connection: &mut Connection<Server>,
+    id: u64,
+    settings: &Rc<Settings>,
+    now: Instant,
+) {
+    let app = &mut connection.app;
+    app.next_stream = app.next_stream.max(id.saturating_add(4));
+    if let Some(stream) = app.streams.get_mut(&id)
+        && stream.has_begun
+    {
+        look(connection, id, now);
+        return;
+    }
+    if id >= app.refused_from {
+        return end(connection, id, H3Code::REQUEST_REJECTED);
+    }
+    let most = usize::try_from(settings.h2.max_concurrent_streams).unwrap_or(usize::MAX);
+    if !app.streams.contains_key(&id) {
+        // Streams that the client has reset are over for QUIC, while their exchanges may still run (attack H2-02).
+        if app.streams.len() >= most.saturating_mul(2) {
+            return end(connection, id, H3Code::REQUEST_REJECTED);
+        }
+        let section = settings.h2.max_header_list_size;
+        app.streams.insert(id, Stream::new(MessageReader::requests(section), now));
+    }
+    match read_head(connection, id, settings, now) {
+        Head::Incomplete => {}
+        Head::Complete(head) => begin(shared, connection, (id, head, None), settings, now),
+        Head::Refused(head, reject) => begin(shared, connection, (id, head, Some(reject)), settings, now),
+        Head::Gone => {
+            connection.app.streams.remove(&id);
+        }
+        Head::Broken(error) if error.scope == H3Scope::Connection => Server::fault(connection, error),
+        Head::Broken(error) => {
+            tracing::debug!(code = error.code.name(), "HTTP/3 request refused: {}", error.what);
+            let verdict = connection.app.ledger.charge(Charge::LocalReset, now);
+            end(connection, id, error.code);
+            Server::exceeded(connection, verdict);
+        }
+        Head::Exceeded(verdict) => Server::exceeded(connection, verdict),
+    }
+}
+
+/// Something has come for an exchange that runs.
+fn look(connection: &mut Connection<Server>, id: u64, now: Instant) {
+    let Connection { app, quic, .. } = connection;
+    let Some(stream) = app.streams.get_mut(&id) else { return };
+    if stream.is_read {
+        return;
+    }
+    // A reset throws away what has come and shows only where bytes are asked for. What is left to be read is left to the exchange.
+    if !quic.stream_finished(id) {
+        return stream.wake();
+    }
+    match quic.stream_recv(id, &mut [0]) {
+        Err(quiche::Error::StreamReset(code)) => {
+            stream.is_read = true;
+            let is_answered = stream.is_answered;
+            let open = now.saturating_duration_since(stream.since);
+            stream.is_gone(Gone::Reset(H3Code(code).reset()));
+            if !is_answered {
+                let verdict = app.ledger.reset(open, now);
+                Server::exceeded(connection, verdict);
+            }
+        }
+        end => {
+            stream.is_read = matches!(end, Ok((_, true)));
+            stream.wake();
+        }
+    }
+}
+
+/// Ends a stream of which nothing was read, or not enough.
+fn end(connection: &mut Connection<Server>, id: u64, code: H3Code) {
+    let Connection { app, quic, .. } = connection;
+    app.streams.remove(&id);
+    let _ = quic.stream_shutdown(id, quiche::Shutdown::Read, code.0);
+    let _ = quic.stream_shutdown(id, quiche::Shutdown::Write, code.0);
+    connection.said();
+}
+
+fn read_head(connection: &mut Connection<Server>, id: u64, settings: &Settings, now: Instant) -> Head {
+    let Connection { app, quic, .. } = connection;
+    let Some(stream) = app.streams.get_mut(&id) else { return Head::Gone };
+    let worker = Rc::clone(&app.shared.service.worker);
+    let mut scratch = worker.io.scratch.borrow_mut();
+    loop {
+        let room = scratch.room(PIECE);
+        let (length, fin) = match quic.stream_recv(id, room) {
+            Ok(taken) => taken,
+            Err(quiche::Error::Done) => return Head::Incomplete,
+            Err(quiche::Error::StreamReset(_)) => {
+                return match app.ledger.reset(now.saturating_duration_since(stream.since), now) {
+                    Verdict::Fine => Head::Gone,
+                    verdict => Head::Exceeded(verdict),
+                };
+            }
+            Err(_) => return Head::Gone,
+        };
+        stream.received(length);
+        stream.is_read = fin;
+        let mut input = room.get(..length).unwrap_or_default();
+        loop {
+            let (section, rest) = match stream.reader.next(&mut input) {
+                Ok(Some(MessagePiece::Head(section))) => (section, input),
+                Ok(Some(MessagePiece::Oversized { .. })) => {
+                    let mut head = worker.take_head();
+                    head.clear();
+                    return match app.ledger.charge(Charge::HeaderOverflow, now) {
+                        Verdict::Fine => Head::Refused(head, Reject::new(431, Reason::HeaderTooLarge)),
+                        verdict => Head::Exceeded(verdict),
+                    };
+                }
+                Ok(Some(MessagePiece::Unknown { .. })) => match app.ledger.charge(Charge::Unknown, now) {
+                    Verdict::Fine => continue,
+                    verdict => return Head::Exceeded(verdict),
+                },
+                Ok(Some(MessagePiece::Data { .. } | MessagePiece::Trailers(_))) => continue,
+                Ok(None) => break,
+                Err(error) => return Head::Broken(error),
+            };
+            let limits = RequestLimits {
+                head: &settings.limits,
+                list: usize::try_from(settings.h2.max_header_list_size).unwrap_or(usize::MAX),
+                extended_connect: settings.h3_extended_connect,
+            };
+            let mut head = worker.take_head();
+            let decoded = decode_request(
+                &mut app.shared.qpack.borrow_mut(),
+                section,
+                fin && rest.is_empty(),
+                &mut head,
+                limits,
+            );
+            stream.early = rest.to_vec();
+            return match decoded {
+                Ok(content) => {
+                    if head.upgrade.is_empty() {
+                        stream.reader.expect_content(content);
+                    } else {
+                        stream.reader.expect_tunnel();
+                    }
+                    Head::Complete(head)
+                }
+                Err(RequestError::Broken(error)) => Head::Broken(error),
+                Err(RequestError::Answer(reject)) => match reject.status {
+                    431 => match app.ledger.charge(Charge::HeaderOverflow, now) {
+                        Verdict::Fine => Head::Refused(head, reject),
+                        verdict => Head::Exceeded(verdict),
+                    },
+                    _ => Head::Refused(head, reject),
+                },
+            };
+        }
+        if fin {
+            return Head::Broken(H3Error::stream(H3Code::REQUEST_INCOMPLETE, "a stream without a request"));
+        }
+    }
+}
+
+/// Begins the exchange of a request, or refuses it.
+fn begin(
+    shared: &Shared<Server>,
+    connection: &mut Connection<Server>,
+    (id, head, reject): (u64, RequestHead, Option<Reject>),
+    settings: &Rc<Settings>,
+    now: Instant,
+) {
+    let Connection { app, quic, .. } = connection;
+    let Some(client) = app.client.clone() else { return };
+    if let Some(stream) = app.streams.get_mut(&id) {
+        stream.has_begun = true;
+    }
+    app.active = app.active.saturating_add(1);
+    app.requests = app.requests.saturating_add(1);
+    if let Some(value) = head.fields.value_of(b"priority") {
+        let priority = ExtensiblePriority::parse(value);
+        let _ = quic.stream_priority(id, priority.urgency, priority.incremental);
+    }
+    let max_body = settings.http.max_request_body_bytes;
+    let reject = reject.or_else(|| match (head.body, max_body) {
+        // Announced already: nothing of it is read.
+        (BodyLength::Known(length), Some(most)) if length > most => {
+            Some(Reject::new(413, Reason::BodyTooLarge))
+        }
+        _ => None,
+    });
+    let most = app.shared.max_requests.get();
+    let is_enough = most != 0 && app.requests >= most;
+    let front = H3Front::new(Rc::clone(shared), id, head.is_head(), max_body);
+    let request = Request {
+        service: Rc::clone(&app.shared.service),
+        settings: Rc::clone(settings),
+        client,
+        started: now.into(),
+    };
+    tokio::task::spawn_local(request.serve(head, front, reject));
+    if is_enough {
+        // Enough for one connection: the next requests are balanced anew.
+        Server::notice(connection, now);
+    }
+}
+
+/// A request that has come.
+struct Request {
+    service: Rc<lb_http::service::Service>,
+    settings: Rc<Settings>,
+    client: Rc<Client>,
+    started: tokio::time::Instant,
+}
+
+impl Request {
+    async fn serve(self, head: RequestHead, mut front: H3Front, reject: Option<Reject>) {
+        let Self { service, settings, client, started } = self;
+        let arrival = Arrival { service: &service, settings: &settings, client: &client, started };
+        let Some(reject) = reject else {
+            let running = arrival.begin(head, &front);
+            if running.run(&mut front).await == End::Complete {
+                front.complete();
+            }
+            return;
+        };
+        let cx = &mut Context::from_waker(Waker::noop());
+        let flushed = arrival.refuse(cx, &head, &mut front, reject);
+        service.worker.put_head(head);
+        if flushed.is_pending() {
+            let limit = settings.http.write_timeout;
+            let told = tokio::time::timeout(limit, poll_fn(|cx| front.poll_flush(cx))).await;
+            if !matches!(told, Ok(Ok(()))) {
+                return;
+            }
+        }
+        front.complete();
+    }
+}

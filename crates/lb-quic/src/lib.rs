@@ -1,0 +1,16 @@
+//! QUIC: a driver for quiche on the sockets of a worker, and HTTP/3 on it.
+//!
+//! An `Endpoint` drives all connections of a listener on one worker: it receives and sends datagrams in batches, keeps the timers, and leads
+//! packets to connections by their connection IDs. What rides on a connection is an `Application`; `h3` has that of HTTP/3.
+
+mod connection;
+mod connection_id;
+mod endpoint;
+mod h3;
+mod listener;
+mod packet;
+mod tls;
+mod transport;
+
+pub use listener::{QuicListener, QuicListenerParts, QuicShared};
+pub use transport::QuicSettings;

@@ -1,0 +1,163 @@
+//! TLS of QUIC listeners: BoringSSL with the certificates, client-certificate rules and ticket keys of a bundle.
+//!
+//! Certificates are parsed when a bundle comes, and shared by all connections under it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use boring::error::ErrorStack;
+use boring::ex_data::Index;
+use boring::hash::MessageDigest;
+use boring::hmac::HmacCtxRef;
+use boring::pkey::{PKey, Private};
+use boring::ssl::{
+    ClientHello, NameType, SelectCertError, Ssl, SslAlert, SslContextBuilder, SslMethod, SslRef,
+    SslSessionCacheMode, SslVerifyError, SslVerifyMode, TicketKeyCallbackResult,
+};
+use boring::symm::{Cipher, CipherCtxRef};
+use boring::x509::X509;
+use lb_config::ClientAuthMode;
+use lb_security::{ClientRules, PolicyId, TicketSecrets, TlsConfigBundle};
+use rustls_pki_types::CertificateDer;
+
+/// What BoringSSL has parsed of an identity.
+struct Parsed {
+    leaf: X509,
+    rest: Vec<X509>,
+    key: PKey<Private>,
+}
+
+impl Parsed {
+    fn new(chain: &[CertificateDer<'_>], key: &[u8]) -> Result<Self, ErrorStack> {
+        let mut certificates = chain.iter().map(|der| X509::from_der(der));
+        let leaf = certificates.next().unwrap_or_else(|| X509::from_der(&[]))?;
+        let key = PKey::private_key_from_pkcs8(key).or_else(|_| PKey::private_key_from_der(key))?;
+        Ok(Self { leaf, rest: certificates.collect::<Result<_, _>>()?, key })
+    }
+
+    fn show(&self, ssl: &mut SslRef) -> Result<(), ErrorStack> {
+        ssl.set_certificate(&self.leaf)?;
+        for certificate in &self.rest {
+            ssl.add_chain_cert(certificate)?;
+        }
+        ssl.set_private_key(&self.key)
+    }
+}
+
+/// Where a connection keeps the rules that its client is judged by.
+fn policy_index() -> Result<Index<Ssl, PolicyId>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, PolicyId>> = OnceLock::new();
+    match INDEX.get() {
+        Some(index) => Ok(*index),
+        None => {
+            let index = Ssl::new_ex_index()?;
+            Ok(*INDEX.get_or_init(|| index))
+        }
+    }
+}
+
+/// A context for the connections of a listener under one bundle.
+///
+/// # Errors
+/// When BoringSSL does not take a certificate or a key.
+pub(crate) fn server(bundle: &Arc<TlsConfigBundle>) -> Result<SslContextBuilder, ErrorStack> {
+    let mut context = SslContextBuilder::new(SslMethod::tls())?;
+    let index = policy_index()?;
+    let identities: Vec<Parsed> = bundle
+        .identities()
+        .iter()
+        .map(|identity| Parsed::new(&identity.chain, identity.key.secret_der()))
+        .collect::<Result<_, _>>()?;
+    // Sessions live in tickets alone.
+    context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    let own = Arc::clone(bundle);
+    context.set_select_certificate_callback(move |mut hello: ClientHello<'_>| {
+        let name = hello.servername(NameType::HOST_NAME);
+        let (at, policy) = (own.identity_of(name), own.policy_of(name));
+        let identity = identities.get(at).ok_or(SelectCertError::ERROR)?;
+        let ssl = hello.ssl_mut();
+        identity.show(ssl).map_err(|_| SelectCertError::ERROR)?;
+        ssl.set_ex_data(index, policy);
+        if let Some(rules) = own.rules(policy) {
+            ask_client(ssl, rules);
+        }
+        Ok(())
+    });
+    seal_tickets(&mut context, Arc::clone(bundle), index);
+    Ok(context)
+}
+
+/// Asks the client for a certificate, where the rules do.
+fn ask_client(ssl: &mut SslRef, rules: &ClientRules) {
+    let mode = match rules.mode {
+        ClientAuthMode::Off => return,
+        ClientAuthMode::Request => SslVerifyMode::PEER,
+        ClientAuthMode::Require => SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
+    };
+    let names = rules.hints().filter_map(|der| boring::x509::X509Name::from_der(der).ok());
+    if let Ok(mut list) = boring::stack::Stack::new() {
+        names.for_each(|name| drop(list.push(name)));
+        ssl.set_client_ca_list(list);
+    }
+    let rules = rules.clone();
+    ssl.set_custom_verify_callback(mode, move |ssl| {
+        let chain = chain_of(ssl);
+        rules.check(&chain, SystemTime::now()).map(drop).map_err(|reason| {
+            tracing::debug!(reason, "certificate of a QUIC client is not accepted");
+            SslVerifyError::Invalid(SslAlert::BAD_CERTIFICATE)
+        })
+    });
+}
+
+/// The chain that a client has shown, leaf first.
+fn chain_of(ssl: &SslRef) -> Vec<CertificateDer<'static>> {
+    let leaf = ssl.peer_certificate();
+    let leaf = leaf.iter().filter_map(|leaf| leaf.to_der().ok());
+    // A server's list does not have the leaf in it.
+    let rest =
+        ssl.peer_cert_chain().into_iter().flatten().filter_map(|certificate| certificate.to_der().ok());
+    leaf.chain(rest).map(CertificateDer::from).collect()
+}
+
+/// Seals tickets with keys that are bound to the listener and to the rules of the connection (attacks T-02, T-06).
+#[expect(unsafe_code, reason = "the callback has to fill what BoringSSL hands it")]
+fn seal_tickets(context: &mut SslContextBuilder, bundle: Arc<TlsConfigBundle>, index: Index<Ssl, PolicyId>) {
+    let callback = move |ssl: &SslRef,
+                         name: &mut [u8; 16],
+                         iv: &mut [u8; 16],
+                         cipher: &mut CipherCtxRef,
+                         mac: &mut HmacCtxRef,
+                         encrypt: bool| {
+        let rules = ssl.ex_data(index).and_then(|policy| bundle.rules(*policy));
+        let Some(rules) = rules else { return TicketKeyCallbackResult::Noop };
+        let found = if encrypt { rules.tickets.newest() } else { rules.tickets.find(name) };
+        let Some(secrets) = found else { return TicketKeyCallbackResult::Noop };
+        match prepare(&secrets, (name, iv), cipher, mac, encrypt) {
+            Ok(()) if secrets.is_newest => TicketKeyCallbackResult::Success,
+            Ok(()) => TicketKeyCallbackResult::DecryptSuccessRenew,
+            Err(_) => TicketKeyCallbackResult::Error,
+        }
+    };
+    // SAFETY: on success for a new ticket the callback has written the name of the key and a random IV, and has put cipher and MAC under the
+    // keys of that name; for an old one it has put them under the keys of the name that stands in it.
+    // JUSTIFICATION: tickets of QUIC are sealed under the keys of the listener's rotation, as those of TLS over TCP are.
+    unsafe { context.set_ticket_key_callback(callback) };
+}
+
+fn prepare(
+    secrets: &TicketSecrets,
+    (name, iv): (&mut [u8; 16], &mut [u8; 16]),
+    cipher: &mut CipherCtxRef,
+    mac: &mut HmacCtxRef,
+    encrypt: bool,
+) -> Result<(), ErrorStack> {
+    let aes = Cipher::aes_256_cbc();
+    mac.init(&secrets.mac, &MessageDigest::sha256())?;
+    if encrypt {
+        *name = secrets.name;
+        boring::rand::rand_bytes(iv)?;
+        cipher.init_encrypt(&aes, &secrets.cipher, iv)
+    } else {
+        cipher.init_decrypt(&aes, &secrets.cipher, iv)
+    }
+}

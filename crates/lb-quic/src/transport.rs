@@ -1,0 +1,129 @@
+//! The transport parameters and TLS context of new connections, made anew when certificates or settings change.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_config::{Listener, QuicRetry};
+use lb_security::{SharedTlsBundle, TlsConfigBundle};
+
+use crate::tls;
+
+/// What the configuration says of the QUIC connections of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuicSettings {
+    /// How long a connection may be silent.
+    pub max_idle_timeout: Duration,
+    /// The largest UDP payload that is accepted, in bytes.
+    pub max_recv_udp_payload_size: u64,
+    /// Whether every client has to prove its address, by a Retry, before anything is kept of it.
+    pub always_retry: bool,
+    /// Requests that a client may have open at once.
+    pub max_concurrent_streams: u32,
+    /// The first window of a stream, in bytes.
+    pub stream_window: u32,
+    /// The first window of a connection, in bytes.
+    pub connection_window: u32,
+}
+
+impl QuicSettings {
+    /// The settings of a listener; `None` where it does not speak QUIC.
+    pub fn of(listener: &Listener) -> Option<Self> {
+        let (quic, h2) = (listener.quic.as_ref()?, &listener.h2_security);
+        Some(Self {
+            max_idle_timeout: quic.max_idle_timeout,
+            max_recv_udp_payload_size: quic.max_recv_udp_payload_size,
+            always_retry: quic.retry == QuicRetry::Always,
+            max_concurrent_streams: h2.max_concurrent_streams,
+            stream_window: h2.initial_stream_window_size,
+            connection_window: h2.initial_connection_window_size,
+        })
+    }
+}
+
+/// Unidirectional streams that a client may have open: its control stream, two of QPACK, and some of types that are not known here.
+const UNIDIRECTIONAL: u64 = 16;
+
+/// The largest packet that is tried. What the path takes is found out.
+const LARGEST_PACKET: usize = 16_383;
+
+/// Makes the configuration of new connections.
+pub(crate) struct Transport {
+    tls: SharedTlsBundle,
+    settings: Rc<RefCell<Rc<QuicSettings>>>,
+    alpn: &'static [&'static [u8]],
+    current: Option<Current>,
+}
+
+struct Current {
+    bundle: Arc<TlsConfigBundle>,
+    settings: Rc<QuicSettings>,
+    config: quiche::Config,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        tls: SharedTlsBundle,
+        settings: Rc<RefCell<Rc<QuicSettings>>>,
+        alpn: &'static [&'static [u8]],
+    ) -> Self {
+        Self { tls, settings, alpn, current: None }
+    }
+
+    /// Whether a client has to prove its address before anything is kept of it. `is_crowded` says that many handshakes run.
+    pub(crate) fn wants_proof(&self, is_crowded: bool) -> bool {
+        is_crowded || self.settings.borrow().always_retry
+    }
+
+    /// The configuration for a connection that begins now, and the bundle that it shakes hands under. `None` when none can be made.
+    pub(crate) fn config(
+        &mut self,
+        reset_token: u128,
+    ) -> Option<(&mut quiche::Config, Arc<TlsConfigBundle>)> {
+        let (bundle, settings) = (self.tls.load(), Rc::clone(&self.settings.borrow()));
+        let is_current = self.current.as_ref().is_some_and(|current| {
+            Arc::ptr_eq(&current.bundle, &bundle) && Rc::ptr_eq(&current.settings, &settings)
+        });
+        if !is_current {
+            match make(&bundle, &settings, self.alpn) {
+                Ok(config) => self.current = Some(Current { bundle, settings, config }),
+                // What was in force goes on.
+                Err(error) => {
+                    tracing::error!(%error, "no QUIC connection can be accepted under the new certificates");
+                }
+            }
+        }
+        let current = self.current.as_mut()?;
+        current.config.set_stateless_reset_token(Some(reset_token));
+        Some((&mut current.config, Arc::clone(&current.bundle)))
+    }
+}
+
+fn make(
+    bundle: &Arc<TlsConfigBundle>,
+    settings: &QuicSettings,
+    alpn: &[&[u8]],
+) -> Result<quiche::Config, Box<dyn std::error::Error>> {
+    let mut config =
+        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls::server(bundle)?)?;
+    config.set_application_protos(alpn)?;
+    let millis = u64::try_from(settings.max_idle_timeout.as_millis()).unwrap_or(u64::MAX);
+    config.set_max_idle_timeout(millis);
+    let largest = usize::try_from(settings.max_recv_udp_payload_size).unwrap_or(usize::MAX);
+    config.set_max_recv_udp_payload_size(largest.min(lb_io::udp::MAX_DATAGRAM));
+    config.set_max_send_udp_payload_size(LARGEST_PACKET);
+    config.discover_pmtu(true);
+    let (stream, whole) = (u64::from(settings.stream_window), u64::from(settings.connection_window));
+    config.set_initial_max_data(whole);
+    config.set_initial_max_stream_data_bidi_local(stream);
+    config.set_initial_max_stream_data_bidi_remote(stream);
+    config.set_initial_max_stream_data_uni(stream);
+    // Windows do not grow beyond what the configuration says: they bound what a client can make us hold.
+    config.set_max_stream_window(stream);
+    config.set_max_connection_window(whole);
+    config.set_initial_max_streams_bidi(settings.max_concurrent_streams.into());
+    config.set_initial_max_streams_uni(UNIDIRECTIONAL);
+    config.set_active_connection_id_limit(4);
+    Ok(config)
+}
