@@ -4,13 +4,14 @@
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
-//! how often a log line about it is written ([`log_limit`]), and what tells listeners apart, and pools ([`identity`]). Clocks and seeds are arguments, so
+//! how often a log line about it is written ([`log_limit`]), which datagrams belong together ([`flows`]), and what tells listeners apart, and pools ([`identity`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod address;
 pub mod balance;
 pub mod breaker;
 pub mod failure;
+pub mod flows;
 pub mod grpc;
 pub mod head;
 pub mod health;
