@@ -1,7 +1,10 @@
-//! The TCP relay: bytes both ways, ends both ways, nothing lost, nothing kept.
+//! What the gateway forwards without reading it. The TCP relay: bytes both ways, ends both ways, nothing lost, nothing kept. UDP: `udp.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "tcp/udp.rs"]
+mod udp;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -31,6 +34,24 @@ fn main() {
         counters_move_while_the_connection_lives,
         caps_close_without_a_byte,
         small_messages_after_bulk,
+        udp::flows_keep_their_backend_and_get_its_replies,
+        udp::datagrams_of_all_sizes_pass_whole,
+        udp::bursts_pass_in_order,
+        udp::answers_come_from_the_address_that_was_asked,
+        udp::silent_flows_end_and_busy_ones_do_not,
+        udp::a_full_listener_takes_no_flow_and_loses_none,
+        udp::a_source_has_its_cap_and_a_client_that_of_connections,
+        udp::flows_end_with_their_replies,
+        udp::without_replies_each_datagram_is_dealt_by_itself,
+        udp::the_first_datagram_tells_the_client,
+        udp::l4_09_no_more_goes_back_than_the_factor_allows,
+        udp::l4_03_made_up_senders_cost_bounded_memory_and_no_flow_that_lives,
+        udp::dead_backends_are_left_alone,
+        udp::probes_take_a_backend_out_and_back,
+        udp::a_reload_moves_the_flows_of_a_backend_that_left_and_no_others,
+        udp::a_drain_keeps_flows_and_begins_none,
+        udp::a_listener_that_comes_back_serves_at_once,
+        udp::an_upgrade_hands_the_sockets_over_and_passes_replies_on,
     ];
     cases.extend([
         Case::new("gibibyte_down", gibibyte_down).alone().guard(seconds(120)),

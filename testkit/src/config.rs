@@ -79,6 +79,11 @@ impl Listener {
         Listener::new("tcp")
     }
 
+    /// A listener for datagrams on a free port.
+    pub fn udp() -> Self {
+        Listener::new("udp")
+    }
+
     /// A listener for raw bytes inside TLS on a free port, with the certificate `name`.pem of a directory.
     pub fn tls(directory: &Path, name: &str) -> Self {
         let file = |end| directory.join(format!("{name}.{end}")).display().to_string();

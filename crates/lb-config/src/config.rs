@@ -16,12 +16,14 @@ pub use blocks::{
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
-    RawProxy, Tcp, TlsCertificate, TlsFiles, WebSocket,
+    RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,
 };
 pub(crate) use pool::is_token;
 pub use pool::{BackendPool, HashKey, SameSite, Sticky};
 pub(crate) use resilience::RetryOn;
-pub use resilience::{Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod};
+pub use resilience::{
+    Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod, UdpProbe,
+};
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 

@@ -22,7 +22,7 @@ pub use config::{
     HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend, Listener, ListenerId,
     MetricsBind, Observability, Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic,
     QuicRetry, RawProxy, RuntimeSettings, SameSite, Security, SocketName, Sticky, Tcp, TlsCertificate,
-    TlsFiles, Transport, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
+    TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};

@@ -8,7 +8,7 @@ mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
 pub(crate) use pool::{LIST, POOLS};
-pub(crate) use text::{Text, read_mode, read_statuses};
+pub(crate) use text::{Text, read_mode, read_payload, read_statuses};
 
 use crate::config::Protocol;
 

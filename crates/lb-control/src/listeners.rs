@@ -33,6 +33,8 @@ pub(crate) struct Bound {
     protocol: Protocol,
     /// Places taken by its connections.
     pub(crate) gate: Arc<CountGate>,
+    /// Flows of each client address.
+    sources: Arc<AddressGate>,
     /// Workers have duplicates: so a listener that becomes another one at its address never stops to listen.
     sockets: PerWorker,
     /// The permissions that the file of its Unix socket was given.
@@ -52,7 +54,11 @@ impl Bound {
         let quic = tls.secret(&self.id).map(|secret| QuicShared::new(secret, self.sockets.len()));
         let duplicates = self.sockets.iter().map(|own| {
             let sockets = own.iter().map(ListeningSocket::for_worker).collect::<Result<_, _>>()?;
-            let gates = Gates { address: Arc::clone(address_gate), listener: Arc::clone(&self.gate) };
+            let gates = Gates {
+                address: Arc::clone(address_gate),
+                listener: Arc::clone(&self.gate),
+                sources: Arc::clone(&self.sources),
+            };
             Ok(ListenerSockets {
                 id: self.id.clone(),
                 key: self.key,
@@ -277,6 +283,7 @@ impl Listeners {
                         key: ListenerKey(last_key),
                         protocol: listener.protocol,
                         gate: Arc::default(),
+                        sources: AddressGate::new(u32::MAX),
                         sockets,
                         mode: None,
                     });
@@ -401,6 +408,7 @@ fn describe(listener: &Listener) {
         }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
         Protocol::Quic => tracing::info!(listener = name, backends, "listener configured for HTTP/3"),
+        Protocol::Udp => tracing::info!(listener = name, backends, "listener configured for UDP forwarding"),
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
     }
 }

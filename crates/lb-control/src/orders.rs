@@ -24,8 +24,13 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 pub enum Order {
     /// Serve by this from now on; tell when it is done, and the sockets of listeners that close are closed.
     Apply(Change, oneshot::Sender<()>),
-    /// Accept no more; tell when every socket is closed.
-    StopAccepting(oneshot::Sender<()>),
+    /// Accept no more.
+    StopAccepting {
+        /// Another process has the sockets, and reads them.
+        handed_over: bool,
+        /// To tell when every socket is closed from which connections are accepted.
+        done: oneshot::Sender<()>,
+    },
     /// Close idle connections of these listeners, spread over the jitter of each; finish the others.
     Drain(Vec<ListenerKey>),
     /// Announce the end on what is left of a listener.
@@ -101,8 +106,8 @@ impl Workers {
     }
 
     /// Orders every worker to close its listening sockets. The orders are given at once.
-    pub(crate) fn stop_accepting(&self) -> Answers {
-        ask(&self.orders, |done| Some(Order::StopAccepting(done)))
+    pub(crate) fn stop_accepting(&self, handed_over: bool) -> Answers {
+        ask(&self.orders, |done| Some(Order::StopAccepting { handed_over, done }))
     }
 
     /// Gives an order to every worker.

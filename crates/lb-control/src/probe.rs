@@ -12,6 +12,7 @@ mod grpc;
 mod http;
 mod plan;
 mod quic;
+mod udp;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -148,6 +149,7 @@ async fn probe(plan: &Plan, io: &Rc<WorkerIo>) -> ProbeOutcome {
             Probe::Http(request) => http::check(plan, request, io).await,
             Probe::Grpc { service, .. } => grpc::check(plan, service, io).await,
             Probe::Quic => quic::check(plan, io).await,
+            Probe::Udp(asked) => udp::check(plan, asked).await,
         }
     };
     match timeout(plan.timeout, asked).await {

@@ -369,7 +369,7 @@ fn key(is_http: bool, backend: &Backend) -> Option<Key> {
 /// Health checks may speak HTTP where the listener does not.
 fn probe_key(pool: &BackendPool, is_http: bool, backend: &Backend) -> Option<Key> {
     let says = match (&pool.health.as_ref()?.probe, backend.protocol) {
-        (Probe::Quic, _) => return None,
+        (Probe::Quic | Probe::Udp(_), _) => return None,
         (Probe::Tcp, _) => return key(is_http, backend),
         (Probe::Grpc { .. }, _) | (Probe::Http(_), BackendProtocol::H2) => BackendProtocol::H2,
         (Probe::Http(_), _) => BackendProtocol::H1,

@@ -5,21 +5,20 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
 use lb_core::failure::Shortage;
-use lb_core::outlier::Ending;
 use lb_core::rest::RestCause;
 use lb_core::retry::RetryClass;
 use lb_io::{ConnectionGuard, Deadline, Phase, shortage_of};
 use lb_observe::metrics::{BackendMetrics, Counter};
-use lb_pool::{Entry, Need, Pass, WorkerMember, WorkerPool};
+use lb_pool::{Entry, Need, Pass, WorkerMember};
 use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::half::{Half, Moved};
+use crate::load::MemberLoad;
 use crate::service::{TcpService, TcpSettings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
@@ -156,52 +155,6 @@ async fn open(
     };
     let count = |result| service.worker_metrics.backend_tls_handshakes.of(result).inc();
     Ok(connector.connect(&service.io, count).await?)
-}
-
-/// Load of a member, as its pool counts it, while a connection is being made and while it lives. To the pool it is one request, whose
-/// outcome is that of the connect.
-struct MemberLoad {
-    pool: Rc<WorkerPool>,
-    at: usize,
-    state: Connecting,
-}
-
-/// The state of a connect.
-enum Connecting {
-    Running,
-    Failed,
-    Done,
-}
-
-impl MemberLoad {
-    fn take(pool: &Rc<WorkerPool>, at: usize) -> Self {
-        pool.begin(at);
-        pool.opened(at);
-        Self { pool: Rc::clone(pool), at, state: Connecting::Running }
-    }
-
-    /// The connection is made, after this time. What it carries is load until it ends.
-    fn connected(&mut self, took: Duration) {
-        self.state = Connecting::Done;
-        self.pool.end(self.at, now(), Some(Ending::Fine), Some(took));
-        self.pool.begin(self.at);
-    }
-
-    /// There is no connection.
-    fn failed(mut self) {
-        self.state = Connecting::Failed;
-    }
-}
-
-impl Drop for MemberLoad {
-    fn drop(&mut self) {
-        self.pool.closed(self.at);
-        match self.state {
-            Connecting::Running => self.pool.end(self.at, now(), None, None),
-            Connecting::Failed => self.pool.end(self.at, now(), Some(Ending::GatewayFailure), None),
-            Connecting::Done => self.pool.withdraw(self.at, now()),
-        }
-    }
 }
 
 /// Counts a connection as being at its backend while it lives.

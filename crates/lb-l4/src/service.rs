@@ -27,6 +27,14 @@ impl TcpPool {
     pub fn new(members: Vec<WorkerMember<ClientTls>>, balance: Rc<WorkerPool>) -> Rc<Self> {
         Rc::new(Self { members, balance })
     }
+
+    pub(crate) fn balance(&self) -> &Rc<WorkerPool> {
+        &self.balance
+    }
+
+    pub(crate) fn members(&self) -> &[WorkerMember<ClientTls>] {
+        &self.members
+    }
 }
 
 /// Everything about a listener that a reload can change; a connection keeps what it was accepted under.

@@ -25,8 +25,8 @@ use std::time::{Duration, SystemTime};
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Error,
-    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 pub use pools::PoolBackend;
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
@@ -277,6 +277,7 @@ impl Metrics {
 
             scrape_tls(scrape, name, listener);
             scrape_grpc(scrape, name, listener);
+            scrape_udp(scrape, name, listener);
             if listener.serves_http() {
                 let open = listener.shards().map(|shard| shard.websocket_tunnels.value()).sum::<i64>();
                 scrape.gauge(&families::WEBSOCKET_TUNNELS, &[name], open as f64);
@@ -404,6 +405,29 @@ fn scrape_tls(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics) {
     scrape.gauge(&families::CERT_LOADED_AT, &[name], certificates.loaded_at as f64);
     for (certificate, expiry) in &certificates.expiries {
         scrape.gauge(&families::CERT_EXPIRY, &[name, certificate], *expiry as f64);
+    }
+}
+
+fn scrape_udp(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics) {
+    if !listener.serves_udp() {
+        return;
+    }
+    let sum = |of: fn(&ListenerShard) -> &Counter| listener.shards().map(|shard| of(shard).value()).sum();
+    scrape.counter(&families::UDP_FLOWS, &[name], sum(|shard| &shard.udp_flows));
+    scrape.counter(&families::UDP_FLOWS_MOVED, &[name], sum(|shard| &shard.udp_flows_moved));
+    let sockets = listener.shards().map(|shard| shard.udp_uplinks.value()).sum::<i64>();
+    scrape.gauge(&families::UDP_UPLINKS, &[name], sockets as f64);
+    for end in FlowEnd::ALL {
+        let ended = listener.shards().map(|shard| shard.udp_flows_ended.of(*end).value());
+        scrape.counter(&families::UDP_FLOWS_ENDED, &[name, end.name()], ended.sum());
+    }
+    for path in DatagramPath::ALL {
+        let passed = listener.shards().map(|shard| shard.udp_datagrams.of(*path).value());
+        scrape.counter(&families::UDP_DATAGRAMS, &[name, path.name()], passed.sum());
+    }
+    for reason in DatagramDrop::ALL {
+        let dropped = listener.shards().map(|shard| shard.udp_datagrams_dropped.of(*reason).value());
+        scrape.counter(&families::UDP_DATAGRAMS_DROPPED, &[name, reason.name()], dropped.sum());
     }
 }
 

@@ -168,6 +168,13 @@ impl WorkerPool {
         (!self.due.get() || !self.is_due(at) || self.shared.try_one(at, now)).then_some(at)
     }
 
+    /// Whether the member at `at` can be picked: for what is at it already.
+    #[inline]
+    pub fn is_in_use(&self, at: usize, now: Instant) -> bool {
+        self.refresh(now);
+        self.balancer.borrow().is_in_use(at)
+    }
+
     /// A connect to the member at `at` failed, and the member is to blame for it.
     pub fn unreachable(&self, at: usize, cause: RestCause, now: Instant) {
         self.shared.failed(at, cause, now);

@@ -6,6 +6,7 @@ mod cap;
 mod handshakes;
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Gates {
     pub address: Arc<AddressGate>,
     /// Connections of the listener.
     pub listener: Arc<CountGate>,
+    /// Flows of each client address at the listener, where it forwards datagrams.
+    pub sources: Arc<AddressGate>,
 }
 
 /// The caps on the connections of one listener, as one worker sees them, and what it counts of them.
@@ -60,6 +63,21 @@ impl Admissions {
     /// Changes how many connections may be open from now on.
     pub fn set_max_inflight(&self, most: usize) {
         self.max_inflight.set(most);
+    }
+
+    /// Connections of the listener over all workers.
+    pub fn open(&self) -> usize {
+        self.gates.listener.open()
+    }
+
+    /// Changes how many flows of one client address the listener may have from now on.
+    pub fn set_max_of_source(&self, most: u32) {
+        self.gates.sources.set_cap(most);
+    }
+
+    /// Admits a flow of an address at the listener while the ticket lives, besides [`Self::admit`].
+    pub fn admit_source(&self, address: IpAddr) -> Option<AddressTicket> {
+        self.gates.sources.admit(address)
     }
 
     /// Admits a connection of `client`, and counts it. A refusal is counted and logged.

@@ -116,6 +116,8 @@ impl Acceptor {
             // Its connections come over UDP, and not here.
             Protocol::Quic(quic) => lb_http::serve(stream, peer, guard, Rc::clone(quic.service())),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
+            // Its sockets take no connections.
+            Protocol::Udp(_) => Box::pin(std::future::ready(())),
         }
     }
 

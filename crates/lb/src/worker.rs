@@ -14,9 +14,10 @@ use lb_http::service::{
     HttpWorker, Pool as HttpPool, PoolParts, Service as HttpService, Settings as HttpSettings,
 };
 use lb_http::upstream::Upstreams;
+use lb_io::listener::ListeningSocket;
 use lb_io::udp::UdpSocket;
 use lb_io::{Connections, Phase, WorkerIo};
-use lb_l4::{TcpPool, TcpService, TcpSettings};
+use lb_l4::{TcpPool, TcpService, TcpSettings, UdpService, UdpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
 use lb_quic::{QuicListener, QuicListenerParts, QuicSettings};
@@ -41,11 +42,14 @@ pub(crate) enum Protocol {
     Http(Rc<HttpService>),
     Tcp(Rc<TcpService>),
     Quic(Rc<QuicListener>),
+    Udp(Rc<UdpService>),
 }
 
 struct Worker {
     io: Rc<WorkerIo>,
     seed: u64,
+    /// Descriptors that the sockets of one listener towards backends may take.
+    descriptors: usize,
     http: Rc<HttpWorker>,
     metrics: Arc<Metrics>,
     upstreams: Rc<Upstreams>,
@@ -75,8 +79,28 @@ impl Running {
     /// Has its sockets closed, unless they are already; the tasks that do it.
     fn close(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
         self.acceptor.stopping.set(true);
+        if let Protocol::Udp(service) = &self.acceptor.protocol {
+            // Flows that live go on by its sockets, until they end or are aborted.
+            service.close();
+            self.tasks.clear();
+        }
         self.acceptor.stop.notify_waiters();
         std::mem::take(&mut self.tasks)
+    }
+
+    /// Another process reads its sockets from now on, where both may have them.
+    fn stop_reading(&self) {
+        if let Protocol::Udp(service) = &self.acceptor.protocol {
+            service.stop_reading();
+        }
+    }
+
+    /// Another listener has its address from now on, by these sockets.
+    fn give_way(&self, to: &[ListeningSocket]) {
+        if let Protocol::Udp(service) = &self.acceptor.protocol {
+            let duplicates = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
+            service.give_way(duplicates.filter_map(Result::ok).collect());
+        }
     }
 
     /// Whether it accepts no more, and its connections keep what they began with.
@@ -96,8 +120,20 @@ pub(crate) async fn run(new: NewWorker) {
     let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log);
     let (listeners, pools) = (Vec::new(), RefCell::default());
     let relief = Relief::default();
-    let mut worker =
-        Worker { io, seed, http, metrics, upstreams, listeners, handshakes, pools, snapshot, relief };
+    let descriptors = descriptors_of_worker(crate::boot::worker_count(&snapshot.config));
+    let mut worker = Worker {
+        io,
+        seed,
+        descriptors,
+        http,
+        metrics,
+        upstreams,
+        listeners,
+        handshakes,
+        pools,
+        snapshot,
+        relief,
+    };
     let mut rest_at = None;
     loop {
         let order = tokio::select! {
@@ -117,7 +153,7 @@ pub(crate) async fn run(new: NewWorker) {
             Some(Order::Answer(answer)) => {
                 let _ = answer.send(());
             }
-            Some(Order::StopAccepting(done)) => worker.stop_accepting(done),
+            Some(Order::StopAccepting { handed_over, done }) => worker.stop_accepting(handed_over, done),
             Some(Order::Drain(keys)) => worker.drain(&keys),
             Some(Order::Farewell(key)) => worker.advance(key, Phase::Farewell),
             Some(Order::Abort(key)) => worker.advance(key, Phase::Abort),
@@ -130,7 +166,7 @@ pub(crate) async fn run(new: NewWorker) {
 impl Worker {
     /// Accepts on a listener of the snapshot.
     fn open(&self, bound: ListenerSockets, snapshot: &Snapshot, made: &mut Made) -> Option<Running> {
-        let ListenerSockets { id, key, sockets, gates, tls, quic } = bound;
+        let ListenerSockets { id, key, mut sockets, gates, tls, quic } = bound;
         let (listener, pool) = snapshot.listener(&id)?;
         if listener.tls.is_some() && tls.is_none() {
             // Clients would be served in plain text.
@@ -167,6 +203,22 @@ impl Worker {
                 }
                 _ => Protocol::Http(service),
             }
+        } else if listener.protocol == lb_config::Protocol::Udp {
+            let settings = self.udp_settings(listener, self.tcp_pool(snapshot, pool, made));
+            let (io, admissions) = (Rc::clone(&self.io), Rc::clone(&admissions));
+            let own = sockets.drain(..).map(UdpSocket::listening).filter_map(|socket| {
+                let tell =
+                    |error| tracing::error!(%error, listener = listener.name, "listening socket is unusable");
+                socket.map_err(tell).ok()
+            });
+            let (own, seed) = (own.collect(), self.io.rng.borrow_mut().next_u64());
+            match UdpService::new(io, admissions, settings, own, seed) {
+                Ok(service) => Protocol::Udp(service),
+                Err(error) => {
+                    tracing::error!(%error, listener = listener.name, "a listener is not opened");
+                    return None;
+                }
+            }
         } else {
             let settings = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
             Protocol::Tcp(TcpService::new(
@@ -189,6 +241,10 @@ impl Worker {
             refusals: Rc::new(()),
         });
         let mut tasks = Vec::new();
+        if let Protocol::Udp(service) = &acceptor.protocol {
+            tasks.push(tokio::task::spawn_local(Rc::clone(service).run()));
+            return Some(Running { id, key, acceptor, tasks });
+        }
         for socket in sockets {
             if let Protocol::Quic(quic) = &acceptor.protocol {
                 match UdpSocket::listening(socket) {
@@ -288,11 +344,20 @@ impl Worker {
         TcpSettings::new(listener.tcp.clone(), connect, handshake, pool)
     }
 
+    fn udp_settings(&self, listener: &lb_config::Listener, pool: Rc<TcpPool>) -> Rc<UdpSettings> {
+        UdpSettings::new(listener.udp.clone(), self.descriptors, pool)
+    }
+
     /// Puts a change in force. Requests and connections that run keep what they began with, and so do all of a listener that closes.
     fn apply(&mut self, change: Change, done: oneshot::Sender<()>) {
         let Change { snapshot, closed, opened } = change;
         let closing = self.listeners.iter_mut().filter(|running| closed.contains(&running.key));
         let tasks: Vec<_> = closing.flat_map(Running::close).collect();
+        for running in &self.listeners {
+            if let Some(bound) = opened.iter().find(|bound| bound.id == running.id) {
+                running.give_way(&bound.sockets);
+            }
+        }
         self.upstreams.set_limits(snapshot.config.pool.clone());
         self.handshakes.set_limits(&snapshot.config);
         let (mut new, mut made) = (Vec::new(), Made::default());
@@ -317,6 +382,10 @@ impl Worker {
                         let pool = self.tcp_pool(&snapshot, pool, &mut made);
                         service.replace(self.tcp_settings(&snapshot, listener, pool));
                     }
+                    Protocol::Udp(service) => {
+                        let pool = self.tcp_pool(&snapshot, pool, &mut made);
+                        service.replace(self.udp_settings(listener, pool));
+                    }
                 }
             }
             new.extend(opened.into_iter().filter_map(|bound| self.open(bound, &snapshot, &mut made)));
@@ -327,7 +396,10 @@ impl Worker {
         tell_after(tasks, done);
     }
 
-    fn stop_accepting(&mut self, done: oneshot::Sender<()>) {
+    fn stop_accepting(&mut self, handed_over: bool, done: oneshot::Sender<()>) {
+        if handed_over {
+            self.listeners.iter().for_each(Running::stop_reading);
+        }
         tell_after(self.listeners.iter_mut().flat_map(Running::close).collect(), done);
     }
 
@@ -400,6 +472,14 @@ async fn rest_is_due(http: &HttpWorker, at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => http.crowded().await,
     }
+}
+
+/// The part of a worker of half the descriptors that the process may have: the rest is for connections, which a flood of datagrams must not
+/// keep out.
+fn descriptors_of_worker(workers: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
+    half.checked_div(workers).unwrap_or(half).max(1)
 }
 
 fn max_inflight(config: &Config) -> usize {

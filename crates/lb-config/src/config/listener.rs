@@ -40,6 +40,8 @@ pub struct Listener {
     pub grpc: Option<Grpc>,
     /// Raw forwarding (tcp and tls listeners).
     pub tcp: Tcp,
+    /// Forwarding of datagrams (udp listeners).
+    pub udp: Udp,
     /// How long running work may take to finish in a drain: the listener's own value, or the runtime's.
     pub drain_timeout: Duration,
     /// The spread of the closes in a drain, never above `drain_timeout`.
@@ -78,6 +80,8 @@ words! {
         H1s = "h1s",
         /// HTTP/3, or raw QUIC.
         Quic = "quic",
+        /// Datagrams.
+        Udp = "udp",
     }
 }
 
@@ -87,7 +91,7 @@ impl Protocol {
         match self {
             _ if address.unix().is_some() => Transport::Unix,
             Self::Tcp | Self::Tls | Self::H1 | Self::H1s => Transport::Tcp,
-            Self::Quic => Transport::Udp,
+            Self::Quic | Self::Udp => Transport::Udp,
         }
     }
 
@@ -292,6 +296,25 @@ pub struct Grpc {
     pub max_deadline: Duration,
     /// Whether the gateway answers health checks itself.
     pub health_synthesized: bool,
+}
+
+/// Forwarding of datagrams.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Udp {
+    /// How long a flow may be silent.
+    pub idle_timeout: Duration,
+    /// How many flows there may be at once.
+    pub max_flows: usize,
+    /// How many of them may be of one client address. None = any number.
+    pub max_flows_per_source: Option<u32>,
+    /// How many datagrams answer one of the client's, after which a flow ends. None = any number.
+    pub replies: Option<u32>,
+    /// Whether a flow goes on at another backend when its own is not used any more.
+    pub move_flows: bool,
+    /// Whether the first datagram of a flow begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// How many times as many bytes as a client has sent it may get. None = any number.
+    pub max_amplification: Option<u32>,
 }
 
 /// Raw forwarding.

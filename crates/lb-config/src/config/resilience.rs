@@ -33,6 +33,17 @@ pub enum Probe {
     },
     /// Whether a server answers there with the versions of QUIC that it speaks.
     Quic,
+    /// A datagram.
+    Udp(UdpProbe),
+}
+
+/// The datagram of a probe, and what its answer must be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UdpProbe {
+    /// What is sent.
+    pub send: Vec<u8>,
+    /// What an answer begins with. Empty = any answer is one.
+    pub expect: Vec<u8>,
 }
 
 /// The request of a probe, and what its response must be.
@@ -63,6 +74,8 @@ words! {
         Grpc = "grpc",
         /// A QUIC handshake.
         Quic = "quic",
+        /// A datagram.
+        Udp = "udp",
     }
 }
 

@@ -119,6 +119,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.l7", "alt_svc", alt_svc, block),
     live!("listener.l7", "grpc", grpc, block),
     live!("listener.tcp", "tcp", tcp),
+    live!("listener.udp", "udp", udp),
     live!("socket_mode", "socket_mode", socket_mode),
     live!("drain_timeout_ms", "drain_timeout_ms", drain_timeout, millis),
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),

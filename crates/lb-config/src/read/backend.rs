@@ -24,6 +24,9 @@ pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol
     if protocols.contains(&Protocol::Quic) {
         check_one_family(&views, backends, report);
     }
+    if protocols.contains(&Protocol::Udp) {
+        check_datagrams(&views, backends, report);
+    }
     if protocols.iter().any(|protocol| protocol.is_http()) {
         check_shared_tls(&views, backends, report);
     } else if let Some(protocol) = protocols.first() {
@@ -74,10 +77,13 @@ pub(super) fn check_health(owner: View<'_>, pool: &BackendPool, report: &mut Rep
             format!("backend {} is at a Unix socket, which has no ports", backend.name),
         );
     }
-    if health.probe == Probe::Quic {
-        let problem = format!("backend {} is at a Unix socket, where QUIC is not spoken", backend.name);
-        report.error(view, "type", problem);
-    }
+    let over_udp = match health.probe {
+        Probe::Quic => "QUIC is not spoken",
+        Probe::Udp(_) => "UDP is not spoken",
+        _ => return,
+    };
+    let problem = format!("backend {} is at a Unix socket, where {over_udp}", backend.name);
+    report.error(view, "type", problem);
 }
 
 /// Keys that mean nothing without TLS.
@@ -146,6 +152,23 @@ fn warn_raw(views: &[View<'_>], backends: &[Backend], protocol: Protocol, report
         if backend.protocol != BackendProtocol::Tcp {
             let problem = format!("does nothing on \"{protocol}\" listeners, which carry raw bytes");
             report.warn(*view, "protocol", problem);
+        }
+    }
+}
+
+/// What datagrams cannot be sent to, or not in that way.
+fn check_datagrams(views: &[View<'_>], backends: &[Backend], report: &mut Report<'_>) {
+    for (view, backend) in views.iter().zip(backends) {
+        if backend.address.unix().is_some() {
+            report.error(*view, "address", "not allowed behind a \"udp\" listener: a backend is reached over UDP, and has no Unix socket");
+        }
+        if backend.tls.is_some() {
+            let name = if view.entry("tls").is_some() { "tls" } else { "protocol" };
+            report.error(
+                *view,
+                name,
+                "not allowed behind a \"udp\" listener: datagrams are carried as they are",
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use super::pool::{self, Pools};
 use super::{Report, loops, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
-    RuntimeSettings, SocketName, Tcp, Transport, WebSocket,
+    RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
 };
 use crate::document::{View, near};
 use crate::schema::{Kind, read_mode};
@@ -88,13 +88,15 @@ fn one(
         websocket: view.present("websocket").map(websocket),
         grpc: view.present("grpc").map(grpc),
         tcp: tcp(view.block("tcp")),
+        udp: udp(view.block("udp")),
         drain_timeout,
         drain_jitter,
         pool: pool(view, &name, (protocol, protocol.transport(address)), pools, report)?,
         name,
     };
-    if protocol == Protocol::Quic && address.unix().is_some() {
-        report.error(view, "address", "a \"quic\" listener is reached over UDP, and has no Unix socket");
+    if matches!(protocol, Protocol::Quic | Protocol::Udp) && address.unix().is_some() {
+        let problem = format!("a \"{protocol}\" listener is reached over UDP, and has no Unix socket");
+        report.error(view, "address", problem);
     }
     if listener.h2c && protocol != Protocol::H1 {
         report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
@@ -256,6 +258,18 @@ fn tcp(view: View<'_>) -> Tcp {
         idle_timeout: view.optional_millis("idle_timeout_ms"),
         splice: view.flag("splice"),
         connect_tries: view.int32("connect_tries"),
+    }
+}
+
+fn udp(view: View<'_>) -> Udp {
+    Udp {
+        idle_timeout: view.millis("idle_timeout_ms"),
+        max_flows: view.size("max_flows"),
+        max_flows_per_source: view.nonzero32("max_flows_per_source"),
+        replies: view.optional_integer("replies").map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        move_flows: view.flag("move_flows"),
+        proxy_protocol: view.flag("proxy_protocol"),
+        max_amplification: view.nonzero32("max_amplification"),
     }
 }
 

@@ -5,17 +5,16 @@ use std::net::IpAddr;
 
 use lb_core::address::UnixPath;
 
-use crate::config::{Listener, SocketName, Transport};
+use crate::config::{Listener, Protocol, SocketName};
 
 /// Positions of the listeners whose backends lead back to them, directly or by way of other listeners, each with the backend that begins
 /// the way. Names other than `localhost` and addresses of interfaces are not looked into: only the machine knows those.
 pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
-    let mut by_place: HashMap<Place, Vec<usize>> = HashMap::new();
+    let mut by_place: HashMap<(Place, bool), Vec<usize>> = HashMap::new();
     for (at, listener) in listeners.iter().enumerate() {
-        if listener.transport() != Transport::Udp
-            && listener.address.host_port().is_none_or(|own| own.port != 0)
+        if listener.protocol != Protocol::Quic && listener.address.host_port().is_none_or(|own| own.port != 0)
         {
-            by_place.entry(Place::of(&listener.address)).or_default().push(at);
+            by_place.entry((Place::of(&listener.address), is_udp(listener))).or_default().push(at);
         }
     }
     let ways: Vec<Vec<(usize, &str)>> = listeners
@@ -23,7 +22,8 @@ pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
         .map(|listener| {
             let mut ways: Vec<(usize, &str)> = Vec::new();
             for backend in &listener.pool.backends {
-                let there = by_place.get(&Place::of(&backend.address)).map_or(&[][..], Vec::as_slice);
+                let place = (Place::of(&backend.address), is_udp(listener));
+                let there = by_place.get(&place).map_or(&[][..], Vec::as_slice);
                 for to in there {
                     let leads = listeners.get(*to).is_some_and(|to| reaches(&backend.address, &to.address));
                     if leads && !ways.iter().any(|(known, _)| known == to) {
@@ -35,6 +35,11 @@ pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
         })
         .collect();
     (0..listeners.len()).filter_map(|at| Some((at, way_back(at, &ways)?))).collect()
+}
+
+/// Whether datagrams come in, and go on to backends.
+fn is_udp(listener: &Listener) -> bool {
+    listener.protocol == Protocol::Udp
 }
 
 /// What the addresses of a backend and of the listener that it reaches have in common.

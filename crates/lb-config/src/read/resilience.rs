@@ -9,10 +9,10 @@ use lb_core::retry::{BudgetSettings, Conditions, RetrySettings};
 use super::Report;
 use crate::config::{
     BackendProtocol, Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod,
-    RetryOn,
+    RetryOn, UdpProbe,
 };
 use crate::document::View;
-use crate::schema::read_statuses;
+use crate::schema::{read_payload, read_statuses};
 
 /// Keys of `[pools.NAME.health]` that only some probes have.
 const PROBE_KEYS: &[(&str, &[ProbeKind])] = &[
@@ -23,6 +23,8 @@ const PROBE_KEYS: &[(&str, &[ProbeKind])] = &[
     ("body_contains", &[ProbeKind::Http]),
     ("max_body_bytes", &[ProbeKind::Http]),
     ("grpc_service", &[ProbeKind::Grpc]),
+    ("send", &[ProbeKind::Udp]),
+    ("expect", &[ProbeKind::Udp]),
 ];
 
 pub(super) fn health(view: View<'_>, report: &mut Report<'_>) -> Option<(ProbeSettings, HealthCheck)> {
@@ -42,6 +44,10 @@ pub(super) fn health(view: View<'_>, report: &mut Report<'_>) -> Option<(ProbeSe
             Probe::Grpc { service: view.text("grpc_service").unwrap_or_default().to_owned(), host }
         }
         ProbeKind::Http => Probe::Http(http_probe(view, host, report)?),
+        ProbeKind::Udp => {
+            let bytes = |name| view.text(name).and_then(read_payload).unwrap_or_default();
+            Probe::Udp(UdpProbe { send: bytes("send"), expect: bytes("expect") })
+        }
     };
     let (interval, timeout) = (view.millis("interval_ms"), view.millis("timeout_ms"));
     if timeout > interval {

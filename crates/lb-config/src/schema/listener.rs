@@ -6,6 +6,7 @@ use crate::config::{BackendProtocol, ClientAuthMode, Protocol, QuicRetry};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
 const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
+const UDP_PROTOCOLS: &[Protocol] = &[Protocol::Udp];
 const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
 
 pub(super) static LISTENERS: Block = Block {
@@ -17,7 +18,7 @@ pub(super) static LISTENERS: Block = Block {
         Key::text("address", Text::SocketName).required().live(
             "What to bind: an IP address or a name, and a port; IPv6 in brackets. `[::]` takes IPv6 alone: for both families write a listener at \
              `0.0.0.0` and one at `[::]`. Or a Unix socket, with the absolute path of its file (`unix:/run/app.sock`) or a name in the abstract \
-             namespace (`unix:@name`), not for quic. With the transport (TCP, UDP or Unix) it is \
+             namespace (`unix:@name`), not for quic and udp. With the transport (TCP, UDP or Unix) it is \
              the listener's identity in reloads, so two listeners of one transport may not share it.",
         ),
         Key::text("socket_mode", Text::Mode).or_else("`0660`").live(
@@ -26,7 +27,7 @@ pub(super) static LISTENERS: Block = Block {
         ),
         Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().live(
             "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
-             inside TLS, `quic` HTTP/3 or raw QUIC.",
+             inside TLS, `quic` HTTP/3 or raw QUIC, `udp` datagrams of any kind.",
         ),
         Key::flag("h2c", false).live(
             "Whether clients may speak HTTP/2 without TLS, by prior knowledge: their first bytes tell. On h1 listeners only; h1s \
@@ -49,6 +50,7 @@ pub(super) static LISTENERS: Block = Block {
         Key::block("alt_svc", &ALT_SVC),
         Key::block("http", &HTTP),
         Key::block("tcp", &TCP),
+        Key::block("udp", &UDP),
         Key::block("h2_security", &H2_SECURITY),
         Key::block("websocket", &WEBSOCKET),
         Key::block("grpc", &GRPC),
@@ -75,7 +77,8 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("ws", "WebSocket is served by \"h1\" listeners with [listeners.websocket]"),
     ("wss", "WebSocket over TLS is served by \"h1s\" listeners with [listeners.websocket]"),
     ("ssl", "raw bytes inside TLS are \"tls\", HTTP over TLS is \"h1s\""),
-    ("udp", "datagrams are not forwarded; HTTP/3 and raw QUIC are \"quic\""),
+    ("dns", "DNS over UDP is carried by \"udp\" listeners, over TCP by \"tcp\""),
+    ("dtls", "datagrams of any kind are carried by \"udp\" listeners"),
     ("unix", "a Unix socket is bound by address = \"unix:/run/app.sock\", whatever the protocol"),
 ];
 
@@ -99,7 +102,7 @@ const BACKEND_PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("grpc", "gRPC is carried by \"h2\""),
     ("tls", "raw bytes inside TLS are \"tcp\" with tls = true"),
     ("ssl", "raw bytes inside TLS are \"tcp\" with tls = true"),
-    ("udp", "datagrams are not forwarded"),
+    ("udp", "what a backend of a \"udp\" listener is reached by follows from the listener: leave it out"),
     ("unix", "a Unix socket is reached by address = \"unix:/run/app.sock\", whatever the protocol"),
 ];
 
@@ -111,7 +114,7 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
          alone: neither a discovered list nor the admin port may name one.",
     ),
     Key::hinted("protocol", BackendProtocol::WORDS, BACKEND_PROTOCOL_HINTS).or_word("tcp").live(
-        "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp and tls listeners bytes are carried as they are.",
+        "What it speaks. On HTTP listeners `tcp` means `h1`; on tcp, tls and udp listeners bytes are carried as they are.",
     ),
     Key::integer("weight", 0, U32, "")
         .or(1)
@@ -120,7 +123,7 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
         "Which group of the pool it belongs to. A group is used while too few backends of those with lower numbers are well.",
     ),
     Key::flag("tls", false).live(
-        "Whether the connection to it is inside TLS, on every kind of TCP listener. An h3 backend always is, and does not \
+        "Whether the connection to it is inside TLS, on every kind of TCP listener; not behind a udp listener. An h3 backend always is, and does not \
          have this key. The keys below need it, or h3.",
     ),
     Key::text("tls_ca_path", Text::Path).or_else("the system's; h3 has no default").live(
@@ -360,6 +363,44 @@ static TCP: Block = Block {
                 "How many backends are tried before the client is closed, in a pool without `[pools.NAME.retry]`. Connects that are refused \
                  at once do not count, up to 32; with 1 they do.",
             ),
+    ],
+};
+
+static UDP: Block = Block {
+    path: "listeners.udp",
+    doc: "Forwarding of datagrams. What one client address and port sends to one local address is a flow; all of it goes to one backend, by the \
+          rules of the pool, and what that backend sends back goes to the client, from the address that it had asked. A flow is a connection \
+          to `max_inflight_connections`, to `per_ip_connection_cap` and to the pool's `max_connections`. Where a limit leaves no room for a new \
+          flow its datagram is dropped; flows that exist go on.",
+    on: On::only(UDP_PROTOCOLS),
+    keys: &[
+        Key::integer("idle_timeout_ms", 1, U64, MS)
+            .or(60_000)
+            .live("How long a flow may be silent in both directions before it ends. It is found to have ended up to a thirty-second part later."),
+        Key::integer("max_flows", 1, 4_000_000, "flows").or(65_536).live(
+            "How many flows the listener may have at once. Each needs a file descriptor for each flow beside it that goes to the same backend; where \
+             those run out, or the ports of the machine, no new flow begins either.",
+        ),
+        Key::integer("max_flows_per_source", 0, U32, "flows")
+            .or(0)
+            .live("How many of them may be of one client address. 0 = as many as `per_ip_connection_cap` leaves."),
+        Key::integer("replies", 0, U32, "datagrams").or_else("any number").live(
+            "How many datagrams answer one of the client's. When all are answered the flow ends, and what it needed is free at once: with 1 for \
+             DNS. More that come while the flow lives are passed on. 0 = none: each datagram is a flow of its own, and what comes back is \
+             dropped, as for syslog.",
+        ),
+        Key::flag("move_flows", true).live(
+            "Whether a flow whose backend is not used any more, because it fails or drains, goes on at another with its next datagram. Where the \
+             backend has left the configuration it does in any case.",
+        ),
+        Key::flag("proxy_protocol", false).live(
+            "Whether the first datagram of a flow to a backend begins with a header of the PROXY protocol, version 2, that tells the addresses \
+             of the client. The header takes up to 52 bytes: a datagram that has no room for it is dropped.",
+        ),
+        Key::integer("max_amplification", 0, U32, "times").or(0).live(
+            "How many times as many bytes as the client has sent may be sent back to it in a flow. What is beyond that is dropped: so a client \
+             whose address is made up does little harm to whoever has the address. 0 = any number.",
+        ),
     ],
 };
 

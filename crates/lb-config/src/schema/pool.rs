@@ -28,7 +28,7 @@ pub(crate) static POOLS: Block = Block {
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
             "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` \
              is the client's IP address without its port. `connection_id` is that of QUIC: connections of other listeners have none and go by the \
-             client's IP address, as with `source_address`, which is a warning. All but these two need HTTP, so that no tcp or tls listener \
+             client's IP address, as with `source_address`, which is a warning. All but these two need HTTP, so that no tcp, tls or udp listener \
              may use the pool.",
         ),
         Key::zero_or("hash_balance_factor", 101, 1000, "percent").or(0).live(
@@ -98,7 +98,7 @@ static BACKENDS: Block = Block {
 static STICKY: Block = Block {
     path: "pools.NAME.sticky",
     doc: "A cookie that keeps a client at the backend of its first request, as long as that one is well. It is signed, and nothing is \
-          remembered for it. No tcp or tls listener may use the pool.",
+          remembered for it. No tcp, tls or udp listener may use the pool.",
     on: On::EVERYWHERE,
     keys: &STICKY_KEYS,
 };
@@ -137,10 +137,10 @@ static HEALTH: Block = Block {
     keys: &HEALTH_KEYS,
 };
 
-static HEALTH_KEYS: [Key; 14] = [
+static HEALTH_KEYS: [Key; 16] = [
     Key::word("type", ProbeKind::WORDS).required().live(
-        "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a question over UDP for the versions of QUIC that are spoken there, of which 1 or 2 must be one. \
-         With the protocol and TLS settings of the backend, except `quic`, which needs none.",
+        "What a probe is: `tcp` a connection, `http` a request, `grpc` a call of `grpc.health.v1.Health/Check`, `quic` a question over UDP for the versions of QUIC that are spoken there, of which 1 or 2 must be one, `udp` a datagram that is answered. \
+         With the protocol and TLS settings of the backend, except `quic` and `udp`, which need none.",
     ),
     Key::integer("interval_ms", 100, HOUR_MS, MS).or(5000).live("From one probe of an address to its next."),
     Key::integer("timeout_ms", 10, HOUR_MS, MS)
@@ -169,6 +169,13 @@ static HEALTH_KEYS: [Key; 14] = [
     Key::text("grpc_service", Text::Any)
         .or_else("the server as a whole")
         .live("The service whose health is asked for. With `grpc`."),
+    Key::text("send", Text::Payload).or_else("an empty datagram").live(
+        "What is sent: text, in which `\\\\`, `\\r`, `\\n`, `\\t`, `\\0` and `\\xNN` (two hex digits) stand for bytes, or `hex:` and hex digits; best in single \
+         quotes, where TOML leaves backslashes alone. Sent up to three times, since datagrams get lost. With `udp`.",
+    ),
+    Key::text("expect", Text::Payload)
+        .or_else("any answer")
+        .live("What an answer begins with, written like `send`. Answers that begin otherwise are passed over. With `udp`."),
 ];
 
 /// These keys beside the backends of a listener.
@@ -233,7 +240,7 @@ static LIMITS: Block = Block {
     path: "pools.NAME.limits",
     doc: "What one backend may be given at once by the whole process. Each worker has an equal part, and at least 1: with fewer than there are \
           workers, the sum is the number of workers. What finds no room at any backend waits, first come, first served, or is refused with 503; \
-          a TCP connection is closed.",
+          a TCP connection is closed, and the first datagram of a flow is dropped without a wait.",
     on: On::EVERYWHERE,
     keys: &LIMITS_KEYS,
 };

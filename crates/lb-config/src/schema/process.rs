@@ -54,7 +54,7 @@ pub(super) static RUNTIME: Block = Block {
             .live("How many connections each listener may hold at once."),
         Key::integer("per_ip_connection_cap", 1, 2_000_000, "connections")
             .or(1024)
-            .live("How many TCP connections one client address may hold at once. Clients of a Unix socket have no address, and are not counted."),
+            .live("How many TCP connections and flows of datagrams one client address may hold at once. Clients of a Unix socket have no address, and are not counted."),
         Key::word("header_underscore_policy", UnderscorePolicy::WORDS).or_word("reject").live(
             "What happens to header names with an underscore: `reject` answers 400, `drop` leaves the header out, \
              `allow` lets it pass.",

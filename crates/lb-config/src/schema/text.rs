@@ -49,6 +49,8 @@ pub(crate) enum Text {
     RetryOn,
     /// A DNS name, whose labels may begin with `_`.
     ServiceName,
+    /// Bytes, as text with escapes or in hex digits.
+    Payload,
 }
 
 impl Text {
@@ -76,6 +78,9 @@ impl Text {
             Self::Statuses => "a status 100..=599, or two of them with \"-\" between",
             Self::RetryOn => "\"connect\", \"refused\", \"reset\", \"timeout\", \"502\", \"503\" or \"504\"",
             Self::ServiceName => "a DNS name",
+            Self::Payload => {
+                "text whose backslashes begin \\\\, \\r, \\n, \\t, \\0 or \\xNN, or \"hex:\" and hex digits in pairs, up to 1200 bytes"
+            }
         }
     }
 
@@ -124,9 +129,59 @@ impl Text {
                     && HostPort::parse(&format!("{text}:0")).is_ok_and(|found| found.ip().is_none());
                 if is_name { Ok(Value::Text(text.to_ascii_lowercase())) } else { Err(String::new()) }
             }
+            Self::Payload => checked(text, |text| read_payload(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
     }
+}
+
+/// The most that a probe sends: what every path carries whole.
+const MOST_PAYLOAD: usize = 1200;
+
+/// The bytes that a text with escapes, or `hex:` and digits, stands for.
+pub(crate) fn read_payload(text: &str) -> Option<Vec<u8>> {
+    let bytes = match text.strip_prefix("hex:") {
+        Some(digits) => read_hex(&digits.replace(' ', ""))?,
+        None => read_escapes(text)?,
+    };
+    (bytes.len() <= MOST_PAYLOAD).then_some(bytes)
+}
+
+fn read_escapes(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'\\' {
+            bytes.push(*first);
+            continue;
+        }
+        let (escape, after) = rest.split_first()?;
+        rest = after;
+        bytes.push(match escape {
+            b'\\' => b'\\',
+            b'r' => b'\r',
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'0' => 0,
+            b'x' => {
+                let (pair, after) = rest.split_first_chunk()?;
+                rest = after;
+                read_pair(*pair)?
+            }
+            _ => return None,
+        });
+    }
+    Some(bytes)
+}
+
+fn read_hex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    rest.is_empty().then_some(pairs)?.iter().map(|pair| read_pair(*pair)).collect()
+}
+
+fn read_pair([high, low]: [u8; 2]) -> Option<u8> {
+    let digit = |hex: u8| char::from(hex).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 fn checked(text: &str, fits: impl FnOnce(&str) -> bool) -> Result<Value, String> {
@@ -178,9 +233,8 @@ fn read_digest(text: &str) -> Option<[u8; 32]> {
     if pairs.len() != digest.len() || !rest.is_empty() {
         return None;
     }
-    for (byte, &[high, low]) in digest.iter_mut().zip(pairs) {
-        let digit = |hex: u8| char::from(hex).to_digit(16);
-        *byte = u8::try_from(digit(high)? * 16 + digit(low)?).ok()?;
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        *byte = read_pair(*pair)?;
     }
     Some(digest)
 }

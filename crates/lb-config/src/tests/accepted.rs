@@ -8,7 +8,7 @@ use lb_core::address::{Address, UnixPath};
 
 use super::{h1, parse};
 use crate::config::{
-    AccessLogPlace, BackendProtocol, ClientAuthMode, Config, HostPort, MetricsBind, PoolId, Protocol,
+    AccessLogPlace, BackendProtocol, ClientAuthMode, Config, HostPort, MetricsBind, PoolId, Probe, Protocol,
     Transport, UnderscorePolicy,
 };
 use crate::error::ConfigError;
@@ -426,4 +426,37 @@ fn what_is_found_out_later_is_told_with_its_place() {
         said(None, "metrics_bind", "127.0.0.1:9090"),
         ["lb.toml:2: observability.metrics_bind = \"127.0.0.1:9090\": is odd"]
     );
+}
+
+#[test]
+fn a_probe_of_datagrams_is_written_as_text_or_in_hex() {
+    let payload = |text: &str| {
+        let config = parse(&format!(
+            "[[listeners]]\naddress = \"0.0.0.0:53\"\nprotocol = \"udp\"\n[listeners.health]\ntype = \"udp\"\nsend = '{text}'\n\
+             [[listeners.backends]]\naddress = \"10.0.0.1:53\"\n"
+        ));
+        match &config.listeners[0].pool.health.as_ref().unwrap().probe {
+            Probe::Udp(probe) => probe.send.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(payload("PING\\r\\n"), b"PING\r\n");
+    assert_eq!(payload("\\x00\\xFf\\\\\\t\\0z"), b"\x00\xff\\\t\0z");
+    assert_eq!(payload("hex:00 ff 7A"), b"\x00\xffz");
+    assert_eq!(payload(""), b"");
+}
+
+#[test]
+fn datagrams_that_come_back_are_a_loop_of_their_own() {
+    let of = |protocol: &str| {
+        parse(&format!(
+            "[[listeners]]\naddress = \"127.0.0.1:53\"\nprotocol = \"{protocol}\"\n\
+             [[listeners.backends]]\naddress = \"127.0.0.1:54\"\n\
+             [[listeners]]\naddress = \"127.0.0.1:54\"\nprotocol = \"udp\"\n\
+             [[listeners.backends]]\naddress = \"127.0.0.1:53\"\n"
+        ))
+        .warnings
+        .len()
+    };
+    assert_eq!((of("udp"), of("tcp")), (2, 0));
 }

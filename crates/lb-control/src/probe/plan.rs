@@ -43,7 +43,7 @@ impl Plan {
         let (health, timeout) = (pool.health.as_ref()?, pool.settings.health?.timeout);
         let backend = pool.backends.iter().find(|backend| backend.name == member.backend)?;
         let host = match &health.probe {
-            Probe::Tcp | Probe::Quic => &None,
+            Probe::Tcp | Probe::Quic | Probe::Udp(_) => &None,
             Probe::Http(request) => &request.host,
             Probe::Grpc { host, .. } => host,
         };

@@ -3,15 +3,13 @@
 //! A datagram of a version that nobody speaks, large enough to begin a connection: a server answers it with the versions that it does
 //! speak (RFC 9000 §6.1). That costs it no state, needs no certificate, and holds for every version of QUIC there will be (RFC 8999 §6).
 
-use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use lb_core::health::ProbeOutcome;
-use lb_io::{WorkerIo, shortage_of};
-use tokio::net::UdpSocket;
+use lb_io::WorkerIo;
 
 use super::plan::Plan;
+use super::udp;
 
 /// The size that a client's first datagram has at least (RFC 9000 §14.1).
 const DATAGRAM: usize = 1200;
@@ -25,43 +23,15 @@ const NOBODYS_VERSION: u32 = 0x1a2a_3a4a;
 /// Versions that an answer must have one of: QUIC 1 and 2.
 const SPOKEN: [u32; 2] = [1, 0x6b33_43cf];
 
-/// Datagrams get lost: the question is sent as many times, evenly over the time that a probe has.
-const SENDS: u32 = 3;
-
 /// Asks until an answer comes. The caller bounds the time.
 pub(super) async fn check(plan: &Plan, io: &Rc<WorkerIo>) -> Result<(), ProbeOutcome> {
     let (own, theirs) = {
         let mut rng = io.rng.borrow_mut();
         (rng.next_u64().to_be_bytes(), rng.next_u64().to_be_bytes())
     };
-    // A configuration does not ask a Unix socket.
-    let Some(address) = plan.address.socket_addr() else { return Err(ProbeOutcome::Connect) };
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).await.map_err(|error| match shortage_of(&error) {
-        Some(_) => ProbeOutcome::NotAsked,
-        None => ProbeOutcome::Connect,
-    })?;
-    socket.connect(address).await.map_err(|_| ProbeOutcome::Connect)?;
-    let question = question(theirs, own);
-    let mut answer = [0; DATAGRAM];
-    loop {
-        // An error is what the peer's host has said of the last datagram: nobody listens, or nothing gets there.
-        socket.send(&question).await.map_err(|_| ProbeOutcome::Connect)?;
-        let wait = (plan.timeout / SENDS).max(Duration::from_millis(1));
-        let received = tokio::time::timeout(wait, async {
-            loop {
-                let count = socket.recv(&mut answer).await?;
-                if let Some(fits) = read(answer.get(..count).unwrap_or(&[]), theirs, own) {
-                    return io::Result::Ok(fits);
-                }
-            }
-        });
-        match received.await {
-            Ok(Ok(true)) => return Ok(()),
-            Ok(Ok(false)) => return Err(ProbeOutcome::Malformed),
-            Ok(Err(_)) => return Err(ProbeOutcome::Connect),
-            Err(_) => {}
-        }
+    match udp::ask(plan, &question(theirs, own), |answer| read(answer, theirs, own)).await? {
+        true => Ok(()),
+        false => Err(ProbeOutcome::Malformed),
     }
 }
 

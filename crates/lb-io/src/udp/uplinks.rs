@@ -90,13 +90,21 @@ impl Uplink {
 
     /// Whether datagrams of both flows leave by one socket, and may leave together.
     pub fn shares_socket(&self, other: &Self) -> bool {
-        self.socket == other.socket && self.backend.is_ipv4() == other.backend.is_ipv4()
+        self.path() == other.path()
+    }
+
+    /// The socket by which its datagrams leave.
+    #[inline]
+    pub fn path(&self) -> UplinkSocket {
+        UplinkSocket(u64::from(self.socket) << 1 | u64::from(self.backend.is_ipv6()))
     }
 }
 
 /// How long a pair that was given back is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UplinkRest {
+    /// Not at all: what arrives is no flow's.
+    None,
     /// Every reply that was expected has come.
     Short,
     /// Replies may be on their way.
@@ -121,7 +129,7 @@ pub enum UplinkEvent {
     Unreachable(u32),
 }
 
-/// A socket that something has arrived at.
+/// One of the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkSocket(u64);
 
@@ -182,6 +190,7 @@ impl Uplinks {
     pub fn give_back(&mut self, uplink: Uplink, rest: UplinkRest, now: Instant) {
         let Uplink { backend, socket } = uplink;
         let until = match rest {
+            UplinkRest::None => now,
             UplinkRest::Short => now + SHORT_REST,
             UplinkRest::Long => now + LONG_REST,
         };
@@ -200,9 +209,13 @@ impl Uplinks {
     /// Sends what the batch holds by the socket of this uplink, without waiting. Says whether that is everything; what is left can be sent
     /// later, or thrown away.
     pub fn send(&self, uplink: &Uplink, batch: &mut SendBatch) -> (bool, SendOutcome) {
-        let [v4, v6] = &self.families;
-        let family = if uplink.backend.is_ipv4() { v4 } else { v6 };
-        let Some(socket) = usize::try_from(uplink.socket).ok().and_then(|at| family.sockets.get(at)) else {
+        self.send_by(uplink.path(), batch)
+    }
+
+    /// Sends what the batch holds by this socket, as [`Self::send`] does. A socket that has been closed loses it.
+    pub fn send_by(&self, path: UplinkSocket, batch: &mut SendBatch) -> (bool, SendOutcome) {
+        let socket = self.place(path.0).and_then(|(family, at)| family.sockets.get(at));
+        let Some(socket) = socket else {
             batch.clear();
             return (true, SendOutcome::default());
         };

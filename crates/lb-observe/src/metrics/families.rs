@@ -6,8 +6,8 @@ use lb_core::outlier::EjectionCause;
 use lb_core::retry::RetryClass;
 
 use super::labels::{
-    AcceptErrorKind, AcceptReject, CertFailure, DrainOutcome, DrainPhase, GrpcStatus, Http2Error,
-    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
@@ -139,6 +139,20 @@ families! {
             "Failed accepts. The listener backs off and goes on.";
         ACCEPT_REJECTS: FamilyKind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
             "Connections closed at once by a rule other than the listener's own cap.";
+    }
+    "Datagrams" {
+        UDP_FLOWS: FamilyKind::Counter, "udp_flows_total", [LISTENER], "flows",
+            "Flows of datagrams that have begun. Those that live now are in `connections_inflight`.";
+        UDP_FLOWS_ENDED: FamilyKind::Counter, "udp_flows_ended_total", [LISTENER, fixed::<FlowEnd>("reason")], "flows",
+            "Flows of datagrams that have ended, by why.";
+        UDP_FLOWS_MOVED: FamilyKind::Counter, "udp_flows_moved_total", [LISTENER], "flows",
+            "Flows that went on at another backend because theirs was not used any more.";
+        UDP_DATAGRAMS: FamilyKind::Counter, "udp_datagrams_total", [LISTENER, fixed::<DatagramPath>("path")], "datagrams",
+            "Datagrams that were forwarded.";
+        UDP_DATAGRAMS_DROPPED: FamilyKind::Counter, "udp_datagrams_dropped_total", [LISTENER, fixed::<DatagramDrop>("reason")],
+            "datagrams", "Datagrams that were not forwarded, by why.";
+        UDP_UPLINKS: FamilyKind::Gauge, "udp_backend_sockets", [LISTENER], "sockets",
+            "Sockets towards backends that are open now. Flows to different backends share them.";
     }
     "TLS" {
         TLS_HANDSHAKES: FamilyKind::Counter, "tls_handshakes_total", [LISTENER, fixed::<TlsResult>("result")], "handshakes",

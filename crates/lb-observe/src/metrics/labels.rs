@@ -91,6 +91,53 @@ labels! {
         PerIp = "per_ip",
     }
 
+    /// Why a datagram was not forwarded.
+    DatagramDrop {
+        /// It would have begun a flow, and the listener has as many as it may have (`listeners.udp.max_flows`).
+        MaxFlows = "max_flows",
+        /// As above, for its client's address (`listeners.udp.max_flows_per_source`).
+        PerSource = "per_source",
+        /// As above, for the connections and flows of its client's address (`runtime.per_ip_connection_cap`), or of the listener
+        /// (`runtime.max_inflight_connections`).
+        Admission = "admission",
+        /// It would have begun a flow, and the listener drains.
+        Draining = "draining",
+        /// No backend can be used.
+        NoBackend = "no_backend",
+        /// No backend has room (`[pools.NAME.limits] max_connections`).
+        BackendFull = "backend_full",
+        /// No socket to the backend could be had.
+        NoSocket = "no_socket",
+        /// There is no room for the header of the PROXY protocol.
+        TooLarge = "too_large",
+        /// The client was sent as many bytes as it may be (`listeners.udp.max_amplification`).
+        Amplification = "amplification",
+        /// The kernel did not take it: too large for the path, no route, a firewall, no room to send.
+        NotSent = "not_sent",
+        /// It came from a backend and belongs to no flow.
+        Unasked = "unasked",
+    }
+
+    /// How a flow of datagrams ended.
+    FlowEnd {
+        /// Nothing had passed for the idle timeout.
+        Idle = "idle",
+        /// All replies had come.
+        Answered = "answered",
+        /// Its backend has left, or is not used any more, and no other could take it over.
+        BackendGone = "backend_gone",
+        /// The drain timeout was over.
+        Drained = "drained",
+    }
+
+    /// Which way a datagram goes.
+    DatagramPath {
+        /// From a client to a backend.
+        ToBackend = "to_backend",
+        /// From a backend to a client.
+        ToClient = "to_client",
+    }
+
     /// How a TLS handshake ended.
     TlsResult {
         /// With a new session.

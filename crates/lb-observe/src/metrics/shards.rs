@@ -10,8 +10,8 @@ use lb_core::retry::RetryClass;
 
 use super::families;
 use super::labels::{
-    AcceptErrorKind, AcceptReject, By, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault,
-    TlsResult, TunnelEnd,
+    AcceptErrorKind, AcceptReject, By, DatagramDrop, DatagramPath, FlowEnd, GrpcStatus, Http2Error,
+    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
 use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
@@ -71,6 +71,7 @@ pub struct ListenerMetrics {
     certificates: Mutex<Option<Certificates>>,
     served: AtomicU8,
     grpc: AtomicBool,
+    udp: AtomicBool,
     shards: PerWorker<ListenerShard>,
 }
 
@@ -82,6 +83,7 @@ impl ListenerMetrics {
             certificates: Mutex::default(),
             served: AtomicU8::new(0),
             grpc: AtomicBool::new(false),
+            udp: AtomicBool::new(false),
             shards: PerWorker::new(workers),
         }
     }
@@ -97,6 +99,15 @@ impl ListenerMetrics {
     /// Marks this listener as one that serves gRPC, so that its series exist at zero.
     pub fn set_grpc(&self) {
         self.grpc.store(true, Relaxed);
+    }
+
+    /// Marks this listener as one that forwards datagrams, so that its series exist at zero.
+    pub fn set_udp(&self) {
+        self.udp.store(true, Relaxed);
+    }
+
+    pub(super) fn serves_udp(&self) -> bool {
+        self.udp.load(Relaxed)
     }
 
     pub(super) fn serves_grpc(&self) -> bool {
@@ -163,6 +174,18 @@ pub struct ListenerShard {
     pub websocket_tunnels: Gauge,
     /// `websocket_tunnels_ended_total`.
     pub websocket_tunnels_ended: By<TunnelEnd, Counter>,
+    /// `udp_flows_total`.
+    pub udp_flows: Counter,
+    /// `udp_flows_ended_total`.
+    pub udp_flows_ended: By<FlowEnd, Counter>,
+    /// `udp_flows_moved_total`.
+    pub udp_flows_moved: Counter,
+    /// `udp_datagrams_total`.
+    pub udp_datagrams: By<DatagramPath, Counter>,
+    /// `udp_datagrams_dropped_total`.
+    pub udp_datagrams_dropped: By<DatagramDrop, Counter>,
+    /// `udp_backend_sockets`: sockets towards backends that are open now.
+    pub udp_uplinks: Gauge,
     /// Requests that no named route took: the series with `route=""`.
     pub unrouted: RouteShard,
 }

@@ -105,12 +105,13 @@ impl Pairs {
         flows.by_backend.remove(place);
         let Some(backend) = self.backends.get_mut(&backend) else { return };
         backend.taken = backend.taken.saturating_sub(1);
-        flows.resting = flows.resting.saturating_add(1);
         let queue = match rest {
+            UplinkRest::None => return backend.free.push(Reverse(socket)),
             UplinkRest::Short => &mut backend.short,
             UplinkRest::Long => &mut backend.long,
         };
         queue.push_back((until, socket));
+        flows.resting = flows.resting.saturating_add(1);
     }
 
     /// How many of `count` sockets are needed; those behind are forgotten.

@@ -91,7 +91,11 @@ impl Gateway {
             pool: metrics.pool(&front.pool.id),
             places: Arc::default(),
         };
-        let gates = Gates { address: AddressGate::new(16), listener: Arc::clone(&counts.places) };
+        let gates = Gates {
+            address: AddressGate::new(16),
+            listener: Arc::clone(&counts.places),
+            sources: AddressGate::new(16),
+        };
         let (orders, receiver) = unbounded_channel();
         let opened = vec![ListenerSockets {
             id: front.id(),
