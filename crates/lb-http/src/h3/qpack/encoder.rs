@@ -74,6 +74,40 @@ mod tests {
         );
     }
 
+    /// What another implementation (ls-qpack, without a dynamic table) writes is written here too, byte for byte, and read.
+    #[test]
+    fn sections_are_those_of_another_implementation() {
+        let request = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "www.example.com"),
+            (":path", "/a?b=c"),
+            ("user-agent", "curl/8.16.0"),
+            ("accept", "*/*"),
+            ("x-custom", "{\"k\": [1, 2]}"),
+        ];
+        let response = [
+            (":status", "404"),
+            ("content-type", "text/html; charset=utf-8"),
+            ("cache-control", "no-store"),
+            ("content-length", "1234"),
+            ("vary", "origin"),
+            ("x-frame-options", "sameorigin"),
+            ("server", "a b"),
+        ];
+        let of_request = "0000d1d7508cf1e3c2e5f23a6ba0ab90f4ff5185607fe470135f508825b650c3cb85c5c1dd2ef2b12d424f4f0d7b226b223a205b312c20325d7d";
+        for (fields, section) in [(request, of_request), (response, "0000dbf4e8548308996bfcff235f4d03612062")]
+        {
+            assert_eq!(encode(&fields.map(|(name, value)| (name, value, Indexing::No))), hex(section));
+            let mut seen = Vec::new();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            QpackDecoder::new()
+                .decode(&hex(section), &mut |name, value, _| seen.push((text(name), text(value))))
+                .unwrap();
+            assert!(seen.iter().map(|(name, value)| (&name[..], &value[..])).eq(fields));
+        }
+    }
+
     #[test]
     fn statuses_are_indexed_or_written_out() {
         for code in 100..600 {
