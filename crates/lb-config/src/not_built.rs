@@ -2,12 +2,8 @@
 //!
 //! They are refused rather than ignored. The change that builds a feature deletes its entry.
 
-use std::collections::HashMap;
-
-use crate::config::Protocol;
 use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
-use crate::read::pool;
 
 /// A setting that is refused.
 struct Missing {
@@ -23,14 +19,10 @@ enum When {
     Set,
     /// Only `true`.
     True,
-    /// Only this word, and only where the gateway reads HTTP: elsewhere it has no meaning.
-    HttpIs(&'static str),
 }
 
 const NOT_BUILT: &[Missing] = &[
     missing("listeners.quic", "raw_proxy", When::Set, "QUIC that is not HTTP/3"),
-    missing("listeners.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
-    missing("pools.NAME.backends", "protocol", When::HttpIs("h3"), "HTTP/3 to backends"),
     missing("listeners.websocket", "h3_extended_connect", When::True, "WebSocket over HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
     missing("", "passthrough", When::Set, "QUIC passthrough"),
@@ -44,29 +36,14 @@ const fn missing(block: &'static str, key: &'static str, when: When, what: &'sta
 
 /// Everything in a configuration that is refused, in the order of the file.
 pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
-    find_in(root, None, &pool::users(root), source)
-}
-
-/// The entries for a list of backends, which may come to stand behind any listener.
-pub(crate) fn find_in_list(list: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
-    find_in(list, Some(Protocol::H1), &HashMap::new(), source)
-}
-
-fn find_in(
-    root: View<'_>,
-    protocol: Option<Protocol>,
-    users: &HashMap<&str, Vec<Protocol>>,
-    source: &Source<'_>,
-) -> Vec<ConfigError> {
     let mut found: Vec<ConfigError> = Vec::new();
-    visit(root, protocol, users, &mut |view, protocol| {
+    visit(root, &mut |view| {
         let block = if view.block.path == "backends" { "pools.NAME.backends" } else { view.block.path };
         let has = |missing: &&Missing| missing.block == block && view.block.key(missing.key).is_some();
-        for missing in NOT_BUILT.iter().filter(has) {
-            if missing.when.applies(view, missing.key, protocol) {
-                let problem = format!("not built yet: {}", missing.what);
-                found.push(source.error_about(view, missing.key, problem));
-            }
+        for missing in NOT_BUILT.iter().filter(has).filter(|missing| missing.when.applies(view, missing.key))
+        {
+            let problem = format!("not built yet: {}", missing.what);
+            found.push(source.error_about(view, missing.key, problem));
         }
     });
     found.sort_by_key(ConfigError::line);
@@ -82,51 +59,31 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
-            When::HttpIs(word) => format!("`{path} = \"{word}\"` on HTTP listeners: {what}"),
         }
     })
 }
 
 impl When {
-    fn applies(&self, view: View<'_>, key: &str, protocol: Option<Protocol>) -> bool {
+    fn applies(&self, view: View<'_>, key: &str) -> bool {
         if view.entry(key).is_none() {
             return false;
         }
         match self {
             Self::Set => true,
             Self::True => view.flag(key),
-            Self::HttpIs(word) => view.word(key) == Some(word) && protocol.is_some_and(Protocol::is_http),
         }
     }
 }
 
-/// Calls `act` on every block that is there, with the protocol of the listener that it belongs to. A pool belongs to every listener
-/// that uses it: one that reads HTTP counts before others.
-fn visit<'a>(
-    view: View<'a>,
-    protocol: Option<Protocol>,
-    users: &HashMap<&str, Vec<Protocol>>,
-    act: &mut impl FnMut(View<'a>, Option<Protocol>),
-) {
-    act(view, protocol);
+/// Calls `act` on every block that is there.
+fn visit<'a>(view: View<'a>, act: &mut impl FnMut(View<'a>)) {
+    act(view);
     let Some(node) = view.node else { return };
-    let protocol = match view.block.path {
-        "listeners" => view.word("protocol").and_then(Protocol::from_word),
-        _ => protocol,
-    };
     for entry in node.entries.values() {
         match &entry.value {
-            Value::Block(inner) => visit(View::root(inner), protocol, users, act),
-            Value::Blocks(inner) => {
-                inner.iter().for_each(|inner| visit(View::root(inner), protocol, users, act));
-            }
-            Value::Named(inner) => {
-                for (name, inner) in inner {
-                    let of_pool = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-                    let protocol = of_pool.iter().find(|protocol| protocol.is_http()).or(of_pool.first());
-                    visit(View::root(inner), protocol.copied(), users, act);
-                }
-            }
+            Value::Block(inner) => visit(View::root(inner), act),
+            Value::Blocks(inner) => inner.iter().for_each(|inner| visit(View::root(inner), act)),
+            Value::Named(inner) => inner.iter().for_each(|(_, inner)| visit(View::root(inner), act)),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 mod backend;
 mod listener;
 mod loops;
-pub(crate) mod pool;
+mod pool;
 mod process;
 mod resilience;
 mod tls;
@@ -34,7 +34,7 @@ pub(crate) fn backends(list: View<'_>, source: &Source<'_>) -> Result<Vec<Backen
     let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
     let backends = backend::all(list, &mut report).unwrap_or_default();
     backend::refuse_unix(list, &backends, &mut report);
-    report.errors.extend(not_built::find_in_list(list, source));
+    report.errors.extend(not_built::find(list, source));
     if report.errors.is_empty() { Ok(backends) } else { Err(Errors::new(report.errors)) }
 }
 

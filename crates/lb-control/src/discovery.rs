@@ -287,9 +287,6 @@ pub(crate) fn check(backends: &[Backend], protocols: &[Protocol]) -> Result<(), 
         if !addresses.insert(&backend.address) {
             return Err(format!("{} is listed twice", backend.name));
         }
-        if backend.protocol == BackendProtocol::H3 && protocols.iter().any(|protocol| protocol.is_http()) {
-            return Err(format!("{}: HTTP/3 to backends is not built yet", backend.name));
-        }
         if backend.tls.is_some() && protocols.contains(&Protocol::Udp) {
             return Err(format!(
                 "{}: datagrams of a \"udp\" listener are carried as they are, not inside TLS",

@@ -335,6 +335,8 @@ impl BackendsTls {
 fn load((tls, says): &Key, access: KeyAccess) -> Result<Arc<ClientTls>, TlsError> {
     let alpn: &[&[u8]] = match says {
         Some(BackendProtocol::H2) => &[b"h2"],
+        // Of HTTP/3 it is asked for by QUIC.
+        Some(BackendProtocol::H3) => &[],
         Some(_) => &[b"http/1.1"],
         None => &[],
     };
@@ -360,10 +362,7 @@ fn keys(config: &Config) -> Vec<(Key, String)> {
 
 fn key(is_http: bool, backend: &Backend) -> Option<Key> {
     let says = is_http.then_some(backend.protocol);
-    match backend.protocol {
-        BackendProtocol::H3 if is_http => None,
-        _ => Some((backend.tls.clone()?, says)),
-    }
+    Some((backend.tls.clone()?, says))
 }
 
 /// Health checks may speak HTTP where the listener does not.

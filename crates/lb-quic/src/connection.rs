@@ -61,6 +61,11 @@ impl fmt::Debug for Turns {
 impl Turns {
     fn add(&self, place: usize) {
         self.due.borrow_mut().push(place);
+        self.wake();
+    }
+
+    /// Has the endpoint take a turn.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }

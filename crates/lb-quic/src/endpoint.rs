@@ -42,6 +42,9 @@ pub(crate) trait Stray<A: Application> {
     /// A datagram that belongs to no connection of the table.
     fn stray(&mut self, endpoint: &mut Ground<A>, datagram: Datagram<'_>);
 
+    /// A turn begins.
+    fn begin(&mut self, _ground: &mut Ground<A>) {}
+
     /// Datagrams that other workers have passed on.
     fn passed(&mut self, cx: &Context<'_>) -> VecDeque<Passed>;
 
@@ -260,6 +263,7 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            self.stray.begin(&mut self.ground);
             let more = self.receive(cx);
             self.take_passed(cx);
             let now = Instant::now();

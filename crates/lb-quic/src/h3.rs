@@ -3,10 +3,14 @@
 //! `server` opens exchanges for the requests of a client, `front` is one of them as the proxy sees it, and `stream` is what either side keeps of
 //! a request stream. Frames and heads are read and written by [`lb_http::h3`].
 
+mod back;
+mod client;
 mod front;
 mod read;
 mod server;
 mod stream;
 mod write;
 
+pub(crate) use back::H3Back;
+pub(crate) use client::{Client, ClientLimits};
 pub(crate) use server::{Server, ServerParts};

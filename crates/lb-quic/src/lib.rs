@@ -5,12 +5,15 @@
 
 mod connection;
 mod connection_id;
+mod dialer;
 mod endpoint;
 mod h3;
 mod listener;
 mod packet;
 mod tls;
 mod transport;
+mod upstream;
 
 pub use listener::{QuicListener, QuicListenerParts, QuicShared};
 pub use transport::QuicSettings;
+pub use upstream::plug;

@@ -17,7 +17,7 @@ use boring::ssl::{
 use boring::symm::{Cipher, CipherCtxRef};
 use boring::x509::X509;
 use lb_config::ClientAuthMode;
-use lb_security::{ClientRules, PolicyId, TicketSecrets, TlsConfigBundle};
+use lb_security::{ClientRules, ClientTls, PolicyId, TicketSecrets, TlsConfigBundle};
 use rustls_pki_types::CertificateDer;
 
 /// What BoringSSL has parsed of an identity.
@@ -84,6 +84,25 @@ pub(crate) fn server(bundle: &Arc<TlsConfigBundle>) -> Result<SslContextBuilder,
         Ok(())
     });
     seal_tickets(&mut context, Arc::clone(bundle), index);
+    Ok(context)
+}
+
+/// A context for connections to a backend, whose certificate is judged as `tls` says.
+///
+/// # Errors
+/// When BoringSSL does not make one.
+pub(crate) fn client(tls: &Arc<ClientTls>) -> Result<SslContextBuilder, ErrorStack> {
+    let mut context = SslContextBuilder::new(SslMethod::tls())?;
+    let own = Arc::clone(tls);
+    context.set_custom_verify_callback(SslVerifyMode::PEER, move |ssl| {
+        // A client's list has the leaf in it.
+        let chain = ssl.peer_cert_chain().into_iter().flatten().filter_map(|shown| shown.to_der().ok());
+        let chain: Vec<_> = chain.map(CertificateDer::from).collect();
+        own.check(&chain, SystemTime::now()).map_err(|reason| {
+            tracing::debug!(reason, "certificate of a QUIC backend is not accepted");
+            SslVerifyError::Invalid(SslAlert::BAD_CERTIFICATE)
+        })
+    });
     Ok(context)
 }
 

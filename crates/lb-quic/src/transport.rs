@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Listener, QuicRetry};
-use lb_security::{SharedTlsBundle, TlsConfigBundle};
+use lb_http::service::Settings;
+use lb_security::{ClientTls, SharedTlsBundle, TlsConfigBundle};
 
 use crate::tls;
 
@@ -99,6 +100,34 @@ impl Transport {
         Some((&mut current.config, Arc::clone(&current.bundle)))
     }
 }
+
+/// The configuration of a connection to a backend.
+pub(crate) fn client(
+    tls: &Arc<ClientTls>,
+    settings: &Settings,
+) -> Result<quiche::Config, Box<dyn std::error::Error>> {
+    let mut config =
+        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls::client(tls)?)?;
+    config.set_application_protos(&[b"h3"])?;
+    config.set_max_idle_timeout(CLIENT_IDLE);
+    config.set_max_recv_udp_payload_size(lb_io::udp::MAX_DATAGRAM);
+    config.set_max_send_udp_payload_size(LARGEST_PACKET);
+    config.discover_pmtu(true);
+    let stream = u64::from(settings.h2.initial_stream_window_size);
+    // Streams whose clients do not read must not use up what the others need: their own windows bound what they hold.
+    let whole = stream.saturating_mul(settings.h2.max_concurrent_streams.into());
+    config.set_initial_max_data(whole);
+    config.set_initial_max_stream_data_bidi_local(stream);
+    config.set_initial_max_stream_data_uni(stream);
+    config.set_max_stream_window(stream);
+    config.set_max_connection_window(whole);
+    config.set_initial_max_streams_uni(UNIDIRECTIONAL);
+    Ok(config)
+}
+
+/// How long a connection to a backend may be silent, in milliseconds: one that is kept open without a request must not cost the backend
+/// packets.
+const CLIENT_IDLE: u64 = 300_000;
 
 fn make(
     bundle: &Arc<TlsConfigBundle>,

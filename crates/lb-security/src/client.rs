@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lb_config::BackendTls;
 use lb_core::address::Address;
 use lb_core::log_limit::LogLimit;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -30,6 +31,7 @@ const FAILURES_EACH: Duration = Duration::from_secs(10);
 pub struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
+    verifier: Arc<dyn ServerCertVerifier>,
     failures: LogLimit,
 }
 
@@ -51,17 +53,14 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::config)?;
-        let builder = if backend.verify_peer {
-            match &backend.ca_path {
-                Some(path) => {
-                    let verifier = OfServers::load(path, &provider)?;
-                    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-                }
-                None => builder.with_root_certificates(system_roots()?),
-            }
-        } else {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(&provider))))
+        let verifier: Arc<dyn ServerCertVerifier> = match &backend.ca_path {
+            _ if !backend.verify_peer => Arc::new(Unverified(Arc::clone(&provider))),
+            Some(path) => Arc::new(OfServers::load(path, &provider)?),
+            None => WebPkiServerVerifier::builder_with_provider(system_roots()?, Arc::clone(&provider))
+                .build()
+                .map_err(TlsError::config)?,
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier));
         let mut config = match &backend.client_certificate {
             Some(files) => {
                 let identity = Identity::load(&files.cert_path, &files.key_path, access, &provider, now)?;
@@ -72,7 +71,24 @@ impl ClientTls {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let failures = LogLimit::new(FAILURES_AT_ONCE, FAILURES_EACH);
-        Ok(Arc::new(Self { config: Arc::new(config), name, failures }))
+        Ok(Arc::new(Self { config: Arc::new(config), name, verifier, failures }))
+    }
+
+    /// The name that is looked for in the backend's certificate.
+    pub fn server_name(&self) -> String {
+        self.name.to_str().into_owned()
+    }
+
+    /// Judges the chain that a backend has shown, leaf first, at `now`, for an implementation of TLS that is not rustls.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), String> {
+        let (leaf, rest) = chain.split_first().ok_or("no certificate was shown")?;
+        let since_epoch = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since_epoch);
+        let checked = self.verifier.verify_server_cert(leaf, rest, &self.name, &[], now);
+        checked.map(drop).map_err(|error| crate::failure::describe(&error))
     }
 
     /// Writes to the log why TLS with a backend has failed, a few times at once and then now and again. An error that is none of TLS is

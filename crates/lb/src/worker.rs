@@ -114,6 +114,7 @@ pub(crate) async fn run(new: NewWorker) {
     let NewWorker { id, seed, snapshot, metrics, access_log, mut orders } = new;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
+    lb_quic::plug(&upstreams, &io);
     let spare = Rc::clone(&upstreams);
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);

@@ -21,15 +21,12 @@ pub(super) fn all(owner: View<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
 /// The rules that follow from what clients speak on the listeners in front of them.
 pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol], report: &mut Report<'_>) {
     let views = owner.blocks("backends");
-    if protocols.contains(&Protocol::Quic) {
-        check_one_family(&views, backends, report);
-    }
     if protocols.contains(&Protocol::Udp) {
         check_datagrams(&views, backends, report);
     }
-    if protocols.iter().any(|protocol| protocol.is_http()) {
-        check_shared_tls(&views, backends, report);
-    } else if let Some(protocol) = protocols.first() {
+    if let Some(protocol) = protocols.first()
+        && !protocols.iter().any(|protocol| protocol.is_http())
+    {
         warn_raw(&views, backends, *protocol, report);
     }
 }
@@ -68,6 +65,14 @@ pub(super) fn refuse_unix(owner: View<'_>, backends: &[Backend], report: &mut Re
 /// The rules for health checks of backends at Unix sockets.
 pub(super) fn check_health(owner: View<'_>, pool: &BackendPool, report: &mut Report<'_>) {
     let Some(health) = &pool.health else { return };
+    let h3 = pool.backends.iter().find(|backend| backend.protocol == BackendProtocol::H3);
+    if let Some(backend) = h3.filter(|_| health.probe != Probe::Quic && health.port.is_none()) {
+        let problem = format!(
+            "backend {} is reached over UDP: \"quic\" asks it there, or port names one of TCP",
+            backend.name
+        );
+        report.error(owner.block("health"), "type", problem);
+    }
     let Some(backend) = pool.backends.iter().find(|backend| backend.address.unix().is_some()) else { return };
     let view = owner.block("health");
     if health.port.is_some() {
@@ -169,38 +174,6 @@ fn check_datagrams(views: &[View<'_>], backends: &[Backend], report: &mut Report
                 name,
                 "not allowed behind a \"udp\" listener: datagrams are carried as they are",
             );
-        }
-    }
-}
-
-/// All h3 backends of a listener are reached from one QUIC endpoint, which has one set of trust anchors.
-fn check_shared_tls(views: &[View<'_>], backends: &[Backend], report: &mut Report<'_>) {
-    let mut first: Option<&BackendTls> = None;
-    let h3 = views.iter().zip(backends).filter(|(_, backend)| backend.protocol == BackendProtocol::H3);
-    for (view, tls) in h3.filter_map(|(view, backend)| Some((view, backend.tls.as_ref()?))) {
-        let first = *first.get_or_insert(tls);
-        let rest = "must be the same on all h3 backends of a listener";
-        if tls.verify_peer != first.verify_peer {
-            report.error(*view, "tls_verify_peer", rest);
-        } else if tls.ca_path != first.ca_path {
-            report.error(*view, "tls_ca_path", rest);
-        }
-    }
-}
-
-fn check_one_family(views: &[View<'_>], backends: &[Backend], report: &mut Report<'_>) {
-    let family = |protocol| match protocol {
-        BackendProtocol::Tcp | BackendProtocol::H1 => BackendProtocol::H1,
-        other => other,
-    };
-    let Some(first) = backends.first() else { return };
-    for (view, backend) in views.iter().zip(backends) {
-        if family(backend.protocol) != family(first.protocol) {
-            let problem = format!(
-                "must be of one family on a quic listener; the first backend is \"{}\"",
-                first.protocol
-            );
-            report.error(*view, "protocol", problem);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::schema::POOLS;
 pub(super) type Pools = BTreeMap<String, Arc<BackendPool>>;
 
 /// What clients speak on the listeners that refer to each pool, by its name.
-pub(crate) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
+pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
     let mut users: HashMap<_, Vec<_>> = HashMap::new();
     for listener in root.blocks("listeners") {
         let protocol = listener.word("protocol").and_then(Protocol::from_word);

@@ -84,9 +84,8 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
 
 static BACKENDS: Block = Block {
     path: "listeners.backends",
-    doc: "Where the listener sends its traffic: a pool of its own, in place of `pool`. Picks are spread by weight. On h1 \
-          and h1s listeners the protocols may be mixed, but all h3 backends of a listener share `tls_ca_path` and \
-          `tls_verify_peer`; on a quic listener all backends are of one family (`tcp` and `h1`, or `h2`, or `h3`).",
+    doc: "Where the listener sends its traffic: a pool of its own, in place of `pool`. Picks are spread by weight. The \
+          protocols of backends may be mixed.",
     on: On::EVERYWHERE,
     keys: &BACKEND_KEYS,
 };

@@ -61,20 +61,16 @@ fn websocket_over_http_3_unless_it_is_off() {
 }
 
 #[test]
-fn http_3_backends_only_where_http_is_read() {
+fn backends_of_every_protocol_are_built() {
     let backend = |listener: &str, lines: &str| {
         refused(&format!(
             "[[listeners]]\naddress = \"0.0.0.0:80\"\nprotocol = \"{listener}\"\n{BACKEND}{lines}\n"
         ))
     };
     let h3 = "protocol = \"h3\"\ntls_ca_path = \"ca\"";
-    assert_eq!(
-        backend("h1", h3),
-        ["lb.toml:6: listeners[0].backends[0].protocol = \"h3\": not built yet: HTTP/3 to backends"]
-    );
     assert_eq!(backend("tcp", h3), [""; 0]);
     for lines in
-        ["protocol = \"h1\"", "protocol = \"h2\"", "protocol = \"h2\"\ntls = true\ntls_ca_path = \"ca\""]
+        [h3, "protocol = \"h1\"", "protocol = \"h2\"", "protocol = \"h2\"\ntls = true\ntls_ca_path = \"ca\""]
     {
         assert_eq!(backend("h1", lines), [""; 0], "{lines}");
     }
@@ -113,19 +109,4 @@ fn all_that_a_pool_can_say_is_built() {
     ] {
         assert_eq!(refused_of_pool(line), [""; 0], "{line}");
     }
-}
-
-#[test]
-fn http_3_backends_of_a_pool_only_where_http_is_read() {
-    let users = |protocols: &[&str]| {
-        let h3 =
-            "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\nprotocol = \"h3\"\ntls_ca_path = \"ca\"\n";
-        let listeners = protocols.iter().enumerate().map(|(number, protocol)| {
-            format!(
-                "[[listeners]]\naddress = \"0.0.0.0:{number}\"\nprotocol = \"{protocol}\"\npool = \"web\"\n"
-            )
-        });
-        refused(&format!("{}{h3}", listeners.collect::<String>())).len()
-    };
-    assert_eq!([users(&["tcp"]), users(&["h1"]), users(&["tcp", "h1"])], [0, 1, 1]);
 }

@@ -44,7 +44,7 @@ pub(super) struct Stream {
     pub(super) is_read: bool,
     /// Trailers that came before the end.
     pub(super) trailers: Option<Fields>,
-    /// An exchange has begun.
+    /// An exchange has begun; on a stream of ours, some of the request was given to quiche.
     pub(super) has_begun: bool,
     /// Frames that quiche has not been given.
     pub(super) pending: Vec<u8>,
@@ -54,6 +54,8 @@ pub(super) struct Stream {
     pub(super) ends: bool,
     /// quiche was told of the end.
     pub(super) has_ended: bool,
+    /// The backend has said that it does not process the stream.
+    pub(super) is_unprocessed: bool,
     /// A final response was given to be sent.
     pub(super) is_answered: bool,
     pub(super) gone: Option<Gone>,
@@ -75,6 +77,7 @@ impl Stream {
             rest: None,
             ends: false,
             has_ended: false,
+            is_unprocessed: false,
             is_answered: false,
             gone: None,
             waker: None,
