@@ -50,6 +50,7 @@ fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
+    metrics.listener("l").set_udp();
     let pool = metrics.pool(&"p".into());
     pool.set_kinds(true);
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
