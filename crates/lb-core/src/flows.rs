@@ -4,7 +4,7 @@
 //! owner ends it. A full table takes no new flow: those that live go on, so that a flood of made-up senders takes nothing from clients that were
 //! there before.
 //!
-//! A datagram costs one look-up and one store of the time. Flows stand in a wheel of [`SLOTS`] lists by when they are looked at next: when a list's
+//! A datagram costs one look-up and one store of the time. Flows stand in a wheel of `SLOTS` lists by when they are looked at next: when a list's
 //! turn comes, a flow that was active meanwhile moves on to the list of its new time, and others are over. So each flow moves once in an idle
 //! timeout, however many datagrams it has, and is found over at most a thirty-second part of the timeout late.
 
