@@ -236,11 +236,13 @@ pub(crate) fn what_is_not_built_says_so() {
         path.to_str().unwrap().to_owned()
     });
     let [cert, key, secret] = &files;
-    let quic = format!(
-        "[listeners.quic]\ncert_path = \"{cert}\"\nkey_path = \"{key}\"\nretry_secret_path = \"{secret}\"\n"
+    let raw_proxy = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:1\"\nprotocol = \"quic\"\n[listeners.quic]\ncert_path = \"{cert}\"\n\
+         key_path = \"{key}\"\nretry_secret_path = \"{secret}\"\n[listeners.quic.raw_proxy]\n\
+         backend_addr = \"127.0.0.1:2\"\nsni = \"b.example\"\n"
     );
     let texts = [
-        ("quic", listener("quic", &quic)),
+        ("raw_proxy", raw_proxy),
         (
             "passthrough",
             format!(
@@ -249,7 +251,6 @@ pub(crate) fn what_is_not_built_says_so() {
             ),
         ),
         ("xdp", format!("[runtime]\nxdp_enabled = true\nxdp_interface = \"lo\"\n{}", listener("h1", ""))),
-        ("h3", format!("{}protocol = \"h3\"\ntls_verify_peer = false\n", listener("h1", ""))),
         ("h3_extended_connect", listener("h1", "[listeners.websocket]\nh3_extended_connect = true\n")),
     ];
     for (name, text) in texts {
