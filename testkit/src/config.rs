@@ -96,6 +96,25 @@ impl Listener {
         Listener::new("h1s").block("tls", "cert_path", text(certificate)).block("tls", "key_path", text(key))
     }
 
+    /// A listener on a free port that serves HTTP/3, with the certificate of [`crate::quic::site`].
+    pub fn quic() -> Self {
+        let directory = crate::quic::site().directory();
+        let listener = Listener::new("quic")
+            .quic_key("retry_secret_path", directory.join("retry.secret").display().to_string());
+        listener.certificate(&directory.join("quic.pem"), &directory.join("quic.key"))
+    }
+
+    /// Sets a key of `[listeners.quic]`.
+    pub fn quic_key(self, key: &str, value: impl Toml) -> Self {
+        self.block("quic", key, value)
+    }
+
+    /// Has a QUIC listener show this certificate.
+    pub fn certificate(self, certificate: &Path, key: &Path) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        self.quic_key("cert_path", text(certificate)).quic_key("key_path", text(key))
+    }
+
     /// Adds lines of TOML behind the blocks.
     pub fn text(mut self, lines: &str) -> Self {
         self.text.push_str(lines);
@@ -181,7 +200,7 @@ impl Listener {
 
     fn backend_with(mut self, address: impl ToString, extra: &[(&str, String)]) -> Self {
         let mut keys = Keys::from([("address".to_owned(), address.to_string().toml())]);
-        if matches!(&*self.keys["protocol"], "\"h1\"" | "\"h1s\"") {
+        if matches!(&*self.keys["protocol"], "\"h1\"" | "\"h1s\"" | "\"quic\"") {
             keys.insert("protocol".to_owned(), "h1".toml());
         }
         keys.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));

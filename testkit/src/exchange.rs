@@ -17,6 +17,8 @@ pub enum Version {
     H1,
     /// HTTP/2 by prior knowledge.
     H2,
+    /// HTTP/3, of clients.
+    H3,
 }
 
 /// A request at a backend, whatever it came by.
@@ -230,6 +232,7 @@ impl Origin {
                 }
             })),
             Version::H2 => Origin::H2(H2Backend::start(move |call| script(call))),
+            Version::H3 => panic!("there is no HTTP/3 backend here"),
         }
     }
 

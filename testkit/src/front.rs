@@ -1,8 +1,9 @@
-//! One client for both versions of HTTP, one exchange at a time.
+//! One client for every version of HTTP, one exchange at a time.
 
 use crate::client::{Client, chunk};
 use crate::exchange::Version;
 use crate::h2::{H2Client, code};
+use crate::h3::{self, H3Client};
 use crate::pattern::Verifier;
 use crate::seconds;
 use crate::wire::{Body, Fault, Headers};
@@ -48,11 +49,16 @@ impl Answer {
 enum Kind {
     H1 { client: Client, chunked: bool, method: String, body: Option<Body> },
     H2 { client: Box<H2Client>, stream: u32, taken: usize },
+    H3 { client: Box<H3Client>, stream: u64, taken: usize },
 }
 
 /// A connection to a server.
 pub struct Front {
     kind: Kind,
+    /// The name that requests are for.
+    name: Option<String>,
+    /// Interim heads that were read before the final one.
+    early: Vec<(u16, Headers)>,
     /// The head that was read already.
     head: Option<Answer>,
 }
@@ -73,8 +79,18 @@ impl Front {
                 Kind::H1 { client: Client::connect(to)?, chunked: false, method: String::new(), body: None }
             }
             Version::H2 => Kind::H2 { client: Box::new(H2Client::connect(to)?), stream: 0, taken: 0 },
+            Version::H3 => Kind::H3 { client: Box::new(H3Client::connect(to)?), stream: 0, taken: 0 },
         };
-        Ok(Front { kind, head: None })
+        Ok(Front { kind, name: None, early: Vec::new(), head: None })
+    }
+
+    /// Sends requests to this name from now on, by `Host` or `:authority`.
+    pub fn set_name(&mut self, name: &str) {
+        match &mut self.kind {
+            Kind::H1 { .. } => self.name = Some(name.to_owned()),
+            Kind::H2 { client, .. } => client.authority = name.to_owned(),
+            Kind::H3 { client, .. } => client.authority = name.to_owned(),
+        }
     }
 
     /// Sends the head of a request.
@@ -88,18 +104,25 @@ impl Front {
         let length = if let Upload::Sized(length) = upload { length.to_string() } else { String::new() };
         let sized = [("content-length", length.as_str())];
         let framing: &[(&str, &str)] = match (upload, &self.kind) {
-            (Upload::None, _) | (Upload::Unsized, Kind::H2 { .. }) => &[],
+            (Upload::None, _) | (Upload::Unsized, Kind::H2 { .. } | Kind::H3 { .. }) => &[],
             (Upload::Sized(_), _) => &sized,
             (Upload::Unsized, Kind::H1 { .. }) => &[("transfer-encoding", "chunked")],
         };
-        let all = [headers, framing].concat();
+        let host: Vec<_> = self.name.iter().map(|name| ("host", name.as_str())).collect();
+        let all = [&host, headers, framing].concat();
         self.head = None;
+        self.early.clear();
         match &mut self.kind {
             Kind::H1 { client, chunked, method: asked, body } => {
                 (*chunked, *asked, *body) = (upload == Upload::Unsized, method.to_owned(), None);
                 client.send(crate::request(method, path, &all, b""))
             }
             Kind::H2 { client, stream, taken } => {
+                *stream = client.open(method, path, &all, upload == Upload::None)?;
+                *taken = 0;
+                Ok(())
+            }
+            Kind::H3 { client, stream, taken } => {
                 *stream = client.open(method, path, &all, upload == Upload::None)?;
                 *taken = 0;
                 Ok(())
@@ -114,6 +137,7 @@ impl Front {
             Kind::H1 { client, chunked: true, .. } => client.send(chunk(bytes)),
             Kind::H1 { client, .. } => client.send(bytes),
             Kind::H2 { client, stream, .. } => client.data(*stream, bytes, false),
+            Kind::H3 { client, stream, .. } => client.data(*stream, bytes),
         }
     }
 
@@ -128,7 +152,41 @@ impl Front {
             }
             Kind::H2 { client, stream, .. } if trailers.is_empty() => client.data(*stream, &[], true),
             Kind::H2 { client, stream, .. } => client.trailers(*stream, trailers),
+            Kind::H3 { client, stream, .. } if trailers.is_empty() => client.end(*stream),
+            Kind::H3 { client, stream, .. } => client.trailers(*stream, trailers),
         }
+    }
+
+    /// Waits until `count` interim heads have come, whatever becomes of the final one.
+    pub fn interims(&mut self, count: usize) -> Result<Vec<(u16, Headers)>, Fault> {
+        let (all, number): (&[Headers], u64) = match &mut self.kind {
+            Kind::H1 { client, method, .. } => {
+                while self.early.len() < count {
+                    let head = client.wire.response_head(method)?;
+                    if head.status >= 200 {
+                        return Err(Fault::Malformed(format!(
+                            "{} before {count} interim heads",
+                            head.status
+                        )));
+                    }
+                    self.early.push((head.status, head.headers));
+                }
+                return Ok(self.early.clone());
+            }
+            Kind::H2 { client, stream, .. } => {
+                let number = *stream;
+                client.until("interim heads", seconds(5), |c| c.streams[&number].interim.len() >= count)?;
+                (&client.streams[&number].interim, number.into())
+            }
+            Kind::H3 { client, stream, .. } => {
+                client.until(*stream, seconds(5), |response| response.interim.len() >= count)?;
+                (&client.streams[stream].interim, *stream)
+            }
+        };
+        if all.len() < count {
+            return Err(Fault::Truncated(format!("stream {number}, after {} interim heads", all.len())));
+        }
+        Ok(all.iter().map(|head| (status(head), plain(head))).collect())
     }
 
     /// Waits for the final head.
@@ -147,11 +205,18 @@ impl Front {
         match &mut self.kind {
             Kind::H1 { client, method, body, .. } => {
                 let (interim, head) = client.head(method)?;
-                answer.interim = interim.into_iter().map(|head| (head.status, head.headers)).collect();
+                answer.interim = std::mem::take(&mut self.early);
+                answer.interim.extend(interim.into_iter().map(|head| (head.status, head.headers)));
                 *body = Some(Body::new(head.framing));
                 (answer.status, answer.headers) = (head.status, head.headers);
             }
             Kind::H2 { client, stream, .. } => {
+                let head = client.head(*stream)?;
+                answer.interim =
+                    client.streams[stream].interim.iter().map(|head| (status(head), plain(head))).collect();
+                (answer.status, answer.headers) = (status(&head), plain(&head));
+            }
+            Kind::H3 { client, stream, .. } => {
                 let head = client.head(*stream)?;
                 answer.interim =
                     client.streams[stream].interim.iter().map(|head| (status(head), plain(head))).collect();
@@ -162,7 +227,8 @@ impl Front {
         Ok(answer)
     }
 
-    /// The next piece of the response's body; `None` at its end. Over HTTP/2 only the first MiB can be had this way.
+    /// The next piece of the response's body; `None` at its end. Over HTTP/2 and HTTP/3 only the first MiB can be
+    /// had this way.
     pub fn piece(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         match &mut self.kind {
             Kind::H1 { client, body, .. } => {
@@ -183,6 +249,16 @@ impl Front {
                     Some(_) if !response.ended => Err(Fault::Reset),
                     _ => Ok(None),
                 }
+            }
+            Kind::H3 { client, stream, taken } => {
+                let from = *taken;
+                client.until(*stream, seconds(20), |response| response.body.len() > from)?;
+                let response = &client.streams[stream];
+                if response.body.len() > from {
+                    *taken = response.body.len();
+                    return Ok(Some(response.body[from..].to_vec()));
+                }
+                if response.reset.is_some() { Err(Fault::Reset) } else { Ok(None) }
             }
         }
     }
@@ -205,6 +281,11 @@ impl Front {
                 (answer.body, answer.pattern, answer.trailers) =
                     (response.body, response.pattern, response.trailers);
             }
+            Kind::H3 { client, stream, .. } => {
+                let response = client.response(*stream)?;
+                (answer.body, answer.pattern, answer.trailers) =
+                    (response.body, response.pattern, response.trailers.unwrap_or_default());
+            }
         }
         Ok(answer)
     }
@@ -220,8 +301,11 @@ impl Front {
         let upload = if body.is_empty() { Upload::None } else { Upload::Sized(body.len() as u64) };
         self.open(method, path, headers, upload)?;
         if !body.is_empty() {
-            self.send(body)?;
-            self.finish(&[])?;
+            match self.send(body) {
+                // The server may answer early, and stop the rest of the request (RFC 9114 section 4.1).
+                Err(Fault::Reset) if matches!(self.kind, Kind::H3 { .. }) => {}
+                sent => sent.and_then(|()| self.finish(&[]))?,
+            }
         }
         self.answer()
     }
@@ -231,25 +315,32 @@ impl Front {
         self.request("GET", path, &[], b"")
     }
 
-    /// Gives up on the exchange: RST_STREAM CANCEL, or a reset of the connection.
-    pub fn abort(self) -> Option<H2Client> {
-        match self.kind {
-            Kind::H1 { client, .. } => {
+    /// Gives up on the exchange by a reset of its stream, or of the connection where there is no other. What is left of the connection.
+    pub fn abort(mut self) -> Option<Front> {
+        match &mut self.kind {
+            Kind::H1 { .. } => {
+                let Kind::H1 { client, .. } = self.kind else { unreachable!("it was just seen") };
                 client.reset();
-                None
+                return None;
             }
-            Kind::H2 { mut client, stream, .. } => {
-                client.reset(stream, code::CANCEL).ok();
-                Some(*client)
-            }
-        }
+            Kind::H2 { client, stream, .. } => client.reset(*stream, code::CANCEL).ok(),
+            Kind::H3 { client, stream, .. } => client.reset(*stream, h3::code::REQUEST_CANCELLED).ok(),
+        };
+        Some(self)
     }
 
-    /// The code with which the server reset the stream.
-    pub fn reset_code(&self) -> Option<u32> {
+    /// Whether the server has broken the response off by a reset of its stream, with a code that is an error.
+    pub fn is_broken_off(&self) -> bool {
         match &self.kind {
-            Kind::H1 { .. } => None,
-            Kind::H2 { client, stream, .. } => client.streams.get(stream).and_then(|s| s.reset),
+            Kind::H1 { .. } => false,
+            Kind::H2 { client, stream, .. } => {
+                let reset = client.streams.get(stream).and_then(|response| response.reset);
+                reset.is_some_and(|reset| reset != code::NO_ERROR)
+            }
+            Kind::H3 { client, stream, .. } => {
+                let reset = client.streams.get(stream).and_then(|response| response.reset);
+                reset.is_some_and(|reset| reset != h3::code::NO_ERROR)
+            }
         }
     }
 }

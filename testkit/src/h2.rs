@@ -9,7 +9,7 @@ pub mod call;
 pub mod client;
 pub mod frame;
 pub mod hpack;
-mod huffman;
+pub(crate) mod huffman;
 mod link;
 pub mod reader;
 pub mod response;

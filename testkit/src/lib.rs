@@ -4,7 +4,8 @@
 //! and metrics. This crate holds the other half of each conversation. It has its own HTTP/1.1 reader, stricter than
 //! any real peer and sharing no code with the gateway, so that a mistake in one cannot hide the same mistake in the other.
 //!
-//! Everything is plain threads and blocking sockets: a test reads from top to bottom in the order in which things happen.
+//! Everything is plain threads and blocking sockets: a test reads from top to bottom in the order in which things happen. QUIC is the
+//! exception below the surface: quinn runs on a thread of its own, behind calls that block.
 
 pub mod backend;
 pub mod calls;
@@ -16,6 +17,7 @@ pub mod exchange;
 pub mod front;
 pub mod gateway;
 pub mod h2;
+pub mod h3;
 pub mod harness;
 pub mod hung;
 pub mod io;
@@ -26,6 +28,7 @@ pub mod pattern;
 pub mod peers;
 pub mod ports;
 pub mod process;
+pub mod quic;
 pub mod standard;
 pub mod successor;
 pub mod tls;
@@ -42,6 +45,7 @@ pub use exchange::{Exchange, Origin, Version};
 pub use front::Front;
 pub use gateway::Gateway;
 pub use h2::{H2Backend, H2Client};
+pub use h3::H3Client;
 pub use peers::Peer;
 pub use usage::Usage;
 pub use wire::{Fault, Headers};

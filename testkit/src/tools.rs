@@ -33,6 +33,8 @@ pub enum Tool {
     Nghttpd,
     /// The conformance suite for HTTP/2.
     H2spec,
+    /// The browser.
+    Chromium,
     /// The address `::1`, which is no program.
     Ipv6,
     /// As many descriptors as ten thousand connections and their peers take.
@@ -60,6 +62,7 @@ impl Tool {
             Tool::Nghttp => "nghttp",
             Tool::Nghttpd => "nghttpd",
             Tool::H2spec => "h2spec",
+            Tool::Chromium => "chromium",
             Tool::Ipv6 => "IPv6 on its loopback",
             Tool::Descriptors => "11,000 descriptors for a process (ulimit -Hn)",
             Tool::IoUring => "io_uring",

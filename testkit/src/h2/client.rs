@@ -47,7 +47,8 @@ pub struct H2Client {
     answers_pings: bool,
     acknowledges: bool,
     next: u32,
-    authority: &'static str,
+    /// The `:authority` of requests.
+    pub authority: String,
 }
 
 impl H2Client {
@@ -92,7 +93,7 @@ impl H2Client {
             answers_pings: true,
             acknowledges: true,
             next: 1,
-            authority: "test.example",
+            authority: "test.example".to_owned(),
         }
     }
 
@@ -172,13 +173,17 @@ impl H2Client {
 
     /// The fields of a request, the pseudo fields first.
     pub fn fields<'a>(
-        &self,
+        &'a self,
         method: &'a str,
         path: &'a str,
         headers: &[(&'a str, &'a str)],
     ) -> Vec<(&'a str, &'a str)> {
-        let pseudo =
-            [(":method", method), (":scheme", "http"), (":authority", self.authority), (":path", path)];
+        let pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", self.authority.as_str()),
+            (":path", path),
+        ];
         [&pseudo, headers].concat()
     }
 
