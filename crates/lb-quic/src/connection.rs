@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lb_io::udp::SendBatch;
 
+use crate::connection_id;
+
 /// A connection of quiche, which is lent the bytes of bodies.
 pub(crate) type Quic = quiche::Connection<Lent>;
 
@@ -198,6 +200,9 @@ impl<A: Application> Connection<A> {
 
     /// Takes a datagram that was sent to this connection.
     pub(crate) fn receive(&mut self, bytes: &mut [u8], from: SocketAddr, to: SocketAddr) {
+        if self.is_to_retired(bytes) {
+            return;
+        }
         self.received = self.received.saturating_add(1);
         if let Err(error) = self.quic.recv(bytes, quiche::RecvInfo { from, to }) {
             if error != quiche::Error::Done {
@@ -206,6 +211,14 @@ impl<A: Application> Connection<A> {
             self.has_said = true;
         }
         self.due();
+    }
+
+    /// Whether a packet is sent to an ID that the peer has retired since: it was overtaken on its way, as when a peer moves to another port.
+    /// quiche would take it for a breach of the protocol, and end the connection.
+    fn is_to_retired(&self, packet: &[u8]) -> bool {
+        let is_short = packet.first().is_some_and(|first| first & 0x80 == 0);
+        let to = packet.get(1..=connection_id::LENGTH);
+        is_short && to.is_some_and(|to| self.quic.source_ids().all(|id| id.as_ref() != to))
     }
 
     /// Goes along with what has become of the paths of the connection: one that a peer has turned up on is to be proved before it is used
