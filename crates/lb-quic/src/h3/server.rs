@@ -23,7 +23,7 @@ use lb_security::admission::{Admission, Admissions, Handshake};
 use lb_security::{Accepted, PeerCertificate, TlsConfigBundle};
 
 use super::stream::{Stream, Streams};
-use crate::connection::{Application, Connection};
+use crate::connection::{Application, Connection, Quic};
 use crate::endpoint::{Arrived, Shared};
 
 /// How long the first of the two GOAWAYs is given to arrive.
@@ -88,6 +88,10 @@ pub(crate) struct Server {
     next_stream: u64,
     /// Since when no exchange runs.
     idle_since: Instant,
+    /// When the next head has to be complete, if one is awaited.
+    heads_until: Option<Instant>,
+    /// Streams that the client has stopped, as quiche counts them.
+    stopped: u64,
 }
 
 impl Server {
@@ -119,6 +123,8 @@ impl Server {
             refused_from: LAST_STREAM,
             next_stream: 0,
             idle_since: now,
+            heads_until: None,
+            stopped: 0,
         }
     }
 
@@ -175,6 +181,7 @@ impl Server {
     /// Every exchange finds the client gone.
     fn give_up(&mut self, gone: Gone) {
         self.state = State::Closed;
+        self.handshake = None;
         self.streams.values_mut().for_each(|stream| stream.is_gone(gone));
     }
 
@@ -271,6 +278,24 @@ impl Server {
     }
 }
 
+/// How a handshake has failed, if it has: alerts are told as codes from 0x100 on (RFC 9001 §4.8).
+fn failure(quic: &Quic) -> Option<TlsResult> {
+    let alert = |error: &quiche::ConnectionError| {
+        error.error_code.checked_sub(0x100).filter(|alert| !error.is_app && *alert < 0x100)
+    };
+    if let Some(error) = quic.local_error() {
+        return Some(match alert(error) {
+            // handshake_failure, protocol_version, no_application_protocol
+            Some(40 | 70 | 120) => TlsResult::Incompatible,
+            // From bad_certificate to certificate_unknown, unknown_ca, certificate_required
+            Some(42..=46 | 48 | 116) => TlsResult::Certificate,
+            Some(80) => TlsResult::Internal,
+            _ => TlsResult::Protocol,
+        });
+    }
+    quic.peer_error().and_then(alert).map(|_| TlsResult::Alert)
+}
+
 impl Application for Server {
     fn progress(shared: &Shared<Self>, now: Instant) {
         let connection = &mut *shared.borrow_mut();
@@ -279,6 +304,12 @@ impl Application for Server {
             && connection.quic.is_established()
         {
             Self::established(connection, &settings);
+        }
+        if let State::Handshake(_) = connection.app.state
+            && let Some(result) = failure(&connection.quic)
+        {
+            connection.app.count_handshake(result);
+            connection.app.give_up(Gone::Closed);
         }
         Self::settle(connection, &settings, now);
         if matches!(connection.app.state, State::Handshake(_) | State::Closed) {
@@ -293,6 +324,8 @@ impl Application for Server {
                 _ => control::readable(connection, id, now),
             }
         }
+        requests::expire(shared, connection, &settings, now);
+        requests::stopped(connection, now);
         while let Some(id) = connection.quic.stream_writable_next() {
             if let Some(stream) = connection.app.streams.get_mut(&id) {
                 // A client that wants no more of a response is found out here.
@@ -307,13 +340,15 @@ impl Application for Server {
 
     fn deadline(&self) -> Option<Instant> {
         let settings = self.shared.service.settings();
-        match self.state {
+        let end = match self.state {
             State::Handshake(limit) => Some(limit),
             State::Serving if self.active == 0 => Some(self.idle_until(&settings)),
             State::Notice(since) => Some(since + NOTICE),
             State::Linger(until) => Some(until),
-            State::Serving | State::Finishing | State::Closed => None,
-        }
+            State::Serving | State::Finishing => None,
+            State::Closed => return None,
+        };
+        end.into_iter().chain(self.heads_until).min()
     }
 
     fn is_busy(&self) -> bool {

@@ -67,7 +67,10 @@ pub(super) fn readable(
         app.streams.insert(id, Stream::new(MessageReader::requests(section), now));
     }
     match read_head(connection, id, settings, now) {
-        Head::Incomplete => {}
+        Head::Incomplete => {
+            // Heads that began earlier are awaited less long.
+            connection.app.heads_until.get_or_insert(now + settings.http.header_timeout);
+        }
         Head::Complete(head) => begin(shared, connection, (id, head, None), settings, now),
         Head::Refused(head, reject) => begin(shared, connection, (id, head, Some(reject)), settings, now),
         Head::Gone => {
@@ -81,6 +84,72 @@ pub(super) fn readable(
             Server::exceeded(connection, verdict);
         }
         Head::Exceeded(verdict) => Server::exceeded(connection, verdict),
+    }
+}
+
+/// Gives up on heads that have not come to their end in time.
+pub(super) fn expire(
+    shared: &Shared<Server>,
+    connection: &mut Connection<Server>,
+    settings: &Rc<Settings>,
+    now: Instant,
+) {
+    if connection.app.heads_until.is_none_or(|until| now < until) {
+        return;
+    }
+    let wait = settings.http.header_timeout;
+    let awaited: Vec<_> = connection.app.streams.iter().filter(|(_, stream)| !stream.has_begun).collect();
+    let late: Vec<u64> =
+        awaited.iter().filter(|(_, stream)| now >= stream.since + wait).map(|(id, _)| **id).collect();
+    let next = awaited.iter().map(|(_, stream)| stream.since + wait).filter(|until| *until > now).min();
+    connection.app.heads_until = next;
+    for id in late {
+        let mut head = connection.app.shared.service.worker.take_head();
+        head.clear();
+        let reject = Reject::new(408, Reason::HeaderTimeout);
+        begin(shared, connection, (id, head, Some(reject)), settings, now);
+    }
+}
+
+/// Charges a request that its client has given up: one that was not answered counts against the client (attack H2-01).
+pub(super) fn given_up(app: &mut Server, id: u64, code: u64, now: Instant) -> Verdict {
+    let Some(stream) = app.streams.get_mut(&id).filter(|stream| stream.gone.is_none()) else {
+        return Verdict::Fine;
+    };
+    let (is_answered, open) = (stream.is_answered, now.saturating_duration_since(stream.since));
+    stream.is_gone(Gone::Reset(H3Code(code).reset()));
+    if is_answered { Verdict::Fine } else { app.ledger.reset(open, now) }
+}
+
+/// Looks for exchanges whose client wants no more of the response. quiche tells of it only where bytes are given to a stream, or wait
+/// for room.
+pub(super) fn stopped(connection: &mut Connection<Server>, now: Instant) {
+    let Connection { app, quic, .. } = &mut *connection;
+    let count = quic.stats().stopped_stream_count_remote;
+    if count == app.stopped {
+        return;
+    }
+    app.stopped = count;
+    let stopped: Vec<(u64, u64)> = app
+        .streams
+        .iter()
+        .filter(|(_, stream)| stream.gone.is_none() && !stream.has_ended)
+        .filter_map(|(id, _)| match quic.stream_capacity(*id) {
+            Ok(_) => None,
+            Err(quiche::Error::StreamStopped(code)) => Some((*id, code)),
+            // Everything that was sent before has been acknowledged: quiche has forgotten the stream and the code.
+            Err(_) => Some((*id, H3Code::REQUEST_CANCELLED.0)),
+        })
+        .collect();
+    for (id, code) in stopped {
+        let verdict = given_up(&mut connection.app, id, code, now);
+        if connection.app.streams.get(&id).is_some_and(|stream| !stream.has_begun) {
+            // quiche forgets the stream, and never has it readable again.
+            end(connection, id, H3Code::REQUEST_CANCELLED);
+        }
+        if verdict != Verdict::Fine {
+            return Server::exceeded(connection, verdict);
+        }
     }
 }
 
@@ -98,13 +167,8 @@ fn look(connection: &mut Connection<Server>, id: u64, now: Instant) {
     match quic.stream_recv(id, &mut [0]) {
         Err(quiche::Error::StreamReset(code)) => {
             stream.is_read = true;
-            let is_answered = stream.is_answered;
-            let open = now.saturating_duration_since(stream.since);
-            stream.is_gone(Gone::Reset(H3Code(code).reset()));
-            if !is_answered {
-                let verdict = app.ledger.reset(open, now);
-                Server::exceeded(connection, verdict);
-            }
+            let verdict = given_up(app, id, code, now);
+            Server::exceeded(connection, verdict);
         }
         end => {
             stream.is_read = matches!(end, Ok((_, true)));
@@ -196,7 +260,8 @@ fn read_head(connection: &mut Connection<Server>, id: u64, settings: &Settings, 
             };
         }
         if fin {
-            return Head::Broken(H3Error::stream(H3Code::REQUEST_INCOMPLETE, "a stream without a request"));
+            let incomplete = H3Error::stream(H3Code::REQUEST_INCOMPLETE, "a stream without a request");
+            return Head::Broken(stream.reader.finish().err().unwrap_or(incomplete));
         }
     }
 }
