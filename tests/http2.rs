@@ -1,4 +1,4 @@
-//! HTTP/2 through the gateway, beside HTTP/1.1 on either side: the four cells of the matrix, and what only HTTP/2 has.
+//! HTTP/2 through the gateway, beside HTTP/1.1 on either side and HTTP/3 from clients: the cells of the matrix, and what only HTTP/2 has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -17,6 +17,8 @@ mod heads;
 mod late;
 #[path = "http2/lifetime.rs"]
 mod lifetime;
+#[path = "http2/matrix.rs"]
+mod matrix;
 #[path = "http2/messages.rs"]
 mod messages;
 #[path = "http2/neighbours.rs"]
@@ -52,6 +54,7 @@ fn main() {
         fast::everything_is_cancelled_at_once,
         fast::faults_that_one_client_provokes_are_its_own,
         fast::who_gave_up_is_told,
+        matrix::every_version_to_every_version,
         messages::methods,
         messages::bodies_up,
         messages::bodies_down,

@@ -26,7 +26,7 @@ fn is_cut(front: &mut Front) -> bool {
     loop {
         match front.piece() {
             Ok(Some(_)) => {}
-            Ok(None) => return front.reset_code().is_some_and(|code| code != 0),
+            Ok(None) => return front.is_broken_off(),
             Err(fault) => return fault.is_gone(),
         }
     }

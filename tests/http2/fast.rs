@@ -1,6 +1,6 @@
 //! Good peers that are fast: nothing that moves content, or gives up what it asked for, is taken for a flood, on either side.
 
-use crate::rig::{BOTH, CELLS, config, listener};
+use crate::rig::{BOTH, CELLS, Cell, config, listener};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,8 +53,12 @@ struct AtWork {
 }
 
 fn rig(back: Version) -> (Gateway, Origin, Arc<AtWork>) {
-    let (origin, work) = origin(back);
-    let gateway = Gateway::start(config().runtime("workers", 1).listener(listener(&origin)));
+    rig_of(Cell { front: Version::H2, back })
+}
+
+fn rig_of(cell: Cell) -> (Gateway, Origin, Arc<AtWork>) {
+    let (origin, work) = origin(cell.back);
+    let gateway = Gateway::start(config().runtime("workers", 1).listener(cell.listener(&origin)));
     (gateway, origin, work)
 }
 
@@ -171,7 +175,7 @@ pub(crate) fn an_upload_of_small_messages() {
 pub(crate) fn a_download_of_small_messages() {
     for cell in CELLS {
         for (count, size) in [(60_000, 10), (30_000, 1)] {
-            let (gateway, _origin, _) = rig(cell.back);
+            let (gateway, _origin, _) = rig_of(cell);
             let mut front = testkit::Front::connect(cell.front, gateway.front()).unwrap();
             let answer = front.get(&format!("/messages/{count}/{size}"));
             let answer = answer.unwrap_or_else(|e| panic!("{cell:?}, {count} of {size}: {e}"));

@@ -1,6 +1,6 @@
 //! How connections begin and end: caps, drain, keep-alive.
 
-use crate::rig::{BOTH, CELLS, Cell, Rig, config, listener, with_origin};
+use crate::rig::{BOTH, Cell, Rig, config, listener, with_origin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -420,5 +420,4 @@ pub(crate) fn reload_leaves_connections_alone() {
     eventually("new streams go to the new backend", seconds(5), || client.get("/").unwrap().text() == "two");
     client.send(frame::ping([9; 8])).unwrap();
     client.until("an answer to PING", seconds(5), |c| !c.pongs.is_empty()).unwrap();
-    assert_eq!(CELLS.len(), 4);
 }

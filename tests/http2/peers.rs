@@ -58,7 +58,7 @@ pub(crate) fn curl_uploads() {
     let file = dir.path().join("body");
     std::fs::write(&file, pattern::bytes(LARGE)).unwrap();
     let body = format!("@{}", file.display());
-    for cell in CELLS {
+    for cell in CELLS.into_iter().filter(|cell| cell.front != Version::H3) {
         let origin = Origin::standard(cell.back, "one");
         let gateway = Gateway::start(config().listener(crate::rig::listener(&origin)));
         let url = format!("http://{}/upload", gateway.front());

@@ -1,4 +1,4 @@
-//! A gateway in one cell of the matrix {HTTP/1.1, HTTP/2} × {HTTP/1.1, HTTP/2}.
+//! A gateway in one cell of the matrix {HTTP/1.1, HTTP/2, HTTP/3} × {HTTP/1.1, HTTP/2}.
 
 use testkit::{Config, Exchange, Fault, Front, Gateway, H2Client, Listener, Origin, Version};
 
@@ -9,15 +9,39 @@ pub(crate) struct Cell {
     pub(crate) back: Version,
 }
 
-/// All four.
-pub(crate) const CELLS: [Cell; 4] = [
+/// All six.
+pub(crate) const CELLS: [Cell; 6] = [
     Cell { front: Version::H1, back: Version::H1 },
     Cell { front: Version::H1, back: Version::H2 },
     Cell { front: Version::H2, back: Version::H1 },
     Cell { front: Version::H2, back: Version::H2 },
+    Cell { front: Version::H3, back: Version::H1 },
+    Cell { front: Version::H3, back: Version::H2 },
 ];
 
-/// Both versions.
+impl Cell {
+    /// Whether requests of one connection are apart from each other.
+    pub(crate) fn has_streams(self) -> bool {
+        self.front != Version::H1
+    }
+
+    /// The scheme by which clients come.
+    pub(crate) fn scheme(self) -> &'static str {
+        if self.front == Version::H3 { "https" } else { "http" }
+    }
+
+    /// A listener for the clients of this cell, without backends.
+    pub(crate) fn bare_listener(self) -> Listener {
+        if self.front == Version::H3 { Listener::quic() } else { Listener::h2c() }
+    }
+
+    /// A listener for the clients of this cell, with that origin behind it.
+    pub(crate) fn listener(self, origin: &Origin) -> Listener {
+        with_origin(self.bare_listener(), origin)
+    }
+}
+
+/// Both versions of backends.
 pub(crate) const BOTH: [Version; 2] = [Version::H1, Version::H2];
 
 pub(crate) struct Rig {
@@ -26,7 +50,7 @@ pub(crate) struct Rig {
     pub(crate) cell: Cell,
 }
 
-/// A listener that serves both versions, with that origin behind it.
+/// A listener that serves both versions over TCP, with that origin behind it.
 pub(crate) fn listener(origin: &Origin) -> Listener {
     with_origin(Listener::h2c(), origin)
 }
@@ -57,12 +81,12 @@ impl Rig {
     ) -> Rig {
         let origin = Origin::start(cell.back, script);
         // One worker: backend connections are counted, and each worker has its own.
-        let config = config().runtime("workers", 1).listener(listener(&origin));
+        let config = config().runtime("workers", 1).listener(cell.listener(&origin));
         Rig { gateway: Gateway::start(config), origin, cell }
     }
 
     pub(crate) fn on(cell: Cell, origin: Origin, change: impl FnOnce(Listener) -> Listener) -> Rig {
-        let listener = change(listener(&origin));
+        let listener = change(cell.listener(&origin));
         Rig { gateway: Gateway::start(config().listener(listener)), origin, cell }
     }
 

@@ -85,7 +85,7 @@ pub(crate) fn answers_without_content_say_so_to_http_1() {
     }
 }
 
-/// RFC 9110 §15.5.22: without `Upgrade`, a 426 tells nothing. HTTP/2 has no such field.
+/// RFC 9110 §15.5.22: without `Upgrade`, a 426 tells nothing. HTTP/2 and HTTP/3 have no such field.
 pub(crate) fn upgrade_in_a_final_answer() {
     for cell in CELLS.into_iter().filter(|cell| cell.back == Version::H1) {
         let rig = Rig::scripted(cell, |exchange| {
@@ -95,7 +95,7 @@ pub(crate) fn upgrade_in_a_final_answer() {
             let status = exchange.path().trim_start_matches('/').parse().unwrap();
             exchange.respond(status, &fields, b"no")
         });
-        if cell.front == Version::H2 {
+        if cell.has_streams() {
             let mut front = rig.front();
             for status in [426, 200] {
                 let answer = front.get(&format!("/{status}")).unwrap();
