@@ -1,0 +1,84 @@
+//! QUIC and HTTP/3 from clients: what peers do that lie, paths that fail, and the life of connections.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "quic/browser.rs"]
+mod browser;
+#[path = "quic/certificates.rs"]
+mod certificates;
+#[path = "quic/frames.rs"]
+mod frames;
+#[path = "quic/life.rs"]
+mod life;
+#[path = "quic/load.rs"]
+mod load;
+#[path = "quic/packets.rs"]
+mod packets;
+#[path = "quic/path.rs"]
+mod path;
+#[path = "quic/rig.rs"]
+mod rig;
+
+use testkit::harness::Case;
+use testkit::seconds;
+use testkit::tools::Tool::Chromium;
+
+fn main() {
+    let mut cases = testkit::cases![
+        frames::q_10_what_breaks_a_connection_has_its_code,
+        frames::q_08_qpack_that_breaks_a_connection_has_its_code,
+        frames::q_10_what_breaks_a_stream_costs_only_the_stream,
+        frames::q_10_bodies_that_are_not_as_long_as_said,
+        frames::q_10_what_is_unknown_is_ignored,
+        frames::q_09_heads_over_the_limit_are_431,
+        frames::many_streams_on_one_connection,
+        frames::interleaved_uploads,
+        packets::q_02_garbage_is_dropped,
+        packets::q_02_other_versions_are_negotiated,
+        packets::q_12_tokens_of_others_are_no_tokens,
+        packets::q_13_stateless_resets_are_small_and_few,
+        packets::q_13_a_restarted_gateway_resets_old_connections,
+        packets::q_01_nothing_is_amplified,
+        packets::retry_before_every_handshake,
+        path::clients_move_to_another_port,
+        path::clients_move_to_another_worker,
+        path::q_05_a_storm_of_moves,
+        path::loss_and_reordering_change_nothing,
+        life::drain_lets_running_requests_finish,
+        life::busy_connections_lose_nothing_in_a_drain,
+        life::max_requests_per_h3_connection_loses_none,
+        life::idle_connections_end,
+        life::connections_without_a_request_end,
+        life::heads_without_end_are_given_up,
+        life::handshakes_have_an_end,
+        life::connections_of_an_address_are_capped,
+        life::handshakes_are_counted,
+        certificates::new_connections_see_new_certificates,
+        certificates::names_have_certificates,
+        certificates::clients_show_certificates,
+        certificates::sessions_are_resumed,
+        certificates::other_protocols_are_refused,
+    ];
+    cases.extend([
+        Case::new("chromium_loads_a_page", browser::chromium_loads_a_page).needs(&[Chromium]),
+        // Measured for memory: alone.
+        Case::new(
+            "q_01_a_flood_of_initials_costs_no_memory",
+            packets::q_01_a_flood_of_initials_costs_no_memory,
+        )
+        .alone()
+        .guard(seconds(120)),
+        Case::new("h2_01_rapid_reset", load::h2_01_rapid_reset).alone(),
+        Case::new("q_09_a_head_bomb_costs_no_memory", load::q_09_a_head_bomb_costs_no_memory).alone(),
+        Case::new("streams_that_nobody_reads_hold_little", load::streams_that_nobody_reads_hold_little)
+            .alone(),
+        Case::new(
+            "a_client_that_reads_slowly_costs_no_memory",
+            load::a_client_that_reads_slowly_costs_no_memory,
+        )
+        .alone(),
+        Case::new("a_flood_each_way", load::a_flood_each_way).alone(),
+    ]);
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}
