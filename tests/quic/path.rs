@@ -1,5 +1,7 @@
 //! Paths that change, lose and reorder: a connection goes on as long as its peer is there.
 
+use std::net::IpAddr;
+
 use crate::rig::{MIB, Rig, config};
 use testkit::front::Upload;
 use testkit::quic::QuicClient;
@@ -14,15 +16,20 @@ fn through(relay: &Relay) -> H3Client {
 fn moves(rig: &Rig) {
     let mut relay = Relay::to(rig.gateway.front());
     let mut client = through(&relay);
-    for round in 0..7 {
+    for round in 0..40 {
         assert_eq!(client.get("/").unwrap_or_else(|e| panic!("move {round}: {e}")).text(), "one");
-        relay.move_away();
+        relay.move_to(host(round));
     }
     assert_eq!(client.get("/").unwrap().text(), "one");
     assert_eq!(rig.gateway.metric("tls_handshakes_total", &[("result", "full")]), 1.0, "one connection");
 }
 
-/// Moves in the middle of an upload, and before a download.
+/// Every third move leads to another host.
+fn host(round: u8) -> IpAddr {
+    [127, 0, 0, 1 + round / 3].into()
+}
+
+/// Moves in the middle of an upload, and of downloads.
 fn moves_in_transfers(rig: &Rig) {
     let mut relay = Relay::to(rig.gateway.front());
     let mut client = through(&relay);
@@ -34,7 +41,14 @@ fn moves_in_transfers(rig: &Rig) {
     }
     client.end(id).unwrap();
     assert_eq!(client.response(id).unwrap().text(), "600000 right");
-    client.get("/bytes/3000000").unwrap().pattern.assert_complete(3_000_000);
+    // What is in flight when a client moves is lost, as on a link that is gone.
+    for round in 0..12 {
+        let id = client.open("GET", "/bytes/3000000", &[], true).unwrap();
+        client.until(id, seconds(10), |response| response.pattern.len() > 200_000).unwrap();
+        relay.move_to(host(round));
+        let answer = client.response(id).unwrap_or_else(|e| panic!("move {round} in a download: {e}"));
+        answer.pattern.assert_complete(3_000_000);
+    }
     rig.origin.assert_clean();
 }
 

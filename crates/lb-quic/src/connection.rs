@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use lb_io::udp::SendBatch;
 
 use crate::connection_id;
+use crate::peer::{Brought, Ends, LEAST, Peer};
 
 /// A connection of quiche, which is lent the bytes of bodies.
 pub(crate) type Quic = quiche::Connection<Lent>;
@@ -129,6 +130,8 @@ pub(crate) struct Connection<A> {
     pub(crate) ids: u32,
     /// It is to have further IDs.
     pub(crate) wants_id: bool,
+    /// Where its peer is.
+    peer: Peer,
     turns: Rc<Turns>,
     is_due: bool,
     /// The earliest timer that is set for it.
@@ -141,8 +144,17 @@ pub(crate) struct Connection<A> {
     acknowledge_by: Option<Instant>,
     /// The application or a timer has something to be sent.
     has_said: bool,
+    /// What is known of the socket and the peer.
+    site: Site,
+}
+
+/// What a connection is told of its socket and its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Site {
     /// Whether the source address of packets is to be set.
-    from_any: bool,
+    pub(crate) from_any: bool,
+    /// Whether the peer may come to be elsewhere: clients may, servers may not (RFC 9000 §9).
+    pub(crate) may_move: bool,
 }
 
 impl<A> fmt::Debug for Connection<A> {
@@ -157,7 +169,8 @@ impl<A: Application> Connection<A> {
         app: A,
         (place, generation): (usize, u32),
         turns: &Rc<Turns>,
-        from_any: bool,
+        ends: Ends,
+        site: Site,
     ) -> Self {
         Self {
             quic,
@@ -167,6 +180,7 @@ impl<A: Application> Connection<A> {
             chosen: Box::default(),
             ids: 1,
             wants_id: false,
+            peer: Peer::new(ends),
             turns: Rc::clone(turns),
             is_due: false,
             armed: None,
@@ -174,7 +188,7 @@ impl<A: Application> Connection<A> {
             received: 0,
             acknowledge_by: None,
             has_said: true,
-            from_any,
+            site,
         }
     }
 
@@ -199,18 +213,53 @@ impl<A: Application> Connection<A> {
     }
 
     /// Takes a datagram that was sent to this connection.
-    pub(crate) fn receive(&mut self, bytes: &mut [u8], from: SocketAddr, to: SocketAddr) {
+    pub(crate) fn receive(&mut self, bytes: &mut [u8], ends: Ends) {
         if self.is_to_retired(bytes) {
             return;
         }
+        let is_elsewhere = !self.peer.is_at(ends);
+        // A peer that may not move, or not yet (RFC 9000 §9).
+        if is_elsewhere && !(self.site.may_move && self.quic.is_established()) {
+            return;
+        }
         self.received = self.received.saturating_add(1);
-        if let Err(error) = self.quic.recv(bytes, quiche::RecvInfo { from, to }) {
+        let before = (is_elsewhere || self.peer.is_on_trial()).then(|| self.quic.stats());
+        let Ends { peer, local } = self.peer.shown();
+        let length = bytes.len();
+        if let Err(error) = self.quic.recv(bytes, quiche::RecvInfo { from: peer, to: local }) {
             if error != quiche::Error::Done {
                 tracing::trace!(?error, "a QUIC packet is not accepted");
             }
             self.has_said = true;
         }
+        if let Some(before) = before {
+            self.follow(ends, length, &before);
+        }
         self.due();
+    }
+
+    /// Follows the peer to where a datagram came from, if that was a genuine one which has not come before.
+    fn follow(&mut self, ends: Ends, length: usize, before: &quiche::Stats) {
+        let (stats, now) = (self.quic.stats(), Instant::now());
+        if stats.recv == before.recv {
+            return;
+        }
+        if self.peer.is_at(ends) {
+            return self.peer.received(length, stats.acked_bytes, now);
+        }
+        let round_trip = self.quic.path_stats().next().map_or(Duration::ZERO, |path| path.rtt);
+        let brought = Brought {
+            length,
+            probes: stats.path_challenge_rx_count != before.path_challenge_rx_count,
+            acknowledged: stats.acked_bytes,
+            round_trip,
+        };
+        if self.peer.heard_elsewhere(ends, &brought, now) {
+            // Another path may take less.
+            self.quic.revalidate_pmtu();
+        }
+        tracing::trace!(?ends, ?brought, "a QUIC peer was heard elsewhere");
+        self.has_said = true;
     }
 
     /// Whether a packet is sent to an ID that the peer has retired since: it was overtaken on its way, as when a peer moves to another port.
@@ -221,15 +270,10 @@ impl<A: Application> Connection<A> {
         is_short && to.is_some_and(|to| self.quic.source_ids().all(|id| id.as_ref() != to))
     }
 
-    /// Goes along with what has become of the paths of the connection: one that a peer has turned up on is to be proved before it is used
-    /// (RFC 9000 §9.3).
-    pub(crate) fn follow_paths(&mut self) {
-        while let Some(event) = self.quic.path_event_next() {
-            if let quiche::PathEvent::New(local, peer) = event {
-                // Fails where too many are being proved already (attack Q-05).
-                let _ = self.quic.probe_path(local, peer);
-            }
-        }
+    /// Notes that the peer has given up IDs, so that it is given others.
+    pub(crate) fn replace_ids(&mut self) {
+        // What quiche thinks of its one path is of no use.
+        while self.quic.path_event_next().is_some() {}
         while self.quic.retired_scid_next().is_some() {
             self.wants_id = true;
         }
@@ -239,6 +283,7 @@ impl<A: Application> Connection<A> {
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.quic.timeout_instant().is_some_and(|at| at <= now) {
             self.quic.on_timeout();
+            self.peer.timed_out(now);
             self.has_said = true;
         }
         self.due();
@@ -259,18 +304,25 @@ impl<A: Application> Connection<A> {
         }
         self.paced = None;
         for _ in 0..MOST_PACKETS {
+            let (ends, most) = self.peer.destination();
+            if most < LEAST {
+                // Until more comes from there.
+                return Flushed::All;
+            }
             let mut release = now;
-            let from_any = self.from_any;
-            let quic = &mut self.quic;
+            let from: Option<IpAddr> = self.site.from_any.then(|| ends.local.ip());
+            let (quic, peer) = (&mut self.quic, &mut self.peer);
             let written = batch.write(PACKET, |room| {
-                let (length, info) = quic.send(room)?;
+                let most = most.min(room.len());
+                let (length, info) = quic.send(room.get_mut(..most).unwrap_or_default())?;
                 release = info.at;
-                let from: Option<IpAddr> = from_any.then(|| info.from.ip());
-                Ok::<_, quiche::Error>((length, info.to, from))
+                peer.sent(length);
+                Ok::<_, quiche::Error>((length, ends.peer, from))
             });
             match written {
                 Ok(_) => {}
                 Err(quiche::Error::Done) => {
+                    self.peer.sent(0);
                     self.settled();
                     return Flushed::All;
                 }

@@ -15,9 +15,10 @@ use lb_io::{Phase, WorkerIo};
 use quiche::ConnectionId;
 use tokio::sync::oneshot;
 
-use crate::connection::{Application, Connection, Turns};
+use crate::connection::{Application, Connection, Site, Turns};
 use crate::connection_id::{ConnectionIds, LENGTH};
 use crate::endpoint::{Datagram, Endpoint, Ground, Shared, Stray, Table};
+use crate::peer::Ends;
 
 /// A connection that is to be made.
 struct Wanted<A: Application> {
@@ -120,7 +121,8 @@ impl<A: Application> Outgoing<A> {
             // A session that cannot be resumed leads to a whole handshake.
             let _ = quic.set_session(&session);
         }
-        let connection = Connection::new(quic, app, (place, generation), &ground.turns, false);
+        let (ends, site) = (Ends { peer: to, local: self.local }, Site { from_any: false, may_move: false });
+        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, site);
         let shared = ground.table.insert(generation, connection, &[]);
         shared.borrow_mut().said();
         // Nobody may wait for it any more: then its application ends it.

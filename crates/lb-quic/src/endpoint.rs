@@ -27,6 +27,7 @@ pub(crate) use table::{Shared, Table};
 
 use crate::connection::{Application, Connection, Flushed, Turns};
 use crate::packet::Start;
+use crate::peer::Ends;
 
 /// Batches that are received before others have their turn.
 const ROUNDS: usize = 4;
@@ -164,7 +165,8 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
         };
         match self.ground.table.find(to) {
             Some(connection) => {
-                connection.borrow_mut().receive(datagram.bytes, datagram.from, datagram.to);
+                let Datagram { bytes, from: peer, to: local } = datagram;
+                connection.borrow_mut().receive(bytes, Ends { peer, local });
             }
             None => self.stray.stray(&mut self.ground, datagram),
         }
@@ -194,7 +196,7 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
             let Some(connection) = self.ground.table.at(place) else { continue };
             let mut own = connection.borrow_mut();
             own.on_turn();
-            own.follow_paths();
+            own.replace_ids();
             drop(own);
             A::progress(&connection, now);
             self.speaking.push(connection);

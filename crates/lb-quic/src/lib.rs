@@ -10,6 +10,7 @@ mod endpoint;
 mod h3;
 mod listener;
 mod packet;
+mod peer;
 mod tls;
 mod transport;
 mod upstream;

@@ -153,8 +153,5 @@ fn make(
     config.set_max_connection_window(whole);
     config.set_initial_max_streams_bidi(settings.max_concurrent_streams.into());
     config.set_initial_max_streams_uni(UNIDIRECTIONAL);
-    // quiche keeps a path for each address that a peer has moved to, as many as the peer may give IDs, and lets none go: a peer that moves
-    // more often than that on one connection has to begin another one.
-    config.set_active_connection_id_limit(8);
     Ok(config)
 }

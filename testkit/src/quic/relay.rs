@@ -1,6 +1,6 @@
 //! A path between a QUIC client and a server: it loses, doubles and reorders datagrams by a seed, moves to another port, and counts.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ pub struct Faults {
 #[derive(Default)]
 struct Shared {
     server_side: Mutex<Option<Arc<UdpSocket>>>,
+    next: Mutex<Option<Arc<UdpSocket>>>,
     client: Mutex<Option<SocketAddr>>,
     up: AtomicU64,
     down: AtomicU64,
@@ -61,7 +62,11 @@ impl Relay {
                 *shared.client.lock().unwrap() = Some(from);
                 shared.up.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
-            if let Some(socket) = shared.server_side.lock().unwrap().as_ref() {
+            let mut socket = shared.server_side.lock().unwrap();
+            if let Some(next) = shared.next.lock().unwrap().take() {
+                *socket = Some(next);
+            }
+            if let Some(socket) = socket.as_ref() {
                 socket.send(bytes).ok();
             }
         };
@@ -69,14 +74,23 @@ impl Relay {
         relay
     }
 
-    /// Sends to the server from another port from now on, as after a NAT has forgotten the flow.
+    /// [`Self::move_to`] another port of the usual host, as after a NAT has forgotten the flow.
     pub fn move_away(&mut self) -> SocketAddr {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        self.move_to("127.0.0.1".parse().unwrap())
+    }
+
+    /// Sends to the server from another port of this host, from the client's next datagram on. What the server sends to the port before is
+    /// lost then.
+    pub fn move_to(&mut self, host: IpAddr) -> SocketAddr {
+        let socket = Arc::new(UdpSocket::bind((host, 0)).unwrap());
         socket.connect(self.server).unwrap();
         let address = socket.local_addr().unwrap();
-        *self.shared.server_side.lock().unwrap() = Some(Arc::clone(&socket));
-        let (shared, front) = (Arc::clone(&self.shared), Arc::clone(&self.front));
+        *self.shared.next.lock().unwrap() = Some(Arc::clone(&socket));
+        let (shared, front, own) = (Arc::clone(&self.shared), Arc::clone(&self.front), Arc::clone(&socket));
         let down = move |_, bytes: &[u8], is_first: bool| {
+            if shared.server_side.lock().unwrap().as_ref().is_none_or(|current| !Arc::ptr_eq(current, &own)) {
+                return;
+            }
             if is_first {
                 shared.first.lock().unwrap().get_or_insert_with(|| bytes.to_vec());
                 shared.down.fetch_add(bytes.len() as u64, Ordering::Relaxed);

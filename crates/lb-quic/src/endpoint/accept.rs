@@ -21,9 +21,10 @@ use lb_security::{RetrySecret, TlsConfigBundle};
 use quiche::ConnectionId;
 
 use super::{Datagram, Ground, Stray};
-use crate::connection::{Application, Connection, Quic};
+use crate::connection::{Application, Connection, Quic, Site};
 use crate::connection_id::LENGTH;
 use crate::packet::Start;
+use crate::peer::Ends;
 use crate::transport::Transport;
 
 /// A client's first datagram has at least so many bytes (RFC 9000 §14.1).
@@ -304,9 +305,10 @@ impl<M> Acceptor<M> {
         let limit = Instant::now() + self.handshakes.timeout();
         let arrived = Arrived { client, guard, admission, handshake, limit, bundle };
         let app = (self.make)(arrived);
-        let connection = Connection::new(quic, app, (place, generation), &ground.turns, self.from_any);
+        let (ends, site) = (Ends { peer: from, local: to }, Site { from_any: self.from_any, may_move: true });
+        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, site);
         let shared = ground.table.insert(generation, connection, chosen);
-        shared.borrow_mut().receive(bytes, from, to);
+        shared.borrow_mut().receive(bytes, ends);
     }
 
     /// Tells a client that there is no room for its connection, and forgets it.
