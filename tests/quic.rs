@@ -19,6 +19,10 @@ mod packets;
 mod path;
 #[path = "quic/rig.rs"]
 mod rig;
+#[path = "quic/upgrade.rs"]
+mod upgrade;
+#[path = "quic/websocket.rs"]
+mod websocket;
 
 use testkit::harness::Case;
 use testkit::seconds;
@@ -54,6 +58,11 @@ fn main() {
         life::handshakes_have_an_end,
         life::connections_of_an_address_are_capped,
         life::handshakes_are_counted,
+        websocket::tunnels_pass_between_all_versions,
+        websocket::a_tunnel_that_is_reset_is_missed,
+        websocket::tunnels_need_leave_on_both_sides,
+        upgrade::q_15_an_upgrade_loses_no_packet_of_a_connection,
+        upgrade::other_numbers_of_workers_take_the_sockets_over,
         certificates::new_connections_see_new_certificates,
         certificates::names_have_certificates,
         certificates::clients_show_certificates,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::{pending, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use anyhow::bail;
 use lb_config::{Config, PoolId, SocketName};
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
+use lb_io::udp::Steering;
 use lb_observe::access_log::AccessLog;
 use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
@@ -105,6 +107,10 @@ pub struct Control {
     pub(crate) program: Program,
     /// A process that is to take over.
     pub(crate) upgrade: Option<Upgrade>,
+    /// Where datagrams go that belong to connections elsewhere.
+    pub(crate) steering: Arc<Steering>,
+    /// Where another process reads the UDP sockets, once that serves.
+    pub(crate) read_elsewhere: Arc<[SocketAddr]>,
     /// Configurations applied, the first included.
     pub(crate) version: u64,
 }
@@ -173,6 +179,7 @@ impl Control {
                 () = work => {}
             }
             if let Some(successor) = handed_over {
+                self.read_elsewhere = successor.reads().into();
                 let came = poll_fn(|cx| {
                     Poll::Ready([hangup.poll_recv(cx).is_ready(), user1.poll_recv(cx).is_ready()])
                 });
@@ -279,8 +286,8 @@ impl Control {
             || merged != self.snapshot.config;
         let workers = self.workers.orders.len();
         let opened = match &tls {
-            Some(tls) => turn.sockets(tls.get(), &self.address_gate, workers)?,
-            None => turn.sockets(&self.tls, &self.address_gate, workers)?,
+            Some(tls) => turn.sockets(tls.get(), &self.address_gate, &self.steering, workers)?,
+            None => turn.sockets(&self.tls, &self.address_gate, &self.steering, workers)?,
         };
         if let Some(tls) = tls {
             self.tls = tls.put_in_force();

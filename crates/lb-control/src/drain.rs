@@ -73,7 +73,7 @@ pub(crate) async fn run(control: &mut Control, cause: Cause) -> ProcessOutcome {
     sleep(settle).await;
     phase(control, DrainPhase::ReadinessSettle, DrainOutcome::Clean, settling);
 
-    stop_accepting(control, cause).await;
+    stop_accepting(control).await;
     let remaining = finish(control).await;
     control.metrics.drain_phase(DrainPhase::XdpDetach, DrainOutcome::NotAttempted, Duration::ZERO);
 
@@ -97,11 +97,11 @@ pub(crate) async fn run(control: &mut Control, cause: Cause) -> ProcessOutcome {
     }
 }
 
-async fn stop_accepting(control: &mut Control, cause: Cause) {
+async fn stop_accepting(control: &mut Control) {
     let begun = Instant::now();
     // Those of the workers are the last ones: whoever connects from now on is refused.
     control.listeners.bound.iter_mut().for_each(Bound::let_go);
-    let outcome = match control.workers.stop_accepting(cause == Cause::HandedOver).within(CANCEL_TIME).await {
+    let outcome = match control.workers.stop_accepting(&control.read_elsewhere).within(CANCEL_TIME).await {
         None => DrainOutcome::Clean,
         Some(_) => {
             control.metrics.shutdown_listener_cancel_timeouts.inc();

@@ -1,5 +1,6 @@
 //! Listeners whose sockets are bound.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use lb_io::gate::{AddressGate, CountGate};
 use lb_io::listener::ListeningSocket;
 use lb_io::resolver::Resolver;
 use lb_io::sockopts::Buffers;
+use lb_io::udp::Steering;
 use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
 use lb_quic::QuicShared;
@@ -50,8 +52,10 @@ impl Bound {
         &self,
         tls: &Tls,
         address_gate: &Arc<AddressGate>,
+        steering: &Arc<Steering>,
     ) -> std::io::Result<Vec<ListenerSockets>> {
-        let quic = tls.secret(&self.id).map(|secret| QuicShared::new(secret, self.sockets.len()));
+        let shared = |secret| QuicShared { secret, steering: Arc::clone(steering) };
+        let quic = tls.secret(&self.id).map(shared);
         let duplicates = self.sockets.iter().map(|own| {
             let sockets = own.iter().map(ListeningSocket::for_worker).collect::<Result<_, _>>()?;
             let gates = Gates {
@@ -135,11 +139,13 @@ impl Turn {
         &self,
         tls: &Tls,
         address_gate: &Arc<AddressGate>,
+        steering: &Arc<Steering>,
         workers: usize,
     ) -> anyhow::Result<Vec<Vec<ListenerSockets>>> {
         let mut all: Vec<Vec<ListenerSockets>> = (0..workers).map(|_| Vec::new()).collect();
         for bound in &self.opened {
-            let sockets = bound.for_workers(tls, address_gate).context("cannot share a listening socket")?;
+            let sockets = bound.for_workers(tls, address_gate, steering);
+            let sockets = sockets.context("cannot share a listening socket")?;
             for (own, sockets) in all.iter_mut().zip(sockets) {
                 own.push(sockets);
             }
@@ -192,6 +198,12 @@ impl Listeners {
             let workers = bound.sockets.iter().enumerate();
             workers.flat_map(move |(at, own)| own.iter().filter(move |socket| at == 0 || !is_unix(socket)))
         })
+    }
+
+    /// Where UDP sockets are bound.
+    pub(crate) fn udp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let first = self.bound.iter().filter_map(|bound| bound.sockets.first());
+        first.flatten().filter_map(ListeningSocket::udp_address)
     }
 
     /// Leaves the files of Unix sockets to the process that serves in place of this one.

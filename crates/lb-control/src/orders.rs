@@ -1,6 +1,7 @@
 //! What the control thread tells workers, and the workers as it sees them.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -26,8 +27,8 @@ pub enum Order {
     Apply(Change, oneshot::Sender<()>),
     /// Accept no more.
     StopAccepting {
-        /// Another process has the sockets, and reads them.
-        handed_over: bool,
+        /// Where another process reads the UDP sockets.
+        read_elsewhere: Arc<[SocketAddr]>,
         /// To tell when every socket is closed from which connections are accepted.
         done: oneshot::Sender<()>,
     },
@@ -106,8 +107,10 @@ impl Workers {
     }
 
     /// Orders every worker to close its listening sockets. The orders are given at once.
-    pub(crate) fn stop_accepting(&self, handed_over: bool) -> Answers {
-        ask(&self.orders, |done| Some(Order::StopAccepting { handed_over, done }))
+    pub(crate) fn stop_accepting(&self, read_elsewhere: &Arc<[SocketAddr]>) -> Answers {
+        ask(&self.orders, |done| {
+            Some(Order::StopAccepting { read_elsewhere: Arc::clone(read_elsewhere), done })
+        })
     }
 
     /// Gives an order to every worker.

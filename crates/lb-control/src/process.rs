@@ -9,6 +9,16 @@ pub(crate) fn forbid_core_dumps() {
     }
 }
 
+/// A number that tells this process from `earlier` ones whose connections may live.
+pub(crate) fn epoch(earlier: &[u16]) -> u16 {
+    loop {
+        let epoch = u16::try_from(seed() & u64::from(u16::MAX)).unwrap_or_default();
+        if !earlier.contains(&epoch) {
+            return epoch;
+        }
+    }
+}
+
 /// A number that differs from process to process and from call to call.
 pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};

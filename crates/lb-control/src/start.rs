@@ -8,6 +8,8 @@ use lb_config::{Config, Plan};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
+use lb_io::udp::Steering;
+use lb_io::udp::hand_over::Predecessor;
 use lb_observe::access_log::{AccessLog, AccessLogHandle};
 use lb_observe::admin::State;
 use lb_observe::metrics::Metrics;
@@ -74,7 +76,7 @@ impl Control {
     /// When something that the configuration names cannot be had. Nothing is served then.
     pub async fn start(start: Start, spawn: &Spawn<'_>) -> anyhow::Result<Self> {
         let Start { source, text, config: file, alone, inherited, program, metrics, workers } = start;
-        let Inherited { sockets, ready } = inherited;
+        let Inherited { sockets, ready, predecessor } = inherited;
         let needs = Needs::gather(&file, sockets, ready.is_none(), &metrics, workers).await?;
         let Needs { readiness, mut admin_port, mut calls, access_log, resolver, looked, overlay, .. } = needs;
         let Needs { config, resolution, files, mut listeners, .. } = needs;
@@ -89,7 +91,9 @@ impl Control {
             bail!("{NO_LISTENERS}");
         }
         let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
-        let opened = turn.sockets(&tls, &address_gate, workers)?;
+        let epochs = predecessor.as_ref().map(Predecessor::epochs).unwrap_or_default();
+        let steering = Steering::new(process::epoch(epochs), predecessor);
+        let opened = turn.sockets(&tls, &address_gate, &steering, workers)?;
         listeners.take(turn, &config, &metrics);
         listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
@@ -118,6 +122,7 @@ impl Control {
         tracing::info!("probes flipped to Ready — service open for traffic");
         systemd::ready(&format!("serving {} listener(s), configuration version 1", listeners.bound.len()));
         if let Some(ready) = ready {
+            steering.tell_reads(listeners.udp_addresses());
             // Where nothing reads any more, the process that this one takes over from has ended.
             let _ = rustix::io::write(&ready, upgrade::SERVES);
         }
@@ -153,6 +158,8 @@ impl Control {
             access_log,
             program,
             upgrade: None,
+            steering,
+            read_elsewhere: Arc::default(),
             version: 1,
         };
         control.follow_sources(looked);

@@ -5,14 +5,20 @@
 //! a queue. Where the new process ends before it serves, or takes too long, this one goes on and says why.
 
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lb_io::inherited::HandOver;
 use lb_io::listener::ListeningSocket;
+use lb_io::udp::Steering;
+use lb_io::udp::hand_over::{self, Told};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
@@ -49,7 +55,9 @@ impl Control {
             return;
         }
         let sockets = self.listeners.sockets().chain(self.admin_port.socket());
-        match Upgrade::begin(&self.program, sockets).await {
+        // It may read sockets before it says that it serves.
+        self.steering.set_shared(true);
+        match Upgrade::begin(&self.program, sockets, &self.steering).await {
             Ok(upgrade) => {
                 tracing::info!(
                     pid = upgrade.successor.pid(),
@@ -58,7 +66,10 @@ impl Control {
                 );
                 self.upgrade = Some(upgrade);
             }
-            Err(error) => tracing::error!(%error, %program, "upgrade failed — this process goes on"),
+            Err(error) => {
+                self.steering.set_shared(false);
+                tracing::error!(%error, %program, "upgrade failed — this process goes on");
+            }
         }
     }
 
@@ -76,6 +87,7 @@ impl Control {
                 Some(upgrade)
             }
             Err(reason) => {
+                self.steering.set_shared(false);
                 tracing::error!(pid, reason, "upgrade failed — this process goes on");
                 None
             }
@@ -97,6 +109,11 @@ pub struct Program {
 pub(crate) struct Upgrade {
     successor: Successor,
     pipe: Receiver,
+    /// What the new process says of UDP.
+    told: hand_over::Successor,
+    /// Where that process reads the UDP sockets.
+    reads: Vec<SocketAddr>,
+    steering: Arc<Steering>,
     deadline: Instant,
     /// SIGHUP and SIGUSR1 that came while it was starting: it may have read files before they changed.
     owed: [bool; 2],
@@ -107,14 +124,17 @@ impl Upgrade {
     async fn begin<'a>(
         program: &Program,
         sockets: impl IntoIterator<Item = &'a ListeningSocket>,
+        steering: &Arc<Steering>,
     ) -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let pipe = Receiver::from_owned_fd(reader)?;
-        let handed = HandOver::new(writer.as_fd(), sockets)?;
+        let (channel, told) = hand_over::pair()?;
+        let handed = HandOver::new(writer.as_fd(), (channel.as_fd(), steering.epochs()), sockets)?;
         let program = program.clone();
         let successor =
             spawn_blocking(move || spawn(&program, &handed, writer)).await.map_err(io::Error::other)??;
-        Ok(Self { successor, pipe, deadline: Instant::now() + PATIENCE, owed: [false; 2] })
+        let (deadline, steering) = (Instant::now() + PATIENCE, Arc::clone(steering));
+        Ok(Self { successor, pipe, told, reads: Vec::new(), steering, deadline, owed: [false; 2] })
     }
 
     /// The new process reads its configuration again when it serves.
@@ -130,14 +150,20 @@ impl Upgrade {
     /// Waits until the new process serves; otherwise says why it does not. To be called again when it is dropped half-way.
     pub(crate) async fn serves(&mut self) -> Result<(), String> {
         let mut said = [0; 1];
+        let (told, reads, steering) = (&mut self.told, &mut self.reads, &self.steering);
         let read = tokio::select! {
             biased;
             read = self.pipe.read(&mut said) => read,
+            () = listen(told, |address| reads.push(address), steering) => self.pipe.read(&mut said).await,
             () = sleep_until(self.deadline) => return Err(format!("it does not serve after {} s", PATIENCE.as_secs())),
         };
         match read {
             Ok(1) => {
                 self.successor.serves = true;
+                // Said before that.
+                let (told, reads, steering) = (&mut self.told, &mut self.reads, &self.steering);
+                let mut reads = |address| reads.push(address);
+                poll_fn(|cx| Poll::Ready(hear(told, &mut reads, steering, cx).is_ready())).await;
                 Ok(())
             }
             Ok(_) => Err(self.why_not().await),
@@ -145,13 +171,21 @@ impl Upgrade {
         }
     }
 
-    /// Leaves the new process, which serves, to itself, with the signals that are owed to it and those that `came` after these.
+    /// Where the new process reads the UDP sockets.
+    pub(crate) fn reads(&self) -> &[SocketAddr] {
+        &self.reads
+    }
+
+    /// Leaves the new process, which serves, to itself, with the signals that are owed to it and those that `came` after these. What that
+    /// process passes on is taken from here on.
     pub(crate) fn pass_on(self, came: [bool; 2]) {
         for (signal, is_due) in [Signal::HUP, Signal::USR1].into_iter().zip(self.owed.into_iter().zip(came)) {
             if is_due.0 || is_due.1 {
                 self.successor.signal(signal);
             }
         }
+        let Self { mut told, steering, .. } = self;
+        tokio::task::spawn_local(async move { listen(&mut told, |_| (), &steering).await });
     }
 
     /// Tells the new process to end. One that serves already drains.
@@ -190,11 +224,33 @@ impl Upgrade {
     }
 }
 
+/// Hears what the new process says, until that ends.
+async fn listen(told: &mut hand_over::Successor, mut reads: impl FnMut(SocketAddr), steering: &Steering) {
+    poll_fn(|cx| hear(told, &mut reads, steering, cx)).await;
+}
+
+/// Hears what it has said. Ready when the process has ended.
+fn hear(
+    told: &mut hand_over::Successor,
+    reads: &mut impl FnMut(SocketAddr),
+    steering: &Steering,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        match ready!(told.poll_told(cx)) {
+            Some(Told::Packet { table, from, to, bytes }) => {
+                steering.pass_on(table, from, to, bytes);
+            }
+            Some(Told::Reads(address)) => reads(address),
+            None => return Poll::Ready(()),
+        }
+    }
+}
+
 fn spawn(program: &Program, handed: &HandOver, writer: OwnedFd) -> io::Result<Successor> {
-    let (name, value) = handed.variable();
     let child = Command::new(&program.path)
         .args(&program.arguments)
-        .env(name, value)
+        .envs(handed.variables())
         // These are for this process alone; the watchdog of systemd goes on with whichever is the main process.
         .env_remove("WATCHDOG_PID")
         .env_remove("LISTEN_PID")

@@ -12,10 +12,15 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use socket2::SockRef;
 
 use crate::listener::ListeningSocket;
+use crate::udp::hand_over::Predecessor;
 use crate::unix::{SocketFile, path_of};
 
 /// Names the descriptors that a process takes over: that of the pipe on which it says that it serves, then its sockets.
 const HAND_OVER: &str = "EXPRESSGATEWAY_HAND_OVER";
+
+/// Names the descriptor on which a process that takes over passes on what belongs to earlier ones ([`crate::udp::hand_over`]), then the epochs
+/// of those.
+const PREDECESSOR: &str = "EXPRESSGATEWAY_PREDECESSOR";
 
 /// The first descriptor that systemd passes (sd_listen_fds(3)).
 const FIRST_OF_SYSTEMD: RawFd = 3;
@@ -30,6 +35,8 @@ pub struct Inherited {
     pub sockets: Vec<ListeningSocket>,
     /// Where a process that takes over says that it serves.
     pub ready: Option<OwnedFd>,
+    /// The process that it takes over from, where that may have connections over UDP.
+    pub predecessor: Option<Predecessor>,
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -44,18 +51,27 @@ impl Inherited {
         if let Ok(text) = env::var(HAND_OVER) {
             let mut parts = text.split(',');
             let ready = parts.next().and_then(|number| own(number.parse().ok()?));
-            return Self { ready, sockets: parts.filter_map(handed_over).collect() };
+            let predecessor = env::var(PREDECESSOR).ok().and_then(|text| predecessor(&text));
+            return Self { ready, sockets: parts.filter_map(handed_over).collect(), predecessor };
         }
         let is_ours = number("LISTEN_PID").is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
         let count = number("LISTEN_FDS").filter(|count| is_ours && (0..MOST).contains(count)).unwrap_or(0);
         let numbers = (0..count).map(|at| FIRST_OF_SYSTEMD.saturating_add(at));
-        Self { ready: None, sockets: numbers.filter_map(own).filter_map(listening).collect() }
+        let sockets = numbers.filter_map(own).filter_map(listening).collect();
+        Self { sockets, ..Self::default() }
     }
 
     /// Whether another process waits for this one to serve, and ends then.
     pub fn takes_over(&self) -> bool {
         self.ready.is_some()
     }
+}
+
+/// Reads what [`HandOver::variables`] says of the process before.
+fn predecessor(text: &str) -> Option<Predecessor> {
+    let mut parts = text.split(',');
+    let socket = own(parts.next()?.parse().ok()?)?;
+    Some(Predecessor::new(socket, parts.map_while(|epoch| epoch.parse().ok()).collect()))
 }
 
 /// Takes a descriptor over that is open and would be passed on: what this process has opened itself is not.
@@ -96,7 +112,7 @@ fn listening(descriptor: OwnedFd) -> Option<ListeningSocket> {
     Some(ListeningSocket::of(descriptor, address, None))
 }
 
-/// Reads what [`HandOver::variable`] says of one socket.
+/// Reads what [`HandOver::variables`] says of one socket.
 fn handed_over(text: &str) -> Option<ListeningSocket> {
     let mut parts = text.split(':');
     let socket = listening(own(parts.next()?.parse().ok()?)?)?;
@@ -124,30 +140,38 @@ fn unix_path(digits: &str) -> Option<UnixPath> {
 pub struct HandOver {
     ready: OwnedFd,
     sockets: Vec<(OwnedFd, String)>,
+    channel: OwnedFd,
+    epochs: Vec<u16>,
 }
 
 impl HandOver {
-    /// Duplicates what is to be passed on.
+    /// Duplicates what is to be passed on: the writing end of a pipe, the end of a [`pair`](crate::udp::hand_over::pair) with the epochs that
+    /// are behind it, and sockets.
     ///
     /// # Errors
     /// When descriptors are wanting.
     pub fn new<'a>(
         ready: BorrowedFd<'_>,
+        (channel, epochs): (BorrowedFd<'_>, Vec<u16>),
         sockets: impl IntoIterator<Item = &'a ListeningSocket>,
     ) -> io::Result<Self> {
         // Duplicates of dup(2) are passed on by exec(2).
-        let ready = rustix::io::dup(ready)?;
+        let (ready, channel) = (rustix::io::dup(ready)?, rustix::io::dup(channel)?);
         let sockets = sockets.into_iter().map(|socket| Ok((rustix::io::dup(socket)?, described(socket))));
-        Ok(Self { ready, sockets: sockets.collect::<io::Result<_>>()? })
+        Ok(Self { ready, sockets: sockets.collect::<io::Result<_>>()?, channel, epochs })
     }
 
-    /// The variable of the environment that names them.
-    pub fn variable(&self) -> (&'static str, String) {
+    /// The variables of the environment that name them.
+    pub fn variables(&self) -> [(&'static str, String); 2] {
         let mut text = self.ready.as_raw_fd().to_string();
         for (descriptor, what) in &self.sockets {
             text.push_str(&format!(",{}{what}", descriptor.as_raw_fd()));
         }
-        (HAND_OVER, text)
+        let mut predecessor = self.channel.as_raw_fd().to_string();
+        for epoch in &self.epochs {
+            predecessor.push_str(&format!(",{epoch}"));
+        }
+        [(HAND_OVER, text), (PREDECESSOR, predecessor)]
     }
 }
 
@@ -184,8 +208,10 @@ mod tests {
             own(listener.as_fd().as_raw_fd()).is_none(),
             "it closes on exec, so it is this process's own"
         );
-        let passed = HandOver::new(listener.as_fd(), [&listener, &unix]).unwrap();
-        let text = passed.variable().1;
+        let (channel, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let passed =
+            HandOver::new(listener.as_fd(), (channel.as_fd(), vec![7, 9]), [&listener, &unix]).unwrap();
+        let [(_, text), (_, earlier)] = passed.variables();
         let parts: Vec<&str> = text.split(',').collect();
         std::mem::forget(passed);
         let first: RawFd = parts[0].parse().unwrap();
@@ -196,6 +222,8 @@ mod tests {
         let taken = handed_over(parts[2]).unwrap();
         assert_eq!(taken.address(), unix.address());
         assert_eq!(taken.file().unwrap().identity(), unix.file().unwrap().identity());
+        assert_eq!(predecessor(&earlier).unwrap().epochs(), [7, 9]);
+        assert!(predecessor(&earlier).is_none());
         assert!(own(0).is_none() && own(-1).is_none() && own(60_000).is_none());
         // As long as the process is there that has given it, the file is that one's.
         drop(taken);

@@ -57,6 +57,11 @@ impl ListeningSocket {
         self.transport
     }
 
+    /// Where it is bound, if it is a socket of UDP.
+    pub fn udp_address(&self) -> Option<SocketAddr> {
+        self.address.socket_addr().filter(|_| self.transport == Transport::Udp)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> Address {
         self.address

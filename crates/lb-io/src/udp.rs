@@ -9,6 +9,7 @@
 //! epoll(7) that a socket can be read.
 
 mod control;
+pub mod hand_over;
 mod kernel;
 mod name;
 mod receive;
@@ -23,7 +24,7 @@ pub use receive::{ReceiveBatch, Received};
 pub use send::{SendBatch, SendOutcome};
 pub use socket::UdpSocket;
 pub(crate) use socket::bind;
-pub use steering::{Passed, Steering};
+pub use steering::{Passed, Registered, Steering, TableId};
 pub use uplinks::{NoUplink, Uplink, UplinkEvent, UplinkRest, UplinkSocket, Uplinks};
 
 /// The largest payload of a datagram over IPv4, in bytes (RFC 768, RFC 791).

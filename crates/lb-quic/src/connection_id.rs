@@ -1,12 +1,13 @@
-//! Connection IDs of the gateway's own making: they lead a packet to the worker and the connection that it belongs to, without a map.
+//! Connection IDs of the gateway's own making: they lead a packet to the table and the connection that it belongs to, without a map.
 //!
 //! An ID is one block of AES-128: to others each ID of a connection looks unrelated to the rest (RFC 9000 §5.1), and what they make up leads to
-//! nothing. Inside are the worker, the epoch of the process, the place of the connection in its worker's table, the generation of that place,
+//! nothing. Inside are the number of the table, the epoch of the process, the place of the connection in that table, the generation of that place,
 //! and a number that makes IDs of one connection differ.
 
 use std::fmt;
 
 use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey};
+use lb_io::udp::TableId;
 
 /// Bytes of an ID.
 pub(crate) const LENGTH: usize = 16;
@@ -14,11 +15,9 @@ pub(crate) const LENGTH: usize = 16;
 /// What an ID says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meaning {
-    /// The worker that has the connection.
-    pub(crate) worker: u16,
-    /// The process that has it.
-    pub(crate) epoch: u16,
-    /// The place in the worker's table.
+    /// The table that has the connection, and the process.
+    pub(crate) table: TableId,
+    /// The place in that table.
     pub(crate) place: u32,
     /// How many connections have had that place.
     pub(crate) generation: u32,
@@ -50,10 +49,10 @@ impl ConnectionIds {
 
     /// The ID that means this.
     pub(crate) fn make(&self, meaning: Meaning) -> Option<[u8; LENGTH]> {
-        let Meaning { worker, epoch, place, generation, number } = meaning;
+        let Meaning { table: TableId { epoch, number: table }, place, generation, number } = meaning;
         let mut block = [0; LENGTH];
         let parts: [&[u8]; 5] = [
-            &worker.to_be_bytes(),
+            &table.to_be_bytes(),
             &epoch.to_be_bytes(),
             &place.to_be_bytes(),
             &generation.to_be_bytes(),
@@ -75,8 +74,7 @@ impl ConnectionIds {
         let short =
             |at: usize| block.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u16::from_be_bytes(*bytes));
         Some(Meaning {
-            worker: short(0)?,
-            epoch: short(2)?,
+            table: TableId { number: short(0)?, epoch: short(2)? },
             place: number(4)?,
             generation: number(8)?,
             number: number(12)?,
@@ -91,7 +89,8 @@ mod tests {
     #[test]
     fn ids_mean_what_they_were_made_of_and_look_unrelated() {
         let ids = ConnectionIds::new(&[7; 32]).unwrap();
-        let meaning = Meaning { worker: 3, epoch: 9, place: 77, generation: 0x0102_0304, number: 5 };
+        let meaning =
+            Meaning { table: TableId { number: 3, epoch: 9 }, place: 77, generation: 0x0102_0304, number: 5 };
         let id = ids.make(meaning).unwrap();
         assert_eq!(ids.read(&id), Some(meaning));
         assert_eq!(ConnectionIds::new(&[7; 32]).unwrap().read(&id), Some(meaning), "another instance");
@@ -109,7 +108,7 @@ mod tests {
             let mut id = [0; LENGTH];
             id[..4].copy_from_slice(&number.to_be_bytes());
             let meaning = ids.read(&id).unwrap();
-            meaning.worker < 64 && meaning.place < 100_000
+            meaning.table.number < 64 && meaning.place < 100_000
         });
         assert_eq!(hits.count(), 0);
     }

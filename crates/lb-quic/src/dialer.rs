@@ -10,7 +10,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use lb_core::rng::SplitMix64;
-use lb_io::udp::{Passed, UdpSocket};
+use lb_io::udp::{Passed, TableId, UdpSocket};
 use lb_io::{Phase, WorkerIo};
 use quiche::ConnectionId;
 use tokio::sync::oneshot;
@@ -65,7 +65,9 @@ impl<A: Application> Dialer<A> {
         aws_lc_rs::rand::fill(&mut key).map_err(io::Error::other)?;
         let ids = ConnectionIds::new(&key).ok_or(io::ErrorKind::Other)?;
         let seed = self.io.rng.borrow_mut().next_u64();
-        let table = Table::new(Rc::new(ids), 0, 0, u32::try_from(seed >> 32).unwrap_or_default());
+        // Nothing is passed on to it: every worker has ports of its own towards backends.
+        let own = TableId { epoch: 0, number: 0 };
+        let table = Table::new(Rc::new(ids), own, u32::try_from(seed >> 32).unwrap_or_default());
         let turns = Rc::new(Turns::default());
         let desk = Rc::new(Desk { wanted: RefCell::default(), turns: Rc::clone(&turns) });
         let local = socket.local();

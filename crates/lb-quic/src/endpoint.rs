@@ -46,8 +46,13 @@ pub(crate) trait Stray<A: Application> {
     /// A turn begins.
     fn begin(&mut self, _ground: &mut Ground<A>) {}
 
-    /// Datagrams that other workers have passed on.
+    /// Datagrams that others have passed on.
     fn passed(&mut self, cx: &Context<'_>) -> VecDeque<Passed>;
+
+    /// Whether the socket is read here. Where it is not, all that belongs to connections is passed on.
+    fn reads(&self) -> bool {
+        true
+    }
 
     /// The token by which a peer knows a stateless reset of the connection with this ID.
     fn reset_token(&self, id: &[u8]) -> u128;
@@ -116,6 +121,9 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
 
     /// Receives what has arrived. True when there may be more.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.stray.reads() {
+            return false;
+        }
         let io = Rc::clone(&self.ground.io);
         let mut batch = io.datagrams.borrow_mut();
         for _ in 0..ROUNDS {
@@ -141,7 +149,7 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
         true
     }
 
-    /// Takes what other workers have received for connections of this one.
+    /// Takes what came to others for connections of this endpoint.
     fn take_passed(&mut self, cx: &Context<'_>) {
         for mut passed in self.stray.passed(cx) {
             let Passed { from, to, ref mut bytes } = passed;

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use lb_http::service::Service;
@@ -25,26 +25,8 @@ const ALPN: &[&[u8]] = &[b"h3"];
 pub struct QuicShared {
     /// What signs Retry tokens, and is behind connection IDs.
     pub secret: Arc<RetrySecret>,
-    /// What workers pass on to each other.
+    /// Where datagrams go that belong to connections elsewhere.
     pub steering: Arc<Steering>,
-    /// Tells the connections of this process from those of others with the same secret.
-    pub epoch: u16,
-}
-
-impl QuicShared {
-    /// For a listener on so many workers.
-    pub fn new(secret: Arc<RetrySecret>, workers: usize) -> Self {
-        static EPOCH: OnceLock<u16> = OnceLock::new();
-        let epoch = *EPOCH.get_or_init(|| {
-            let mut bytes = [0; 2];
-            // Without randomness, the number of the process differs as well.
-            match aws_lc_rs::rand::fill(&mut bytes) {
-                Ok(()) => u16::from_be_bytes(bytes),
-                Err(_) => u16::try_from(std::process::id() & 0xffff).unwrap_or_default(),
-            }
-        });
-        Self { secret, steering: Arc::new(Steering::new(workers)), epoch }
-    }
 }
 
 /// What a listener is made of.
@@ -71,6 +53,7 @@ pub struct QuicListener {
     parts: QuicListenerParts,
     server: Rc<ServerParts>,
     settings: Rc<RefCell<Rc<QuicSettings>>>,
+    is_read_elsewhere: Rc<Cell<bool>>,
 }
 
 impl std::fmt::Debug for QuicListener {
@@ -90,7 +73,12 @@ impl QuicListener {
             worker: parts.service.worker.io.id,
         });
         let settings = Rc::new(RefCell::new(Rc::new(parts.settings.clone())));
-        Rc::new(Self { parts, server, settings })
+        Rc::new(Self { parts, server, settings, is_read_elsewhere: Rc::default() })
+    }
+
+    /// Another process, or another listener, reads the sockets from now on. Connections that live send by them, and are passed what is theirs.
+    pub fn stop_reading(&self) {
+        self.is_read_elsewhere.set(true);
     }
 
     /// What requests go to.
@@ -117,16 +105,21 @@ impl QuicListener {
         else {
             return;
         };
+        let Some(own) = shared.steering.register() else {
+            tracing::error!(listener = admissions.name, "there are too many tables of QUIC connections");
+            return;
+        };
         let worker = io.id;
         // Generations of an earlier table in this process and this worker are far away.
         let first = u32::try_from(seed & u64::from(u32::MAX)).unwrap_or_default();
-        let table = Table::new(Rc::new(ids), u16::try_from(worker).unwrap_or(u16::MAX), shared.epoch, first);
+        let table = Table::new(Rc::new(ids), own.id(), first);
         let parts = AcceptorParts {
             admissions: Rc::clone(admissions),
             handshakes: Rc::clone(handshakes),
             transport: Transport::new(tls.clone(), Rc::clone(&self.settings), ALPN),
             secret: Arc::clone(&shared.secret),
-            steering: Arc::clone(&shared.steering),
+            own,
+            is_read_elsewhere: Rc::clone(&self.is_read_elsewhere),
             seed,
             worker,
             local,

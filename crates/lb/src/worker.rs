@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,8 @@ struct Made {
 struct Running {
     id: ListenerId,
     key: ListenerKey,
+    /// Where its sockets are bound, if they are sockets of UDP.
+    udp: Vec<SocketAddr>,
     acceptor: Rc<Acceptor>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -88,18 +91,28 @@ impl Running {
         std::mem::take(&mut self.tasks)
     }
 
-    /// Another process reads its sockets from now on, where both may have them.
-    fn stop_reading(&self) {
-        if let Protocol::Udp(service) = &self.acceptor.protocol {
-            service.stop_reading();
+    /// Another process reads the UDP sockets at these addresses from now on.
+    fn stop_reading(&self, read_elsewhere: &[SocketAddr]) {
+        if !self.udp.iter().any(|address| read_elsewhere.contains(address)) {
+            return;
+        }
+        match &self.acceptor.protocol {
+            Protocol::Udp(service) => service.stop_reading(),
+            Protocol::Quic(quic) => quic.stop_reading(),
+            Protocol::Http(_) | Protocol::Tcp(_) => {}
         }
     }
 
     /// Another listener has its address from now on, by these sockets.
     fn give_way(&self, to: &[ListeningSocket]) {
-        if let Protocol::Udp(service) = &self.acceptor.protocol {
-            let duplicates = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
-            service.give_way(duplicates.filter_map(Result::ok).collect());
+        match &self.acceptor.protocol {
+            Protocol::Udp(service) => {
+                let duplicates = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
+                service.give_way(duplicates.filter_map(Result::ok).collect());
+            }
+            // The sockets are duplicates, so that no datagram is queued where nothing reads.
+            Protocol::Quic(quic) => quic.stop_reading(),
+            Protocol::Http(_) | Protocol::Tcp(_) => {}
         }
     }
 
@@ -154,7 +167,9 @@ pub(crate) async fn run(new: NewWorker) {
             Some(Order::Answer(answer)) => {
                 let _ = answer.send(());
             }
-            Some(Order::StopAccepting { handed_over, done }) => worker.stop_accepting(handed_over, done),
+            Some(Order::StopAccepting { read_elsewhere, done }) => {
+                worker.stop_accepting(&read_elsewhere, done);
+            }
             Some(Order::Drain(keys)) => worker.drain(&keys),
             Some(Order::Farewell(key)) => worker.advance(key, Phase::Farewell),
             Some(Order::Abort(key)) => worker.advance(key, Phase::Abort),
@@ -169,6 +184,7 @@ impl Worker {
     fn open(&self, bound: ListenerSockets, snapshot: &Snapshot, made: &mut Made) -> Option<Running> {
         let ListenerSockets { id, key, mut sockets, gates, tls, quic } = bound;
         let (listener, pool) = snapshot.listener(&id)?;
+        let udp = sockets.iter().filter_map(ListeningSocket::udp_address).collect();
         if listener.tls.is_some() && tls.is_none() {
             // Clients would be served in plain text.
             tracing::error!(listener = listener.name, "a listener without its certificates is not opened");
@@ -244,7 +260,7 @@ impl Worker {
         let mut tasks = Vec::new();
         if let Protocol::Udp(service) = &acceptor.protocol {
             tasks.push(tokio::task::spawn_local(Rc::clone(service).run()));
-            return Some(Running { id, key, acceptor, tasks });
+            return Some(Running { id, key, udp, acceptor, tasks });
         }
         for socket in sockets {
             if let Protocol::Quic(quic) = &acceptor.protocol {
@@ -269,7 +285,7 @@ impl Worker {
                 }
             }
         }
-        Some(Running { id, key, acceptor, tasks })
+        Some(Running { id, key, udp, acceptor, tasks })
     }
 
     /// Gives up memory that is not needed any more. Says when to look again, while a crowd is here or has just left.
@@ -397,10 +413,8 @@ impl Worker {
         tell_after(tasks, done);
     }
 
-    fn stop_accepting(&mut self, handed_over: bool, done: oneshot::Sender<()>) {
-        if handed_over {
-            self.listeners.iter().for_each(Running::stop_reading);
-        }
+    fn stop_accepting(&mut self, read_elsewhere: &[SocketAddr], done: oneshot::Sender<()>) {
+        self.listeners.iter().for_each(|running| running.stop_reading(read_elsewhere));
         tell_after(self.listeners.iter_mut().flat_map(Running::close).collect(), done);
     }
 

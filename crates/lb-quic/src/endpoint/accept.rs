@@ -5,6 +5,7 @@
 //! handshakes of the worker. While many handshakes run, clients have to prove their address first, by a Retry, which costs no memory (attack
 //!
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lb_core::address::ClientAddress;
 use lb_core::rng::SplitMix64;
-use lb_io::udp::{Passed, SendBatch, Steering};
+use lb_io::udp::{Passed, Registered, SendBatch, TableId};
 use lb_io::{ConnectionGuard, Phase};
 use lb_security::admission::{Admission, Admissions, Handshake, Handshakes};
 use lb_security::{RetrySecret, TlsConfigBundle};
@@ -61,7 +62,8 @@ pub(crate) struct Acceptor<M> {
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
-    pub(crate) steering: Arc<Steering>,
+    own: Registered,
+    is_read_elsewhere: Rc<Cell<bool>>,
     /// Makes what rides on a connection.
     pub(crate) make: M,
     pub(crate) rng: SplitMix64,
@@ -81,15 +83,16 @@ enum Without {
 
 impl<M> Acceptor<M> {
     pub(crate) fn new(parts: AcceptorParts, make: M, now: Instant) -> Option<Self> {
-        let AcceptorParts { admissions, handshakes, transport, secret, steering, seed, worker, local } =
-            parts;
+        let AcceptorParts { admissions, handshakes, transport, secret, .. } = parts;
+        let AcceptorParts { own, is_read_elsewhere, seed, worker, local, .. } = parts;
         let reset_key = secret.key_for(b"stateless reset")?;
         Some(Self {
             admissions,
             handshakes,
             transport,
             secret,
-            steering,
+            own,
+            is_read_elsewhere,
             make,
             rng: SplitMix64::new(seed),
             reset_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key),
@@ -180,7 +183,10 @@ pub(crate) struct AcceptorParts {
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
-    pub(crate) steering: Arc<Steering>,
+    /// The number of the table.
+    pub(crate) own: Registered,
+    /// Whether another process, or another listener, reads the socket.
+    pub(crate) is_read_elsewhere: Rc<Cell<bool>>,
     pub(crate) seed: u64,
     pub(crate) worker: usize,
     pub(crate) local: SocketAddr,
@@ -202,7 +208,11 @@ impl<A: Application, M: FnMut(Arrived) -> A> Stray<A> for Acceptor<M> {
     }
 
     fn passed(&mut self, cx: &Context<'_>) -> VecDeque<Passed> {
-        self.steering.take(self.worker, cx)
+        self.own.take(cx)
+    }
+
+    fn reads(&self) -> bool {
+        !self.is_read_elsewhere.get()
     }
 
     fn phase(&self) -> Phase {
@@ -211,6 +221,13 @@ impl<A: Application, M: FnMut(Arrived) -> A> Stray<A> for Acceptor<M> {
 }
 
 impl<M> Acceptor<M> {
+    /// Passes a datagram on to the table that its connection ID names, if that is another one. False when there is no such table.
+    fn pass_on(&self, table: Option<TableId>, datagram: &Datagram<'_>) -> bool {
+        let Datagram { bytes, from, to } = datagram;
+        let elsewhere = table.filter(|table| *table != self.own.id());
+        elsewhere.is_some_and(|table| self.own.steering().pass_on(table, *from, *to, bytes))
+    }
+
     fn take<A: Application>(&mut self, ground: &mut Ground<A>, datagram: Datagram<'_>, batch: &mut SendBatch)
     where
         M: FnMut(Arrived) -> A,
@@ -219,23 +236,18 @@ impl<M> Acceptor<M> {
         let Some(start) = Start::read(datagram.bytes) else { return };
         let (version, is_initial, chosen, client_id, token) = match start {
             Start::Short { to } => {
-                match ground.table.other_worker(to) {
-                    Some(worker) => {
-                        self.steering.pass_on(worker, datagram.from, datagram.to, datagram.bytes);
-                    }
-                    None => {
-                        let id = to.to_vec();
-                        self.reset(&id, &datagram, batch);
-                    }
+                let table = ground.table.table_of(to);
+                let is_own = table.is_some_and(|table| table.epoch == self.own.id().epoch);
+                // A process that takes over may have the connection, and may not have said yet that it reads the socket.
+                if !self.pass_on(table, &datagram) && (is_own || !self.own.steering().is_shared()) {
+                    let id = to.to_vec();
+                    self.reset(&id, &datagram, batch);
                 }
                 return;
             }
             Start::Long { version, is_initial, to, from, token } => (version, is_initial, to, from, token),
         };
-        if let Some(worker) =
-            ground.table.other_worker(chosen).filter(|worker| *worker < self.steering.workers())
-        {
-            self.steering.pass_on(worker, datagram.from, datagram.to, datagram.bytes);
+        if self.pass_on(ground.table.table_of(chosen), &datagram) {
             return;
         }
         if datagram.bytes.len() < FIRST_DATAGRAM {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use lb_io::udp::TableId;
 use slab::Slab;
 
 use crate::connection::{Application, Connection};
@@ -18,17 +19,16 @@ pub(crate) struct Table<A: Application> {
     /// From the IDs that clients have chosen for the first packets to the places of their connections.
     chosen: HashMap<Box<[u8]>, usize>,
     ids: Rc<ConnectionIds>,
-    worker: u16,
-    epoch: u16,
+    own: TableId,
     /// Makes the generations of a place differ.
     next_generation: u32,
 }
 
 impl<A: Application> Table<A> {
-    /// An empty table of worker `worker` in the process `epoch`. `seed` makes its IDs differ from those of earlier tables.
-    pub(crate) fn new(ids: Rc<ConnectionIds>, worker: u16, epoch: u16, seed: u32) -> Self {
+    /// The empty table `own`. `seed` makes its IDs differ from those of earlier tables.
+    pub(crate) fn new(ids: Rc<ConnectionIds>, own: TableId, seed: u32) -> Self {
         let (places, chosen) = (Slab::new(), HashMap::new());
-        Self { places, chosen, ids, worker, epoch, next_generation: seed }
+        Self { places, chosen, ids, own, next_generation: seed }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -39,7 +39,7 @@ impl<A: Application> Table<A> {
     pub(crate) fn find(&self, id: &[u8]) -> Option<Shared<A>> {
         if id.len() == LENGTH
             && let Some(meaning) = self.ids.read(id)
-            && (meaning.worker, meaning.epoch) == (self.worker, self.epoch)
+            && meaning.table == self.own
             && let Some(connection) = self.get(usize::try_from(meaning.place).ok()?, meaning.generation)
         {
             return Some(connection);
@@ -47,10 +47,9 @@ impl<A: Application> Table<A> {
         self.at(*self.chosen.get(id)?)
     }
 
-    /// The worker whose connection an ID names, where that is another one of this process.
-    pub(crate) fn other_worker(&self, id: &[u8]) -> Option<usize> {
-        let meaning = self.ids.read(id).filter(|_| id.len() == LENGTH)?;
-        (meaning.epoch == self.epoch && meaning.worker != self.worker).then_some(meaning.worker.into())
+    /// The table of the connection that an ID names, if the gateway has made the ID.
+    pub(crate) fn table_of(&self, id: &[u8]) -> Option<TableId> {
+        self.ids.read(id).filter(|_| id.len() == LENGTH).map(|meaning| meaning.table)
     }
 
     pub(crate) fn at(&self, place: usize) -> Option<Shared<A>> {
@@ -77,9 +76,9 @@ impl<A: Application> Table<A> {
 
     /// The ID of a connection with this number.
     pub(crate) fn id(&self, place: usize, generation: u32, number: u32) -> Option<[u8; LENGTH]> {
-        let (worker, epoch) = (self.worker, self.epoch);
+        let table = self.own;
         let place = u32::try_from(place).ok()?;
-        self.ids.make(Meaning { worker, epoch, place, generation, number })
+        self.ids.make(Meaning { table, place, generation, number })
     }
 
     /// Puts a connection where [`Self::next`] has said. `chosen` is the ID that its client has sent its first packet to.
