@@ -88,6 +88,8 @@ pub(crate) fn q_10_what_breaks_a_connection_has_its_code() {
             (
                 "a reset of the control stream",
                 |c| {
+                    // The type of the stream has come by then.
+                    c.get("/")?;
                     c.told[0].reset(0u8.into()).ok();
                     Ok(())
                 },

@@ -18,6 +18,9 @@ const LEAST_ROOM: usize = 4096;
 /// Bytes that a stream holds at most for its peer: what one read brings.
 const MOST_ROOM: usize = 64 * 1024;
 
+/// An empty frame of a type that is reserved to be ignored.
+const RESERVED_FRAME: &[u8] = &[0x21, 0];
+
 impl Stream {
     /// Adds body bytes in a DATA frame.
     pub(super) fn say_data(&mut self, bytes: &[u8]) {
@@ -36,6 +39,11 @@ impl Stream {
         if let Some(rest) = self.rest.take() {
             self.lend(quic, id, rest)?;
         }
+        if self.ends && !self.has_ended && self.rest.is_none() && self.pending.is_empty() {
+            // quiche forgets a stream when all of its bytes are acknowledged, even where the end has not been sent yet or was lost
+            // (cloudflare/quiche#2525). So the end never travels alone: a reserved frame goes with it, which means nothing (RFC 9114 §7.2.8).
+            self.pending.extend_from_slice(RESERVED_FRAME);
+        }
         if self.rest.is_none() && !self.pending.is_empty() {
             if self.pending.len() < LENT {
                 self.copy(quic, id)?;
@@ -43,10 +51,6 @@ impl Stream {
                 let bytes = Bytes::from(std::mem::take(&mut self.pending));
                 self.lend(quic, id, bytes)?;
             }
-        }
-        if self.ends && !self.has_ended && self.rest.is_none() && self.pending.is_empty() {
-            self.sent(quic.stream_send(id, &[], true))?;
-            self.has_ended = true;
         }
         Ok(())
     }
