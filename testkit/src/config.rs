@@ -136,6 +136,17 @@ impl Listener {
         self.backend_tls(address, name, ca).backend_key("protocol", "h2")
     }
 
+    /// Adds a backend that speaks HTTP/3 and shows the certificate of [`crate::quic::site`].
+    pub fn h3_backend(self, address: impl ToString) -> Self {
+        let ca = crate::quic::site().directory().join("ca.pem").display().to_string();
+        let keys = [
+            ("protocol", "h3".toml()),
+            ("tls_verify_hostname", crate::quic::NAME.toml()),
+            ("tls_ca_path", ca.toml()),
+        ];
+        self.backend_with(address, &keys)
+    }
+
     /// Sets a key of the backend that was added last.
     pub fn backend_key(mut self, key: &str, value: impl Toml) -> Self {
         self.backends.last_mut().expect("a backend").insert(key.to_owned(), value.toml());

@@ -33,6 +33,7 @@ pub mod standard;
 pub mod successor;
 pub mod tls;
 pub mod tools;
+pub mod tunnel;
 pub mod unix;
 pub mod usage;
 pub mod websocket;

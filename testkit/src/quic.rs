@@ -35,7 +35,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Where the certificate `quic.pem`, its key `quic.key` and the Retry secret are.
+    /// Where the certificate `quic.pem`, its key `quic.key`, the authority's certificate `ca.pem` and the Retry secret are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -58,6 +58,7 @@ pub fn site() -> &'static Site {
         let directory = tempfile::Builder::new().prefix("expressgateway-quic-").tempdir().unwrap();
         let authority = Authority::new("the authority of QUIC tests");
         authority.server(&[NAME, "localhost", "127.0.0.1"]).write(directory.path(), "quic");
+        std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
         Site { authority, directory }
     })
 }

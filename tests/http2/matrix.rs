@@ -1,11 +1,11 @@
 //! The matrix of versions as one table: what each cell of it does.
 
-use crate::rig::{CELLS, Cell, Rig};
+use crate::rig::{CELLS, CELLS_TO_H3, Cell, Rig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use testkit::front::Upload;
-use testkit::{Exchange, Fault, Front, Version, eventually, ms, pattern, seconds};
+use testkit::{Exchange, Fault, Front, Version, eventually, ms, pattern, seconds, tunnel};
 
 const MIB: usize = 1 << 20;
 
@@ -41,6 +41,7 @@ const ROWS: &[Row] = &[
     ("slow reader", everywhere, slow_reader),
     ("404", everywhere, missing),
     ("large headers", everywhere, large_headers),
+    ("WebSocket", everywhere, websocket),
     ("gRPC unary", grpc, |bench| calls(bench, 1, 1)),
     ("gRPC client stream", grpc, |bench| calls(bench, 5, 1)),
     ("gRPC server stream", grpc, |bench| calls(bench, 1, 5)),
@@ -265,6 +266,13 @@ fn large_headers(bench: &Bench) {
     }
 }
 
+fn websocket(bench: &Bench) {
+    let Cell { front, back } = bench.cell;
+    let origin = tunnel::echo();
+    let (gateway, _inner) = tunnel::gateways(tunnel::listener(front), back, &origin);
+    tunnel::exchange(front, gateway.front(), &format!("{:?}", bench.cell));
+}
+
 fn calls(bench: &Bench, questions: usize, answers: usize) {
     let mut front = bench.front();
     let fields = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -290,12 +298,20 @@ fn calls(bench: &Bench, questions: usize, answers: usize) {
     assert_eq!(answer.trailers.get("grpc-message").as_deref(), Some("fine"));
 }
 
+/// All nine, clients of one version together.
+fn cells() -> impl Iterator<Item = Cell> {
+    let versions = [Version::H1, Version::H2, Version::H3];
+    versions
+        .into_iter()
+        .flat_map(|front| CELLS.into_iter().chain(CELLS_TO_H3).filter(move |cell| cell.front == front))
+}
+
 /// The table as Markdown.
 fn table(results: &[Vec<&str>]) -> String {
     let name = |cell: &Cell| format!("{:?} → {:?}", cell.front, cell.back);
     let mut lines = vec![
-        format!("| | {} |", CELLS.iter().map(name).collect::<Vec<_>>().join(" | ")),
-        format!("|---|{}", "---|".repeat(CELLS.len())),
+        format!("| | {} |", cells().map(|cell| name(&cell)).collect::<Vec<_>>().join(" | ")),
+        format!("|---|{}", "---|".repeat(cells().count())),
     ];
     lines.extend(
         ROWS.iter().zip(results).map(|(row, results)| format!("| {} | {} |", row.0, results.join(" | "))),
@@ -306,7 +322,7 @@ fn table(results: &[Vec<&str>]) -> String {
 pub(crate) fn every_version_to_every_version() {
     let mut results = vec![Vec::new(); ROWS.len()];
     let mut failures = Vec::new();
-    for cell in CELLS {
+    for cell in cells() {
         let bench = Bench::new(cell);
         for ((name, is_possible, run), results) in ROWS.iter().zip(&mut results) {
             results.push(match is_possible(cell) {

@@ -1,4 +1,4 @@
-//! A gateway in one cell of the matrix {HTTP/1.1, HTTP/2, HTTP/3} × {HTTP/1.1, HTTP/2}.
+//! A gateway in one cell of the matrix of versions.
 
 use testkit::{Config, Exchange, Fault, Front, Gateway, H2Client, Listener, Origin, Version};
 
@@ -9,7 +9,7 @@ pub(crate) struct Cell {
     pub(crate) back: Version,
 }
 
-/// All six.
+/// Those with backends over TCP.
 pub(crate) const CELLS: [Cell; 6] = [
     Cell { front: Version::H1, back: Version::H1 },
     Cell { front: Version::H1, back: Version::H2 },
@@ -17,6 +17,13 @@ pub(crate) const CELLS: [Cell; 6] = [
     Cell { front: Version::H2, back: Version::H2 },
     Cell { front: Version::H3, back: Version::H1 },
     Cell { front: Version::H3, back: Version::H2 },
+];
+
+/// Those with backends over QUIC.
+pub(crate) const CELLS_TO_H3: [Cell; 3] = [
+    Cell { front: Version::H1, back: Version::H3 },
+    Cell { front: Version::H2, back: Version::H3 },
+    Cell { front: Version::H3, back: Version::H3 },
 ];
 
 impl Cell {
@@ -48,6 +55,8 @@ pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) origin: Origin,
     pub(crate) cell: Cell,
+    /// Speaks HTTP/3 before an origin that does not.
+    _between: Option<Gateway>,
 }
 
 /// A listener that serves both versions over TCP, with that origin behind it.
@@ -79,15 +88,26 @@ impl Rig {
         cell: Cell,
         script: impl Fn(&mut dyn Exchange) -> Result<(), Fault> + Send + Sync + 'static,
     ) -> Rig {
-        let origin = Origin::start(cell.back, script);
         // One worker: backend connections are counted, and each worker has its own.
-        let config = config().runtime("workers", 1).listener(cell.listener(&origin));
-        Rig { gateway: Gateway::start(config), origin, cell }
+        let config = || config().runtime("workers", 1);
+        let (origin, between) = match cell.back {
+            Version::H3 => {
+                let origin = Origin::start(Version::H2, script);
+                let between = Gateway::start(config().listener(with_origin(Listener::quic(), &origin)));
+                (origin, Some(between))
+            }
+            version => (Origin::start(version, script), None),
+        };
+        let listener = match &between {
+            Some(between) => cell.bare_listener().h3_backend(between.front()),
+            None => cell.listener(&origin),
+        };
+        Rig { gateway: Gateway::start(config().listener(listener)), origin, cell, _between: between }
     }
 
     pub(crate) fn on(cell: Cell, origin: Origin, change: impl FnOnce(Listener) -> Listener) -> Rig {
         let listener = change(cell.listener(&origin));
-        Rig { gateway: Gateway::start(config().listener(listener)), origin, cell }
+        Rig { gateway: Gateway::start(config().listener(listener)), origin, cell, _between: None }
     }
 
     #[track_caller]

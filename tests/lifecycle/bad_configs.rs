@@ -251,7 +251,6 @@ pub(crate) fn what_is_not_built_says_so() {
             ),
         ),
         ("xdp", format!("[runtime]\nxdp_enabled = true\nxdp_interface = \"lo\"\n{}", listener("h1", ""))),
-        ("h3_extended_connect", listener("h1", "[listeners.websocket]\nh3_extended_connect = true\n")),
     ];
     for (name, text) in texts {
         let (path, _) = write_marked(dir.path(), &text);

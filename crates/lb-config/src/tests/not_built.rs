@@ -49,18 +49,6 @@ fn blocks_without_anything_behind_them() {
 }
 
 #[test]
-fn websocket_over_http_3_unless_it_is_off() {
-    let websocket = |line: &str| refused(&format!("{H1}[listeners.websocket]\n{line}\n{BACKEND}"));
-    assert_eq!(
-        websocket("h3_extended_connect = true"),
-        [
-            "lb.toml:5: listeners[0].websocket.h3_extended_connect = true: not built yet: WebSocket over HTTP/3"
-        ]
-    );
-    assert_eq!(websocket("h3_extended_connect = false\nh2_extended_connect = true"), [""; 0]);
-}
-
-#[test]
 fn backends_of_every_protocol_are_built() {
     let backend = |listener: &str, lines: &str| {
         refused(&format!(

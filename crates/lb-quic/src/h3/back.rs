@@ -277,7 +277,11 @@ impl Back for H3Back {
         if self.done {
             return Poll::Ready(Ok(Progress::End));
         }
-        self.send_deferred()?;
+        if self.tunnel && !self.has_head {
+            self.send_deferred()?;
+            // Nothing follows that would flush it: what a stream has no room for is given when there is some, which wakes this.
+            let _ = self.poll_flush(cx);
+        }
         let mut moved = false;
         loop {
             let said = match self.take(cx, scratch, room, head, to) {
