@@ -4,7 +4,8 @@
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
-//! how often a log line about it is written ([`log_limit`]), which datagrams belong together ([`flows`]), and what tells listeners apart, and pools ([`identity`]). Clocks and seeds are arguments, so
+//! how often a log line about it is written ([`log_limit`]), which datagrams belong together ([`flows`]), what tells listeners apart, and pools
+//! ([`identity`]), and what QUIC shows to those who have no keys ([`quic`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod address;
@@ -21,6 +22,7 @@ pub mod ledger;
 pub mod log_limit;
 pub mod outlier;
 pub mod pool;
+pub mod quic;
 pub mod reason;
 pub mod relief;
 pub mod rest;
