@@ -74,6 +74,16 @@ fn ws_frame() {
 }
 
 #[test]
+fn quic_header() {
+    fuzz("quic_header", lb_quic::fuzz::quic_header);
+}
+
+#[test]
+fn quic_hello() {
+    fuzz("quic_hello", lb_quic::fuzz::quic_hello);
+}
+
+#[test]
 fn a_planted_fault_is_found_and_comes_back_when_replayed() {
     // Neither seed holds both, so that only a splice or a token brings them together.
     let planted: Target = |input| {
@@ -151,7 +161,7 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
         "request_head",
         "response_head",
         "chunked_body",
@@ -160,6 +170,8 @@ fn progress(name: &str) -> &'static AtomicU64 {
         "h3_request_stream",
         "h3_control_stream",
         "qpack",
+        "quic_header",
+        "quic_hello",
         "ws_frame",
     ];
     static CASES: [AtomicU64; KNOWN.len() + 1] = [const { AtomicU64::new(0) }; KNOWN.len() + 1];

@@ -1,4 +1,5 @@
-//! QUIC and HTTP/3 from clients: what peers do that lie, paths that fail, and the life of connections.
+//! QUIC from clients: HTTP/3 with peers that lie, paths that fail and the life of connections; and QUIC that is forwarded without its
+//! keys, between clients and servers of a well-known library.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -15,6 +16,14 @@ mod life;
 mod load;
 #[path = "quic/packets.rs"]
 mod packets;
+#[path = "quic/passthrough.rs"]
+mod passthrough;
+#[path = "quic/passthrough_floods.rs"]
+mod passthrough_floods;
+#[path = "quic/passthrough_operation.rs"]
+mod passthrough_operation;
+#[path = "quic/passthrough_rig.rs"]
+mod passthrough_rig;
 #[path = "quic/path.rs"]
 mod path;
 #[path = "quic/rig.rs"]
@@ -26,7 +35,7 @@ mod websocket;
 
 use testkit::harness::Case;
 use testkit::seconds;
-use testkit::tools::Tool::Chromium;
+use testkit::tools::Tool::{Chromium, Openssl, Peers};
 
 fn main() {
     let mut cases = testkit::cases![
@@ -89,5 +98,30 @@ fn main() {
         .alone(),
         Case::new("a_flood_each_way", load::a_flood_each_way).alone(),
     ]);
+    cases.extend(testkit::cases![
+        passthrough_floods::q_14_garbage_takes_no_memory_and_gets_no_answer,
+        passthrough_floods::q_14_forged_ids_move_nobody,
+        passthrough_floods::q_14_packets_that_no_server_answers_are_held_against_none,
+        passthrough_floods::a_client_that_has_proven_nothing_gets_three_times_what_it_sent,
+        passthrough_floods::a_source_begins_no_more_connections_than_its_rate,
+        passthrough_floods::a_strict_binding_holds_connections_to_their_address,
+        passthrough_floods::versions_that_nobody_knows_pass,
+        passthrough_floods::the_first_datagram_says_where_the_client_is,
+        passthrough::a_quic_listener_with_the_secret_completes_a_handshake_after_a_retry_of_the_gateway,
+    ]);
+    let with_peers = testkit::cases![
+        passthrough::unmodified_servers_are_reached_by_the_default_configuration,
+        passthrough::ids_of_all_lengths_and_version_2_pass,
+        passthrough::clients_keep_their_servers_when_their_ports_change,
+        passthrough::ids_that_name_their_servers_are_followed_to_them,
+        passthrough::a_retry_of_the_server_passes,
+        passthrough::a_retry_of_the_gateway_is_for_servers_that_share_its_secret,
+        passthrough::server_names_choose_the_pool,
+        passthrough::weights_count_and_a_server_that_is_gone_is_passed_over,
+        passthrough_operation::a_reload_moves_new_connections_and_leaves_the_others,
+        passthrough_operation::a_drain_waits_for_connections_that_talk,
+        passthrough_operation::connections_outlive_an_upgrade,
+    ];
+    cases.extend(with_peers.into_iter().map(|case| case.needs(&[Peers, Openssl])));
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

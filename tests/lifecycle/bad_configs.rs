@@ -187,6 +187,20 @@ fn cases() -> Vec<Case> {
             "[passthrough]\nbind_addr = \"127.0.0.1:1\"\nbackends = []\nretry_secret_path = \"r\"\n".to_owned(),
             &["passthrough.backends"],
         ),
+        (
+            "a route to no pool",
+            "[passthrough]\nbind_addr = \"127.0.0.1:1\"\nbackends = [\"127.0.0.1:2\"]\nretry_secret_path = \"r\"\n\
+             [[passthrough.routes]]\nsni = [\"a.example\"]\npool = \"nowhere\"\n"
+                .to_owned(),
+            &["passthrough.routes[0].pool", "there is no pool of that name"],
+        ),
+        (
+            "server IDs that do not fit",
+            "[passthrough]\nbind_addr = \"127.0.0.1:1\"\nbackends = [\"127.0.0.1:2\"]\nretry_secret_path = \"r\"\n\
+             [[passthrough.quic_lb]]\nnonce_length = 18\nservers = [\"0a0b=127.0.0.1:2\"]\n"
+                .to_owned(),
+            &["passthrough.quic_lb[0].nonce_length", "at most 17"],
+        ),
     ]
 }
 
@@ -243,13 +257,6 @@ pub(crate) fn what_is_not_built_says_so() {
     );
     let texts = [
         ("raw_proxy", raw_proxy),
-        (
-            "passthrough",
-            format!(
-                "[passthrough]\nbind_addr = \"127.0.0.1:1\"\nbackends = [\"127.0.0.1:2\"]\n\
-                 retry_secret_path = \"{secret}\"\n"
-            ),
-        ),
         ("xdp", format!("[runtime]\nxdp_enabled = true\nxdp_interface = \"lo\"\n{}", listener("h1", ""))),
     ];
     for (name, text) in texts {

@@ -4,20 +4,20 @@ mod backend;
 mod blocks;
 mod host_port;
 mod listener;
+mod passthrough;
 mod pool;
 mod resilience;
 mod runtime;
 mod socket_name;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
-pub use blocks::{
-    AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Passthrough, Security,
-};
+pub use blocks::{AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Security};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
     RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,
 };
+pub use passthrough::{MintRetry, Passthrough, QuicLb, SniRoute};
 pub(crate) use pool::is_token;
 pub use pool::{BackendPool, HashKey, SameSite, Sticky};
 pub(crate) use resilience::RetryOn;
@@ -44,7 +44,7 @@ use crate::written::Written;
 pub struct Config {
     /// The name of the file it came from, for messages.
     pub source_name: String,
-    /// What the gateway binds, in the order of the file.
+    /// What the gateway binds, in the order of the file; `[passthrough]` comes last.
     pub listeners: Vec<Listener>,
     /// Every `[pools.NAME]`, in the order of their names, whether a listener uses it or not.
     pub pools: Vec<Arc<BackendPool>>,
@@ -60,8 +60,6 @@ pub struct Config {
     pub admin: AdminAccess,
     /// Strictness of protocol checks.
     pub security: Security,
-    /// QUIC passthrough (Mode A).
-    pub passthrough: Option<Passthrough>,
     /// What is allowed but probably not meant; one line each, to be logged at start and on reload.
     pub warnings: Vec<String>,
     pub(crate) not_built_yet: Vec<ConfigError>,
@@ -86,17 +84,17 @@ impl Config {
     pub fn pools_in_use(&self) -> Vec<&Arc<BackendPool>> {
         let mut seen = HashSet::new();
         let started = self.listeners.iter().filter(|listener| listener.starts());
-        started.map(|listener| &listener.pool).filter(|pool| seen.insert(&pool.id)).collect()
+        started.flat_map(Listener::pools).filter(|pool| seen.insert(&pool.id)).collect()
     }
 
     /// The pool of this id, if a listener has it.
     pub fn pool(&self, id: &PoolId) -> Option<&Arc<BackendPool>> {
-        self.listeners_of(id).map(|listener| &listener.pool).next()
+        self.listeners.iter().flat_map(Listener::pools).find(|pool| pool.id == *id)
     }
 
     /// The listeners that a pool stands behind, started or not.
     pub fn listeners_of(&self, id: &PoolId) -> impl Iterator<Item = &Listener> {
-        self.listeners.iter().filter(move |listener| listener.pool.id == *id)
+        self.listeners.iter().filter(move |listener| listener.pools().any(|pool| pool.id == *id))
     }
 
     /// The listener of this id, started or not.

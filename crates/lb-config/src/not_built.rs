@@ -24,7 +24,6 @@ enum When {
 const NOT_BUILT: &[Missing] = &[
     missing("listeners.quic", "raw_proxy", When::Set, "QUIC that is not HTTP/3"),
     missing("runtime", "xdp_enabled", When::True, "XDP"),
-    missing("", "passthrough", When::Set, "QUIC passthrough"),
     // The other xdp_* keys are not here: they apply to what is refused above, so that
     // nothing is left for which they could be ignored.
 ];

@@ -36,6 +36,11 @@ impl Places {
         for (view, owner) in root.blocks("listeners").into_iter().zip(listeners) {
             collect(view, Some(owner), source, &mut places);
         }
+        if let (Some(view), Some(owner)) =
+            (root.present("passthrough"), listeners.get(root.blocks("listeners").len()))
+        {
+            collect(view, Some(owner), source, &mut places);
+        }
         for (name, view) in root.named("pools") {
             collect(view, Some(&PoolId::from(name)), source, &mut places);
         }

@@ -3,6 +3,7 @@
 mod backend;
 mod listener;
 mod loops;
+mod passthrough;
 mod pool;
 mod process;
 mod resilience;
@@ -83,7 +84,6 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         observability: process::observability(root.block("observability"), &admin, report),
         admin,
         security: process::security(root.block("security")),
-        passthrough: root.optional("passthrough", |view| process::passthrough(view, report))?,
         warnings: Vec::new(),
         not_built_yet: not_built::find(root, report.source),
     })
@@ -91,9 +91,11 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
 
 fn written(root: View<'_>, listeners: &[Listener]) -> Written {
     let views = root.blocks("listeners");
+    // That of [passthrough] comes last, and its settings stand beside those of the process.
+    let written = views.into_iter().map(WrittenKeys::of).chain([WrittenKeys::of(root)]);
     Written {
         process: WrittenKeys::of(root),
-        listeners: listeners.iter().map(Listener::id).zip(views.into_iter().map(WrittenKeys::of)).collect(),
+        listeners: listeners.iter().map(Listener::id).zip(written).collect(),
         pools: root.named("pools").map(|(name, view)| (name.to_owned(), WrittenKeys::of(view))).collect(),
     }
 }

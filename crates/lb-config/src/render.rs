@@ -156,6 +156,11 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("quic: HTTP/3", "quic-h3.toml", include_str!("../../../config/examples/quic-h3.toml")),
     ("quic: Mode B", "quic-mode-b.toml", include_str!("../../../config/examples/quic-mode-b.toml")),
     (
+        "passthrough: pools by server name",
+        "passthrough-sni.toml",
+        include_str!("../../../config/examples/passthrough-sni.toml"),
+    ),
+    (
         "passthrough: Mode A",
         "passthrough-mode-a.toml",
         include_str!("../../../config/examples/passthrough-mode-a.toml"),

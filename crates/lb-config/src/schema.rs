@@ -2,11 +2,13 @@
 
 mod key;
 mod listener;
+mod passthrough;
 mod pool;
 mod process;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
+pub(crate) use listener::LISTENERS;
 pub(crate) use pool::{LIST, POOLS};
 pub(crate) use text::{Text, read_mode, read_payload, read_statuses};
 
@@ -81,8 +83,15 @@ pub(crate) fn blocks() -> Vec<&'static Block> {
     all
 }
 
-const REPEATED: &[&str] =
-    &["listeners", "listeners.tls.certificates", "listeners.backends", "pools.NAME.backends", "backends"];
+const REPEATED: &[&str] = &[
+    "listeners",
+    "listeners.tls.certificates",
+    "listeners.backends",
+    "pools.NAME.backends",
+    "backends",
+    "passthrough.routes",
+    "passthrough.quic_lb",
+];
 
 /// The file.
 pub(crate) static ROOT: Block = Block {
@@ -98,6 +107,6 @@ pub(crate) static ROOT: Block = Block {
         Key::block("observability", &process::OBSERVABILITY),
         Key::block("admin", &process::ADMIN),
         Key::block("security", &process::SECURITY),
-        Key::block("passthrough", &process::PASSTHROUGH),
+        Key::block("passthrough", &passthrough::PASSTHROUGH),
     ],
 };

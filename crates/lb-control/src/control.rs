@@ -26,6 +26,7 @@ use crate::alone::Alone;
 use crate::discovery::{Found, Sources};
 use crate::drain::{Cause, ProcessOutcome};
 use crate::ending::{Ending, Progress};
+use crate::file_keys::FileKeys;
 use crate::listeners::{Listeners, Turn};
 use crate::named_files::Stamps;
 use crate::names::{Patience, Resolution};
@@ -35,7 +36,6 @@ use crate::probe::Prober;
 use crate::signals::Signals;
 use crate::snapshot::{PoolBackends, Snapshot};
 use crate::source::Source;
-use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, NextTls, Tls};
 use crate::upgrade::{Program, Upgrade};
 use crate::{api, drain, names};
@@ -82,8 +82,8 @@ pub struct Control {
     pub(crate) calls: mpsc::Receiver<Call>,
     /// What runs.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Keys of sticky cookies for what is published next.
-    pub(crate) sticky: StickyKeys,
+    /// Keys from files for what is published next.
+    pub(crate) keys: FileKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
     pub(crate) prober: Prober,
@@ -373,7 +373,7 @@ impl Control {
         closed: &[ListenerKey],
         opened: Vec<Vec<ListenerSockets>>,
     ) {
-        let snapshot = Snapshot::new(&mut self.registry, config, backends, backends_tls, self.sticky.clone());
+        let snapshot = Snapshot::new(&mut self.registry, config, backends, backends_tls, self.keys.clone());
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use lb_config::{BackendPool, BackendProtocol, BackendTls, Config, ConfigError, Listener, PoolId};
+use lb_config::{
+    BackendPool, BackendProtocol, BackendTls, Config, ConfigError, Listener, Passthrough, PoolId,
+};
 use lb_security::{
-    ClientTls, KeyAccess, Part, StickyKey, TicketRotator, TlsError, identity_faults, rules_fault,
+    ClientTls, KeyAccess, Part, RetrySecret, StickyKey, TicketRotator, TlsError, identity_faults, load_key,
+    rules_fault,
 };
 
 /// The faults of all files in place of the `first` that a load has met; that one alone where a second look finds none.
@@ -79,7 +82,7 @@ pub(crate) fn of_backend(config: &Config, pool: &PoolId, name: &str, problem: &s
 
 /// What is wrong with the address of a listener.
 pub(crate) fn of_listener(config: &Config, listener: &Listener, problem: &str) -> Vec<ConfigError> {
-    config.faults(Some(&owner(listener)), &["address"], &listener.written, problem)
+    config.faults(Some(&owner(listener)), &["address", "bind_addr"], &listener.written, problem)
 }
 
 /// What the settings of a listener belong to.
@@ -93,8 +96,8 @@ fn of_files(config: &Config) -> Vec<ConfigError> {
     let mut seen = HashSet::new();
     for listener in config.listeners.iter().filter(|listener| listener.starts()) {
         faults.listener(listener);
-        if seen.insert(&listener.pool.id) {
-            faults.pool(&listener.pool);
+        for pool in listener.pools().filter(|pool| seen.insert(&pool.id)) {
+            faults.pool(pool);
         }
     }
     let mut found = faults.found;
@@ -112,8 +115,11 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn listener(&mut self, listener: &Listener) {
-        let Some(tls) = &listener.tls else { return };
         let owner = owner(listener);
+        if let Some(passthrough) = &listener.passthrough {
+            self.passthrough(&owner, passthrough);
+        }
+        let Some(tls) = &listener.tls else { return };
         let own = (&tls.cert_path, &tls.key_path, &tls.client_auth);
         let others = tls.certificates.iter().map(|one| (&one.cert_path, &one.key_path, &one.client_auth));
         for (cert_path, key_path, rules) in std::iter::once(own).chain(others) {
@@ -130,6 +136,20 @@ impl Faults<'_> {
             && let Err(error) = TicketRotator::from_file(path, self.access, Duration::ZERO, Duration::ZERO)
         {
             self.note(&owner, &["ticket_key_path"], &error);
+        }
+    }
+
+    fn passthrough(&mut self, owner: &PoolId, passthrough: &Passthrough) {
+        let path = &passthrough.retry_secret_path;
+        if path.exists()
+            && let Err(error) = RetrySecret::load_or_make(path, self.access)
+        {
+            self.note(owner, &["retry_secret_path"], &error);
+        }
+        for path in passthrough.quic_lb.iter().filter_map(|lb| lb.key_path.as_ref()) {
+            if let Err(error) = load_key::<16>(path, self.access) {
+                self.note(owner, &["key_path"], &error);
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use lb_config::Config;
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::faults::Collected;
+use crate::file_keys::FileKeys;
 use crate::source::{NO_LISTENERS, load, read};
-use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 use crate::{discovery, names};
 
@@ -36,7 +36,7 @@ pub fn inspect(path: &Path, user: Option<&str>, resolve: bool) -> anyhow::Result
     let mut faults = Collected::default();
     faults.keep(Tls::load(&config));
     faults.keep(BackendsTls::load(&config, &BackendsTls::default()));
-    faults.keep(StickyKeys::load(&config, &StickyKeys::default()));
+    faults.keep(FileKeys::look(&config));
     let listeners = config.listeners.iter().filter(|listener| listener.starts()).count();
     if listeners == 0 {
         faults.note(&anyhow!("{}: {NO_LISTENERS}", path.display()));

@@ -15,6 +15,7 @@ use lb_io::udp::Steering;
 use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
 use lb_quic::QuicShared;
+use lb_quic::passthrough::PassthroughShared;
 use lb_security::admission::Gates;
 
 use crate::orders::{ListenerKey, ListenerSockets};
@@ -39,6 +40,8 @@ pub(crate) struct Bound {
     sources: Arc<AddressGate>,
     /// Workers have duplicates: so a listener that becomes another one at its address never stops to listen.
     sockets: PerWorker,
+    /// What all workers know of QUIC that it forwards without keys.
+    passthrough: Arc<PassthroughShared>,
     /// The permissions that the file of its Unix socket was given.
     mode: Option<u32>,
 }
@@ -70,6 +73,7 @@ impl Bound {
                 gates,
                 tls: tls.bundle(&self.id),
                 quic: quic.clone(),
+                passthrough: Arc::clone(&self.passthrough),
             })
         });
         duplicates.collect()
@@ -296,6 +300,7 @@ impl Listeners {
                         protocol: listener.protocol,
                         gate: Arc::default(),
                         sources: AddressGate::new(u32::MAX),
+                        passthrough: Arc::default(),
                         sockets,
                         mode: None,
                     });
@@ -421,6 +426,9 @@ fn describe(listener: &Listener) {
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
         Protocol::Quic => tracing::info!(listener = name, backends, "listener configured for HTTP/3"),
         Protocol::Udp => tracing::info!(listener = name, backends, "listener configured for UDP forwarding"),
+        Protocol::Passthrough => {
+            tracing::info!(listener = name, backends, "listener configured for QUIC passthrough");
+        }
         _ => tracing::info!(listener = name, backends, "listener configured for plain TCP forwarding"),
     }
 }

@@ -45,12 +45,17 @@ pub(crate) fn all(config: &Config) -> Vec<(&Path, bool)> {
     let pools = config.pools_in_use();
     let backends = pools.iter().flat_map(|pool| &pool.backends).filter_map(|backend| backend.tls.as_ref());
     let cookies = pools.iter().filter_map(|pool| pool.sticky.as_ref()?.key_path.as_deref());
+    let passthrough = config.listeners.iter().filter_map(|listener| listener.passthrough.as_ref());
+    let secrets = passthrough.flat_map(|block| {
+        let keys = block.quic_lb.iter().filter_map(|lb| lb.key_path.as_deref());
+        std::iter::once(block.retry_secret_path.as_path()).chain(keys)
+    });
     let files = config
         .listeners
         .iter()
         .flat_map(of_listener)
         .chain(backends.flat_map(of_backend))
-        .chain(cookies.map(|path| (path, true)));
+        .chain(cookies.chain(secrets).map(|path| (path, true)));
     let mut seen = HashSet::new();
     files.filter(|(path, _)| seen.insert(*path)).collect()
 }

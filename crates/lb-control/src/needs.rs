@@ -16,11 +16,11 @@ use crate::admin_port::AdminPort;
 use crate::descriptors;
 use crate::discovery::{self, Look};
 use crate::faults::{self, Collected};
+use crate::file_keys::FileKeys;
 use crate::listeners::Listeners;
 use crate::named_files::Stamps;
 use crate::names::{self, Patience, Resolution};
 use crate::overlay::Overlay;
-use crate::sticky::StickyKeys;
 use crate::tls::{BackendsTls, Tls};
 
 /// What a start needs from outside: files, names, sockets other than those of listeners.
@@ -47,7 +47,7 @@ pub(crate) struct Files {
     pub(crate) stamps: Stamps,
     pub(crate) tls: Tls,
     pub(crate) backends_tls: BackendsTls,
-    pub(crate) sticky: StickyKeys,
+    pub(crate) keys: FileKeys,
 }
 
 impl Files {
@@ -56,7 +56,7 @@ impl Files {
         // An error of one kind tells of all files.
         let tls = Tls::load(config)?;
         let backends_tls = BackendsTls::load(config, &BackendsTls::default())?;
-        Ok(Self { stamps, tls, backends_tls, sticky: StickyKeys::load(config, &StickyKeys::default())? })
+        Ok(Self { stamps, tls, backends_tls, keys: FileKeys::load(config, &FileKeys::default())? })
     }
 }
 

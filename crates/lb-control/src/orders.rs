@@ -10,6 +10,7 @@ use std::time::Duration;
 use lb_config::ListenerId;
 use lb_io::listener::ListeningSocket;
 use lb_quic::QuicShared;
+use lb_quic::passthrough::PassthroughShared;
 use lb_security::SharedTlsBundle;
 use lb_security::admission::Gates;
 use tokio::sync::{mpsc, oneshot};
@@ -76,6 +77,8 @@ pub struct ListenerSockets {
     pub tls: Option<SharedTlsBundle>,
     /// What its workers share, where clients speak QUIC.
     pub quic: Option<QuicShared>,
+    /// What all workers know of QUIC that it forwards without keys.
+    pub passthrough: Arc<PassthroughShared>,
 }
 
 /// The running workers.

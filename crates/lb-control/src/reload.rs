@@ -10,9 +10,9 @@ use tokio::task::spawn_blocking;
 use crate::control::{Control, give_back_of};
 use crate::discovery::Look;
 use crate::faults::Collected;
+use crate::file_keys::FileKeys;
 use crate::named_files::Stamps;
 use crate::source::NO_LISTENERS;
-use crate::sticky::StickyKeys;
 use crate::{descriptors, listeners, process, source, systemd};
 
 /// Files that a line of the log names.
@@ -97,10 +97,10 @@ impl Control {
         overlay.reloaded(&next);
         // A listener may have no backends but those that lie over the file.
         let wanted = Arc::new(overlay.over(&next));
-        let (named, known, tls) = (Arc::clone(&wanted), self.sticky.clone(), self.tls.clone());
+        let (named, known, tls) = (Arc::clone(&wanted), self.keys.clone(), self.tls.clone());
         let read = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);
-            Ok((stamps, tls.next(&named)?, StickyKeys::load(&named, &known)?))
+            Ok((stamps, tls.next(&named)?, FileKeys::load(&named, &known)?))
         });
         let mut faults = Collected::default();
         let (read, prepared) = (faults.keep(read.await?), faults.keep(self.prepare(next, overlay).await));
@@ -119,12 +119,12 @@ impl Control {
         let files = tls.read.clone();
         next.tls = Some(tls);
         // Workers find their keys in what is published.
-        let keys = std::mem::replace(&mut self.sticky, keys);
+        let keys = std::mem::replace(&mut self.keys, keys);
         let before = self.config.clone();
         let differs = match self.commit(next).await {
             Ok(differs) => differs,
             Err(error) => {
-                self.sticky = keys;
+                self.keys = keys;
                 return Err(error);
             }
         };

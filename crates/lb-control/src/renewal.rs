@@ -18,26 +18,23 @@ impl Control {
             log.reopen();
         }
         // On a thread that nothing else waits for: a file system that does not answer must not keep the order to stop waiting.
-        let (tls, sticky, backends_tls) =
-            (self.tls.clone(), self.sticky.clone(), self.snapshot.backends_tls.clone());
+        let (tls, keys, backends_tls) =
+            (self.tls.clone(), self.keys.clone(), self.snapshot.backends_tls.clone());
         let (config, metrics) = (self.snapshot.config.clone(), Arc::clone(&self.metrics));
         let read = spawn_blocking(move || {
             let stamps = Stamps::take(&config);
-            (stamps, tls.renew(&config, &metrics), sticky.renew(&config), backends_tls.renew(&config))
+            (stamps, tls.renew(&config, &metrics), keys.renew(&config), backends_tls.renew(&config))
         });
         // The panic hook has told of what else there is.
-        let Ok((stamps, mut renewed, sticky, backends_tls)) = read.await else { return };
+        let Ok((stamps, mut renewed, keys, backends_tls)) = read.await else { return };
         let before = std::mem::replace(&mut self.stamps, stamps);
-        let (sticky, failures) = sticky;
+        let (keys, failures) = keys;
         for (path, error) in failures {
             renewed.kept.extend(path);
             renewed.fail = renewed.fail.saturating_add(1);
-            tracing::error!(
-                reason = format!("{error:#}"),
-                "sticky key reload failed — keeping previous key live"
-            );
+            tracing::error!(reason = format!("{error:#}"), "key reload failed — keeping previous key live");
         }
-        self.sticky = sticky;
+        self.keys = keys;
         let (backends_tls, failures) = backends_tls;
         for (files, error) in failures {
             renewed.kept.extend(files);
@@ -47,7 +44,7 @@ impl Control {
                 "TLS cert reload failed — keeping previous files for backends live"
             );
         }
-        if !backends_tls.is_empty() || self.sticky.has_files() {
+        if !backends_tls.is_empty() || self.keys.has_files() {
             let (config, backends) = (self.snapshot.config.clone(), self.snapshot.backends.clone());
             self.publish(config, backends, backends_tls).await;
         }

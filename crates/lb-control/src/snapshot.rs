@@ -6,8 +6,8 @@ use std::sync::Arc;
 use lb_config::{BackendPool, Config, Listener, ListenerId, PoolId};
 use lb_pool::{Registry, ResolvedBackend, SharedPool};
 
+use crate::file_keys::FileKeys;
 use crate::pools;
-use crate::sticky::StickyKeys;
 use crate::tls::BackendsTls;
 
 /// The backends of each pool that is in use, with the addresses that their names stand for.
@@ -24,8 +24,8 @@ pub struct Snapshot {
     pools: BTreeMap<PoolId, Arc<SharedPool>>,
     /// TLS towards backends.
     pub backends_tls: BackendsTls,
-    /// Keys of sticky cookies.
-    pub sticky: StickyKeys,
+    /// Keys that are read from files.
+    pub keys: FileKeys,
     /// Where each listener stands in the configuration.
     positions: HashMap<ListenerId, usize>,
 }
@@ -48,12 +48,12 @@ impl Snapshot {
         config: Config,
         backends: PoolBackends,
         backends_tls: BackendsTls,
-        sticky: StickyKeys,
+        keys: FileKeys,
     ) -> Arc<Self> {
         let pools = pools::of(registry, &config, &backends);
         let listeners = config.listeners.iter().enumerate();
         let positions = listeners.map(|(position, listener)| (listener.id(), position)).collect();
-        Arc::new(Self { config, backends, pools, backends_tls, sticky, positions })
+        Arc::new(Self { config, backends, pools, backends_tls, keys, positions })
     }
 
     /// A listener and its pool.
@@ -113,7 +113,7 @@ mod tests {
             (pool.id.clone(), resolved.collect())
         });
         let backends = pools.collect();
-        Snapshot::new(registry, config, backends, BackendsTls::default(), StickyKeys::default())
+        Snapshot::new(registry, config, backends, BackendsTls::default(), FileKeys::default())
     }
 
     #[test]

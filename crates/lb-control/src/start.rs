@@ -80,7 +80,7 @@ impl Control {
         let needs = Needs::gather(&file, sockets, ready.is_none(), &metrics, workers).await?;
         let Needs { readiness, mut admin_port, mut calls, access_log, resolver, looked, overlay, .. } = needs;
         let Needs { config, resolution, files, mut listeners, .. } = needs;
-        let Files { stamps, tls, backends_tls, sticky } = files;
+        let Files { stamps, tls, backends_tls, keys } = files;
         if config.listeners.iter().any(|listener| listener.tls.is_some()) {
             process::forbid_core_dumps();
         }
@@ -97,7 +97,7 @@ impl Control {
         listeners.take(turn, &config, &metrics);
         listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
-        let snapshot = Snapshot::new(&mut registry, config, resolution.pools, backends_tls, sticky.clone());
+        let snapshot = Snapshot::new(&mut registry, config, resolution.pools, backends_tls, keys.clone());
         let mut prober = Prober::new(WorkerIo::new(workers, process::seed()));
         prober.follow(&snapshot);
         let workers = start_workers(workers, spawn, |id, orders| NewWorker {
@@ -141,7 +141,7 @@ impl Control {
             admin_port,
             calls,
             snapshot,
-            sticky,
+            keys,
             registry,
             prober,
             resolver,

@@ -7,7 +7,6 @@
 
 mod flow;
 mod forward;
-mod proxy;
 mod refusal;
 mod reply;
 mod service;

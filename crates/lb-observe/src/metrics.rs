@@ -26,13 +26,14 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult,
+    TunnelEnd,
 };
 pub use pools::PoolBackend;
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use shards::{
-    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PoolMetrics, PoolShard,
-    RouteShard, WorkerMetrics,
+    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,
+    PoolMetrics, PoolShard, RouteShard, WorkerMetrics,
 };
 pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
@@ -209,6 +210,22 @@ impl Metrics {
         self.workers.iter().count()
     }
 
+    fn scrape_passthrough(&self, scrape: &mut Scrape) {
+        let sum = |value: fn(&PassthroughMetrics) -> &Counter| {
+            self.workers.iter().map(|w| value(&w.passthrough).value()).sum()
+        };
+        let flows = self.workers.iter().map(|worker| worker.passthrough.flows.value()).sum::<i64>();
+        scrape.gauge(&families::PASSTHROUGH_FLOWS, &[], flows as f64);
+        scrape.counter(&families::PASSTHROUGH_CONNECTIONS, &[], sum(|p| &p.connections));
+        scrape.counter(&families::PASSTHROUGH_FLOWS_EVICTED, &[], sum(|p| &p.flows_evicted));
+        scrape.counter(&families::PASSTHROUGH_MIGRATIONS, &[], sum(|p| &p.migrations));
+        scrape.counter(&families::PASSTHROUGH_RETRY_MINTED, &[], sum(|p| &p.retry_minted));
+        scrape.counter(&families::PASSTHROUGH_RETRY_REJECTED, &[], sum(|p| &p.retry_rejected));
+        scrape.counter(&families::PASSTHROUGH_HEADER_PARSE_ERRORS, &[], sum(|p| &p.header_parse_errors));
+        scrape.counter(&families::PASSTHROUGH_BACKEND_SOCKET_ERRORS, &[], sum(|p| &p.backend_socket_errors));
+        self.scrape_reasons(scrape, &families::PASSTHROUGH_DROPPED, |w| &w.passthrough.dropped);
+    }
+
     fn scrape_workers(&self, scrape: &mut Scrape) {
         let sum = |value: fn(&WorkerMetrics) -> &Counter| self.workers.iter().map(|w| value(w).value()).sum();
         scrape.counter(&families::CONNECTIONS, &[], sum(|w| &w.connections));
@@ -225,6 +242,7 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::ACCEPT_REJECTS, |w| &w.accept_rejects);
         self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
+        self.scrape_passthrough(scrape);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_set(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
         self.scrape_set(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);

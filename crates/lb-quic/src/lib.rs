@@ -1,4 +1,5 @@
-//! QUIC: a driver for quiche on the sockets of a worker, and HTTP/3 on it.
+//! QUIC: a driver for quiche on the sockets of a worker, and HTTP/3 on it. Beside it stands [`passthrough`], which forwards connections to their
+//! servers without taking part in them.
 //!
 //! An `Endpoint` drives all connections of a listener on one worker: it receives and sends datagrams in batches, keeps the timers, and leads
 //! packets to connections by their connection IDs. What rides on a connection is an `Application`; `h3` has that of HTTP/3.
@@ -7,9 +8,11 @@ mod connection;
 mod connection_id;
 mod dialer;
 mod endpoint;
+pub mod fuzz;
 mod h3;
 mod listener;
 mod packet;
+pub mod passthrough;
 mod peer;
 mod tls;
 mod transport;

@@ -1,6 +1,7 @@
 //! The transport parameters and TLS context of new connections, made anew when certificates or settings change.
 
 use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct QuicSettings {
     pub max_recv_udp_payload_size: u64,
     /// Whether every client has to prove its address, by a Retry, before anything is kept of it.
     pub always_retry: bool,
+    /// Gateways that forward without keys, whose tokens are taken whatever client they were made for.
+    pub retry_tokens_from: Vec<IpAddr>,
     /// Requests that a client may have open at once.
     pub max_concurrent_streams: u32,
     /// The first window of a stream, in bytes.
@@ -36,6 +39,7 @@ impl QuicSettings {
             max_idle_timeout: quic.max_idle_timeout,
             max_recv_udp_payload_size: quic.max_recv_udp_payload_size,
             always_retry: quic.retry == QuicRetry::Always,
+            retry_tokens_from: quic.retry_tokens_from.clone(),
             max_concurrent_streams: h2.max_concurrent_streams,
             stream_window: h2.initial_stream_window_size,
             connection_window: h2.initial_connection_window_size,
@@ -75,6 +79,11 @@ impl Transport {
     /// Whether a client has to prove its address before anything is kept of it. `is_crowded` says that many handshakes run.
     pub(crate) fn wants_proof(&self, is_crowded: bool) -> bool {
         is_crowded || self.settings.borrow().always_retry
+    }
+
+    /// Whether tokens that come from this address were made for clients which the gateway there has compared with them.
+    pub(crate) fn takes_tokens_of(&self, from: SocketAddr) -> bool {
+        self.settings.borrow().retry_tokens_from.contains(&from.ip().to_canonical())
     }
 
     /// The configuration for a connection that begins now, and the bundle that it shakes hands under. `None` when none can be made.

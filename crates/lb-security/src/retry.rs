@@ -1,8 +1,9 @@
 //! The secret behind QUIC's address validation: Retry tokens (RFC 9000 §8.1.2), and keys that are derived from it.
 //!
-//! A token is `nonce (12) ‖ ciphertext ‖ tag (16)` by AES-256-GCM. Sealed are the time of its making and the connection ID that the client
-//! has chosen first; the associated data are the client's address and port and the connection ID of the Retry packet. So a token is good for
-//! one client, for one Retry, and for a short time, on every instance that reads the same secret, before and after a restart (attack Q-12).
+//! A token is `nonce (12) ‖ ciphertext ‖ tag (16)` by AES-256-GCM. Sealed are the time of its making in seconds since the Unix epoch (8), the
+//! client's address (16, that of IPv4 as IPv6 has it) and port (2), and the connection ID that the client has chosen first; the associated data
+//! are the connection ID of the Retry packet. So a token is good for one client, for one Retry, and for a short time, on every instance that
+//! reads the same secret, before and after a restart (attack Q-12).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -80,9 +81,9 @@ impl RetrySecret {
         original_id: &[u8],
     ) -> Option<Vec<u8>> {
         let mut sealed = now.as_secs().to_be_bytes().to_vec();
+        sealed.extend_from_slice(&ends_of(client));
         sealed.extend_from_slice(original_id);
-        let bound = Aad::from(bound_to(client, retry_id));
-        let nonce = self.tokens.seal_in_place_append_tag(bound, &mut sealed).ok()?;
+        let nonce = self.tokens.seal_in_place_append_tag(Aad::from(retry_id), &mut sealed).ok()?;
         let mut token = nonce.as_ref().to_vec();
         token.append(&mut sealed);
         Some(token)
@@ -90,29 +91,46 @@ impl RetrySecret {
 
     /// The original destination connection ID, where the token is one of this secret, for this client and this Retry, and not too old.
     pub fn open(&self, now: Duration, client: SocketAddr, retry_id: &[u8], token: &[u8]) -> Option<Vec<u8>> {
+        let (of, original_id) = self.opened(now, retry_id, token)?;
+        (of == ends_of(client)).then_some(original_id)
+    }
+
+    /// As [`Self::open`] where something else has compared the client's address.
+    pub fn open_for_any(&self, now: Duration, retry_id: &[u8], token: &[u8]) -> Option<Vec<u8>> {
+        self.opened(now, retry_id, token).map(|(_, original_id)| original_id)
+    }
+
+    /// Whose a token is that is not too old, and the original destination connection ID.
+    fn opened(&self, now: Duration, retry_id: &[u8], token: &[u8]) -> Option<([u8; ENDS], Vec<u8>)> {
         let (nonce, sealed) = token.split_at_checked(NONCE_LEN)?;
-        if sealed.len() > 8 + MAX_CONNECTION_ID + AES_256_GCM.tag_len() {
+        if sealed.len() > 8 + ENDS + MAX_CONNECTION_ID + AES_256_GCM.tag_len() {
             return None;
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let bound = Aad::from(bound_to(client, retry_id));
-        let opened = self.tokens.open_in_place(nonce, bound, &mut sealed).ok()?;
-        let (made_at, original_id) = opened.split_first_chunk()?;
+        let opened = self.tokens.open_in_place(nonce, Aad::from(retry_id), &mut sealed).ok()?;
+        let (made_at, rest) = opened.split_first_chunk()?;
+        let (client, original_id) = rest.split_first_chunk()?;
         let made_at = Duration::from_secs(u64::from_be_bytes(*made_at));
         let is_fresh = made_at <= now.saturating_add(SKEW) && now <= made_at.saturating_add(LIFETIME);
-        is_fresh.then(|| original_id.to_vec())
+        is_fresh.then(|| (*client, original_id.to_vec()))
     }
 }
 
-fn bound_to(client: SocketAddr, retry_id: &[u8]) -> Vec<u8> {
-    let mut bound = match client.ip().to_canonical() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
+/// Bytes of a client's address and port.
+const ENDS: usize = 18;
+
+fn ends_of(client: SocketAddr) -> [u8; ENDS] {
+    let wide = match client.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     };
-    bound.extend_from_slice(&client.port().to_be_bytes());
-    bound.extend_from_slice(retry_id);
-    bound
+    let mut ends = [0; ENDS];
+    let bytes = wide.octets().into_iter().chain(client.port().to_be_bytes());
+    for (place, byte) in ends.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    ends
 }
 
 fn expand(root: &Prk, purpose: &[u8]) -> Option<[u8; 32]> {
@@ -184,6 +202,9 @@ mod tests {
         assert_eq!(open(NOW, "192.0.2.2:4433", b"retry-id", &token), None);
         assert_eq!(open(NOW, "192.0.2.1:4434", b"retry-id", &token), None);
         assert_eq!(open(NOW, "192.0.2.1:4433", b"retry-ie", &token), None);
+        assert_eq!(secret.open_for_any(NOW, b"retry-id", &token), original);
+        assert_eq!(secret.open_for_any(late, b"retry-id", &token), None);
+        assert_eq!(secret.open_for_any(NOW, b"retry-ie", &token), None);
         assert_eq!(RetrySecret::of(&[8; 32]).unwrap().open(NOW, client, b"retry-id", &token), None);
         for at in 0..token.len() {
             let mut changed = token.clone();

@@ -117,7 +117,7 @@ impl Acceptor {
             Protocol::Quic(quic) => lb_http::serve(stream, peer, guard, Rc::clone(quic.service())),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
             // Its sockets take no connections.
-            Protocol::Udp(_) => Box::pin(std::future::ready(())),
+            Protocol::Udp(_) | Protocol::Passthrough(_) => Box::pin(std::future::ready(())),
         }
     }
 

@@ -21,6 +21,7 @@ use lb_io::{Connections, Phase, WorkerIo};
 use lb_l4::{TcpPool, TcpService, TcpSettings, UdpService, UdpSettings};
 use lb_observe::metrics::Metrics;
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
+use lb_quic::passthrough::{PassthroughPool, PassthroughService, PassthroughSettings};
 use lb_quic::{QuicListener, QuicListenerParts, QuicSettings};
 use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
@@ -44,6 +45,7 @@ pub(crate) enum Protocol {
     Tcp(Rc<TcpService>),
     Quic(Rc<QuicListener>),
     Udp(Rc<UdpService>),
+    Passthrough(Rc<PassthroughService>),
 }
 
 struct Worker {
@@ -67,6 +69,7 @@ struct Worker {
 struct Made {
     http: HashMap<PoolId, Rc<HttpPool>>,
     tcp: HashMap<PoolId, Rc<TcpPool>>,
+    passthrough: HashMap<PoolId, Rc<PassthroughPool>>,
 }
 
 struct Running {
@@ -82,10 +85,14 @@ impl Running {
     /// Has its sockets closed, unless they are already; the tasks that do it.
     fn close(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
         self.acceptor.stopping.set(true);
-        if let Protocol::Udp(service) = &self.acceptor.protocol {
+        match &self.acceptor.protocol {
             // Flows that live go on by its sockets, until they end or are aborted.
-            service.close();
-            self.tasks.clear();
+            Protocol::Udp(service) => {
+                service.close();
+                self.tasks.clear();
+            }
+            Protocol::Passthrough(_) => self.tasks.clear(),
+            _ => {}
         }
         self.acceptor.stop.notify_waiters();
         std::mem::take(&mut self.tasks)
@@ -99,17 +106,20 @@ impl Running {
         match &self.acceptor.protocol {
             Protocol::Udp(service) => service.stop_reading(),
             Protocol::Quic(quic) => quic.stop_reading(),
+            Protocol::Passthrough(service) => service.hand_over(),
             Protocol::Http(_) | Protocol::Tcp(_) => {}
         }
     }
 
     /// Another listener has its address from now on, by these sockets.
     fn give_way(&self, to: &[ListeningSocket]) {
+        let duplicates = || {
+            let each = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
+            each.filter_map(Result::ok).collect()
+        };
         match &self.acceptor.protocol {
-            Protocol::Udp(service) => {
-                let duplicates = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
-                service.give_way(duplicates.filter_map(Result::ok).collect());
-            }
+            Protocol::Udp(service) => service.give_way(duplicates()),
+            Protocol::Passthrough(service) => service.give_way(duplicates()),
             // The sockets are duplicates, so that no datagram is queued where nothing reads.
             Protocol::Quic(quic) => quic.stop_reading(),
             Protocol::Http(_) | Protocol::Tcp(_) => {}
@@ -182,7 +192,7 @@ pub(crate) async fn run(new: NewWorker) {
 impl Worker {
     /// Accepts on a listener of the snapshot.
     fn open(&self, bound: ListenerSockets, snapshot: &Snapshot, made: &mut Made) -> Option<Running> {
-        let ListenerSockets { id, key, mut sockets, gates, tls, quic } = bound;
+        let ListenerSockets { id, key, mut sockets, gates, tls, quic, passthrough } = bound;
         let (listener, pool) = snapshot.listener(&id)?;
         let udp = sockets.iter().filter_map(ListeningSocket::udp_address).collect();
         if listener.tls.is_some() && tls.is_none() {
@@ -192,7 +202,7 @@ impl Worker {
         }
         let metrics = self.metrics.listener(&listener.name);
         let (worker, worker_metrics) = (self.io.id, self.metrics.worker(self.io.id));
-        let most = max_inflight(&snapshot.config);
+        let most = max_inflight(&snapshot.config, listener);
         let admissions = Admissions::new(
             listener.name.clone(),
             gates,
@@ -202,7 +212,15 @@ impl Worker {
             Arc::clone(&worker_metrics),
         );
         let connections = &admissions.connections;
-        let protocol = if listener.protocol.is_http() {
+        let protocol = if let Some(settings) = self.passthrough_settings(snapshot, listener, made) {
+            Protocol::Passthrough(PassthroughService::new(
+                Rc::clone(&self.io),
+                (passthrough, self.descriptors),
+                Rc::clone(&admissions),
+                worker_metrics,
+                settings,
+            ))
+        } else if listener.protocol.is_http() {
             let settings = self.http_settings(snapshot, listener, self.http_pool(snapshot, pool, made));
             let (worker, name) = (Rc::clone(&self.http), listener.name.clone());
             let service = HttpService::new(worker, name, metrics, Rc::clone(connections), settings);
@@ -276,6 +294,15 @@ impl Worker {
                 }
                 continue;
             }
+            if let Protocol::Passthrough(service) = &acceptor.protocol {
+                let (service, name) = (Rc::clone(service), listener.name.clone());
+                tasks.push(tokio::task::spawn_local(async move {
+                    if let Err(error) = service.serve(socket).await {
+                        tracing::error!(%error, listener = name, "listening socket is unusable");
+                    }
+                }));
+                continue;
+            }
             match lb_io::listener::WorkerListener::new(socket) {
                 Ok(socket) => {
                     tasks.push(tokio::task::spawn_local(Rc::clone(&acceptor).run(socket, self.seed)));
@@ -321,7 +348,7 @@ impl Worker {
             let PoolInForce { config, backends, shared } = pool;
             let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(true, backend);
             let parts =
-                PoolParts { backends, balance: self.pool(shared), sticky: snapshot.sticky.of(config) };
+                PoolParts { backends, balance: self.pool(shared), sticky: snapshot.keys.sticky.of(config) };
             HttpPool::new(config, parts, tls, &self.upstreams, &self.metrics)
         };
         Rc::clone(made.http.entry(pool.config.id.clone()).or_insert_with(make))
@@ -365,6 +392,29 @@ impl Worker {
         UdpSettings::new(listener.udp.clone(), self.descriptors, pool)
     }
 
+    /// What a listener does with QUIC that it forwards without keys, if it does.
+    fn passthrough_settings(
+        &self,
+        snapshot: &Snapshot,
+        listener: &lb_config::Listener,
+        made: &mut Made,
+    ) -> Option<Rc<PassthroughSettings>> {
+        let (config, secrets) = (listener.passthrough.clone()?, snapshot.keys.passthrough.clone()?);
+        let mut pool = |id: &PoolId| Some(self.passthrough_pool(snapshot.pool(id)?, made));
+        let default = pool(&listener.pool.id)?;
+        Some(PassthroughSettings::new(config, secrets, default, pool))
+    }
+
+    fn passthrough_pool(&self, pool: PoolInForce<'_>, made: &mut Made) -> Rc<PassthroughPool> {
+        let make = || {
+            let PoolInForce { config, backends, shared } = pool;
+            let each = ResolvedBackend::for_members(backends, &config.backends);
+            let metrics = each.map(|(_, backend)| self.metrics.backend(&config.id, false, &backend.name));
+            PassthroughPool::new(self.pool(shared), metrics, config.hash_key.clone())
+        };
+        Rc::clone(made.passthrough.entry(pool.config.id.clone()).or_insert_with(make))
+    }
+
     /// Puts a change in force. Requests and connections that run keep what they began with, and so do all of a listener that closes.
     fn apply(&mut self, change: Change, done: oneshot::Sender<()>) {
         let Change { snapshot, closed, opened } = change;
@@ -381,7 +431,7 @@ impl Worker {
         self.upstreams.replace(|| {
             for running in self.listeners.iter().filter(|running| !running.is_closed()) {
                 let Some((listener, pool)) = snapshot.listener(&running.id) else { continue };
-                running.acceptor.admissions.set_max_inflight(max_inflight(&snapshot.config));
+                running.acceptor.admissions.set_max_inflight(max_inflight(&snapshot.config, listener));
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
@@ -393,6 +443,11 @@ impl Worker {
                         quic.service().replace(self.http_settings(&snapshot, listener, pool));
                         if let Some(settings) = QuicSettings::of(listener) {
                             quic.replace(settings, snapshot.config.runtime.max_requests_per_h3_connection);
+                        }
+                    }
+                    Protocol::Passthrough(service) => {
+                        if let Some(settings) = self.passthrough_settings(&snapshot, listener, &mut made) {
+                            service.replace(settings);
                         }
                     }
                     Protocol::Tcp(service) => {
@@ -497,6 +552,7 @@ fn descriptors_of_worker(workers: usize) -> usize {
     half.checked_div(workers).unwrap_or(half).max(1)
 }
 
-fn max_inflight(config: &Config) -> usize {
-    usize::try_from(config.runtime.max_inflight_connections).unwrap_or(usize::MAX)
+fn max_inflight(config: &Config, listener: &lb_config::Listener) -> usize {
+    let runtime = || usize::try_from(config.runtime.max_inflight_connections).unwrap_or(usize::MAX);
+    listener.passthrough.as_ref().map_or_else(runtime, |passthrough| passthrough.max_quic_connections)
 }

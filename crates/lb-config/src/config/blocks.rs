@@ -98,30 +98,3 @@ pub struct Security {
     /// Whether the group of a key's file may read it.
     pub group_readable_keys: bool,
 }
-
-/// `[passthrough]`: QUIC forwarded without a handshake of our own (Mode A).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Passthrough {
-    /// What to bind.
-    pub bind_addr: SocketAddr,
-    /// Where flows go; never empty.
-    pub backends: Vec<SocketAddr>,
-    /// The 32-byte secret that signs Retry tokens.
-    pub retry_secret_path: PathBuf,
-    /// Connections that are tracked at once.
-    pub max_quic_connections: usize,
-    /// The shortest destination connection id that a client may choose.
-    pub min_client_dcid_len: usize,
-    /// Packets that may wait in one flow.
-    pub per_flow_backlog: usize,
-    /// Whether a flow is bound to the address it began from.
-    pub strict_source_binding: bool,
-    /// How often a repeated refusal is logged.
-    pub audit_throttle_window: Duration,
-    /// The longest connection id that is looked up.
-    pub max_dcid_len_routed: usize,
-    /// Whether the gateway sends Retry itself.
-    pub mint_retry: bool,
-    /// How long a flow may be silent. None = for ever.
-    pub flow_idle_timeout: Option<Duration>,
-}

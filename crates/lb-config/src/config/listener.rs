@@ -1,5 +1,6 @@
 //! What the gateway binds, and how it treats what arrives there.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
-use super::{BackendPool, HostPort, SocketName};
+use super::{BackendPool, HostPort, Passthrough, SocketName};
 
 /// One listener.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,6 +27,8 @@ pub struct Listener {
     pub tls: Option<TlsFiles>,
     /// QUIC settings. Present on `Quic`, and only there.
     pub quic: Option<Quic>,
+    /// How QUIC is forwarded without keys. Present on `Passthrough`, and only there.
+    pub passthrough: Option<Passthrough>,
     /// What to announce as `Alt-Svc` in responses.
     pub alt_svc: Option<AltSvc>,
     /// Whether clients may speak HTTP/2 without TLS by prior knowledge. Only on `H1`.
@@ -61,6 +64,12 @@ impl Listener {
         self.protocol.transport(&self.address)
     }
 
+    /// Every pool that it leads to, the first of them where nothing else is said.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<BackendPool>> {
+        let routes = self.passthrough.iter().flat_map(|passthrough| &passthrough.routes);
+        std::iter::once(&self.pool).chain(routes.map(|route| &route.pool))
+    }
+
     /// Whether there is anything behind it. A listener with nothing behind it is not started.
     pub fn starts(&self) -> bool {
         self.pool.has_backends() || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
@@ -82,6 +91,8 @@ words! {
         Quic = "quic",
         /// Datagrams.
         Udp = "udp",
+        /// QUIC, forwarded without keys: `[passthrough]`. It stands last, since no `[[listeners]]` may have it.
+        Passthrough = "passthrough",
     }
 }
 
@@ -91,13 +102,13 @@ impl Protocol {
         match self {
             _ if address.unix().is_some() => Transport::Unix,
             Self::Tcp | Self::Tls | Self::H1 | Self::H1s => Transport::Tcp,
-            Self::Quic | Self::Udp => Transport::Udp,
+            Self::Quic | Self::Udp | Self::Passthrough => Transport::Udp,
         }
     }
 
     /// Whether connections have IDs that identify them (RFC 9000 §5.1).
     pub fn has_connection_ids(self) -> bool {
-        self == Self::Quic
+        matches!(self, Self::Quic | Self::Passthrough)
     }
 
     /// Whether the gateway reads HTTP on such a listener.
@@ -180,6 +191,8 @@ pub struct Quic {
     pub retry_secret_path: PathBuf,
     /// When clients have to prove their address.
     pub retry: QuicRetry,
+    /// Gateways that forward to the listener without keys, and have had clients prove their addresses.
+    pub retry_tokens_from: Vec<IpAddr>,
     /// How long a connection may be silent.
     pub max_idle_timeout: Duration,
     /// The largest UDP payload that is accepted.

@@ -115,6 +115,14 @@ impl Walk<'_> {
                 let known = words.iter().find(|known| **known == word);
                 known.map(|known| Value::Word(known)).ok_or_else(|| hint(words, hints, word))
             }
+            (Kind::Word { words, .. }, DeValue::Boolean(flag)) => {
+                let word = if *flag { "true" } else { "false" };
+                words
+                    .iter()
+                    .find(|known| **known == word)
+                    .map(|known| Value::Word(known))
+                    .ok_or_else(String::new)
+            }
             (Kind::Text(text), DeValue::String(string)) => text.read(string.trim()),
             _ => Err(String::new()),
         };

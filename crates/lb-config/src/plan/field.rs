@@ -125,6 +125,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
     Field { label: "tls", what: "tls", difference: tls, keep: None },
     Field { label: "quic", what: "quic", difference: quic, keep: None },
+    live!("passthrough", "passthrough", passthrough),
 ];
 
 /// The keys of a pool that are one value here.
@@ -199,5 +200,4 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
     live!("security.group_readable_keys", "security.group_readable_keys", security.group_readable_keys),
-    restart!("passthrough", "passthrough", passthrough, block),
 ];

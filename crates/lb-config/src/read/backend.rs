@@ -21,6 +21,11 @@ pub(super) fn all(owner: View<'_>, report: &mut Report<'_>) -> Option<Vec<Backen
 /// The rules that follow from what clients speak on the listeners in front of them.
 pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol], report: &mut Report<'_>) {
     let views = owner.blocks("backends");
+    if protocols.contains(&Protocol::Passthrough) {
+        for (view, _) in views.iter().zip(backends).filter(|(_, backend)| backend.address.unix().is_some()) {
+            report.error(*view, "address", "QUIC is forwarded over UDP, and reaches no Unix socket");
+        }
+    }
     if protocols.contains(&Protocol::Udp) {
         check_datagrams(&views, backends, report);
     }

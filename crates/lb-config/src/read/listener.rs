@@ -1,17 +1,18 @@
 //! `[[listeners]]` and the blocks inside it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{self, Pools};
-use super::{Report, loops, tls};
+use super::{Report, loops, passthrough, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
     RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
 };
 use crate::document::{View, near};
-use crate::schema::{Kind, read_mode};
+use crate::schema::{Kind, LISTENERS, read_mode};
 
 /// Every listener. `runtime` is what they inherit from.
 pub(super) fn all(
@@ -37,6 +38,9 @@ pub(super) fn all(
             report.error(view, "address", format!("already bound{over} by {other}"));
         }
         listeners.push(listener);
+    }
+    if let Some(view) = root.present("passthrough") {
+        listeners.push(passthrough::listener(view, runtime, pools, report)?);
     }
     let views = root.blocks("listeners");
     let serves_h3 = root.present("passthrough").is_some()
@@ -81,6 +85,7 @@ fn one(
             _ => view.optional("tls", |view| tls::read(view, protocol, report))?,
         },
         quic: view.optional("quic", quic)?,
+        passthrough: None,
         alt_svc: view.present("alt_svc").map(alt_svc),
         h2c: view.flag("h2c"),
         http: http(view.block("http")),
@@ -109,6 +114,38 @@ fn one(
         report.warn(view, "backends", "the listener has no backends, so it is not started");
     }
     Some(listener)
+}
+
+/// A listener over UDP with no block of its own in `[[listeners]]`: everything that could stand there is at its default.
+pub(super) fn of_no_block(
+    name: String,
+    address: SocketAddr,
+    pool: Arc<BackendPool>,
+    runtime: &RuntimeSettings,
+    report: &mut Report<'_>,
+) -> Listener {
+    let view = View { block: &LISTENERS, node: None };
+    Listener {
+        address: address.into(),
+        socket_mode: SOCKET_MODE,
+        written: address.to_string(),
+        name,
+        protocol: Protocol::Passthrough,
+        tls: None,
+        quic: None,
+        passthrough: None,
+        alt_svc: None,
+        h2c: false,
+        http: http(view.block("http")),
+        h2_security: h2_security(view.block("h2_security"), report),
+        websocket: None,
+        grpc: None,
+        tcp: tcp(view.block("tcp")),
+        udp: udp(view.block("udp")),
+        drain_timeout: runtime.drain_timeout,
+        drain_jitter: runtime.drain_jitter,
+        pool,
+    }
 }
 
 /// The owner and its group may connect.
@@ -145,13 +182,26 @@ fn pool(
         let problem = format!("not allowed together with pool: it belongs into [pools.{wanted}.{name}]");
         report.error(view, name, problem);
     }
+    named_pool(view, wanted, protocol, &format!("listener {name}"), pools, report)
+        .or_else(|| pool::of_listener(view, name, (protocol, transport), report).map(Arc::new))
+}
+
+/// The pool of this name, for connections of `whose`.
+pub(super) fn named_pool(
+    view: View<'_>,
+    wanted: &str,
+    protocol: Protocol,
+    whose: &str,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<Arc<BackendPool>> {
     let Some(pool) = pools.get(wanted) else {
         let problem = match near(wanted, pools.keys().map(String::as_str).take(MOST_COMPARED)) {
             Some(near) => format!("there is no pool of that name; did you mean \"{near}\"?"),
             None => "there is no pool of that name".to_owned(),
         };
         report.error(view, "pool", problem);
-        return pool::of_listener(view, name, (protocol, transport), report).map(Arc::new);
+        return None;
     };
     if let Some(key) = pool.misfit(protocol) {
         let problem =
@@ -162,7 +212,7 @@ fn pool(
     let goes_by_id = follows_key && pool.hash_key == HashKey::ConnectionId;
     if goes_by_id && !protocol.has_connection_ids() {
         let problem = format!(
-            "its hash_key is \"connection_id\", which connections of \"{protocol}\" listeners do not have: those of listener {name} go by \
+            "its hash_key is \"connection_id\", which connections of \"{protocol}\" listeners do not have: those of {whose} go by \
              the client's IP address, as with \"source_address\""
         );
         report.warn(view, "pool", problem);
@@ -213,6 +263,7 @@ fn quic(view: View<'_>) -> Option<Quic> {
     Some(Quic {
         retry_secret_path: view.path("retry_secret_path")?,
         retry: QuicRetry::from_word(view.word("retry")?)?,
+        retry_tokens_from: view.texts("retry_tokens_from").iter().filter_map(|ip| ip.parse().ok()).collect(),
         max_idle_timeout: view.millis("max_idle_timeout_ms"),
         max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),
         raw_proxy: view.optional("raw_proxy", raw_proxy)?,

@@ -23,6 +23,12 @@ pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
             users.entry(name).or_default().push(protocol);
         }
     }
+    if let Some(passthrough) = root.present("passthrough") {
+        let routes = passthrough.blocks("routes");
+        for name in std::iter::once(passthrough).chain(routes).filter_map(|view| view.text("pool")) {
+            users.entry(name).or_default().push(Protocol::Passthrough);
+        }
+    }
     users
 }
 
@@ -65,6 +71,12 @@ pub(super) fn of_listener(
         report.warn(view, name, "does nothing, because the listener has no backends of its own");
     }
     Some(pool)
+}
+
+/// A pool of these backends with everything else at its default.
+pub(super) fn default(id: PoolId, backends: Vec<Backend>, report: &mut Report<'_>) -> Option<BackendPool> {
+    let view = View { block: &POOLS, node: None };
+    pool(id, backends, view, view, report)
 }
 
 /// The blocks of a pool, which may stand beside the backends of a listener too.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::Report;
 use crate::config::{
-    AccessLogPlace, AdminAccess, Dns, IdlePool, IoBackend, MetricsBind, Observability, Passthrough,
-    RuntimeSettings, Security, UnderscorePolicy, Watchdog, Xdp, XdpMode,
+    AccessLogPlace, AdminAccess, Dns, IdlePool, IoBackend, MetricsBind, Observability, RuntimeSettings,
+    Security, UnderscorePolicy, Watchdog, Xdp, XdpMode,
 };
 use crate::document::View;
 
@@ -128,24 +128,4 @@ pub(super) fn observability(view: View<'_>, admin: &AdminAccess, report: &mut Re
 
 pub(super) fn security(view: View<'_>) -> Security {
     Security { strict_te: view.flag("strict_te"), group_readable_keys: view.flag("group_readable_keys") }
-}
-
-pub(super) fn passthrough(view: View<'_>, report: &mut Report<'_>) -> Option<Passthrough> {
-    let backends = view.socket_addrs("backends");
-    if backends.is_empty() {
-        report.error(view, "backends", "must have at least one element");
-    }
-    Some(Passthrough {
-        bind_addr: view.socket_addr("bind_addr")?,
-        backends,
-        retry_secret_path: view.path("retry_secret_path")?,
-        max_quic_connections: view.size("max_quic_connections"),
-        min_client_dcid_len: view.size("min_client_dcid_len"),
-        per_flow_backlog: view.size("per_flow_backlog"),
-        strict_source_binding: view.flag("strict_source_binding"),
-        audit_throttle_window: view.seconds("audit_throttle_window_secs"),
-        max_dcid_len_routed: view.size("max_dcid_len_routed"),
-        mint_retry: view.flag("mint_retry"),
-        flow_idle_timeout: view.nonzero_millis("flow_idle_timeout_ms"),
-    })
 }

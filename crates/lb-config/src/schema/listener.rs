@@ -9,7 +9,7 @@ const RAW_PROTOCOLS: &[Protocol] = &[Protocol::Tcp, Protocol::Tls];
 const UDP_PROTOCOLS: &[Protocol] = &[Protocol::Udp];
 const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
 
-pub(super) static LISTENERS: Block = Block {
+pub(crate) static LISTENERS: Block = Block {
     path: "listeners",
     doc: "One socket address that clients reach, and the backends behind it. A listener without backends is allowed, \
           is not started, and is named in a warning; giving it backends later is like adding a listener.",
@@ -25,7 +25,7 @@ pub(super) static LISTENERS: Block = Block {
             "The permissions of the file of a Unix socket: who may write to the file may connect. The file belongs to the user and the group that \
              the gateway runs as. Only where `address` is a Unix socket with a path.",
         ),
-        Key::hinted("protocol", Protocol::WORDS, PROTOCOL_HINTS).required().live(
+        Key::hinted("protocol", PROTOCOLS, PROTOCOL_HINTS).required().live(
             "What clients speak: `tcp` raw bytes, `tls` raw bytes inside TLS, `h1` HTTP/1.1, `h1s` HTTP/1.1 and HTTP/2 \
              inside TLS, `quic` HTTP/3 or raw QUIC, `udp` datagrams of any kind.",
         ),
@@ -64,6 +64,12 @@ pub(super) static LISTENERS: Block = Block {
     ],
 };
 
+/// All but the last, which has a block of its own.
+const PROTOCOLS: &[&str] = match Protocol::WORDS {
+    [others @ .., _passthrough] => others,
+    [] => &[],
+};
+
 const PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("http", "HTTP/1.1 is \"h1\", over TLS \"h1s\""),
     ("https", "HTTP over TLS is \"h1s\""),
@@ -79,6 +85,7 @@ const PROTOCOL_HINTS: &[(&str, &str)] = &[
     ("ssl", "raw bytes inside TLS are \"tls\", HTTP over TLS is \"h1s\""),
     ("dns", "DNS over UDP is carried by \"udp\" listeners, over TCP by \"tcp\""),
     ("dtls", "datagrams of any kind are carried by \"udp\" listeners"),
+    ("passthrough", "it is a block of its own, [passthrough]"),
     ("unix", "a Unix socket is bound by address = \"unix:/run/app.sock\", whatever the protocol"),
 ];
 
@@ -235,6 +242,11 @@ static QUIC: Block = Block {
         Key::word("retry", QuicRetry::WORDS).or_word("auto").live(
             "When a client has to prove its address by a Retry before anything is kept of it: `always`, or `auto` while a quarter of \
              `runtime.max_handshakes_in_flight` is taken.",
+        ),
+        Key::texts("retry_tokens_from", Text::Ip).or_else("none").live(
+            "Addresses of gateways that forward QUIC to this listener without keys (`[passthrough]`) and send Retry for it, with the secret of \
+             `retry_secret_path`. Tokens that come from there are taken whatever client they were made for, since that gateway has compared the \
+             client's address already.",
         ),
         Key::integer("max_idle_timeout_ms", 1, U64, MS)
             .or(30_000)

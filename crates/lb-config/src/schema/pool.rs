@@ -27,7 +27,8 @@ pub(crate) static POOLS: Block = Block {
         ),
         Key::text("hash_key", Text::HashKey).or_else("`source_address`").live(
             "What `maglev`, `ring_hash` and `rendezvous` hash. Without it in a request, the backend is chosen by chance. `source_address` \
-             is the client's IP address without its port. `connection_id` is that of QUIC: connections of other listeners have none and go by the \
+             is the client's IP address without its port. `connection_id` is that of QUIC, and in a passthrough, which sees several of one connection, \
+             the client's address with its port: connections of other listeners have none and go by the \
              client's IP address, as with `source_address`, which is a warning. All but these two need HTTP, so that no tcp, tls or udp listener \
              may use the pool.",
         ),

@@ -206,38 +206,3 @@ pub(super) static SECURITY: Block = Block {
         ),
     ],
 };
-
-pub(super) static PASSTHROUGH: Block = Block {
-    path: "passthrough",
-    doc: "Mode A: QUIC is forwarded by connection id, without keys and without a handshake of our own. It may be the only \
-          thing that the gateway does.",
-    on: On::EVERYWHERE,
-    keys: &[
-        Key::text("bind_addr", Text::SocketAddr).required().restart("What to bind."),
-        Key::texts("backends", Text::SocketAddr).required().restart("Where flows go; at least one."),
-        Key::text("retry_secret_path", Text::Path).required().restart(
-            "File of the 32 bytes that sign Retry tokens; made with mode 0600 when it does not exist.",
-        ),
-        Key::integer("max_quic_connections", 1, 2_000_000, "connections")
-            .or(100_000)
-            .restart("Connections that are tracked at once."),
-        Key::integer("min_client_dcid_len", 8, 20, BYTES)
-            .or(8)
-            .restart("The shortest destination connection id that a client may choose."),
-        Key::integer("per_flow_backlog", 1, 8192, "packets")
-            .or(32)
-            .restart("Packets that may wait in one flow; the newest is dropped beyond that."),
-        Key::flag("strict_source_binding", false)
-            .restart("Whether packets of a flow are taken only from the address it began from."),
-        Key::integer("audit_throttle_window_secs", 1, U64, S)
-            .or(60)
-            .restart("The same refusal is logged once in this time."),
-        Key::integer("max_dcid_len_routed", 1, 20, BYTES)
-            .or(20)
-            .restart("The longest connection id that is looked up."),
-        Key::flag("mint_retry", true).restart("Whether the gateway sends Retry itself."),
-        Key::integer("flow_idle_timeout_ms", 0, U64, MS)
-            .or(60_000)
-            .restart("How long a flow may be silent before it is forgotten. 0 = for ever."),
-    ],
-};

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use lb_core::address::UNIX_PREFIX;
 
-use crate::config::{HashKey, HostPort, RetryOn, SocketName, is_token};
+use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, is_token};
 use crate::document::Value;
 
 /// What a string must be.
@@ -25,6 +25,8 @@ pub(crate) enum Text {
     Mode,
     /// An IP address and a port.
     SocketAddr,
+    /// An IP address.
+    Ip,
     /// An IP address and a port, or the word `off`.
     SocketAddrOrOff,
     /// An IP address, and a port unless it is 53.
@@ -51,6 +53,8 @@ pub(crate) enum Text {
     ServiceName,
     /// Bytes, as text with escapes or in hex digits.
     Payload,
+    /// The ID of a server in hex digits, `=`, and the address of a backend.
+    QuicServer,
 }
 
 impl Text {
@@ -81,6 +85,8 @@ impl Text {
             Self::Payload => {
                 "text whose backslashes begin \\\\, \\r, \\n, \\t, \\0 or \\xNN, or \"hex:\" and hex digits in pairs, up to 1200 bytes"
             }
+            Self::Ip => "an IP address",
+            Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
         }
     }
 
@@ -130,6 +136,8 @@ impl Text {
                 if is_name { Ok(Value::Text(text.to_ascii_lowercase())) } else { Err(String::new()) }
             }
             Self::Payload => checked(text, |text| read_payload(text).is_some()),
+            Self::Ip => checked(text, |text| text.parse::<IpAddr>().is_ok()),
+            Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
     }

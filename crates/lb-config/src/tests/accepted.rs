@@ -45,7 +45,6 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(config.dns.servers, []);
     assert_eq!(config.observability.metrics_bind, MetricsBind::Default);
     assert_eq!(config.observability.access_log, None);
-    assert_eq!(config.passthrough, None);
     let listener = &config.listeners[0];
     assert_eq!(listener.name, "0.0.0.0:80");
     assert_eq!(listener.protocol, Protocol::Tcp);
@@ -147,7 +146,7 @@ fn zero_switches_off_where_the_table_says_so() {
         "[passthrough]\nbind_addr = \"0.0.0.0:1\"\nbackends = [\"10.0.0.1:1\"]\nretry_secret_path = \"s\"\n\
          flow_idle_timeout_ms = 0",
     );
-    assert_eq!(config.passthrough.unwrap().flow_idle_timeout, None);
+    assert_eq!(config.listeners[0].passthrough.as_ref().unwrap().flow_idle_timeout, None);
 }
 
 #[test]

@@ -7,10 +7,12 @@ use crate::config::Config;
 use crate::plan::{KeyChange, Plan};
 use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
 
-const FILE: &str = include_str!("keys.toml");
+/// The second file has the keys that no file may have together with others in the first.
+const FILES: [&str; 2] = [include_str!("keys.toml"), include_str!("keys-passthrough-pool.toml")];
 
 /// A `key = value # other` line of the file.
 struct Line {
+    file: &'static str,
     index: usize,
     block: &'static Block,
     key: &'static Key,
@@ -27,15 +29,19 @@ fn schema_path(path: &str) -> String {
 }
 
 fn lines() -> Vec<Line> {
+    FILES.into_iter().flat_map(lines_of).collect()
+}
+
+fn lines_of(file: &'static str) -> Vec<Line> {
     let mut block = None;
     let mut found = Vec::new();
-    for (index, line) in FILE.lines().enumerate() {
+    for (index, line) in file.lines().enumerate() {
         if line.starts_with('[') {
             let path = line.trim_matches(['[', ']']);
             block = blocks().into_iter().find(|block| block.path == schema_path(path));
         } else if let (Some((name, _)), Some((_, other))) = (line.split_once(" = "), line.split_once(" # ")) {
             let block = block.unwrap();
-            found.push(Line { index, block, key: block.key(name).unwrap(), other });
+            found.push(Line { file, index, block, key: block.key(name).unwrap(), other });
         }
     }
     found
@@ -43,7 +49,7 @@ fn lines() -> Vec<Line> {
 
 /// The file with another text in place of one line; without what a comparison of settings does not mean.
 fn with(line: &Line, text: &str) -> Config {
-    let mut lines: Vec<_> = FILE.lines().collect();
+    let mut lines: Vec<_> = line.file.lines().collect();
     lines[line.index] = text;
     let config = parse(&lines.join("\n"));
     Config { not_built_yet: Vec::new(), warnings: Vec::new(), ..config }
@@ -65,8 +71,8 @@ fn the_file_has_every_key() {
 
 #[test]
 fn every_key_has_an_effect_and_the_reload_class_it_claims() {
-    let running = parse(FILE);
     for line in lines() {
+        let running = parse(line.file);
         let place = format!("{} {}", line.block.path, line.key.name);
         let new = with(&line, &format!("{} = {}", line.key.name, line.other));
         let plan = Plan::between(&running, &new);
@@ -96,7 +102,7 @@ fn assert_plain(scope: &str, place: &str) {
 
 /// Whether the value of a key is the name under which its change is told.
 fn names_itself(line: &Line) -> bool {
-    line.key.name == "address"
+    matches!(line.key.name, "address" | "bind_addr")
 }
 
 #[test]

@@ -42,13 +42,6 @@ fn xdp_switched_on() {
 }
 
 #[test]
-fn blocks_without_anything_behind_them() {
-    let passthrough =
-        "[passthrough]\nbind_addr = \"0.0.0.0:1\"\nbackends = [\"10.0.0.1:1\"]\nretry_secret_path = \"s\"\n";
-    assert_eq!(refused(passthrough), ["lb.toml:1: passthrough: not built yet: QUIC passthrough"]);
-}
-
-#[test]
 fn backends_of_every_protocol_are_built() {
     let backend = |listener: &str, lines: &str| {
         refused(&format!(

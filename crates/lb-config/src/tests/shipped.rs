@@ -38,6 +38,8 @@ fn what_needs_no_missing_feature_starts_today() {
         "examples/h1s-websocket.toml",
         "examples/h1s-client-certificates.toml",
         "examples/h2-backend.toml",
+        "examples/passthrough-mode-a.toml",
+        "examples/passthrough-sni.toml",
     ] {
         let text = std::fs::read_to_string(root().join("config").join(name)).unwrap();
         assert_eq!(parse(&text).not_built_yet(), [], "{name}");

@@ -94,6 +94,12 @@ impl<B: Copy + PartialEq> IdTable<B> {
         None
     }
 
+    /// The backend that has issued an ID, where one has.
+    pub fn issuer(&self, id: &ConnectionId) -> Option<B> {
+        let known = self.known.get(id)?;
+        (known.kind == IdKind::Issued).then_some(known.backend)
+    }
+
     /// Learns an ID. The outcome says whether it is new, and what was displaced for it; an ID that is not learned, because it is empty or is
     /// issued by a backend already and chosen now, is not new.
     pub fn learn(&mut self, id: ConnectionId, kind: IdKind, backend: B, now: Instant) -> Learned {
@@ -233,8 +239,10 @@ mod tests {
         let (mut table, now) = table(100);
         assert!(table.learn(id(b"backend1"), IdKind::Issued, 1, now).is_new);
         assert!(!table.learn(id(b"backend1"), IdKind::Chosen, 2, now).is_new);
+        assert_eq!(table.issuer(&id(b"backend1")), Some(1));
         assert_eq!(table.find(b"backend1", now).map(|found| found.1), Some(1));
         assert!(table.learn(id(b"client01"), IdKind::Chosen, 2, now).is_new);
+        assert_eq!(table.issuer(&id(b"client01")), None);
         assert!(table.learn(id(b"client01"), IdKind::Issued, 3, now).is_new);
         assert_eq!(table.find_prefix(b"client01...", now).map(|found| found.1), Some(3));
         assert!(!table.learn(ConnectionId::EMPTY, IdKind::Issued, 3, now).is_new);

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::ConnectionId;
+use crate::flows::{FlowHash, FlowKey};
 
 /// Where a client is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -80,7 +81,7 @@ pub struct Paths<P> {
     slots: Vec<Slot<P>>,
     free: Vec<u32>,
     /// The path of each client that was used last; the others follow it.
-    by_client: HashMap<ClientKey, u32>,
+    by_client: HashMap<FlowKey, u32, FlowHash>,
     /// When each path is to be looked at: one that carries packets is not moved, but looked at again later.
     due: BinaryHeap<Reverse<(Instant, PathId)>>,
     /// Paths in the order in which they began. Those that were proven since then are passed over.
@@ -92,13 +93,6 @@ pub struct Paths<P> {
 struct Slot<P> {
     generation: u32,
     path: Option<Path<P>>,
-}
-
-impl<P> Default for Paths<P> {
-    fn default() -> Self {
-        let (slots, free, by_client) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { slots, free, by_client, due: BinaryHeap::new(), unproven: VecDeque::new(), count: 0 }
-    }
 }
 
 impl<P> Path<P> {
@@ -148,7 +142,25 @@ const AMPLIFICATION: u64 = 3;
 /// How many backends one client's address may talk to at once.
 const MOST_OF_CLIENT: usize = 8;
 
+impl ClientKey {
+    /// What a client is looked up by.
+    #[inline]
+    fn flow(&self) -> FlowKey {
+        FlowKey::new(self.from, self.to)
+    }
+}
+
 impl<P> Paths<P> {
+    /// No path at first. `seed` is secret.
+    pub fn new(seed: u64) -> Self {
+        Self::hashed_by(FlowHash::new(seed))
+    }
+
+    fn hashed_by(hash: FlowHash) -> Self {
+        let (slots, free, by_client) = (Vec::new(), Vec::new(), HashMap::with_hasher(hash));
+        Self { slots, free, by_client, due: BinaryHeap::new(), unproven: VecDeque::new(), count: 0 }
+    }
+
     /// How many paths there are.
     pub fn len(&self) -> usize {
         self.count
@@ -176,13 +188,13 @@ impl<P> Paths<P> {
     /// The path of a client that was used last.
     #[inline]
     pub fn of_client(&self, client: &ClientKey) -> Option<PathId> {
-        let at = *self.by_client.get(client)?;
+        let at = *self.by_client.get(&client.flow())?;
         Some(PathId { at, generation: self.slots.get(at as usize)?.generation })
     }
 
     /// The path of a client to this backend. It becomes the one that was used last.
     pub fn to_backend(&mut self, client: &ClientKey, backend: SocketAddr) -> Option<PathId> {
-        let first = *self.by_client.get(client)?;
+        let first = *self.by_client.get(&client.flow())?;
         let (mut at, mut before) = (first, None);
         loop {
             let slot = self.slots.get(at as usize)?;
@@ -193,7 +205,7 @@ impl<P> Paths<P> {
                 if let Some(before) = before {
                     self.link(before, next);
                     self.link(at, Some(first));
-                    self.by_client.insert(*client, at);
+                    self.by_client.insert(client.flow(), at);
                 }
                 return Some(found);
             }
@@ -204,7 +216,7 @@ impl<P> Paths<P> {
     /// How many paths a client may have besides those it has.
     pub fn room_of_client(&self, client: &ClientKey) -> usize {
         let mut room = MOST_OF_CLIENT;
-        let mut at = self.by_client.get(client).copied();
+        let mut at = self.by_client.get(&client.flow()).copied();
         while let Some(path) = at.and_then(|at| self.slots.get(at as usize)?.path.as_ref()) {
             room = room.saturating_sub(1);
             at = path.next;
@@ -221,7 +233,7 @@ impl<P> Paths<P> {
         now: Instant,
         idle: Option<Duration>,
     ) -> PathId {
-        let next = self.by_client.get(&client).copied();
+        let next = self.by_client.get(&client.flow()).copied();
         let path = Path {
             client,
             backend,
@@ -248,7 +260,7 @@ impl<P> Paths<P> {
             generation = slot.generation;
         }
         let id = PathId { at, generation };
-        self.by_client.insert(client, at);
+        self.by_client.insert(client.flow(), at);
         if let Some(idle) = idle {
             self.due.push(Reverse((now + idle, id)));
         }
@@ -265,11 +277,12 @@ impl<P> Paths<P> {
         let path = slot.path.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.count = self.count.saturating_sub(1);
-        let first = self.by_client.get(&path.client).copied();
+        let key = path.client.flow();
+        let first = self.by_client.get(&key).copied();
         if first == Some(id.at) {
             match path.next {
-                Some(next) => self.by_client.insert(path.client, next),
-                None => self.by_client.remove(&path.client),
+                Some(next) => self.by_client.insert(key, next),
+                None => self.by_client.remove(&key),
             };
         } else {
             let mut at = first;
@@ -347,7 +360,8 @@ impl<P> Paths<P> {
 
     /// Takes all paths out.
     pub fn drain(&mut self) -> impl Iterator<Item = Path<P>> + use<P> {
-        std::mem::take(self).slots.into_iter().filter_map(|slot| slot.path)
+        let empty = Self::hashed_by(*self.by_client.hasher());
+        std::mem::replace(self, empty).slots.into_iter().filter_map(|slot| slot.path)
     }
 
     /// Every path with its place.

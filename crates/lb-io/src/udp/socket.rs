@@ -76,15 +76,7 @@ impl UdpSocket {
     /// # Errors
     /// When the kernel refuses the option.
     pub fn never_fragment(&self) -> io::Result<()> {
-        let descriptor = self.descriptor.get_ref().as_fd();
-        match self.local {
-            SocketAddr::V4(_) => {
-                set(descriptor, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
-            }
-            SocketAddr::V6(_) => {
-                set(descriptor, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
-            }
-        }
+        never_fragment(self.descriptor.get_ref().as_fd(), self.local.is_ipv6())
     }
 
     /// Receives what has arrived, as much as the batch has room for, in place of what the batch held. Pending when nothing has.
@@ -172,6 +164,14 @@ pub(super) fn unconnected(is_v6: bool) -> io::Result<Socket> {
     }
     socket.bind(&any.into())?;
     Ok(socket)
+}
+
+/// Has datagrams that are larger than the packets of their path refused, whatever the kernel has been told of that path.
+pub(super) fn never_fragment(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()> {
+    match is_v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    }
 }
 
 /// Has the kernel say which address a datagram was sent to, and its ECN bits.

@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use super::kernel::set;
 use super::receive::ReceiveBatch;
 use super::send::{SendBatch, SendOutcome};
-use super::socket::unconnected;
+use super::socket::{never_fragment, unconnected};
 use crate::runtime::register;
 use pairs::{Pairs, Taken};
 
@@ -58,6 +58,7 @@ pub struct Uplinks {
     unreachable: VecDeque<u32>,
     can_segment: Cell<bool>,
     most_sockets: usize,
+    fragments: bool,
 }
 
 /// The sockets of one version of IP.
@@ -146,7 +147,14 @@ impl Uplinks {
             unreachable: VecDeque::new(),
             can_segment: Cell::new(true),
             most_sockets,
+            fragments: true,
         })
+    }
+
+    /// Whether the sockets that are opened from now on cut datagrams into fragments which are larger than the packets of their path, or refuse
+    /// them, as QUIC wants it (RFC 9000 §14). At first they cut.
+    pub fn set_fragments(&mut self, may: bool) {
+        self.fragments = may;
     }
 
     /// Changes how many sockets there may be. Those that are open beyond that stay open while they are needed.
@@ -166,11 +174,12 @@ impl Uplinks {
     /// When none can be had now.
     pub fn take(&mut self, backend: SocketAddr, flow: u32, now: Instant) -> Result<Uplink, NoUplink> {
         let is_full = self.sockets() >= self.most_sockets;
-        let Self { epoll, families: [v4, v6], .. } = self;
+        let Self { epoll, families: [v4, v6], fragments, .. } = self;
         let family = if backend.is_ipv4() { v4 } else { v6 };
         let socket = match family.pairs.take(backend, family.sockets.len(), now) {
             Taken::Pair(socket) => socket,
-            Taken::NeedsSocket => match (!is_full).then(|| family.open(epoll, backend.is_ipv6())) {
+            Taken::NeedsSocket => match (!is_full).then(|| family.open(epoll, backend.is_ipv6(), *fragments))
+            {
                 Some(Ok(())) => match family.pairs.take(backend, family.sockets.len(), now) {
                     Taken::Pair(socket) => socket,
                     Taken::NeedsSocket => return Err(NoUplink::Full),
@@ -326,13 +335,16 @@ impl Uplinks {
 
 impl Family {
     /// Opens another socket.
-    fn open(&mut self, epoll: &AsyncFd<OwnedFd>, is_v6: bool) -> io::Result<()> {
+    fn open(&mut self, epoll: &AsyncFd<OwnedFd>, is_v6: bool, fragments: bool) -> io::Result<()> {
         let socket = OwnedFd::from(unconnected(is_v6)?);
         let (level, errors) = match is_v6 {
             false => (libc::IPPROTO_IP, libc::IP_RECVERR),
             true => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
         };
         set(socket.as_fd(), level, errors, 1)?;
+        if !fragments {
+            never_fragment(socket.as_fd(), is_v6)?;
+        }
         // Kernels before 5.0 join nothing, and less room is room as well.
         let _ = set(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
         let _ = set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use lb_core::flows::FlowKey;
 use lb_io::udp::{MAX_DATAGRAM, ReceiveBatch, Received, SendBatch, SendOutcome, UdpSocket, UplinkSocket};
 use lb_observe::metrics::{DatagramDrop, DatagramPath, FlowEnd, WorkerMetrics};
+use lb_security::ProxyHeader;
 
-use super::proxy::Header;
 use super::reply::count;
 use super::state::{Around, State};
 
@@ -101,7 +101,7 @@ fn pass(
         leaving.pushed = leaving.pushed.saturating_add(count(received.count()));
         leaving.out.push_segments(backend, None, segment, received.bytes);
     } else {
-        let header = Header::new(client, local);
+        let header = ProxyHeader::new(client, local);
         for (at, datagram) in received.datagrams().enumerate() {
             let header = if at == 0 { header.bytes() } else { &[] };
             let length = header.len().saturating_add(datagram.len());

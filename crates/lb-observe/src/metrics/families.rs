@@ -7,7 +7,8 @@ use lb_core::retry::RetryClass;
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult,
+    TunnelEnd,
 };
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
@@ -153,6 +154,26 @@ families! {
             "datagrams", "Datagrams that were not forwarded, by why.";
         UDP_UPLINKS: FamilyKind::Gauge, "udp_backend_sockets", [LISTENER], "sockets",
             "Sockets towards backends that are open now. Flows to different backends share them.";
+    }
+    "QUIC passthrough" {
+        PASSTHROUGH_FLOWS: FamilyKind::Gauge, "quic_passthrough_flows", [], "flows",
+            "Flows that are tracked now: a client's address, and the backend that it talks to.";
+        PASSTHROUGH_CONNECTIONS: FamilyKind::Counter, "quic_passthrough_connections_total", [], "connections",
+            "Connections that clients have begun and that were led to a backend.";
+        PASSTHROUGH_FLOWS_EVICTED: FamilyKind::Counter, "quic_passthrough_flows_evicted_total", [], "flows",
+            "Flows of clients that had not proven their addresses, given up because the table was full.";
+        PASSTHROUGH_MIGRATIONS: FamilyKind::Counter, "quic_passthrough_migrations_total", [], "flows",
+            "Flows that a known connection ID from a new address of its client has made.";
+        PASSTHROUGH_RETRY_MINTED: FamilyKind::Counter, "quic_passthrough_retry_minted_total", [], "packets",
+            "Retry packets that the gateway has sent.";
+        PASSTHROUGH_RETRY_REJECTED: FamilyKind::Counter, "quic_passthrough_retry_rejected_total", [], "tokens",
+            "Tokens that were not accepted where the gateway sends Retry: forged, late, or for another client.";
+        PASSTHROUGH_HEADER_PARSE_ERRORS: FamilyKind::Counter, "quic_passthrough_header_parse_errors_total", [], "datagrams",
+            "Datagrams whose header is none of QUIC.";
+        PASSTHROUGH_BACKEND_SOCKET_ERRORS: FamilyKind::Counter, "quic_passthrough_backend_socket_errors_total", [], "datagrams",
+            "Datagrams to backends that the kernel refused, or that nothing took: an ICMP error said so.";
+        PASSTHROUGH_DROPPED: FamilyKind::Counter, "quic_passthrough_dropped_total", [fixed::<PassthroughDrop>("reason")], "datagrams",
+            "Datagrams that were not forwarded, by why.";
     }
     "TLS" {
         TLS_HANDSHAKES: FamilyKind::Counter, "tls_handshakes_total", [LISTENER, fixed::<TlsResult>("result")], "handshakes",

@@ -178,6 +178,40 @@ labels! {
         Protocol = "protocol",
     }
 
+    /// Why a datagram was not forwarded, where QUIC is forwarded without keys.
+    PassthroughDrop {
+        /// It is no QUIC, or a packet that no client sends.
+        Malformed = "malformed",
+        /// The destination connection ID that a client has chosen is shorter than `min_client_dcid_len`.
+        ShortId = "short_id",
+        /// A datagram that begins a connection has fewer than 1200 bytes (RFC 9000 §14.1).
+        SmallInitial = "small_initial",
+        /// The source begins more connections in a second than `new_connections_per_source`.
+        SourceRate = "source_rate",
+        /// The address has as many flows as `runtime.per_ip_connection_cap` allows.
+        SourceCap = "source_cap",
+        /// As many flows are there as `max_quic_connections` allows, and the clients of all have proven their addresses.
+        TableFull = "table_full",
+        /// A known connection ID came from another address, under `strict_source_binding`.
+        SourceBinding = "source_binding",
+        /// No backend of the pool can be picked.
+        NoBackend = "no_backend",
+        /// The kernel gives no socket towards the backend.
+        NoSocket = "no_socket",
+        /// Too much waits for server names, or it has waited for too long.
+        Waiting = "waiting",
+        /// A client that has not proven its address would get more than three times what it sent (RFC 9000 §8.1).
+        Amplification = "amplification",
+        /// Early data came before the first packet of its connection, and the connection begins with a Retry or waits for a server name.
+        EarlyData = "early_data",
+        /// A connection began after the drain had.
+        Draining = "draining",
+        /// The socket of the clients had no room, or the kernel refused the datagram: too large for the path, no route.
+        ClientSocket = "client_socket",
+        /// A socket towards a backend had no room, or the kernel refused the datagram: too large for the path, no route.
+        BackendSocket = "backend_socket",
+    }
+
     /// Why certificates could not be loaded anew.
     CertFailure {
         /// A file cannot be read.

@@ -11,7 +11,7 @@ use lb_core::retry::RetryClass;
 use super::families;
 use super::labels::{
     AcceptErrorKind, AcceptReject, By, DatagramDrop, DatagramPath, FlowEnd, GrpcStatus, Http2Error,
-    HttpVersion, Label, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
 use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
@@ -59,6 +59,31 @@ pub struct WorkerMetrics {
     pub http2_errors: By<Http2Error, Counter>,
     /// `upstream_rejected_total`.
     pub upstream_rejected: ByReason<UpstreamRejections>,
+    /// What is counted of QUIC that is forwarded without keys.
+    pub passthrough: PassthroughMetrics,
+}
+
+/// What one worker counts of QUIC that is forwarded without keys.
+#[derive(Debug, Default)]
+pub struct PassthroughMetrics {
+    /// `quic_passthrough_flows`: flows that are tracked now.
+    pub flows: Gauge,
+    /// `quic_passthrough_connections_total`: connections that were begun.
+    pub connections: Counter,
+    /// `quic_passthrough_flows_evicted_total`: flows that went to make room for others.
+    pub flows_evicted: Counter,
+    /// `quic_passthrough_migrations_total`: flows that a known connection ID has made, at a new address of its client.
+    pub migrations: Counter,
+    /// `quic_passthrough_retry_minted_total`.
+    pub retry_minted: Counter,
+    /// `quic_passthrough_retry_rejected_total`: tokens that were not accepted where the gateway sends Retry.
+    pub retry_rejected: Counter,
+    /// `quic_passthrough_header_parse_errors_total`: datagrams that are no QUIC.
+    pub header_parse_errors: Counter,
+    /// `quic_passthrough_backend_socket_errors_total`: datagrams that could not be sent to a backend.
+    pub backend_socket_errors: Counter,
+    /// `quic_passthrough_dropped_total`.
+    pub dropped: By<PassthroughDrop, Counter>,
 }
 
 /// One listener's families. It outlives reloads, so that its counts never go back.

@@ -266,6 +266,9 @@ impl<M> Acceptor<M> {
         }
         let original = match token {
             [] => None,
+            token if self.transport.takes_tokens_of(datagram.from) => {
+                self.secret.open_for_any(since_epoch(), chosen, token)
+            }
             token => self.secret.open(since_epoch(), datagram.from, chosen, token),
         };
         if original.is_none() && self.transport.wants_proof(self.handshakes.is_crowded()) {

@@ -19,7 +19,7 @@ fn insert(paths: &mut Paths<u32>, port: u16, to: u8, now: Instant) -> PathId {
 #[test]
 fn an_unproven_client_gets_three_times_what_it_sent_and_a_proven_one_all() {
     let now = Instant::now();
-    let mut paths = Paths::default();
+    let mut paths = Paths::new(7);
     let id = insert(&mut paths, 1, 1, now);
     let path = paths.get(id).unwrap();
     assert!(!path.send(1, now), "nothing was received");
@@ -35,7 +35,7 @@ fn an_unproven_client_gets_three_times_what_it_sent_and_a_proven_one_all() {
 #[test]
 fn a_client_has_a_path_to_each_backend_and_the_last_one_used_comes_first() {
     let now = Instant::now();
-    let mut paths = Paths::default();
+    let mut paths = Paths::new(7);
     let ids: Vec<_> = (1..=3).map(|to| insert(&mut paths, 7, to, now)).collect();
     assert_eq!(paths.of_client(&client(7)), Some(ids[2]));
     assert_eq!(paths.to_backend(&client(7), backend(1)), Some(ids[0]));
@@ -56,7 +56,7 @@ fn a_client_has_a_path_to_each_backend_and_the_last_one_used_comes_first() {
 #[test]
 fn silent_paths_expire_and_others_do_not() {
     let start = Instant::now();
-    let mut paths = Paths::default();
+    let mut paths = Paths::new(7);
     let busy = insert(&mut paths, 1, 1, start);
     insert(&mut paths, 2, 1, start);
     paths.get(busy).unwrap().receive(1, start + IDLE / 2);
@@ -72,7 +72,7 @@ fn silent_paths_expire_and_others_do_not() {
 fn room_is_made_by_the_oldest_unproven_path_and_never_by_a_proven_one() {
     let start = Instant::now();
     let age = Duration::from_secs(1);
-    let mut paths = Paths::default();
+    let mut paths = Paths::new(7);
     let first = insert(&mut paths, 1, 1, start);
     insert(&mut paths, 2, 1, start);
     paths.get(first).unwrap().prove();
@@ -85,7 +85,7 @@ fn room_is_made_by_the_oldest_unproven_path_and_never_by_a_proven_one() {
 #[test]
 fn the_order_of_unproven_paths_does_not_outgrow_them() {
     let now = Instant::now();
-    let mut paths = Paths::default();
+    let mut paths = Paths::new(7);
     insert(&mut paths, 1, 1, now);
     for _ in 0..10_000 {
         let id = insert(&mut paths, 2, 1, now);
@@ -104,7 +104,7 @@ proptest! {
         steps in prop::collection::vec((0u8..5, 0u16..4, 0u8..4, 0u64..50), 0..200),
     ) {
         let mut now = Instant::now();
-        let mut paths: Paths<u32> = Paths::default();
+        let mut paths: Paths<u32> = Paths::new(7);
         let mut model: Vec<(PathId, u16, u8, Instant)> = Vec::new();
         for (step, port, to, seconds) in steps {
             now += Duration::from_secs(seconds);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lb_control::{
-    BackendsTls, Change, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, StickyKeys, load,
+    BackendsTls, Change, FileKeys, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, load,
 };
 use lb_io::Runtime;
 use lb_io::faults::{self, Left, RingFault};
@@ -76,8 +76,8 @@ impl Gateway {
             (pool.id.clone(), resolved.collect())
         });
         let backends = pools.collect();
-        let (backends_tls, sticky) = (BackendsTls::default(), StickyKeys::default());
-        let snapshot = Snapshot::new(&mut Registry::new(1, 1), config, backends, backends_tls, sticky);
+        let (backends_tls, keys) = (BackendsTls::default(), FileKeys::default());
+        let snapshot = Snapshot::new(&mut Registry::new(1, 1), config, backends, backends_tls, keys);
         let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
         let socket = SockRef::from(&listener);
         socket.set_send_buffer_size(ROOM).unwrap();
@@ -104,6 +104,7 @@ impl Gateway {
             gates,
             tls: None,
             quic: None,
+            passthrough: Arc::default(),
         }];
         let change = Change { snapshot: Arc::clone(&snapshot), closed: Vec::new(), opened };
         orders.send(Order::Apply(change, tokio::sync::oneshot::channel().0)).unwrap();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// The longest header: that of IPv6.
-pub(super) const LONGEST: usize = 52;
+const LONGEST: usize = 52;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -14,16 +14,16 @@ const PROXY: u8 = 0x21;
 const OVER_V4: u8 = 0x12;
 const OVER_V6: u8 = 0x22;
 
-/// A header.
+/// A header, which stands before the first bytes of what it tells the addresses of.
 #[derive(Debug)]
-pub(super) struct Header {
+pub struct ProxyHeader {
     bytes: [u8; LONGEST],
     length: usize,
 }
 
-impl Header {
+impl ProxyHeader {
     /// The header of what `client` has sent to `local`. Addresses of two families are both written as IPv6.
-    pub(super) fn new(client: SocketAddr, local: SocketAddr) -> Self {
+    pub fn new(client: SocketAddr, local: SocketAddr) -> Self {
         let mut header = Self { bytes: [0; LONGEST], length: 0 };
         header.put(&SIGNATURE);
         header.put(&[PROXY]);
@@ -50,7 +50,7 @@ impl Header {
     }
 
     /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn headers_are_as_the_specification_has_them() {
         let of = |client: &str, local: &str| {
-            Header::new(client.parse().unwrap(), local.parse().unwrap()).bytes().to_vec()
+            ProxyHeader::new(client.parse().unwrap(), local.parse().unwrap()).bytes().to_vec()
         };
         let v4 = of("192.0.2.1:258", "192.0.2.9:53");
         assert_eq!(v4[..12], SIGNATURE);
