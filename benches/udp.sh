@@ -1,12 +1,14 @@
 #!/bin/sh
 # UDP echo through nginx's stream proxy and through the gateway: CPU microseconds of the proxy for each round trip, and the ratio.
-# usage: benches/udp.sh [FLOWS [SECONDS [ROUNDS [AT_ONCE]]]]
+# usage: benches/udp.sh [FLOWS [SECONDS [ROUNDS [AT_ONCE [quic]]]]]
 #
-# The proxy has CPU 0, with one worker; load generator and server share CPU 1. The rounds of the two alternate, and medians count.
+# With "quic" the datagrams look like QUIC, and the gateway's [passthrough] stands in place of its udp listener.
+# The proxy has CPU 0, with one worker; load generator and servers share CPU 1. The rounds of the two alternate; what counts is the median of the
+# ratios, each of two rounds that follow each other.
 # GATEWAY=path and NGINX=path take other binaries, TOOLS=directory other builds of udp_load and udp_echo.
 set -eu
 
-flows=${1:-100} seconds=${2:-5} rounds=${3:-3} at_once=${4:-64}
+flows=${1:-100} seconds=${2:-5} rounds=${3:-3} at_once=${4:-64} kind=${5:-plain}
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 gateway=${GATEWAY:-$target/release/expressgateway}
@@ -17,12 +19,14 @@ done
 nginx=${NGINX:-$(command -v nginx)} || { echo "nginx is not installed" >&2; exit 1; }
 
 echo_port=${ECHO_PORT:-19821} nginx_port=${NGINX_PORT:-19822} gateway_port=${GATEWAY_PORT:-19823}
-# A flow to the one backend takes a socket, and the gateway gives half of its descriptors to those.
+# Flows to one backend take a socket each, those to different backends share them, and the gateway gives half of its descriptors to those: with
+# two backends a limit of 20,000 is enough for 10,000 flows.
+other_echo_port=${OTHER_ECHO_PORT:-19824}
 ulimit -n 65536 2>/dev/null || true
 work=$(mktemp -d)
-server='' proxy=''
+servers='' proxy=''
 cleanup() {
-    for pid in $proxy $server; do kill "$pid" 2>/dev/null || true; done
+    for pid in $proxy $servers; do kill "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap cleanup EXIT INT TERM
@@ -43,8 +47,12 @@ events { worker_connections 40000; }
 stream {
     server {
         listen 127.0.0.1:$nginx_port udp;
-        proxy_pass 127.0.0.1:$echo_port;
+        proxy_pass backends;
         proxy_timeout 60s;
+    }
+    upstream backends {
+        server 127.0.0.1:$echo_port;
+        server 127.0.0.1:$other_echo_port;
     }
 }
 CONF
@@ -55,13 +63,28 @@ readiness_settle_ms = 0
 drain_timeout_ms = 100
 per_ip_connection_cap = 100000
 
+CONF
+if [ "$kind" = quic ]; then
+    cat >>"$work/gateway.toml" <<CONF
+[passthrough]
+bind_addr = "127.0.0.1:$gateway_port"
+backends = ["127.0.0.1:$echo_port", "127.0.0.1:$other_echo_port"]
+retry_secret_path = "$work/secret"
+new_connections_per_source = 0
+CONF
+else
+    cat >>"$work/gateway.toml" <<CONF
 [[listeners]]
 address = "127.0.0.1:$gateway_port"
 protocol = "udp"
 
 [[listeners.backends]]
 address = "127.0.0.1:$echo_port"
+
+[[listeners.backends]]
+address = "127.0.0.1:$other_echo_port"
 CONF
+fi
 
 # User and system time of a process and its children, in clock ticks.
 ticks() {
@@ -75,7 +98,7 @@ ticks() {
 
 wait_for() {
     tries=0
-    until "$tools/udp_load" "127.0.0.1:$1" 1 0 >/dev/null 2>&1; do
+    until "$tools/udp_load" "127.0.0.1:$1" 1 0 1 "$kind" >/dev/null 2>&1; do
         tries=$((tries + 1))
         [ "$tries" -lt 100 ] || { echo "nothing answers on port $1" >&2; exit 1; }
         sleep 0.1
@@ -90,9 +113,9 @@ round() {
     proxy=$!
     wait_for "$port"
     # Its flows live for a while beside those that are measured, and the machine has no ports for twice as many of those.
-    taskset -c 1 "$tools/udp_load" "127.0.0.1:$port" 100 1 "$at_once" >/dev/null
+    taskset -c 1 "$tools/udp_load" "127.0.0.1:$port" 100 1 "$at_once" "$kind" >/dev/null
     before=$(ticks "$proxy")
-    seen=$(taskset -c 1 "$tools/udp_load" "127.0.0.1:$port" "$flows" "$seconds" "$at_once")
+    seen=$(taskset -c 1 "$tools/udp_load" "127.0.0.1:$port" "$flows" "$seconds" "$at_once" "$kind")
     after=$(ticks "$proxy")
     kill "$proxy"
     wait "$proxy" || true
@@ -105,12 +128,15 @@ round() {
 
 median() { sort -n "$1" | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 
-taskset -c 1 "$tools/udp_echo" "127.0.0.1:$echo_port" &
-server=$!
-wait_for "$echo_port"
+for port in "$echo_port" "$other_echo_port"; do
+    taskset -c 1 "$tools/udp_echo" "127.0.0.1:$port" &
+    servers="$servers $!"
+    wait_for "$port"
+done
 for _ in $(seq "$rounds"); do
     round nginx "$nginx_port" "$nginx" -p "$work" -c "$work/nginx.conf"
     round gateway "$gateway_port" "$gateway" "$work/gateway.toml"
 done
-awk -v ours="$(median "$work/gateway.figures")" -v theirs="$(median "$work/nginx.figures")" \
-    'BEGIN { printf "median: gateway %.2f, nginx %.2f CPU us per round trip, ratio %.2f\n", ours, theirs, ours / theirs }'
+paste "$work/gateway.figures" "$work/nginx.figures" | awk '{ printf "%.4f\n", $1 / $2 }' >"$work/ratios"
+awk -v ours="$(median "$work/gateway.figures")" -v theirs="$(median "$work/nginx.figures")" -v ratio="$(median "$work/ratios")" \
+    'BEGIN { printf "median: gateway %.2f, nginx %.2f CPU us per round trip, ratio %.2f\n", ours, theirs, ratio }'
