@@ -1,5 +1,6 @@
 //! The one table of every key: parsing, messages, defaults and CONFIG.md are all read from it.
 
+mod http;
 mod key;
 mod listener;
 mod passthrough;

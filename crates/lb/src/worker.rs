@@ -7,21 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Config, ListenerId, PoolId};
-use lb_control::{Change, ListenerKey, ListenerSockets, NewWorker, Order, PoolInForce, Snapshot};
+use lb_config::{Config, PoolId};
+use lb_control::{Change, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot};
 use lb_core::relief::Relief;
 use lb_core::rng::SplitMix64;
-use lb_http::service::{
-    HttpWorker, Pool as HttpPool, PoolParts, Service as HttpService, Settings as HttpSettings,
-};
+use lb_http::service::{HttpWorker, Service as HttpService};
 use lb_http::upstream::Upstreams;
 use lb_io::listener::ListeningSocket;
 use lb_io::udp::UdpSocket;
 use lb_io::{Connections, Phase, WorkerIo};
-use lb_l4::{TcpPool, TcpService, TcpSettings, UdpService, UdpSettings};
+use lb_l4::{TcpService, UdpService};
 use lb_observe::metrics::Metrics;
-use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
-use lb_quic::passthrough::{PassthroughPool, PassthroughService, PassthroughSettings};
+use lb_pool::WorkerPool;
+use lb_quic::passthrough::PassthroughService;
 use lb_quic::{QuicListener, QuicListenerParts, QuicSettings};
 use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
@@ -29,6 +27,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::acceptor::Acceptor;
 
+use pools::Made;
+use running::Running;
+
+mod pools;
+mod running;
 #[cfg(test)]
 mod tests;
 
@@ -62,74 +65,6 @@ struct Worker {
     pools: RefCell<HashMap<PoolId, Rc<WorkerPool>>>,
     snapshot: Arc<Snapshot>,
     relief: Relief,
-}
-
-/// The pools that one snapshot has become in this worker so far: listeners that use the same pool share one of each.
-#[derive(Default)]
-struct Made {
-    http: HashMap<PoolId, Rc<HttpPool>>,
-    tcp: HashMap<PoolId, Rc<TcpPool>>,
-    passthrough: HashMap<PoolId, Rc<PassthroughPool>>,
-}
-
-struct Running {
-    id: ListenerId,
-    key: ListenerKey,
-    /// Where its sockets are bound, if they are sockets of UDP.
-    udp: Vec<SocketAddr>,
-    acceptor: Rc<Acceptor>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Running {
-    /// Has its sockets closed, unless they are already; the tasks that do it.
-    fn close(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
-        self.acceptor.stopping.set(true);
-        match &self.acceptor.protocol {
-            // Flows that live go on by its sockets, until they end or are aborted.
-            Protocol::Udp(service) => {
-                service.close();
-                self.tasks.clear();
-            }
-            Protocol::Passthrough(_) => self.tasks.clear(),
-            _ => {}
-        }
-        self.acceptor.stop.notify_waiters();
-        std::mem::take(&mut self.tasks)
-    }
-
-    /// Another process reads the UDP sockets at these addresses from now on.
-    fn stop_reading(&self, read_elsewhere: &[SocketAddr]) {
-        if !self.udp.iter().any(|address| read_elsewhere.contains(address)) {
-            return;
-        }
-        match &self.acceptor.protocol {
-            Protocol::Udp(service) => service.stop_reading(),
-            Protocol::Quic(quic) => quic.stop_reading(),
-            Protocol::Passthrough(service) => service.hand_over(),
-            Protocol::Http(_) | Protocol::Tcp(_) => {}
-        }
-    }
-
-    /// Another listener has its address from now on, by these sockets.
-    fn give_way(&self, to: &[ListeningSocket]) {
-        let duplicates = || {
-            let each = to.iter().map(|socket| UdpSocket::listening(socket.for_worker()?));
-            each.filter_map(Result::ok).collect()
-        };
-        match &self.acceptor.protocol {
-            Protocol::Udp(service) => service.give_way(duplicates()),
-            Protocol::Passthrough(service) => service.give_way(duplicates()),
-            // The sockets are duplicates, so that no datagram is queued where nothing reads.
-            Protocol::Quic(quic) => quic.stop_reading(),
-            Protocol::Http(_) | Protocol::Tcp(_) => {}
-        }
-    }
-
-    /// Whether it accepts no more, and its connections keep what they began with.
-    fn is_closed(&self) -> bool {
-        self.acceptor.stopping.get()
-    }
 }
 
 /// Runs a worker until it is told to stop.
@@ -325,94 +260,6 @@ impl Worker {
             lb_io::memory::give_back();
         }
         self.relief.is_waiting().then(|| now + REST)
-    }
-
-    /// A shared pool as this worker sees it. A pool that has changed takes over from the one that was here under its identity.
-    fn pool(&self, shared: &Arc<SharedPool>) -> Rc<WorkerPool> {
-        let mut pools = self.pools.borrow_mut();
-        let earlier = pools.get(&shared.id);
-        if let Some(pool) = earlier.filter(|pool| Arc::ptr_eq(pool.shared(), shared)) {
-            return Rc::clone(pool);
-        }
-        let metrics = self.metrics.pool(&shared.id);
-        let now = std::time::Instant::now();
-        let pool = WorkerPool::new(Arc::clone(shared), self.io.id, now, earlier.map(|pool| &**pool), metrics);
-        let pool = Rc::new(pool);
-        pools.insert(shared.id.clone(), Rc::clone(&pool));
-        pool
-    }
-
-    /// Everything of a pool that listeners of one kind have in common, made when the first of them needs it.
-    fn http_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<HttpPool> {
-        let make = || {
-            let PoolInForce { config, backends, shared } = pool;
-            let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(true, backend);
-            let parts =
-                PoolParts { backends, balance: self.pool(shared), sticky: snapshot.keys.sticky.of(config) };
-            HttpPool::new(config, parts, tls, &self.upstreams, &self.metrics)
-        };
-        Rc::clone(made.http.entry(pool.config.id.clone()).or_insert_with(make))
-    }
-
-    fn http_settings(
-        &self,
-        snapshot: &Snapshot,
-        listener: &lb_config::Listener,
-        pool: Rc<HttpPool>,
-    ) -> Rc<HttpSettings> {
-        HttpSettings::new(&snapshot.config, listener, pool, &self.metrics)
-    }
-
-    fn tcp_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<TcpPool> {
-        let make = || {
-            let PoolInForce { config, backends, shared } = pool;
-            let balance = self.pool(shared);
-            let each = ResolvedBackend::for_members(backends, &config.backends);
-            let members = each.map_while(|(at, backend)| {
-                let metrics = self.metrics.backend(&config.id, false, &backend.name);
-                balance.member(at, snapshot.backends_tls.of(false, backend), metrics)
-            });
-            TcpPool::new(members.collect(), Rc::clone(&balance))
-        };
-        Rc::clone(made.tcp.entry(pool.config.id.clone()).or_insert_with(make))
-    }
-
-    fn tcp_settings(
-        &self,
-        snapshot: &Snapshot,
-        listener: &lb_config::Listener,
-        pool: Rc<TcpPool>,
-    ) -> Rc<TcpSettings> {
-        let runtime = &snapshot.config.runtime;
-        let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
-        TcpSettings::new(listener.tcp.clone(), connect, handshake, pool)
-    }
-
-    fn udp_settings(&self, listener: &lb_config::Listener, pool: Rc<TcpPool>) -> Rc<UdpSettings> {
-        UdpSettings::new(listener.udp.clone(), self.descriptors, pool)
-    }
-
-    /// What a listener does with QUIC that it forwards without keys, if it does.
-    fn passthrough_settings(
-        &self,
-        snapshot: &Snapshot,
-        listener: &lb_config::Listener,
-        made: &mut Made,
-    ) -> Option<Rc<PassthroughSettings>> {
-        let (config, secrets) = (listener.passthrough.clone()?, snapshot.keys.passthrough.clone()?);
-        let mut pool = |id: &PoolId| Some(self.passthrough_pool(snapshot.pool(id)?, made));
-        let default = pool(&listener.pool.id)?;
-        Some(PassthroughSettings::new(config, secrets, default, pool))
-    }
-
-    fn passthrough_pool(&self, pool: PoolInForce<'_>, made: &mut Made) -> Rc<PassthroughPool> {
-        let make = || {
-            let PoolInForce { config, backends, shared } = pool;
-            let each = ResolvedBackend::for_members(backends, &config.backends);
-            let metrics = each.map(|(_, backend)| self.metrics.backend(&config.id, false, &backend.name));
-            PassthroughPool::new(self.pool(shared), metrics, config.hash_key.clone())
-        };
-        Rc::clone(made.passthrough.entry(pool.config.id.clone()).or_insert_with(make))
     }
 
     /// Puts a change in force. Requests and connections that run keep what they began with, and so do all of a listener that closes.
