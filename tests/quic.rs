@@ -8,8 +8,12 @@
 mod browser;
 #[path = "quic/certificates.rs"]
 mod certificates;
+#[path = "quic/early.rs"]
+mod early;
 #[path = "quic/frames.rs"]
 mod frames;
+#[path = "quic/lies.rs"]
+mod lies;
 #[path = "quic/life.rs"]
 mod life;
 #[path = "quic/load.rs"]
@@ -77,6 +81,10 @@ fn main() {
         certificates::clients_show_certificates,
         certificates::sessions_are_resumed,
         certificates::other_protocols_are_refused,
+        early::q_11_what_comes_early_is_safe_to_repeat,
+        early::q_11_clients_with_certificates_wait,
+        early::q_11_nothing_comes_early_unless_allowed,
+        early::limits_that_were_lowered_end_early_data,
     ];
     cases.extend([
         Case::new("chromium_loads_a_page", browser::chromium_loads_a_page).needs(&[Chromium]),
@@ -109,6 +117,13 @@ fn main() {
         passthrough_floods::the_first_datagram_says_where_the_client_is,
         passthrough::a_quic_listener_with_the_secret_completes_a_handshake_after_a_retry_of_the_gateway,
     ]);
+    let with_python = testkit::cases![
+        lies::q_03_handshake_data_with_gaps_end_the_connection,
+        lies::q_04_ids_that_retire_each_other_end_the_connection,
+        lies::q_06_what_was_not_sent_cannot_be_acknowledged,
+        lies::q_07_windows_and_limits_hold,
+    ];
+    cases.extend(with_python.into_iter().map(|case| case.needs(&[Peers])));
     let with_peers = testkit::cases![
         passthrough::unmodified_servers_are_reached_by_the_default_configuration,
         passthrough::ids_of_all_lengths_and_version_2_pass,

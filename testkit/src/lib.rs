@@ -42,7 +42,7 @@ pub mod wire;
 pub use backend::Backend;
 pub use client::{Client, Response, request};
 pub use config::{Config, Listener, Pool};
-pub use exchange::{Exchange, Origin, Version};
+pub use exchange::{Exchange, Origin, Received, Version};
 pub use front::Front;
 pub use gateway::Gateway;
 pub use h2::{H2Backend, H2Client};

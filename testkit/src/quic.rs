@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
-pub use quinn::ConnectionError;
 use quinn::crypto::rustls::QuicClientConfig;
+pub use quinn::{ConnectionError, ZeroRttAccepted};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rcgen::PublicKeyData;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -143,6 +143,21 @@ impl QuicClient {
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
+    }
+
+    /// Sends early data where the server allows it.
+    pub fn early_data(mut self) -> Self {
+        Arc::make_mut(&mut self.tls).enable_early_data = true;
+        self
+    }
+
+    /// Begins a connection that can speak before its handshake is over, if the server has allowed that in an earlier one. What comes with it
+    /// tells whether the server has accepted that.
+    pub fn connect_early(&self, to: SocketAddr) -> Option<(QuicConnection, ZeroRttAccepted)> {
+        let (endpoint, connecting) = self.begin(to, NAME);
+        let _context = runtime().enter();
+        let (quic, accepted) = connecting.into_0rtt().ok()?;
+        Some((QuicConnection { quic, endpoint }, accepted))
     }
 
     /// Connects to a server with the name of [`site`].

@@ -16,6 +16,7 @@ use boring::ssl::{
 };
 use boring::symm::{Cipher, CipherCtxRef};
 use boring::x509::X509;
+use foreign_types::ForeignTypeRef;
 use lb_config::ClientAuthMode;
 use lb_security::{ClientRules, ClientTls, PolicyId, TicketSecrets, TlsConfigBundle};
 use rustls_pki_types::CertificateDer;
@@ -56,11 +57,15 @@ fn policy_index() -> Result<Index<Ssl, PolicyId>, ErrorStack> {
     }
 }
 
-/// A context for the connections of a listener under one bundle.
+/// A context for the connections of a listener under one bundle. `limits` are those that clients remember for their early data: where they
+/// have changed since, early data are not accepted.
 ///
 /// # Errors
 /// When BoringSSL does not take a certificate or a key.
-pub(crate) fn server(bundle: &Arc<TlsConfigBundle>) -> Result<SslContextBuilder, ErrorStack> {
+pub(crate) fn server(
+    bundle: &Arc<TlsConfigBundle>,
+    limits: Box<[u8]>,
+) -> Result<SslContextBuilder, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::tls())?;
     let index = policy_index()?;
     let identities: Vec<Parsed> = bundle
@@ -78,6 +83,7 @@ pub(crate) fn server(bundle: &Arc<TlsConfigBundle>) -> Result<SslContextBuilder,
         let ssl = hello.ssl_mut();
         identity.show(ssl).map_err(|_| SelectCertError::ERROR)?;
         ssl.set_ex_data(index, policy);
+        remember(ssl, &limits)?;
         if let Some(rules) = own.rules(policy) {
             ask_client(ssl, rules);
         }
@@ -104,6 +110,17 @@ pub(crate) fn client(tls: &Arc<ClientTls>) -> Result<SslContextBuilder, ErrorSta
         })
     });
     Ok(context)
+}
+
+/// Binds tickets that allow early data to the limits that the client is told with them: a client must not find that those it sends under
+/// have been lowered (RFC 9000 §7.4.1).
+#[expect(unsafe_code, reason = "boring has no call for it")]
+fn remember(ssl: &mut SslRef, limits: &[u8]) -> Result<(), SelectCertError> {
+    // SAFETY: the pointer is that of a live connection which nothing else uses meanwhile, and BoringSSL copies the bytes before it returns.
+    // JUSTIFICATION: without it a client that comes back after a reload ends the connection instead of sending its request again.
+    let taken =
+        unsafe { boring_sys::SSL_set_quic_early_data_context(ssl.as_ptr(), limits.as_ptr(), limits.len()) };
+    if taken == 1 { Ok(()) } else { Err(SelectCertError::ERROR) }
 }
 
 /// Asks the client for a certificate, where the rules do.

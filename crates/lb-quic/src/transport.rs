@@ -23,6 +23,8 @@ pub struct QuicSettings {
     pub always_retry: bool,
     /// Gateways that forward without keys, whose tokens are taken whatever client they were made for.
     pub retry_tokens_from: Vec<IpAddr>,
+    /// Whether clients may send requests before the handshake is over (RFC 9001 §4.6).
+    pub early_data: bool,
     /// Requests that a client may have open at once.
     pub max_concurrent_streams: u32,
     /// The first window of a stream, in bytes.
@@ -40,10 +42,17 @@ impl QuicSettings {
             max_recv_udp_payload_size: quic.max_recv_udp_payload_size,
             always_retry: quic.retry == QuicRetry::Always,
             retry_tokens_from: quic.retry_tokens_from.clone(),
+            early_data: quic.early_data,
             max_concurrent_streams: h2.max_concurrent_streams,
             stream_window: h2.initial_stream_window_size,
             connection_window: h2.initial_connection_window_size,
         })
+    }
+
+    /// The limits that clients remember for early data.
+    fn remembered(&self) -> Box<[u8]> {
+        let windows = [self.max_concurrent_streams, self.stream_window, self.connection_window];
+        windows.into_iter().flat_map(u32::to_be_bytes).collect()
     }
 }
 
@@ -143,9 +152,14 @@ fn make(
     settings: &QuicSettings,
     alpn: &[&[u8]],
 ) -> Result<quiche::Config, Box<dyn std::error::Error>> {
-    let mut config =
-        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls::server(bundle)?)?;
+    let mut config = quiche::Config::with_boring_ssl_ctx_builder(
+        quiche::PROTOCOL_VERSION,
+        tls::server(bundle, settings.remembered())?,
+    )?;
     config.set_application_protos(alpn)?;
+    if settings.early_data {
+        config.enable_early_data();
+    }
     let millis = u64::try_from(settings.max_idle_timeout.as_millis()).unwrap_or(u64::MAX);
     config.set_max_idle_timeout(millis);
     let largest = usize::try_from(settings.max_recv_udp_payload_size).unwrap_or(usize::MAX);

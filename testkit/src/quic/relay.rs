@@ -27,9 +27,14 @@ struct Shared {
     up: AtomicU64,
     down: AtomicU64,
     first: Mutex<Option<Vec<u8>>>,
+    sent: Mutex<Vec<Vec<u8>>>,
+    is_mute: AtomicBool,
     is_cut: AtomicBool,
     ends: AtomicBool,
 }
+
+/// Datagrams of a client that are kept.
+const KEPT: usize = 16;
 
 /// A path for one client.
 pub struct Relay {
@@ -61,6 +66,10 @@ impl Relay {
             if is_first {
                 *shared.client.lock().unwrap() = Some(from);
                 shared.up.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let mut sent = shared.sent.lock().unwrap();
+                if sent.len() < KEPT {
+                    sent.push(bytes.to_vec());
+                }
             }
             let mut socket = shared.server_side.lock().unwrap();
             if let Some(next) = shared.next.lock().unwrap().take() {
@@ -95,6 +104,9 @@ impl Relay {
                 shared.first.lock().unwrap().get_or_insert_with(|| bytes.to_vec());
                 shared.down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
+            if shared.is_mute.load(Ordering::Relaxed) {
+                return;
+            }
             if let Some(client) = *shared.client.lock().unwrap() {
                 front.send_to(bytes, client).ok();
             }
@@ -111,6 +123,16 @@ impl Relay {
     /// The first datagram that the server has sent.
     pub fn first_from_server(&self) -> Option<Vec<u8>> {
         self.shared.first.lock().unwrap().clone()
+    }
+
+    /// The first datagrams that the client has sent.
+    pub fn first_from_client(&self) -> Vec<Vec<u8>> {
+        self.shared.sent.lock().unwrap().clone()
+    }
+
+    /// Whether what the server sends is lost from now on.
+    pub fn mute(&self, is_mute: bool) {
+        self.shared.is_mute.store(is_mute, Ordering::Relaxed);
     }
 
     /// Carries nothing from now on.

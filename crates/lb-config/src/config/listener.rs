@@ -193,6 +193,8 @@ pub struct Quic {
     pub retry: QuicRetry,
     /// Gateways that forward to the listener without keys, and have had clients prove their addresses.
     pub retry_tokens_from: Vec<IpAddr>,
+    /// Whether requests may come before the handshake is over.
+    pub early_data: bool,
     /// How long a connection may be silent.
     pub max_idle_timeout: Duration,
     /// The largest UDP payload that is accepted.

@@ -264,6 +264,7 @@ fn quic(view: View<'_>) -> Option<Quic> {
         retry_secret_path: view.path("retry_secret_path")?,
         retry: QuicRetry::from_word(view.word("retry")?)?,
         retry_tokens_from: view.texts("retry_tokens_from").iter().filter_map(|ip| ip.parse().ok()).collect(),
+        early_data: view.flag("early_data"),
         max_idle_timeout: view.millis("max_idle_timeout_ms"),
         max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),
         raw_proxy: view.optional("raw_proxy", raw_proxy)?,

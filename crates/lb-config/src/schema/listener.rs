@@ -248,6 +248,11 @@ static QUIC: Block = Block {
              `retry_secret_path`. Tokens that come from there are taken whatever client they were made for, since that gateway has compared the \
              client's address already.",
         ),
+        Key::flag("early_data", false).live(
+            "Whether clients that come back may send requests before the handshake is over (0-RTT). Such bytes can be sent again by anybody who \
+             has seen them, so only requests with a safe method and without a body go to a backend early, with `Early-Data: 1` (RFC 8470); all \
+             others, and those of clients with certificates, wait for the handshake.",
+        ),
         Key::integer("max_idle_timeout_ms", 1, U64, MS)
             .or(30_000)
             .live("How long a connection may be silent."),

@@ -88,6 +88,8 @@ pub(crate) struct Server {
     next_stream: u64,
     /// Since when no exchange runs.
     idle_since: Instant,
+    /// Requests that came before the handshake was over, and wait for its end.
+    held: Vec<requests::Begun>,
     /// When the next head has to be complete, if one is awaited.
     heads_until: Option<Instant>,
     /// Streams that the client has stopped, as quiche counts them.
@@ -123,6 +125,7 @@ impl Server {
             refused_from: LAST_STREAM,
             next_stream: 0,
             idle_since: now,
+            held: Vec::new(),
             heads_until: None,
             stopped: 0,
         }
@@ -185,26 +188,35 @@ impl Server {
         self.streams.values_mut().for_each(|stream| stream.is_gone(gone));
     }
 
-    /// The handshake is over.
-    fn established(connection: &mut Connection<Self>, settings: &Rc<Settings>) {
+    /// Requests can be served from now on: the handshake is over, or early data are accepted.
+    fn opened(connection: &mut Connection<Self>, settings: &Rc<Settings>) {
         let Connection { app, quic, .. } = connection;
-        app.handshake = None;
-        let result = if quic.is_resumed() { TlsResult::Resumed } else { TlsResult::Full };
-        app.count_handshake(result);
         let name = quic.server_name();
         let accepted = app.bundle.take().and_then(|bundle| Accepted::under(&bundle, name));
         let certificate = quic.peer_cert().map(PeerCertificate::of_der);
         let alpn = quic.application_proto();
         let session = Rc::new(Session::new("TLSv1.3", Some(alpn), name, accepted, certificate));
         app.client = Some(Rc::new(Client::new(app.address, Version::H3, Some(session), settings)));
-        app.state = State::Serving;
-        app.idle_since = Instant::now();
         let ours = H3Settings {
             max_field_section_size: Some(settings.h2.max_header_list_size.into()),
             enable_connect_protocol: settings.h3_extended_connect,
             ..H3Settings::default()
         };
         write::control_stream(&ours, &mut app.control);
+        connection.said();
+    }
+
+    /// The handshake is over.
+    fn established(connection: &mut Connection<Self>, settings: &Rc<Settings>) {
+        if connection.app.client.is_none() {
+            Self::opened(connection, settings);
+        }
+        let Connection { app, quic, .. } = connection;
+        app.handshake = None;
+        let result = if quic.is_resumed() { TlsResult::Resumed } else { TlsResult::Full };
+        app.count_handshake(result);
+        app.state = State::Serving;
+        app.idle_since = Instant::now();
         // Another one, so that a client can go on from another address without that the two can be linked (RFC 9000 §5.1.1).
         connection.wants_id = true;
         connection.said();
@@ -304,6 +316,7 @@ impl Application for Server {
             && connection.quic.is_established()
         {
             Self::established(connection, &settings);
+            requests::release(shared, connection, &settings, now);
         }
         if let State::Handshake(_) = connection.app.state
             && let Some(result) = failure(&connection.quic)
@@ -312,8 +325,11 @@ impl Application for Server {
             connection.app.give_up(Gone::Closed);
         }
         Self::settle(connection, &settings, now);
-        if matches!(connection.app.state, State::Handshake(_) | State::Closed) {
-            return;
+        match connection.app.state {
+            State::Closed => return,
+            State::Handshake(_) if !connection.quic.is_in_early_data() => return,
+            State::Handshake(_) if connection.app.client.is_none() => Self::opened(connection, &settings),
+            _ => {}
         }
         while let Some(id) = connection.quic.stream_readable_next() {
             if connection.app.state == State::Closed {

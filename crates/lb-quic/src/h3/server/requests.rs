@@ -38,6 +38,9 @@ enum Head {
     Exceeded(Verdict),
 }
 
+/// A request whose head is complete, on its stream, and why it is refused if it is.
+pub(super) type Begun = (u64, RequestHead, Option<Reject>);
+
 /// Something has come on a request stream.
 pub(super) fn readable(
     shared: &Shared<Server>,
@@ -266,11 +269,29 @@ fn read_head(connection: &mut Connection<Server>, id: u64, settings: &Settings, 
     }
 }
 
+/// Begins the exchanges of requests that have waited for the end of the handshake.
+pub(super) fn release(
+    shared: &Shared<Server>,
+    connection: &mut Connection<Server>,
+    settings: &Rc<Settings>,
+    now: Instant,
+) {
+    for begun in std::mem::take(&mut connection.app.held) {
+        begin(shared, connection, begun, settings, now);
+    }
+}
+
+/// Whether a request that anybody may send again is none the worse for it (RFC 8470 §3).
+fn may_be_early(head: &RequestHead) -> bool {
+    let is_safe = matches!(head.method(), b"GET" | b"HEAD" | b"OPTIONS");
+    is_safe && head.upgrade.is_empty() && matches!(head.body, BodyLength::None | BodyLength::Known(0))
+}
+
 /// Begins the exchange of a request, or refuses it.
 fn begin(
     shared: &Shared<Server>,
     connection: &mut Connection<Server>,
-    (id, head, reject): (u64, RequestHead, Option<Reject>),
+    (id, mut head, reject): Begun,
     settings: &Rc<Settings>,
     now: Instant,
 ) {
@@ -278,6 +299,14 @@ fn begin(
     let Some(client) = app.client.clone() else { return };
     if let Some(stream) = app.streams.get_mut(&id) {
         stream.has_begun = true;
+    }
+    if matches!(app.state, super::State::Handshake(_)) && reject.is_none() {
+        // Until the handshake is over the client may be somebody who repeats what another one has sent (attack Q-11).
+        if !may_be_early(&head) || quic.peer_cert().is_some() {
+            return app.held.push((id, head, reject));
+        }
+        head.fields.remove_named(b"early-data");
+        head.fields.push(b"early-data", b"1");
     }
     app.active = app.active.saturating_add(1);
     app.requests = app.requests.saturating_add(1);
