@@ -30,6 +30,8 @@ mod passthrough_operation;
 mod passthrough_rig;
 #[path = "quic/path.rs"]
 mod path;
+#[path = "quic/qlog.rs"]
+mod qlog;
 #[path = "quic/rig.rs"]
 mod rig;
 #[path = "quic/upgrade.rs"]
@@ -81,6 +83,8 @@ fn main() {
         certificates::clients_show_certificates,
         certificates::sessions_are_resumed,
         certificates::other_protocols_are_refused,
+        qlog::connections_are_logged,
+        qlog::a_directory_that_cannot_be_written_is_told_of,
         early::q_11_what_comes_early_is_safe_to_repeat,
         early::q_11_clients_with_certificates_wait,
         early::q_11_nothing_comes_early_unless_allowed,

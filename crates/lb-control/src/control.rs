@@ -18,6 +18,7 @@ use lb_observe::access_log::AccessLog;
 use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
+use lb_quic::Qlogs;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -109,6 +110,8 @@ pub struct Control {
     pub(crate) upgrade: Option<Upgrade>,
     /// Where datagrams go that belong to connections elsewhere.
     pub(crate) steering: Arc<Steering>,
+    /// Which QUIC connections are logged, if any are.
+    pub(crate) qlogs: Option<Qlogs>,
     /// Where another process reads the UDP sockets, once that serves.
     pub(crate) read_elsewhere: Arc<[SocketAddr]>,
     /// Configurations applied, the first included.
@@ -286,8 +289,10 @@ impl Control {
             || merged != self.snapshot.config;
         let workers = self.workers.orders.len();
         let opened = match &tls {
-            Some(tls) => turn.sockets(tls.get(), &self.address_gate, &self.steering, workers)?,
-            None => turn.sockets(&self.tls, &self.address_gate, &self.steering, workers)?,
+            Some(tls) => {
+                turn.sockets(tls.get(), &self.address_gate, (&self.steering, &self.qlogs), workers)?
+            }
+            None => turn.sockets(&self.tls, &self.address_gate, (&self.steering, &self.qlogs), workers)?,
         };
         if let Some(tls) = tls {
             self.tls = tls.put_in_force();

@@ -14,8 +14,8 @@ use lb_io::sockopts::Buffers;
 use lb_io::udp::Steering;
 use lb_io::unix::SocketFile;
 use lb_observe::metrics::{HttpVersion, Metrics};
-use lb_quic::QuicShared;
 use lb_quic::passthrough::PassthroughShared;
+use lb_quic::{Qlogs, QuicShared};
 use lb_security::admission::Gates;
 
 use crate::orders::{ListenerKey, ListenerSockets};
@@ -55,9 +55,9 @@ impl Bound {
         &self,
         tls: &Tls,
         address_gate: &Arc<AddressGate>,
-        steering: &Arc<Steering>,
+        (steering, qlogs): (&Arc<Steering>, &Option<Qlogs>),
     ) -> std::io::Result<Vec<ListenerSockets>> {
-        let shared = |secret| QuicShared { secret, steering: Arc::clone(steering) };
+        let shared = |secret| QuicShared { secret, steering: Arc::clone(steering), qlogs: qlogs.clone() };
         let quic = tls.secret(&self.id).map(shared);
         let duplicates = self.sockets.iter().map(|own| {
             let sockets = own.iter().map(ListeningSocket::for_worker).collect::<Result<_, _>>()?;
@@ -143,12 +143,12 @@ impl Turn {
         &self,
         tls: &Tls,
         address_gate: &Arc<AddressGate>,
-        steering: &Arc<Steering>,
+        (steering, qlogs): (&Arc<Steering>, &Option<Qlogs>),
         workers: usize,
     ) -> anyhow::Result<Vec<Vec<ListenerSockets>>> {
         let mut all: Vec<Vec<ListenerSockets>> = (0..workers).map(|_| Vec::new()).collect();
         for bound in &self.opened {
-            let sockets = bound.for_workers(tls, address_gate, steering);
+            let sockets = bound.for_workers(tls, address_gate, (steering, qlogs));
             let sockets = sockets.context("cannot share a listening socket")?;
             for (own, sockets) in all.iter_mut().zip(sockets) {
                 own.push(sockets);

@@ -9,6 +9,7 @@ use lb_io::resolver::Resolver;
 use lb_observe::access_log::{AccessLog, LogTarget};
 use lb_observe::admin::{Call, Readiness};
 use lb_observe::metrics::Metrics;
+use lb_quic::Qlogs;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -30,6 +31,7 @@ pub(crate) struct Needs {
     /// What is asked at the admin port, where that is served already.
     pub(crate) calls: Option<mpsc::Receiver<Call>>,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) qlogs: Option<Qlogs>,
     pub(crate) resolver: Rc<Resolver>,
     /// What lies over the file.
     pub(crate) overlay: Overlay,
@@ -83,6 +85,8 @@ impl Needs {
         let calls = if is_first { Some(admin_port.serve(file, metrics, &readiness)?) } else { None };
         let (wanted, of_log) = (file.clone(), Arc::clone(metrics));
         let access_log = faults.keep(spawn_blocking(move || open_access_log(&wanted, &of_log)).await?);
+        let wanted = file.clone();
+        let qlogs = faults.keep(spawn_blocking(move || open_qlogs(&wanted)).await?);
         let (overlay, looked) = discovery::first(file, &resolver, metrics).await;
         let config = overlay.over(file);
         let resolution = {
@@ -95,8 +99,8 @@ impl Needs {
         let named = config.clone();
         let files = faults.keep(spawn_blocking(move || Files::read(&named)).await?);
         let listeners = Listeners::with_sockets(sockets);
-        let (Some(access_log), Some(resolution), Some(files), true) =
-            (access_log, resolution, files, faults.is_empty())
+        let (Some(access_log), Some(qlogs), Some(resolution), Some(files), true) =
+            (access_log, qlogs, resolution, files, faults.is_empty())
         else {
             faults.extend(listeners.obstacles(&config, &resolver, metrics).await);
             return Err(faults.into_error());
@@ -106,6 +110,7 @@ impl Needs {
             admin_port,
             calls,
             access_log,
+            qlogs,
             resolver,
             overlay,
             looked,
@@ -144,5 +149,14 @@ fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Op
     };
     AccessLog::open(target, Arc::clone(metrics)).map(Some).map_err(|error| {
         faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))
+    })
+}
+
+/// Opens the directory for logs of QUIC connections that the configuration asks for.
+fn open_qlogs(config: &Config) -> anyhow::Result<Option<Qlogs>> {
+    let Some(directory) = &config.observability.qlog_dir else { return Ok(None) };
+    Qlogs::open(directory, config.observability.qlog_one_in).map(Some).map_err(|error| {
+        let name = directory.display().to_string();
+        faults::lines(&config.faults(None, &["qlog_dir"], &name, &format!("cannot be written: {error}")))
     })
 }

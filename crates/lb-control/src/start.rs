@@ -78,8 +78,8 @@ impl Control {
         let Start { source, text, config: file, alone, inherited, program, metrics, workers } = start;
         let Inherited { sockets, ready, predecessor } = inherited;
         let needs = Needs::gather(&file, sockets, ready.is_none(), &metrics, workers).await?;
-        let Needs { readiness, mut admin_port, mut calls, access_log, resolver, looked, overlay, .. } = needs;
-        let Needs { config, resolution, files, mut listeners, .. } = needs;
+        let Needs { readiness, mut admin_port, mut calls, access_log, qlogs, resolver, looked, .. } = needs;
+        let Needs { overlay, config, resolution, files, mut listeners, .. } = needs;
         let Files { stamps, tls, backends_tls, keys } = files;
         if config.listeners.iter().any(|listener| listener.tls.is_some()) {
             process::forbid_core_dumps();
@@ -93,7 +93,7 @@ impl Control {
         let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
         let epochs = predecessor.as_ref().map(Predecessor::epochs).unwrap_or_default();
         let steering = Steering::new(process::epoch(epochs), predecessor);
-        let opened = turn.sockets(&tls, &address_gate, &steering, workers)?;
+        let opened = turn.sockets(&tls, &address_gate, (&steering, &qlogs), workers)?;
         listeners.take(turn, &config, &metrics);
         listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
@@ -159,6 +159,7 @@ impl Control {
             program,
             upgrade: None,
             steering,
+            qlogs,
             read_elsewhere: Arc::default(),
             version: 1,
         };

@@ -14,10 +14,12 @@ mod listener;
 mod packet;
 pub mod passthrough;
 mod peer;
+mod qlog;
 mod tls;
 mod transport;
 mod upstream;
 
 pub use listener::{QuicListener, QuicListenerParts, QuicShared};
+pub use qlog::Qlogs;
 pub use transport::QuicSettings;
 pub use upstream::plug;

@@ -15,6 +15,7 @@ use crate::connection::Turns;
 use crate::connection_id::ConnectionIds;
 use crate::endpoint::{Acceptor, AcceptorParts, Endpoint, Table};
 use crate::h3::{Server, ServerParts};
+use crate::qlog::Qlogs;
 use crate::transport::{QuicSettings, Transport};
 
 /// ALPN of HTTP/3 (RFC 9114 §3.1).
@@ -27,6 +28,8 @@ pub struct QuicShared {
     pub secret: Arc<RetrySecret>,
     /// Where datagrams go that belong to connections elsewhere.
     pub steering: Arc<Steering>,
+    /// Which connections are logged, if any are.
+    pub qlogs: Option<Qlogs>,
 }
 
 /// What a listener is made of.
@@ -118,6 +121,7 @@ impl QuicListener {
             handshakes: Rc::clone(handshakes),
             transport: Transport::new(tls.clone(), Rc::clone(&self.settings), ALPN),
             secret: Arc::clone(&shared.secret),
+            qlogs: shared.qlogs.clone(),
             own,
             is_read_elsewhere: Rc::clone(&self.is_read_elsewhere),
             seed,

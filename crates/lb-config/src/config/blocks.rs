@@ -42,6 +42,10 @@ pub struct Observability {
     pub metrics_bind: MetricsBind,
     /// Where access log lines go. None = nowhere.
     pub access_log: Option<AccessLogPlace>,
+    /// Where logs of single QUIC connections go. None = nowhere.
+    pub qlog_dir: Option<PathBuf>,
+    /// One of so many QUIC connections is logged.
+    pub qlog_one_in: u64,
     /// How many backends have series of their own.
     pub max_exported_backends: usize,
 }

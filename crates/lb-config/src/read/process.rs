@@ -123,7 +123,13 @@ pub(super) fn observability(view: View<'_>, admin: &AdminAccess, report: &mut Re
         "stdout" => AccessLogPlace::Stdout,
         path => AccessLogPlace::File(PathBuf::from(path)),
     });
-    Observability { metrics_bind, access_log, max_exported_backends: view.size("max_exported_backends") }
+    Observability {
+        metrics_bind,
+        access_log,
+        qlog_dir: view.path("qlog_dir"),
+        qlog_one_in: view.integer("qlog_one_in"),
+        max_exported_backends: view.size("max_exported_backends"),
+    }
 }
 
 pub(super) fn security(view: View<'_>) -> Security {

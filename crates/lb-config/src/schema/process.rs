@@ -171,6 +171,13 @@ pub(super) static OBSERVABILITY: Block = Block {
         Key::text("access_log", Text::Path)
             .or_else("off")
             .restart("Where one JSON line a request goes: `\"stdout\"`, or a file, which is appended to."),
+        Key::text("qlog_dir", Text::Path).or_else("off").restart(
+            "The directory for logs of single QUIC connections from clients in the qlog format, a file for each, which is named after its \
+             connection ID and has at most 16 MiB. At most 64 connections are logged at a time. Nothing removes old files.",
+        ),
+        Key::integer("qlog_one_in", 1, 1_000_000_000, "connections")
+            .or(1000)
+            .restart("With `qlog_dir`: one of so many QUIC connections of the process is logged."),
         Key::integer("max_exported_backends", 0, 100_000, "backends").or(500).live(
             "How many backends have metric series of their own, of all pools together, in the order in which they are first used. \
              All others of a pool are added up as `backend=\"other\"`. One with all its series takes about 4 KB of a scrape.",

@@ -26,6 +26,7 @@ use crate::connection::{Application, Connection, Quic, Site};
 use crate::connection_id::LENGTH;
 use crate::packet::Start;
 use crate::peer::Ends;
+use crate::qlog::Qlogs;
 use crate::transport::Transport;
 
 /// A client's first datagram has at least so many bytes (RFC 9000 §14.1).
@@ -62,6 +63,7 @@ pub(crate) struct Acceptor<M> {
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
+    qlogs: Option<Qlogs>,
     own: Registered,
     is_read_elsewhere: Rc<Cell<bool>>,
     /// Makes what rides on a connection.
@@ -83,7 +85,7 @@ enum Without {
 
 impl<M> Acceptor<M> {
     pub(crate) fn new(parts: AcceptorParts, make: M, now: Instant) -> Option<Self> {
-        let AcceptorParts { admissions, handshakes, transport, secret, .. } = parts;
+        let AcceptorParts { admissions, handshakes, transport, secret, qlogs, .. } = parts;
         let AcceptorParts { own, is_read_elsewhere, seed, worker, local, .. } = parts;
         let reset_key = secret.key_for(b"stateless reset")?;
         Some(Self {
@@ -91,6 +93,7 @@ impl<M> Acceptor<M> {
             handshakes,
             transport,
             secret,
+            qlogs,
             own,
             is_read_elsewhere,
             make,
@@ -183,6 +186,8 @@ pub(crate) struct AcceptorParts {
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
+    /// Which connections are logged.
+    pub(crate) qlogs: Option<Qlogs>,
     /// The number of the table.
     pub(crate) own: Registered,
     /// Whether another process, or another listener, reads the socket.
@@ -317,6 +322,9 @@ impl<M> Acceptor<M> {
         let Ok((admission, guard, handshake)) = admitted else {
             return self.refuse(&mut quic, (bytes, from, to), batch);
         };
+        if let Some(qlogs) = &self.qlogs {
+            qlogs.choose(&mut quic);
+        }
         let limit = Instant::now() + self.handshakes.timeout();
         let arrived = Arrived { client, guard, admission, handshake, limit, bundle };
         let app = (self.make)(arrived);
