@@ -62,6 +62,8 @@ pub(crate) fn q_11_what_comes_early_is_safe_to_repeat() {
         assert_eq!(early.response(id).unwrap().status(), 200, "{target}");
     }
     assert!(is_accepted(accepted));
+    let handled = |how| rig.gateway.metric("h3_early_requests_total", &[("handling", how)]);
+    assert_eq!((handled("forwarded"), handled("held")), (1.0, 2.0));
     // Those that had to wait are no early data any more, and came once.
     assert_eq!((come("/order"), come("/with-body")), (vec![None], vec![None]));
     let later = early.open("GET", "/later", &[], true).unwrap();

@@ -35,6 +35,10 @@ fn try_breaches(rig: &Rig, breaches: &[Breach]) {
     }
     rig.assert_serves("all breaches");
     rig.origin.assert_clean();
+    let counted = |code| rig.gateway.metric("h3_connection_errors_total", &[("code", code)]);
+    let with = |code| breaches.iter().filter(|(.., wanted)| *wanted == code).count();
+    assert_eq!(counted("H3_FRAME_UNEXPECTED"), with(code::FRAME_UNEXPECTED) as f64);
+    assert_eq!(counted("other"), 0.0);
 }
 
 pub(crate) fn q_10_what_breaks_a_connection_has_its_code() {

@@ -92,6 +92,9 @@ pub(crate) fn max_requests_per_h3_connection_loses_none() {
         assert!(answer.status() == 200 || refused, "{id}: {answer:?}");
     }
     assert_eq!(client.closed(), (true, code::NO_ERROR));
+    // Each was told twice: that the end is near, and which request is the last.
+    let count = |name| rig.gateway.metric(name, &[]);
+    assert_eq!((count("h3_connections_recycled_total"), count("h3_goaway_sent_total")), (4.0, 8.0));
 }
 
 pub(crate) fn idle_connections_end() {

@@ -126,6 +126,9 @@ pub(crate) fn q_02_other_versions_are_negotiated() {
     }
     assert_eq!(ask(&long(2, &[5; 8], &[6; 8], &[], 1199)).len(), 0, "a datagram that is too small");
     assert_eq!(ask(&long(0, &[5; 8], &[6; 8], &[], 1200)).len(), 0, "Version Negotiation itself");
+    for (fate, count) in [("versions", 4.0), ("small_initial", 1.0), ("malformed", 1.0)] {
+        assert_eq!(rig.gateway.metric("quic_stray_datagrams_total", &[("fate", fate)]), count, "{fate}");
+    }
 }
 
 pub(crate) fn q_12_tokens_of_others_are_no_tokens() {
@@ -165,6 +168,7 @@ pub(crate) fn retry_before_every_handshake() {
     let mut client = H3Client::over(quic).unwrap();
     assert_eq!(client.get("/").unwrap().text(), "one");
     assert!(relay.first_from_server().is_some_and(|datagram| is_retry(&datagram)), "no Retry");
+    assert!(rig.gateway.metric("quic_stray_datagrams_total", &[("fate", "retry")]) >= 1.0);
     // Instances with the same secret know each other's tokens; one with another secret does not, and asks again.
     drop(client);
     rig.assert_serves("a Retry");
@@ -200,6 +204,8 @@ pub(crate) fn q_13_stateless_resets_are_small_and_few() {
         }
         assert!(last.len() <= 22, "{} bytes", last.len());
     }
+    let is_counted = |fate| rig.gateway.metric("quic_stray_datagrams_total", &[("fate", fate)]) >= 5.0;
+    assert!(is_counted("reset") && is_counted("unknown"));
     // No more than a hundred a second.
     std::thread::sleep(ms(1100));
     let socket = at([127, 0, 0, 1]);

@@ -56,6 +56,10 @@ pub(crate) fn clients_move_to_another_port() {
     let rig = Rig::standard();
     moves(&rig);
     moves_in_transfers(&rig);
+    rig.gateway.wait_metric("quic_client_moves_total", &[], |n| n >= 10.0);
+    for what in ["sent", "received"] {
+        assert!(rig.gateway.metric("quic_packets_total", &[("what", what)]) >= 100.0, "{what}");
+    }
 }
 
 /// The kernel chooses the worker by the port: a move leads to another one, which passes packets on.

@@ -13,6 +13,7 @@ mod families;
 mod labels;
 mod pools;
 mod process;
+mod quic;
 mod reasons;
 mod scrape;
 mod shards;
@@ -30,6 +31,7 @@ pub use labels::{
     TunnelEnd,
 };
 pub use pools::PoolBackend;
+pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray};
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,
@@ -242,6 +244,7 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::ACCEPT_REJECTS, |w| &w.accept_rejects);
         self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
+        quic::scrape(scrape, &self.workers.iter().map(|worker| &worker.quic).collect::<Vec<_>>());
         self.scrape_passthrough(scrape);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_set(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);

@@ -44,8 +44,8 @@ pub(crate) trait Application: Sized + 'static {
     /// Whether the other side waits for something that is under way, so that acknowledgements may wait for it as well.
     fn is_busy(&self) -> bool;
 
-    /// The connection has ended.
-    fn closed(&mut self);
+    /// The connection has ended, and its peer has moved so many times.
+    fn closed(&mut self, quic: &Quic, moves: u64);
 }
 
 /// The connections whose turn it is.
@@ -205,6 +205,11 @@ impl<A: Application> Connection<A> {
     pub(crate) fn said(&mut self) {
         self.has_said = true;
         self.due();
+    }
+
+    /// The connection has ended.
+    pub(crate) fn closed(&mut self) {
+        self.app.closed(&self.quic, self.peer.moves());
     }
 
     /// Its turn has come.

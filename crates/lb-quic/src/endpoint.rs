@@ -167,11 +167,10 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
     }
 
     fn dispatch(&mut self, datagram: Datagram<'_>) {
-        let Some(start) = Start::read(datagram.bytes) else { return };
-        let to = match start {
-            Start::Short { to } | Start::Long { to, .. } => to,
-        };
-        match self.ground.table.find(to) {
+        let found = Start::read(datagram.bytes).and_then(|start| match start {
+            Start::Short { to } | Start::Long { to, .. } => self.ground.table.find(to),
+        });
+        match found {
             Some(connection) => {
                 let Datagram { bytes, from: peer, to: local } = datagram;
                 connection.borrow_mut().receive(bytes, Ends { peer, local });
@@ -233,7 +232,7 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
                 }
             }
             if connection.quic.is_closed() {
-                connection.app.closed();
+                connection.closed();
                 self.ground.table.remove(&connection);
                 continue;
             }

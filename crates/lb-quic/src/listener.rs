@@ -122,6 +122,7 @@ impl QuicListener {
             transport: Transport::new(tls.clone(), Rc::clone(&self.settings), ALPN),
             secret: Arc::clone(&shared.secret),
             qlogs: shared.qlogs.clone(),
+            metrics: Arc::clone(&self.parts.service.worker.metrics),
             own,
             is_read_elsewhere: Rc::clone(&self.is_read_elsewhere),
             seed,

@@ -72,11 +72,27 @@ pub(crate) struct Peer {
     left: Option<(Ends, Instant)>,
     /// Where a probe came from, and how many bytes may answer it.
     probed: Option<(Ends, usize)>,
+    /// How often it came to be elsewhere.
+    moves: u64,
 }
 
 impl Peer {
     pub(crate) fn new(ends: Ends) -> Self {
-        Self { shown: ends, current: ends, proven: ends, trial: None, other: None, left: None, probed: None }
+        Self {
+            shown: ends,
+            current: ends,
+            proven: ends,
+            trial: None,
+            other: None,
+            left: None,
+            probed: None,
+            moves: 0,
+        }
+    }
+
+    /// How often the peer came to be at another address.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// The ends that quiche is told.
@@ -126,6 +142,7 @@ impl Peer {
         }
         self.left = Some((self.current, now + settled));
         self.current = ends;
+        self.moves = self.moves.saturating_add(1);
         // Another port of a host that has proved itself: a NAT has forgotten the flow, and nobody else's host can be flooded.
         if ends.peer.ip() == self.proven.peer.ip() {
             (self.proven, self.trial, self.other) = (ends, None, None);

@@ -10,6 +10,7 @@ use super::labels::{
     FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult,
     TunnelEnd,
 };
+use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
 /// A metric family, as a scrape and METRICS.md describe it.
@@ -154,6 +155,22 @@ families! {
             "datagrams", "Datagrams that were not forwarded, by why.";
         UDP_UPLINKS: FamilyKind::Gauge, "udp_backend_sockets", [LISTENER], "sockets",
             "Sockets towards backends that are open now. Flows to different backends share them.";
+    }
+    "QUIC and HTTP/3" {
+        QUIC_STRAY: FamilyKind::Counter, "quic_stray_datagrams_total", [fixed::<QuicStray>("fate")], "datagrams",
+            "Datagrams that belong to no connection of the worker which received them and opened none, by what became of them.";
+        QUIC_PACKETS: FamilyKind::Counter, "quic_packets_total", [fixed::<QuicPackets>("what")], "packets",
+            "Packets of client connections that have ended.";
+        QUIC_MOVES: FamilyKind::Counter, "quic_client_moves_total", [], "moves",
+            "How often clients with a connection came to be at another address or port.";
+        H3_EARLY_REQUESTS: FamilyKind::Counter, "h3_early_requests_total", [fixed::<EarlyRequest>("handling")], "requests",
+            "Requests that came before the end of the handshake (`early_data`), by what became of them.";
+        H3_GOAWAYS: FamilyKind::Counter, "h3_goaway_sent_total", [], "frames",
+            "GOAWAY frames sent to clients.";
+        H3_RECYCLED: FamilyKind::Counter, "h3_connections_recycled_total", [], "connections",
+            "Client connections that came to their end because they had carried `max_requests_per_h3_connection`.";
+        H3_ERRORS: FamilyKind::Counter, "h3_connection_errors_total", [fixed::<Http3Error>("code")], "connections",
+            "Client connections that were ended because the client broke HTTP/3, by the code of the CONNECTION_CLOSE.";
     }
     "QUIC passthrough" {
         PASSTHROUGH_FLOWS: FamilyKind::Gauge, "quic_passthrough_flows", [], "flows",

@@ -72,6 +72,8 @@ macro_rules! labels {
     )+};
 }
 
+pub(super) use labels;
+
 labels! {
     /// Why `accept` failed.
     AcceptErrorKind {

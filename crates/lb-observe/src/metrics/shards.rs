@@ -14,6 +14,7 @@ use super::labels::{
     HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
+use super::quic::QuicMetrics;
 use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
@@ -59,6 +60,8 @@ pub struct WorkerMetrics {
     pub http2_errors: By<Http2Error, Counter>,
     /// `upstream_rejected_total`.
     pub upstream_rejected: ByReason<UpstreamRejections>,
+    /// What is counted of QUIC connections that end here.
+    pub quic: QuicMetrics,
     /// What is counted of QUIC that is forwarded without keys.
     pub passthrough: PassthroughMetrics,
 }

@@ -17,6 +17,7 @@ use lb_core::address::ClientAddress;
 use lb_core::rng::SplitMix64;
 use lb_io::udp::{Passed, Registered, SendBatch, TableId};
 use lb_io::{ConnectionGuard, Phase};
+use lb_observe::metrics::{QuicStray, WorkerMetrics};
 use lb_security::admission::{Admission, Admissions, Handshake, Handshakes};
 use lb_security::{RetrySecret, TlsConfigBundle};
 use quiche::ConnectionId;
@@ -64,6 +65,7 @@ pub(crate) struct Acceptor<M> {
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
     qlogs: Option<Qlogs>,
+    metrics: Arc<WorkerMetrics>,
     own: Registered,
     is_read_elsewhere: Rc<Cell<bool>>,
     /// Makes what rides on a connection.
@@ -85,7 +87,7 @@ enum Without {
 
 impl<M> Acceptor<M> {
     pub(crate) fn new(parts: AcceptorParts, make: M, now: Instant) -> Option<Self> {
-        let AcceptorParts { admissions, handshakes, transport, secret, qlogs, .. } = parts;
+        let AcceptorParts { admissions, handshakes, transport, secret, qlogs, metrics, .. } = parts;
         let AcceptorParts { own, is_read_elsewhere, seed, worker, local, .. } = parts;
         let reset_key = secret.key_for(b"stateless reset")?;
         Some(Self {
@@ -94,6 +96,7 @@ impl<M> Acceptor<M> {
             transport,
             secret,
             qlogs,
+            metrics,
             own,
             is_read_elsewhere,
             make,
@@ -140,6 +143,7 @@ impl<M> Acceptor<M> {
         let (client_id, chosen_id) = (ConnectionId::from_ref(client_id), ConnectionId::from_ref(chosen));
         match what {
             Without::Versions => {
+                self.count(QuicStray::Versions);
                 self.answer(batch, (from, to), |room| {
                     quiche::negotiate_version(&client_id, &chosen_id, room)
                 });
@@ -148,6 +152,7 @@ impl<M> Acceptor<M> {
                 let id = self.random_id();
                 let Some(token) = self.secret.token(since_epoch(), from, &id, chosen) else { return };
                 let id = ConnectionId::from_ref(&id);
+                self.count(QuicStray::Retry);
                 self.answer(batch, (from, to), |room| {
                     quiche::retry(&client_id, &chosen_id, &id, &token, VERSION, room)
                 });
@@ -160,13 +165,14 @@ impl<M> Acceptor<M> {
         // Shorter than what it answers: two endpoints that know nothing of each other's packets fall silent (attack Q-13).
         let length = datagram.bytes.len().saturating_sub(1).min(RESET);
         if length < LEAST_RESET {
-            return;
+            return self.count(QuicStray::Unknown);
         }
         let now = Instant::now();
         if now >= self.resets_since + Duration::from_secs(1) {
             (self.resets_left, self.resets_since) = (RESETS, now);
         }
-        let Some(left) = self.resets_left.checked_sub(1) else { return };
+        let Some(left) = self.resets_left.checked_sub(1) else { return self.count(QuicStray::Unknown) };
+        self.count(QuicStray::Reset);
         self.resets_left = left;
         let token = token_of(&self.reset_key, id).to_be_bytes();
         let noise = [self.random_id(), self.random_id(), self.random_id()].concat();
@@ -188,6 +194,7 @@ pub(crate) struct AcceptorParts {
     pub(crate) secret: Arc<RetrySecret>,
     /// Which connections are logged.
     pub(crate) qlogs: Option<Qlogs>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
     /// The number of the table.
     pub(crate) own: Registered,
     /// Whether another process, or another listener, reads the socket.
@@ -230,7 +237,15 @@ impl<M> Acceptor<M> {
     fn pass_on(&self, table: Option<TableId>, datagram: &Datagram<'_>) -> bool {
         let Datagram { bytes, from, to } = datagram;
         let elsewhere = table.filter(|table| *table != self.own.id());
-        elsewhere.is_some_and(|table| self.own.steering().pass_on(table, *from, *to, bytes))
+        let has_passed = elsewhere.is_some_and(|table| self.own.steering().pass_on(table, *from, *to, bytes));
+        if has_passed {
+            self.count(QuicStray::PassedOn);
+        }
+        has_passed
+    }
+
+    fn count(&self, fate: QuicStray) {
+        self.metrics.quic.stray.of(fate).inc();
     }
 
     fn take<A: Application>(&mut self, ground: &mut Ground<A>, datagram: Datagram<'_>, batch: &mut SendBatch)
@@ -238,17 +253,20 @@ impl<M> Acceptor<M> {
         M: FnMut(Arrived) -> A,
     {
         let ends = (datagram.from, datagram.to);
-        let Some(start) = Start::read(datagram.bytes) else { return };
+        let Some(start) = Start::read(datagram.bytes) else { return self.count(QuicStray::Malformed) };
         let (version, is_initial, chosen, client_id, token) = match start {
             Start::Short { to } => {
                 let table = ground.table.table_of(to);
                 let is_own = table.is_some_and(|table| table.epoch == self.own.id().epoch);
                 // A process that takes over may have the connection, and may not have said yet that it reads the socket.
-                if !self.pass_on(table, &datagram) && (is_own || !self.own.steering().is_shared()) {
-                    let id = to.to_vec();
-                    self.reset(&id, &datagram, batch);
+                if self.pass_on(table, &datagram) {
+                    return;
                 }
-                return;
+                if !is_own && self.own.steering().is_shared() {
+                    return self.count(QuicStray::Unknown);
+                }
+                let id = to.to_vec();
+                return self.reset(&id, &datagram, batch);
             }
             Start::Long { version, is_initial, to, from, token } => (version, is_initial, to, from, token),
         };
@@ -256,18 +274,23 @@ impl<M> Acceptor<M> {
             return;
         }
         if datagram.bytes.len() < FIRST_DATAGRAM {
-            return;
+            return self.count(QuicStray::SmallInitial);
         }
         if version != VERSION {
             // What negotiates versions itself is no client's packet (RFC 9000 §17.2.1).
             if version != 0 {
                 self.answer_without(&Without::Versions, ends, (client_id, chosen), batch);
+            } else {
+                self.count(QuicStray::Malformed);
             }
             return;
         }
         // RFC 9000 §7.2: a client's first ID has at least 8 bytes.
-        if !is_initial || chosen.len() < 8 || self.admissions.connections.phase() != Phase::Serving {
-            return;
+        if chosen.len() < 8 {
+            return self.count(QuicStray::Malformed);
+        }
+        if !is_initial || self.admissions.connections.phase() != Phase::Serving {
+            return self.count(QuicStray::Unknown);
         }
         let original = match token {
             [] => None,
@@ -341,6 +364,7 @@ impl<M> Acceptor<M> {
         (bytes, from, to): (&mut [u8], SocketAddr, SocketAddr),
         batch: &mut SendBatch,
     ) {
+        self.count(QuicStray::Refused);
         if quic.recv(bytes, quiche::RecvInfo { from, to }).is_err() {
             return;
         }

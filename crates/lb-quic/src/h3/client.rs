@@ -16,7 +16,7 @@ use lb_security::{ClientTls, TlsFailure};
 use tokio::sync::oneshot;
 
 use super::stream::{Stream, Streams};
-use crate::connection::{Application, Connection};
+use crate::connection::{Application, Connection, Quic};
 use crate::endpoint::Shared;
 
 /// How often a connection with exchanges shows that it is alive: a quarter of what servers commonly allow for silence.
@@ -285,7 +285,7 @@ impl Application for Client {
         false
     }
 
-    fn closed(&mut self) {
+    fn closed(&mut self, _: &Quic, _: u64) {
         if let Some(established) = self.established.take() {
             let _ = established.send(Err(io::ErrorKind::ConnectionRefused.into()));
         }

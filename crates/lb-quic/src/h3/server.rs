@@ -18,7 +18,7 @@ use lb_http::message::Gone;
 use lb_http::proxy::Client;
 use lb_http::service::{Service, Settings};
 use lb_io::{ConnectionGuard, Phase};
-use lb_observe::metrics::TlsResult;
+use lb_observe::metrics::{Http3Error, QuicMetrics, QuicPackets, TlsResult};
 use lb_security::admission::{Admission, Admissions, Handshake};
 use lb_security::{Accepted, PeerCertificate, TlsConfigBundle};
 
@@ -164,6 +164,7 @@ impl Server {
     pub(super) fn fault(connection: &mut Connection<Self>, error: H3Error) {
         let app = &mut connection.app;
         tracing::debug!(client = %app.address, code = error.code.name(), "HTTP/3 connection ended: {}", error.what);
+        app.metrics().errors.of(Http3Error::of(error.code.name())).inc();
         app.give_up(Gone::GivenUp(Reason::ProtocolError));
         let _ = connection.quic.close(true, error.code.0, error.what.as_bytes());
         connection.said();
@@ -174,8 +175,8 @@ impl Server {
         let Verdict::TooMuch(charge) = verdict else { return };
         let reason = charge.budget().reason;
         let app = &mut connection.app;
-        let metrics = &app.shared.service.worker.metrics;
-        metrics.http2_abuse.of(reason).inc();
+        app.shared.service.worker.metrics.http2_abuse.of(reason).inc();
+        app.metrics().errors.of(Http3Error::ExcessiveLoad).inc();
         app.give_up(Gone::GivenUp(reason));
         let _ = connection.quic.close(true, H3Code::EXCESSIVE_LOAD.0, reason.name().as_bytes());
         connection.said();
@@ -206,6 +207,11 @@ impl Server {
         connection.said();
     }
 
+    /// What the worker counts of QUIC.
+    pub(super) fn metrics(&self) -> &QuicMetrics {
+        &self.shared.service.worker.metrics.quic
+    }
+
     /// The handshake is over.
     fn established(connection: &mut Connection<Self>, settings: &Rc<Settings>) {
         if connection.app.client.is_none() {
@@ -231,6 +237,7 @@ impl Server {
         if connection.app.state == State::Serving {
             connection.app.state = State::Notice(now);
             write::goaway(LAST_STREAM, &mut connection.app.control);
+            connection.app.metrics().goaways.inc();
             connection.said();
         }
     }
@@ -241,6 +248,7 @@ impl Server {
         app.state = State::Finishing;
         app.refused_from = app.next_stream;
         write::goaway(app.refused_from, &mut app.control);
+        app.metrics().goaways.inc();
         connection.said();
     }
 
@@ -371,7 +379,16 @@ impl Application for Server {
         self.active > 0
     }
 
-    fn closed(&mut self) {
+    fn closed(&mut self, quic: &Quic, moves: u64) {
+        let (metrics, stats) = (self.metrics(), quic.stats());
+        metrics.moves.add(moves);
+        for (what, count) in [
+            (QuicPackets::Sent, stats.sent),
+            (QuicPackets::Received, stats.recv),
+            (QuicPackets::Lost, stats.lost),
+        ] {
+            metrics.packets.of(what).add(u64::try_from(count).unwrap_or(u64::MAX));
+        }
         if let State::Handshake(_) = self.state {
             self.count_handshake(TlsResult::Closed);
         }

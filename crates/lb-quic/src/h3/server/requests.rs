@@ -16,6 +16,7 @@ use lb_http::h3::{
 use lb_http::message::{Gone, Sink};
 use lb_http::proxy::{Arrival, Client, End};
 use lb_http::service::Settings;
+use lb_observe::metrics::EarlyRequest;
 
 use super::Server;
 use crate::connection::Connection;
@@ -303,8 +304,10 @@ fn begin(
     if matches!(app.state, super::State::Handshake(_)) && reject.is_none() {
         // Until the handshake is over the client may be somebody who repeats what another one has sent (attack Q-11).
         if !may_be_early(&head) || quic.peer_cert().is_some() {
+            app.metrics().early_requests.of(EarlyRequest::Held).inc();
             return app.held.push((id, head, reject));
         }
+        app.metrics().early_requests.of(EarlyRequest::Forwarded).inc();
         head.fields.remove_named(b"early-data");
         head.fields.push(b"early-data", b"1");
     }
@@ -334,6 +337,9 @@ fn begin(
     tokio::task::spawn_local(request.serve(head, front, reject));
     if is_enough {
         // Enough for one connection: the next requests are balanced anew.
+        if app.requests == most {
+            app.metrics().recycled.inc();
+        }
         Server::notice(connection, now);
     }
 }
