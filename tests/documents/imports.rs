@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["lb-config", "lb-observe"],
     &["lb-io"],
     &["lb-security", "lb-pool"],
-    &["lb-http", "lb-l4"],
+    &["lb-http", "lb-l4", "lb-l4-xdp"],
     &["lb-quic"],
     &["lb-control"],
     &["lb"],

@@ -1,0 +1,14 @@
+//! The XDP data plane: programs that balance TCP and UDP in the kernel, before it has made a packet of what arrives.
+//!
+//! The programs are built apart from the workspace, by `scripts/build-xdp.sh`, and come with it as an object. Here is what loads them and what
+//! feeds their tables. What they share with user space is `lb-l4-xdp-layout`.
+
+mod error;
+mod object;
+mod plane;
+mod value;
+
+pub use error::XdpError;
+pub use lb_l4_xdp_layout as layout;
+pub use object::{object, sources};
+pub use plane::{Capacity, Plane, words4, words6};

@@ -1,0 +1,254 @@
+//! The loaded programs and their tables.
+
+use std::net::IpAddr;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::xdp::DevMapHash;
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, ProgramArray};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use lb_l4_xdp_layout::{
+    AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, RING_SLOTS, Service,
+    Settings, VipKey4, VipKey6, stage,
+};
+
+use crate::error::XdpError;
+use crate::object;
+use crate::value::Value;
+
+/// How many entries the large tables have.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Flows over IPv4; a translated flow takes two.
+    pub flows4: u32,
+    /// Flows over IPv6; a translated flow takes two.
+    pub flows6: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { flows4: 1 << 20, flows6: 1 << 19 }
+    }
+}
+
+/// The programs in the kernel, with their tables. Dropping it takes them out again.
+pub struct Plane {
+    ebpf: Ebpf,
+    /// Programs are only called through this table while it is open.
+    _stages: ProgramArray<MapData>,
+}
+
+impl std::fmt::Debug for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plane").finish_non_exhaustive()
+    }
+}
+
+impl Plane {
+    /// Loads the programs. Nothing is attached, and all packets pass until there are [settings](Self::set_settings).
+    pub fn load(capacity: Capacity) -> Result<Self, XdpError> {
+        let object = object::object().ok_or(XdpError::NoObject)?;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("FLOWS4", capacity.flows4)
+            .map_max_entries("FLOWS6", capacity.flows6)
+            .load(object)?;
+        let stages = ebpf.take_map("STAGES").ok_or(XdpError::Missing("STAGES"))?;
+        let mut stages = ProgramArray::try_from(stages)?;
+        for &(name, place) in STAGES {
+            let program: &mut Xdp = ebpf.program_mut(name).ok_or(XdpError::Missing(name))?.try_into()?;
+            program.load()?;
+            stages.set(place, program.fd()?, 0)?;
+        }
+        let mut plane = Self { ebpf, _stages: stages };
+        plane.entry()?.load()?;
+        Ok(plane)
+    }
+
+    /// The program that interfaces are given.
+    pub fn entry(&mut self) -> Result<&mut Xdp, XdpError> {
+        self.program(ENTRY)
+    }
+
+    /// The name of each program and the number of instructions that the kernel's verifier has looked at before it was content.
+    pub fn verified(&mut self) -> Result<Vec<(&'static str, u32)>, XdpError> {
+        let names = STAGES.iter().map(|&(name, _)| name).chain([ENTRY]);
+        names
+            .map(|name| Ok((name, self.program(name)?.info()?.verified_instruction_count().unwrap_or(0))))
+            .collect()
+    }
+
+    /// The name of each program and its size in instructions.
+    pub fn sizes(&mut self) -> Result<Vec<(&'static str, u32)>, XdpError> {
+        let names = STAGES.iter().map(|&(name, _)| name).chain([ENTRY]);
+        names.map(|name| Ok((name, self.program(name)?.info()?.size_translated().unwrap_or(0) / 8))).collect()
+    }
+
+    /// Says what holds for all services.
+    pub fn set_settings(&mut self, settings: &Settings) -> Result<(), XdpError> {
+        let mut table: Array<_, Value<Settings>> = self.table("SETTINGS")?.try_into()?;
+        Ok(table.set(0, Value(*settings), 0)?)
+    }
+
+    /// Says what a service is. It gets packets once it has a ring and [an address](Self::set_vip).
+    pub fn set_service(&mut self, index: u32, service: &Service) -> Result<(), XdpError> {
+        let mut table: Array<_, Value<Service>> = self.table("SERVICES")?.try_into()?;
+        Ok(table.set(index, Value(*service), 0)?)
+    }
+
+    /// Says what a backend is.
+    pub fn set_backend(&mut self, index: u32, backend: &Backend) -> Result<(), XdpError> {
+        let mut table: Array<_, Value<Backend>> = self.table("BACKENDS")?.try_into()?;
+        Ok(table.set(index, Value(*backend), 0)?)
+    }
+
+    /// Gives a service another ring, in one step: the index of the backend of each slot.
+    pub fn set_ring(&mut self, service: u32, slots: &[u32]) -> Result<(), XdpError> {
+        if slots.len() != RING_SLOTS as usize {
+            return Err(XdpError::OutOfBounds);
+        }
+        let mut ring: Array<MapData, u32> = Array::create(RING_SLOTS, 0)?;
+        for (slot, backend) in (0..).zip(slots) {
+            ring.set(slot, backend, 0)?;
+        }
+        let mut table: ArrayOfMaps<_, Array<MapData, u32>> = self.table("RINGS")?.try_into()?;
+        Ok(table.set(service, &ring, 0)?)
+    }
+
+    /// Leads an address, a protocol and a port to a service; port 0 is all that have none of their own.
+    pub fn set_vip(
+        &mut self,
+        address: IpAddr,
+        protocol: u8,
+        port: u16,
+        service: u32,
+    ) -> Result<(), XdpError> {
+        let port = port.to_be();
+        match address {
+            IpAddr::V4(address) => {
+                let address = words4(address.octets());
+                let mut table: HashMap<_, Value<VipKey4>, u32> = self.table("VIPS4")?.try_into()?;
+                table.insert(Value(VipKey4 { address, port, protocol, zero: 0 }), service, 0)?;
+                table.insert(Value(VipKey4 { address, port: 0, protocol: 0, zero: 0 }), 0, 0)?;
+            }
+            IpAddr::V6(address) => {
+                let address = words6(address.octets());
+                let mut table: HashMap<_, Value<VipKey6>, u32> = self.table("VIPS6")?.try_into()?;
+                table.insert(Value(VipKey6 { address, port, protocol, zero: 0 }), service, 0)?;
+                table.insert(Value(VipKey6 { address, port: 0, protocol: 0, zero: 0 }), 0, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Denies or allows the sources of a prefix. [`Settings::has_acl4`] or [`Settings::has_acl6`] must be set for it to be looked at.
+    pub fn set_source_rule(&mut self, address: IpAddr, prefix: u32, rule: AclRule) -> Result<(), XdpError> {
+        match address {
+            IpAddr::V4(address) => {
+                let mut table: LpmTrie<_, u32, u32> = self.table("SOURCES4")?.try_into()?;
+                table.insert(&Key::new(prefix, words4(address.octets())), rule as u32, 0)?;
+            }
+            IpAddr::V6(address) => {
+                let mut table: LpmTrie<_, [u32; 4], u32> = self.table("SOURCES6")?.try_into()?;
+                table.insert(&Key::new(prefix, words6(address.octets())), rule as u32, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets packets leave by an interface other than the one that they came by.
+    pub fn add_device(&mut self, interface: u32) -> Result<(), XdpError> {
+        let mut table: DevMapHash<_> = self.table("DEVICES")?.try_into()?;
+        Ok(table.insert(interface, interface, None, 0)?)
+    }
+
+    /// How often an event has happened, on all cores together.
+    pub fn event(&self, event: Event) -> Result<u64, XdpError> {
+        let table = self.ebpf.map("EVENT_COUNTS").ok_or(XdpError::Missing("EVENT_COUNTS"))?;
+        let table: PerCpuArray<_, u64> = table.try_into()?;
+        Ok(table.get(&(event as u32), 0)?.iter().sum())
+    }
+
+    /// What has been sent to a backend and back, by all cores together.
+    pub fn backend_counters(&self, index: u32) -> Result<BackendCounters, XdpError> {
+        let table = self.ebpf.map("BACKEND_COUNTS").ok_or(XdpError::Missing("BACKEND_COUNTS"))?;
+        let table: PerCpuArray<_, Value<BackendCounters>> = table.try_into()?;
+        let mut sum = BackendCounters::default();
+        for Value(core) in table.get(&index, 0)?.iter() {
+            sum.packets += core.packets;
+            sum.bytes += core.bytes;
+            sum.flows += core.flows;
+            sum.reply_packets += core.reply_packets;
+            sum.reply_bytes += core.reply_bytes;
+        }
+        Ok(sum)
+    }
+
+    /// The entry of a flow over IPv4.
+    pub fn flow4(&self, key: &FlowKey4) -> Result<Option<Flow4>, XdpError> {
+        let table = self.ebpf.map("FLOWS4").ok_or(XdpError::Missing("FLOWS4"))?;
+        let table: HashMap<_, Value<FlowKey4>, Value<Flow4>> = table.try_into()?;
+        found(table.get(&Value(*key), 0))
+    }
+
+    /// The entry of a flow over IPv6.
+    pub fn flow6(&self, key: &FlowKey6) -> Result<Option<Flow6>, XdpError> {
+        let table = self.ebpf.map("FLOWS6").ok_or(XdpError::Missing("FLOWS6"))?;
+        let table: HashMap<_, Value<FlowKey6>, Value<Flow6>> = table.try_into()?;
+        found(table.get(&Value(*key), 0))
+    }
+
+    /// Forgets a flow over IPv4.
+    pub fn remove_flow4(&mut self, key: &FlowKey4) -> Result<(), XdpError> {
+        let mut table: HashMap<_, Value<FlowKey4>, Value<Flow4>> = self.table("FLOWS4")?.try_into()?;
+        Ok(table.remove(&Value(*key))?)
+    }
+
+    fn program(&mut self, name: &'static str) -> Result<&mut Xdp, XdpError> {
+        Ok(self.ebpf.program_mut(name).ok_or(XdpError::Missing(name))?.try_into()?)
+    }
+
+    fn table(&mut self, name: &'static str) -> Result<&mut Map, XdpError> {
+        self.ebpf.map_mut(name).ok_or(XdpError::Missing(name))
+    }
+}
+
+fn found<T: lb_l4_xdp_layout::Plain>(
+    value: Result<Value<T>, aya::maps::MapError>,
+) -> Result<Option<T>, XdpError> {
+    match value {
+        Ok(Value(value)) => Ok(Some(value)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An address as programs have it: its octets in memory, whatever the machine's order.
+pub const fn words4(octets: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(octets)
+}
+
+/// An address as programs have it: its octets in memory, whatever the machine's order.
+pub const fn words6(octets: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ]
+}
+
+/// The programs that are called by others, with their places.
+const STAGES: &[(&str, u32)] = &[
+    ("lb_parse", stage::PARSE),
+    ("lb_choose", stage::CHOOSE),
+    ("lb_tunnel", stage::TUNNEL),
+    ("lb_link", stage::LINK),
+    ("lb_translate", stage::TRANSLATE),
+    ("lb_allocate", stage::ALLOCATE),
+    ("lb_icmp", stage::ICMP),
+    ("lb_too_big", stage::TOO_BIG),
+];
+
+/// The program that interfaces are given.
+const ENTRY: &str = "lb_xdp";
