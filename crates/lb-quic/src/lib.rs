@@ -10,6 +10,7 @@ mod dialer;
 mod endpoint;
 pub mod fuzz;
 mod h3;
+mod lent;
 mod listener;
 mod packet;
 pub mod passthrough;

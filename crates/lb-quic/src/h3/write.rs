@@ -8,9 +8,13 @@ use lb_http::message::Gone;
 
 use super::stream::Stream;
 use crate::connection::Quic;
+use crate::lent;
 
 /// Below this, a copy costs less than lending the memory.
 const LENT: usize = 2048;
+
+/// Bytes of the header of a DATA frame, at most.
+const DATA_HEADER: usize = 9;
 
 /// Bytes of a response that had better be given at once, whatever the windows say.
 const LEAST_ROOM: usize = 4096;
@@ -27,6 +31,7 @@ impl Stream {
         if self.gone.is_some() || bytes.is_empty() {
             return;
         }
+        lent::make_room(&mut self.pending, bytes.len().saturating_add(DATA_HEADER));
         write::data_header(u64::try_from(bytes.len()).unwrap_or(u64::MAX), &mut self.pending);
         self.pending.extend_from_slice(bytes);
     }
@@ -48,7 +53,7 @@ impl Stream {
             if self.pending.len() < LENT {
                 self.copy(quic, id)?;
             } else {
-                let bytes = Bytes::from(std::mem::take(&mut self.pending));
+                let bytes = lent::lend(std::mem::take(&mut self.pending));
                 self.lend(quic, id, bytes)?;
             }
         }
