@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Mutations that each target runs over.
 const CASES: u64 = 100_000;
 
+/// Those of a target that shakes hands.
+const FEW_CASES: u64 = 20_000;
+
 /// The series that an ordinary run takes.
 const SEED: u64 = 0x5eed;
 
@@ -79,6 +82,11 @@ fn quic_header() {
 }
 
 #[test]
+fn quic_datagrams() {
+    fuzz_some("quic_datagrams", lb_quic::fuzz::quic_datagrams, FEW_CASES);
+}
+
+#[test]
 fn quic_hello() {
     fuzz("quic_hello", lb_quic::fuzz::quic_hello);
 }
@@ -100,6 +108,12 @@ fn a_planted_fault_is_found_and_comes_back_when_replayed() {
 /// Runs a target over its seeds and the mutations of them.
 #[track_caller]
 fn fuzz(name: &'static str, target: Target) {
+    fuzz_some(name, target, CASES);
+}
+
+/// As [`fuzz`], over so many mutations.
+#[track_caller]
+fn fuzz_some(name: &'static str, target: Target, usual: u64) {
     if let Ok(file) = std::env::var("FUZZ_INPUT") {
         target(&std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}")));
         return;
@@ -109,7 +123,7 @@ fn fuzz(name: &'static str, target: Target) {
         assert!(holds(target, input), "{name} fails on its seed {}", path.display());
     }
     let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, input)| input).collect();
-    let (seed, cases) = (number("FUZZ_SEED").unwrap_or(SEED), number("FUZZ_CASES").unwrap_or(CASES));
+    let (seed, cases) = (number("FUZZ_SEED").unwrap_or(SEED), number("FUZZ_CASES").unwrap_or(usual));
     if let Some((case, input)) = within_time(name, target, seeds, seed, cases) {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}-{case}"));
         std::fs::write(&file, &input).unwrap();
@@ -161,7 +175,7 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "request_head",
         "response_head",
         "chunked_body",
@@ -171,6 +185,7 @@ fn progress(name: &str) -> &'static AtomicU64 {
         "h3_control_stream",
         "qpack",
         "quic_header",
+        "quic_datagrams",
         "quic_hello",
         "ws_frame",
     ];
