@@ -63,6 +63,7 @@ fn main() {
         path::clients_move_to_another_port,
         path::clients_move_to_another_worker,
         path::q_05_a_storm_of_moves,
+        path::packets_grow_to_what_the_path_takes,
         path::loss_and_reordering_change_nothing,
         life::drain_lets_running_requests_finish,
         life::busy_connections_lose_nothing_in_a_drain,

@@ -90,6 +90,7 @@ pub struct QuicClient {
     windows: Option<(u32, u32)>,
     keep_alive: Option<Duration>,
     version: u32,
+    largest: u16,
 }
 
 impl Default for QuicClient {
@@ -117,7 +118,7 @@ impl QuicClient {
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        QuicClient { tls: Arc::new(tls), windows: None, keep_alive: None, version: 1 }
+        QuicClient { tls: Arc::new(tls), windows: None, keep_alive: None, version: 1, largest: 1472 }
     }
 
     /// Offers these protocols by ALPN.
@@ -136,6 +137,12 @@ impl QuicClient {
     /// Sends PINGs in such intervals.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = Some(interval);
+        self
+    }
+
+    /// Takes datagrams of so many bytes.
+    pub fn largest(mut self, bytes: u16) -> Self {
+        self.largest = bytes;
         self
     }
 
@@ -207,6 +214,7 @@ impl QuicClient {
         let endpoint = {
             let _context = runtime().enter();
             let mut supported = EndpointConfig::default();
+            supported.max_udp_payload_size(self.largest).expect("a size that QUIC knows");
             if self.version != 1 {
                 supported.supported_versions(vec![self.version, 1]);
             }

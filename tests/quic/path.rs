@@ -6,7 +6,7 @@ use crate::rig::{MIB, Rig, config};
 use testkit::front::Upload;
 use testkit::quic::QuicClient;
 use testkit::quic::relay::{Faults, Relay};
-use testkit::{H3Client, Usage, ms, pattern, seconds};
+use testkit::{H3Client, Usage, eventually, ms, pattern, seconds};
 
 fn through(relay: &Relay) -> H3Client {
     H3Client::over(QuicClient::default().connect(relay.address).unwrap()).unwrap()
@@ -96,7 +96,7 @@ pub(crate) fn q_05_a_storm_of_moves() {
 pub(crate) fn loss_and_reordering_change_nothing() {
     let rig = Rig::standard();
     for seed in 1..=4 {
-        let relay = Relay::with(rig.gateway.front(), Faults { lost: 4, doubled: 3, late: 10 }, seed);
+        let relay = Relay::with(rig.gateway.front(), Faults { lost: 4, doubled: 3, late: 10, longest: 0 }, seed);
         let mut client = through(&relay);
         for size in [0, 1, 100_000] {
             let body = pattern::bytes(size);
@@ -126,4 +126,19 @@ pub(crate) fn loss_and_reordering_change_nothing() {
     });
     std::thread::sleep(ms(10));
     assert!(!rig.origin.last_request().complete);
+}
+
+/// Packets are as large as the path takes, and not as what the gateway itself accepts.
+pub(crate) fn packets_grow_to_what_the_path_takes() {
+    let rig = Rig::standard();
+    let client = QuicClient::default().largest(65_527);
+    for (longest, sizes) in [(0, 10_000..=16_383), (1400, 1380..=1400)] {
+        let path = Relay::with(rig.gateway.front(), Faults { longest, ..Faults::default() }, 0);
+        let mut client = H3Client::over(client.connect(path.address).unwrap()).unwrap();
+        // A probe that is lost says so when later packets have been acknowledged.
+        eventually("packets of that size", seconds(20), || {
+            assert_eq!(client.get("/bytes/100000").unwrap().pattern.len(), 100_000);
+            sizes.contains(&path.largest_from_server())
+        });
+    }
 }

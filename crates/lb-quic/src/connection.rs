@@ -243,6 +243,11 @@ impl<A: Application> Connection<A> {
         self.due();
     }
 
+    /// Whether datagrams have come since it last spoke.
+    pub(crate) fn has_received(&self) -> bool {
+        self.received > 0
+    }
+
     /// Follows the peer to where a datagram came from, if that was a genuine one which has not come before.
     fn follow(&mut self, ends: Ends, length: usize, before: &quiche::Stats) {
         let (stats, now) = (self.quic.stats(), Instant::now());

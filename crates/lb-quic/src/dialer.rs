@@ -19,6 +19,7 @@ use crate::connection::{Application, Connection, Site, Turns};
 use crate::connection_id::{ConnectionIds, LENGTH};
 use crate::endpoint::{Datagram, Endpoint, Ground, Shared, Stray, Table};
 use crate::peer::Ends;
+use crate::transport::largest_packet;
 
 /// A connection that is to be made.
 struct Wanted<A: Application> {
@@ -111,6 +112,7 @@ impl<A: Application> Outgoing<A> {
             *half = self.rng.next_u64().to_be_bytes();
         }
         let own = ConnectionId::from_ref(&id);
+        config.set_max_send_udp_payload_size(largest_packet(to.ip()));
         let quic = quiche::connect_with_buffer_factory(Some(&server_name), &own, self.local, to, &mut config);
         let mut quic = match quic {
             Ok(quic) => quic,

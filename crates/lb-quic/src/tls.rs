@@ -21,6 +21,14 @@ use lb_config::ClientAuthMode;
 use lb_security::{ClientRules, ClientTls, PolicyId, TicketSecrets, TlsConfigBundle};
 use rustls_pki_types::CertificateDer;
 
+use crate::connection::Lent;
+
+/// quiche's connections, whose settings can be changed in the handshake.
+type Connection = quiche::Connection<Lent>;
+
+/// How often a size is tried that the path may not take.
+const PROBES: u8 = 3;
+
 /// What BoringSSL has parsed of an identity.
 struct Parsed {
     leaf: X509,
@@ -58,13 +66,14 @@ fn policy_index() -> Result<Index<Ssl, PolicyId>, ErrorStack> {
 }
 
 /// A context for the connections of a listener under one bundle. `limits` are those that clients remember for their early data: where they
-/// have changed since, early data are not accepted.
+/// have changed since, early data are not accepted. `largest` is the size of the largest packet that is tried on the path to a client.
 ///
 /// # Errors
 /// When BoringSSL does not take a certificate or a key.
 pub(crate) fn server(
     bundle: &Arc<TlsConfigBundle>,
     limits: Box<[u8]>,
+    largest: usize,
 ) -> Result<SslContextBuilder, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::tls())?;
     let index = policy_index()?;
@@ -84,6 +93,10 @@ pub(crate) fn server(
         identity.show(ssl).map_err(|_| SelectCertError::ERROR)?;
         ssl.set_ex_data(index, policy);
         remember(ssl, &limits)?;
+        // Before the handshake quiche tries no larger packets than are accepted here, which says nothing of the path.
+        Connection::set_max_send_udp_payload_size_in_handshake(ssl, largest)
+            .map_err(|_| SelectCertError::ERROR)?;
+        Connection::set_discover_pmtu_in_handshake(ssl, true, PROBES).map_err(|_| SelectCertError::ERROR)?;
         if let Some(rules) = own.rules(policy) {
             ask_client(ssl, rules);
         }

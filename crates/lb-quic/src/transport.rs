@@ -59,18 +59,27 @@ impl QuicSettings {
 /// Unidirectional streams that a client may have open: its control stream, two of QPACK, and some of types that are not known here.
 const UNIDIRECTIONAL: u64 = 16;
 
-/// The largest packet that is tried. What the path takes is found out.
-const LARGEST_PACKET: usize = 16_383;
+/// The largest packet that is tried on a path between these addresses; what the path takes is found out. Elsewhere than within the machine it is the
+/// Ethernet's: few paths take more, and the first window of a connection grows with what is tried (RFC 9002 §7.2).
+pub(crate) fn largest_packet(local: IpAddr) -> usize {
+    match local.to_canonical() {
+        address if address.is_loopback() => 16_383,
+        IpAddr::V4(_) => 1500 - 20 - 8,
+        IpAddr::V6(_) => 1500 - 40 - 8,
+    }
+}
 
 /// Makes the configuration of new connections.
 pub(crate) struct Transport {
     tls: SharedTlsBundle,
     settings: Rc<RefCell<Rc<QuicSettings>>>,
     alpn: &'static [&'static [u8]],
-    current: Option<Current>,
+    /// One for each size of packets that is tried.
+    current: Vec<Current>,
 }
 
 struct Current {
+    largest: usize,
     bundle: Arc<TlsConfigBundle>,
     settings: Rc<QuicSettings>,
     config: quiche::Config,
@@ -82,7 +91,7 @@ impl Transport {
         settings: Rc<RefCell<Rc<QuicSettings>>>,
         alpn: &'static [&'static [u8]],
     ) -> Self {
-        Self { tls, settings, alpn, current: None }
+        Self { tls, settings, alpn, current: Vec::new() }
     }
 
     /// Whether a client has to prove its address before anything is kept of it. `is_crowded` says that many handshakes run.
@@ -95,25 +104,32 @@ impl Transport {
         self.settings.borrow().retry_tokens_from.contains(&from.ip().to_canonical())
     }
 
-    /// The configuration for a connection that begins now, and the bundle that it shakes hands under. `None` when none can be made.
+    /// The configuration for a connection that begins now, of a client that has sent to `local`, and the bundle that it shakes hands under. `None`
+    /// when none can be made.
     pub(crate) fn config(
         &mut self,
+        local: IpAddr,
         reset_token: u128,
     ) -> Option<(&mut quiche::Config, Arc<TlsConfigBundle>)> {
         let (bundle, settings) = (self.tls.load(), Rc::clone(&self.settings.borrow()));
-        let is_current = self.current.as_ref().is_some_and(|current| {
+        let largest = largest_packet(local);
+        let known = self.current.iter().position(|current| current.largest == largest);
+        let is_current = known.and_then(|at| self.current.get(at)).is_some_and(|current| {
             Arc::ptr_eq(&current.bundle, &bundle) && Rc::ptr_eq(&current.settings, &settings)
         });
         if !is_current {
-            match make(&bundle, &settings, self.alpn) {
-                Ok(config) => self.current = Some(Current { bundle, settings, config }),
+            match make(&bundle, &settings, self.alpn, largest) {
+                Ok(config) => {
+                    self.current.retain(|current| current.largest != largest);
+                    self.current.push(Current { largest, bundle, settings, config });
+                }
                 // What was in force goes on.
                 Err(error) => {
                     tracing::error!(%error, "no QUIC connection can be accepted under the new certificates");
                 }
             }
         }
-        let current = self.current.as_mut()?;
+        let current = self.current.iter_mut().find(|current| current.largest == largest)?;
         current.config.set_stateless_reset_token(Some(reset_token));
         Some((&mut current.config, Arc::clone(&current.bundle)))
     }
@@ -129,7 +145,6 @@ pub(crate) fn client(
     config.set_application_protos(&[b"h3"])?;
     config.set_max_idle_timeout(CLIENT_IDLE);
     config.set_max_recv_udp_payload_size(lb_io::udp::MAX_DATAGRAM);
-    config.set_max_send_udp_payload_size(LARGEST_PACKET);
     config.discover_pmtu(true);
     let stream = u64::from(settings.h2.initial_stream_window_size);
     // Streams whose clients do not read must not use up what the others need: their own windows bound what they hold.
@@ -151,10 +166,11 @@ fn make(
     bundle: &Arc<TlsConfigBundle>,
     settings: &QuicSettings,
     alpn: &[&[u8]],
+    largest_packet: usize,
 ) -> Result<quiche::Config, Box<dyn std::error::Error>> {
     let mut config = quiche::Config::with_boring_ssl_ctx_builder(
         quiche::PROTOCOL_VERSION,
-        tls::server(bundle, settings.remembered())?,
+        tls::server(bundle, settings.remembered(), largest_packet)?,
     )?;
     config.set_application_protos(alpn)?;
     if settings.early_data {
@@ -164,7 +180,7 @@ fn make(
     config.set_max_idle_timeout(millis);
     let largest = usize::try_from(settings.max_recv_udp_payload_size).unwrap_or(usize::MAX);
     config.set_max_recv_udp_payload_size(largest.min(lb_io::udp::MAX_DATAGRAM));
-    config.set_max_send_udp_payload_size(LARGEST_PACKET);
+    config.set_max_send_udp_payload_size(largest_packet);
     config.discover_pmtu(true);
     let (stream, whole) = (u64::from(settings.stream_window), u64::from(settings.connection_window));
     config.set_initial_max_data(whole);

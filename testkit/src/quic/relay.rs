@@ -17,6 +17,8 @@ pub struct Faults {
     pub doubled: u64,
     /// They come up to 8 ms later, behind others.
     pub late: u64,
+    /// All that have more bytes are lost; 0 = none.
+    pub longest: usize,
 }
 
 #[derive(Default)]
@@ -26,6 +28,7 @@ struct Shared {
     client: Mutex<Option<SocketAddr>>,
     up: AtomicU64,
     down: AtomicU64,
+    largest: AtomicU64,
     first: Mutex<Option<Vec<u8>>>,
     sent: Mutex<Vec<Vec<u8>>>,
     is_mute: AtomicBool,
@@ -103,6 +106,7 @@ impl Relay {
             if is_first {
                 shared.first.lock().unwrap().get_or_insert_with(|| bytes.to_vec());
                 shared.down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                shared.largest.fetch_max(bytes.len() as u64, Ordering::Relaxed);
             }
             if shared.is_mute.load(Ordering::Relaxed) {
                 return;
@@ -118,6 +122,11 @@ impl Relay {
     /// Bytes from the client, and from the server.
     pub fn bytes(&self) -> (u64, u64) {
         (self.shared.up.load(Ordering::Relaxed), self.shared.down.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of the largest datagram from the server that was carried.
+    pub fn largest_from_server(&self) -> u64 {
+        self.shared.largest.load(Ordering::Relaxed)
     }
 
     /// The first datagram that the server has sent.
@@ -165,7 +174,7 @@ impl Relay {
                 }
                 let datagram = &bytes[..length];
                 let mut happens = |percent: u64| next(&mut seed) % 100 < percent;
-                if happens(faults.lost) {
+                if happens(faults.lost) || (faults.longest > 0 && length > faults.longest) {
                     continue;
                 }
                 if happens(faults.doubled) {

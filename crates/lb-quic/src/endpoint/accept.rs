@@ -320,7 +320,7 @@ impl<M> Acceptor<M> {
         let Some((place, generation, id)) = ground.table.next() else { return };
         let token = token_of(&self.reset_key, &id);
         let Datagram { bytes, from, to } = datagram;
-        let Some((config, bundle)) = self.transport.config(token) else { return };
+        let Some((config, bundle)) = self.transport.config(to.ip(), token) else { return };
         let own = ConnectionId::from_ref(&id);
         let quic = match original {
             None => quiche::accept_with_buf_factory(&own, None, to, from, config),

@@ -349,7 +349,10 @@ impl Application for Server {
             }
         }
         requests::expire(shared, connection, &settings, now);
-        requests::stopped(connection, now);
+        // Only what a client sends stops a stream.
+        if connection.has_received() {
+            requests::stopped(connection, now);
+        }
         while let Some(id) = connection.quic.stream_writable_next() {
             if let Some(stream) = connection.app.streams.get_mut(&id) {
                 // A client that wants no more of a response is found out here.
