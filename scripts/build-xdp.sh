@@ -63,15 +63,19 @@ registry="$(cd "${CARGO_HOME:-$HOME/.cargo}" && pwd)"
 export CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS="--remap-path-prefix=$repository=/expressgateway --remap-path-prefix=$registry=/cargo --remap-path-prefix=$root=/rust"
 (cd "$crate/ebpf" && "$root/usr/bin/cargo" build --release --ignore-rust-version)
 
-built="$cache/lb_xdp.bin"
 printf "lb_xdp sources sha256 %s" "$(sources_hash)" > "$cache/sources"
 # The lines of the sources would be two thirds of the object, and differ by where it was built.
-"$root/usr/bin/llvm-objcopy-22" --strip-debug --remove-section=.BTF.ext --remove-section=.rel.BTF.ext --add-section=.lb_sources="$cache/sources" \
-    "$cache/target/bpfel-unknown-none/release/lb_xdp" "$built"
-if [ "$check" = yes ]; then
-    cmp "$built" "$object"
-    echo "the object is that of its sources"
-else
-    cp "$built" "$object"
-    ls -l "$object"
-fi
+take() {
+    "$root/usr/bin/llvm-objcopy-22" --strip-debug --remove-section=.BTF.ext --remove-section=.rel.BTF.ext \
+        --add-section=.lb_sources="$cache/sources" "$cache/target/bpfel-unknown-none/release/$1" "$cache/$1.bin"
+    if [ "$check" = yes ]; then
+        cmp "$cache/$1.bin" "$2"
+        echo "$2 is that of its sources"
+    else
+        cp "$cache/$1.bin" "$2"
+        ls -l "$2"
+    fi
+}
+take lb_xdp "$object"
+# What the benchmark runs the programs through.
+take wrap "$crate/benches/wrap.bin"

@@ -3,7 +3,10 @@
 use aya::EbpfError;
 use aya::maps::MapError;
 use aya::maps::xdp::XdpMapError;
+use aya::pin::PinError;
 use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
+use std::path::PathBuf;
 
 /// Why the data plane could not be loaded or changed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,29 @@ pub enum XdpError {
     /// The kernel refused an interface in the table of those that packets may leave by.
     #[error("an interface could not be made known to the XDP programs")]
     Device(#[from] XdpMapError),
+    /// A file on the BPF file system could not be made, read or removed.
+    #[error("{path}: cannot be used for pins")]
+    Pins {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The directory of pins is on another file system.
+    #[error("{0}: not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")]
+    NoBpfFileSystem(PathBuf),
+    /// The pinned tables are of another version of the programs, or of another size.
+    #[error(
+        "{0}: pinned by programs of another layout or with tables of another size; `detach` removes them, and all flows with them"
+    )]
+    OtherLayout(PathBuf),
+    /// The kernel refused to pin.
+    #[error("the XDP programs could not be pinned")]
+    Pin(#[from] PinError),
+    /// The kernel refused an attachment.
+    #[error("an attachment of the XDP programs could not be used")]
+    Link(#[from] LinkError),
     /// A ring has another number of slots, or an index is out of bounds.
     #[error("a table of the XDP programs has no such place")]
     OutOfBounds,

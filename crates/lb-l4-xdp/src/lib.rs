@@ -3,12 +3,16 @@
 //! The programs are built apart from the workspace, by `scripts/build-xdp.sh`, and come with it as an object. Here is what loads them and what
 //! feeds their tables. What they share with user space is `lb-l4-xdp-layout`.
 
+mod attach;
 mod error;
 mod object;
+mod pins;
 mod plane;
 mod value;
 
+pub use attach::{XdpAttach, XdpAttached};
 pub use error::XdpError;
 pub use lb_l4_xdp_layout as layout;
 pub use object::{object, sources};
+pub use pins::Pins;
 pub use plane::{Capacity, Plane, words4, words6};

@@ -1,11 +1,13 @@
 //! The loaded programs and their tables.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::Xdp;
+use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use lb_l4_xdp_layout::{
     AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, RING_SLOTS, Service,
@@ -14,6 +16,7 @@ use lb_l4_xdp_layout::{
 
 use crate::error::XdpError;
 use crate::object;
+use crate::pins::{PINNED, Pins};
 use crate::value::Value;
 
 /// How many entries the large tables have.
@@ -34,8 +37,13 @@ impl Default for Capacity {
 /// The programs in the kernel, with their tables. Dropping it takes them out again.
 pub struct Plane {
     ebpf: Ebpf,
-    /// Programs are only called through this table while it is open.
+    /// Programs are only called through this table while it is open or pinned.
     _stages: ProgramArray<MapData>,
+    pins: Option<Pins>,
+    /// Where the table of tail calls is pinned.
+    stages_path: Option<PathBuf>,
+    /// Attachments that were taken over from an earlier process.
+    links: Vec<FdLink>,
 }
 
 impl std::fmt::Debug for Plane {
@@ -47,11 +55,32 @@ impl std::fmt::Debug for Plane {
 impl Plane {
     /// Loads the programs. Nothing is attached, and all packets pass until there are [settings](Self::set_settings).
     pub fn load(capacity: Capacity) -> Result<Self, XdpError> {
+        Self::make(capacity, None)
+    }
+
+    /// Loads the programs with tables that outlive the process: those that are there are taken over with all that they hold. Once all interfaces
+    /// [are attached](Self::attach), [`Self::settle`] lets the programs of the process before go.
+    pub fn load_pinned(capacity: Capacity, pins: Pins) -> Result<Self, XdpError> {
+        pins.check([("FLOWS4", capacity.flows4), ("FLOWS6", capacity.flows6)])?;
+        Self::make(capacity, Some(pins))
+    }
+
+    fn make(capacity: Capacity, pins: Option<Pins>) -> Result<Self, XdpError> {
         let object = object::object().ok_or(XdpError::NoObject)?;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("FLOWS4", capacity.flows4)
-            .map_max_entries("FLOWS6", capacity.flows6)
-            .load(object)?;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("FLOWS4", capacity.flows4).map_max_entries("FLOWS6", capacity.flows6);
+        if let Some(pins) = &pins {
+            for &(name, ..) in PINNED {
+                loader.map_pin_path(name, pins.table(name));
+            }
+        }
+        let mut ebpf = loader.load(object)?;
+        let mut stages_path = None;
+        if let Some(pins) = &pins {
+            let path = pins.stages();
+            ebpf.map("STAGES").ok_or(XdpError::Missing("STAGES"))?.pin(&path)?;
+            stages_path = Some(path);
+        }
         let stages = ebpf.take_map("STAGES").ok_or(XdpError::Missing("STAGES"))?;
         let mut stages = ProgramArray::try_from(stages)?;
         for &(name, place) in STAGES {
@@ -59,9 +88,25 @@ impl Plane {
             program.load()?;
             stages.set(place, program.fd()?, 0)?;
         }
-        let mut plane = Self { ebpf, _stages: stages };
+        let mut plane = Self { ebpf, _stages: stages, pins, stages_path, links: Vec::new() };
         plane.entry()?.load()?;
         Ok(plane)
+    }
+
+    /// Lets the programs of earlier processes go. Interfaces that were not attached again are cut off from their tail calls.
+    pub fn settle(&self) -> Result<(), XdpError> {
+        match (&self.pins, &self.stages_path) {
+            (Some(pins), Some(path)) => pins.forget_stages_but(path),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn pins(&self) -> Option<Pins> {
+        self.pins.clone()
+    }
+
+    pub(crate) fn hold(&mut self, link: FdLink) {
+        self.links.push(link);
     }
 
     /// The program that interfaces are given.

@@ -46,13 +46,18 @@ pub(crate) struct Outcome {
 pub(crate) struct Rig {
     pub(crate) plane: Plane,
     pub(crate) settings: Settings,
-    eth0: u32,
+    pub(crate) eth0: u32,
     backends: u32,
     services: u32,
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        Self::with_flows(4096)
+    }
+
+    /// A gateway with room for so many flows of each family.
+    pub(crate) fn with_flows(flows: u32) -> Self {
         // SAFETY: moves the calling thread, which the test has for itself, into a namespace.
         #[expect(unsafe_code, reason = "there is no other way to make a namespace for one thread")]
         let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -62,8 +67,8 @@ impl Rig {
             std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap();
         }
         ip(SETUP);
-        let mut plane =
-            Plane::load(Capacity { flows4: 4096, flows6: 4096 }).unwrap_or_else(|error| panic!("{error:?}"));
+        let mut plane = Plane::load(Capacity { flows4: flows, flows6: flows })
+            .unwrap_or_else(|error| panic!("{error:?}"));
         // Gives the interface what a run on its behalf needs.
         plane.entry().unwrap().attach("eth0", XdpMode::Driver).unwrap();
         let (eth0, eth1) = (if_index("eth0"), if_index("eth1"));
