@@ -96,7 +96,8 @@ pub(crate) fn q_05_a_storm_of_moves() {
 pub(crate) fn loss_and_reordering_change_nothing() {
     let rig = Rig::standard();
     for seed in 1..=4 {
-        let relay = Relay::with(rig.gateway.front(), Faults { lost: 4, doubled: 3, late: 10, longest: 0 }, seed);
+        let relay =
+            Relay::with(rig.gateway.front(), Faults { lost: 4, doubled: 3, late: 10, longest: 0 }, seed);
         let mut client = through(&relay);
         for size in [0, 1, 100_000] {
             let body = pattern::bytes(size);
