@@ -16,6 +16,7 @@ use super::receive::ReceiveBatch;
 use super::send::{SendBatch, SendOutcome};
 use crate::listener::ListeningSocket;
 use crate::runtime::{register, register_for};
+use crate::uring;
 
 /// The receive and the send buffer that the kernel is asked for. A socket is that of all clients, or of many flows, and what it cannot hold is
 /// lost.
@@ -88,6 +89,7 @@ impl UdpSocket {
             let mut guard = ready!(self.descriptor.poll_read_ready(cx))?;
             match into.receive(self.descriptor.get_ref().as_fd()) {
                 Ok(more) => {
+                    uring::driver::heard_outside();
                     if !more {
                         // All was taken. What arrives from now on is an event of its own.
                         guard.clear_ready();

@@ -23,6 +23,10 @@ use super::state::State;
 /// The longest sleep in the ring. A short one costs more: it is mostly the next timer of its core then, which must be programmed.
 const NAP: Duration = Duration::from_millis(5);
 
+/// For so long after datagrams the thread does not sleep in the ring, which does not see what arrives at tokio's descriptors, and those over UDP are
+/// such: an answer would wait for the end of the nap.
+const OUTSIDE: Duration = Duration::from_millis(100);
+
 /// Tokio's timers and descriptors are looked at so often, whatever there is to do, unless the thread sleeps in the ring.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -51,6 +55,17 @@ pub(crate) fn current() -> Option<Rc<Driver>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
+/// Something was received on this thread outside the ring.
+pub(crate) fn heard_outside() {
+    let _ = CURRENT.try_with(|current| {
+        if let Ok(current) = current.try_borrow()
+            && let Some(driver) = current.as_ref()
+        {
+            driver.outside.set(Some(Instant::now()));
+        }
+    });
+}
+
 /// The ring of one worker and the state of its sockets.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -62,6 +77,8 @@ pub(crate) struct Driver {
     sleeper: RefCell<Option<Waker>>,
     /// A task has used up its budget: tokio goes on with it only after a look at its timers and descriptors.
     defers: Cell<bool>,
+    /// When something was last received outside the ring.
+    outside: Cell<Option<Instant>>,
     /// Why the ring is unusable, until the reason was reported.
     has_failed: Cell<bool>,
     failure: RefCell<Option<io::Error>>,
@@ -78,6 +95,7 @@ impl Driver {
             calls: Cell::new(0),
             sleeper: RefCell::new(None),
             defers: Cell::new(false),
+            outside: Cell::new(None),
             has_failed: Cell::new(false),
             failure: RefCell::new(None),
             #[cfg(test)]
@@ -150,7 +168,7 @@ impl Driver {
                     requeue().await;
                     continue;
                 }
-                if streak < STREAK || !self.nap() {
+                if streak < STREAK || self.hears_outside() || !self.nap() {
                     let since = Instant::now();
                     let waited = self.sleep(&wakeup).await;
                     let now = Instant::now();
@@ -173,6 +191,11 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Whether more may come outside the ring before long.
+    fn hears_outside(&self) -> bool {
+        self.outside.get().is_some_and(|at| at.elapsed() < OUTSIDE)
     }
 
     /// Sleeps in the ring. Returns whether a task was woken.
@@ -270,6 +293,7 @@ mod tests {
     use tokio::task::spawn_local;
 
     use super::*;
+    use crate::udp::{ReceiveBatch, UdpSocket};
     use crate::{IoChoice, Runtime, listener};
 
     const ROUNDS: u32 = 200;
@@ -332,6 +356,47 @@ mod tests {
     #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
     fn nobody_sleeps_in_the_ring_while_a_task_has_used_up_its_budget() {
         let naps = naps_in_vain(true);
+        assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");
+    }
+
+    /// What an HTTP/3 request does that goes to a backend over HTTP/1.1, one after the other.
+    #[test]
+    #[cfg_attr(not(has_io_uring), ignore = "this machine has no io_uring")]
+    fn nobody_sleeps_in_the_ring_while_datagrams_come() {
+        let socket = listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
+        let address = socket.address().socket_addr().unwrap();
+        let runtime = Runtime::new(IoChoice::IoUring, 1).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let main = move || async move {
+            let (mut stream, _) = listener::WorkerListener::new(socket).unwrap().accept().await.unwrap();
+            let datagrams = UdpSocket::to_backends(&address).unwrap();
+            tell.send((datagrams.local(), 0)).unwrap();
+            let conversation = async move {
+                let (mut received, mut byte) = (ReceiveBatch::default(), [0]);
+                for _ in 0..ROUNDS {
+                    poll_fn(|cx| datagrams.poll_receive(cx, &mut received)).await.unwrap();
+                    for _ in 0..2 * STREAK {
+                        poll_fn(|cx| stream.poll_send(cx, b"a")).await.unwrap();
+                        poll_fn(|cx| stream.poll_recv(cx, &mut byte).map_ok(<[u8]>::len)).await.unwrap();
+                    }
+                }
+                tell.send((address, current().unwrap().naps_in_vain.get())).unwrap();
+            };
+            spawn_local(conversation).await.unwrap();
+        };
+        let worker = runtime.spawn_worker(0, main).unwrap();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        let (to, _) = told.recv().unwrap();
+        let from = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..ROUNDS {
+            from.send_to(b"a", to).unwrap();
+            for _ in 0..2 * STREAK {
+                peer.read_exact(&mut [0]).unwrap();
+                peer.write_all(b"a").unwrap();
+            }
+        }
+        let (_, naps) = told.recv().unwrap();
+        worker.join().unwrap();
         assert!(naps < ROUNDS / 2, "{naps} of {ROUNDS}");
     }
 }
