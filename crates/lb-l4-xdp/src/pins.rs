@@ -21,6 +21,7 @@ use crate::value::Value;
 /// The tables that outlive the process, with the sizes of keys and values. The others are of one load of the programs.
 pub(crate) const PINNED: &[(&str, usize, usize)] = &[
     ("SETTINGS", 4, size_of::<Settings>()),
+    ("ADDRESSES", 4, 8),
     ("VIPS4", size_of::<VipKey4>(), 4),
     ("VIPS6", size_of::<VipKey6>(), 4),
     ("SERVICES", 4, size_of::<Service>()),

@@ -10,8 +10,8 @@ use aya::programs::Xdp;
 use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use lb_l4_xdp_layout::{
-    AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, RING_SLOTS, Service,
-    Settings, VipKey4, VipKey6, stage,
+    AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, Mode, RING_SLOTS, Service,
+    Settings, VipKey4, VipKey6, address_place4, address_place6, stage,
 };
 
 use crate::error::XdpError;
@@ -136,6 +136,11 @@ impl Plane {
 
     /// Says what a service is. It gets packets once it has a ring and [an address](Self::set_vip).
     pub fn set_service(&mut self, index: u32, service: &Service) -> Result<(), XdpError> {
+        if service.mode == Mode::Nat as u8 {
+            let [first, rest @ ..] = service.nat_source;
+            let is_ipv4 = rest == [0; 3];
+            self.mark(if is_ipv4 { address_place4(first) } else { address_place6(&service.nat_source) })?;
+        }
         let mut table: Array<_, Value<Service>> = self.table("SERVICES")?.try_into()?;
         Ok(table.set(index, Value(*service), 0)?)
     }
@@ -171,18 +176,27 @@ impl Plane {
         match address {
             IpAddr::V4(address) => {
                 let address = words4(address.octets());
+                self.mark(address_place4(address))?;
                 let mut table: HashMap<_, Value<VipKey4>, u32> = self.table("VIPS4")?.try_into()?;
                 table.insert(Value(VipKey4 { address, port, protocol, zero: 0 }), service, 0)?;
                 table.insert(Value(VipKey4 { address, port: 0, protocol: 0, zero: 0 }), 0, 0)?;
             }
             IpAddr::V6(address) => {
                 let address = words6(address.octets());
+                self.mark(address_place6(&address))?;
                 let mut table: HashMap<_, Value<VipKey6>, u32> = self.table("VIPS6")?.try_into()?;
                 table.insert(Value(VipKey6 { address, port, protocol, zero: 0 }), service, 0)?;
                 table.insert(Value(VipKey6 { address, port: 0, protocol: 0, zero: 0 }), 0, 0)?;
             }
         }
         Ok(())
+    }
+
+    /// Sets a bit in the filter of addresses.
+    fn mark(&mut self, (word, bit): (u32, u32)) -> Result<(), XdpError> {
+        let mut table: Array<_, u64> = self.table("ADDRESSES")?.try_into()?;
+        let bits = table.get(&word, 0)? | (1 << bit);
+        Ok(table.set(word, bits, 0)?)
     }
 
     /// Denies or allows the sources of a prefix. [`Settings::has_acl4`] or [`Settings::has_acl6`] must be set for it to be looked at.

@@ -6,8 +6,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_l4_xdp_layout::{
-    Event, FlowKey4, FlowKey6, FlowKind, LAYOUT_VERSION, Mode, PacketFlags, PacketNote, Settings, flow_hash4,
-    flow_hash6, stage,
+    Event, FlowKey4, FlowKey6, FlowKind, LAYOUT_VERSION, Mode, PacketFlags, PacketNote, Settings,
+    address_place4, address_place6, flow_hash4, flow_hash6, stage,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, ETHERNET, IPIP, IPV6, Ipv4, Ipv6, Macs, Outer, TCP,
         Tcp, UDP, Udp, at, class_of, words,
     },
-    services::{DENY, is_vip4, is_vip6, rule4, rule6},
+    services::{DENY, is_vip4, is_vip6, may_be_ours, rule4, rule6},
 };
 
 /// The settings, if they are of this layout.
@@ -48,6 +48,9 @@ fn enter4(ctx: &XdpContext) -> u32 {
     let Some(ip) = at::<Ipv4>(ctx, ETHERNET) else { return pass(Event::PassNotIp) };
     // SAFETY: within the packet.
     let ip = unsafe { &mut *ip };
+    if !may_be_ours(address_place4(ip.destination)) {
+        return pass(Event::PassNotOurs);
+    }
     if ip.version_ihl != 0x45 || ip.fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET) != 0 {
         return leave_to(stage::PARSE);
     }
@@ -191,6 +194,10 @@ fn enter6(ctx: &XdpContext) -> u32 {
     let Some(ip) = at::<Ipv6>(ctx, ETHERNET) else { return pass(Event::PassNotIp) };
     // SAFETY: within the packet.
     let ip = unsafe { &mut *ip };
+    let (source, destination) = (words(&raw const ip.source), words(&raw const ip.destination));
+    if !may_be_ours(address_place6(&destination)) {
+        return pass(Event::PassNotOurs);
+    }
     let length = u32::from(u16::from_be(ip.length)) + Ipv6::SIZE as u32;
     if ctx.data() + ETHERNET + length as usize > ctx.data_end() {
         return leave_to(stage::PARSE);
@@ -213,7 +220,6 @@ fn enter6(ctx: &XdpContext) -> u32 {
         return leave_to(stage::PARSE);
     }
     let Some(settings) = settings() else { return pass(Event::PassNoSettings) };
-    let (source, destination) = (words(&raw const ip.source), words(&raw const ip.destination));
     let key = FlowKey6 { source, destination, ports, protocol: u32::from(ip.next) };
     let now = clock::now();
     let Some(flow) = FLOWS6.get_ptr_mut(&key) else { return unknown6(&key, flags, now, length) };

@@ -5,14 +5,18 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_l4_xdp_layout::{
-    Backend, BackendCounters, EVENTS, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4, FragmentKey6,
-    FragmentPorts, Hop4, Hop6, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, MAX_SOURCE_RATES, PacketNote,
-    RING_SLOTS, Rate, Service, Settings, VipKey4, VipKey6, stage,
+    ADDRESS_WORDS, Backend, BackendCounters, EVENTS, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4,
+    FragmentKey6, FragmentPorts, Hop4, Hop6, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, MAX_SOURCE_RATES,
+    PacketNote, RING_SLOTS, Rate, Service, Settings, VipKey4, VipKey6, stage,
 };
 
 /// Index 0: what holds for all services.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// A bit for each address that services and translations have.
+#[btf_map]
+pub static ADDRESSES: Array<u64, { ADDRESS_WORDS as usize }> = Array::new();
 
 /// The index of the service at an address, a port and a protocol.
 #[btf_map]

@@ -3,7 +3,13 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_l4_xdp_layout::{AclRule, PacketFlags, PacketNote, Settings, VipKey4, VipKey6};
 
-use crate::maps::{SOURCES4, SOURCES6, VIPS4, VIPS6};
+use crate::maps::{ADDRESSES, SOURCES4, SOURCES6, VIPS4, VIPS6};
+
+/// Whether anything has the address at this place of the filter.
+#[inline(always)]
+pub fn may_be_ours((word, bit): (u32, u32)) -> bool {
+    ADDRESSES.get(word).is_some_and(|word| word >> bit & 1 != 0)
+}
 
 /// Whether a service has the address of a packet over IPv4.
 #[inline(always)]

@@ -33,6 +33,20 @@ pub const fn ring_slot(hash: u32) -> u32 {
     ((hash as u64 * RING_SLOTS as u64) >> 32) as u32
 }
 
+/// Where an address over IPv4 stands in the filter of addresses that services and translations have: the word, and the bit in it. Packets to an
+/// address whose bit is not set are not looked at any further; a bit that another address has set costs a look-up.
+#[inline(always)]
+pub const fn address_place4(address: u32) -> (u32, u32) {
+    let place = address.wrapping_mul(0x9e37_79b1) >> 16;
+    (place >> 6, place & 63)
+}
+
+/// The same over IPv6.
+#[inline(always)]
+pub const fn address_place6(address: &[u32; 4]) -> (u32, u32) {
+    address_place4(address[0] ^ address[1].rotate_left(8) ^ address[2].rotate_left(16) ^ address[3])
+}
+
 /// A number whose upper bits depend on all bits of `value`.
 #[inline(always)]
 pub const fn mix(value: u64) -> u64 {

@@ -19,13 +19,13 @@ pub use flow::{
     Flow4, Flow6, FlowHead, FlowKey4, FlowKey6, FlowKind, FragmentKey4, FragmentKey6, FragmentPorts,
     Rewrite4, Rewrite6, TcpState,
 };
-pub use hash::{flow_hash4, flow_hash6, mix, ring_slot};
+pub use hash::{address_place4, address_place6, flow_hash4, flow_hash6, mix, ring_slot};
 pub use packet::{Hop4, Hop6, Onward, PacketFlags, PacketNote};
 pub use plain::Plain;
 pub use settings::{AclRule, Rate, Settings};
 
 /// Version of what stands in maps. A loader refuses pinned maps of another one.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Services that a table holds.
 pub const MAX_SERVICES: u32 = 512;
@@ -41,6 +41,9 @@ pub const NO_BACKEND: u32 = u32::MAX;
 
 /// Next hops that a core remembers for each family.
 pub const MAX_HOPS: u32 = 4096;
+
+/// Words of the filter of addresses: 65,536 bits.
+pub const ADDRESS_WORDS: u32 = 1024;
 
 /// Counters of new flows by source.
 pub const MAX_SOURCE_RATES: u32 = 65_536;

@@ -3,7 +3,7 @@
 use lb_l4_xdp::layout::{Event, FlowKey4, Mode};
 
 use crate::Test;
-use crate::packets::{ACK, Packet, Parsed, SYN};
+use crate::packets::{ACK, Packet, Parsed, SYN, transport_checksum};
 use crate::rig::{ETH0, ETH1, Rig, address, mac};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("nat_runs_out_of_ports_and_says_so", nat_runs_out_of_ports_and_says_so),
     ("nat_leaves_udp_without_checksum", nat_leaves_udp_without_checksum),
+    ("nat_never_makes_a_checksum_into_none", nat_never_makes_a_checksum_into_none),
     ("nat_refuses_tcp_in_the_middle", nat_refuses_tcp_in_the_middle),
     ("nat_makes_an_evicted_entry_again", nat_makes_an_evicted_entry_again),
     ("l4_09_backends_reach_those_who_began_alone", l4_09_backends_reach_those_who_began_alone),
@@ -113,6 +114,21 @@ fn nat_leaves_udp_without_checksum() {
         assert_eq!(out.payload[6..8], [0, 0]);
         out.goes("10.2.0.1", "10.2.0.11");
     }
+}
+
+/// A checksum that comes out as 0 would say that there is none (RFC 768).
+fn nat_never_makes_a_checksum_into_none() {
+    let mut rig = Rig::new();
+    rig.service("10.9.0.1", 80, Mode::Nat, &["10.2.0.11"]);
+    let sent = |data: u16| Packet::udp(("10.1.0.9", 4000), ("10.9.0.1", 80), &data.to_be_bytes());
+    let port = Parsed::frame(&rig.redirects(&sent(0).frame()), mac(11), ETH1).ports().0;
+    let data = (0..=u16::MAX).find(|data| {
+        let out = Packet::udp(("10.2.0.1", port), ("10.2.0.11", 8080), &data.to_be_bytes());
+        transport_checksum(out.source, out.destination, out.protocol, &out.payload) == 0
+    });
+    let out = Parsed::frame(&rig.redirects(&sent(data.unwrap()).frame()), mac(11), ETH1);
+    assert_eq!(out.payload[6..8], [0xff, 0xff]);
+    out.is_sound();
 }
 
 fn nat_refuses_tcp_in_the_middle() {
