@@ -30,6 +30,8 @@ mod request;
 mod response;
 #[path = "attacks/rig.rs"]
 mod rig;
+#[path = "attacks/routes.rs"]
+mod routes;
 #[path = "attacks/slow.rs"]
 mod slow;
 #[path = "attacks/tunnel.rs"]
@@ -73,6 +75,18 @@ fn main() {
         framing::h1_17_forbidden_request_trailers,
         framing::h1_17_too_many_request_trailers,
         response::h1_17_response_trailers,
+        routes::r_01_dot_segments,
+        routes::r_02_slashes_in_a_row,
+        routes::r_03_parameters_of_segments,
+        routes::r_04_encoded_separators,
+        routes::r_05_double_and_overlong_encoding,
+        routes::r_06_control_characters_and_broken_escapes,
+        routes::r_07_encoded_ends_of_the_path,
+        routes::r_09_second_spellings_of_a_host,
+        routes::r_10_fields_that_name_another_request,
+        routes::r_11_a_field_that_connection_takes_away_is_not_matched,
+        routes::r_19_r_31_long_paths_cost_little,
+        routes::r_25_options_of_the_whole_server,
     ];
     // Those that are measured for memory and processor time run one at a time.
     cases.extend([

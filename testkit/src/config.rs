@@ -310,6 +310,7 @@ impl Pool {
 pub struct Config {
     /// The admin address.
     pub admin: SocketAddr,
+    text: String,
     blocks: BTreeMap<String, Keys>,
     listeners: Vec<Listener>,
     pools: Vec<Pool>,
@@ -319,7 +320,13 @@ impl Config {
     /// A file without listeners.
     pub fn new() -> Self {
         let admin = crate::ports::reserve();
-        let config = Config { admin, blocks: BTreeMap::new(), listeners: Vec::new(), pools: Vec::new() };
+        let config = Config {
+            admin,
+            text: String::new(),
+            blocks: BTreeMap::new(),
+            listeners: Vec::new(),
+            pools: Vec::new(),
+        };
         let config = match crate::io::Driver::current() {
             Some(driver) => config.runtime("io_backend", driver.name()),
             None => config,
@@ -340,6 +347,12 @@ impl Config {
     /// This file with other listeners.
     pub fn with_listener(mut self, listener: Listener) -> Self {
         self.listeners = vec![listener];
+        self
+    }
+
+    /// Adds lines of TOML before everything else.
+    pub fn text(mut self, lines: &str) -> Self {
+        self.text.push_str(lines);
         self
     }
 
@@ -373,7 +386,7 @@ impl Config {
 
     /// The text of the file.
     pub fn render(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.text.clone();
         for (name, keys) in &self.blocks {
             writeln!(out, "[{name}]").unwrap();
             write_keys(&mut out, keys);

@@ -7,6 +7,7 @@ mod listener;
 mod passthrough;
 mod pool;
 mod resilience;
+mod route;
 mod runtime;
 mod socket_name;
 
@@ -24,10 +25,11 @@ pub(crate) use resilience::RetryOn;
 pub use resilience::{
     Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod, UdpProbe,
 };
+pub use route::{FixedAnswer, OwnRoutes, Route, RouteTarget, Routing, VirtualHost};
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub use lb_core::balance::Policy;
@@ -48,6 +50,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Every `[pools.NAME]`, in the order of their names, whether a listener uses it or not.
     pub pools: Vec<Arc<BackendPool>>,
+    /// Every `[[routes.NAME]]`, by its name.
+    pub route_tables: BTreeMap<String, Vec<Arc<Route>>>,
     /// Process-wide settings.
     pub runtime: RuntimeSettings,
     /// Idle backend connections.

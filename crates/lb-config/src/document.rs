@@ -62,4 +62,5 @@ pub(crate) enum Value {
     Block(Node),
     Blocks(Vec<Node>),
     Named(BTreeMap<String, Node>),
+    NamedArrays(BTreeMap<String, Vec<Node>>),
 }

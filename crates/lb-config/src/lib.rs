@@ -18,12 +18,12 @@ mod written;
 
 pub use config::{
     AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, ClientAuth,
-    ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, Grpc, H2Security, HashKey,
-    HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend, Listener, ListenerId,
-    MetricsBind, MintRetry, Observability, Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod,
-    Protocol, Quic, QuicLb, QuicRetry, RawProxy, RuntimeSettings, SameSite, Security, SniRoute, SocketName,
-    Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy, Watchdog, WebSocket,
-    Xdp, XdpMode,
+    ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer, Grpc,
+    H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
+    Listener, ListenerId, MetricsBind, MintRetry, Observability, OwnRoutes, Passthrough, Policy, PoolId,
+    Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteTarget, Routing,
+    RuntimeSettings, SameSite, Security, SniRoute, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
+    Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};

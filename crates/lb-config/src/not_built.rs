@@ -81,6 +81,9 @@ fn visit<'a>(view: View<'a>, act: &mut impl FnMut(View<'a>)) {
         match &entry.value {
             Value::Block(inner) => visit(View::root(inner), act),
             Value::Blocks(inner) => inner.iter().for_each(|inner| visit(View::root(inner), act)),
+            Value::NamedArrays(inner) => {
+                inner.values().flatten().for_each(|inner| visit(View::root(inner), act));
+            }
             Value::Named(inner) => inner.iter().for_each(|(_, inner)| visit(View::root(inner), act)),
             _ => {}
         }

@@ -7,6 +7,7 @@ mod passthrough;
 mod pool;
 mod process;
 mod resilience;
+mod route;
 mod tls;
 
 use crate::config::{Backend, Config, Listener, PoolId};
@@ -71,13 +72,16 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     let runtime = process::runtime(root.block("runtime"), report)?;
     let pools = pool::all(root, report)?;
     let admin = process::admin(root.block("admin"));
-    let listeners = listener::all(root, &runtime, &pools, report)?;
+    let mut tables = route::Tables::read(root, &pools, report);
+    let listeners = listener::all(root, &runtime, &pools, &mut tables, report)?;
+    tables.warn_unused(report);
     Some(Config {
         source_name: report.source.file.to_owned(),
         written: written(root, &listeners),
         places: Places::of(root, &owners(&listeners), report.source),
         listeners,
         pools: pools.into_values().collect(),
+        route_tables: tables.into_routes(),
         runtime,
         pool: process::pool(root.block("pool")),
         dns: process::dns(root.block("dns"), report),

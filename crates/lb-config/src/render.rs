@@ -87,7 +87,7 @@ fn type_of(kind: &Kind) -> Option<&'static str> {
         Kind::Integer { .. } => Some("integer"),
         Kind::Word { .. } | Kind::Text(_) => Some("string"),
         Kind::Texts(_) => Some("array of strings"),
-        Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) => None,
+        Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_) => None,
     }
 }
 
@@ -151,6 +151,12 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("tcp", "tcp.toml", include_str!("../../../config/examples/tcp.toml")),
     ("h1", "h1-limits.toml", include_str!("../../../config/examples/h1-limits.toml")),
     ("h1: a pool", "h1-pool.toml", include_str!("../../../config/examples/h1-pool.toml")),
+    ("h1: routes", "h1-routes.toml", include_str!("../../../config/examples/h1-routes.toml")),
+    (
+        "h1s: virtual hosts",
+        "h1s-virtual-hosts.toml",
+        include_str!("../../../config/examples/h1s-virtual-hosts.toml"),
+    ),
     ("tls", "tls.toml", include_str!("../../../config/examples/tls.toml")),
     ("h1s", "h1s.toml", include_str!("../../../config/examples/h1s.toml")),
     ("quic: HTTP/3", "quic-h3.toml", include_str!("../../../config/examples/quic-h3.toml")),

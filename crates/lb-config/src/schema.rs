@@ -6,12 +6,13 @@ mod listener;
 mod passthrough;
 mod pool;
 mod process;
+mod route;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload};
 pub(crate) use listener::LISTENERS;
 pub(crate) use pool::{LIST, POOLS};
-pub(crate) use text::{Text, read_mode, read_payload, read_statuses};
+pub(crate) use text::{Text, read_mode, read_payload, read_statuses, read_value_condition};
 
 use crate::config::Protocol;
 
@@ -72,9 +73,14 @@ impl Block {
 /// Every block, the file itself first, in the order of the documentation.
 pub(crate) fn blocks() -> Vec<&'static Block> {
     fn collect(block: &'static Block, into: &mut Vec<&'static Block>) {
+        if into.iter().any(|known| std::ptr::eq(*known, block)) {
+            return;
+        }
         into.push(block);
         for key in block.keys {
-            if let Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) = &key.kind {
+            if let Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) | Kind::NamedArrays(inner) =
+                &key.kind
+            {
                 collect(inner, into);
             }
         }
@@ -88,6 +94,10 @@ const REPEATED: &[&str] = &[
     "listeners",
     "listeners.tls.certificates",
     "listeners.backends",
+    "listeners.routes",
+    "listeners.routes.matches",
+    "listeners.virtual_hosts",
+    "routes.NAME",
     "pools.NAME.backends",
     "backends",
     "passthrough.routes",
@@ -102,6 +112,7 @@ pub(crate) static ROOT: Block = Block {
     keys: &[
         Key::blocks("listeners", &listener::LISTENERS),
         Key::named("pools", &POOLS),
+        Key::named_arrays("routes", &route::TABLES),
         Key::block("runtime", &process::RUNTIME),
         Key::block("pool", &process::POOL),
         Key::block("dns", &process::DNS),

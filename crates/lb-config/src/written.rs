@@ -128,6 +128,10 @@ impl WrittenKeys {
             }
             match key.kind {
                 Kind::Block(inner) | Kind::Blocks(inner) => block = inner,
+                Kind::NamedArrays(inner) => {
+                    names.next();
+                    block = inner;
+                }
                 _ => return None,
             }
         }
@@ -152,11 +156,10 @@ fn collect(node: &Node, prefix: &str, into: &mut BTreeMap<String, Text>) {
         match &entry.value {
             Value::Block(inner) => collect(inner, &path, into),
             Value::Blocks(_) if matches!(*name, "listeners" | "backends") => {}
-            Value::Blocks(elements) => {
-                for (index, element) in elements.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    collect(element, &path, into);
-                    into.insert(path, Text::Element);
+            Value::Blocks(elements) => collect_elements(elements, &path, into),
+            Value::NamedArrays(arrays) => {
+                for (name, elements) in arrays {
+                    collect_elements(elements, &join(&path, name), into);
                 }
             }
             Value::Named(_) => {}
@@ -167,6 +170,14 @@ fn collect(node: &Node, prefix: &str, into: &mut BTreeMap<String, Text>) {
                 into.insert(path, Text::Shown(show(value)));
             }
         }
+    }
+}
+
+fn collect_elements(elements: &[Node], path: &str, into: &mut BTreeMap<String, Text>) {
+    for (index, element) in elements.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        collect(element, &path, into);
+        into.insert(path, Text::Element);
     }
 }
 
@@ -182,7 +193,9 @@ fn show(value: &Value) -> String {
         Value::List(values) => {
             format!("[{}]", values.iter().map(show).collect::<Vec<_>>().join(", "))
         }
-        Value::Digest(_) | Value::Block(_) | Value::Blocks(_) | Value::Named(_) => String::new(),
+        Value::Digest(_) | Value::Block(_) | Value::Blocks(_) | Value::Named(_) | Value::NamedArrays(_) => {
+            String::new()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use lb_config::{BackendPool, Config, ConfigError, Dns, PoolId, SocketName};
+use lb_config::{BackendPool, Config, ConfigError, Dns, Listener, PoolId, SocketName};
 use lb_core::address::Address;
 use lb_io::resolver::{ResolveError, Resolved, Resolver, ResolverOptions, refusal};
 use lb_observe::metrics::Metrics;
@@ -118,7 +118,8 @@ pub(crate) async fn resolve(
         config
             .listeners
             .iter()
-            .flat_map(|listener| &listener.pool.backends)
+            .flat_map(Listener::pools)
+            .flat_map(|pool| &pool.backends)
             .any(|backend| backend.address.host() == Some(name))
     });
     metrics.dns_cache_entries.set(i64::try_from(resolver.cached_names()).unwrap_or(i64::MAX));

@@ -59,11 +59,11 @@ impl Overlay {
         let mut config = file.clone();
         let mut merged: HashMap<PoolId, Arc<BackendPool>> = HashMap::new();
         for listener in &mut config.listeners {
-            let Some(layer) = self.0.get(&listener.pool.id) else { continue };
-            let pool = merged
-                .entry(listener.pool.id.clone())
-                .or_insert_with(|| Arc::new(layer.over(&listener.pool)));
-            listener.pool = Arc::clone(pool);
+            for pool in listener.pools_mut() {
+                let Some(layer) = self.0.get(&pool.id) else { continue };
+                let over = merged.entry(pool.id.clone()).or_insert_with(|| Arc::new(layer.over(pool)));
+                *pool = Arc::clone(over);
+            }
         }
         config
     }

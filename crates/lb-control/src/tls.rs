@@ -347,9 +347,11 @@ fn load((tls, says): &Key, access: KeyAccess) -> Result<Arc<ClientTls>, TlsError
 fn keys(config: &Config) -> Vec<(Key, String)> {
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for listener in &config.listeners {
-        for backend in &listener.pool.backends {
+        for (pool, backend) in
+            listener.pools().flat_map(|pool| pool.backends.iter().map(move |one| (pool, one)))
+        {
             let is_http = listener.protocol.is_http();
-            let keys = [key(is_http, backend), probe_key(&listener.pool, is_http, backend)];
+            let keys = [key(is_http, backend), probe_key(pool, is_http, backend)];
             for key in keys.into_iter().flatten() {
                 if seen.insert(key.clone()) {
                     all.push((key, format!("listener {}: backend {}", listener.name, backend.name)));

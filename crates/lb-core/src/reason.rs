@@ -96,6 +96,14 @@ reasons! {
     UriTooLong = "uri_too_long", "414";
     /// The Host field is absent, repeated, malformed, or contradicts the target
     Host = "host", "400";
+    /// The path of the request breaks the grammar, holds an encoded control character or a backslash, or leads above the root; on listeners with routes
+    PathSyntax = "path_syntax", "400";
+    /// A lenient backend could read the path of the request as that of another route, or of none (`[listeners.paths]`)
+    PathAmbiguous = "path_ambiguous", "400";
+    /// No route takes the request, and the listener or virtual host has no pool for what is left
+    NoRoute = "no_route", "404";
+    /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS
+    RedirectLoop = "redirect_loop", "500";
     /// The `Host` asks for other client certificates than the connection's server name did; browsers try again on a new connection
     Misdirected = "misdirected", "421";
     /// A field name with an underscore, under the policy that rejects it
@@ -179,6 +187,10 @@ impl Reason {
         Self::HeaderTooLarge,
         Self::UriTooLong,
         Self::Host,
+        Self::PathSyntax,
+        Self::PathAmbiguous,
+        Self::NoRoute,
+        Self::RedirectLoop,
         Self::Misdirected,
         Self::Underscore,
         Self::Method,

@@ -1,39 +1,52 @@
-//! Which pool takes a request.
+//! Which route takes a request.
 //!
-//! A listener has one route today, and it matches everything. Callers already ask with the whole head, so that matches on
-//! host, path, method and fields change this file and no other.
+//! A listener has a table of routes ([`RouteTable`]): conditions on host, path, method, fields and more, in the precedence of the Gateway
+//! API ([`order`]), so that the order of lines in a file never decides who is let in. A path has one canonical form ([`path`]), which is
+//! matched and forwarded, and a request whose path a lenient backend could read as another route's is refused ([`readings`]): what is
+//! matched is what is forwarded.
+//!
+//! The table is compiled ([`table`]). [`naive`] tries one route after the other, is what the compiled table is held against in tests, and
+//! tells `expressgateway explain` why each route did or did not take a request.
 
-use crate::head::RequestHead;
+pub mod condition;
+mod hash;
+pub mod host;
+pub mod location;
+pub mod naive;
+pub mod order;
+pub mod path;
+pub mod pattern;
+pub mod readings;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
-/// A match and where it leads: `P` is a pool, as the caller has it.
-#[derive(Clone, Debug)]
-pub struct Route<P> {
-    /// Label in metrics and logs; empty for the route of a listener's own backends.
+pub use condition::{IpNetwork, PathCondition, RouteConditions, RouteRequest, Scheme, ValueCondition, Want};
+pub use host::{Host, HostPattern};
+pub use path::{PathFault, PathPolicy};
+pub use pattern::{Pattern, PatternCaches};
+pub use table::{Resolution, RouteDestination, RouteTable, RoutedPath};
+
+/// A route without its target: when a request is its own.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct RouteSpec {
+    /// What messages, metrics and the log call it; may be empty.
     pub name: String,
-    /// The pool that takes what matches.
-    pub pool: P,
+    /// Hosts, one of which the request asks for; none for any.
+    pub hosts: Vec<HostPattern>,
+    /// What goes before the path where two routes fit; more is first.
+    pub priority: u32,
+    /// RouteConditions, all those of one of which hold. At least one; the empty one always holds.
+    pub matches: Vec<RouteConditions>,
 }
 
-/// The routes of a listener, in order of precedence.
-#[derive(Clone, Debug)]
-pub struct RouteTable<P> {
-    fallback: Route<P>,
-}
-
-impl<P> RouteTable<P> {
-    /// A table that sends everything to one pool.
-    pub fn single(pool: P) -> Self {
-        Self { fallback: Route { name: String::new(), pool } }
-    }
-
-    /// The route of a request, or `None` when nothing matches.
-    #[inline]
-    pub fn find(&self, _head: &RequestHead) -> Option<&Route<P>> {
-        Some(&self.fallback)
-    }
-
-    /// The route of what bears no request that could be matched.
-    pub fn fallback(&self) -> &Route<P> {
-        &self.fallback
-    }
+/// Routes that are looked at together: those of a listener, or of one of its virtual hosts.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ScopeSpec {
+    /// The hosts of the virtual host; none for the listener itself.
+    pub hosts: Vec<HostPattern>,
+    /// Its routes, by their positions among all routes of the listener, in the order in which ties are broken.
+    pub routes: Vec<u32>,
+    /// Whether there is somewhere to go when no route takes a request.
+    pub has_fallback: bool,
 }

@@ -12,14 +12,32 @@ use crate::service::Settings;
 /// Status line text and body of the statuses that the gateway answers with.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        205 => "Reset Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        410 => "Gone",
         413 => "Content Too Large",
         414 => "URI Too Long",
         421 => "Misdirected Request",
         426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -27,6 +45,48 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Error",
     }
+}
+
+/// Sends an answer that the configuration gives, or that leads elsewhere. `head` is used as a scratch pad.
+pub(crate) fn fixed(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    fixed: &Fixed<'_>,
+    head: &mut ResponseHead,
+) {
+    head.clear();
+    head.status = fixed.status;
+    let phrase = reason_phrase(fixed.status);
+    let start = head.fields.append_text(phrase.as_bytes());
+    head.reason = Span::new(start, start.saturating_add(phrase.len()));
+    // RFC 9110 §6.4.1.
+    let has_no_body = matches!(fixed.status, 204 | 304);
+    if let Some(location) = fixed.location {
+        head.fields.push(b"Location", location);
+    }
+    if !has_no_body {
+        head.body = BodyLength::Known(u64::try_from(fixed.body.len()).unwrap_or_default());
+        if !fixed.body.is_empty() {
+            head.fields.push(b"Content-Type", fixed.content_type.as_bytes());
+        }
+        head.fields.push(b"Content-Length", fixed.body.len().to_string().as_bytes());
+    }
+    front.head(head);
+    if !has_no_body && !fixed.body.is_empty() {
+        front.data(cx, fixed.body);
+    }
+    front.end();
+}
+
+/// An answer of the gateway that no failure is the cause of.
+#[derive(Debug)]
+pub(crate) struct Fixed<'a> {
+    pub(crate) status: u16,
+    /// Where the client is to go instead.
+    pub(crate) location: Option<&'a [u8]>,
+    /// A body and what it is.
+    pub(crate) body: &'a [u8],
+    pub(crate) content_type: &'a str,
 }
 
 /// Sends a whole answer through `front`. `head` is used as a scratch pad.

@@ -15,6 +15,7 @@ pub mod h3;
 pub mod message;
 pub mod proxy;
 mod record;
+mod routes;
 pub mod rules;
 mod section;
 mod serve;

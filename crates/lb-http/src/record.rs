@@ -6,7 +6,7 @@ use lb_core::address::ClientAddress;
 use lb_core::head::{RequestHead, Version};
 use lb_core::reason::Reason;
 use lb_observe::access_log::AccessRecord;
-use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
+use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, RouteMetrics, StatusClass};
 
 use crate::grpc::Status;
 use crate::service::Service;
@@ -26,6 +26,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) duration: Duration,
     pub(crate) backend: Option<&'a str>,
     pub(crate) reason: Option<Reason>,
+    /// The route that took the request, if any did, by its name.
+    pub(crate) route: Option<(&'a str, Option<&'a RouteMetrics>)>,
     pub(crate) retries: u32,
 }
 
@@ -40,7 +42,8 @@ pub(crate) fn write(entry: &Entry<'_>) {
     let worker = &entry.service.worker;
     let class = entry.status.map_or(StatusClass::NoResponse, StatusClass::of);
     let shard = entry.service.metrics.worker(worker.io.id);
-    shard.unrouted.record(version, class, entry.duration);
+    let route = entry.route.and_then(|(_, route)| route).map(|route| route.worker(worker.io.id));
+    route.unwrap_or(&shard.unrouted).record(version, class, entry.duration);
     if let Some(status) = entry.call {
         shard.grpc_calls.of(label(status)).inc();
     }
@@ -63,6 +66,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         duration: entry.duration,
         backend: entry.backend,
         reason: entry.reason.map_or("", Reason::name),
+        route: entry.route.map_or("", |(name, _)| name),
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),

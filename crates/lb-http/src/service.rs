@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener};
+use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
-use lb_core::route::RouteTable;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{ListenerMetrics, Metrics, WorkerMetrics};
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use crate::h1::request::HeadLimits;
 use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
+use crate::routes::Routes;
 use crate::sticky::Sticky;
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
 
@@ -316,12 +316,19 @@ pub struct Settings {
     /// `Alt-Svc` of every response.
     pub alt_svc: Option<String>,
     /// Where requests go.
-    pub routes: RouteTable<Rc<Pool>>,
+    pub routes: Routes,
 }
 
 impl Settings {
-    /// Builds what one worker needs from a validated configuration. `pool` is the pool of `listener`.
-    pub fn new(config: &Config, listener: &Listener, pool: Rc<Pool>, metrics: &Metrics) -> Rc<Self> {
+    /// Builds what one worker needs from a validated configuration. `pool` is the pool of `listener`, and `others` gives those that its routes
+    /// lead to besides.
+    pub fn new(
+        config: &Config,
+        listener: &Listener,
+        pool: Rc<Pool>,
+        others: impl FnMut(&PoolId) -> Option<Rc<Pool>>,
+        metrics: &Metrics,
+    ) -> Rc<Self> {
         let runtime = &config.runtime;
         let grpc = listener.grpc.clone().filter(|grpc| grpc.enabled);
         if grpc.is_some() {
@@ -356,7 +363,7 @@ impl Settings {
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
-            routes: RouteTable::single(pool),
+            routes: Routes::new(listener, pool, others, metrics),
         })
     }
 

@@ -15,6 +15,7 @@ mod pools;
 mod process;
 mod quic;
 mod reasons;
+mod routes;
 mod scrape;
 mod shards;
 mod values;
@@ -33,6 +34,7 @@ pub use labels::{
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray};
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
+pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,
     PoolMetrics, PoolShard, RouteShard, WorkerMetrics,
@@ -308,18 +310,18 @@ impl Metrics {
                 }
             }
             for version in HttpVersion::ALL {
-                let shards =
-                    listener.shards().map(|shard| shard.unrouted.version(*version)).collect::<Vec<_>>();
+                let shards: Vec<_> =
+                    listener.shards().map(|shard| shard.unrouted.version(*version)).collect();
                 if listener.is_served(*version) || shards.iter().any(|shard| shard.is_used()) {
-                    let labels = [name, UNROUTED, version.name()];
                     scrape_requests(
                         scrape,
                         &shards,
                         [&families::HTTP_REQUESTS, &families::HTTP_REQUEST_DURATION],
-                        &labels,
+                        &[name, UNROUTED, version.name()],
                     );
                 }
             }
+            listener.routes.scrape(scrape, name);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
-use crate::{check, demo, gateway};
+use crate::{check, demo, explain, gateway};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -45,6 +45,8 @@ struct Cli {
 enum Command {
     /// Read and check a configuration file without binding anything; exits with 0 or 1
     Check(CheckArgs),
+    /// Say which route takes a request, and why others do not; reads the file and binds nothing
+    Explain(ExplainArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
     Demo(DemoArgs),
 }
@@ -89,6 +91,26 @@ impl CheckArgs {
     }
 }
 
+/// A request to be explained.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Configuration file
+    pub(crate) config: PathBuf,
+    /// The method
+    pub(crate) method: String,
+    /// The URL, such as https://shop.example.com/cart?id=1
+    pub(crate) url: String,
+    /// A field of the request, "name: value"; any number
+    #[arg(short = 'H', value_name = "FIELD")]
+    pub(crate) fields: Vec<String>,
+    /// Where the client is
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) from: IpAddr,
+    /// The listener that it comes to, by its address in the file; without it all that have routes
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listener: Option<String>,
+}
+
 /// Addresses of the demo.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -108,11 +130,12 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         let config = Some(std::mem::take(&mut cli.file).path());
         cli.command = Some(Command::Check(CheckArgs { config, ..CheckArgs::default() }));
     }
-    if matches!(cli.command, Some(Command::Check(_))) {
+    if matches!(cli.command, Some(Command::Check(_) | Command::Explain(_))) {
         lb_io::signals::release();
     }
     let result = match cli.command {
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited),
     };

@@ -156,7 +156,7 @@ impl Worker {
                 settings,
             ))
         } else if listener.protocol.is_http() {
-            let settings = self.http_settings(snapshot, listener, self.http_pool(snapshot, pool, made));
+            let settings = self.http_settings(snapshot, listener, pool, made);
             let (worker, name) = (Rc::clone(&self.http), listener.name.clone());
             let service = HttpService::new(worker, name, metrics, Rc::clone(connections), settings);
             match (QuicSettings::of(listener), quic, &tls) {
@@ -282,12 +282,10 @@ impl Worker {
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
-                        let pool = self.http_pool(&snapshot, pool, &mut made);
-                        service.replace(self.http_settings(&snapshot, listener, pool));
+                        service.replace(self.http_settings(&snapshot, listener, pool, &mut made));
                     }
                     Protocol::Quic(quic) => {
-                        let pool = self.http_pool(&snapshot, pool, &mut made);
-                        quic.service().replace(self.http_settings(&snapshot, listener, pool));
+                        quic.service().replace(self.http_settings(&snapshot, listener, pool, &mut made));
                         if let Some(settings) = QuicSettings::of(listener) {
                             quic.replace(settings, snapshot.config.runtime.max_requests_per_h3_connection);
                         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
-use super::{BackendPool, HostPort, Passthrough, SocketName};
+use super::{BackendPool, HostPort, Passthrough, Routing, SocketName};
 
 /// One listener.
 #[derive(Clone, PartialEq, Debug)]
@@ -51,6 +51,10 @@ pub struct Listener {
     pub drain_jitter: Duration,
     /// Where traffic goes: its own pool, or one that it shares with others. May be empty: see [`Self::starts`].
     pub pool: Arc<BackendPool>,
+    /// Which requests go elsewhere; None = none. Only where HTTP is spoken.
+    pub routing: Option<Arc<Routing>>,
+    /// Every other pool that `routing` leads to, once.
+    pub route_pools: Vec<Arc<BackendPool>>,
 }
 
 impl Listener {
@@ -67,12 +71,21 @@ impl Listener {
     /// Every pool that it leads to, the first of them where nothing else is said.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<BackendPool>> {
         let routes = self.passthrough.iter().flat_map(|passthrough| &passthrough.routes);
-        std::iter::once(&self.pool).chain(routes.map(|route| &route.pool))
+        std::iter::once(&self.pool).chain(routes.map(|route| &route.pool)).chain(&self.route_pools)
+    }
+
+    /// As [`Self::pools`], to be replaced by pools of the same identity.
+    pub fn pools_mut(&mut self) -> impl Iterator<Item = &mut Arc<BackendPool>> {
+        let routes = self.passthrough.iter_mut().flat_map(|passthrough| &mut passthrough.routes);
+        let routes = routes.map(|route| &mut route.pool);
+        std::iter::once(&mut self.pool).chain(routes).chain(&mut self.route_pools)
     }
 
     /// Whether there is anything behind it. A listener with nothing behind it is not started.
     pub fn starts(&self) -> bool {
-        self.pool.has_backends() || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
+        self.pool.has_backends()
+            || self.routing.is_some()
+            || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
     }
 }
 

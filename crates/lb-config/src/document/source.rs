@@ -42,7 +42,11 @@ impl<'a> Source<'a> {
             Some(entry) => {
                 let is_scalar = !matches!(
                     entry.value,
-                    Value::Block(_) | Value::Blocks(_) | Value::Named(_) | Value::List(_)
+                    Value::Block(_)
+                        | Value::Blocks(_)
+                        | Value::Named(_)
+                        | Value::NamedArrays(_)
+                        | Value::List(_)
                 );
                 self.error(entry.at, path, is_scalar.then_some(&entry.written), problem)
             }

@@ -24,7 +24,9 @@ fn homes(block: &Block, name: &str, is_table: bool) -> Vec<String> {
     let found = || {
         blocks().into_iter().filter_map(|other| {
             let (opens, header) = match other.key(name)?.kind {
-                Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) => (true, inner.header()),
+                Kind::Block(inner) | Kind::Blocks(inner) | Kind::Named(inner) | Kind::NamedArrays(inner) => {
+                    (true, inner.header())
+                }
                 _ => (false, other.header()),
             };
             Some(((opens == is_table, shared(block.path, other.path)), header))

@@ -70,6 +70,16 @@ impl<'a> View<'a> {
         nodes.into_iter().flatten().map(|(name, node)| (name.as_str(), View::root(node)))
     }
 
+    /// The arrays of blocks under `name` with the names that the file gives them, in the order of these.
+    pub(crate) fn named_arrays(self, name: &str) -> impl Iterator<Item = (&'a str, Vec<Self>)> {
+        let arrays = match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::NamedArrays(arrays)) => Some(arrays),
+            _ => None,
+        };
+        let views = |nodes: &'a Vec<Node>| nodes.iter().map(View::root).collect();
+        arrays.into_iter().flatten().map(move |(name, nodes)| (name.as_str(), views(nodes)))
+    }
+
     pub(crate) fn flag(self, name: &str) -> bool {
         match self.entry(name).map(|entry| &entry.value) {
             Some(Value::Flag(flag)) => *flag,

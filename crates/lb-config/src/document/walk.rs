@@ -104,6 +104,9 @@ impl Walk<'_> {
             }
             (Kind::Blocks(block), DeValue::Array(array)) => return self.blocks(block, array, path),
             (Kind::Named(block), DeValue::Table(table)) => return self.named(block, table, path),
+            (Kind::NamedArrays(block), DeValue::Table(table)) => {
+                return self.named_arrays(block, table, path);
+            }
             (Kind::Texts(text), DeValue::Array(array)) => return self.texts(key, *text, array, path),
             (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
             (Kind::Integer { min, max, zero, .. }, DeValue::Integer(integer)) => read_integer(integer)
@@ -173,6 +176,31 @@ impl Walk<'_> {
             }
         }
         (nodes.len() == table.len()).then_some(Value::Named(nodes))
+    }
+
+    fn named_arrays(&mut self, block: &'static Block, table: &DeTable<'_>, path: &str) -> Option<Value> {
+        let mut arrays = BTreeMap::new();
+        for (name, value) in table {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            let path = join(path, &spell(name));
+            match value.get_ref() {
+                DeValue::Array(_) if !is_block_name(name) => {
+                    self.note(at, path, None, "a name is 1 to 64 letters, digits, `-` and `_`".to_owned());
+                }
+                DeValue::Array(array) => {
+                    if let Some(Value::Blocks(nodes)) = self.blocks(block, array, &path) {
+                        arrays.insert(name.to_owned(), nodes);
+                    }
+                }
+                _ => {
+                    let problem =
+                        must_be(&format!("an array of tables, each opened by {}", block.header()), "");
+                    self.note(at, path, Some(&any_written(value)), problem);
+                }
+            }
+        }
+        (arrays.len() == table.len()).then_some(Value::NamedArrays(arrays))
     }
 
     fn texts(&mut self, key: &Key, text: Text, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {

@@ -99,6 +99,15 @@ fn discovery(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
     block(&a.discovery, &b.discovery)
 }
 
+/// What stands in the listener: changes of tables that it shares are reported once, under these.
+fn routes(a: &Listener, b: &Listener) -> Option<Difference> {
+    let of = |listener: &Listener| {
+        let routing = listener.routing.clone();
+        routing.map(|routing| (routing.own.clone(), routing.table.policy(), routing.keeps_override_fields))
+    };
+    block(&of(a), &of(b))
+}
+
 fn balance(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
     difference(&(&a.settings.balance, &a.hash_key), &(&b.settings.balance, &b.hash_key))
 }
@@ -106,6 +115,12 @@ fn balance(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
 pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     Field { label: "listener.backends", what: "backends", difference: own_backends, keep: None },
     Field { label: "listener.pool", what: "pool", difference: pool_name, keep: None },
+    Field {
+        label: "listener.routes",
+        what: "routes, route_tables, virtual_hosts, paths",
+        difference: routes,
+        keep: None,
+    },
     own!("listener.sticky", "sticky", sticky),
     own!("listener.health", "health", health),
     own!("listener.outlier", "outlier", outlier),
@@ -146,6 +161,7 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
 ];
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
+    live!("routes", "routes", route_tables),
     restart!("workers", "runtime.workers", runtime.workers),
     restart!("io_backend", "runtime.io_backend", runtime.io_backend),
     live!("drain_timeout_ms", "runtime.drain_timeout_ms", runtime.drain_timeout, millis),

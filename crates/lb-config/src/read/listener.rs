@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{self, Pools};
+use super::route::Tables;
 use super::{Report, loops, passthrough, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
@@ -15,10 +16,11 @@ use crate::document::{View, near};
 use crate::schema::{Kind, LISTENERS, read_mode};
 
 /// Every listener. `runtime` is what they inherit from.
-pub(super) fn all(
-    root: View<'_>,
+pub(super) fn all<'a>(
+    root: View<'a>,
     runtime: &RuntimeSettings,
     pools: &Pools,
+    tables: &mut Tables<'a>,
     report: &mut Report<'_>,
 ) -> Option<Vec<Listener>> {
     let mut bound: HashMap<(SocketName, Transport), String> = HashMap::new();
@@ -27,7 +29,7 @@ pub(super) fn all(
     }
     let mut listeners = Vec::new();
     for (index, view) in root.blocks("listeners").into_iter().enumerate() {
-        let listener = one(view, runtime, pools, report)?;
+        let listener = one(view, runtime, pools, tables, report)?;
         let transport = listener.transport();
         let place = format!("listeners[{index}].address");
         if let Some(other) = bound.insert((listener.address.clone(), transport), place) {
@@ -61,10 +63,11 @@ pub(super) fn all(
     Some(listeners)
 }
 
-fn one(
-    view: View<'_>,
+fn one<'a>(
+    view: View<'a>,
     runtime: &RuntimeSettings,
     pools: &Pools,
+    tables: &mut Tables<'a>,
     report: &mut Report<'_>,
 ) -> Option<Listener> {
     let (address, written) = view.socket_name("address")?;
@@ -75,6 +78,8 @@ fn one(
         Transport::Tcp | Transport::Unix => written.to_owned(),
     };
     let (drain_timeout, drain_jitter) = drain(view, runtime, report);
+    let pool = pool(view, &name, (protocol, protocol.transport(address)), pools, report)?;
+    let (routing, route_pools) = tables.of_listener(view, protocol, &pool, pools, report);
     let listener = Listener {
         address: address.clone(),
         socket_mode: socket_mode(view, address, report),
@@ -96,7 +101,9 @@ fn one(
         udp: udp(view.block("udp")),
         drain_timeout,
         drain_jitter,
-        pool: pool(view, &name, (protocol, protocol.transport(address)), pools, report)?,
+        pool,
+        routing,
+        route_pools,
         name,
     };
     if matches!(protocol, Protocol::Quic | Protocol::Udp) && address.unix().is_some() {
@@ -105,6 +112,9 @@ fn one(
     }
     if listener.h2c && protocol != Protocol::H1 {
         report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
+    }
+    if listener.routing.is_none() && view.present("paths").is_some() {
+        report.warn(view, "paths", "does nothing without routes");
     }
     if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && listener.pool.has_backends() {
         let name = if view.entry("pool").is_some() { "pool" } else { "backends" };
@@ -145,6 +155,8 @@ pub(super) fn of_no_block(
         drain_timeout: runtime.drain_timeout,
         drain_jitter: runtime.drain_jitter,
         pool,
+        routing: None,
+        route_pools: Vec::new(),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn find(listeners: &[Listener]) -> Vec<(usize, &str)> {
         .iter()
         .map(|listener| {
             let mut ways: Vec<(usize, &str)> = Vec::new();
-            for backend in &listener.pool.backends {
+            for backend in listener.pools().flat_map(|pool| &pool.backends) {
                 let place = (Place::of(&backend.address), is_udp(listener));
                 let there = by_place.get(&place).map_or(&[][..], Vec::as_slice);
                 for to in there {

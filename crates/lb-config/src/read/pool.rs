@@ -17,10 +17,22 @@ pub(super) type Pools = BTreeMap<String, Arc<BackendPool>>;
 /// What clients speak on the listeners that refer to each pool, by its name.
 pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
     let mut users: HashMap<_, Vec<_>> = HashMap::new();
+    let mut tables: HashMap<_, Vec<_>> = HashMap::new();
     for listener in root.blocks("listeners") {
-        let protocol = listener.word("protocol").and_then(Protocol::from_word);
-        if let (Some(name), Some(protocol)) = (listener.text("pool"), protocol) {
-            users.entry(name).or_default().push(protocol);
+        let Some(protocol) = listener.word("protocol").and_then(Protocol::from_word) else { continue };
+        let hosts = listener.blocks("virtual_hosts");
+        let routes = listener.blocks("routes");
+        for view in std::iter::once(listener).chain(routes).chain(hosts.iter().copied()) {
+            users.entry(view.text("pool").unwrap_or_default()).or_default().push(protocol);
+        }
+        for table in std::iter::once(listener).chain(hosts).flat_map(|view| view.texts("route_tables")) {
+            tables.entry(table).or_default().push(protocol);
+        }
+    }
+    for (table, routes) in root.named_arrays("routes") {
+        let Some(protocols) = tables.get(table) else { continue };
+        for name in routes.iter().filter_map(|view| view.text("pool")) {
+            users.entry(name).or_default().extend(protocols);
         }
     }
     if let Some(passthrough) = root.present("passthrough") {

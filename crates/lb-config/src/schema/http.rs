@@ -4,7 +4,7 @@ use super::key::{BYTES, MS, S, U32, U64};
 use super::{Block, Key, On};
 use crate::config::Protocol;
 
-const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
+pub(super) const HTTP_PROTOCOLS: &[Protocol] = &[Protocol::H1, Protocol::H1s, Protocol::Quic];
 
 pub(super) static HTTP: Block = Block {
     path: "listeners.http",

@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     Blocks(&'static Block),
     /// Blocks inside this one under names that the file chooses.
     Named(&'static Block),
+    /// Arrays of blocks inside this one, under names that the file chooses.
+    NamedArrays(&'static Block),
 }
 
 /// What holds when a key is absent.
@@ -150,6 +152,11 @@ impl Key {
         Self::new(name, Kind::Named(block))
     }
 
+    /// A key that opens arrays of blocks under names that the file chooses.
+    pub(crate) const fn named_arrays(name: &'static str, block: &'static Block) -> Self {
+        Self::new(name, Kind::NamedArrays(block))
+    }
+
     /// With a default.
     pub(crate) const fn or(mut self, default: u64) -> Self {
         self.default = Default::Integer(default);
@@ -202,6 +209,9 @@ impl Kind {
             Self::Block(block) => format!("a table, opened by {}", block.header()),
             Self::Named(block) => format!("a table of tables, each opened by {}", block.header()),
             Self::Blocks(block) => format!("an array of tables, each opened by {}", block.header()),
+            Self::NamedArrays(block) => {
+                format!("a table of arrays of tables, each of these opened by {}", block.header())
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::http::{GRPC, H2_SECURITY, HTTP, WEBSOCKET};
 use super::key::{BYTES, MS, S, U32, U64};
-use super::{Block, Key, On, Text, pool};
+use super::{Block, Key, On, Text, pool, route};
 use crate::config::{BackendProtocol, ClientAuthMode, Protocol, QuicRetry};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
@@ -45,6 +45,12 @@ pub(crate) static LISTENERS: Block = Block {
         Key::text("pool", Text::NotBlank)
             .or_else("the listener's own `[[listeners.backends]]`")
             .live("The name of the `[pools.NAME]` where traffic goes. Not together with `[[listeners.backends]]`."),
+        Key::texts("route_tables", Text::NotBlank)
+            .or_else("none")
+            .live("The names of the `[[routes.NAME]]` tables that requests are looked up in, besides `[[listeners.routes]]`."),
+        Key::blocks("routes", &route::OWN_ROUTES),
+        Key::blocks("virtual_hosts", &route::VIRTUAL_HOSTS),
+        Key::block("paths", &route::PATHS),
         Key::block("tls", &TLS),
         Key::block("quic", &QUIC),
         Key::block("alt_svc", &ALT_SVC),

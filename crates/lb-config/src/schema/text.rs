@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use lb_core::address::UNIX_PREFIX;
+use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
 
 use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, is_token};
 use crate::document::Value;
@@ -53,6 +54,24 @@ pub(crate) enum Text {
     ServiceName,
     /// Bytes, as text with escapes or in hex digits.
     Payload,
+    /// What a route is called.
+    RouteName,
+    /// A host, an IP address, or `*.` and a domain.
+    HostPattern,
+    /// A host without a port.
+    HostName,
+    /// A path in canonical form.
+    RoutePath,
+    /// A regular expression.
+    Regex,
+    /// A condition on the value of a field, parameter or cookie.
+    ValueCondition,
+    /// A network (CIDR).
+    Network,
+    /// The body of an answer.
+    Body,
+    /// The value of a field.
+    FieldValue,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
     QuicServer,
 }
@@ -86,6 +105,15 @@ impl Text {
                 "text whose backslashes begin \\\\, \\r, \\n, \\t, \\0 or \\xNN, or \"hex:\" and hex digits in pairs, up to 1200 bytes"
             }
             Self::Ip => "an IP address",
+            Self::RouteName => "1 to 64 letters, digits, `-`, `_` and `.`",
+            Self::HostPattern => "a DNS name, one that begins with \"*.\", or an IP address, without a port",
+            Self::HostName => "a DNS name or an IP address, without a port",
+            Self::RoutePath => "a path that begins with \"/\", in its canonical form",
+            Self::Regex => "a regular expression, without look-around",
+            Self::ValueCondition => "\"N=value\", \"N\", \"!N\" or \"N~regex\"",
+            Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
+            Self::Body => "text of at most 65536 bytes",
+            Self::FieldValue => "text without control characters",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
         }
     }
@@ -137,10 +165,72 @@ impl Text {
             }
             Self::Payload => checked(text, |text| read_payload(text).is_some()),
             Self::Ip => checked(text, |text| text.parse::<IpAddr>().is_ok()),
+            Self::RouteName => checked(text, is_route_name),
+            Self::HostPattern => {
+                let detail = || match text.rsplit_once(':') {
+                    Some((_, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        "the port does not count: leave it out".to_owned()
+                    }
+                    _ => String::new(),
+                };
+                let is_pattern = HostPattern::parse(text).is_some();
+                if is_pattern { Ok(Value::Text(text.to_owned())) } else { Err(detail()) }
+            }
+            Self::HostName => {
+                checked(text, |text| matches!(HostPattern::parse(text), Some(HostPattern::Exact(_))))
+            }
+            Self::RoutePath => read_route_path(text),
+            Self::Regex => Pattern::new(text, false).map(|_| Value::Text(text.to_owned())),
+            Self::ValueCondition => read_value_condition(text).map(|_| Value::Text(text.to_owned())),
+            Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
+            Self::Body => checked(text, |text| text.len() <= 65_536),
+            Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
     }
+}
+
+fn is_route_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// Segments that a path of a route may have.
+const MOST_SEGMENTS: usize = lb_core::route::table::MOST_SEGMENTS;
+
+fn read_route_path(text: &str) -> Result<Value, String> {
+    if !text.starts_with('/') {
+        return Err(String::new());
+    }
+    if text.contains(['?', '#']) {
+        return Err("conditions on the query stand under `query`".to_owned());
+    }
+    if text.split('/').count() > MOST_SEGMENTS {
+        return Err(format!("it has at most {MOST_SEGMENTS} segments"));
+    }
+    match path::canonical(text.as_bytes(), false) {
+        Ok(canonical) if canonical == text.as_bytes() => Ok(Value::Text(text.to_owned())),
+        Ok(canonical) => Err(format!("that is \"{}\"", String::from_utf8_lossy(&canonical))),
+        Err(_) => Err(String::new()),
+    }
+}
+
+/// A name and what its value must be.
+pub(crate) fn read_value_condition(text: &str) -> Result<(String, Want), String> {
+    let (name, want) = match (text.strip_prefix('!'), text.find(['=', '~'])) {
+        (Some(name), _) => (name, Want::Absent),
+        (None, None) => (text, Want::Present),
+        (None, Some(at)) => {
+            let (name, value) = text.split_at(at);
+            match value.strip_prefix('~') {
+                Some(pattern) => (name, Want::Fits(Pattern::new(pattern, false)?)),
+                None => (name, Want::Is(value.get(1..).unwrap_or_default().as_bytes().into())),
+            }
+        }
+    };
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'!');
+    if is_name { Ok((name.to_owned(), want)) } else { Err(String::new()) }
 }
 
 /// The most that a probe sends: what every path carries whole.

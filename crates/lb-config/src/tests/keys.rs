@@ -7,8 +7,9 @@ use crate::config::Config;
 use crate::plan::{KeyChange, Plan};
 use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
 
-/// The second file has the keys that no file may have together with others in the first.
-const FILES: [&str; 2] = [include_str!("keys.toml"), include_str!("keys-passthrough-pool.toml")];
+/// The second file has the keys that no file may have together with others in the first, the third those of routes.
+const FILES: [&str; 3] =
+    [include_str!("keys.toml"), include_str!("keys-passthrough-pool.toml"), include_str!("keys-routes.toml")];
 
 /// A `key = value # other` line of the file.
 struct Line {
@@ -23,6 +24,9 @@ struct Line {
 fn schema_path(path: &str) -> String {
     let mut parts: Vec<_> = path.split('.').collect();
     if let ["pools", name, ..] = parts.as_mut_slice() {
+        *name = "NAME";
+    }
+    if let ["routes", name] = parts.as_mut_slice() {
         *name = "NAME";
     }
     parts.join(".")
@@ -59,11 +63,9 @@ fn with(line: &Line, text: &str) -> Config {
 fn the_file_has_every_key() {
     let found: BTreeSet<_> = lines().iter().map(|line| (line.block.path, line.key.name)).collect();
     for block in blocks() {
-        for key in block
-            .keys
-            .iter()
-            .filter(|key| !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_)))
-        {
+        for key in block.keys.iter().filter(|key| {
+            !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_))
+        }) {
             assert!(found.contains(&(block.path, key.name)), "{} {}", block.path, key.name);
         }
     }
@@ -125,7 +127,8 @@ fn every_key_is_documented_and_every_default_is_in_range() {
         assert!(!block.doc.is_empty(), "{}", block.path);
         for key in block.keys {
             let place = format!("{} {}", block.path, key.name);
-            let is_block = matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_));
+            let is_block =
+                matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_));
             assert!(is_block || key.doc.ends_with('.'), "{place}");
             match (&key.kind, key.default) {
                 (Kind::Integer { min, max, zero, .. }, Default::Integer(number)) => {

@@ -33,6 +33,8 @@ fn what_needs_no_missing_feature_starts_today() {
         "examples/h1-limits.toml",
         "examples/h1-h2c.toml",
         "examples/h1-pool.toml",
+        "examples/h1-routes.toml",
+        "examples/h1s-virtual-hosts.toml",
         "examples/h1s.toml",
         "examples/h1s-grpc.toml",
         "examples/h1s-websocket.toml",

@@ -132,10 +132,11 @@ impl Found {
                 .filter(|rules| rules.mode != ClientAuthMode::Off)
                 .filter_map(|rules| Some((rules.ca_path.as_ref()?, None)))
                 .map(|(path, name)| (faults::owner(listener), "client_ca_path", path, name));
-            let backends = listener.pool.backends.iter().filter_map(|backend| {
+            let backends = listener.pools().flat_map(|pool| pool.backends.iter().map(move |one| (pool, one)));
+            let backends = backends.filter_map(|(pool, backend)| {
                 let tls = backend.tls.as_ref().filter(|tls| tls.verify_peer)?;
                 let name = Some(tls.verify_hostname.as_str());
-                Some((listener.pool.id.clone(), "tls_ca_path", tls.ca_path.as_ref()?, name))
+                Some((pool.id.clone(), "tls_ca_path", tls.ca_path.as_ref()?, name))
             });
             for (owner, key, path, name) in clients.chain(backends) {
                 if !seen.insert((path, name)) {

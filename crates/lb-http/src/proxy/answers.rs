@@ -32,6 +32,18 @@ impl Exchange {
         self.last_leaves()
     }
 
+    /// The route answers itself: it leads elsewhere, or has an answer in the file.
+    pub(super) fn answer_routed(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
+        if let Stage::Routed(answer) = &self.stage {
+            let worker = Rc::clone(&self.service.worker);
+            let fixed = self.settings.routes.answer(answer);
+            self.response.status = fixed.status;
+            self.response.done = true;
+            answer::fixed(cx, front, &fixed, &mut worker.response.borrow_mut());
+        }
+        self.last_leaves()
+    }
+
     /// The response is complete; the last of it leaves.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match front.poll_flush(cx) {

@@ -71,6 +71,7 @@ impl Arrival<'_> {
             duration: started.elapsed(),
             backend: None,
             reason: Some(reject.reason),
+            route: None,
             retries: 0,
         });
         flushed

@@ -19,6 +19,7 @@ use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
 use crate::message::{Front, FrontCapabilities};
+use crate::routes::{Action, Found, OwnAnswer};
 use crate::rules::{self, Destination};
 use crate::service::{Pool, Service, Settings};
 use crate::websocket::handshake;
@@ -47,6 +48,8 @@ pub(crate) struct Exchange {
     pub(super) clock: Clock,
     /// What a gRPC call needs besides.
     pub(super) call: Option<Box<Call>>,
+    /// The route that took the request, by its position.
+    pub(super) route: Option<u32>,
     /// Set from the switch of protocols on.
     pub(super) tunnel: Option<Box<Tunnel>>,
     /// Why the gateway stepped in, for the access log.
@@ -62,6 +65,8 @@ pub(super) enum Stage {
     Answer(Failure),
     /// The request may be forwarded no further (RFC 9110 §7.6.2).
     LastHop,
+    /// The route has an answer of its own.
+    Routed(Box<OwnAnswer>),
     /// The gateway answers itself how its backends are.
     Health(Box<Health>),
     /// A backend is to answer.
@@ -82,9 +87,7 @@ impl Exchange {
     pub(super) fn new(arrival: Arrival<'_>, mut head: RequestHead, can: FrontCapabilities) -> Self {
         let Arrival { service, settings, client, started } = arrival;
         let (service, settings) = (Rc::clone(service), Rc::clone(settings));
-        let route = settings.routes.find(&head);
-        let routed = route.is_some();
-        let pool = Rc::clone(&route.unwrap_or(settings.routes.fallback()).pool);
+        let Found { pool, route, action } = settings.routes.find(&mut head, client);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let mut request = Request::new(head, started);
@@ -106,11 +109,15 @@ impl Exchange {
                 // (attack T-03). Other requests of the connection are none the worse for it.
                 (false, _) => Stage::Answer(Reject::new(421, Reason::Misdirected).into()),
                 (true, Destination::Here) => Stage::LastHop,
-                (true, Destination::Backend) if !routed => Stage::Answer(Kind::NoMember.unconnected()),
-                (true, Destination::Backend) => Stage::Tries,
+                (true, Destination::Backend) => match action {
+                    Action::Forward => Stage::Tries,
+                    Action::Refuse(reject) => Stage::Answer(reject.into()),
+                    Action::Answer(answer) => Stage::Routed(answer),
+                },
             },
             clock: Clock::new(started),
             response: Response::default(),
+            route,
             tunnel: None,
             reason: None,
             ended: false,
@@ -164,6 +171,7 @@ impl Exchange {
                 self.fail(cx, front, failure)
             }
             Stage::LastHop => self.last_hop(cx, front),
+            Stage::Routed(_) => self.answer_routed(cx, front),
             Stage::Health(_) => self.health(cx, front),
         }
     }

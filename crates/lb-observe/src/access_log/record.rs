@@ -41,6 +41,8 @@ pub struct AccessRecord<'a> {
     pub backend: Option<&'a str>,
     /// Why the gateway itself refused or cut the exchange; empty when it did not.
     pub reason: &'static str,
+    /// The name of the route that took the request; empty where none did or it has no name.
+    pub route: &'a str,
     /// How often the request was sent once more.
     pub retries: u32,
     /// The User-Agent field.
@@ -104,7 +106,12 @@ impl AccessRecord<'_> {
             self.duration.subsec_micros(),
         );
         push_field(line, "backend", self.backend.map(str::as_bytes));
-        let _ = write!(line, r#","reason":"{}","retries":{}"#, self.reason, self.retries);
+        // Names of routes need no escapes.
+        let _ = write!(
+            line,
+            r#","reason":"{}","route":"{}","retries":{}"#,
+            self.reason, self.route, self.retries
+        );
         push_field(line, "user_agent", self.user_agent);
         push_field(line, "referer", self.referer);
         line.extend_from_slice(b"}\n");
@@ -174,6 +181,7 @@ mod tests {
             duration: Duration::from_micros(1_000_250),
             backend: Some("127.0.0.1:3000"),
             reason: "",
+            route: "shop",
             retries: 1,
             user_agent: None,
             referer: Some(b"https://example.org/"),
@@ -200,7 +208,7 @@ mod tests {
                 r#"{"time":"1970-01-01T00:00:01.500Z","listener":"web","client":"[2001:db8::1]:4711","#,
                 r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","tls":null,"status":200,"#,
                 r#""grpc_status":null,"bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
-                r#""reason":"","retries":1,"user_agent":null,"referer":"https://example.org/"}"#,
+                r#""reason":"","route":"shop","retries":1,"user_agent":null,"referer":"https://example.org/"}"#,
                 "\n"
             )
         );

@@ -16,6 +16,7 @@ use super::labels::{
 use super::pools::add_each;
 use super::quic::QuicMetrics;
 use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
+use super::routes::NamedRoutes;
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
 
@@ -100,6 +101,8 @@ pub struct ListenerMetrics {
     served: AtomicU8,
     grpc: AtomicBool,
     udp: AtomicBool,
+    /// Routes with names.
+    pub routes: NamedRoutes,
     shards: PerWorker<ListenerShard>,
 }
 
@@ -112,6 +115,7 @@ impl ListenerMetrics {
             served: AtomicU8::new(0),
             grpc: AtomicBool::new(false),
             udp: AtomicBool::new(false),
+            routes: NamedRoutes::new(workers),
             shards: PerWorker::new(workers),
         }
     }

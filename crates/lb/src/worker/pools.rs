@@ -38,12 +38,7 @@ impl Worker {
     }
 
     /// Everything of a pool that listeners of one kind have in common, made when the first of them needs it.
-    pub(super) fn http_pool(
-        &self,
-        snapshot: &Snapshot,
-        pool: PoolInForce<'_>,
-        made: &mut Made,
-    ) -> Rc<HttpPool> {
+    fn http_pool(&self, snapshot: &Snapshot, pool: PoolInForce<'_>, made: &mut Made) -> Rc<HttpPool> {
         let make = || {
             let PoolInForce { config, backends, shared } = pool;
             let tls = |backend: &lb_config::Backend| snapshot.backends_tls.of(true, backend);
@@ -58,9 +53,12 @@ impl Worker {
         &self,
         snapshot: &Snapshot,
         listener: &Listener,
-        pool: Rc<HttpPool>,
+        pool: PoolInForce<'_>,
+        made: &mut Made,
     ) -> Rc<HttpSettings> {
-        HttpSettings::new(&snapshot.config, listener, pool, &self.metrics)
+        let pool = self.http_pool(snapshot, pool, made);
+        let others = |id: &PoolId| Some(self.http_pool(snapshot, snapshot.pool(id)?, made));
+        HttpSettings::new(&snapshot.config, listener, pool, others, &self.metrics)
     }
 
     pub(super) fn tcp_pool(

@@ -1,0 +1,75 @@
+//! Routes of HTTP listeners.
+
+use std::sync::Arc;
+
+use lb_core::identity::PoolId;
+use lb_core::route::location::Redirect;
+use lb_core::route::{HostPattern, RouteSpec, RouteTable};
+
+/// A route: when a request is its own, and what becomes of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// When a request is its own.
+    pub spec: RouteSpec,
+    /// Where it goes.
+    pub target: RouteTarget,
+}
+
+/// What becomes of the requests of a route.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RouteTarget {
+    /// A backend of this pool answers.
+    Pool(PoolId),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+    /// The gateway answers.
+    Respond(FixedAnswer),
+}
+
+/// An answer that stands in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FixedAnswer {
+    /// Its status, which is final.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+    /// The type of the body.
+    pub content_type: String,
+}
+
+/// A virtual host of a listener.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VirtualHost {
+    /// Its hosts.
+    pub hosts: Vec<HostPattern>,
+    /// The names of its tables.
+    pub tables: Vec<String>,
+    /// Where requests go that no route takes. None = nowhere.
+    pub pool: Option<PoolId>,
+}
+
+/// What the file says of a listener's routes, beside the tables that others share.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OwnRoutes {
+    /// Its own routes.
+    pub routes: Vec<Arc<Route>>,
+    /// The names of its tables.
+    pub tables: Vec<String>,
+    /// Its virtual hosts.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// How a listener finds the target of a request.
+#[derive(PartialEq, Debug)]
+pub struct Routing {
+    /// What stands in the listener.
+    pub own: OwnRoutes,
+    /// The routes by their positions in the table; one stands there once for each scope that it is looked up in.
+    pub routes: Vec<Arc<Route>>,
+    /// Which of them takes a request.
+    pub table: RouteTable,
+    /// Where requests go that no route takes, by scope. None = nowhere.
+    pub fallbacks: Vec<Option<PoolId>>,
+    /// Whether fields pass by which backends read another request than was matched.
+    pub keeps_override_fields: bool,
+}

@@ -1,0 +1,155 @@
+//! Routes: `[[listeners.routes]]`, `[[routes.NAME]]` and what stands inside them.
+
+use lb_core::route::Scheme;
+
+use super::http::HTTP_PROTOCOLS;
+use super::{Block, Key, On, Text};
+
+macro_rules! conditions {
+    ($($more:expr,)*) => {
+        [
+            Key::text("path", Text::RoutePath).or_else("any").live("The path of the request is this."),
+            Key::text("path_prefix", Text::RoutePath).or_else("any").live(
+                "The path begins with these segments: `/shop` is for `/shop` and `/shop/cart`, not for `/shopping`. A slash at the end does not count.",
+            ),
+            Key::text("path_regex", Text::Regex).or_else("any").live("The whole path matches this regular expression."),
+            Key::flag("ignore_case", false).live("Whether letter case of the path does not count."),
+            Key::texts("methods", Text::Token).or_else("any").live("The method is one of these. `GET` is not for HEAD."),
+            Key::texts("headers", Text::ValueCondition).or_else("none").live(
+                "Conditions on fields, of which all must hold: `\"N=value\"`, `\"N\"` (there is one), `\"!N\"` (there is none), `\"N~regex\"` (the \
+                 whole value matches). Several lines of a field are one value with `, ` between.",
+            ),
+            Key::texts("query", Text::ValueCondition).or_else("none").live(
+                "Conditions on parameters of the query, decoded; of a repeated parameter the first counts.",
+            ),
+            Key::texts("cookies", Text::ValueCondition).or_else("none").live("Conditions on cookies."),
+            Key::texts("sources", Text::Network).or_else("any").live(
+                "The client's address is in one of these networks (CIDR). A client of a Unix socket is in none.",
+            ),
+            Key::word("scheme", Scheme::WORDS).or_else("any").live("The client came inside TLS (`https`), or did not."),
+            $($more,)*
+        ]
+    };
+}
+
+/// The keys of a route, wherever it stands.
+static ROUTE_KEYS: [Key; 17] = conditions![
+    Key::text("name", Text::RouteName).or_else("none").live(
+        "What logs and metrics call it; unique in the file.",
+    ),
+    Key::texts("hosts", Text::HostPattern).or_else("any").live(
+        "The request asks for one of these hosts: exact ones, `*.example.org` for any number of labels below a domain but not the domain itself, \
+         IP addresses. Letter case, port and a last dot do not count.",
+    ),
+    Key::integer("priority", 0, 1000, "").or(0).live(
+        "What goes before all conditions but the host where several routes match: more is first. Needed only where the usual order is not what is wanted.",
+    ),
+    Key::blocks("matches", &MATCHES),
+    Key::text("pool", Text::NotBlank).or_else("another target").live("The name of the `[pools.NAME]` that takes the request."),
+    Key::block("redirect", &REDIRECT),
+    Key::block("respond", &RESPOND),
+];
+
+/// The keys of a set of conditions.
+static MATCH_KEYS: [Key; 10] = conditions![];
+
+pub(super) static OWN_ROUTES: Block = Block {
+    path: "listeners.routes",
+    doc: "Where requests go that meet conditions; what no route takes goes to the listener's `pool` or `[[listeners.backends]]`, and without \
+          those it is answered 404. A route has conditions, which must all hold, and exactly one target: `pool`, `redirect` or `respond`. \
+          The order of routes does not matter: where several match, the one is taken with (1) the more specific host, (2) the higher \
+          `priority`, (3) an exact path, then a regular expression, then the longer prefix, (4) a method, (5) more conditions on fields, (6) on \
+          the query, (7) on cookies, (8) the longer source network, (9) a scheme; only then the one that stands first, a listener's own \
+          routes before tables. A request is matched by one canonical form of its path, which is what is forwarded: see `[listeners.paths]`. \
+          Where there are routes, a host that is neither a DNS name nor an IP address is answered 400. Only on listeners that speak HTTP.",
+    on: On::EVERYWHERE,
+    keys: &ROUTE_KEYS,
+};
+
+pub(super) static TABLES: Block = Block {
+    path: "routes.NAME",
+    doc: "A table of routes for any number of listeners, which name it in `route_tables`.",
+    on: On::EVERYWHERE,
+    keys: &ROUTE_KEYS,
+};
+
+static MATCHES: Block = Block {
+    path: "listeners.routes.matches",
+    doc: "Sets of conditions, one of which must hold, in place of conditions on the route itself: at most 64.",
+    on: On::EVERYWHERE,
+    keys: &MATCH_KEYS,
+};
+
+static REDIRECT: Block = Block {
+    path: "listeners.routes.redirect",
+    doc: "Answers with the URL where the client is to go instead; what is not said stays as it was asked for. The port is that of a new `scheme`, \
+          else the one that the client asked for. A redirect to the URL that was asked for is answered 500 (`redirect_loop`).",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::word("scheme", Scheme::WORDS).or_else("that of the request").live("The scheme."),
+        Key::text("host", Text::HostName).or_else("that of the request").live("The host, without a port."),
+        Key::integer("port", 1, 65_535, "")
+            .or_else("see above")
+            .live("The port. It is left out where it follows from the scheme."),
+        Key::text("path", Text::Target)
+            .or_else("that of the request")
+            .live("The whole path. Not together with `prefix`."),
+        Key::text("prefix", Text::Target)
+            .or_else("that of the request")
+            .live("What stands in place of the route's `path_prefix`, which it needs."),
+        Key::integer("status", 301, 308, "").or(302).live("The status: 301, 302, 303, 307 or 308."),
+        Key::flag("keep_query", true).live("Whether the query goes along."),
+    ],
+};
+
+static RESPOND: Block = Block {
+    path: "listeners.routes.respond",
+    doc: "Answers in place of a backend.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("status", 200, 599, "").required().live("The status."),
+        Key::text("body", Text::Body).or_else("empty").live("The body."),
+        Key::text("content_type", Text::FieldValue)
+            .or_else("`text/plain; charset=utf-8`")
+            .live("What the body is (`Content-Type`)."),
+    ],
+};
+
+pub(super) static VIRTUAL_HOSTS: Block = Block {
+    path: "listeners.virtual_hosts",
+    doc: "Requests for these hosts are looked up in these tables alone: of several virtual hosts the one with the most specific name is chosen, \
+          and neither the others nor the listener's own routes are looked at. What no route takes goes to `pool`, and without one it is \
+          answered 404.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::texts("hosts", Text::HostPattern).required().live("Its hosts, as in a route."),
+        Key::texts("route_tables", Text::NotBlank).or_else("none").live("The names of its tables."),
+        Key::text("pool", Text::NotBlank)
+            .or_else("404")
+            .live("The name of the `[pools.NAME]` for what no route takes."),
+    ],
+};
+
+pub(super) static PATHS: Block = Block {
+    path: "listeners.paths",
+    doc: "What becomes of paths where there are routes. A path is made canonical once: unreserved characters are decoded, dot segments resolved, \
+          leading slashes made one; `%2F` is never a separator. A path that breaks the grammar, holds control characters or leads above the \
+          root is answered 400 (`path_syntax`). A canonical path can mean something else to a lenient backend: encoded slashes, `;` \
+          parameters, doubled slashes, double encoding. It passes only where each such reading has the same route; else the answer is 400 \
+          (`path_ambiguous`).",
+    on: On::only(HTTP_PROTOCOLS),
+    keys: &[
+        Key::flag("normalize", true).live(
+            "Whether the canonical path is forwarded. `false`, for signed paths: it goes on as it came, and the canonical one is a further \
+             reading of it.",
+        ),
+        Key::word("ambiguous", &["refuse", "allow"]).or_word("refuse").live(
+            "What becomes of a path with readings of different routes. `\"allow\"` lets clients past routes that guard something.",
+        ),
+        Key::flag("merge_slashes", false).live("Whether runs of slashes inside a path are made one."),
+        Key::word("override_fields", &["drop", "keep"]).or_word("drop").live(
+            "What becomes of fields by which some backends read another path, method or host than those that were matched (`X-Original-URL`, \
+             `X-Rewrite-URL`, `X-HTTP-Method-Override`, `X-HTTP-Method`, `X-Method-Override`, `X-Forwarded-Prefix`, `X-Original-Host`, `X-Host`).",
+        ),
+    ],
+};

@@ -1,0 +1,131 @@
+//! Regular expressions of routes: they match whole values, in time linear in the length of the value, and have no look-around.
+
+use std::fmt;
+use std::sync::Arc;
+
+use regex_automata::meta::{Cache, Config, Regex};
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input, MatchKind};
+
+/// The longest text of a pattern.
+pub const MOST_TEXT: usize = 1024;
+
+/// The most that one pattern may take compiled: bombs such as `(a{1000}){1000}` are refused while the file is read (attack R-19).
+const MOST_COMPILED: usize = 256 * 1024;
+
+/// What each worker keeps for one pattern at most.
+const MOST_CACHE: usize = 256 * 1024;
+
+/// A regular expression.
+#[derive(Clone)]
+pub struct Pattern {
+    text: Arc<str>,
+    ignores_case: bool,
+    regex: Regex,
+    /// Its place in [`PatternCaches`].
+    slot: usize,
+}
+
+impl Pattern {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn new(text: &str, ignores_case: bool) -> Result<Self, String> {
+        if text.len() > MOST_TEXT {
+            return Err(format!("a pattern has at most {MOST_TEXT} bytes, this one has {}", text.len()));
+        }
+        // By itself first: what would close the group below is no expression.
+        build(text, ignores_case)?;
+        let regex = build(&format!(r"\A(?:{text})\z"), ignores_case)?;
+        Ok(Self { text: text.into(), ignores_case, regex, slot: 0 })
+    }
+
+    /// Gives it its place.
+    pub(super) fn set_slot(&mut self, slot: usize) {
+        self.slot = slot;
+    }
+
+    /// Whether the whole value matches.
+    pub(super) fn fits(&self, value: &[u8], caches: &mut PatternCaches) -> bool {
+        let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
+        if caches.0.len() <= self.slot {
+            caches.0.resize_with(self.slot.saturating_add(1), || None);
+        }
+        let Some(slot) = caches.0.get_mut(self.slot) else { return false };
+        let cache = slot.get_or_insert_with(|| self.regex.create_cache());
+        self.regex.search_half_with(cache, &input).is_some()
+    }
+}
+
+fn build(text: &str, ignores_case: bool) -> Result<Regex, String> {
+    let syntax = syntax::Config::new().utf8(false).case_insensitive(ignores_case).nest_limit(64);
+    let config = Config::new()
+        .match_kind(MatchKind::LeftmostFirst)
+        .utf8_empty(false)
+        .nfa_size_limit(Some(MOST_COMPILED))
+        .hybrid_cache_capacity(MOST_CACHE);
+    let built = Regex::builder().syntax(syntax).configure(config).build(text);
+    built.map_err(|error| match error.syntax_error() {
+        Some(error) => error
+            .to_string()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim()
+            .trim_start_matches("error: ")
+            .to_owned(),
+        None if error.size_limit().is_some() => {
+            format!("compiled it would take more than {MOST_COMPILED} bytes")
+        }
+        None => error.to_string(),
+    })
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.ignores_case == other.ignores_case
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+/// What a worker needs to match the patterns of one table; made as they are used.
+#[derive(Debug, Default)]
+pub struct PatternCaches(Vec<Option<Cache>>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(pattern: &str, value: &[u8]) -> bool {
+        Pattern::new(pattern, false).unwrap().fits(value, &mut PatternCaches::default())
+    }
+
+    #[test]
+    fn whole_values_match() {
+        assert!(fits("/r[0-9]+", b"/r7") && !fits("/r[0-9]+", b"/r7/x") && !fits("/r[0-9]+", b"x/r7"));
+        assert!(fits("a|bc", b"bc") && !fits("a|bc", b"abc") && !fits("a|ab", b"abc") && fits("a|ab", b"ab"));
+        assert!(fits("", b"") && !fits("", b"a"));
+        assert!(fits("a.*", b"a\xff\xfe") || !fits("a.*", b"a\xff\xfe"), "bytes that are no text do no harm");
+        assert!(Pattern::new("AbC", true).unwrap().fits(b"aBc", &mut PatternCaches::default()));
+    }
+
+    #[test]
+    fn r_19_bombs_and_what_cannot_be_matched_in_linear_time_do_not_compile() {
+        for pattern in ["(a", "a)|(b", "(?=a)", r"(a)\1", "(a{1000}){1000}", "[z-a]", &"a".repeat(1025)] {
+            assert!(Pattern::new(pattern, false).is_err_and(|error| !error.is_empty()), "{pattern}");
+        }
+        assert!(!fits("(a+)+", format!("{}!", "a".repeat(8192)).as_bytes()), "linear, or this never ends");
+    }
+}

@@ -1,0 +1,142 @@
+//! `expressgateway explain`: says of a request which route takes it, and why the others do not.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use lb_config::{Config, Listener, RouteTarget, Routing};
+use lb_control::ProcessOutcome;
+use lb_core::head::{RequestHead, Span};
+use lb_core::route::{
+    Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
+};
+
+use crate::cli::ExplainArgs;
+
+/// Explains the request that the arguments describe, for each listener that has routes.
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
+    let text = std::fs::read_to_string(&args.config)
+        .with_context(|| format!("cannot read {}", args.config.display()))?;
+    let config = Config::parse(&text, &name(&args.config))?;
+    let asked = Asked::of(args)?;
+    let mut out = std::io::stdout().lock();
+    let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);
+    let mut any = false;
+    for listener in config.listeners.iter().filter(is_meant) {
+        let Some(routing) = &listener.routing else { continue };
+        any = true;
+        writeln!(out, "listener {}", listener.name)?;
+        write!(out, "{}", asked.explain(routing))?;
+    }
+    if !any {
+        bail!("no listener that is meant has routes");
+    }
+    Ok(ProcessOutcome::Clean)
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The request.
+struct Asked {
+    head: RequestHead,
+    scheme: Scheme,
+    authority: String,
+    path: String,
+    query: String,
+    client: IpAddr,
+}
+
+impl Asked {
+    fn of(args: &ExplainArgs) -> anyhow::Result<Self> {
+        let (scheme, rest) = args.url.split_once("://").context("the URL begins with http:// or https://")?;
+        let scheme = Scheme::from_word(scheme).context("the URL begins with http:// or https://")?;
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut head = RequestHead::default();
+        let start = head.fields.append_text(args.method.as_bytes());
+        head.method = Span::new(start, start.saturating_add(args.method.len()));
+        for field in &args.fields {
+            let (name, value) = field.split_once(':').context("a field is written \"name: value\"")?;
+            head.fields.push(name.trim().as_bytes(), value.trim().as_bytes());
+        }
+        head.fields.drop_hop_by_hop();
+        Ok(Self {
+            head,
+            scheme,
+            authority: authority.to_owned(),
+            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+            query: query.to_owned(),
+            client: args.from,
+        })
+    }
+
+    fn explain(&self, routing: &Routing) -> String {
+        let Some(host) = Host::of(self.authority.as_bytes()) else {
+            return "  answered 400 (host): neither a DNS name nor an IP address\n".to_owned();
+        };
+        let request = RouteRequest {
+            host: &host,
+            path: self.path.as_bytes(),
+            query: self.query.as_bytes(),
+            head: &self.head,
+            client: Some(self.client),
+            scheme: self.scheme,
+        };
+        let mut caches = PatternCaches::default();
+        let Resolution { destination, path } = match routing.table.resolve(&request, &mut caches) {
+            Ok(resolution) => resolution,
+            Err(PathFault::Syntax) => return "  answered 400 (path_syntax)\n".to_owned(),
+            Err(PathFault::Ambiguous) => {
+                return "  answered 400 (path_ambiguous): a backend could read the path as that of another route, or of none\n".to_owned();
+            }
+        };
+        let mut text = format!("  path {}\n", String::from_utf8_lossy(&path));
+        let (_, verdicts) =
+            naive::explain(&routing.table, &RouteRequest { path: &path, ..request }, &mut caches);
+        for verdict in verdicts {
+            let host = verdict.host.map_or(String::new(), |host| format!(" for {host}"));
+            let what = match verdict.unmet {
+                Some(unmet) => format!("no: {unmet}"),
+                None => "takes it".to_owned(),
+            };
+            text += &format!(
+                "  {}{host}, match {}: {what}\n",
+                route_name(routing, verdict.route),
+                verdict.alternative
+            );
+        }
+        text + &format!("  goes to {}\n", goal(routing, destination))
+    }
+}
+
+/// What a route is called here: by its name, or its position.
+fn route_name(routing: &Routing, position: u32) -> String {
+    match routing.routes.get(position as usize).map(|route| route.spec.name.as_str()) {
+        Some("") | None => format!("route {position}"),
+        Some(name) => format!("route {name}"),
+    }
+}
+
+fn goal(routing: &Routing, destination: RouteDestination) -> String {
+    let nowhere = || "an answer 404 (no_route)".to_owned();
+    match destination {
+        RouteDestination::Route(position) => {
+            match routing.routes.get(position as usize).map(|route| &route.target) {
+                Some(RouteTarget::Pool(id)) => id.owner().to_string(),
+                Some(RouteTarget::Redirect(redirect)) => {
+                    format!("a redirect with status {}", redirect.status)
+                }
+                Some(RouteTarget::Respond(fixed)) => format!("an answer with status {}", fixed.status),
+                None => nowhere(),
+            }
+        }
+        RouteDestination::Fallback(scope) => match routing.fallbacks.get(scope as usize) {
+            Some(Some(id)) => format!("{}, because no route takes it", id.owner()),
+            _ => nowhere(),
+        },
+        RouteDestination::Nowhere(_) => nowhere(),
+    }
+}

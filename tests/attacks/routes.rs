@@ -1,0 +1,227 @@
+//! Attacks on routes, judged by which backend received what.
+
+use testkit::{Backend, Config, Gateway, H2Client, Listener, Pool};
+
+/// `/public` and `/admin` behind one listener, each with a backend of its own; everything else goes to a third.
+struct Guarded {
+    gateway: Gateway,
+    public: Backend,
+    admin: Backend,
+}
+
+impl Guarded {
+    fn start() -> Self {
+        let (public, admin) = (Backend::standard("public"), Backend::standard("admin"));
+        let listener = Listener::h2c().text(
+            "[[listeners.routes]]\npath_prefix = \"/public\"\npool = \"public\"\n\
+             [[listeners.routes]]\npath_prefix = \"/admin\"\npool = \"admin\"\n\
+             [[listeners.routes]]\npath_prefix = \"/api\"\npool = \"public\"\n",
+        );
+        let listener = listener.backend(public.address);
+        let config = Config::new()
+            .listener(listener)
+            .pool(Pool::named("public").backend(public.address))
+            .pool(Pool::named("admin").backend(admin.address));
+        Self { gateway: Gateway::start(config), public, admin }
+    }
+
+    /// The answers over HTTP/1.1 and HTTP/2.
+    fn ask(&self, target: &str, fields: &[(&str, &str)]) -> [(u16, String); 2] {
+        let one = self.gateway.client().request("GET", target, fields, b"").unwrap();
+        let lower: Vec<_> = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
+        let lower: Vec<_> = lower.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let two =
+            H2Client::connect(self.gateway.front()).unwrap().request("GET", target, &lower, b"").unwrap();
+        [(one.status, one.text()), (two.status(), two.text())]
+    }
+
+    /// The path is refused, and no backend hears of it.
+    #[track_caller]
+    fn assert_refused(&self, target: &str, reason: &str) {
+        let heard = (self.public.request_count(), self.admin.request_count());
+        let before = self.gateway.metric("request_rejected_total", &[("reason", reason)]);
+        for (version, (status, _)) in self.ask(target, &[]).into_iter().enumerate() {
+            assert_eq!(status, 400, "{target} over HTTP/{}", version + 1);
+        }
+        let after = self.gateway.metric("request_rejected_total", &[("reason", reason)]);
+        assert_eq!(after - before, 2.0, "{target}: not counted under {reason}");
+        assert_eq!(
+            heard,
+            (self.public.request_count(), self.admin.request_count()),
+            "{target} was forwarded"
+        );
+    }
+
+    /// The path goes to a backend in this form.
+    #[track_caller]
+    fn assert_forwarded(&self, target: &str, backend: &Backend, forwarded: &str) {
+        for (version, (status, _)) in self.ask(target, &[]).into_iter().enumerate() {
+            assert_eq!(status, 200, "{target} over HTTP/{}", version + 1);
+            assert_eq!(backend.last_request().target(), forwarded, "{target} over HTTP/{}", version + 1);
+        }
+    }
+}
+
+pub(crate) fn r_01_dot_segments() {
+    let rig = Guarded::start();
+    for target in ["/public/../admin", "/public/%2e%2e/admin", "/public/.%2E/admin", "/public/./../admin"] {
+        rig.assert_forwarded(target, &rig.admin, "/admin");
+    }
+    rig.assert_refused("/public/../../admin", "path_syntax");
+    rig.assert_refused("/%2e%2e/admin", "path_syntax");
+}
+
+pub(crate) fn r_02_slashes_in_a_row() {
+    let rig = Guarded::start();
+    rig.assert_forwarded("//admin", &rig.admin, "/admin");
+    rig.assert_forwarded("///admin//x", &rig.admin, "/admin//x");
+    rig.assert_forwarded("/public//../admin", &rig.public, "/public/admin");
+    rig.assert_refused("/other//..%2Fadmin", "path_ambiguous");
+}
+
+pub(crate) fn r_03_parameters_of_segments() {
+    let rig = Guarded::start();
+    for target in ["/admin;x/", "/;/admin", "/public/..;/admin", "/public/..;a=b/admin", "/public;/..;/admin"]
+    {
+        rig.assert_refused(target, "path_ambiguous");
+    }
+    rig.assert_forwarded("/public/a;b=c", &rig.public, "/public/a;b=c");
+}
+
+pub(crate) fn r_04_encoded_separators() {
+    let rig = Guarded::start();
+    for target in [
+        "/public%2f..%2fadmin",
+        "/public%2F..%2Fadmin",
+        "/public/..%2fadmin",
+        "/public%5c..%5cadmin",
+        "/admin%2fx",
+    ] {
+        rig.assert_refused(target, "path_ambiguous");
+    }
+    rig.assert_refused("/public\\..\\admin", "path_syntax");
+    rig.assert_forwarded("/api/v4/projects/a%2fb", &rig.public, "/api/v4/projects/a%2Fb");
+}
+
+pub(crate) fn r_05_double_and_overlong_encoding() {
+    let rig = Guarded::start();
+    for target in [
+        "/public/%252e%252e/admin",
+        "/public%252f..%252fadmin",
+        "/public/%25252e%25252e/admin",
+        "/public/%2525252525",
+        "/public/%c0%ae%c0%ae/admin",
+        "/public/%25c0%25af",
+        "/public/%e0%80%af",
+    ] {
+        rig.assert_refused(target, "path_ambiguous");
+    }
+    rig.assert_forwarded("/public/100%25", &rig.public, "/public/100%25");
+}
+
+pub(crate) fn r_06_control_characters_and_broken_escapes() {
+    let rig = Guarded::start();
+    for target in [
+        "/public/%00",
+        "/admin%00",
+        "/public/%0d%0aX",
+        "/public/%",
+        "/public/%2",
+        "/public/%zz",
+        "/public/%7f",
+    ] {
+        rig.assert_refused(target, "path_syntax");
+    }
+}
+
+pub(crate) fn r_07_encoded_ends_of_the_path() {
+    let rig = Guarded::start();
+    for target in ["/admin%3fx", "/admin%23", "/admin%3F/..%2Fpublic"] {
+        rig.assert_refused(target, "path_ambiguous");
+    }
+}
+
+pub(crate) fn r_09_second_spellings_of_a_host() {
+    let [one, rest] = ["one", "rest"].map(Backend::standard);
+    let listener = Listener::h2c()
+        .text("[[listeners.routes]]\nhosts = [\"one.example\"]\npool = \"one\"\n")
+        .backend(rest.address);
+    let gateway =
+        Gateway::start(Config::new().listener(listener).pool(Pool::named("one").backend(one.address)));
+    for host in ["ONE.example", "one.example.", "one.example:80", "One.Example.:8080"] {
+        assert_eq!(
+            gateway.client().request("GET", "/", &[("Host", host)], b"").unwrap().text(),
+            "one",
+            "{host}"
+        );
+        let absolute = format!("http://{host}/");
+        assert_eq!(
+            gateway.client().request("GET", &absolute, &[("Host", host)], b"").unwrap().text(),
+            "one",
+            "{host}"
+        );
+        let mut client = H2Client::connect(gateway.front()).unwrap();
+        client.authority = host.to_owned();
+        assert_eq!(client.get("/").unwrap().text(), "one", "{host}");
+    }
+    for host in ["%6fne.example", "one.example..", "one..example", "one.example%2e", "*.example", "a_b;c"] {
+        let response = gateway.client().request("GET", "/", &[("Host", host)], b"").unwrap();
+        assert_eq!(response.status, 400, "{host}");
+    }
+    assert!(rest.requests().is_empty(), "{:?}", rest.requests());
+}
+
+pub(crate) fn r_10_fields_that_name_another_request() {
+    let rig = Guarded::start();
+    let fields = [
+        ("X-Original-URL", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("X-HTTP-Method-Override", "DELETE"),
+        ("X-HTTP-Method", "DELETE"),
+        ("X-Method-Override", "DELETE"),
+        ("X-Forwarded-Prefix", "/admin"),
+        ("X-Original-Host", "admin.example"),
+        ("X-Host", "admin.example"),
+        ("X-Other", "stays"),
+    ];
+    rig.ask("/public", &fields);
+    for request in rig.public.requests() {
+        for (name, _) in &fields[..8] {
+            assert_eq!(request.header(name), None, "{name}");
+        }
+        assert_eq!(request.header("x-other").as_deref(), Some("stays"));
+    }
+    assert_eq!(rig.public.request_count(), 2);
+}
+
+pub(crate) fn r_11_a_field_that_connection_takes_away_is_not_matched() {
+    let [one, rest] = ["one", "rest"].map(Backend::standard);
+    let listener = Listener::h1()
+        .text("[[listeners.routes]]\nheaders = [\"X-Staff=yes\"]\npool = \"one\"\n")
+        .backend(rest.address);
+    let gateway =
+        Gateway::start(Config::new().listener(listener).pool(Pool::named("one").backend(one.address)));
+    let ask = |fields: &[(&str, &str)]| gateway.client().request("GET", "/", fields, b"").unwrap().text();
+    assert_eq!(ask(&[("X-Staff", "yes")]), "one");
+    assert_eq!(ask(&[("X-Staff", "yes"), ("Connection", "X-Staff")]), "rest");
+    assert_eq!(ask(&[("X-Staff", "yes"), ("X-Staff", "yes")]), "rest");
+}
+
+pub(crate) fn r_19_r_31_long_paths_cost_little() {
+    let rig = Guarded::start();
+    let segments = format!("/public{}", "/a".repeat(3900));
+    rig.assert_forwarded(&segments, &rig.public, &segments);
+    let odd = format!("/public{}", "/a;b%2Fc//".repeat(700));
+    for (status, _) in rig.ask(&odd, &[]) {
+        assert!(matches!(status, 200 | 400), "{status}");
+    }
+    let dots = format!("/public{}", "/a/..".repeat(1500));
+    rig.assert_forwarded(&dots, &rig.public, "/public/");
+}
+
+pub(crate) fn r_25_options_of_the_whole_server() {
+    let rig = Guarded::start();
+    let response = rig.gateway.client().request("OPTIONS", "*", &[], b"").unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!((rig.public.last_request().target(), rig.admin.request_count()), ("*", 0));
+}

@@ -1,0 +1,28 @@
+//! Routes: which backend a request reaches, by every protocol of clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "routes/answers.rs"]
+mod answers;
+#[path = "routes/explain.rs"]
+mod explain;
+#[path = "routes/gateway_api.rs"]
+mod gateway_api;
+#[path = "routes/operation.rs"]
+mod operation;
+
+fn main() {
+    let cases = testkit::cases![
+        gateway_api::the_rows_hold_over_http_1_2_and_3,
+        answers::redirects_are_absolute,
+        answers::fixed_answers,
+        answers::what_no_route_takes,
+        answers::virtual_hosts_do_not_fall_through,
+        operation::routes_are_named_in_metrics_and_log,
+        operation::a_reload_changes_routes_and_weighs_nothing_else,
+        operation::a_listener_may_have_routes_alone,
+        explain::it_says_what_a_request_meets,
+    ];
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}

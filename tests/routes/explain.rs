@@ -1,0 +1,43 @@
+//! `expressgateway explain`.
+
+use testkit::gateway::cli;
+
+const FILE: &str = r#"
+routes.site = [
+    { name = "shop", hosts = ["shop.example"], path_prefix = "/cart", methods = ["POST"], pool = "shop" },
+    { name = "rest", hosts = ["*.example"], pool = "rest" },
+]
+[[listeners]]
+address = "0.0.0.0:80"
+protocol = "h1"
+route_tables = ["site"]
+[[pools.shop.backends]]
+address = "10.0.0.1:80"
+[[pools.rest.backends]]
+address = "10.0.0.2:80"
+"#;
+
+pub(crate) fn it_says_what_a_request_meets() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lb.toml");
+    std::fs::write(&path, FILE).unwrap();
+    let explain = |method: &str, url: &str| {
+        let done = cli(&["explain", path.to_str().unwrap(), method, url]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout
+    };
+    let taken = explain("POST", "http://shop.example/x/../cart/1?y");
+    assert_eq!(
+        taken,
+        "listener 0.0.0.0:80\n  path /cart/1\n  route shop for shop.example, match 0: takes it\n  goes to pool shop"
+    );
+    let other = explain("GET", "http://shop.example/cart");
+    assert!(other.contains("route shop for shop.example, match 0: no: methods\n"), "{other}");
+    assert!(other.contains("route rest for *.example, match 0: takes it\n  goes to pool rest"), "{other}");
+    assert!(explain("GET", "http://example/").contains("goes to an answer 404 (no_route)"));
+    assert!(explain("GET", "http://a.example/%00").contains("400 (path_syntax)"));
+    let ambiguous = explain("POST", "http://shop.example/x%2F..%2Fcart");
+    assert!(ambiguous.contains("400 (path_ambiguous)"), "{ambiguous}");
+    let done = cli(&["explain", path.to_str().unwrap(), "GET", "shop.example"]);
+    assert_eq!((done.code, done.stderr.contains("begins with http")), (1, true), "{}", done.stderr);
+}
