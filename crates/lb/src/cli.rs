@@ -98,7 +98,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) config: PathBuf,
     /// The method
     pub(crate) method: String,
-    /// The URL, such as https://shop.example.com/cart?id=1
+    /// The URL, such as `https://shop.example.com/cart?id=1`
     pub(crate) url: String,
     /// A field of the request, "name: value"; any number
     #[arg(short = 'H', value_name = "FIELD")]
