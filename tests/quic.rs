@@ -127,6 +127,7 @@ fn main() {
         lies::q_04_ids_that_retire_each_other_end_the_connection,
         lies::q_06_what_was_not_sent_cannot_be_acknowledged,
         lies::q_07_windows_and_limits_hold,
+        lies::an_end_that_comes_with_bytes_that_were_read_is_seen,
     ];
     cases.extend(with_python.into_iter().map(|case| case.needs(&[Peers])));
     let with_peers = testkit::cases![

@@ -9,6 +9,8 @@ past_window     a byte far beyond the window of its stream
 past_limit      a stream beyond those that may be opened
 huge_limit      leave to open more streams than there are numbers
 blocked         thousands of frames that say that a window is full
+
+late_end        no lie: a request of HTTP/3, and all of it again with the end of its stream; its last line is whether it was answered
 """
 
 import argparse
@@ -22,7 +24,7 @@ from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionId
-from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.events import ConnectionTerminated, StreamDataReceived
 from aioquic.quic.packet import QuicPacketType
 
 from common import host_port
@@ -61,10 +63,13 @@ class Client(QuicConnectionProtocol):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.ended = asyncio.get_running_loop().create_future()
+        self.answered = asyncio.Event()
 
     def quic_event_received(self, event):
         if isinstance(event, ConnectionTerminated) and not self.ended.done():
             self.ended.set_result(event.error_code)
+        if isinstance(event, StreamDataReceived) and event.stream_id == 0 and event.end_stream:
+            self.answered.set()
 
 
 def fields(*values):
@@ -101,6 +106,30 @@ LIES = {
 }
 
 
+# HEADERS of a POST to / with its field section by QPACK's static table, and DATA.
+REQUEST = b"\x01\x13\x00\x00\xd4\xd7\xc1\x50\x0ctest.example" + b"\x00\x04body"
+
+
+async def say(client, frames):
+    client._quic.lies = frames
+    while client._quic.lies and not client.ended.done():
+        client.transmit()
+        await asyncio.sleep(0)
+
+
+async def end_late(client):
+    client._quic._get_or_create_stream_for_send(0)
+    await say(client, [stream(0, 0, REQUEST)])
+    # Until the bytes were read.
+    await asyncio.sleep(0.5)
+    await say(client, [stream(0, 0, REQUEST, ends=True)])
+    try:
+        await asyncio.wait_for(client.answered.wait(), 5)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
 async def run(address, lie):
     configuration = QuicConfiguration(
         is_client=True, alpn_protocols=["h3"], server_name="test.example", verify_mode=ssl.CERT_NONE
@@ -111,26 +140,25 @@ async def run(address, lie):
     await asyncio.wait_for(client.wait_connected(), 10)
     # Until the handshake is confirmed.
     await asyncio.sleep(0.2)
+    if lie == "late_end":
+        return {"answered": await end_late(client)}
     connection = client._quic
     if lie == "retire":
         connection.acknowledges = False
         connection._host_cids += [QuicConnectionId(number.to_bytes(8, "big"), number) for number in RETIRING]
-    connection.lies = list(LIES[lie])
-    while connection.lies and not client.ended.done():
-        client.transmit()
-        await asyncio.sleep(0)
+    await say(client, list(LIES[lie]))
     try:
-        return await asyncio.wait_for(asyncio.shield(client.ended), 1)
+        return {"closed": await asyncio.wait_for(asyncio.shield(client.ended), 1)}
     except asyncio.TimeoutError:
-        return None
+        return {"closed": None}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address")
-    parser.add_argument("lie", choices=LIES)
+    parser.add_argument("lie", choices=[*LIES, "late_end"])
     arguments = parser.parse_args()
-    print(json.dumps({"closed": asyncio.run(run(arguments.address, arguments.lie))}))
+    print(json.dumps(asyncio.run(run(arguments.address, arguments.lie))))
     sys.stdout.flush()
 
 

@@ -43,3 +43,12 @@ pub(crate) fn q_07_windows_and_limits_hold() {
     ];
     assert_ends(&Rig::standard(), &lies);
 }
+
+/// What a client sends whose acknowledgements were lost: nothing that is wrong. quiche has no use for the bytes, and does not say that the end is new.
+pub(crate) fn an_end_that_comes_with_bytes_that_were_read_is_seen() {
+    let rig = Rig::standard();
+    let saw = scenario("quic_liar.py", rig.gateway.front(), "late_end", &[]);
+    assert_eq!(saw["answered"].as_bool(), Some(true), "{saw}");
+    let request = rig.origin.last_request();
+    assert_eq!((request.method.as_str(), &request.body[..]), ("POST", &b"body"[..]));
+}

@@ -255,6 +255,10 @@ impl Application for Client {
                 _ => control::readable(connection, id, now),
             }
         }
+        if connection.has_received() {
+            let Connection { app, quic, .. } = &mut *connection;
+            app.streams.iter_mut().for_each(|(id, stream)| stream.find_end(quic, *id));
+        }
         while let Some(id) = connection.quic.stream_writable_next() {
             if let Some(stream) = connection.app.streams.get_mut(&id) {
                 stream.wake();

@@ -352,6 +352,8 @@ impl Application for Server {
         // Only what a client sends stops a stream.
         if connection.has_received() {
             requests::stopped(connection, now);
+            let Connection { app, quic, .. } = &mut *connection;
+            app.streams.iter_mut().for_each(|(id, stream)| stream.find_end(quic, *id));
         }
         while let Some(id) = connection.quic.stream_writable_next() {
             if let Some(stream) = connection.app.streams.get_mut(&id) {

@@ -10,6 +10,8 @@ use lb_core::head::Fields;
 use lb_http::h3::MessageReader;
 use lb_http::message::{Gone, Traffic};
 
+use crate::connection::Quic;
+
 /// Streams by identifier. A peer numbers them one after the other and has a few hundred at most, so that no choice of numbers makes many
 /// of them meet.
 pub(super) type Streams<S> = HashMap<u64, S, BuildHasherDefault<ByNumber>>;
@@ -103,6 +105,13 @@ impl Stream {
     pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    /// Wakes the exchange where the peer's part has ended without becoming readable.
+    pub(super) fn find_end(&mut self, quic: &Quic, id: u64) {
+        if self.has_begun && !self.is_read && self.waker.is_some() && quic.stream_finished(id) {
+            self.wake();
         }
     }
 
