@@ -11,6 +11,7 @@ mod backends;
 mod document;
 mod families;
 mod labels;
+mod passthrough;
 mod pools;
 mod process;
 mod quic;
@@ -214,22 +215,6 @@ impl Metrics {
         self.workers.iter().count()
     }
 
-    fn scrape_passthrough(&self, scrape: &mut Scrape) {
-        let sum = |value: fn(&PassthroughMetrics) -> &Counter| {
-            self.workers.iter().map(|w| value(&w.passthrough).value()).sum()
-        };
-        let flows = self.workers.iter().map(|worker| worker.passthrough.flows.value()).sum::<i64>();
-        scrape.gauge(&families::PASSTHROUGH_FLOWS, &[], flows as f64);
-        scrape.counter(&families::PASSTHROUGH_CONNECTIONS, &[], sum(|p| &p.connections));
-        scrape.counter(&families::PASSTHROUGH_FLOWS_EVICTED, &[], sum(|p| &p.flows_evicted));
-        scrape.counter(&families::PASSTHROUGH_MIGRATIONS, &[], sum(|p| &p.migrations));
-        scrape.counter(&families::PASSTHROUGH_RETRY_MINTED, &[], sum(|p| &p.retry_minted));
-        scrape.counter(&families::PASSTHROUGH_RETRY_REJECTED, &[], sum(|p| &p.retry_rejected));
-        scrape.counter(&families::PASSTHROUGH_HEADER_PARSE_ERRORS, &[], sum(|p| &p.header_parse_errors));
-        scrape.counter(&families::PASSTHROUGH_BACKEND_SOCKET_ERRORS, &[], sum(|p| &p.backend_socket_errors));
-        self.scrape_reasons(scrape, &families::PASSTHROUGH_DROPPED, |w| &w.passthrough.dropped);
-    }
-
     fn scrape_workers(&self, scrape: &mut Scrape) {
         let sum = |value: fn(&WorkerMetrics) -> &Counter| self.workers.iter().map(|w| value(w).value()).sum();
         scrape.counter(&families::CONNECTIONS, &[], sum(|w| &w.connections));
@@ -247,7 +232,10 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
         quic::scrape(scrape, &self.workers.iter().map(|worker| &worker.quic).collect::<Vec<_>>());
-        self.scrape_passthrough(scrape);
+        passthrough::scrape(
+            scrape,
+            &self.workers.iter().map(|worker| &worker.passthrough).collect::<Vec<_>>(),
+        );
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_set(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
         self.scrape_set(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);
