@@ -82,11 +82,14 @@ fn main() {
         routes::r_05_double_and_overlong_encoding,
         routes::r_06_control_characters_and_broken_escapes,
         routes::r_07_encoded_ends_of_the_path,
+        routes::r_08_dots_around_a_prefix_that_is_taken_off,
         routes::r_09_second_spellings_of_a_host,
         routes::r_10_fields_that_name_another_request,
         routes::r_11_a_field_that_connection_takes_away_is_not_matched,
+        routes::r_11_fields_that_the_gateway_writes_cannot_be_forged,
         routes::r_19_r_31_long_paths_cost_little,
         routes::r_25_options_of_the_whole_server,
+        routes::r_26_no_line_break_from_a_value_of_the_request,
     ];
     // Those that are measured for memory and processor time run one at a time.
     cases.extend([

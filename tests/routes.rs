@@ -7,10 +7,14 @@
 mod answers;
 #[path = "routes/explain.rs"]
 mod explain;
+#[path = "routes/filters.rs"]
+mod filters;
 #[path = "routes/gateway_api.rs"]
 mod gateway_api;
 #[path = "routes/operation.rs"]
 mod operation;
+#[path = "routes/ways.rs"]
+mod ways;
 
 fn main() {
     let cases = testkit::cases![
@@ -19,6 +23,10 @@ fn main() {
         answers::fixed_answers,
         answers::what_no_route_takes,
         answers::virtual_hosts_do_not_fall_through,
+        filters::t_01_to_t_11_the_backend_is_asked_for_another_path,
+        filters::x_01_to_x_06_fields_are_edited_both_ways,
+        filters::requests_have_ids,
+        filters::an_answer_stands_in_a_file,
         operation::routes_are_named_in_metrics_and_log,
         operation::a_reload_changes_routes_and_weighs_nothing_else,
         operation::a_listener_may_have_routes_alone,

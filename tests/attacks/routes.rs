@@ -225,3 +225,104 @@ pub(crate) fn r_25_options_of_the_whole_server() {
     assert_eq!(response.status, 200);
     assert_eq!((rig.public.last_request().target(), rig.admin.request_count()), ("*", 0));
 }
+
+pub(crate) fn r_08_dots_around_a_prefix_that_is_taken_off() {
+    let [api, admin] = ["api", "admin"].map(Backend::standard);
+    let listener = Listener::h2c().text(
+        "[[listeners.routes]]\npool = \"api\"\nrewrite = { prefix = \"/v1/app\" }\n\
+         matches = [{ path_prefix = \"/api\" }, { path_prefix = \"/admin\" }]\n\
+         [[listeners.routes]]\npath_prefix = \"/guarded\"\npool = \"admin\"\n\
+         [[listeners.routes]]\npath_prefix = \"/strip\"\npool = \"api\"\nrewrite = { prefix = \"/\" }\n\
+         [[listeners.routes]]\npath_prefix = \"/\"\npool = \"api\"\n",
+    );
+    let config = Config::new()
+        .listener(listener)
+        .pool(Pool::named("api").backend(api.address))
+        .pool(Pool::named("admin").backend(admin.address));
+    let rig = Guarded { gateway: Gateway::start(config), public: api, admin };
+    // A lenient backend would serve what stands beside the new prefix.
+    for target in ["/api/..%2Fadmin", "/api/..%2fadmin/x", "/api/..;/admin", "/api/%252e%252e/admin"] {
+        let heard = rig.public.request_count();
+        for (version, (status, _)) in rig.ask(target, &[]).into_iter().enumerate() {
+            assert_eq!(status, 400, "{target} over HTTP/{}", version + 1);
+        }
+        assert_eq!(rig.public.request_count(), heard, "{target} was forwarded");
+    }
+    rig.assert_refused("/api/..%2Fadmin", "rewrite");
+    rig.assert_refused("/strip//guarded", "rewrite");
+    for target in ["/strip%2f..%2fguarded", "/strip/..%2Fguarded", "/strip../%67uarded/..%2F..%2Fguarded"] {
+        rig.assert_refused(target, "path_ambiguous");
+    }
+    // No segment is taken in two, and dots are resolved before anything is matched.
+    rig.assert_forwarded("/strip../guarded", &rig.public, "/strip../guarded");
+    rig.assert_forwarded("/strip/./x", &rig.public, "/x");
+    rig.assert_forwarded("/api/a/..%2Fb", &rig.public, "/v1/app/a/..%2Fb");
+    rig.assert_forwarded("/strip/../guarded", &rig.admin, "/guarded");
+}
+
+pub(crate) fn r_11_fields_that_the_gateway_writes_cannot_be_forged() {
+    let backend = Backend::standard("web");
+    let listener = Listener::h2c().text(
+        "[listeners.request_id]\n[[listeners.routes]]\npath_prefix = \"/guarded\"\npool = \"web\"\n\
+         request_headers = { set = [\"X-Role: guest\"], remove = [\"X-Internal\"] }\n\
+         [[listeners.routes]]\npool = \"web\"\n",
+    );
+    let config = Config::new()
+        .block("runtime", "header_underscore_policy", "allow")
+        .listener(listener)
+        .pool(Pool::named("web").backend(backend.address));
+    let gateway = Gateway::start(config);
+    let forged = [
+        ("X-Role", "admin"),
+        ("X_Role", "admin"),
+        ("x-internal", "1"),
+        ("X_Internal", "1"),
+        ("X-Request-Id", "forged"),
+        ("X-Request_Id", "forged"),
+    ];
+    let by_connection = [("Connection", "X-Role, X-Request-Id, X-Internal"), forged[0], forged[4]];
+    for (target, role) in [("/guarded", &["guest"][..]), ("/open", &["admin"])] {
+        for fields in [&forged[..], &by_connection] {
+            gateway.client().request("GET", target, fields, b"").unwrap();
+            let request = backend.last_request();
+            let is_by_connection = fields.len() == by_connection.len();
+            let expected = if is_by_connection && target == "/open" { &[] } else { role };
+            assert_eq!(request.head.headers.all("x-role"), expected, "{target}");
+            assert_eq!(request.header("x-internal").is_some(), target == "/open" && !is_by_connection);
+            let id = request.head.headers.all("x-request-id");
+            assert!(matches!(&id[..], [id] if id.len() == 36), "{target}: {id:?}");
+            assert_eq!(request.header("x-request_id"), None, "{target}");
+            if target == "/guarded" {
+                assert_eq!((request.header("x_role"), request.header("x_internal")), (None, None));
+            }
+        }
+    }
+}
+
+pub(crate) fn r_26_no_line_break_from_a_value_of_the_request() {
+    let backend = Backend::standard("web");
+    let listener = Listener::h2c().text(
+        "[[listeners.routes]]\npath_regex = \"/u/(.*)\"\npool = \"web\"\n\
+         request_headers = { set = [\"X-Path: ${capture.1}\", \"X-Query: ${query}\", \"X-Agent: ${header.User-Agent}\", \"X-Cookie: ${cookie.c}\"] }\n\
+         response_headers = { set = [\"X-Echo: ${path} ${query} ${cookie.c}\"] }\n",
+    );
+    let config = Config::new().listener(listener).pool(Pool::named("web").backend(backend.address));
+    let gateway = Gateway::start(config);
+    // Escapes stay escapes: what is decoded here could end a line.
+    let target = "/u/a%0D%0AX-Evil:1";
+    assert_eq!(gateway.client().request("GET", target, &[], b"").unwrap().status, 400);
+    let target = "/u/a%20b?x=%0d%0aX-Evil:1";
+    let fields = [("User-Agent", "a\tb"), ("Cookie", "c=%0d%0aX-Evil: 1")];
+    let response = gateway.client().request("GET", target, &fields, b"").unwrap();
+    assert_eq!(response.header("x-echo").as_deref(), Some("/u/a%20b x=%0d%0aX-Evil:1 %0d%0aX-Evil: 1"));
+    let request = backend.last_request();
+    assert_eq!(request.header("x-path").as_deref(), Some("a%20b"));
+    assert_eq!(request.header("x-query").as_deref(), Some("x=%0d%0aX-Evil:1"));
+    assert_eq!(request.header("x-agent").as_deref(), Some("a\tb"));
+    assert!(request.header("x-evil").is_none() && response.header("x-evil").is_none());
+    // What no parser stops has no way into a value: DEL passes in fields.
+    let fields = [("User-Agent", "a\u{7f}b")];
+    if gateway.client().request("GET", "/u/a", &fields, b"").is_ok_and(|response| response.status == 200) {
+        assert_eq!(backend.last_request().header("x-agent"), None);
+    }
+}

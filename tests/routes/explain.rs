@@ -4,7 +4,7 @@ use testkit::gateway::cli;
 
 const FILE: &str = r#"
 routes.site = [
-    { name = "shop", hosts = ["shop.example"], path_prefix = "/cart", methods = ["POST"], pool = "shop" },
+    { name = "shop", hosts = ["shop.example"], path_prefix = "/cart", methods = ["POST"], pool = "shop", rewrite = { prefix = "/", host = "in.example" }, request_headers = { set = ["X-A: b"] } },
     { name = "rest", hosts = ["*.example"], pool = "rest" },
 ]
 [[listeners]]
@@ -29,7 +29,7 @@ pub(crate) fn it_says_what_a_request_meets() {
     let taken = explain("POST", "http://shop.example/x/../cart/1?y");
     assert_eq!(
         taken,
-        "listener 0.0.0.0:80\n  path /cart/1\n  route shop for shop.example, match 0: takes it\n  goes to pool shop"
+        "listener 0.0.0.0:80\n  path /cart/1\n  route shop for shop.example, match 0: takes it\n  goes to pool shop\n  rewrite: path /1\n  rewrite: host in.example\n  request field X-A"
     );
     let other = explain("GET", "http://shop.example/cart");
     assert!(other.contains("route shop for shop.example, match 0: no: methods\n"), "{other}");

@@ -4,6 +4,7 @@
 
 use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
+use crate::schema::{Kind, blocks};
 
 /// A setting that is refused.
 struct Missing {
@@ -43,6 +44,11 @@ pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
             let problem = format!("not built yet: {}", missing.what);
             found.push(source.error_about(view, missing.key, problem));
         }
+        for key in view.block.keys {
+            if let (Kind::Later(what), Some(_)) = (&key.kind, view.entry(key.name)) {
+                found.push(source.error_about(view, key.name, format!("not built yet: {what}")));
+            }
+        }
     });
     found.sort_by_key(ConfigError::line);
     // One reason to refuse a key is enough.
@@ -52,13 +58,21 @@ pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
 
 /// One line for each entry, for CONFIG.md.
 pub(crate) fn lines() -> impl Iterator<Item = String> {
-    NOT_BUILT.iter().map(|Missing { block, key, when, what }| {
+    let later = blocks().into_iter().filter(|block| block.path != "routes.NAME").flat_map(|block| {
+        block.keys.iter().filter_map(move |key| match key.kind {
+            Kind::Later(what) if block.path.is_empty() => Some(format!("`{}`: {what}", key.name)),
+            Kind::Later(what) => Some(format!("`{}.{}`: {what}", block.path, key.name)),
+            _ => None,
+        })
+    });
+    let built = NOT_BUILT.iter().map(|Missing { block, key, when, what }| {
         let path = if block.is_empty() { (*key).to_owned() } else { format!("{block}.{key}") };
         match when {
             When::Set => format!("`{path}`: {what}"),
             When::True => format!("`{path} = true`: {what}"),
         }
-    })
+    });
+    built.chain(later)
 }
 
 impl When {

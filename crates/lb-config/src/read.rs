@@ -1,6 +1,7 @@
 //! A well-shaped document to a [`Config`]: the rules between keys, and the types that come out.
 
 mod backend;
+mod filter;
 mod listener;
 mod loops;
 mod passthrough;
@@ -75,6 +76,9 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     let mut tables = route::Tables::read(root, &pools, report);
     let listeners = listener::all(root, &runtime, &pools, &mut tables, report)?;
     tables.warn_unused(report);
+    for (name, view) in root.named("policies") {
+        report.warn_about(view, format!("nothing has the policy \"{name}\""));
+    }
     Some(Config {
         source_name: report.source.file.to_owned(),
         written: written(root, &listeners),

@@ -43,6 +43,10 @@ fn section(page: &mut String, block: &Block, same: Option<&Block>) {
         line_of(page, format_args!("Its keys are those of `{}`.\n", same.header()));
         return;
     }
+    if block.keys.iter().all(|key| matches!(key.kind, Kind::Later(_))) {
+        page.push_str("Nothing that may stand in it is built yet.\n\n");
+        return;
+    }
     page.push_str("| Key | Type | Default | Allowed | Reload | Meaning |\n|---|---|---|---|---|---|\n");
     for key in block.keys {
         let Some(kind) = type_of(&key.kind) else { continue };
@@ -80,14 +84,14 @@ fn words(protocols: &[Protocol]) -> String {
     }
 }
 
-/// None for a block, which has a section of its own.
+/// None for a block, which has a section of its own, and for what is not built yet.
 fn type_of(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::Flag => Some("boolean"),
         Kind::Integer { .. } => Some("integer"),
         Kind::Word { .. } | Kind::Text(_) => Some("string"),
         Kind::Texts(_) => Some("array of strings"),
-        Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_) => None,
+        Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_) | Kind::Later(_) => None,
     }
 }
 
@@ -152,6 +156,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("h1", "h1-limits.toml", include_str!("../../../config/examples/h1-limits.toml")),
     ("h1: a pool", "h1-pool.toml", include_str!("../../../config/examples/h1-pool.toml")),
     ("h1: routes", "h1-routes.toml", include_str!("../../../config/examples/h1-routes.toml")),
+    ("h1: rewrite", "h1-rewrite.toml", include_str!("../../../config/examples/h1-rewrite.toml")),
     (
         "h1s: virtual hosts",
         "h1s-virtual-hosts.toml",

@@ -1,5 +1,6 @@
 //! The one table of every key: parsing, messages, defaults and CONFIG.md are all read from it.
 
+mod filter;
 mod http;
 mod key;
 mod listener;
@@ -12,7 +13,7 @@ mod text;
 pub(crate) use key::{Default, Key, Kind, Reload};
 pub(crate) use listener::LISTENERS;
 pub(crate) use pool::{LIST, POOLS};
-pub(crate) use text::{Text, read_mode, read_payload, read_statuses, read_value_condition};
+pub(crate) use text::{Text, read_header_line, read_mode, read_payload, read_statuses, read_value_condition};
 
 use crate::config::Protocol;
 
@@ -113,6 +114,9 @@ pub(crate) static ROOT: Block = Block {
         Key::blocks("listeners", &listener::LISTENERS),
         Key::named("pools", &POOLS),
         Key::named_arrays("routes", &route::TABLES),
+        Key::named("policies", &filter::POLICIES),
+        Key::later("caches", "caches"),
+        Key::later("stores", "stores for limits of a fleet"),
         Key::block("runtime", &process::RUNTIME),
         Key::block("pool", &process::POOL),
         Key::block("dns", &process::DNS),

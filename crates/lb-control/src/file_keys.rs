@@ -1,22 +1,25 @@
-//! Keys that are read from files, beside those of TLS: of sticky cookies, and of QUIC that is forwarded without keys.
+//! What is read from files beside the keys of TLS: keys of sticky cookies and of QUIC that is forwarded without keys, and bodies of answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lb_config::{Config, Passthrough};
+use lb_http::AnswerBodies;
 use lb_quic::passthrough::PassthroughSecrets;
 use lb_security::{KeyAccess, RetrySecret, load_key};
 
-use crate::faults;
 use crate::sticky::StickyKeys;
+use crate::{answer_bodies, faults};
 
-/// All such keys.
+/// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct FileKeys {
     /// Those of sticky cookies.
     pub sticky: StickyKeys,
     /// Those of `[passthrough]`.
     pub passthrough: Option<Arc<PassthroughSecrets>>,
+    /// The bodies of answers that stand in files.
+    pub bodies: AnswerBodies,
 }
 
 impl FileKeys {
@@ -27,12 +30,13 @@ impl FileKeys {
             Some(Err((_, error))) => return Err(faults::instead_of(error, config)),
             read => read.and_then(Result::ok),
         };
-        Ok(Self { sticky, passthrough })
+        Ok(Self { sticky, passthrough, bodies: answer_bodies::load(config)? })
     }
 
     /// As [`Self::load`] for a look at a configuration that is not to be served: no file is made.
     pub(crate) fn look(config: &Config) -> anyhow::Result<()> {
         StickyKeys::load(config, &StickyKeys::default())?;
+        answer_bodies::load(config)?;
         match of_passthrough(config).filter(|block| block.retry_secret_path.exists()) {
             Some(block) => {
                 secrets(config, block).map(|_| ()).map_err(|(_, error)| faults::instead_of(error, config))
@@ -51,12 +55,14 @@ impl FileKeys {
             }
             read => read.and_then(Result::ok),
         };
-        (Self { sticky, passthrough }, failures)
+        let (bodies, unread) = answer_bodies::renew(&self.bodies, config);
+        failures.extend(unread.into_iter().map(|(path, error)| (Some(path), error)));
+        (Self { sticky, passthrough, bodies }, failures)
     }
 
     /// Whether some are read from files.
     pub(crate) fn has_files(&self) -> bool {
-        self.sticky.has_files() || self.passthrough.is_some()
+        self.sticky.has_files() || self.passthrough.is_some() || !self.bodies.is_empty()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod admin_port;
 mod alone;
+mod answer_bodies;
 mod api;
 mod control;
 mod descriptors;

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::answer_bodies;
 use lb_config::{BackendTls, ClientAuth, ClientAuthMode, Config, Listener, TlsCertificate, TlsFiles};
 
 /// The files of a listener; with each, whether it holds a secret.
@@ -55,7 +56,8 @@ pub(crate) fn all(config: &Config) -> Vec<(&Path, bool)> {
         .iter()
         .flat_map(of_listener)
         .chain(backends.flat_map(of_backend))
-        .chain(cookies.chain(secrets).map(|path| (path, true)));
+        .chain(cookies.chain(secrets).map(|path| (path, true)))
+        .chain(answer_bodies::files(config).map(|path| (path, false)));
     let mut seen = HashSet::new();
     files.filter(|(path, _)| seen.insert(*path)).collect()
 }

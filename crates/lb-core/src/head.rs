@@ -10,6 +10,15 @@ mod fields;
 pub use field_name::{FieldName, FieldNames};
 pub use fields::{Field, FieldRef, Fields, Span};
 
+/// Whether a backend may read the name of a field as `name`: letter case does not count, and many take `_` for `-`.
+pub fn reads_as(field: &[u8], name: &[u8]) -> bool {
+    let same = |(byte, wanted): (&u8, &u8)| {
+        let spelled = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        spelled(*byte) == spelled(*wanted)
+    };
+    field.len() == name.len() && field.iter().zip(name).all(same)
+}
+
 /// Protocol version that a peer spoke.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {

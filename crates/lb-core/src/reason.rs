@@ -100,6 +100,8 @@ reasons! {
     PathSyntax = "path_syntax", "400";
     /// A lenient backend could read the path of the request as that of another route, or of none (`[listeners.paths]`)
     PathAmbiguous = "path_ambiguous", "400";
+    /// The path that the route's `rewrite` makes of the one asked for is not canonical, or a lenient backend could read it as one outside of what the route leads to
+    Rewrite = "rewrite", "400";
     /// No route takes the request, and the listener or virtual host has no pool for what is left
     NoRoute = "no_route", "404";
     /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS
@@ -189,6 +191,7 @@ impl Reason {
         Self::Host,
         Self::PathSyntax,
         Self::PathAmbiguous,
+        Self::Rewrite,
         Self::NoRoute,
         Self::RedirectLoop,
         Self::Misdirected,

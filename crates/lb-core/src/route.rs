@@ -24,7 +24,7 @@ mod tests;
 pub use condition::{IpNetwork, PathCondition, RouteConditions, RouteRequest, Scheme, ValueCondition, Want};
 pub use host::{Host, HostPattern};
 pub use path::{PathFault, PathPolicy};
-pub use pattern::{Pattern, PatternCaches};
+pub use pattern::{Pattern, PatternCaches, RouteCaptures};
 pub use table::{Resolution, RouteDestination, RouteTable, RoutedPath};
 
 /// A route without its target: when a request is its own.
@@ -38,6 +38,32 @@ pub struct RouteSpec {
     pub priority: u32,
     /// RouteConditions, all those of one of which hold. At least one; the empty one always holds.
     pub matches: Vec<RouteConditions>,
+}
+
+impl RouteSpec {
+    /// How much of a path that the route has taken is the longest of its prefixes that the path begins with.
+    pub fn matched_prefix(&self, path: &[u8]) -> usize {
+        let prefixes = self.matches.iter().filter_map(|conditions| match &conditions.path {
+            PathCondition::Prefix(prefix) => {
+                let (start, rest) = path.split_at_checked(prefix.len())?;
+                let is_it = matches!(rest, [] | [b'/', ..])
+                    && (start == &**prefix || conditions.ignore_case && start.eq_ignore_ascii_case(prefix));
+                is_it.then_some(prefix.len())
+            }
+            _ => None,
+        });
+        prefixes.max().unwrap_or_default()
+    }
+
+    /// What the first of its patterns that match finds in a path that the route has taken. The route is one of a table, to which `caches` belong.
+    pub fn captures<'a>(&self, path: &'a [u8], caches: &mut PatternCaches) -> RouteCaptures<'a> {
+        let patterns = self.matches.iter().filter_map(|found| match &found.path {
+            PathCondition::Regex(pattern) => Some(pattern),
+            _ => None,
+        });
+        let mut found = patterns.map(|pattern| RouteCaptures::of(pattern, path, caches));
+        found.find(RouteCaptures::is_match).unwrap_or_default()
+    }
 }
 
 /// Routes that are looked at together: those of a listener, or of one of its virtual hosts.

@@ -53,6 +53,7 @@ pub(crate) fn fixed(
     front: &mut impl Front,
     fixed: &Fixed<'_>,
     head: &mut ResponseHead,
+    edit: impl FnOnce(&mut ResponseHead),
 ) {
     head.clear();
     head.status = fixed.status;
@@ -71,6 +72,7 @@ pub(crate) fn fixed(
         }
         head.fields.push(b"Content-Length", fixed.body.len().to_string().as_bytes());
     }
+    edit(head);
     front.head(head);
     if !has_no_body && !fixed.body.is_empty() {
         front.data(cx, fixed.body);
@@ -89,8 +91,14 @@ pub(crate) struct Fixed<'a> {
     pub(crate) content_type: &'a str,
 }
 
-/// Sends a whole answer through `front`. `head` is used as a scratch pad.
-pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, head: &mut ResponseHead) {
+/// Sends a whole answer through `front`, with `edit` applied to its head. `head` is used as a scratch pad.
+pub(crate) fn send(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    status: u16,
+    head: &mut ResponseHead,
+    edit: impl FnOnce(&mut ResponseHead),
+) {
     let phrase = reason_phrase(status);
     let body = format!("{status} {phrase}\n");
     head.clear();
@@ -110,6 +118,7 @@ pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, he
         head.fields.push(b"Upgrade", b"websocket");
         head.fields.remove(FieldName::Upgrade);
     }
+    edit(head);
     front.head(head);
     front.data(cx, body.as_bytes());
     front.end();
@@ -120,7 +129,7 @@ pub(crate) fn send(cx: &mut Context<'_>, front: &mut impl Front, status: u16, he
 const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Answers OPTIONS for the gateway itself: what passes it. `head` is used as a scratch pad.
-pub(crate) fn options(front: &mut impl Front, head: &mut ResponseHead) {
+pub(crate) fn options(front: &mut impl Front, head: &mut ResponseHead, edit: impl FnOnce(&mut ResponseHead)) {
     head.clear();
     head.status = 200;
     let start = head.fields.append_text(b"OK");
@@ -128,6 +137,7 @@ pub(crate) fn options(front: &mut impl Front, head: &mut ResponseHead) {
     head.body = BodyLength::Known(0);
     head.fields.push(b"Allow", ALLOWED);
     head.fields.push(b"Content-Length", b"0");
+    edit(head);
     front.head(head);
     front.end();
 }
@@ -151,7 +161,7 @@ pub(crate) fn refuse(
     head: &mut ResponseHead,
 ) -> Refused {
     if settings.grpc.is_none() || !grpc::is_call(request) {
-        send(cx, front, status, head);
+        send(cx, front, status, head, |_| {});
         return Refused { status, call: None };
     }
     let call = Status::from_refusal(status);

@@ -7,6 +7,7 @@
 mod affinity;
 pub mod answer;
 mod back;
+mod filter;
 pub mod fuzz;
 pub mod grpc;
 pub mod h1;
@@ -23,6 +24,7 @@ pub mod service;
 mod session;
 pub mod upstream;
 
+pub use routes::AnswerBodies;
 pub use serve::{Serving, serve};
 pub use session::Session;
 mod sticky;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use lb_core::address::ClientAddress;
-use lb_core::head::{RequestHead, Version};
+use lb_core::head::{RequestHead, Span, Version};
 use lb_core::reason::Reason;
 use lb_observe::access_log::AccessRecord;
 use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, RouteMetrics, StatusClass};
@@ -16,6 +16,10 @@ use crate::session::Session;
 pub(crate) struct Entry<'a> {
     pub(crate) service: &'a Service,
     pub(crate) request: &'a RequestHead,
+    /// What the client asked for, where the backend was asked for something else.
+    pub(crate) asked: Option<Span>,
+    /// The ID of the request, if it has one.
+    pub(crate) request_id: Option<&'a [u8]>,
     pub(crate) client: ClientAddress,
     pub(crate) session: Option<&'a Session>,
     pub(crate) status: Option<u16>,
@@ -55,7 +59,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         listener: &entry.service.name,
         client: entry.client,
         method: entry.request.method(),
-        target: entry.request.target(),
+        target: fields.slice(entry.asked.unwrap_or(entry.request.target)),
         host: Some(entry.request.authority()).filter(|host| !host.is_empty()),
         version: text,
         tls: entry.session.map(Session::record),
@@ -67,6 +71,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         backend: entry.backend,
         reason: entry.reason.map_or("", Reason::name),
         route: entry.route.map_or("", |(name, _)| name),
+        request_id: entry.request_id,
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),

@@ -2,15 +2,20 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_config::{Listener, PoolId, RouteTarget, Routing};
 use lb_core::failure::Reject;
-use lb_core::head::{FieldName, RequestHead, Span};
+use lb_core::filter::Chain;
+use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::route::location::Asked;
-use lb_core::route::{Host, PathCondition, PathFault, PatternCaches, RouteDestination, RouteRequest, Scheme};
+use lb_core::route::{
+    Host, PathFault, PatternCaches, RouteCaptures, RouteDestination, RouteRequest, Scheme, path,
+};
 use lb_observe::metrics::{Metrics, RouteMetrics};
 
 use crate::answer::{self, Fixed};
@@ -36,9 +41,23 @@ pub struct TableRoutes {
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
+    /// The body of each route whose answer stands in a file, by its position.
+    bodies: Vec<Option<Arc<[u8]>>>,
     /// The counters of each route that has a name, by its position.
     metrics: Vec<Option<Arc<RouteMetrics>>>,
     caches: RefCell<PatternCaches>,
+}
+
+/// The bodies of answers that stand in files, by the paths of these.
+pub type AnswerBodies = HashMap<PathBuf, Arc<[u8]>>;
+
+/// The route that took a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matched {
+    /// Its position.
+    pub(crate) route: u32,
+    /// How much of the canonical path is its prefix.
+    pub(crate) prefix: u32,
 }
 
 /// Where a request goes.
@@ -46,8 +65,8 @@ pub struct TableRoutes {
 pub(crate) struct Found {
     /// The pool that answers, if any does.
     pub(crate) pool: Rc<Pool>,
-    /// The position of the route.
-    pub(crate) route: Option<u32>,
+    /// The route that took it.
+    pub(crate) matched: Option<Matched>,
     /// What becomes of the request.
     pub(crate) action: Action,
 }
@@ -85,6 +104,7 @@ impl Routes {
         listener: &Listener,
         pool: Rc<Pool>,
         mut others: impl FnMut(&PoolId) -> Option<Rc<Pool>>,
+        bodies: &AnswerBodies,
         metrics: &Metrics,
     ) -> Self {
         let Some(routing) = &listener.routing else { return Self::One(pool) };
@@ -96,18 +116,25 @@ impl Routes {
         });
         let pools = pools.collect();
         let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
+        let bodies = routing.routes.iter().map(|route| match &route.target {
+            RouteTarget::Respond(fixed) => {
+                fixed.body_file.as_ref().and_then(|path| bodies.get(path)).cloned()
+            }
+            _ => None,
+        });
+        let bodies = bodies.collect();
         let counted = metrics.listener(&listener.name);
         let named = |name: &str| if name.is_empty() { None } else { counted.routes.named(name) };
         let metrics = routing.routes.iter().map(|route| named(&route.spec.name)).collect();
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
-        Self::Table(Box::new(TableRoutes { routing, pools, fallbacks, own: pool, metrics, caches }))
+        Self::Table(Box::new(TableRoutes { routing, pools, fallbacks, own: pool, bodies, metrics, caches }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
     #[inline]
     pub(crate) fn find(&self, head: &mut RequestHead, client: &Client) -> Found {
         match self {
-            Self::One(pool) => Found { pool: Rc::clone(pool), route: None, action: Action::Forward },
+            Self::One(pool) => Found { pool: Rc::clone(pool), matched: None, action: Action::Forward },
             Self::Table(table) => table.find(head, client),
         }
     }
@@ -117,6 +144,36 @@ impl Routes {
         let Self::Table(table) = self else { return None };
         let name = &table.routing.routes.get(route as usize)?.spec.name;
         Some((name, table.metrics.get(route as usize)?.as_deref()))
+    }
+
+    /// The filters of the route at a position.
+    #[inline]
+    pub(crate) fn chain(&self, route: u32) -> Option<&Chain> {
+        let Self::Table(table) = self else { return None };
+        table.routing.routes.get(route as usize)?.chain.as_deref()
+    }
+
+    /// What the pattern of a route finds in a canonical path.
+    pub(crate) fn captures<'a>(&self, route: u32, path: &'a [u8]) -> RouteCaptures<'a> {
+        match self {
+            Self::Table(table) => table.captures(route, path),
+            Self::One(_) => RouteCaptures::default(),
+        }
+    }
+
+    /// The canonical form of a path that was matched, where that is another.
+    pub(crate) fn canonical(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let Self::Table(table) = self else { return None };
+        let policy = table.routing.table.policy();
+        if policy.normalize || path::is_plain(path) {
+            return None;
+        }
+        path::canonical(path, policy.merge_slashes).ok()
+    }
+
+    /// Whether paths pass that a backend could read in two ways.
+    pub(crate) fn allows_ambiguous(&self) -> bool {
+        matches!(self, Self::Table(table) if table.routing.table.policy().allow_ambiguous)
     }
 
     /// What the client is told.
@@ -129,17 +186,18 @@ impl Routes {
                 content_type: "text/plain; charset=utf-8",
             },
             OwnAnswer::Fixed(route) => {
-                let target = match self {
-                    Self::Table(table) => {
-                        table.routing.routes.get(*route as usize).map(|route| &route.target)
-                    }
-                    Self::One(_) => None,
+                let (target, file) = match self {
+                    Self::Table(table) => (
+                        table.routing.routes.get(*route as usize).map(|route| &route.target),
+                        table.bodies.get(*route as usize).and_then(Option::as_deref),
+                    ),
+                    Self::One(_) => (None, None),
                 };
                 match target {
                     Some(RouteTarget::Respond(fixed)) => Fixed {
                         status: fixed.status,
                         location: None,
-                        body: fixed.body.as_bytes(),
+                        body: file.unwrap_or(fixed.body.as_bytes()),
                         content_type: &fixed.content_type,
                     },
                     _ => Fixed { status: 500, location: None, body: &[], content_type: "" },
@@ -163,7 +221,7 @@ impl TableRoutes {
         match destination {
             RouteDestination::Route(route) => self.target(route, head, client, matched),
             RouteDestination::Fallback(scope) => match self.fallbacks.get(scope as usize) {
-                Some(Some(pool)) => Found { pool: Rc::clone(pool), route: None, action: Action::Forward },
+                Some(Some(pool)) => Found { pool: Rc::clone(pool), matched: None, action: Action::Forward },
                 _ => self.no_route(),
             },
             RouteDestination::Nowhere(_) => self.no_route(),
@@ -175,8 +233,14 @@ impl TableRoutes {
     }
 
     /// What asks no backend.
-    fn none(&self, route: Option<u32>, action: Action) -> Found {
-        Found { pool: Rc::clone(&self.own), route, action }
+    fn none(&self, matched: Option<Matched>, action: Action) -> Found {
+        Found { pool: Rc::clone(&self.own), matched, action }
+    }
+
+    fn captures<'a>(&self, route: u32, path: &'a [u8]) -> RouteCaptures<'a> {
+        // The table has the patterns by which it matches, and their places in the caches.
+        let spec = self.routing.table.specs().get(route as usize);
+        spec.map(|spec| spec.captures(path, &mut self.caches.borrow_mut())).unwrap_or_default()
     }
 
     /// The destination of a request, whose path becomes the one that was matched; and how much of that is the prefix of the route.
@@ -197,7 +261,10 @@ impl TableRoutes {
             PathFault::Ambiguous => Reject::new(400, Reason::PathAmbiguous),
         })?;
         let matched = match resolution.destination {
-            RouteDestination::Route(route) => self.matched_prefix(route, &resolution.path),
+            RouteDestination::Route(route) => {
+                let spec = self.routing.table.specs().get(route as usize);
+                spec.map(|spec| spec.matched_prefix(&resolution.path)).unwrap_or_default()
+            }
             _ => 0,
         };
         let destination = resolution.destination;
@@ -208,37 +275,27 @@ impl TableRoutes {
         Ok((destination, matched))
     }
 
-    /// How much of a path is the longest of the route's prefixes that it begins with.
-    fn matched_prefix(&self, route: u32, path: &[u8]) -> usize {
-        let Some(route) = self.routing.routes.get(route as usize) else { return 0 };
-        let prefixes = route.spec.matches.iter().filter_map(|conditions| match &conditions.path {
-            PathCondition::Prefix(prefix) => {
-                let start = path.get(..prefix.len())?;
-                let is_it =
-                    start == &**prefix || conditions.ignore_case && start.eq_ignore_ascii_case(prefix);
-                is_it.then_some(prefix.len())
-            }
-            _ => None,
-        });
-        prefixes.max().unwrap_or_default()
-    }
-
     fn target(&self, position: u32, head: &RequestHead, client: &Client, matched: usize) -> Found {
-        let route = Some(position);
+        let prefix = u32::try_from(matched).unwrap_or_default();
+        let found = Some(Matched { route: position, prefix });
         let target = self.routing.routes.get(position as usize).map(|route| &route.target);
         match target {
             Some(RouteTarget::Pool(_)) => match self.pools.get(position as usize) {
-                Some(Some(pool)) => Found { pool: Rc::clone(pool), route, action: Action::Forward },
+                Some(Some(pool)) => Found { pool: Rc::clone(pool), matched: found, action: Action::Forward },
                 _ => self.no_route(),
             },
             Some(RouteTarget::Respond(_)) => {
-                self.none(route, Action::Answer(Box::new(OwnAnswer::Fixed(position))))
+                self.none(found, Action::Answer(Box::new(OwnAnswer::Fixed(position))))
             }
             Some(RouteTarget::Redirect(redirect)) => {
                 let (path, query) = split_target(head.target());
                 let query = query.and_then(|query| query.get(1..)).unwrap_or_default();
+                let captures = match redirect.path.has_captures() {
+                    true => self.captures(position, path),
+                    false => RouteCaptures::default(),
+                };
                 let asked = Asked { scheme: scheme(client), authority: head.authority(), path, query };
-                let action = match redirect.location(&asked, matched) {
+                let action = match redirect.location(&asked, matched, &captures) {
                     Some(location) => {
                         let body =
                             format!("{} {}\n", redirect.status, answer::reason_phrase(redirect.status));
@@ -250,26 +307,26 @@ impl TableRoutes {
                     }
                     None => Action::Refuse(Reject::new(500, Reason::RedirectLoop)),
                 };
-                self.none(route, action)
+                self.none(found, action)
             }
             None => self.no_route(),
         }
     }
 }
 
-fn scheme(client: &Client) -> Scheme {
+pub(crate) fn scheme(client: &Client) -> Scheme {
     if client.session.is_some() { Scheme::Https } else { Scheme::Http }
 }
 
 /// The path, and the query with its `?`.
-fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(crate) fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr::memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or(target), target.get(at..)),
         None => (target, None),
     }
 }
 
-fn set_target(head: &mut RequestHead, target: &[u8]) {
+pub(crate) fn set_target(head: &mut RequestHead, target: &[u8]) {
     let start = head.fields.append_text(target);
     head.target = Span::new(start, start.saturating_add(target.len()));
 }
@@ -288,10 +345,7 @@ const OVERRIDE_FIELDS: &[&[u8]] = &[
 
 fn drop_override_fields(head: &mut RequestHead) {
     let is_override = |name: &[u8]| {
-        let same = |(byte, wanted): (&u8, &u8)| {
-            byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-')
-        };
-        let named = |field: &&[u8]| field.len() == name.len() && name.iter().zip(field.iter()).all(same);
+        let named = |field: &&[u8]| reads_as(name, field);
         matches!(name, [b'x' | b'X', b'-' | b'_', ..]) && OVERRIDE_FIELDS.iter().any(named)
     };
     let found: Vec<usize> = {

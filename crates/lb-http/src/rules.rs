@@ -47,6 +47,11 @@ impl Hop {
         Self { client, scheme, version, lines, certificate: None }
     }
 
+    /// The client's address in text.
+    pub(crate) fn client(&self) -> &str {
+        &self.client
+    }
+
     /// Tells the backend `certificate`, and drops whatever the client itself says about certificates.
     pub fn tell_certificate(&mut self, certificate: Option<&PeerCertificate>) {
         let mut lines = Fields::default();

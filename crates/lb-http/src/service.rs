@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
+use lb_core::filter::RequestIdPolicy;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
 use lb_io::{Connections, WorkerIo};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use crate::h1::request::HeadLimits;
 use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
-use crate::routes::Routes;
+use crate::routes::{AnswerBodies, Routes};
 use crate::sticky::Sticky;
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
 
@@ -315,18 +316,21 @@ pub struct Settings {
     pub websocket: Option<TunnelLimits>,
     /// `Alt-Svc` of every response.
     pub alt_svc: Option<String>,
+    /// What is done about IDs of requests.
+    pub request_id: Option<RequestIdPolicy>,
     /// Where requests go.
     pub routes: Routes,
 }
 
 impl Settings {
     /// Builds what one worker needs from a validated configuration. `pool` is the pool of `listener`, and `others` gives those that its routes
-    /// lead to besides.
+    /// lead to besides. `bodies` has those of answers that stand in files.
     pub fn new(
         config: &Config,
         listener: &Listener,
         pool: Rc<Pool>,
         others: impl FnMut(&PoolId) -> Option<Rc<Pool>>,
+        bodies: &AnswerBodies,
         metrics: &Metrics,
     ) -> Rc<Self> {
         let runtime = &config.runtime;
@@ -363,7 +367,8 @@ impl Settings {
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
-            routes: Routes::new(listener, pool, others, metrics),
+            request_id: listener.request_id.clone(),
+            routes: Routes::new(listener, pool, others, bodies, metrics),
         })
     }
 

@@ -108,8 +108,39 @@ impl Asked {
                 verdict.alternative
             );
         }
-        text + &format!("  goes to {}\n", goal(routing, destination))
+        text += &format!("  goes to {}\n", goal(routing, destination));
+        if let RouteDestination::Route(position) = destination {
+            text += &on_the_way(routing, position, &path, &mut caches);
+        }
+        text
     }
+}
+
+/// What filters do on the way.
+fn on_the_way(routing: &Routing, position: u32, path: &[u8], caches: &mut PatternCaches) -> String {
+    let route = routing.routes.get(position as usize).zip(routing.table.specs().get(position as usize));
+    let Some((chain, spec)) = route.and_then(|(route, spec)| Some((route.chain.as_deref()?, spec))) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if let Some(rewrite) = &chain.rewrite {
+        let captures = spec.captures(path, caches);
+        let allow = routing.table.policy().allow_ambiguous;
+        text += &match rewrite.path(path, spec.matched_prefix(path), &captures, allow) {
+            Ok(Some(made)) => format!("  rewrite: path {}\n", String::from_utf8_lossy(&made)),
+            Ok(None) => String::new(),
+            Err(_) => "  rewrite: answered 400 (rewrite): a backend could read the path as one outside of what the route leads to\n".to_owned(),
+        };
+        if let Some(host) = &rewrite.host {
+            text += &format!("  rewrite: host {}\n", String::from_utf8_lossy(host));
+        }
+    }
+    for (what, edits) in [("request", &chain.request_headers), ("response", &chain.response_headers)] {
+        for name in edits.iter().flat_map(|edits| edits.names()) {
+            text += &format!("  {what} field {}\n", String::from_utf8_lossy(name));
+        }
+    }
+    text
 }
 
 /// What a route is called here: by its name, or its position.

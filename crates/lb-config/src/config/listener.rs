@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::filter::RequestIdPolicy;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
@@ -53,6 +54,8 @@ pub struct Listener {
     pub pool: Arc<BackendPool>,
     /// Which requests go elsewhere; None = none. Only where HTTP is spoken.
     pub routing: Option<Arc<Routing>>,
+    /// IDs of requests; None = none. Only where HTTP is spoken.
+    pub request_id: Option<RequestIdPolicy>,
     /// Every other pool that `routing` leads to, once.
     pub route_pools: Vec<Arc<BackendPool>>,
 }

@@ -1,7 +1,9 @@
 //! Routes of HTTP listeners.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use lb_core::filter::Chain;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
 use lb_core::route::{HostPattern, RouteSpec, RouteTable};
@@ -13,6 +15,8 @@ pub struct Route {
     pub spec: RouteSpec,
     /// Where it goes.
     pub target: RouteTarget,
+    /// What happens to requests and responses on their way; None = nothing.
+    pub chain: Option<Box<Chain>>,
 }
 
 /// What becomes of the requests of a route.
@@ -31,8 +35,10 @@ pub enum RouteTarget {
 pub struct FixedAnswer {
     /// Its status, which is final.
     pub status: u16,
-    /// Its body.
+    /// Its body, unless it stands in a file.
     pub body: String,
+    /// The file that its body stands in.
+    pub body_file: Option<PathBuf>,
     /// The type of the body.
     pub content_type: String,
 }

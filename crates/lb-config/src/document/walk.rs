@@ -109,6 +109,8 @@ impl Walk<'_> {
             }
             (Kind::Texts(text), DeValue::Array(array)) => return self.texts(key, *text, array, path),
             (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
+            // Its being there is all that counts.
+            (Kind::Later(_), _) => Ok(Value::Flag(true)),
             (Kind::Integer { min, max, zero, .. }, DeValue::Integer(integer)) => read_integer(integer)
                 .filter(|number| (*min..=*max).contains(number) || *zero && *number == 0)
                 .map(Value::Integer)

@@ -128,6 +128,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     own!("listener.retry", "retry", retry),
     own!("listener.discovery", "discovery", discovery),
     live!("listener.l7", "http", http),
+    live!("listener.l7", "request_id", request_id, block),
     live!("listener.l7", "h2c", h2c),
     live!("listener.l7", "h2_security", h2_security),
     live!("listener.l7", "websocket", websocket, block),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pool::{self, Pools};
 use super::route::Tables;
-use super::{Report, loops, passthrough, tls};
+use super::{Report, filter, loops, passthrough, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
     RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
@@ -79,7 +79,9 @@ fn one<'a>(
     };
     let (drain_timeout, drain_jitter) = drain(view, runtime, report);
     let pool = pool(view, &name, (protocol, protocol.transport(address)), pools, report)?;
-    let (routing, route_pools) = tables.of_listener(view, protocol, &pool, pools, report);
+    let request_id = view.present("request_id").map(|view| filter::request_id(view, report));
+    let (routing, route_pools) =
+        tables.of_listener(view, protocol, (&pool, request_id.as_ref()), pools, report);
     let listener = Listener {
         address: address.clone(),
         socket_mode: socket_mode(view, address, report),
@@ -103,6 +105,7 @@ fn one<'a>(
         drain_jitter,
         pool,
         routing,
+        request_id,
         route_pools,
         name,
     };
@@ -156,6 +159,7 @@ pub(super) fn of_no_block(
         drain_jitter: runtime.drain_jitter,
         pool,
         routing: None,
+        request_id: None,
         route_pools: Vec::new(),
     }
 }

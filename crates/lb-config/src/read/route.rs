@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use lb_core::filter::RequestIdPolicy;
 use lb_core::head::FieldName;
-use lb_core::route::location::{NewPath, Redirect};
+use lb_core::route::location::Redirect;
 use lb_core::route::{
     HostPattern, IpNetwork, PathCondition, PathPolicy, Pattern, RouteConditions, RouteSpec, RouteTable,
     Scheme, ScopeSpec, ValueCondition, naive, path,
 };
 
-use super::Report;
 use super::listener::named_pool;
 use super::pool::Pools;
+use super::{Report, filter};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
@@ -107,7 +108,7 @@ impl<'a> Tables<'a> {
         &mut self,
         view: View<'a>,
         protocol: Protocol,
-        fallback: &BackendPool,
+        (fallback, request_id): (&BackendPool, Option<&RequestIdPolicy>),
         pools: &Pools,
         report: &mut Report<'_>,
     ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
@@ -140,6 +141,11 @@ impl<'a> Tables<'a> {
             let pool = view.text("pool").and_then(|name| pool_of(view, name, pools, report));
             scopes.push((hosts.clone(), routes, pool.clone()));
             virtual_hosts.push(VirtualHost { hosts, tables, pool });
+        }
+        if let Some(id) = request_id {
+            for (view, route) in scopes.iter().flat_map(|(_, placed, _)| placed) {
+                filter::check_request_id(*view, route, id, report);
+            }
         }
         let policy = policy(view.block("paths"), report);
         let routing = assemble(scopes, policy, view, report);
@@ -272,7 +278,8 @@ fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route
             return None;
         }
     };
-    Some(Route { spec, target })
+    let chain = filter::chain(view, &spec, matches!(target, RouteTarget::Pool(_)), report);
+    Some(Route { spec, target, chain })
 }
 
 fn conditions(view: View<'_>, report: &mut Report<'_>) -> RouteConditions {
@@ -348,6 +355,7 @@ fn headers(view: View<'_>, report: &mut Report<'_>) -> Vec<ValueCondition> {
             "x-forwarded-for" | "forwarded" | "x-real-ip" => "sources",
             "x-forwarded-proto" => "scheme",
             "x-forwarded-host" => "hosts",
+            "x-client-cert-subject" | "x-client-cert-sha256" => "client_certs",
             name => {
                 let known = FieldName::of(name.as_bytes());
                 if known.is_hop_by_hop() || known.is_protected() {
@@ -381,47 +389,26 @@ fn redirect(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Redire
                 .into()
         }),
         port: view.optional_integer("port").and_then(|port| u16::try_from(port).ok()),
-        path: new_path(view, spec, report),
+        path: filter::new_path(view, spec, report),
         status,
         keep_query: view.flag("keep_query"),
     }
-}
-
-/// What `path` or `prefix` make of a path.
-fn new_path(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> NewPath {
-    if view.entry("path").is_some() && view.entry("prefix").is_some() {
-        report.error(view, "prefix", "not allowed together with path");
-    }
-    for key in ["path", "prefix"] {
-        let text = view.text(key).unwrap_or("/");
-        if text.contains("${") {
-            report.error(view, key, "values from the request cannot stand here");
-        } else if text.contains('?') {
-            report.error(view, key, "a query cannot stand here");
-        } else if !path::canonical(text.as_bytes(), false).is_ok_and(|canonical| canonical == text.as_bytes())
-        {
-            report.error(view, key, "must be in its canonical form: no dot segments, no needless escapes");
-        }
-    }
-    if let Some(text) = view.text("path") {
-        return NewPath::Whole(text.as_bytes().into());
-    }
-    let Some(text) = view.text("prefix") else { return NewPath::Same };
-    if !spec.matches.iter().all(|found| matches!(found.path, PathCondition::Prefix(_))) {
-        report.error(view, "prefix", "needs path_prefix in the route, whose place it takes");
-    }
-    NewPath::Prefix(text.as_bytes().into())
 }
 
 fn respond(view: View<'_>, report: &mut Report<'_>) -> FixedAnswer {
     let answer = FixedAnswer {
         status: u16::try_from(view.integer("status")).unwrap_or(599),
         body: view.text("body").unwrap_or_default().to_owned(),
+        body_file: view.path("body_file"),
         content_type: view.text("content_type").unwrap_or("text/plain; charset=utf-8").to_owned(),
     };
     // RFC 9110 §15.3.5, §15.3.6, §15.4.5.
-    if matches!(answer.status, 204 | 205 | 304) && !answer.body.is_empty() {
-        report.error(view, "body", format!("a response with status {} has no body", answer.status));
+    if view.entry("body").is_some() && view.entry("body_file").is_some() {
+        report.error(view, "body_file", "not allowed together with body");
+    }
+    let key = if answer.body_file.is_some() { "body_file" } else { "body" };
+    if matches!(answer.status, 204 | 205 | 304) && (!answer.body.is_empty() || answer.body_file.is_some()) {
+        report.error(view, key, format!("a response with status {} has no body", answer.status));
     }
     answer
 }

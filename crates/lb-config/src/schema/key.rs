@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     Named(&'static Block),
     /// Arrays of blocks inside this one, under names that the file chooses.
     NamedArrays(&'static Block),
+    /// Anything: this is what it is for, and it is not built yet.
+    Later(&'static str),
 }
 
 /// What holds when a key is absent.
@@ -157,6 +159,11 @@ impl Key {
         Self::new(name, Kind::NamedArrays(block))
     }
 
+    /// A key of what is not built yet.
+    pub(crate) const fn later(name: &'static str, what: &'static str) -> Self {
+        Self::new(name, Kind::Later(what)).live(what)
+    }
+
     /// With a default.
     pub(crate) const fn or(mut self, default: u64) -> Self {
         self.default = Default::Integer(default);
@@ -201,6 +208,7 @@ impl Kind {
     pub(crate) fn expected(&self) -> String {
         match self {
             Self::Flag => "true or false".to_owned(),
+            Self::Later(_) => "anything".to_owned(),
             Self::Integer { max: U64, .. } => format!("an integer, {}", self.allowed()),
             Self::Integer { .. } => format!("an integer {}", self.allowed()),
             Self::Word { .. } => format!("one of {}", self.allowed()),

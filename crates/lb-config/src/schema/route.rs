@@ -2,6 +2,7 @@
 
 use lb_core::route::Scheme;
 
+use super::filter::{REQUEST_HEADERS, RESPONSE_HEADERS, REWRITE};
 use super::http::HTTP_PROTOCOLS;
 use super::{Block, Key, On, Text};
 
@@ -27,13 +28,17 @@ macro_rules! conditions {
                 "The client's address is in one of these networks (CIDR). A client of a Unix socket is in none.",
             ),
             Key::word("scheme", Scheme::WORDS).or_else("any").live("The client came inside TLS (`https`), or did not."),
+            Key::later("server_names", "conditions on TLS"),
+            Key::later("alpn", "conditions on TLS"),
+            Key::later("client_cert", "conditions on TLS"),
+            Key::later("client_certs", "conditions on TLS"),
             $($more,)*
         ]
     };
 }
 
 /// The keys of a route, wherever it stands.
-static ROUTE_KEYS: [Key; 17] = conditions![
+static ROUTE_KEYS: [Key; 33] = conditions![
     Key::text("name", Text::RouteName).or_else("none").live(
         "What logs and metrics call it; unique in the file.",
     ),
@@ -48,10 +53,22 @@ static ROUTE_KEYS: [Key; 17] = conditions![
     Key::text("pool", Text::NotBlank).or_else("another target").live("The name of the `[pools.NAME]` that takes the request."),
     Key::block("redirect", &REDIRECT),
     Key::block("respond", &RESPOND),
+    Key::block("rewrite", &REWRITE),
+    Key::block("request_headers", &REQUEST_HEADERS),
+    Key::block("response_headers", &RESPONSE_HEADERS),
+    Key::later("split", "weighted splits"),
+    Key::later("sticky", "weighted splits"),
+    Key::later("mirror", "mirrors"),
+    Key::later("http", "timeouts and limits of a route"),
+    Key::later("retry", "retries of a route"),
+    Key::later("websocket", "tunnels by route"),
+    Key::later("tls_passthrough", "routes by server name"),
+    Key::later("policies", "policies"),
+    Key::later("without", "policies"),
 ];
 
 /// The keys of a set of conditions.
-static MATCH_KEYS: [Key; 10] = conditions![];
+static MATCH_KEYS: [Key; 14] = conditions![];
 
 pub(super) static OWN_ROUTES: Block = Block {
     path: "listeners.routes",
@@ -91,9 +108,9 @@ static REDIRECT: Block = Block {
         Key::integer("port", 1, 65_535, "")
             .or_else("see above")
             .live("The port. It is left out where it follows from the scheme."),
-        Key::text("path", Text::Target)
-            .or_else("that of the request")
-            .live("The whole path. Not together with `prefix`."),
+        Key::text("path", Text::Target).or_else("that of the request").live(
+            "The whole path, in which `${capture.N}` may stand as in `rewrite`. Not together with `prefix`.",
+        ),
         Key::text("prefix", Text::Target)
             .or_else("that of the request")
             .live("What stands in place of the route's `path_prefix`, which it needs."),
@@ -109,6 +126,9 @@ static RESPOND: Block = Block {
     keys: &[
         Key::integer("status", 200, 599, "").required().live("The status."),
         Key::text("body", Text::Body).or_else("empty").live("The body."),
+        Key::text("body_file", Text::Path).or_else("`body`").live(
+            "A file with the body, of at most 64 KiB, in place of `body`. It is read when the configuration is, and again on SIGUSR1.",
+        ),
         Key::text("content_type", Text::FieldValue)
             .or_else("`text/plain; charset=utf-8`")
             .live("What the body is (`Content-Type`)."),
@@ -124,6 +144,7 @@ pub(super) static VIRTUAL_HOSTS: Block = Block {
     keys: &[
         Key::texts("hosts", Text::HostPattern).required().live("Its hosts, as in a route."),
         Key::texts("route_tables", Text::NotBlank).or_else("none").live("The names of its tables."),
+        Key::later("policies", "policies"),
         Key::text("pool", Text::NotBlank)
             .or_else("404")
             .live("The name of the `[pools.NAME]` for what no route takes."),

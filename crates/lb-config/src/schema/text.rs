@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use lb_core::address::UNIX_PREFIX;
+use lb_core::filter::{HeaderLine, Template};
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
 
 use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, is_token};
@@ -72,6 +73,8 @@ pub(crate) enum Text {
     Body,
     /// The value of a field.
     FieldValue,
+    /// The name of a field, a colon, and its value.
+    HeaderLine,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
     QuicServer,
 }
@@ -114,6 +117,7 @@ impl Text {
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
+            Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
         }
     }
@@ -185,6 +189,7 @@ impl Text {
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
             Self::Body => checked(text, |text| text.len() <= 65_536),
             Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
+            Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }
@@ -231,6 +236,19 @@ pub(crate) fn read_value_condition(text: &str) -> Result<(String, Want), String>
     };
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'!');
     if is_name { Ok((name.to_owned(), want)) } else { Err(String::new()) }
+}
+
+/// The longest value that an edit of fields has in the file.
+const MOST_VALUE: usize = 4096;
+
+/// A field line whose value may hold values of the request.
+pub(crate) fn read_header_line(text: &str) -> Result<HeaderLine, String> {
+    let (name, value) = text.split_once(':').ok_or_else(String::new)?;
+    let value = value.trim();
+    if !is_token(name) || value.len() > MOST_VALUE || value.chars().any(char::is_control) {
+        return Err(String::new());
+    }
+    Ok(HeaderLine { name: name.as_bytes().into(), value: Template::parse(value)? })
 }
 
 /// The most that a probe sends: what every path carries whole.

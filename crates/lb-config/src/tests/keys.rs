@@ -51,6 +51,11 @@ fn lines_of(file: &'static str) -> Vec<Line> {
     found
 }
 
+/// Whether a key opens blocks, or is for what is not built yet.
+fn has_no_value(kind: &Kind) -> bool {
+    matches!(kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_) | Kind::Later(_))
+}
+
 /// The file with another text in place of one line; without what a comparison of settings does not mean.
 fn with(line: &Line, text: &str) -> Config {
     let mut lines: Vec<_> = line.file.lines().collect();
@@ -63,9 +68,7 @@ fn with(line: &Line, text: &str) -> Config {
 fn the_file_has_every_key() {
     let found: BTreeSet<_> = lines().iter().map(|line| (line.block.path, line.key.name)).collect();
     for block in blocks() {
-        for key in block.keys.iter().filter(|key| {
-            !matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_))
-        }) {
+        for key in block.keys.iter().filter(|key| !has_no_value(&key.kind)) {
             assert!(found.contains(&(block.path, key.name)), "{} {}", block.path, key.name);
         }
     }
@@ -127,9 +130,7 @@ fn every_key_is_documented_and_every_default_is_in_range() {
         assert!(!block.doc.is_empty(), "{}", block.path);
         for key in block.keys {
             let place = format!("{} {}", block.path, key.name);
-            let is_block =
-                matches!(key.kind, Kind::Block(_) | Kind::Blocks(_) | Kind::Named(_) | Kind::NamedArrays(_));
-            assert!(is_block || key.doc.ends_with('.'), "{place}");
+            assert!(has_no_value(&key.kind) || key.doc.ends_with('.'), "{place}");
             match (&key.kind, key.default) {
                 (Kind::Integer { min, max, zero, .. }, Default::Integer(number)) => {
                     assert!((*min..=*max).contains(&number) || *zero && number == 0, "{place}");

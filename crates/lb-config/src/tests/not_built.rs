@@ -91,3 +91,29 @@ fn all_that_a_pool_can_say_is_built() {
         assert_eq!(refused_of_pool(line), [""; 0], "{line}");
     }
 }
+
+#[test]
+fn filters_that_are_to_come() {
+    let route = |line: &str| {
+        let web = "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n";
+        refused(&format!("{H1}[[listeners.routes]]\npool = \"web\"\n{line}\n{web}"))
+    };
+    assert_eq!(route(""), [""; 0]);
+    for (line, what) in [
+        ("split = [{ pool = \"web\", weight = 1 }]", "weighted splits"),
+        ("mirror = [{ pool = \"web\" }]", "mirrors"),
+        ("policies = [\"a\"]", "policies"),
+        ("server_names = [\"a.example\"]", "conditions on TLS"),
+    ] {
+        let told = route(line);
+        let key = line.split(' ').next().unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(&format!("listeners[0].routes[0].{key}")), "{told:?}");
+        assert!(told[0].ends_with(&format!("not built yet: {what}")), "{told:?}");
+    }
+    let policy = |line: &str| refused(&format!("{H1}{BACKEND}[policies.a]\n{line}\n"));
+    for line in ["cors = {}", "jwt = {}", "rate_limit = { requests = 1 }", "cache = {}", "compress = {}"] {
+        assert_eq!(policy(line).len(), 1, "{line}");
+    }
+    assert_eq!(refused(&format!("{H1}{BACKEND}[caches.a]\n[stores.b]\nurl = \"redis://a\"\n")).len(), 2);
+}

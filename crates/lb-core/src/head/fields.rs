@@ -225,6 +225,20 @@ impl Fields {
         }
     }
 
+    /// Drops every line whose name is, or may be read as, one of `names`: letter case does not count, and many read `_` as `-`.
+    pub fn remove_like(&mut self, names: &[Box<[u8]>]) {
+        self.remove_where(|own| names.iter().any(|name| super::reads_as(own, name)));
+    }
+
+    /// Drops every line of whose name this is true.
+    pub fn remove_where(&mut self, mut is_meant: impl FnMut(&[u8]) -> bool) {
+        let Self { text, lines, .. } = self;
+        for line in lines.iter_mut().filter(|line| !line.dropped) {
+            let own = text.get(line.name.start as usize..line.name.end as usize).unwrap_or(&[]);
+            line.dropped = is_meant(own);
+        }
+    }
+
     /// Whether nothing would be forwarded.
     pub fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.dropped)

@@ -268,9 +268,14 @@ fn parameter<'a>(request: &RouteRequest<'a>, name: &[u8]) -> Found<'a> {
     })
 }
 
-/// The first cookie of that name (RFC 6265 §5.4).
+/// The first cookie of that name.
 fn cookie<'a>(request: &RouteRequest<'a>, name: &[u8]) -> Found<'a> {
-    let lines = request.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"cookie"));
+    cookie_of(request.head, name)
+}
+
+/// The value of the first cookie of that name (RFC 6265 §5.4).
+pub fn cookie_of<'a>(head: &'a RequestHead, name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"cookie"));
     let mut pairs = lines.flat_map(|line| line.value.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
     pairs.find_map(|pair| {
         let (key, value) = split_pair(pair);

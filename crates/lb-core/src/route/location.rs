@@ -1,26 +1,31 @@
 //! Paths that a rewrite or a redirect makes, and where a redirect leads.
 
 use super::condition::Scheme;
-use super::path;
+use super::pattern::RouteCaptures;
+use crate::filter::{Template, TemplateSource, TemplateVariable};
 
 /// What becomes of a path.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub enum NewPath {
     /// Nothing.
     #[default]
     Same,
-    /// This instead.
-    Whole(Box<[u8]>),
+    /// This instead, in which captured text of the route's `path_regex` may stand.
+    Whole(Template),
     /// This instead of the prefix that the route was found by.
     Prefix(Box<[u8]>),
 }
 
 impl NewPath {
     /// The path that comes of a canonical one, of which the first `matched` bytes are the prefix of the route; `None` where nothing changes.
-    pub fn of(&self, path: &[u8], matched: usize) -> Option<Vec<u8>> {
+    pub fn of(&self, path: &[u8], matched: usize, captures: &RouteCaptures<'_>) -> Option<Vec<u8>> {
         match self {
             Self::Same => None,
-            Self::Whole(new) => Some(new.to_vec()),
+            Self::Whole(new) => {
+                let mut changed = Vec::new();
+                new.render(captures, &mut changed);
+                Some(changed)
+            }
             Self::Prefix(new) => {
                 let rest = path.get(matched..).unwrap_or_default();
                 // One slash between the two, whoever brings it.
@@ -33,15 +38,38 @@ impl NewPath {
             }
         }
     }
+
+    /// The segments that every path which comes of it begins with, without a slash at the end.
+    pub fn floor(&self) -> &[u8] {
+        let start = match self {
+            Self::Same => &[],
+            Self::Prefix(new) => return new.strip_suffix(b"/").unwrap_or(new),
+            Self::Whole(new) => match new.as_constant() {
+                Some(_) => return &[],
+                None => new.start(),
+            },
+        };
+        let end = start.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+        start.get(..end).unwrap_or_default()
+    }
+
+    /// Whether captured text stands in it.
+    pub fn has_captures(&self) -> bool {
+        matches!(self, Self::Whole(new) if new.as_constant().is_none())
+    }
 }
 
-/// Whether a path that a rewrite has made may be forwarded: it is canonical by itself.
-pub fn is_canonical(path: &[u8]) -> bool {
-    path::is_plain(path) || path::canonical(path, false).is_ok_and(|canonical| canonical == path)
+/// Captured text is all that a path can hold.
+impl TemplateSource for RouteCaptures<'_> {
+    fn value(&self, variable: &TemplateVariable, out: &mut Vec<u8>) {
+        if let TemplateVariable::Capture(group) = variable {
+            out.extend_from_slice(self.group(group));
+        }
+    }
 }
 
 /// Where a redirect leads; what is not said stays as it was asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Redirect {
     /// Another scheme.
     pub scheme: Option<Scheme>,
@@ -76,7 +104,12 @@ impl Redirect {
     ///
     /// The port is the one that is said; of a new scheme its own; else that of the client, since nobody else knows which port is forwarded to
     /// this one. It is left out where it follows from the scheme.
-    pub fn location(&self, asked: &Asked<'_>, matched: usize) -> Option<Vec<u8>> {
+    pub fn location(
+        &self,
+        asked: &Asked<'_>,
+        matched: usize,
+        captures: &RouteCaptures<'_>,
+    ) -> Option<Vec<u8>> {
         let (host, port) = split(asked.authority);
         let scheme = self.scheme.unwrap_or(asked.scheme);
         let asked_port = port.unwrap_or(asked.scheme.port());
@@ -87,7 +120,7 @@ impl Redirect {
         };
         let same_place = scheme == asked.scheme && port == asked_port;
         let new_host = self.host.as_deref().map(str::as_bytes);
-        let path = self.path.of(asked.path, matched);
+        let path = self.path.of(asked.path, matched, captures);
         let query = if self.keep_query { asked.query } else { &[] };
         let is_same = same_place
             && new_host.is_none_or(|new| new.eq_ignore_ascii_case(host))
@@ -142,7 +175,9 @@ mod tests {
             ("T11", "/foo", "/foo", "/", "/"),
         ] {
             let matched = prefix.trim_end_matches('/').len();
-            let made = NewPath::Prefix(new.as_bytes().into()).of(path.as_bytes(), matched).unwrap();
+            let made = NewPath::Prefix(new.as_bytes().into())
+                .of(path.as_bytes(), matched, &RouteCaptures::default())
+                .unwrap();
             assert_eq!(String::from_utf8(made).unwrap(), forwarded, "{row}");
         }
     }
@@ -173,7 +208,11 @@ mod tests {
             ("IPv6", Http, "[::1]:8080", to(Some(Https), None, None), "https://[::1]/x?y"),
         ] {
             let asked = Asked { scheme, authority: authority.as_bytes(), path: b"/x", query: b"y" };
-            assert_eq!(String::from_utf8(redirect.location(&asked, 0).unwrap()).unwrap(), location, "{row}");
+            assert_eq!(
+                String::from_utf8(redirect.location(&asked, 0, &RouteCaptures::default()).unwrap()).unwrap(),
+                location,
+                "{row}"
+            );
         }
     }
 
@@ -188,8 +227,8 @@ mod tests {
             keep_query: false,
         };
         let asked = |scheme, query| Asked { scheme, authority: b"a.example:443", path: b"/x", query };
-        assert_eq!(redirect.location(&asked(Scheme::Https, b""), 0), None);
-        assert!(redirect.location(&asked(Scheme::Https, b"q"), 0).is_some());
-        assert!(redirect.location(&asked(Scheme::Http, b""), 0).is_some());
+        assert_eq!(redirect.location(&asked(Scheme::Https, b""), 0, &RouteCaptures::default()), None);
+        assert!(redirect.location(&asked(Scheme::Https, b"q"), 0, &RouteCaptures::default()).is_some());
+        assert!(redirect.location(&asked(Scheme::Http, b""), 0, &RouteCaptures::default()).is_some());
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use regex_automata::meta::{Cache, Config, Regex};
+use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchKind};
+use regex_automata::{Anchored, Input, MatchKind, PatternID};
 
 /// The longest text of a pattern.
 pub const MOST_TEXT: usize = 1024;
@@ -46,6 +47,14 @@ impl Pattern {
         self.slot = slot;
     }
 
+    /// Whether it has a group of this number or name.
+    pub fn has_group(&self, group: &str) -> bool {
+        match group.parse::<usize>() {
+            Ok(number) => number < self.regex.captures_len(),
+            Err(_) => self.regex.group_info().to_index(PatternID::ZERO, group).is_some(),
+        }
+    }
+
     /// Whether the whole value matches.
     pub(super) fn fits(&self, value: &[u8], caches: &mut PatternCaches) -> bool {
         let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
@@ -55,6 +64,42 @@ impl Pattern {
         let Some(slot) = caches.0.get_mut(self.slot) else { return false };
         let cache = slot.get_or_insert_with(|| self.regex.create_cache());
         self.regex.search_half_with(cache, &input).is_some()
+    }
+}
+
+/// What the groups of a route's pattern have found in a path.
+#[derive(Debug, Default)]
+pub struct RouteCaptures<'a> {
+    path: &'a [u8],
+    found: Option<Captures>,
+}
+
+impl<'a> RouteCaptures<'a> {
+    /// What the groups find in this path; nothing where it does not match.
+    pub fn of(pattern: &Pattern, path: &'a [u8], caches: &mut PatternCaches) -> Self {
+        if !pattern.fits(path, caches) {
+            return Self::default();
+        }
+        let mut found = pattern.regex.create_captures();
+        if let Some(Some(cache)) = caches.0.get_mut(pattern.slot) {
+            let input = Input::new(path).anchored(Anchored::Yes);
+            pattern.regex.search_captures_with(cache, &input, &mut found);
+        }
+        Self { path, found: Some(found).filter(Captures::is_match) }
+    }
+
+    /// Whether the path has matched.
+    pub fn is_match(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// What the group of this number or name has found.
+    pub fn group(&self, group: &str) -> &'a [u8] {
+        let found = self.found.as_ref().and_then(|found| match group.parse::<usize>() {
+            Ok(number) => found.get_group(number),
+            Err(_) => found.get_group_by_name(group),
+        });
+        found.and_then(|span| self.path.get(span.range())).unwrap_or_default()
     }
 }
 

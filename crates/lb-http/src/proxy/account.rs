@@ -75,6 +75,8 @@ impl Exchange {
         record::Entry {
             service: &self.service,
             request: &self.request.head,
+            asked: self.filtered.as_ref().and_then(|filtered| filtered.asked),
+            request_id: self.filtered.as_ref().and_then(|filtered| filtered.id.as_deref()),
             client: self.client.address,
             session: self.client.session.as_deref(),
             status: Some(self.response.status).filter(|status| *status != 0),

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::failure::{Count, Failure, Reject, ResetReason};
+use lb_core::head::ResponseHead;
 use lb_core::log_limit::LogLimit;
 use lb_core::reason::Reason;
 
@@ -13,6 +14,7 @@ use super::exchange::{End, Exchange, Stage, Turn};
 use super::stall::Stall;
 use super::tries::Leg;
 use crate::answer;
+use crate::filter;
 use crate::message::{Front, Gone};
 
 /// Lines about responses that were cut: few at once, then one in a while.
@@ -28,7 +30,7 @@ impl Exchange {
         self.response.status = 200;
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
-        answer::options(front, &mut worker.response.borrow_mut());
+        answer::options(front, &mut worker.response.borrow_mut(), |head| self.edit_answer(head));
         self.last_leaves()
     }
 
@@ -39,9 +41,16 @@ impl Exchange {
             let fixed = self.settings.routes.answer(answer);
             self.response.status = fixed.status;
             self.response.done = true;
-            answer::fixed(cx, front, &fixed, &mut worker.response.borrow_mut());
+            answer::fixed(cx, front, &fixed, &mut worker.response.borrow_mut(), |head| {
+                self.edit_answer(head);
+            });
         }
         self.last_leaves()
+    }
+
+    /// What filters do to an answer of the gateway's own.
+    pub(super) fn edit_answer(&self, head: &mut ResponseHead) {
+        filter::response(self.filtered.as_deref(), &self.settings, self.route, head);
     }
 
     /// The response is complete; the last of it leaves.
@@ -97,7 +106,7 @@ impl Exchange {
         self.response.status = status;
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
-        answer::send(cx, front, status, &mut worker.response.borrow_mut());
+        answer::send(cx, front, status, &mut worker.response.borrow_mut(), |head| self.edit_answer(head));
         self.give_room_back();
         self.last_leaves()
     }

@@ -62,6 +62,8 @@ impl Arrival<'_> {
         record::write(&record::Entry {
             service,
             request: head,
+            asked: None,
+            request_id: None,
             client: client.address,
             session: client.session.as_deref(),
             status: Some(told.status),

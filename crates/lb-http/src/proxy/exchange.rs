@@ -18,6 +18,7 @@ use super::response::Response;
 use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
+use crate::filter::{self, Filtered};
 use crate::message::{Front, FrontCapabilities};
 use crate::routes::{Action, Found, OwnAnswer};
 use crate::rules::{self, Destination};
@@ -50,6 +51,8 @@ pub(crate) struct Exchange {
     pub(super) call: Option<Box<Call>>,
     /// The route that took the request, by its position.
     pub(super) route: Option<u32>,
+    /// What the filters know, where there are some.
+    pub(super) filtered: Option<Box<Filtered>>,
     /// Set from the switch of protocols on.
     pub(super) tunnel: Option<Box<Tunnel>>,
     /// Why the gateway stepped in, for the access log.
@@ -87,13 +90,18 @@ impl Exchange {
     pub(super) fn new(arrival: Arrival<'_>, mut head: RequestHead, can: FrontCapabilities) -> Self {
         let Arrival { service, settings, client, started } = arrival;
         let (service, settings) = (Rc::clone(service), Rc::clone(settings));
-        let Found { pool, route, action } = settings.routes.find(&mut head, client);
+        let mut rng = service.worker.io.rng.borrow_mut();
+        let id = settings.request_id.as_ref().map(|id| filter::take_request_id(id, &mut head, &mut rng));
+        let Found { pool, matched, mut action } = settings.routes.find(&mut head, client);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let mut request = Request::new(head, started);
         let head = &mut request.head;
-        let mut rng = service.worker.io.rng.borrow_mut();
         rules::request(head, &client.hop, &mut rng);
+        let (filtered, refused) = filter::request(&settings, matched, id, client, head);
+        if let Some(reject) = refused {
+            action = Action::Refuse(reject);
+        }
         if can.tunnel == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
             let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
@@ -117,7 +125,8 @@ impl Exchange {
             },
             clock: Clock::new(started),
             response: Response::default(),
-            route,
+            route: matched.map(|matched| matched.route),
+            filtered,
             tunnel: None,
             reason: None,
             ended: false,

@@ -176,6 +176,7 @@ impl Exchange {
             head.clear();
             grpc::trailers_only(status, message, &mut head);
             self.response.status = head.status;
+            self.edit_answer(&mut head);
             front.head(&head);
         } else if self.response.takes_trailers && self.client.can.trailers {
             let mut trailers = Fields::default();

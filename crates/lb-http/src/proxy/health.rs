@@ -155,6 +155,7 @@ impl Exchange {
         head.status = 200;
         head.body = BodyLength::Unknown;
         head.fields.push(b"content-type", b"application/grpc");
+        self.edit_answer(&mut head);
         self.response.begun(&head);
         front.head(&head);
     }

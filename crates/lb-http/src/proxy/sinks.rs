@@ -12,6 +12,7 @@ use super::again::Again;
 use super::grpc::Call;
 use super::response::Response;
 use super::tunnel::Tunnel;
+use crate::filter::{self, Filtered};
 use crate::message::{Front, FrontCapabilities, Gone, Next, ResponseSink, Sink};
 use crate::rules;
 use crate::service::{Service, Settings};
@@ -67,6 +68,8 @@ pub(super) struct ToClient<'a, F> {
     /// How the backend agrees to a tunnel.
     pub(super) agrees_by: TunnelBy,
     pub(super) settings: &'a Settings,
+    pub(super) filtered: Option<&'a Filtered>,
+    pub(super) route: Option<u32>,
     pub(super) request: &'a RequestHead,
     pub(super) service: &'a Rc<Service>,
     /// A cookie for the client.
@@ -181,6 +184,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Err(Reason::WebSocketHandshake);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
+        filter::response(self.filtered, self.settings, self.route, head);
         if let Some(cookie) = self.set_cookie {
             head.fields.push(b"Set-Cookie", cookie);
         }

@@ -43,6 +43,8 @@ pub struct AccessRecord<'a> {
     pub reason: &'static str,
     /// The name of the route that took the request; empty where none did or it has no name.
     pub route: &'a str,
+    /// The ID of the request, if it has one.
+    pub request_id: Option<&'a [u8]>,
     /// How often the request was sent once more.
     pub retries: u32,
     /// The User-Agent field.
@@ -112,6 +114,7 @@ impl AccessRecord<'_> {
             r#","reason":"{}","route":"{}","retries":{}"#,
             self.reason, self.route, self.retries
         );
+        push_field(line, "request_id", self.request_id);
         push_field(line, "user_agent", self.user_agent);
         push_field(line, "referer", self.referer);
         line.extend_from_slice(b"}\n");
@@ -182,6 +185,7 @@ mod tests {
             backend: Some("127.0.0.1:3000"),
             reason: "",
             route: "shop",
+            request_id: None,
             retries: 1,
             user_agent: None,
             referer: Some(b"https://example.org/"),
@@ -208,7 +212,7 @@ mod tests {
                 r#"{"time":"1970-01-01T00:00:01.500Z","listener":"web","client":"[2001:db8::1]:4711","#,
                 r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","tls":null,"status":200,"#,
                 r#""grpc_status":null,"bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
-                r#""reason":"","route":"shop","retries":1,"user_agent":null,"referer":"https://example.org/"}"#,
+                r#""reason":"","route":"shop","retries":1,"request_id":null,"user_agent":null,"referer":"https://example.org/"}"#,
                 "\n"
             )
         );

@@ -58,7 +58,7 @@ impl Worker {
     ) -> Rc<HttpSettings> {
         let pool = self.http_pool(snapshot, pool, made);
         let others = |id: &PoolId| Some(self.http_pool(snapshot, snapshot.pool(id)?, made));
-        HttpSettings::new(&snapshot.config, listener, pool, others, &self.metrics)
+        HttpSettings::new(&snapshot.config, listener, pool, others, &snapshot.keys.bodies, &self.metrics)
     }
 
     pub(super) fn tcp_pool(

@@ -91,6 +91,8 @@ impl Exchange {
             capabilities: self.client.can,
             agrees_by: can.tunnel,
             settings: &self.settings,
+            filtered: self.filtered.as_deref(),
+            route: self.route,
             request: &self.request.head,
             service: &self.service,
             set_cookie,

@@ -1,0 +1,92 @@
+//! What happens to requests and responses on their way: `rewrite`, edits of fields, IDs, and `[policies.NAME]`.
+
+use lb_core::filter::KeepFrom;
+
+use super::http::HTTP_PROTOCOLS;
+use super::{Block, Key, On, Text};
+
+pub(super) static REWRITE: Block = Block {
+    path: "listeners.routes.rewrite",
+    doc: "Which path and host the backend is asked for in place of those that the client asked for; the query stays. What comes out is in \
+          canonical form and, whatever a lenient backend makes of it, stays within the new `prefix`, or within `path` up to its first captured \
+          text; otherwise the answer is 400 (`rewrite`). A prefix that is taken off is told to the backend in `X-Forwarded-Prefix`, the \
+          client's host in `X-Forwarded-Host`. Only in routes with a `pool`.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::text("host", Text::Authority).or_else("that of the request").live("The host, with or without a port."),
+        Key::text("path", Text::Target).or_else("that of the request").live(
+            "The whole path. `${capture.N}` stands for what a group of the route's `path_regex` has found, by its number or name. Not \
+             together with `prefix`.",
+        ),
+        Key::text("prefix", Text::Target)
+            .or_else("that of the request")
+            .live("What stands in place of the route's `path_prefix`, which it needs; `\"/\"` takes that off."),
+    ],
+};
+
+/// The keys of edits.
+static EDIT_KEYS: [Key; 3] = [
+    Key::texts("remove", Text::Token).or_else("none").live("The names of fields that go."),
+    Key::texts("set", Text::HeaderLine)
+        .or_else("none")
+        .live("Fields (`\"N: value\"`) that stand in place of all others of their names."),
+    Key::texts("add", Text::HeaderLine)
+        .or_else("none")
+        .live("Fields that stand beside others of their names."),
+];
+
+pub(super) static REQUEST_HEADERS: Block = Block {
+    path: "listeners.routes.request_headers",
+    doc: "What becomes of the fields of requests: `remove` first, then `set`, then `add`. A name with `_` is removed like the same name with `-`, \
+          since many backends read them as one. In values stand `${client_ip}`, `${scheme}`, `${host}`, `${method}`, `${path}`, `${query}`, \
+          `${url}`, `${request_id}`, `${route}`, `${server_name}`, `${tls_version}`, `${cert_subject}`, `${cert_sha256}`, `${header.N}`, \
+          `${cookie.N}` and `${capture.N}` (a group of `path_regex`) for what the client sent, before any edit; without such a value, for \
+          nothing. A field whose value would hold control characters is left out. `Host`, fields of framing and of one hop, `X-Forwarded-*` \
+          and others that the gateway writes have keys of their own.",
+    on: On::EVERYWHERE,
+    keys: &EDIT_KEYS,
+};
+
+pub(super) static RESPONSE_HEADERS: Block = Block {
+    path: "listeners.routes.response_headers",
+    doc: "What becomes of the fields of responses, the gateway's own included: as in `request_headers`, with `${status}` besides.",
+    on: On::EVERYWHERE,
+    keys: &EDIT_KEYS,
+};
+
+pub(super) static REQUEST_ID: Block = Block {
+    path: "listeners.request_id",
+    doc: "Gives each request an ID, a UUID of version 7, which backend, access log (`request_id`) and client are told. Without this block a \
+          field of that name is one as any other.",
+    on: On::only(HTTP_PROTOCOLS),
+    keys: &[
+        Key::text("header", Text::Token).or_else("`X-Request-Id`").live(
+            "The field that carries it. What clients send under this name, also with `_` in place of `-`, never passes.",
+        ),
+        Key::word("keep_from", KeepFrom::WORDS).or_word("trusted").live(
+            "Whose IDs are kept where they are 1 to 128 letters, digits, `.`, `_` and `-`: those of trusted proxies, of nobody, or of anyone.",
+        ),
+        Key::flag("respond", true).live("Whether the client is told."),
+    ],
+};
+
+pub(super) static POLICIES: Block = Block {
+    path: "policies.NAME",
+    doc: "Filters under a name.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::later("request_headers", "edits of fields in policies"),
+        Key::later("response_headers", "edits of fields in policies"),
+        Key::later("access", "access lists"),
+        Key::later("rate_limit", "rate limits by keys"),
+        Key::later("concurrency", "limits on requests at once"),
+        Key::later("cors", "CORS"),
+        Key::later("fault", "faults on purpose"),
+        Key::later("errors", "error pages"),
+        Key::later("basic_auth", "authentication"),
+        Key::later("jwt", "authentication"),
+        Key::later("forward_auth", "authentication"),
+        Key::later("compress", "compression"),
+        Key::later("cache", "caches"),
+    ],
+};

@@ -1,0 +1,97 @@
+//! One request by every protocol of clients.
+
+use std::net::SocketAddr;
+
+use testkit::{Client, Config, Gateway, H2Client, H3Client, Listener};
+
+/// A gateway with the same routes at a TCP and a QUIC listener.
+pub(crate) struct Ways {
+    pub(crate) gateway: Gateway,
+    tcp: SocketAddr,
+    udp: SocketAddr,
+}
+
+/// What a client got.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) version: &'static str,
+    pub(crate) status: u16,
+    pub(crate) text: String,
+    headers: Vec<(String, Option<String>)>,
+}
+
+impl Got {
+    /// A field of the response; it was asked for in [`Ways::ask`].
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| panic!("{name} was not looked at")).1.clone()
+    }
+}
+
+impl Ways {
+    /// Starts it. `listener` is what both listeners have in them.
+    pub(crate) fn start(config: Config, listener: &str) -> Self {
+        Self::start_with(config, listener, |listener| listener)
+    }
+
+    /// As [`Self::start`], with more of both listeners.
+    pub(crate) fn start_with(config: Config, text: &str, more: impl Fn(Listener) -> Listener) -> Self {
+        let config = config.block("runtime", "header_underscore_policy", "allow");
+        let [tcp, udp] = [Listener::h2c(), Listener::quic()].map(|one| more(one.text(text)));
+        let (tcp_address, udp_address) = (tcp.address, udp.address);
+        let gateway = Gateway::start(config.listener(tcp).listener(udp));
+        Self { gateway, tcp: tcp_address, udp: udp_address }
+    }
+
+    /// Sends a request over HTTP/1.1, HTTP/2 and HTTP/3, one after the other as the iterator is asked for them, and looks at these fields of the
+    /// responses.
+    pub(crate) fn ask<'a>(
+        &'a self,
+        method: &'a str,
+        target: &'a str,
+        fields: &'a [(&'a str, &'a str)],
+        look: &'a [&'a str],
+    ) -> impl Iterator<Item = Got> + 'a {
+        (1..=3).map(move |version| match version {
+            1 => self.h1(method, target, fields, look),
+            2 => self.h2(method, target, &of_stream(fields), look),
+            _ => self.h3(method, target, &of_stream(fields), look),
+        })
+    }
+
+    fn h1(&self, method: &str, target: &str, fields: &[(&str, &str)], look: &[&str]) -> Got {
+        let mut named = vec![("Host", HOST)];
+        named.extend(fields);
+        let got = Client::connect(self.tcp).unwrap().request(method, target, &named, b"").unwrap();
+        let headers = look.iter().map(|name| ((*name).to_owned(), got.header(name))).collect();
+        Got { version: "HTTP/1.1", status: got.status, text: got.text(), headers }
+    }
+
+    fn h2(&self, method: &str, target: &str, fields: &[(String, &str)], look: &[&str]) -> Got {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let mut client = H2Client::connect(self.tcp).unwrap();
+        client.authority = HOST.to_owned();
+        let got = client.request(method, target, &fields, b"").unwrap();
+        let headers = look.iter().map(|name| ((*name).to_owned(), got.header(name))).collect();
+        Got { version: "HTTP/2", status: got.status(), text: got.text(), headers }
+    }
+
+    fn h3(&self, method: &str, target: &str, fields: &[(String, &str)], look: &[&str]) -> Got {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let mut client = H3Client::connect(self.udp).unwrap();
+        client.authority = HOST.to_owned();
+        let got = client.request(method, target, &fields, b"").unwrap();
+        let of_head = |name: &str| got.head.as_ref().and_then(|head| head.get(name));
+        let headers = look.iter().map(|name| ((*name).to_owned(), of_head(name))).collect();
+        let text = String::from_utf8_lossy(&got.body).into_owned();
+        Got { version: "HTTP/3", status: got.status(), text, headers }
+    }
+}
+
+const HOST: &str = "test.example";
+
+/// The fields as HTTP/2 and later have them.
+fn of_stream<'a>(fields: &[(&str, &'a str)]) -> Vec<(String, &'a str)> {
+    let lower = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value));
+    lower.filter(|(name, _)| name != "connection").collect()
+}
