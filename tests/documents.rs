@@ -11,6 +11,8 @@ mod log_lines;
 mod markdown;
 #[path = "documents/names.rs"]
 mod names;
+#[path = "documents/packaging.rs"]
+mod packaging;
 #[path = "documents/reasons.rs"]
 mod reasons;
 #[path = "documents/source.rs"]
