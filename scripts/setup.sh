@@ -89,6 +89,19 @@ if [ "$tests" = yes ]; then
     fi
 fi
 
+# The checker of rules comes with the whole server, which would be started if it were installed, and so is unpacked only.
+if [ "$tests" = yes ] && has dpkg-deb && [ ! -x /usr/bin/promtool ] && [ ! -x "$cache/prometheus/usr/bin/promtool" ]; then
+    echo "unpacking promtool into $cache/prometheus"
+    downloads="$(mktemp -d)"
+    if (cd "$downloads" && apt-get download -q prometheus </dev/null >/dev/null 2>&1); then
+        mkdir -p "$cache/prometheus"
+        dpkg-deb --fsys-tarfile "$downloads"/prometheus_*.deb | tar -x -C "$cache/prometheus" ./usr/bin/promtool
+    else
+        echo "promtool cannot be had; its test is ignored"
+    fi
+    rm -rf "$downloads"
+fi
+
 if [ "$autobahn" = yes ]; then
     wanted="$(dirname "$0")/../tests/peers/autobahn.txt"
     if ! cmp -s "$wanted" "$cache/autobahn/requirements.txt"; then

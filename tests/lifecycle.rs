@@ -21,6 +21,8 @@ mod hung_files;
 mod idle;
 #[path = "lifecycle/io_backend.rs"]
 mod io_backend;
+#[path = "lifecycle/packaging.rs"]
+mod packaging;
 #[path = "lifecycle/places.rs"]
 mod places;
 #[path = "lifecycle/stalled_logs.rs"]
@@ -121,6 +123,14 @@ fn main() {
         bad_configs::files_of_the_earlier_implementation_are_accepted,
     ];
     cases.extend([
+        Case::new("a_debian_package_installs_and_goes", packaging::a_debian_package_installs_and_goes)
+            .needs(&[Tool::Dpkg, Tool::Root])
+            .picks_driver(),
+        Case::new("prometheus_reads_alerts_and_dashboard", packaging::prometheus_reads_alerts_and_dashboard)
+            .needs(&[Tool::Promtool])
+            .picks_driver(),
+        Case::new("schema_completions_and_man_pages", packaging::schema_completions_and_man_pages)
+            .picks_driver(),
         Case::new(
             "default_port_is_used_when_free_and_off_means_off",
             admin::default_port_is_used_when_free_and_off_means_off,

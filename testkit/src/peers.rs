@@ -25,6 +25,12 @@ pub fn wstest() -> Option<PathBuf> {
     Some(cache()?.join("autobahn/bin/wstest")).filter(|program| program.is_file())
 }
 
+/// The checker of rules that comes with Prometheus: that of the system, or the one that `scripts/setup.sh --tests` unpacks.
+pub fn promtool() -> Option<PathBuf> {
+    let unpacked = cache()?.join("prometheus/usr/bin/promtool");
+    [PathBuf::from("/usr/bin/promtool"), unpacked].into_iter().find(|program| program.is_file())
+}
+
 /// Where `scripts/setup.sh` installs what the system has no packages for.
 fn cache() -> Option<PathBuf> {
     let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {

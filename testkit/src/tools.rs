@@ -33,6 +33,12 @@ pub enum Tool {
     Nghttpd,
     /// The conformance suite for HTTP/2.
     H2spec,
+    /// The package manager of Debian, and what makes its packages.
+    Dpkg,
+    /// The checker of rules that comes with Prometheus.
+    Promtool,
+    /// The rights of root, which are no program.
+    Root,
     /// The browser.
     Chromium,
     /// The address `::1`, which is no program.
@@ -62,6 +68,9 @@ impl Tool {
             Tool::Nghttp => "nghttp",
             Tool::Nghttpd => "nghttpd",
             Tool::H2spec => "h2spec",
+            Tool::Dpkg => "dpkg",
+            Tool::Promtool => "promtool",
+            Tool::Root => "root",
             Tool::Chromium => "chromium",
             Tool::Ipv6 => "IPv6 on its loopback",
             Tool::Descriptors => "11,000 descriptors for a process (ulimit -Hn)",
@@ -74,6 +83,7 @@ impl Tool {
     /// Whether this machine has it.
     pub fn is_there(self) -> bool {
         match self {
+            Tool::Root => is_root(),
             Tool::Ipv6 => TcpListener::bind("[::1]:0").is_ok(),
             Tool::Descriptors => crate::harness::descriptors() >= 11_000,
             Tool::IoUring => Driver::IoUring.is_offered(),
@@ -88,6 +98,7 @@ impl Tool {
         match self {
             Tool::Peers => return crate::peers::python(),
             Tool::Wstest => return crate::peers::wstest(),
+            Tool::Promtool => return crate::peers::promtool(),
             _ => {}
         }
         let path = std::env::var("PATH").unwrap_or_default();

@@ -28,4 +28,4 @@ pub use config::{
 pub use error::{ConfigError, Errors};
 pub use list::{ListFormat, parse_backends};
 pub use plan::{KeyChange, Plan};
-pub use render::render_config_md;
+pub use render::{render_config_md, render_json_schema};

@@ -1,10 +1,14 @@
 //! CONFIG.md, written from the schema so that it cannot drift from what the parser does.
 
+mod json_schema;
+
 use std::fmt::Write;
 
 use crate::config::{Config, Protocol};
 use crate::not_built;
 use crate::schema::{Block, Default, Key, Kind, Reload, blocks};
+
+pub use json_schema::render_json_schema;
 
 /// The whole of CONFIG.md.
 pub fn render_config_md() -> String {

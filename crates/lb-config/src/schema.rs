@@ -10,7 +10,7 @@ mod process;
 mod route;
 mod text;
 
-pub(crate) use key::{Default, Key, Kind, Reload};
+pub(crate) use key::{Default, Key, Kind, Reload, U64};
 pub(crate) use listener::LISTENERS;
 pub(crate) use pool::{LIST, POOLS};
 pub(crate) use text::{Text, read_header_line, read_mode, read_payload, read_statuses, read_value_condition};

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
-use crate::{check, demo, explain, gateway};
+use crate::{check, demo, explain, gateway, generate};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -49,6 +50,25 @@ enum Command {
     Explain(ExplainArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
     Demo(DemoArgs),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Print what a shell sources to complete commands and options
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages of the program and its commands
+    Man {
+        /// The directory for them, which is made
+        directory: PathBuf,
+    },
+}
+
+impl Command {
+    /// Whether it reads or writes something and is over, so that signals end it as they end other programs.
+    fn is_short(&self) -> bool {
+        !matches!(self, Self::Demo(_))
+    }
 }
 
 /// Which file is meant: an argument of its own, or one that a flag names.
@@ -130,13 +150,16 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         let config = Some(std::mem::take(&mut cli.file).path());
         cli.command = Some(Command::Check(CheckArgs { config, ..CheckArgs::default() }));
     }
-    if matches!(cli.command, Some(Command::Check(_) | Command::Explain(_))) {
+    if cli.command.as_ref().is_some_and(Command::is_short) {
         lb_io::signals::release();
     }
     let result = match cli.command {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Schema) => generate::schema(),
+        Some(Command::Completions { shell }) => generate::completions(shell, Cli::command()),
+        Some(Command::Man { directory }) => generate::man(&directory, Cli::command()),
         None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited),
     };
     let code = match result {

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod explain;
 mod gateway;
+mod generate;
 mod worker;
 
 use std::process::ExitCode;
