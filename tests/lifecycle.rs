@@ -95,6 +95,7 @@ fn main() {
         command_line::c_01_configurations_from_pipes_are_bounded,
         command_line::an_access_log_that_nobody_reads_is_refused,
         command_line::default_path,
+        command_line::values_come_from_the_environment,
         command_line::demo_serves_until_interrupted,
         supervised::signals_before_the_configuration_is_read_kill_nobody,
         supervised::sigquit_drains,

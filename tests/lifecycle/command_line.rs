@@ -220,3 +220,27 @@ pub(crate) fn demo_serves_until_interrupted() {
     demo.signal(SIGINT);
     assert_eq!(demo.wait_exit(seconds(20)), Some(0), "{}", demo.tail(20));
 }
+
+pub(crate) fn values_come_from_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.toml");
+    std::fs::write(
+        &file,
+        "[[listeners]]\naddress = \"127.0.0.1:${FRONT:-0}\"\nprotocol = \"h1\"\n\
+         [[listeners.backends]]\naddress = \"${EG_TEST_BACKEND}\"\n",
+    )
+    .unwrap();
+    let check = |backend: Option<&str>| {
+        let mut command = Command::new(binary());
+        command.arg("check").arg(&file).env_remove("EG_TEST_BACKEND");
+        command.envs(backend.map(|backend| ("EG_TEST_BACKEND", backend)));
+        run_command(command, seconds(20))
+    };
+    assert_eq!(check(Some("127.0.0.1:1")).code, 0);
+    let without = check(None);
+    assert_eq!(without.code, 1);
+    for word in ["lb.toml:5", "address", "EG_TEST_BACKEND", "no variable"] {
+        assert!(without.stderr.contains(word), "no {word} in {}", without.stderr);
+    }
+    assert!(check(Some("nowhere")).stderr.contains("it comes to `nowhere`"));
+}

@@ -74,12 +74,25 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a whole configuration. `file` is only a name for messages: nothing is opened.
+    /// Reads and checks a whole configuration in an empty environment. `file` is only a name for messages: nothing is opened.
     ///
     /// # Errors
     /// Everything that is wrong with the text, up to a bound, each with its line.
     pub fn parse(text: &str, file: &str) -> Result<Self, Errors> {
-        let source = Source::new(text, file);
+        Self::parse_in(text, file, &|_| None)
+    }
+
+    /// Reads and checks a whole configuration, as [`Self::parse`] does. `environment` gives the values of the variables that strings name
+    /// by `${NAME}`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, up to a bound, each with its line.
+    pub fn parse_in(
+        text: &str,
+        file: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Errors> {
+        let source = Source::new(text, file).with_environment(environment);
         let document = document::parse(&source)?;
         read::config(View::root(&document), &source)
     }

@@ -1,5 +1,6 @@
 //! A file that has the shape of the schema: every key is in the schema, of the right type and in range.
 
+mod environment;
 mod outline;
 mod source;
 mod typo;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+pub(crate) use environment::Lookup;
 pub(crate) use source::{Source, join, shorten};
 pub(crate) use typo::near;
 pub(crate) use view::View;

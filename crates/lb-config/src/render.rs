@@ -137,6 +137,9 @@ ExpressGateway reads one TOML file: the path that follows its name on the comman
 - Every key has a name below. An unknown key, a wrong type or a value out of range is an error, never ignored; the message
   names file, line, key, value and what is allowed, and all errors of a file are shown together (the first 20).
 - White space around a string does not count. Sizes and times are integers in the unit that the key's name ends with.
+- `${NAME}` in a string is the environment variable of that name, which is of upper-case letters, digits and `_`; `${NAME:-default}` does without
+  one that is absent or empty. A number or a flag may come from a variable too: `workers = \"${WORKERS:-4}\"`. The text itself is written
+  `$${NAME}`. A reload reads the file anew, in the environment that the process was started with.
 - A file is at most 4 MiB.
 - What is allowed but probably not meant (a listener without backends, a block that does nothing on its listener) is a
   warning in the log.

@@ -1,6 +1,7 @@
 //! Tests of the crate as its users see it.
 
 mod accepted;
+mod environment;
 mod json_schema;
 mod keys;
 mod list;

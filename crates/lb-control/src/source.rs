@@ -59,12 +59,17 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// Names every mistake, one line each.
 pub fn load(text: &str, path: &Path) -> anyhow::Result<Config> {
-    let config =
-        Config::parse(text, &path.display().to_string()).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let config = Config::parse_in(text, &path.display().to_string(), &environment)
+        .map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let missing = config.not_built_yet();
     if !missing.is_empty() {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
         bail!("{}", lines.join("\n"));
     }
     Ok(config)
+}
+
+/// The environment of the process. What is not UTF-8 counts as absent.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

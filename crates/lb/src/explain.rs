@@ -18,7 +18,7 @@ use crate::cli::ExplainArgs;
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
     let text = std::fs::read_to_string(&args.config)
         .with_context(|| format!("cannot read {}", args.config.display()))?;
-    let config = Config::parse(&text, &name(&args.config))?;
+    let config = Config::parse_in(&text, &name(&args.config), &lb_control::environment)?;
     let asked = Asked::of(args)?;
     let mut out = std::io::stdout().lock();
     let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);

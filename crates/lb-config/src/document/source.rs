@@ -1,6 +1,6 @@
 //! The text of the file: where a byte stands, and how a value is quoted.
 
-use super::{Value, View, Written};
+use super::{Lookup, Value, View, Written};
 use crate::error::ConfigError;
 use crate::schema::Default;
 
@@ -9,13 +9,21 @@ pub(crate) struct Source<'a> {
     pub(crate) file: &'a str,
     pub(crate) text: &'a str,
     line_starts: Vec<usize>,
+    /// Where strings find the values of `${NAME}`; without it they are as they are written.
+    pub(crate) environment: Option<Lookup<'a>>,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn new(text: &'a str, file: &'a str) -> Self {
         let line_starts =
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect();
-        Self { file, text, line_starts }
+        Self { file, text, line_starts, environment: None }
+    }
+
+    /// With variables for its strings.
+    pub(crate) fn with_environment(mut self, environment: Lookup<'a>) -> Self {
+        self.environment = Some(environment);
+        self
     }
 
     /// An error about a place in the file.

@@ -1,10 +1,12 @@
 //! TOML text against the schema, collecting everything that is wrong.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::environment::expand;
 use super::outline;
 use super::source::{join, shorten};
 use super::typo::unknown_key;
@@ -108,17 +110,12 @@ impl Walk<'_> {
                 return self.named_arrays(block, table, path);
             }
             (Kind::Texts(text), DeValue::Array(array)) => return self.texts(key, *text, array, path),
-            (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
             // Its being there is all that counts.
             (Kind::Later(_), _) => Ok(Value::Flag(true)),
-            (Kind::Integer { min, max, zero, .. }, DeValue::Integer(integer)) => read_integer(integer)
-                .filter(|number| (*min..=*max).contains(number) || *zero && *number == 0)
-                .map(Value::Integer)
-                .ok_or_else(String::new),
-            (Kind::Word { words, hints }, DeValue::String(word)) => {
-                let word = word.trim();
-                let known = words.iter().find(|known| **known == word);
-                known.map(|known| Value::Word(known)).ok_or_else(|| hint(words, hints, word))
+            (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
+            (kind, DeValue::String(string)) => self.string(kind, string),
+            (kind @ Kind::Integer { .. }, DeValue::Integer(integer)) => {
+                read_integer(integer).and_then(|number| in_range(kind, number)).ok_or_else(String::new)
             }
             (Kind::Word { words, .. }, DeValue::Boolean(flag)) => {
                 let word = if *flag { "true" } else { "false" };
@@ -128,7 +125,6 @@ impl Walk<'_> {
                     .map(|known| Value::Word(known))
                     .ok_or_else(String::new)
             }
-            (Kind::Text(text), DeValue::String(string)) => text.read(string.trim()),
             _ => Err(String::new()),
         };
         match checked {
@@ -139,6 +135,36 @@ impl Walk<'_> {
                 None
             }
         }
+    }
+
+    /// What a string with its variables replaced means for a key of `kind`. Numbers and flags may come from variables alone: written as they
+    /// are they need no quotes.
+    fn string(&self, kind: &Kind, written: &str) -> Result<Value, String> {
+        let text = self.expanded(written)?;
+        let is_expanded = matches!(text, Cow::Owned(_));
+        let text = text.trim();
+        let read = match kind {
+            Kind::Word { words, hints } => {
+                let known = words.iter().find(|known| **known == text);
+                known.map(|known| Value::Word(known)).ok_or_else(|| hint(words, hints, text))
+            }
+            Kind::Text(kind) => kind.read(text),
+            Kind::Flag if is_expanded => text.parse().map(Value::Flag).map_err(|_| String::new()),
+            Kind::Integer { .. } if is_expanded => {
+                text.parse().ok().and_then(|number| in_range(kind, number)).ok_or_else(String::new)
+            }
+            _ => Err(String::new()),
+        };
+        let is_secret = matches!(kind, Kind::Text(text) if text.is_secret());
+        read.map_err(|detail| match is_expanded && !is_secret {
+            true if detail.is_empty() => format!("it comes to `{}`", shorten(text)),
+            true => format!("it comes to `{}`; {detail}", shorten(text)),
+            false => detail,
+        })
+    }
+
+    fn expanded<'t>(&self, written: &'t str) -> Result<Cow<'t, str>, String> {
+        self.source.environment.map_or(Ok(Cow::Borrowed(written)), |environment| expand(written, environment))
     }
 
     fn blocks(&mut self, block: &'static Block, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
@@ -209,7 +235,7 @@ impl Walk<'_> {
         let mut values = Vec::with_capacity(array.len());
         for (index, element) in array.iter().enumerate() {
             let read = match element.get_ref() {
-                DeValue::String(string) => text.read(string.trim()),
+                DeValue::String(string) => self.string(&Kind::Text(text), string),
                 _ => Err(String::new()),
             };
             match read {
@@ -239,6 +265,17 @@ fn hint(words: &[&str], hints: &[(&str, &str)], word: &str) -> String {
 fn is_block_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
+/// The number, if a key of `kind` may hold it.
+fn in_range(kind: &Kind, number: u64) -> Option<Value> {
+    match kind {
+        Kind::Integer { min, max, zero, .. } => {
+            let fits = (*min..=*max).contains(&number) || *zero && number == 0;
+            fits.then_some(Value::Integer(number))
+        }
+        _ => None,
+    }
 }
 
 fn read_integer(integer: &DeInteger<'_>) -> Option<u64> {

@@ -10,8 +10,10 @@ use crate::schema::{Block, Default, Key, Kind, U64, blocks};
 /// of strings, is known to `expressgateway check` alone.
 pub fn render_json_schema() -> String {
     let all = blocks();
-    let definitions: Map<String, Value> =
+    let mut definitions: Map<String, Value> =
         all.iter().skip(1).map(|block| (block.path.to_owned(), object(block))).collect();
+    // A number, a flag or a word may come from the environment (`"${NAME}"`).
+    definitions.insert(ENVIRONMENT.to_owned(), json!({ "type": "string", "pattern": r"\$\{[A-Z_]" }));
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of ExpressGateway",
@@ -24,6 +26,9 @@ pub fn render_json_schema() -> String {
     }
     format!("{schema:#}\n")
 }
+
+/// The name of the definition of strings that hold a variable. No block has this name.
+const ENVIRONMENT: &str = "environment";
 
 fn object(block: &Block) -> Value {
     // A key without anything behind it is refused as an unknown one.
@@ -59,29 +64,31 @@ fn property(key: &Key) -> Value {
 }
 
 fn of_kind(kind: &Kind) -> Value {
-    let reference = |block: &Block| json!({ "$ref": format!("#/$defs/{}", block.path) });
+    let reference = |path: &str| json!({ "$ref": format!("#/$defs/{path}") });
+    let or_variable = |value: Value| json!({ "anyOf": [value, reference(ENVIRONMENT)] });
     match kind {
         Kind::Later(_) => Value::Bool(false),
-        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Flag => or_variable(json!({ "type": "boolean" })),
         Kind::Integer { min, max, zero, .. } => {
             let mut range = json!({ "type": "integer", "minimum": min });
             if let Some(range) = range.as_object_mut().filter(|_| *max != U64) {
                 range.insert("maximum".to_owned(), (*max).into());
             }
             if *zero && *min > 1 {
-                json!({ "anyOf": [{ "const": 0 }, range] })
+                json!({ "anyOf": [{ "const": 0 }, range, reference(ENVIRONMENT)] })
             } else {
-                range_or_zero(range, *zero)
+                or_variable(range_or_zero(range, *zero))
             }
         }
-        Kind::Word { words, .. } => json!({ "enum": spellings(words) }),
+        Kind::Word { words, .. } => or_variable(json!({ "enum": spellings(words) })),
         Kind::Text(_) => json!({ "type": "string" }),
         Kind::Texts(_) => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Block(block) => reference(block),
-        Kind::Blocks(block) => json!({ "type": "array", "items": reference(block) }),
-        Kind::Named(block) => json!({ "type": "object", "additionalProperties": reference(block) }),
+        Kind::Block(block) => reference(block.path),
+        Kind::Blocks(block) => json!({ "type": "array", "items": reference(block.path) }),
+        Kind::Named(block) => json!({ "type": "object", "additionalProperties": reference(block.path) }),
         Kind::NamedArrays(block) => {
-            json!({ "type": "object", "additionalProperties": { "type": "array", "items": reference(block) } })
+            let arrays = json!({ "type": "array", "items": reference(block.path) });
+            json!({ "type": "object", "additionalProperties": arrays })
         }
     }
 }

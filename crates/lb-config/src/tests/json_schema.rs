@@ -24,7 +24,11 @@ fn fault(schema: &Value, root: &Value, value: &Value, at: &str) -> Option<String
     }
     let kind = schema["type"].as_str().expect("every other schema has a type");
     match (kind, value) {
-        ("boolean", Value::Bool(_)) | ("string", Value::String(_)) => None,
+        ("boolean", Value::Bool(_)) => None,
+        ("string", Value::String(text)) => {
+            let is_of_pattern = schema.get("pattern").is_none_or(|_| text.contains("${"));
+            (!is_of_pattern).then(|| format!("{at}: {text} holds no variable"))
+        }
         ("integer", Value::Number(number)) => {
             let number = number.as_u64()?;
             let fits = number >= schema["minimum"].as_u64()?
@@ -76,6 +80,7 @@ fn whatever_the_parser_takes_the_schema_takes() {
 fn what_is_of_another_type_or_range_is_found() {
     let h1 = "[[listeners]]\naddress = \"127.0.0.1:80\"\nprotocol = \"h1\"\n";
     assert_eq!(fault_of(h1), None);
+    assert_eq!(fault_of(&format!("{h1}drain_timeout_ms = \"${{DRAIN}}\"\n")), None);
     for (lines, wanted) in [
         ("protokol = \"h1\"", "protokol: unknown"),
         ("drain_timeout_ms = \"5\"", "not of type integer"),
