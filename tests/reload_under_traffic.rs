@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "reload/included.rs"]
+mod included;
 #[path = "reload/listeners.rs"]
 mod listeners;
 
@@ -32,6 +34,10 @@ fn main() {
             listeners::a_listener_with_added_backends_alone_speaks_tls,
         ),
         Case::new("a_bind_that_fails_changes_nothing", listeners::a_bind_that_fails_changes_nothing),
+        Case::new(
+            "included_files_are_read_by_start_reload_and_check",
+            included::included_files_are_read_by_start_reload_and_check,
+        ),
         Case::new("terminate_during_a_reload_is_not_lost", terminate_during_a_reload_is_not_lost),
     ];
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)

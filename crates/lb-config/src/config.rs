@@ -37,6 +37,7 @@ pub use lb_core::identity::{ListenerId, PoolId, Transport};
 
 use crate::document::{self, Source, View};
 use crate::error::{ConfigError, Errors};
+use crate::files::ConfigText;
 use crate::places::Places;
 use crate::read;
 use crate::written::Written;
@@ -92,9 +93,24 @@ impl Config {
         file: &str,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Errors> {
-        let source = Source::new(text, file).with_environment(environment);
-        let document = document::parse(&source)?;
-        read::config(View::root(&document), &source)
+        Self::read(&Source::new(text, file).with_environment(environment))
+    }
+
+    /// Reads and checks a configuration of several files, as [`Self::parse_in`] does with one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, up to a bound, each with its file and line.
+    pub fn parse_files(
+        text: &ConfigText,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Errors> {
+        let files = text.files.iter().map(|(file, start)| (file.as_str(), *start)).collect();
+        Self::read(&Source::of_files(&text.text, files).with_environment(environment))
+    }
+
+    fn read(source: &Source<'_>) -> Result<Self, Errors> {
+        let document = document::parse(source)?;
+        read::config(View::root(&document), source)
     }
 
     /// Each pool that a started listener uses, once, in the order of the listeners. No two of them have the same id.

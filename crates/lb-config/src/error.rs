@@ -61,7 +61,14 @@ impl Errors {
     pub const MOST: usize = 20;
 
     pub(crate) fn new(mut all: Vec<ConfigError>) -> Self {
-        all.sort_by_key(|error| error.line);
+        // Files in the order in which they were first in the wrong, which is that of the configuration as far as the walk goes.
+        let mut files: Vec<String> = Vec::new();
+        for error in &all {
+            if !files.contains(&error.file) {
+                files.push(error.file.clone());
+            }
+        }
+        all.sort_by_key(|error| (files.iter().position(|file| *file == error.file), error.line));
         let omitted = all.len().saturating_sub(Self::MOST);
         all.truncate(Self::MOST);
         Self { shown: all, omitted }

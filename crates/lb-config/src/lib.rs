@@ -5,6 +5,7 @@
 mod config;
 mod document;
 mod error;
+mod files;
 mod list;
 mod not_built;
 mod places;
@@ -26,6 +27,7 @@ pub use config::{
     Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
+pub use files::ConfigText;
 pub use list::{ListFormat, parse_backends};
 pub use plan::{KeyChange, Plan};
 pub use render::{render_config_md, render_json_schema};

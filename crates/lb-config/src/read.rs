@@ -80,7 +80,7 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         report.warn_about(view, format!("nothing has the policy \"{name}\""));
     }
     Some(Config {
-        source_name: report.source.file.to_owned(),
+        source_name: report.source.place(0).0.to_owned(),
         written: written(root, &listeners),
         places: Places::of(root, &owners(&listeners), report.source),
         listeners,

@@ -140,7 +140,11 @@ ExpressGateway reads one TOML file: the path that follows its name on the comman
 - `${NAME}` in a string is the environment variable of that name, which is of upper-case letters, digits and `_`; `${NAME:-default}` does without
   one that is absent or empty. A number or a flag may come from a variable too: `workers = \"${WORKERS:-4}\"`. The text itself is written
   `$${NAME}`. A reload reads the file anew, in the environment that the process was started with.
-- A file is at most 4 MiB.
+- `include = [\"conf.d/*.toml\"]` at the top of the file reads further files as if they stood in it: paths from the directory of the
+  file, with `*`, `?` and `[…]`, in the order of their names. Listeners of all files are listeners of one gateway, and so are pools and route
+  tables, of which each name is taken once; any other block stands in one file. Included files include no others. A reload reads them
+  all.
+- All files together have at most 4 MiB.
 - What is allowed but probably not meant (a listener without backends, a block that does nothing on its listener) is a
   warning in the log.
 

@@ -111,6 +111,9 @@ pub(crate) static ROOT: Block = Block {
     doc: "A file needs at least one `[[listeners]]` or a `[passthrough]` block; all else is optional.",
     on: On::EVERYWHERE,
     keys: &[
+        Key::texts("include", Text::Path).live(
+            "Further files that are read as if they stood here: paths from the directory of this file, with `*`, `?` and `[…]`.",
+        ),
         Key::blocks("listeners", &listener::LISTENERS),
         Key::named("pools", &POOLS),
         Key::named_arrays("routes", &route::TABLES),

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod environment;
+mod files;
 mod json_schema;
 mod keys;
 mod list;

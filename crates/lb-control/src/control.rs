@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::bail;
-use lb_config::{Config, PoolId, SocketName};
+use lb_config::{Config, ConfigText, PoolId, SocketName};
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_io::udp::Steering;
@@ -66,7 +66,7 @@ pub(crate) struct Next {
 pub struct Control {
     pub(crate) source: Source,
     /// The text that was read last.
-    pub(crate) text: String,
+    pub(crate) text: ConfigText,
     /// What of it is in force: the configuration without the backends that lie over it.
     pub(crate) config: Config,
     /// Backends that were discovered, and what the admin port was told.

@@ -32,7 +32,7 @@ pub struct Findings {
 /// # Errors
 /// Names what a start would fail for, one line each.
 pub fn inspect(path: &Path, user: Option<&str>, resolve: bool) -> anyhow::Result<Findings> {
-    let config = load(&read(path)?, path)?;
+    let config = load(&read(path)?)?;
     let mut faults = Collected::default();
     faults.keep(Tls::load(&config));
     faults.keep(BackendsTls::load(&config, &BackendsTls::default()));

@@ -46,7 +46,7 @@ pub use inspect::{Findings, inspect};
 pub use orders::{Change, ListenerKey, ListenerSockets, Order};
 pub use signals::Signals;
 pub use snapshot::{PoolBackends, PoolInForce, Snapshot};
-pub use source::{Source, environment, load};
+pub use source::{Source, load};
 pub use start::{NewWorker, Spawn, Start};
 pub use sticky::StickyKeys;
 pub use tls::BackendsTls;

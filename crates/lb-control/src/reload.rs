@@ -83,7 +83,7 @@ impl Control {
         if text == self.text {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
-        let new = source::load(&text, &self.source.path())?;
+        let new = source::load(&text)?;
         let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);

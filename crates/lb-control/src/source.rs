@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use lb_config::Config;
+use glob::MatchOptions;
+use lb_config::{Config, ConfigText};
 
 /// A larger file is not a configuration (attack C-01).
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -14,7 +15,7 @@ pub(crate) const NO_LISTENERS: &str = "no listeners started — check your confi
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A file, read again on SIGHUP.
+    /// A file, read again on SIGHUP together with those that it includes.
     File(PathBuf),
     /// A text that the process made itself.
     Text(String),
@@ -29,20 +30,67 @@ impl Source {
         }
     }
 
-    /// The text, as it is now.
+    /// The text with that of all included files, as it is now.
     ///
     /// # Errors
-    /// When the file cannot be read, or is no configuration for its size.
-    pub fn read(&self) -> anyhow::Result<String> {
+    /// When a file cannot be read, or is no configuration for its size.
+    pub fn read(&self) -> anyhow::Result<ConfigText> {
         match self {
             Self::File(path) => read(path),
-            Self::Text(text) => Ok(text.clone()),
+            Self::Text(text) => Ok(ConfigText::new(text.clone(), self.path().display().to_string())),
         }
     }
 }
 
-/// The text of a configuration file.
-pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
+/// The text of a configuration file and of those that it includes.
+pub(crate) fn read(path: &Path) -> anyhow::Result<ConfigText> {
+    let mut text = ConfigText::new(read_file(path)?, path.display().to_string());
+    for file in included(path, &text.includes())? {
+        text.push(&read_file(&file)?, file.display().to_string());
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            bail!(
+                "{}: has more than {MAX_CONFIG_BYTES} bytes with the files up to {}",
+                path.display(),
+                file.display()
+            );
+        }
+    }
+    Ok(text)
+}
+
+/// The files that the patterns of the file at `main` lead to, each once: in the order of the patterns, those of one pattern by their names. A
+/// pattern may lead to none, a path without wildcards leads to its file whether that is there or not.
+fn included(main: &Path, patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    // As in a shell, a file whose name begins with a dot is meant only where the dot is written: editors make such files.
+    let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+    let directory = main.parent().unwrap_or(Path::new(""));
+    for pattern in patterns {
+        let name = main.display();
+        if !pattern.contains(['*', '?', '[']) {
+            files.push(directory.join(pattern));
+            continue;
+        }
+        // What stands for itself in the directory must not pass for a wildcard.
+        let pattern = match Path::new(pattern).is_absolute() || directory.as_os_str().is_empty() {
+            true => pattern.clone(),
+            false => format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy())),
+        };
+        let found = glob::glob_with(&pattern, options)
+            .with_context(|| format!("{name}: include: {pattern:?} is no pattern of paths"))?;
+        for file in found {
+            let file = file.with_context(|| format!("{name}: include: a directory cannot be read"))?;
+            if file.is_file() && file != main {
+                files.push(file);
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    Ok(files)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<String> {
     let name = path.display();
     let context = || format!("{name}: cannot be read");
     let size = std::fs::metadata(path).with_context(context)?.len();
@@ -54,13 +102,12 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     lb_io::read_text(file, MAX_CONFIG_BYTES).with_context(context)
 }
 
-/// A configuration that this build can run. `path` is what messages call it.
+/// A configuration that this build can run.
 ///
 /// # Errors
 /// Names every mistake, one line each.
-pub fn load(text: &str, path: &Path) -> anyhow::Result<Config> {
-    let config = Config::parse_in(text, &path.display().to_string(), &environment)
-        .map_err(|errors| anyhow::anyhow!("{errors}"))?;
+pub fn load(text: &ConfigText) -> anyhow::Result<Config> {
+    let config = Config::parse_files(text, &environment).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let missing = config.not_built_yet();
     if !missing.is_empty() {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -70,6 +117,6 @@ pub fn load(text: &str, path: &Path) -> anyhow::Result<Config> {
 }
 
 /// The environment of the process. What is not UTF-8 counts as absent.
-pub fn environment(name: &str) -> Option<String> {
+fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use lb_config::{Config, Plan};
+use lb_config::{Config, ConfigText, Plan};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
@@ -34,7 +34,7 @@ pub struct Start {
     /// Where the configuration comes from.
     pub source: Source,
     /// What was read there.
-    pub text: String,
+    pub text: ConfigText,
     /// What that says.
     pub config: Config,
     /// The claim on the file, where there is one.

@@ -2,11 +2,10 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context, bail};
-use lb_config::{Config, Listener, RouteTarget, Routing};
-use lb_control::ProcessOutcome;
+use lb_config::{Listener, RouteTarget, Routing};
+use lb_control::{ProcessOutcome, Source};
 use lb_core::head::{RequestHead, Span};
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
@@ -16,9 +15,7 @@ use crate::cli::ExplainArgs;
 
 /// Explains the request that the arguments describe, for each listener that has routes.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
-    let text = std::fs::read_to_string(&args.config)
-        .with_context(|| format!("cannot read {}", args.config.display()))?;
-    let config = Config::parse_in(&text, &name(&args.config), &lb_control::environment)?;
+    let config = lb_control::load(&Source::File(args.config.clone()).read()?)?;
     let asked = Asked::of(args)?;
     let mut out = std::io::stdout().lock();
     let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);
@@ -33,10 +30,6 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
         bail!("no listener that is meant has routes");
     }
     Ok(ProcessOutcome::Clean)
-}
-
-fn name(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// The request.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::Config;
+use lb_config::{Config, ConfigText};
 use lb_control::{Alone, ProcessOutcome, Program, Signals, Source, Start, load};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
@@ -42,7 +42,7 @@ async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyho
         _ = signals.terminated() => return Ok(ProcessOutcome::Clean),
         text = spawn_blocking(move || reading.read()) => text??,
     };
-    let config = load(&text, &source.path())?;
+    let config = load(&text)?;
     logs::init().context("logging cannot be set up")?;
     tracing::info!("ExpressGateway v{}", env!("CARGO_PKG_VERSION"));
     tracing::info!(
@@ -73,7 +73,7 @@ async fn live(source: Source, allow_second: bool, inherited: Inherited) -> anyho
 
 async fn serve(
     source: Source,
-    text: String,
+    text: ConfigText,
     config: Config,
     (alone, inherited): (Option<Alone>, Inherited),
     mut signals: Signals,

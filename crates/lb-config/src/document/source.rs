@@ -4,10 +4,11 @@ use super::{Lookup, Value, View, Written};
 use crate::error::ConfigError;
 use crate::schema::Default;
 
-/// The text with its name and its lines.
+/// The text with its names and its lines.
 pub(crate) struct Source<'a> {
-    pub(crate) file: &'a str,
     pub(crate) text: &'a str,
+    /// The files of the text: the name of each, and where it begins. Never empty; the first begins at 0.
+    pub(crate) files: Vec<(&'a str, usize)>,
     line_starts: Vec<usize>,
     /// Where strings find the values of `${NAME}`; without it they are as they are written.
     pub(crate) environment: Option<Lookup<'a>>,
@@ -15,9 +16,28 @@ pub(crate) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(crate) fn new(text: &'a str, file: &'a str) -> Self {
+        Self::of_files(text, vec![(file, 0)])
+    }
+
+    /// Several files in one text, each from the place on that stands with its name.
+    pub(crate) fn of_files(text: &'a str, files: Vec<(&'a str, usize)>) -> Self {
         let line_starts =
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect();
-        Self { file, text, line_starts, environment: None }
+        Self { text, files, line_starts, environment: None }
+    }
+
+    /// The files with where they begin and their texts.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &'a str)> {
+        let ends = self.files.iter().skip(1).map(|(_, start)| *start).chain([self.text.len()]);
+        let parts = self.files.iter().zip(ends);
+        parts.map(|((_, start), end)| (*start, self.text.get(*start..end).unwrap_or_default()))
+    }
+
+    /// The file and the line of a place.
+    pub(crate) fn place(&self, at: usize) -> (&'a str, usize) {
+        let is_before = |(_, start): &&(&str, usize)| *start <= at;
+        let (file, start) = self.files.iter().rev().find(is_before).copied().unwrap_or(("", 0));
+        (file, self.line(at) - self.line(start) + 1)
     }
 
     /// With variables for its strings.
@@ -34,9 +54,10 @@ impl<'a> Source<'a> {
         value: Option<&Written>,
         problem: impl Into<String>,
     ) -> ConfigError {
+        let (file, line) = self.place(at);
         ConfigError {
-            file: self.file.to_owned(),
-            line: Some(self.line(at)),
+            file: file.to_owned(),
+            line: Some(line),
             path: Some(path),
             value: value.map(|value| self.quote(value)),
             problem: problem.into(),
@@ -76,10 +97,12 @@ impl<'a> Source<'a> {
 
     /// An error about the file as a whole, or about a place that is no key.
     pub(crate) fn file_error(&self, at: Option<usize>, problem: impl Into<String>) -> ConfigError {
-        let line = at.map(|at| self.line(at));
-        ConfigError { file: self.file.to_owned(), line, path: None, value: None, problem: problem.into() }
+        let (file, line) = self.place(at.unwrap_or_default());
+        let line = at.map(|_| line);
+        ConfigError { file: file.to_owned(), line, path: None, value: None, problem: problem.into() }
     }
 
+    /// The line in the whole text.
     fn line(&self, at: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= at) + 1
     }

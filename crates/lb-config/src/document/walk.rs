@@ -22,17 +22,29 @@ pub(crate) fn parse(source: &Source<'_>) -> Result<Node, Errors> {
 /// Reads a text in which the keys of `block` may stand.
 pub(crate) fn parse_as(block: &'static Block, source: &Source<'_>) -> Result<Node, Errors> {
     check_size(source.text).map_err(|problem| Errors::new(vec![source.file_error(None, problem)]))?;
-    let table = DeTable::parse(source.text).map_err(|error| {
-        let at = error.span().map(|span| span.start);
-        let problem = format!("not TOML: {}", shorten(error.message()));
-        Errors::new(vec![match at.map(|at| (at, outline::path_at(source.text, at))) {
-            Some((at, path)) if !path.is_empty() => source.error(at, path, None, problem),
-            _ => source.file_error(at, problem),
-        }])
-    })?;
-    let mut walk = Walk { source, errors: Vec::new() };
-    let node = walk.block(block, table.get_ref(), String::new(), 0);
-    if walk.errors.is_empty() { Ok(node) } else { Err(Errors::new(walk.errors)) }
+    let mut walk = Walk { source, base: 0, listed: BTreeMap::new(), errors: Vec::new() };
+    let mut whole: Option<Node> = None;
+    for (base, text) in source.parts() {
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map(|span| span.start);
+            let problem = format!("not TOML: {}", shorten(error.message()));
+            Errors::new(vec![match at.map(|at| (base + at, outline::path_at(text, at))) {
+                Some((at, path)) if !path.is_empty() => source.error(at, path, None, problem),
+                at => source.file_error(Some(at.map_or(base, |(at, _)| at)), problem),
+            }])
+        })?;
+        walk.base = base;
+        let node = walk.block(block, table.get_ref(), String::new(), base);
+        walk.count(&node);
+        match &mut whole {
+            Some(whole) => walk.merge(whole, node),
+            None => whole = Some(node),
+        }
+    }
+    match whole {
+        Some(node) if walk.errors.is_empty() => Ok(node),
+        _ => Err(Errors::new(walk.errors)),
+    }
 }
 
 /// Refuses a text that is too long to be looked at.
@@ -49,12 +61,81 @@ const LARGEST: usize = 4 << 20;
 /// How many errors are kept, of which the first by line are shown: every few bytes of a file can be wrong.
 const MOST_ERRORS: usize = 1000;
 
+/// The key of the file that names further ones.
+const INCLUDE: &str = "include";
+
 struct Walk<'a> {
     source: &'a Source<'a>,
+    /// Where the file that is walked begins in the text.
+    base: usize,
+    /// How many elements the arrays of tables at the top level have in earlier files.
+    listed: BTreeMap<&'static str, usize>,
     errors: Vec<ConfigError>,
 }
 
 impl Walk<'_> {
+    /// Where something of the file that is walked begins.
+    fn begins<T>(&self, what: &Spanned<T>) -> usize {
+        self.base + what.span().start
+    }
+
+    /// Notes how many elements arrays of tables have, so that those of the next file are counted on.
+    fn count(&mut self, node: &Node) {
+        for (name, entry) in &node.entries {
+            if let Value::Blocks(nodes) = &entry.value {
+                *self.listed.entry(name).or_default() += nodes.len();
+            }
+        }
+    }
+
+    /// Adds what stands in a further file. Arrays of tables are joined, and so are tables under names of the file's choice, of which each
+    /// name is taken once; all else stands in one file.
+    fn merge(&mut self, whole: &mut Node, part: Node) {
+        for (name, entry) in part.entries {
+            if name == INCLUDE {
+                self.note(
+                    entry.at,
+                    name.to_owned(),
+                    None,
+                    "only the file of the command line includes others".to_owned(),
+                );
+                continue;
+            }
+            let Some(known) = whole.entries.get_mut(name) else {
+                whole.entries.insert(name, entry);
+                continue;
+            };
+            match (&mut known.value, entry.value) {
+                (Value::Blocks(all), Value::Blocks(more)) => all.extend(more),
+                (Value::Named(all), Value::Named(more)) => {
+                    for (chosen, node) in more {
+                        if let Some(known) = all.get(&chosen) {
+                            self.note_twice(known.at, node.at, node.path);
+                        } else {
+                            all.insert(chosen, node);
+                        }
+                    }
+                }
+                (Value::NamedArrays(all), Value::NamedArrays(more)) => {
+                    for (chosen, nodes) in more {
+                        match all.get(&chosen).and_then(|known| known.first()).zip(nodes.first()) {
+                            Some((known, node)) => {
+                                self.note_twice(known.at, node.at, format!("{name}.{chosen}"));
+                            }
+                            None => drop(all.insert(chosen, nodes)),
+                        }
+                    }
+                }
+                _ => self.note_twice(known.at, entry.at, name.to_owned()),
+            }
+        }
+    }
+
+    fn note_twice(&mut self, known: usize, at: usize, path: String) {
+        let (file, line) = self.source.place(known);
+        self.note(at, path, None, format!("it stands at {file}:{line} already"));
+    }
+
     fn note(&mut self, at: usize, path: String, value: Option<&Written>, problem: String) {
         if self.errors.len() < MOST_ERRORS {
             self.errors.push(self.source.error(at, path, value, problem));
@@ -64,14 +145,14 @@ impl Walk<'_> {
     fn block(&mut self, block: &'static Block, table: &DeTable<'_>, path: String, at: usize) -> Node {
         let mut entries = BTreeMap::new();
         for (name, value) in table {
-            let at = name.span().start;
+            let at = self.begins(name);
             let name = name.get_ref().as_ref();
             match block.key(name) {
                 Some(key) => {
                     if let Some(value_checked) = self.value(key, value, &join(&path, key.name), at) {
                         entries.insert(
                             key.name,
-                            Entry { at, written: written(key, value), value: value_checked },
+                            Entry { at, written: self.written(key, value), value: value_checked },
                         );
                     }
                 }
@@ -79,7 +160,7 @@ impl Walk<'_> {
                     let path = join(&path, &spell(name));
                     let is_table = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
                     let problem = unknown_key(block, name, is_table);
-                    self.note(at, path, Some(&any_written(value)), problem);
+                    self.note(at, path, Some(&self.any_written(value)), problem);
                 }
             }
         }
@@ -102,7 +183,7 @@ impl Walk<'_> {
     ) -> Option<Value> {
         let checked = match (&key.kind, value.get_ref()) {
             (Kind::Block(block), DeValue::Table(table)) => {
-                return Some(Value::Block(self.block(block, table, path.to_owned(), value.span().start)));
+                return Some(Value::Block(self.block(block, table, path.to_owned(), self.begins(value))));
             }
             (Kind::Blocks(block), DeValue::Array(array)) => return self.blocks(block, array, path),
             (Kind::Named(block), DeValue::Table(table)) => return self.named(block, table, path),
@@ -131,7 +212,7 @@ impl Walk<'_> {
             Ok(value) => Some(value),
             Err(detail) => {
                 let problem = must_be(&key.kind.expected(), &detail);
-                self.note(at, path.to_owned(), Some(&written(key, value)), problem);
+                self.note(at, path.to_owned(), Some(&self.written(key, value)), problem);
                 None
             }
         }
@@ -169,14 +250,15 @@ impl Walk<'_> {
 
     fn blocks(&mut self, block: &'static Block, array: &[Spanned<DeValue<'_>>], path: &str) -> Option<Value> {
         let mut nodes = Vec::with_capacity(array.len());
+        let before = self.listed.get(path).copied().unwrap_or_default();
         for (index, element) in array.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let at = element.span().start;
+            let path = format!("{path}[{}]", before + index);
+            let at = self.begins(element);
             match element.get_ref() {
                 DeValue::Table(table) => nodes.push(self.block(block, table, path, at)),
                 _ => {
                     let problem = must_be(&format!("a table, opened by {}", block.header()), "");
-                    self.note(at, path, Some(&any_written(element)), problem);
+                    self.note(at, path, Some(&self.any_written(element)), problem);
                 }
             }
         }
@@ -186,7 +268,7 @@ impl Walk<'_> {
     fn named(&mut self, block: &'static Block, table: &DeTable<'_>, path: &str) -> Option<Value> {
         let mut nodes = BTreeMap::new();
         for (name, value) in table {
-            let at = name.span().start;
+            let at = self.begins(name);
             let name = name.get_ref().as_ref();
             let path = join(path, &spell(name));
             match value.get_ref() {
@@ -199,7 +281,7 @@ impl Walk<'_> {
                 }
                 _ => {
                     let problem = must_be(&format!("a table, opened by {}", block.header()), "");
-                    self.note(at, path, Some(&any_written(value)), problem);
+                    self.note(at, path, Some(&self.any_written(value)), problem);
                 }
             }
         }
@@ -209,7 +291,7 @@ impl Walk<'_> {
     fn named_arrays(&mut self, block: &'static Block, table: &DeTable<'_>, path: &str) -> Option<Value> {
         let mut arrays = BTreeMap::new();
         for (name, value) in table {
-            let at = name.span().start;
+            let at = self.begins(name);
             let name = name.get_ref().as_ref();
             let path = join(path, &spell(name));
             match value.get_ref() {
@@ -224,7 +306,7 @@ impl Walk<'_> {
                 _ => {
                     let problem =
                         must_be(&format!("an array of tables, each opened by {}", block.header()), "");
-                    self.note(at, path, Some(&any_written(value)), problem);
+                    self.note(at, path, Some(&self.any_written(value)), problem);
                 }
             }
         }
@@ -241,14 +323,29 @@ impl Walk<'_> {
             match read {
                 Ok(value) => values.push(value),
                 Err(detail) => self.note(
-                    element.span().start,
+                    self.begins(element),
                     format!("{path}[{index}]"),
-                    Some(&written(key, element)),
+                    Some(&self.written(key, element)),
                     must_be(text.expected(), &detail),
                 ),
             }
         }
         (values.len() == array.len()).then_some(Value::List(values))
+    }
+
+    fn written(&self, key: &Key, value: &Spanned<DeValue<'_>>) -> Written {
+        match (&key.kind, value.get_ref()) {
+            (Kind::Text(text) | Kind::Texts(text), _) if text.is_secret() => Written::As("(not shown)"),
+            _ => self.any_written(value),
+        }
+    }
+
+    fn any_written(&self, value: &Spanned<DeValue<'_>>) -> Written {
+        match value.get_ref() {
+            DeValue::Table(_) => Written::As("{…}"),
+            DeValue::Array(_) => Written::As("[…]"),
+            _ => Written::Span(self.begins(value)..self.base + value.span().end),
+        }
     }
 }
 
@@ -290,19 +387,4 @@ fn must_be(expected: &str, detail: &str) -> String {
 fn spell(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.bytes().all(bare) { shorten(name) } else { format!("\"{}\"", shorten(name)) }
-}
-
-fn written(key: &Key, value: &Spanned<DeValue<'_>>) -> Written {
-    match (&key.kind, value.get_ref()) {
-        (Kind::Text(text) | Kind::Texts(text), _) if text.is_secret() => Written::As("(not shown)"),
-        _ => any_written(value),
-    }
-}
-
-fn any_written(value: &Spanned<DeValue<'_>>) -> Written {
-    match value.get_ref() {
-        DeValue::Table(_) => Written::As("{…}"),
-        DeValue::Array(_) => Written::As("[…]"),
-        _ => Written::Span(value.span()),
-    }
 }

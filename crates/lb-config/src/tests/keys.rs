@@ -68,7 +68,8 @@ fn with(line: &Line, text: &str) -> Config {
 fn the_file_has_every_key() {
     let found: BTreeSet<_> = lines().iter().map(|line| (line.block.path, line.key.name)).collect();
     for block in blocks() {
-        for key in block.keys.iter().filter(|key| !has_no_value(&key.kind)) {
+        // What `include` does is done before values are read.
+        for key in block.keys.iter().filter(|key| !has_no_value(&key.kind) && key.name != "include") {
             assert!(found.contains(&(block.path, key.name)), "{} {}", block.path, key.name);
         }
     }

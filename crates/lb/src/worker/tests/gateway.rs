@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lb_config::ConfigText;
 use lb_control::{
     BackendsTls, Change, FileKeys, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, load,
 };
@@ -66,7 +66,7 @@ struct Busy {
 impl Gateway {
     /// Starts a worker on the only ring of `runtime`, where `first` fails of the operations from the first on.
     pub(super) fn start(runtime: &Runtime, backend: SocketAddr, first: (RingFault, i32)) -> Self {
-        let config = load(&text(backend), Path::new("test")).unwrap();
+        let config = load(&ConfigText::new(text(backend), "test".to_owned())).unwrap();
         let metrics = Metrics::new(1);
         let pools = config.pools_in_use().into_iter().map(|pool| {
             let resolved = pool.backends.iter().map(|one| ResolvedBackend {
