@@ -117,6 +117,7 @@ fn main() {
         observe::labels_do_not_grow_with_clients,
         observe::access_log_has_a_line_per_request,
         observe::access_log_on_stdout,
+        observe::access_log_in_other_forms,
         observe::error_answers_are_short_text,
         names::all_addresses_of_a_name_are_used,
         names::traffic_follows_the_record,

@@ -152,6 +152,32 @@ pub(crate) fn access_log_on_stdout() {
     assert_eq!(quiet.process.stderr.count("secret-path"), 0, "a served request is not worth a log line");
 }
 
+pub(crate) fn access_log_in_other_forms() {
+    let backend = Backend::standard("one");
+    let form = |change: &dyn Fn(Config) -> Config| {
+        let gateway = gateway_with(
+            &[&backend],
+            |config| change(config.block("observability", "access_log", "stdout").runtime("workers", 1)),
+            |listener| listener,
+        );
+        let mut client = gateway.client();
+        client.send(b"GET /a?b HTTP/1.1\r\nHost: a\r\nUser-Agent: x\"\\\xff\r\n\r\n").unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200);
+        testkit::eventually("a line", seconds(5), || !gateway.process.stdout.is_empty());
+        gateway.process.stdout.lines().remove(0)
+    };
+    let with_format =
+        |format: &str| form(&|config| config.block("observability", "access_log_format", format));
+    let line = with_format("combined");
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+    assert!(line.contains(" +0000] \"GET /a?b HTTP/1.1\" 200 "), "{line}");
+    assert!(line.ends_with(r#" "-" "x\x22\x5C\xFF""#), "{line}");
+    assert_eq!(with_format("${status} ${method} $x ${reason}"), "200 GET $x -");
+    let fields = ["status", "target", "tls"].map(str::to_owned).to_vec();
+    let line = form(&|config| config.block("observability", "access_log_fields", fields.clone()));
+    assert_eq!(line, r#"{"status":200,"target":"/a?b","tls":null}"#);
+}
+
 pub(crate) fn error_answers_are_short_text() {
     let backend = Backend::standard("one");
     let listener = Listener::h1().http("head_timeout_ms", 200).http("max_request_body_bytes", 10);

@@ -147,7 +147,8 @@ fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Op
         AccessLogPlace::Stdout => (LogTarget::Stdout, "stdout".to_owned()),
         AccessLogPlace::File(path) => (LogTarget::File(path.clone()), path.display().to_string()),
     };
-    AccessLog::open(target, Arc::clone(metrics)).map(Some).map_err(|error| {
+    let format = config.observability.access_log_format.clone();
+    AccessLog::open(target, format, Arc::clone(metrics)).map(Some).map_err(|error| {
         faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))
     })
 }

@@ -9,6 +9,7 @@
 //! ([`identity`]), and what QUIC shows to those who have no keys ([`quic`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
+pub mod access_log;
 pub mod address;
 pub mod balance;
 pub mod breaker;

@@ -53,8 +53,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
     }
     let Some(log) = &worker.access_log else { return };
     let fields = &entry.request.fields;
-    let mut line = Vec::with_capacity(512);
-    AccessRecord {
+    log.record(&AccessRecord {
         time: SystemTime::now(),
         listener: &entry.service.name,
         client: entry.client,
@@ -75,9 +74,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),
-    }
-    .append_to(&mut line);
-    log.write(line);
+    });
 }
 
 /// The metric label of a call's end.

@@ -1,4 +1,4 @@
-//! The access log: one JSON object a line for each request, to a file or to standard output.
+//! The access log: one line for each request, to a file or to standard output.
 //!
 //! Workers never wait for a disk. A worker encodes its line and hands it over through a bounded channel to a
 //! thread that writes; when the channel is full the line is dropped and counted in `access_log_dropped_total`.
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use lb_core::access_log::AccessLogFormat;
 pub use record::{AccessRecord, TlsRecord};
 
 use crate::metrics::Metrics;
@@ -37,12 +38,12 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens `target` and starts the thread that writes to it.
+    /// Opens `target` and starts the thread that writes to it. Lines are in `format`.
     ///
     /// # Errors
     ///
     /// Fails when the file cannot be opened or the thread not started.
-    pub fn open(target: LogTarget, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn open(target: LogTarget, format: AccessLogFormat, metrics: Arc<Metrics>) -> io::Result<Self> {
         let signals = Arc::new(Signals::default());
         let (sender, lines) = mpsc::sync_channel(QUEUED_LINES);
         // Never sent on: the end of the thread closes it.
@@ -52,7 +53,8 @@ impl AccessLog {
             let _running: SyncSender<()> = running;
             writer.run();
         })?;
-        Ok(Self { handle: AccessLogHandle { sender, signals, metrics }, finished })
+        let format = Arc::new(format);
+        Ok(Self { handle: AccessLogHandle { sender, format, signals, metrics }, finished })
     }
 
     /// A handle for a worker, to be taken once.
@@ -80,11 +82,19 @@ impl AccessLog {
 #[derive(Clone, Debug)]
 pub struct AccessLogHandle {
     sender: SyncSender<Vec<u8>>,
+    format: Arc<AccessLogFormat>,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
 }
 
 impl AccessLogHandle {
+    /// Writes down a request. Never blocks.
+    pub fn record(&self, record: &AccessRecord<'_>) {
+        let mut line = Vec::new();
+        record.append_to(&self.format, &mut line);
+        self.write(line);
+    }
+
     /// Hands over a line, line feed included, such as [`AccessRecord::append_to`] makes. Never blocks.
     pub fn write(&self, line: Vec<u8>) {
         if self.sender.try_send(line).is_err() {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_core::access_log::AccessLogFormat;
+
 /// `[pool]`: idle connections to backends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdlePool {
@@ -42,6 +44,8 @@ pub struct Observability {
     pub metrics_bind: MetricsBind,
     /// Where access log lines go. None = nowhere.
     pub access_log: Option<AccessLogPlace>,
+    /// How they are written.
+    pub access_log_format: AccessLogFormat,
     /// Where logs of single QUIC connections go. None = nowhere.
     pub qlog_dir: Option<PathBuf>,
     /// One of so many QUIC connections is logged.

@@ -209,6 +209,11 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     restart!("dns", "dns", dns),
     restart!("observability.bind", "observability.metrics_bind", observability.metrics_bind),
     restart!("observability.access_log", "observability.access_log", observability.access_log),
+    restart!(
+        "observability.access_log_format",
+        "observability.access_log_format",
+        observability.access_log_format
+    ),
     restart!("observability.qlog_dir", "observability.qlog_dir", observability.qlog_dir),
     restart!("observability.qlog_one_in", "observability.qlog_one_in", observability.qlog_one_in),
     live!(

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use lb_core::access_log::{AccessField, AccessLogFormat};
+
 use super::Report;
 use crate::config::{
     AccessLogPlace, AdminAccess, Dns, IdlePool, IoBackend, MetricsBind, Observability, RuntimeSettings,
@@ -123,9 +125,31 @@ pub(super) fn observability(view: View<'_>, admin: &AdminAccess, report: &mut Re
         "stdout" => AccessLogPlace::Stdout,
         path => AccessLogPlace::File(PathBuf::from(path)),
     });
+    let chosen = view.texts("access_log_fields");
+    let mut access_log_format =
+        view.text("access_log_format").and_then(|text| AccessLogFormat::parse(text).ok()).unwrap_or_default();
+    match &mut access_log_format {
+        AccessLogFormat::Json(fields) if view.entry("access_log_fields").is_some() => {
+            *fields = chosen.iter().filter_map(|name| AccessField::from_word(name)).collect();
+            let is_twice = |(at, field)| fields.iter().take(at).any(|other| other == field);
+            if fields.is_empty() {
+                report.error(view, "access_log_fields", "names no field".to_owned());
+            } else if fields.iter().enumerate().any(is_twice) {
+                report.error(view, "access_log_fields", "names a field twice".to_owned());
+            }
+        }
+        AccessLogFormat::Line(_) if view.entry("access_log_fields").is_some() => {
+            report.error(view, "access_log_fields", "only with access_log_format = \"json\"".to_owned());
+        }
+        _ => {}
+    }
+    if access_log.is_none() && access_log_format != AccessLogFormat::default() {
+        report.warn_about(view, "there is a format for an access log, and no access_log".to_owned());
+    }
     Observability {
         metrics_bind,
         access_log,
+        access_log_format,
         qlog_dir: view.path("qlog_dir"),
         qlog_one_in: view.integer("qlog_one_in"),
         max_exported_backends: view.size("max_exported_backends"),

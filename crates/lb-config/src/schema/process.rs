@@ -170,7 +170,18 @@ pub(super) static OBSERVABILITY: Block = Block {
         ),
         Key::text("access_log", Text::Path)
             .or_else("off")
-            .restart("Where one JSON line a request goes: `\"stdout\"`, or a file, which is appended to."),
+            .restart("Where a line for each request goes: `\"stdout\"`, or a file, which is appended to."),
+        Key::text("access_log_format", Text::AccessLogFormat).or_else("`\"json\"`").restart(
+            "How a line is written: `json`, `combined` as nginx and Apache have it, or a text in which `${FIELD}` stands for a value. In \
+             text, what is absent is `-`; quotes, backslashes and all bytes of peers but printable ASCII stand as `\\xNN`. The fields are \
+             those of `access_log_fields` but `tls`.",
+        ),
+        Key::texts("access_log_fields", Text::AccessField).or_else("all").restart(
+            "What a JSON line has, in this order: `time`, `listener`, `client`, `method`, `target`, `host`, `version`, `tls`, `status`, \
+             `grpc_status`, `bytes_in`, `bytes_out`, `duration_seconds`, `backend`, `reason`, `route`, `retries`, `request_id`, \
+             `user_agent`, `referer`, which are all unless others are chosen; besides `time_local`, `client_ip`, `tls_version`, `alpn` and \
+             `server_name`. Only with the format `json`.",
+        ),
         Key::text("qlog_dir", Text::Path).or_else("off").restart(
             "The directory for logs of single QUIC connections from clients in the qlog format, a file for each, which is named after its \
              connection ID and has at most 16 MiB. At most 64 connections are logged at a time. Nothing removes old files.",

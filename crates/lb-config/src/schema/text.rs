@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use lb_core::access_log::{AccessField, AccessLogFormat};
 use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::{HeaderLine, Template};
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
@@ -77,6 +78,10 @@ pub(crate) enum Text {
     HeaderLine,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
     QuicServer,
+    /// How lines of the access log are written.
+    AccessLogFormat,
+    /// A field of the access log.
+    AccessField,
 }
 
 impl Text {
@@ -118,6 +123,8 @@ impl Text {
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
+            Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
+            Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
         }
     }
@@ -167,6 +174,11 @@ impl Text {
                     && HostPort::parse(&format!("{text}:0")).is_ok_and(|found| found.ip().is_none());
                 if is_name { Ok(Value::Text(text.to_ascii_lowercase())) } else { Err(String::new()) }
             }
+            Self::AccessLogFormat => AccessLogFormat::parse(text).map(|_| Value::Text(text.to_owned())),
+            Self::AccessField => match AccessField::from_word(text) {
+                Some(field) => Ok(Value::Text(field.as_str().to_owned())),
+                None => Err(format!("there are {}", AccessField::WORDS.join(", "))),
+            },
             Self::Payload => checked(text, |text| read_payload(text).is_some()),
             Self::Ip => checked(text, |text| text.parse::<IpAddr>().is_ok()),
             Self::RouteName => checked(text, is_route_name),

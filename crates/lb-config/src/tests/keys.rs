@@ -108,7 +108,8 @@ fn assert_plain(scope: &str, place: &str) {
 
 /// Whether the value of a key is the name under which its change is told.
 fn names_itself(line: &Line) -> bool {
-    matches!(line.key.name, "address" | "bind_addr")
+    // The fields of the access log are told as what they are part of.
+    matches!(line.key.name, "address" | "bind_addr" | "access_log_fields")
 }
 
 #[test]

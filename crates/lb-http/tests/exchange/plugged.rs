@@ -186,7 +186,12 @@ fn resets_keep_their_meaning_on_their_way_to_the_client() {
 fn the_access_log_says_why_a_client_is_gone() {
     let file = std::env::temp_dir().join(format!("exchange-gone-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&file);
-    let log = AccessLog::open(LogTarget::File(file.clone()), lb_observe::metrics::Metrics::new(1)).unwrap();
+    let log = AccessLog::open(
+        LogTarget::File(file.clone()),
+        Default::default(),
+        lb_observe::metrics::Metrics::new(1),
+    )
+    .unwrap();
     let cancelled = Gone::Reset(Reset { reason: ResetReason::Cancelled, code: 0x10c });
     let cases = [
         (Gone::Closed, "client_gone"),

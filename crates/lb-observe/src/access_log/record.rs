@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use lb_core::access_log::{AccessField, AccessLogFormat, LinePiece};
 use lb_core::address::ClientAddress;
 
-use super::timestamp::Timestamp;
+use super::timestamp::{CommonLogTime, Timestamp};
 use crate::escape::is_unsafe;
 
 /// A finished request, as the access log writes it. What a peer sent is given as the bytes that it sent.
@@ -65,67 +66,167 @@ pub struct TlsRecord<'a> {
 }
 
 impl AccessRecord<'_> {
-    /// Appends the record to `line` as a JSON object and a line feed.
+    /// Appends the record to `line` in `format`, with a line feed.
     ///
-    /// Text is valid JSON whatever a peer sent: control and bidirectional characters are escaped, bytes that are
-    /// not UTF-8 become U+FFFD. The target is cut after 2,048 bytes, each other text of a peer after 512, so
-    /// that a line stays below about 25 KiB.
-    pub fn append_to(&self, line: &mut Vec<u8>) {
+    /// Nothing that a peer sent can end a line or a value: in JSON, control and bidirectional characters are escaped and bytes that are not
+    /// UTF-8 become U+FFFD; in text, quotes, backslashes and all bytes but printable ASCII stand as `\xNN`. The target is cut after 2,048
+    /// bytes, each other text of a peer after 512, so that a field is never longer than six times that.
+    pub fn append_to(&self, format: &AccessLogFormat, line: &mut Vec<u8>) {
         line.reserve(TYPICAL_LINE);
-        // Writing to a vector cannot fail.
-        let _ = write!(line, r#"{{"time":"{}","listener":"#, Timestamp::from(self.time));
-        push_text(line, self.listener.as_bytes(), MAX_TEXT);
-        let _ = write!(line, r#","client":"{}","method":"#, self.client);
-        push_text(line, self.method, MAX_TEXT);
-        line.extend_from_slice(br#","target":"#);
-        push_text(line, self.target, MAX_TARGET);
-        push_field(line, "host", self.host);
-        let _ = write!(line, r#","version":"{}","tls":"#, self.version);
-        match &self.tls {
-            Some(tls) => {
-                let _ = write!(line, r#"{{"version":"{}""#, tls.version);
-                push_field(line, "alpn", tls.alpn);
-                push_field(line, "server_name", tls.server_name);
+        match format {
+            AccessLogFormat::Json(fields) => {
+                let mut before = b'{';
+                for field in fields {
+                    line.push(before);
+                    before = b',';
+                    let _ = write!(line, r#""{field}":"#);
+                    self.push_json(*field, line);
+                }
+                if before == b'{' {
+                    line.push(before);
+                }
                 line.push(b'}');
             }
-            None => line.extend_from_slice(b"null"),
+            AccessLogFormat::Line(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        LinePiece::Text(text) => line.extend_from_slice(text.as_bytes()),
+                        LinePiece::Field(field) => self.push_plain(*field, line),
+                    }
+                }
+            }
         }
-        line.extend_from_slice(br#","status":"#);
-        let _ = match self.status {
-            Some(status) => write!(line, "{status}"),
-            None => write!(line, "null"),
+        line.push(b'\n');
+    }
+
+    /// The value of a field.
+    fn value(&self, field: AccessField) -> FieldValue<'_> {
+        use FieldValue as As;
+        let tls = self.tls.as_ref();
+        match field {
+            AccessField::Time => As::Time(self.time),
+            AccessField::TimeLocal => As::TimeLocal(self.time),
+            AccessField::Listener => As::Text(self.listener.as_bytes(), MAX_TEXT),
+            AccessField::Client => As::Client(self.client),
+            AccessField::ClientIp => As::ClientIp(self.client),
+            AccessField::Method => As::Text(self.method, MAX_TEXT),
+            AccessField::Target => As::Text(self.target, MAX_TARGET),
+            AccessField::Host => As::text(self.host),
+            AccessField::Version => As::Word(self.version),
+            AccessField::Tls => tls.map_or(As::Absent, As::Tls),
+            AccessField::TlsVersion => tls.map_or(As::Absent, |tls| As::Word(tls.version)),
+            AccessField::Alpn => As::text(tls.and_then(|tls| tls.alpn)),
+            AccessField::ServerName => As::text(tls.and_then(|tls| tls.server_name)),
+            AccessField::Status => self.status.map_or(As::Absent, |status| As::Number(status.into())),
+            AccessField::GrpcStatus => {
+                self.grpc_status.map_or(As::Absent, |status| As::Number(status.into()))
+            }
+            AccessField::BytesIn => As::Number(self.bytes_in),
+            AccessField::BytesOut => As::Number(self.bytes_out),
+            AccessField::Duration => As::Seconds(self.duration),
+            AccessField::Backend => As::text(self.backend.map(str::as_bytes)),
+            AccessField::Reason => As::Word(self.reason),
+            AccessField::Route => As::Word(self.route),
+            AccessField::Retries => As::Number(self.retries.into()),
+            AccessField::RequestId => As::text(self.request_id),
+            AccessField::UserAgent => As::text(self.user_agent),
+            AccessField::Referer => As::text(self.referer),
+        }
+    }
+
+    fn push_json(&self, field: AccessField, line: &mut Vec<u8>) {
+        // Writing to a vector cannot fail.
+        let _ = match self.value(field) {
+            FieldValue::Text(text, max) => {
+                push_text(line, text, max);
+                Ok(())
+            }
+            FieldValue::Word(word) => write!(line, r#""{word}""#),
+            FieldValue::Number(number) => write!(line, "{number}"),
+            FieldValue::Seconds(duration) => push_seconds(line, duration),
+            FieldValue::Time(time) => write!(line, r#""{}""#, Timestamp::from(time)),
+            FieldValue::TimeLocal(time) => write!(line, r#""{}""#, CommonLogTime(time.into())),
+            FieldValue::Client(client) => write!(line, r#""{client}""#),
+            FieldValue::ClientIp(client) => match client.ip() {
+                Some(ip) => write!(line, r#""{ip}""#),
+                None => write!(line, r#""{client}""#),
+            },
+            FieldValue::Tls(tls) => {
+                let written = write!(line, r#"{{"version":"{}""#, tls.version);
+                push_member(line, "alpn", tls.alpn);
+                push_member(line, "server_name", tls.server_name);
+                line.push(b'}');
+                written
+            }
+            FieldValue::Absent => write!(line, "null"),
         };
-        let _ = match self.grpc_status {
-            Some(status) => write!(line, r#","grpc_status":{status}"#),
-            None => write!(line, r#","grpc_status":null"#),
+    }
+
+    fn push_plain(&self, field: AccessField, line: &mut Vec<u8>) {
+        let _ = match self.value(field) {
+            FieldValue::Text(text, max) if !text.is_empty() => {
+                push_hex_escaped(line, text.get(..max).unwrap_or(text));
+                Ok(())
+            }
+            FieldValue::Word(word) if !word.is_empty() => write!(line, "{word}"),
+            FieldValue::Number(number) => write!(line, "{number}"),
+            FieldValue::Seconds(duration) => push_seconds(line, duration),
+            FieldValue::Time(time) => write!(line, "{}", Timestamp::from(time)),
+            FieldValue::TimeLocal(time) => write!(line, "{}", CommonLogTime(time.into())),
+            FieldValue::Client(client) => write!(line, "{client}"),
+            FieldValue::ClientIp(client) => match client.ip() {
+                Some(ip) => write!(line, "{ip}"),
+                None => write!(line, "{client}"),
+            },
+            FieldValue::Text(..) | FieldValue::Word(_) | FieldValue::Tls(_) | FieldValue::Absent => {
+                write!(line, "-")
+            }
         };
-        let _ = write!(
-            line,
-            r#","bytes_in":{},"bytes_out":{},"duration_seconds":{}.{:06}"#,
-            self.bytes_in,
-            self.bytes_out,
-            self.duration.as_secs(),
-            self.duration.subsec_micros(),
-        );
-        push_field(line, "backend", self.backend.map(str::as_bytes));
-        // Names of routes need no escapes.
-        let _ = write!(
-            line,
-            r#","reason":"{}","route":"{}","retries":{}"#,
-            self.reason, self.route, self.retries
-        );
-        push_field(line, "request_id", self.request_id);
-        push_field(line, "user_agent", self.user_agent);
-        push_field(line, "referer", self.referer);
-        line.extend_from_slice(b"}\n");
     }
 }
 
-fn push_field(line: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
+/// A value before it is JSON or text.
+enum FieldValue<'a> {
+    /// Bytes of a peer, and how many of them are written.
+    Text(&'a [u8], usize),
+    /// Text that needs no escapes.
+    Word(&'a str),
+    Number(u64),
+    Seconds(Duration),
+    Time(SystemTime),
+    TimeLocal(SystemTime),
+    Client(ClientAddress),
+    ClientIp(ClientAddress),
+    Tls(&'a TlsRecord<'a>),
+    Absent,
+}
+
+impl<'a> FieldValue<'a> {
+    fn text(text: Option<&'a [u8]>) -> Self {
+        text.map_or(Self::Absent, |text| Self::Text(text, MAX_TEXT))
+    }
+}
+
+fn push_seconds(line: &mut Vec<u8>, duration: Duration) -> std::io::Result<()> {
+    write!(line, "{}.{:06}", duration.as_secs(), duration.subsec_micros())
+}
+
+fn push_member(line: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
     let _ = write!(line, r#","{name}":"#);
     match value {
         Some(text) => push_text(line, text, MAX_TEXT),
         None => line.extend_from_slice(b"null"),
+    }
+}
+
+/// As nginx escapes, so that what reads its logs reads these.
+fn push_hex_escaped(line: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => _ = write!(line, "\\x{byte:02X}"),
+            b' '..=b'~' => line.push(*byte),
+            _ => _ = write!(line, "\\x{byte:02X}"),
+        }
     }
 }
 
@@ -194,8 +295,52 @@ mod tests {
 
     fn line(record: AccessRecord<'_>) -> String {
         let mut line = Vec::new();
-        record.append_to(&mut line);
+        record.append_to(&AccessLogFormat::default(), &mut line);
         String::from_utf8(line).unwrap()
+    }
+
+    fn text(record: AccessRecord<'_>, format: &str) -> String {
+        let mut line = Vec::new();
+        record.append_to(&AccessLogFormat::parse(format).unwrap(), &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn combined_is_what_nginx_writes() {
+        assert_eq!(
+            text(record(), "combined"),
+            "2001:db8::1 - - [01/Jan/1970:00:00:01 +0000] \"GET /a?b=c HTTP/1.1\" 200 12 \"https://example.org/\" \"-\"\n"
+        );
+    }
+
+    #[test]
+    fn lines_and_chosen_fields() {
+        let tls = TlsRecord { version: "TLSv1.3", alpn: Some(b"h2"), server_name: None };
+        let record = AccessRecord { tls: Some(tls), ..record() };
+        let format = "${time} ${client} ${tls_version} ${alpn} ${server_name} ${duration_seconds} ${reason} ${retries} ${grpc_status}";
+        assert_eq!(
+            text(record, format),
+            "1970-01-01T00:00:01.500Z [2001:db8::1]:4711 TLSv1.3 h2 - 1.000250 - 1 -\n"
+        );
+        let mut line = Vec::new();
+        let fields = vec![AccessField::Status, AccessField::ClientIp, AccessField::TimeLocal];
+        record.append_to(&AccessLogFormat::Json(fields), &mut line);
+        let wanted: &[u8] =
+            b"{\"status\":200,\"client_ip\":\"2001:db8::1\",\"time_local\":\"01/Jan/1970:00:00:01 +0000\"}\n";
+        assert_eq!(line, wanted);
+    }
+
+    #[test]
+    fn c_07_a_peer_cannot_forge_a_line_of_text() {
+        let every_byte: Vec<u8> = (0..=255).collect();
+        let record = AccessRecord { user_agent: Some(&every_byte), referer: Some(b"\" 200 \\"), ..record() };
+        let line = text(record, "combined");
+        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(line.matches('"').count(), 6, "{line}");
+        assert!(
+            line.is_ascii() && line.contains(r#""\x22 200 \x5C""#) && line.contains(r"\x00\x01"),
+            "{line}"
+        );
     }
 
     fn json(record: AccessRecord<'_>) -> serde_json::Value {

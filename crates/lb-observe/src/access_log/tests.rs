@@ -8,7 +8,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn open(path: &Path) -> (AccessLog, Arc<Metrics>) {
     let metrics = Metrics::new(1);
-    (AccessLog::open(LogTarget::File(path.to_owned()), Arc::clone(&metrics)).unwrap(), metrics)
+    (
+        AccessLog::open(LogTarget::File(path.to_owned()), AccessLogFormat::default(), Arc::clone(&metrics))
+            .unwrap(),
+        metrics,
+    )
 }
 
 fn wait_until(condition: impl Fn() -> bool) {
@@ -111,7 +115,12 @@ fn a_full_disk_drops_and_counts() {
 fn a_stalled_reader_never_blocks_a_worker() {
     let metrics = Metrics::new(1);
     let (sender, lines) = mpsc::sync_channel(4);
-    let handle = AccessLogHandle { sender, signals: Arc::default(), metrics: Arc::clone(&metrics) };
+    let handle = AccessLogHandle {
+        sender,
+        format: Arc::default(),
+        signals: Arc::default(),
+        metrics: Arc::clone(&metrics),
+    };
     (0..10).for_each(|_| handle.write(b"a\n".to_vec()));
     assert_eq!(metrics.access_log_dropped.value(), 6);
     assert_eq!(lines.try_iter().count(), 4);
@@ -120,5 +129,5 @@ fn a_stalled_reader_never_blocks_a_worker() {
 #[test]
 fn a_path_that_cannot_be_opened_is_an_error() {
     let missing = LogTarget::File("/nonexistent/access.log".into());
-    assert!(AccessLog::open(missing, Metrics::new(1)).is_err());
+    assert!(AccessLog::open(missing, AccessLogFormat::default(), Metrics::new(1)).is_err());
 }

@@ -33,6 +33,29 @@ impl Display for Timestamp {
     }
 }
 
+/// The time as Apache and nginx write it, without brackets: `28/Feb/2026:23:59:59 +0000`.
+pub(super) struct CommonLogTime(pub(super) Timestamp);
+
+impl Display for CommonLogTime {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Timestamp { days, time } = &self.0;
+        let (year, month, day) = civil(*days);
+        let seconds = time.as_secs();
+        let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month));
+        write!(
+            formatter,
+            "{day:02}/{}/{year:04}:{:02}:{:02}:{:02} +0000",
+            month.copied().unwrap_or_default(),
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60,
+        )
+    }
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// Year, month and day of the Gregorian calendar, from days since 1970-01-01.
 ///
 /// The calendar is counted in eras of 400 years and in years that begin in March, so that the leap day ends a
