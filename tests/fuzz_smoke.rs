@@ -92,6 +92,21 @@ fn quic_hello() {
 }
 
 #[test]
+fn path_readings() {
+    fuzz("path_readings", lb_core::fuzz::path_readings);
+}
+
+#[test]
+fn route_match() {
+    fuzz("route_match", lb_core::fuzz::route_match);
+}
+
+#[test]
+fn template() {
+    fuzz("template", lb_core::fuzz::template);
+}
+
+#[test]
 fn a_planted_fault_is_found_and_comes_back_when_replayed() {
     // Neither seed holds both, so that only a splice or a token brings them together.
     let planted: Target = |input| {
@@ -175,7 +190,7 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 15] = [
         "request_head",
         "response_head",
         "chunked_body",
@@ -188,6 +203,9 @@ fn progress(name: &str) -> &'static AtomicU64 {
         "quic_datagrams",
         "quic_hello",
         "ws_frame",
+        "path_readings",
+        "route_match",
+        "template",
     ];
     static CASES: [AtomicU64; KNOWN.len() + 1] = [const { AtomicU64::new(0) }; KNOWN.len() + 1];
     let at = KNOWN.iter().position(|known| *known == name);
@@ -299,6 +317,22 @@ const TOKENS: &[&[u8]] = &[
     b"\x82\xff\x00\x00\x00\x00\x00\x00\x01\x00",
     b"\x89\x80\x00\x00\x00\x00",
     b"\x88\x02\x03\xe8",
+    // Paths that are read in several ways, and templates.
+    b"/../",
+    b"%2e%2E/",
+    b"..;/",
+    b"%2F..%2f",
+    b"%5c",
+    b"%252e",
+    b"%3f",
+    b"//",
+    b"%C0%AF",
+    b"a.b\n",
+    b"?a=b&",
+    b"Cookie: a=b\n",
+    b"${path}",
+    b"${header.a}",
+    b"${status",
 ];
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Xorshift) {

@@ -13,11 +13,16 @@ mod filters;
 mod gateway_api;
 #[path = "routes/operation.rs"]
 mod operation;
+#[path = "routes/rules.rs"]
+mod rules;
 #[path = "routes/ways.rs"]
 mod ways;
 
+use testkit::harness::Case;
+use testkit::tools::Tool;
+
 fn main() {
-    let cases = testkit::cases![
+    let mut cases = testkit::cases![
         gateway_api::the_rows_hold_over_http_1_2_and_3,
         answers::redirects_are_absolute,
         answers::fixed_answers,
@@ -32,5 +37,9 @@ fn main() {
         operation::a_listener_may_have_routes_alone,
         explain::it_says_what_a_request_meets,
     ];
+    cases.push(
+        Case::new("explain_agrees_with_the_rules_alone", rules::explain_agrees_with_the_rules_alone)
+            .needs(&[Tool::Peers]),
+    );
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

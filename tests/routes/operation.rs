@@ -20,12 +20,12 @@ pub(crate) fn routes_are_named_in_metrics_and_log() {
     for target in ["/shop", "/x/../shop/%61", "/none", "/shop/%00"] {
         gateway.client().get(target).unwrap();
     }
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+    eventually("four lines", seconds(10), || lines().lines().count() == 4);
     let count = |route, class| {
         gateway.metric("http_requests_total", &[("route", route), ("status_class", class), ("version", "h1")])
     };
     assert_eq!((count("shop", "2xx"), count("", "4xx"), count("", "2xx")), (2.0, 2.0, 0.0));
-    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
-    eventually("four lines", seconds(10), || lines().lines().count() == 4);
     let text = lines();
     let found: Vec<_> = text
         .lines()

@@ -16,6 +16,7 @@ pub mod breaker;
 pub mod failure;
 pub mod filter;
 pub mod flows;
+pub mod fuzz;
 pub mod grpc;
 pub mod head;
 pub mod health;

@@ -48,7 +48,9 @@ impl HeaderEdits {
         let mut fields = Fields::default();
         for line in &self.lines {
             let Some(value) = line.value.as_constant() else { return };
-            fields.push(&line.name, value);
+            if !value.iter().any(|byte| is_control(*byte)) {
+                fields.push(&line.name, value.trim_ascii());
+            }
         }
         fields.shrink_to_fit();
         self.constant = Some(Box::new(fields));
