@@ -15,6 +15,8 @@ mod gateway_api;
 mod operation;
 #[path = "routes/rules.rs"]
 mod rules;
+#[path = "routes/splits.rs"]
+mod splits;
 #[path = "routes/ways.rs"]
 mod ways;
 
@@ -32,6 +34,11 @@ fn main() {
         filters::x_01_to_x_06_fields_are_edited_both_ways,
         filters::requests_have_ids,
         filters::an_answer_stands_in_a_file,
+        splits::x_06_a_branch_has_edits_of_its_own,
+        splits::x_07_requests_are_split_by_weight,
+        splits::x_08_x_09_no_weight_and_no_backend,
+        splits::clients_stay_by_cookie_and_move_only_with_their_share,
+        splits::clients_stay_by_pool_address_or_field,
         operation::routes_are_named_in_metrics_and_log,
         operation::a_reload_changes_routes_and_weighs_nothing_else,
         operation::a_listener_may_have_routes_alone,

@@ -10,6 +10,7 @@ mod resilience;
 mod route;
 mod runtime;
 mod socket_name;
+mod split;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Security};
@@ -28,6 +29,7 @@ pub use resilience::{
 pub use route::{FixedAnswer, OwnRoutes, Route, RouteTarget, Routing, VirtualHost};
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
+pub use split::{Branch, Split, SplitKey, SplitSticky};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

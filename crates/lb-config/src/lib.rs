@@ -18,13 +18,14 @@ mod tests;
 mod written;
 
 pub use config::{
-    AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, ClientAuth,
-    ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer, Grpc,
-    H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
+    AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Branch,
+    ClientAuth, ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer,
+    Grpc, H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
     Listener, ListenerId, MetricsBind, MintRetry, Observability, OwnRoutes, Passthrough, Policy, PoolId,
     Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteTarget, Routing,
-    RuntimeSettings, SameSite, Security, SniRoute, SocketName, Sticky, Tcp, TlsCertificate, TlsFiles,
-    Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpMode,
+    RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split, SplitKey, SplitSticky, Sticky, Tcp,
+    TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket,
+    Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;

@@ -9,6 +9,7 @@ mod pool;
 mod process;
 mod resilience;
 mod route;
+mod split;
 mod tls;
 
 use crate::config::{Backend, Config, Listener, PoolId};

@@ -8,6 +8,7 @@ mod passthrough;
 mod pool;
 mod process;
 mod route;
+mod split;
 mod text;
 
 pub(crate) use key::{Default, Key, Kind, Reload, U64};
@@ -97,6 +98,7 @@ const REPEATED: &[&str] = &[
     "listeners.backends",
     "listeners.routes",
     "listeners.routes.matches",
+    "listeners.routes.split",
     "listeners.virtual_hosts",
     "routes.NAME",
     "pools.NAME.backends",

@@ -1,7 +1,7 @@
 //! Pure decisions of the gateway: no sockets, no clock of its own, no randomness of its own.
 //!
 //! Where peers are ([`address`]), what a request looks like ([`head`]), which pool it goes to ([`route`]), what
-//! is changed in it on its way ([`filter`]), which member of the pool takes it
+//! is changed in it on its way ([`filter`]), which branch of a split it takes ([`split`]), which member of the pool takes it
 //! ([`balance`]), which members are fit for it ([`health`], [`outlier`]) and have room ([`breaker`]), whether it may be tried
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
@@ -33,5 +33,6 @@ pub mod rest;
 pub mod retry;
 pub mod rng;
 pub mod route;
+pub mod split;
 pub mod status_set;
 mod words;

@@ -104,6 +104,8 @@ reasons! {
     Rewrite = "rewrite", "400";
     /// No route takes the request, and the listener or virtual host has no pool for what is left
     NoRoute = "no_route", "404";
+    /// All weights of the route's `split` are 0
+    NoTarget = "no_target", "500";
     /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS
     RedirectLoop = "redirect_loop", "500";
     /// The `Host` asks for other client certificates than the connection's server name did; browsers try again on a new connection
@@ -193,6 +195,7 @@ impl Reason {
         Self::PathAmbiguous,
         Self::Rewrite,
         Self::NoRoute,
+        Self::NoTarget,
         Self::RedirectLoop,
         Self::Misdirected,
         Self::Underscore,

@@ -11,7 +11,6 @@ use lb_core::filter::{Chain, HeaderEdits, KeepFrom, RequestIdPolicy, request_id}
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
-use lb_core::route::location::NewPath;
 use lb_core::route::{Host, RouteCaptures, condition};
 
 use crate::proxy::Client;
@@ -25,8 +24,21 @@ pub(crate) struct Filtered {
     pub(crate) asked: Option<Span>,
     /// The ID of the request.
     pub(crate) id: Option<Box<[u8]>>,
-    /// The edits of the response, where they hold values of the request.
-    bound: Option<Box<HeaderEdits>>,
+    /// The value of a `Set-Cookie` that keeps the client on its branch of a split.
+    cookie: Option<Box<[u8]>>,
+    /// The branch of the route's split.
+    branch: Option<u32>,
+    /// The edits of the response, of the route and of the branch, where they hold values of the request.
+    bound: [Option<Box<HeaderEdits>>; 2],
+}
+
+/// What an exchange is marked by, before its filters run.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    /// The ID of the request, as [`take_request_id`] has it.
+    pub(crate) id: Option<Box<[u8]>>,
+    /// The value of a `Set-Cookie`.
+    pub(crate) cookie: Option<Box<[u8]>>,
 }
 
 /// Takes the client's ID out of a request, and says which ID it has from now on.
@@ -54,22 +66,25 @@ pub(crate) fn take_request_id(
     })
 }
 
-/// Phase 10 of a request whose hop is done with: rewrite, then edits. `id` is what [`take_request_id`] came to. Besides, why the request is
-/// refused, where the path that comes of it may not be forwarded.
+/// Phase 10 of a request whose hop is done with: rewrite, then edits, of the route and then of its branch. Besides, why the request is refused,
+/// where the path that comes of it may not be forwarded.
 pub(crate) fn request(
     settings: &Settings,
     matched: Option<Matched>,
-    id: Option<Box<[u8]>>,
+    Marks { id, cookie }: Marks,
     client: &Client,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
-    let chain = matched.and_then(|matched| Some((matched, settings.routes.chain(matched.route)?)));
-    if chain.is_none() && id.is_none() {
+    let routes = &settings.routes;
+    let of =
+        |matched: Matched| [routes.chain(matched.route), routes.branch_chain(matched.route, matched.branch)];
+    let chains = matched.map(of).unwrap_or_default();
+    if chains == [None, None] && id.is_none() && cookie.is_none() {
         return (None, None);
     }
-    let mut filtered = Filtered { id, ..Filtered::default() };
-    let fault =
-        chain.and_then(|(matched, chain)| filtered.apply(settings, matched, chain, client, head).err());
+    let branch = matched.and_then(|matched| matched.branch);
+    let mut filtered = Filtered { id, cookie, branch, ..Filtered::default() };
+    let fault = matched.and_then(|matched| filtered.apply(settings, matched, chains, client, head).err());
     if let (Some(id), Some(policy)) = (&filtered.id, &settings.request_id) {
         head.fields.push(policy.header.as_bytes(), id);
     }
@@ -81,83 +96,83 @@ impl Filtered {
         &mut self,
         settings: &Settings,
         matched: Matched,
-        chain: &Chain,
+        chains: [Option<&Chain>; 2],
         client: &Client,
         head: &mut RequestHead,
     ) -> Result<(), Reject> {
+        let rewrite = chains.iter().flatten().find_map(|chain| chain.rewrite.as_ref());
+        let prefix = usize::try_from(matched.prefix).unwrap_or_default();
         let (path, query) = split_target(head.target());
+        let canonical = settings.routes.canonical(path);
+        let canonical = canonical.as_deref().unwrap_or(path);
         let needs = |edits: &Option<HeaderEdits>| edits.as_ref().is_some_and(HeaderEdits::needs_request);
-        let rewrites_captured = chain.rewrite.as_ref().is_some_and(|rewrite| rewrite.path.has_captures());
-        let needs_values = needs(&chain.request_headers) || needs(&chain.response_headers);
-        let (path, rewritten, rendered) = {
-            let canonical = settings.routes.canonical(path);
-            let canonical = canonical.as_deref().unwrap_or(path);
-            let captures = if rewrites_captured || needs_values {
-                settings.routes.captures(matched.route, canonical)
-            } else {
-                RouteCaptures::default()
-            };
-            let values = RequestValues {
-                head,
-                path: canonical,
-                query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
-                client,
-                id: self.id.as_deref().unwrap_or_default(),
-                route: settings.routes.label(matched.route).map_or("", |(name, _)| name),
-                captures: &captures,
-            };
-            let rewritten = match &chain.rewrite {
-                Some(rewrite) => {
-                    let allow = settings.routes.allows_ambiguous();
-                    let prefix = usize::try_from(matched.prefix).unwrap_or(usize::MAX);
-                    rewrite
-                        .path(canonical, prefix, &captures, allow)
-                        .map_err(|_| Reject::new(400, Reason::Rewrite))?
-                }
-                None => None,
-            };
-            let taken = match &chain.rewrite {
-                Some(rewrite) if matches!(&rewrite.path, NewPath::Prefix(new) if matches!(&**new, b"" | b"/")) => {
-                    canonical.get(..usize::try_from(matched.prefix).unwrap_or_default()).unwrap_or_default()
-                }
-                _ => &[],
-            };
-            if let Some(edits) = chain.response_headers.as_ref().filter(|edits| edits.needs_request()) {
-                self.bound = Some(Box::new(edits.bound(&values)));
-            }
-            let rendered = chain.request_headers.as_ref().map(|edits| edits.render(&values));
-            let target = rewritten.map(|path| [&path, query.unwrap_or_default()].concat());
-            (taken.to_vec(), target, rendered)
+        let needs_values = chains
+            .iter()
+            .flatten()
+            .any(|chain| needs(&chain.request_headers) || needs(&chain.response_headers));
+        let captures = match needs_values || rewrite.is_some_and(|rewrite| rewrite.path.has_captures()) {
+            true => settings.routes.captures(matched.route, canonical),
+            false => RouteCaptures::default(),
         };
-        if let Some(target) = rewritten {
+        let made = match rewrite {
+            Some(rewrite) => rewrite
+                .path(canonical, prefix, &captures, settings.routes.allows_ambiguous())
+                .map_err(|_| Reject::new(400, Reason::Rewrite))?,
+            None => None,
+        };
+        let target = made.map(|path| [&path, query.unwrap_or_default()].concat());
+        let is_taken_off = rewrite.is_some_and(|rewrite| rewrite.path.takes_off());
+        let taken = canonical.get(..prefix).filter(|_| is_taken_off).unwrap_or_default().to_vec();
+        let values = RequestValues {
+            head,
+            path: canonical,
+            query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
+            client,
+            id: self.id.as_deref().unwrap_or_default(),
+            route: settings.routes.label(matched.route).map_or("", |(name, _)| name),
+            captures: &captures,
+        };
+        let rendered =
+            chains.map(|chain| chain?.request_headers.as_ref().map(|edits| (edits, edits.render(&values))));
+        self.bound = chains.map(|chain| {
+            let edits = chain?.response_headers.as_ref().filter(|edits| edits.needs_request())?;
+            Some(Box::new(edits.bound(&values)))
+        });
+        if let Some(target) = target {
             self.asked = Some(head.target);
             set_target(head, &target);
         }
-        if !path.is_empty() {
+        if !taken.is_empty() {
             // Whatever the client has said of it.
             head.fields.remove_where(|field| reads_as(field, b"x-forwarded-prefix"));
-            head.fields.push(b"X-Forwarded-Prefix", &path);
+            head.fields.push(b"X-Forwarded-Prefix", &taken);
         }
-        if let Some(host) = chain.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref()) {
+        if let Some(host) = rewrite.and_then(|rewrite| rewrite.host.as_deref()) {
             set_authority(head, host);
         }
-        if let (Some(edits), Some(rendered)) = (&chain.request_headers, rendered) {
-            edits.apply(&rendered, &mut head.fields);
+        for (edits, rendered) in rendered.iter().flatten() {
+            edits.apply(rendered, &mut head.fields);
         }
         Ok(())
     }
 
     /// Phases 24 and 25 of a response, the gateway's own included. `route` is the one that took the request.
     pub(crate) fn response(&self, settings: &Settings, route: Option<u32>, head: &mut ResponseHead) {
-        let chain = route.and_then(|route| settings.routes.chain(route));
-        let edits = self.bound.as_deref().or_else(|| chain?.response_headers.as_ref());
-        if let Some(edits) = edits {
-            let rendered = edits.render(&head.status);
-            edits.apply(&rendered, &mut head.fields);
+        let routes = &settings.routes;
+        let of = |route| [routes.chain(route), routes.branch_chain(route, self.branch)];
+        for (chain, bound) in route.map(of).unwrap_or_default().into_iter().zip(&self.bound) {
+            let edits = bound.as_deref().or_else(|| chain?.response_headers.as_ref());
+            if let Some(edits) = edits {
+                let rendered = edits.render(&head.status);
+                edits.apply(&rendered, &mut head.fields);
+            }
         }
         if let (Some(id), Some(policy)) = (&self.id, settings.request_id.as_ref().filter(|id| id.respond)) {
             head.fields.remove_named(policy.header.as_bytes());
             head.fields.push(policy.header.as_bytes(), id);
+        }
+        if let Some(cookie) = &self.cookie {
+            head.fields.push(b"Set-Cookie", cookie);
         }
     }
 }

@@ -22,6 +22,7 @@ mod section;
 mod serve;
 pub mod service;
 mod session;
+mod split;
 pub mod upstream;
 
 pub use routes::AnswerBodies;

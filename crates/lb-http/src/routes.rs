@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Listener, PoolId, RouteTarget, Routing};
+use lb_config::{Listener, PoolId, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
 use lb_core::filter::Chain;
 use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::reason::Reason;
+use lb_core::rng::SplitMix64;
 use lb_core::route::location::Asked;
 use lb_core::route::{
     Host, PathFault, PatternCaches, RouteCaptures, RouteDestination, RouteRequest, Scheme, path,
@@ -21,6 +22,7 @@ use lb_observe::metrics::{Metrics, RouteMetrics};
 use crate::answer::{self, Fixed};
 use crate::proxy::Client;
 use crate::service::Pool;
+use crate::split::{self, Drawn};
 
 /// Where the requests of a listener go.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct TableRoutes {
     routing: Arc<Routing>,
     /// The pool of each route that has one, by its position.
     pools: Vec<Option<Rc<Pool>>>,
+    /// The pools of each split, by the position of the route and of the branch.
+    branches: HashMap<u32, Vec<Option<Rc<Pool>>>>,
     /// Where requests go that no route takes, by scope.
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
@@ -58,6 +62,8 @@ pub(crate) struct Matched {
     pub(crate) route: u32,
     /// How much of the canonical path is its prefix.
     pub(crate) prefix: u32,
+    /// The branch of its split, by position.
+    pub(crate) branch: Option<u32>,
 }
 
 /// Where a request goes.
@@ -69,6 +75,8 @@ pub(crate) struct Found {
     pub(crate) matched: Option<Matched>,
     /// What becomes of the request.
     pub(crate) action: Action,
+    /// The value of a `Set-Cookie` that keeps the client on its branch.
+    pub(crate) cookie: Option<Box<[u8]>>,
 }
 
 /// What becomes of a request.
@@ -112,9 +120,16 @@ impl Routes {
             |id: &PoolId| if *id == listener.pool.id { Some(Rc::clone(&pool)) } else { others(id) };
         let pools = routing.routes.iter().map(|route| match &route.target {
             RouteTarget::Pool(id) => find(id),
-            RouteTarget::Redirect(_) | RouteTarget::Respond(_) => None,
+            _ => None,
         });
         let pools = pools.collect();
+        let mut branches = HashMap::new();
+        for (position, route) in (0..).zip(&routing.routes) {
+            if let RouteTarget::Split(split) = &route.target {
+                let pools = split.branches.iter().map(|branch| find(&branch.pool));
+                branches.insert(position, pools.collect());
+            }
+        }
         let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
         let bodies = routing.routes.iter().map(|route| match &route.target {
             RouteTarget::Respond(fixed) => {
@@ -127,15 +142,26 @@ impl Routes {
         let named = |name: &str| if name.is_empty() { None } else { counted.routes.named(name) };
         let metrics = routing.routes.iter().map(|route| named(&route.spec.name)).collect();
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
-        Self::Table(Box::new(TableRoutes { routing, pools, fallbacks, own: pool, bodies, metrics, caches }))
+        Self::Table(Box::new(TableRoutes {
+            routing,
+            pools,
+            branches,
+            fallbacks,
+            own: pool,
+            bodies,
+            metrics,
+            caches,
+        }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
     #[inline]
-    pub(crate) fn find(&self, head: &mut RequestHead, client: &Client) -> Found {
+    pub(crate) fn find(&self, head: &mut RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
         match self {
-            Self::One(pool) => Found { pool: Rc::clone(pool), matched: None, action: Action::Forward },
-            Self::Table(table) => table.find(head, client),
+            Self::One(pool) => {
+                Found { pool: Rc::clone(pool), matched: None, action: Action::Forward, cookie: None }
+            }
+            Self::Table(table) => table.find(head, client, rng),
         }
     }
 
@@ -151,6 +177,16 @@ impl Routes {
     pub(crate) fn chain(&self, route: u32) -> Option<&Chain> {
         let Self::Table(table) = self else { return None };
         table.routing.routes.get(route as usize)?.chain.as_deref()
+    }
+
+    /// The filters of the branch of a route.
+    #[inline]
+    pub(crate) fn branch_chain(&self, route: u32, branch: Option<u32>) -> Option<&Chain> {
+        let (Self::Table(table), Some(branch)) = (self, branch) else { return None };
+        match &table.routing.routes.get(route as usize)?.target {
+            RouteTarget::Split(split) => split.branches.get(branch as usize)?.chain.as_deref(),
+            _ => None,
+        }
     }
 
     /// What the pattern of a route finds in a canonical path.
@@ -208,7 +244,7 @@ impl Routes {
 }
 
 impl TableRoutes {
-    fn find(&self, head: &mut RequestHead, client: &Client) -> Found {
+    fn find(&self, head: &mut RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
         // What a client may take away by `Connection` is matched by nothing (attack R-11).
         head.fields.drop_hop_by_hop();
         if !self.routing.keeps_override_fields {
@@ -219,9 +255,16 @@ impl TableRoutes {
             Err(reject) => return self.none(None, Action::Refuse(reject)),
         };
         match destination {
-            RouteDestination::Route(route) => self.target(route, head, client, matched),
+            RouteDestination::Route(route) => self.target(
+                Matched { route, prefix: u32::try_from(matched).unwrap_or_default(), branch: None },
+                head,
+                client,
+                rng,
+            ),
             RouteDestination::Fallback(scope) => match self.fallbacks.get(scope as usize) {
-                Some(Some(pool)) => Found { pool: Rc::clone(pool), matched: None, action: Action::Forward },
+                Some(Some(pool)) => {
+                    Found { pool: Rc::clone(pool), matched: None, action: Action::Forward, cookie: None }
+                }
                 _ => self.no_route(),
             },
             RouteDestination::Nowhere(_) => self.no_route(),
@@ -234,7 +277,7 @@ impl TableRoutes {
 
     /// What asks no backend.
     fn none(&self, matched: Option<Matched>, action: Action) -> Found {
-        Found { pool: Rc::clone(&self.own), matched, action }
+        Found { pool: Rc::clone(&self.own), matched, action, cookie: None }
     }
 
     fn captures<'a>(&self, route: u32, path: &'a [u8]) -> RouteCaptures<'a> {
@@ -275,15 +318,39 @@ impl TableRoutes {
         Ok((destination, matched))
     }
 
-    fn target(&self, position: u32, head: &RequestHead, client: &Client, matched: usize) -> Found {
-        let prefix = u32::try_from(matched).unwrap_or_default();
-        let found = Some(Matched { route: position, prefix });
+    /// The pool of the branch that a request takes.
+    fn branch(
+        &self,
+        split: &Split,
+        matched: Matched,
+        head: &RequestHead,
+        client: &Client,
+        rng: &mut SplitMix64,
+    ) -> Found {
+        let Some(Drawn { branch, cookie }) = split::draw(split, head, client, rng) else {
+            return self.none(Some(matched), no_target());
+        };
+        let pools = self.branches.get(&matched.route);
+        match pools.and_then(|pools| pools.get(branch as usize)) {
+            Some(Some(pool)) => {
+                let matched = Some(Matched { branch: Some(branch), ..matched });
+                Found { pool: Rc::clone(pool), matched, action: Action::Forward, cookie }
+            }
+            _ => self.none(Some(matched), no_target()),
+        }
+    }
+
+    fn target(&self, matched: Matched, head: &RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
+        let (position, found) = (matched.route, Some(matched));
         let target = self.routing.routes.get(position as usize).map(|route| &route.target);
         match target {
             Some(RouteTarget::Pool(_)) => match self.pools.get(position as usize) {
-                Some(Some(pool)) => Found { pool: Rc::clone(pool), matched: found, action: Action::Forward },
+                Some(Some(pool)) => {
+                    Found { pool: Rc::clone(pool), matched: found, action: Action::Forward, cookie: None }
+                }
                 _ => self.no_route(),
             },
+            Some(RouteTarget::Split(split)) => self.branch(split, matched, head, client, rng),
             Some(RouteTarget::Respond(_)) => {
                 self.none(found, Action::Answer(Box::new(OwnAnswer::Fixed(position))))
             }
@@ -295,7 +362,11 @@ impl TableRoutes {
                     false => RouteCaptures::default(),
                 };
                 let asked = Asked { scheme: scheme(client), authority: head.authority(), path, query };
-                let action = match redirect.location(&asked, matched, &captures) {
+                let action = match redirect.location(
+                    &asked,
+                    usize::try_from(matched.prefix).unwrap_or_default(),
+                    &captures,
+                ) {
                     Some(location) => {
                         let body =
                             format!("{} {}\n", redirect.status, answer::reason_phrase(redirect.status));
@@ -312,6 +383,10 @@ impl TableRoutes {
             None => self.no_route(),
         }
     }
+}
+
+fn no_target() -> Action {
+    Action::Refuse(Reject::new(500, Reason::NoTarget))
 }
 
 pub(crate) fn scheme(client: &Client) -> Scheme {

@@ -150,6 +150,11 @@ fn goal(routing: &Routing, destination: RouteDestination) -> String {
         RouteDestination::Route(position) => {
             match routing.routes.get(position as usize).map(|route| &route.target) {
                 Some(RouteTarget::Pool(id)) => id.owner().to_string(),
+                Some(RouteTarget::Split(split)) => {
+                    let shares = split.branches.iter();
+                    let shares = shares.map(|branch| format!("{} ({})", branch.pool.owner(), branch.weight));
+                    format!("one of {} by weight", shares.collect::<Vec<_>>().join(", "))
+                }
                 Some(RouteTarget::Redirect(redirect)) => {
                     format!("a redirect with status {}", redirect.status)
                 }

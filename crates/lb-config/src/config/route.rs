@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Split;
 use lb_core::filter::Chain;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
@@ -24,10 +25,24 @@ pub struct Route {
 pub enum RouteTarget {
     /// A backend of this pool answers.
     Pool(PoolId),
+    /// A backend of one of these pools answers.
+    Split(Split),
     /// The client is sent elsewhere.
     Redirect(Redirect),
     /// The gateway answers.
     Respond(FixedAnswer),
+}
+
+impl RouteTarget {
+    /// The pools that it leads to.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
+        let (pool, branches) = match self {
+            Self::Pool(id) => (Some(id), &[][..]),
+            Self::Split(split) => (None, split.branches.as_slice()),
+            Self::Redirect(_) | Self::Respond(_) => (None, &[][..]),
+        };
+        pool.into_iter().chain(branches.iter().map(|branch| &branch.pool))
+    }
 }
 
 /// An answer that stands in the file.

@@ -7,7 +7,7 @@ use lb_core::route::location::NewPath;
 use lb_core::route::{PathCondition, RouteSpec, path};
 
 use super::Report;
-use crate::config::Route;
+use crate::config::{Route, RouteTarget};
 use crate::document::View;
 use crate::schema::read_header_line;
 
@@ -20,11 +20,21 @@ pub(super) fn chain(
 ) -> Option<Box<Chain>> {
     for key in ["rewrite", "request_headers"] {
         if !forwards && view.entry(key).is_some() {
-            report.error(view, key, "needs pool: no backend gets the request");
+            report.error(view, key, "needs pool or split: no backend gets the request");
         }
     }
     let chain = Chain {
         rewrite: view.present("rewrite").map(|view| rewrite(view, spec, report)),
+        request_headers: edits(view, "request_headers", spec, report),
+        response_headers: edits(view, "response_headers", spec, report),
+    };
+    (!chain.is_empty()).then(|| Box::new(chain))
+}
+
+/// The edits of a branch, if it has any.
+pub(super) fn edits_alone(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Option<Box<Chain>> {
+    let chain = Chain {
+        rewrite: None,
         request_headers: edits(view, "request_headers", spec, report),
         response_headers: edits(view, "response_headers", spec, report),
     };
@@ -180,12 +190,21 @@ pub(super) fn check_request_id(view: View<'_>, route: &Route, id: &RequestIdPoli
     if conditions.into_iter().any(|condition| is_it(&condition.name)) {
         keys.push(if view.entry("headers").is_some() { "headers" } else { "matches" });
     }
-    let chain = route.chain.as_deref();
-    let request = chain.and_then(|chain| chain.request_headers.as_ref());
-    let response = chain.and_then(|chain| chain.response_headers.as_ref()).filter(|_| id.respond);
-    for (key, edits) in [("request_headers", request), ("response_headers", response)] {
-        if edits.is_some_and(|edits| edits.names().any(is_it)) {
+    let has = |chain: &Chain, key: &str| {
+        let edits = match key {
+            "request_headers" => chain.request_headers.as_ref(),
+            _ => chain.response_headers.as_ref().filter(|_| id.respond),
+        };
+        edits.is_some_and(|edits| edits.names().any(is_it))
+    };
+    for key in ["request_headers", "response_headers"] {
+        if route.chain.as_deref().is_some_and(|chain| has(chain, key)) {
             keys.push(key);
+        }
+        if let RouteTarget::Split(split) = &route.target
+            && split.branches.iter().filter_map(|branch| branch.chain.as_deref()).any(|chain| has(chain, key))
+        {
+            keys.push("split");
         }
     }
     for key in keys {

@@ -22,7 +22,8 @@ pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
         let Some(protocol) = listener.word("protocol").and_then(Protocol::from_word) else { continue };
         let hosts = listener.blocks("virtual_hosts");
         let routes = listener.blocks("routes");
-        for view in std::iter::once(listener).chain(routes).chain(hosts.iter().copied()) {
+        let branches = branches(&routes);
+        for view in std::iter::once(listener).chain(routes).chain(branches).chain(hosts.iter().copied()) {
             users.entry(view.text("pool").unwrap_or_default()).or_default().push(protocol);
         }
         for table in std::iter::once(listener).chain(hosts).flat_map(|view| view.texts("route_tables")) {
@@ -31,7 +32,8 @@ pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
     }
     for (table, routes) in root.named_arrays("routes") {
         let Some(protocols) = tables.get(table) else { continue };
-        for name in routes.iter().filter_map(|view| view.text("pool")) {
+        let branches = branches(&routes);
+        for name in routes.iter().chain(&branches).filter_map(|view| view.text("pool")) {
             users.entry(name).or_default().extend(protocols);
         }
     }
@@ -42,6 +44,11 @@ pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
         }
     }
     users
+}
+
+/// The branches of all routes.
+fn branches<'a>(routes: &[View<'a>]) -> Vec<View<'a>> {
+    routes.iter().flat_map(|route| route.blocks("split")).collect()
 }
 
 /// Reads every `[pools.NAME]`.

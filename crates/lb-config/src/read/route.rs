@@ -13,7 +13,7 @@ use lb_core::route::{
 
 use super::listener::named_pool;
 use super::pool::Pools;
-use super::{Report, filter};
+use super::{Report, filter, split};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
@@ -157,10 +157,7 @@ impl<'a> Tables<'a> {
             keeps_override_fields: view.block("paths").word("override_fields") == Some("keep"),
             ..routing
         };
-        let targets = routing.routes.iter().filter_map(|route| match &route.target {
-            RouteTarget::Pool(id) => Some(id),
-            _ => None,
-        });
+        let targets = routing.routes.iter().flat_map(|route| route.target.pools());
         let ids: BTreeSet<&PoolId> = targets.chain(routing.fallbacks.iter().flatten()).collect();
         let others = ids.into_iter().filter(|id| **id != fallback.id);
         let used = others.filter_map(|id| pools.get(id.name()).map(Arc::clone)).collect();
@@ -222,7 +219,7 @@ fn hosts(view: View<'_>) -> Vec<HostPattern> {
     view.texts("hosts").iter().filter_map(|host| HostPattern::parse(host)).collect()
 }
 
-fn pool_of(view: View<'_>, name: &str, pools: &Pools, report: &mut Report<'_>) -> Option<PoolId> {
+pub(super) fn pool_of(view: View<'_>, name: &str, pools: &Pools, report: &mut Report<'_>) -> Option<PoolId> {
     let whose = view.node.map_or("", |node| &node.path);
     // Routes stand on listeners that speak HTTP alone.
     named_pool(view, name, Protocol::H1, whose, pools, report).map(|pool| pool.id.clone())
@@ -261,15 +258,20 @@ fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route
         priority: view.int32("priority"),
         matches,
     };
-    let targets: Vec<_> =
-        ["pool", "redirect", "respond"].into_iter().filter(|key| view.entry(key).is_some()).collect();
+    let targets: Vec<_> = ["pool", "split", "redirect", "respond"]
+        .into_iter()
+        .filter(|key| view.entry(key).is_some())
+        .collect();
     let target = match targets.as_slice() {
         ["pool"] => RouteTarget::Pool(pool_of(view, view.text("pool")?, pools, report)?),
+        ["split"] => RouteTarget::Split(split::read(view, &spec, pools, report)?),
         ["redirect"] => RouteTarget::Redirect(redirect(view.block("redirect"), &spec, report)),
         [_respond] => RouteTarget::Respond(respond(view.block("respond"), report)),
         [] => {
             report.errors.push(
-                report.source.error_about_block(view, "a route has a target: pool, redirect or respond"),
+                report
+                    .source
+                    .error_about_block(view, "a route has a target: pool, split, redirect or respond"),
             );
             return None;
         }
@@ -278,7 +280,11 @@ fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route
             return None;
         }
     };
-    let chain = filter::chain(view, &spec, matches!(target, RouteTarget::Pool(_)), report);
+    if !matches!(target, RouteTarget::Split(_)) && view.entry("sticky").is_some() {
+        report.error(view, "sticky", "needs split");
+    }
+    let chain =
+        filter::chain(view, &spec, matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_)), report);
     Some(Route { spec, target, chain })
 }
 

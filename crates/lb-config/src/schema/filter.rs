@@ -10,7 +10,7 @@ pub(super) static REWRITE: Block = Block {
     doc: "Which path and host the backend is asked for in place of those that the client asked for; the query stays. What comes out is in \
           canonical form and, whatever a lenient backend makes of it, stays within the new `prefix`, or within `path` up to its first captured \
           text; otherwise the answer is 400 (`rewrite`). A prefix that is taken off is told to the backend in `X-Forwarded-Prefix`, the \
-          client's host in `X-Forwarded-Host`. Only in routes with a `pool`.",
+          client's host in `X-Forwarded-Host`. Only in routes with a `pool` or a `split`.",
     on: On::EVERYWHERE,
     keys: &[
         Key::text("host", Text::Authority).or_else("that of the request").live("The host, with or without a port."),

@@ -4,6 +4,7 @@ use lb_core::route::Scheme;
 
 use super::filter::{REQUEST_HEADERS, RESPONSE_HEADERS, REWRITE};
 use super::http::HTTP_PROTOCOLS;
+use super::split::{SPLIT, STICKY};
 use super::{Block, Key, On, Text};
 
 macro_rules! conditions {
@@ -56,8 +57,8 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::block("rewrite", &REWRITE),
     Key::block("request_headers", &REQUEST_HEADERS),
     Key::block("response_headers", &RESPONSE_HEADERS),
-    Key::later("split", "weighted splits"),
-    Key::later("sticky", "weighted splits"),
+    Key::blocks("split", &SPLIT),
+    Key::block("sticky", &STICKY),
     Key::later("mirror", "mirrors"),
     Key::later("http", "timeouts and limits of a route"),
     Key::later("retry", "retries of a route"),
@@ -73,7 +74,7 @@ static MATCH_KEYS: [Key; 14] = conditions![];
 pub(super) static OWN_ROUTES: Block = Block {
     path: "listeners.routes",
     doc: "Where requests go that meet conditions; what no route takes goes to the listener's `pool` or `[[listeners.backends]]`, and without \
-          those it is answered 404. A route has conditions, which must all hold, and exactly one target: `pool`, `redirect` or `respond`. \
+          those it is answered 404. A route has conditions, which must all hold, and exactly one target: `pool`, `split`, `redirect` or `respond`. \
           The order of routes does not matter: where several match, the one is taken with (1) the more specific host, (2) the higher \
           `priority`, (3) an exact path, then a regular expression, then the longer prefix, (4) a method, (5) more conditions on fields, (6) on \
           the query, (7) on cookies, (8) the longer source network, (9) a scheme; only then the one that stands first, a listener's own \

@@ -8,7 +8,7 @@ use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::{HeaderLine, Template};
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
 
-use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, is_token};
+use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, is_token};
 use crate::document::Value;
 
 /// What a string must be.
@@ -74,6 +74,8 @@ pub(crate) enum Text {
     Body,
     /// The value of a field.
     FieldValue,
+    /// What the clients of a split are known by.
+    SplitKey,
     /// The name of a field, a colon, and its value.
     HeaderLine,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
@@ -122,6 +124,7 @@ impl Text {
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
+            Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
@@ -201,6 +204,10 @@ impl Text {
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
             Self::Body => checked(text, |text| text.len() <= 65_536),
             Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
+            Self::SplitKey if text == "user" => {
+                Err("not built yet: users, which need authentication".to_owned())
+            }
+            Self::SplitKey => checked(text, |text| SplitKey::parse(text).is_some()),
             Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),

@@ -100,7 +100,6 @@ fn filters_that_are_to_come() {
     };
     assert_eq!(route(""), [""; 0]);
     for (line, what) in [
-        ("split = [{ pool = \"web\", weight = 1 }]", "weighted splits"),
         ("mirror = [{ pool = \"web\" }]", "mirrors"),
         ("policies = [\"a\"]", "policies"),
         ("server_names = [\"a.example\"]", "conditions on TLS"),

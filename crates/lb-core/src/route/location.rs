@@ -53,6 +53,11 @@ impl NewPath {
         start.get(..end).unwrap_or_default()
     }
 
+    /// Whether it takes a prefix off, with nothing in its place.
+    pub fn takes_off(&self) -> bool {
+        matches!(self, Self::Prefix(new) if matches!(&**new, b"" | b"/"))
+    }
+
     /// Whether captured text stands in it.
     pub fn has_captures(&self) -> bool {
         matches!(self, Self::Whole(new) if new.as_constant().is_none())

@@ -18,7 +18,7 @@ use super::response::Response;
 use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
-use crate::filter::{self, Filtered};
+use crate::filter::{self, Filtered, Marks};
 use crate::message::{Front, FrontCapabilities};
 use crate::routes::{Action, Found, OwnAnswer};
 use crate::rules::{self, Destination};
@@ -92,13 +92,13 @@ impl Exchange {
         let (service, settings) = (Rc::clone(service), Rc::clone(settings));
         let mut rng = service.worker.io.rng.borrow_mut();
         let id = settings.request_id.as_ref().map(|id| filter::take_request_id(id, &mut head, &mut rng));
-        let Found { pool, matched, mut action } = settings.routes.find(&mut head, client);
+        let Found { pool, matched, mut action, cookie } = settings.routes.find(&mut head, client, &mut rng);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let mut request = Request::new(head, started);
         let head = &mut request.head;
         rules::request(head, &client.hop, &mut rng);
-        let (filtered, refused) = filter::request(&settings, matched, id, client, head);
+        let (filtered, refused) = filter::request(&settings, matched, Marks { id, cookie }, client, head);
         if let Some(reject) = refused {
             action = Action::Refuse(reject);
         }
