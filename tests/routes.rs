@@ -11,6 +11,8 @@ mod explain;
 mod filters;
 #[path = "routes/gateway_api.rs"]
 mod gateway_api;
+#[path = "routes/limits.rs"]
+mod limits;
 #[path = "routes/operation.rs"]
 mod operation;
 #[path = "routes/rules.rs"]
@@ -34,6 +36,9 @@ fn main() {
         filters::x_01_to_x_06_fields_are_edited_both_ways,
         filters::requests_have_ids,
         filters::an_answer_stands_in_a_file,
+        limits::x_13_a_route_tries_500_again,
+        limits::x_11_x_12_a_route_has_times_of_its_own,
+        limits::a_route_lifts_the_bound_of_its_listener,
         splits::x_06_a_branch_has_edits_of_its_own,
         splits::x_07_requests_are_split_by_weight,
         splits::x_08_x_09_no_weight_and_no_backend,

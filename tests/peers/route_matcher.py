@@ -135,9 +135,10 @@ def rank(host, made, found):
         path = (2, 0)
     else:
         path = (1, len(found.get("path_prefix", "").rstrip("/")))
-    longest = max((network_bits(one).prefixlen + 1 for one in found.get("sources", [])), default=0)
+    # Of several networks of a route the shortest counts.
+    source = min((network_bits(one).prefixlen for one in found.get("sources", [])), default=0)
     return (host_rank(host), made["priority"], path, "methods" in found, len(found.get("headers", [])),
-            len(found.get("query", [])), len(found.get("cookies", [])), longest, "scheme" in found)
+            len(found.get("query", [])), len(found.get("cookies", [])), source, "scheme" in found)
 
 
 def match(routes, request):

@@ -3,6 +3,7 @@
 mod backend;
 mod blocks;
 mod host_port;
+mod limits;
 mod listener;
 mod passthrough;
 mod pool;
@@ -15,6 +16,7 @@ mod split;
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Security};
 pub use host_port::{HostPort, HostPortError};
+pub use limits::{RouteLimits, RouteRetry};
 pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
     RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,

@@ -22,10 +22,10 @@ pub use config::{
     ClientAuth, ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer,
     Grpc, H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
     Listener, ListenerId, MetricsBind, MintRetry, Observability, OwnRoutes, Passthrough, Policy, PoolId,
-    Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteTarget, Routing,
-    RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split, SplitKey, SplitSticky, Sticky, Tcp,
-    TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket,
-    Xdp, XdpMode,
+    Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteLimits,
+    RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split,
+    SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy,
+    VirtualHost, Watchdog, WebSocket, Xdp, XdpMode,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;

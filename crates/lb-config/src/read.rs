@@ -2,6 +2,7 @@
 
 mod backend;
 mod filter;
+mod limits;
 mod listener;
 mod loops;
 mod passthrough;

@@ -3,6 +3,7 @@
 mod filter;
 mod http;
 mod key;
+mod limits;
 mod listener;
 mod passthrough;
 mod pool;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Listener, PoolId, RouteTarget, Routing, Split};
+use lb_config::{Http, Listener, PoolId, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
 use lb_core::filter::Chain;
 use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::reason::Reason;
+use lb_core::retry::RetrySettings;
 use lb_core::rng::SplitMix64;
 use lb_core::route::location::Asked;
 use lb_core::route::{
@@ -45,6 +46,8 @@ pub struct TableRoutes {
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
+    /// The times of each route that has some of its own, by its position.
+    times: Vec<Option<Box<Http>>>,
     /// The body of each route whose answer stands in a file, by its position.
     bodies: Vec<Option<Arc<[u8]>>>,
     /// The counters of each route that has a name, by its position.
@@ -131,6 +134,11 @@ impl Routes {
             }
         }
         let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
+        let times = routing
+            .routes
+            .iter()
+            .map(|route| route.limits.as_ref().map(|limits| Box::new(limits.http(&listener.http))));
+        let times = times.collect();
         let bodies = routing.routes.iter().map(|route| match &route.target {
             RouteTarget::Respond(fixed) => {
                 fixed.body_file.as_ref().and_then(|path| bodies.get(path)).cloned()
@@ -148,6 +156,7 @@ impl Routes {
             branches,
             fallbacks,
             own: pool,
+            times,
             bodies,
             metrics,
             caches,
@@ -177,6 +186,21 @@ impl Routes {
     pub(crate) fn chain(&self, route: u32) -> Option<&Chain> {
         let Self::Table(table) = self else { return None };
         table.routing.routes.get(route as usize)?.chain.as_deref()
+    }
+
+    /// The times of a route that has some of its own.
+    #[inline]
+    pub(crate) fn http(&self, route: u32) -> Option<&Http> {
+        let Self::Table(table) = self else { return None };
+        table.times.get(route as usize)?.as_deref()
+    }
+
+    /// The rules for further tries of a route that has some of its own, at this pool.
+    #[inline]
+    pub(crate) fn rules(&self, route: u32, pool: &Pool) -> Option<Box<RetrySettings>> {
+        let Self::Table(table) = self else { return None };
+        let limits = table.routing.routes.get(route as usize)?.limits.as_ref()?;
+        Some(Box::new(limits.retry.as_ref()?.rules(pool.balance.retry())))
     }
 
     /// The filters of the branch of a route.

@@ -222,12 +222,6 @@ impl Pool {
             && self.members.iter().any(|member| member.backend.metrics.is_reachable())
     }
 
-    /// Whether some status of a backend is not for clients while the request may be tried again.
-    #[inline]
-    pub(crate) fn withholds(&self) -> bool {
-        !self.balance.retry().conditions.statuses.is_empty()
-    }
-
     /// The cookie that brings a client back to the member at this position.
     pub(crate) fn cookie(&self, at: Option<usize>) -> Option<&[u8]> {
         self.sticky.as_ref()?.line(at?)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use lb_core::failure::Failure;
 use lb_core::hedge::Hedge;
-use lb_core::retry::{self, Attempt, Budget, RetrySettings, RetryVerdict};
+use lb_core::retry::{self, Attempt, Budget, Conditions, RetrySettings, RetryVerdict};
 
 /// The tries of a pool in one worker. Reloads keep what is counted.
 #[derive(Clone, Debug)]
@@ -35,9 +35,15 @@ impl Tries {
         self.budget.borrow_mut().end();
     }
 
-    pub(crate) fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> RetryVerdict {
+    pub(crate) fn decide(
+        &self,
+        conditions: &Conditions,
+        failure: Failure,
+        attempt: Attempt,
+        now: Instant,
+    ) -> RetryVerdict {
         let mut budget = self.budget.borrow_mut();
-        retry::decide(&self.settings.conditions, failure, attempt, &mut budget, now)
+        retry::decide(conditions, failure, attempt, &mut budget, now)
     }
 
     pub(crate) fn take(&self, now: Instant) -> bool {

@@ -10,7 +10,7 @@ use lb_core::balance::{Balancer, MemberSpec, MemberState, Policy, RequestOutcome
 use lb_core::failure::Failure;
 use lb_core::outlier::{EjectionCause, Ending, OutlierSettings, Streak};
 use lb_core::rest::RestCause;
-use lb_core::retry::{Attempt, RetrySettings, RetryVerdict, Why};
+use lb_core::retry::{Attempt, Conditions, RetrySettings, RetryVerdict, Why};
 use lb_observe::metrics::{BackendMetrics, PoolMetrics, PoolShard};
 
 use crate::connection::Connection;
@@ -298,9 +298,16 @@ impl WorkerPool {
         self.tries.end();
     }
 
-    /// Whether a request is tried again by the pool's rules. [`Self::try_done`] is due for a charged one.
-    pub fn decide(&self, failure: Failure, attempt: Attempt, now: Instant) -> RetryVerdict {
-        let verdict = self.tries.decide(failure, attempt, now);
+    /// Whether a request is tried again within the pool's budget, where these failures are worth it. [`Self::try_done`] is due for a charged
+    /// try.
+    pub fn decide(
+        &self,
+        conditions: &Conditions,
+        failure: Failure,
+        attempt: Attempt,
+        now: Instant,
+    ) -> RetryVerdict {
+        let verdict = self.tries.decide(conditions, failure, attempt, now);
         if verdict == RetryVerdict::No(Why::Budget) {
             self.shard().budget_exhausted.inc();
         }

@@ -144,7 +144,8 @@ fn a_reload_keeps_the_budget() {
     let mut registry = Registry::new(1, 7);
     let old = worker(&registry.pool(&"p".into(), &settings(2), &members(&[1]), now), 0, None);
     let attempt = Attempt { tries_left: 1, idempotent: true, body_consumed: false, gone_away: 0 };
-    let decide = |pool: &WorkerPool| pool.decide(Kind::Closed.at(Reach::Sent), attempt, now);
+    let decide =
+        |pool: &WorkerPool| pool.decide(&pool.retry().conditions, Kind::Closed.at(Reach::Sent), attempt, now);
     old.begin_request();
     assert_eq!(decide(&old), RetryVerdict::Again { charged: true });
     let shared = registry.pool(&"p".into(), &settings(1), &members(&[1]), now);

@@ -102,6 +102,8 @@ words! {
         Reset = "reset",
         /// A try that took too long.
         Timeout = "timeout",
+        /// Status 500.
+        Status500 = "500",
         /// Status 502.
         Status502 = "502",
         /// Status 503.
@@ -115,6 +117,7 @@ impl RetryOn {
     /// The status that it stands for.
     pub(crate) fn status(self) -> Option<u16> {
         match self {
+            Self::Status500 => Some(500),
             Self::Status502 => Some(502),
             Self::Status503 => Some(503),
             Self::Status504 => Some(504),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Split;
+use super::{RouteLimits, Split};
 use lb_core::filter::Chain;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
@@ -18,6 +18,8 @@ pub struct Route {
     pub target: RouteTarget,
     /// What happens to requests and responses on their way; None = nothing.
     pub chain: Option<Box<Chain>>,
+    /// Times and tries that are its own; None = none.
+    pub limits: Option<Box<RouteLimits>>,
 }
 
 /// What becomes of the requests of a route.

@@ -33,7 +33,14 @@ fn homes(block: &Block, name: &str, is_table: bool) -> Vec<String> {
         })
     };
     let Some(best) = found().map(|(rank, _)| rank).max() else { return Vec::new() };
-    found().filter(|(rank, _)| *rank == best).map(|(_, header)| header).take(MOST_HOMES).collect()
+    // A block that stands in several has one header.
+    let mut headers = Vec::new();
+    for (_, header) in found().filter(|(rank, _)| *rank == best) {
+        if !headers.contains(&header) && headers.len() < MOST_HOMES {
+            headers.push(header);
+        }
+    }
+    headers
 }
 
 /// How many parts two paths of blocks have in common from the left.

@@ -141,24 +141,25 @@ pub(super) fn limits(view: View<'_>, report: &mut Report<'_>) -> MemberLimits {
     limits
 }
 
+/// The failures that `on` names, if it is there.
+pub(super) fn conditions(view: View<'_>, report: &mut Report<'_>) -> Option<Conditions> {
+    view.entry("on")?;
+    let on: Vec<_> = view.texts("on").iter().filter_map(|text| RetryOn::from_word(text)).collect();
+    if on.is_empty() {
+        report.error(view, "on", "must not be empty: attempts = 0 switches further tries off");
+    }
+    let has = |condition| on.contains(&condition);
+    Some(Conditions {
+        connect: has(RetryOn::Connect),
+        refused: has(RetryOn::Refused),
+        reset: has(RetryOn::Reset),
+        timeout: has(RetryOn::Timeout),
+        statuses: on.iter().filter_map(|condition| condition.status()).collect(),
+    })
+}
+
 pub(super) fn retry(view: View<'_>, report: &mut Report<'_>) -> RetrySettings {
-    let conditions = match view.entry("on") {
-        Some(_) => {
-            let on: Vec<_> = view.texts("on").iter().filter_map(|text| RetryOn::from_word(text)).collect();
-            if on.is_empty() {
-                report.error(view, "on", "must not be empty: attempts = 0 switches further tries off");
-            }
-            let has = |condition| on.contains(&condition);
-            Conditions {
-                connect: has(RetryOn::Connect),
-                refused: has(RetryOn::Refused),
-                reset: has(RetryOn::Reset),
-                timeout: has(RetryOn::Timeout),
-                statuses: on.iter().filter_map(|condition| condition.status()).collect(),
-            }
-        }
-        None => Conditions::default(),
-    };
+    let conditions = conditions(view, report).unwrap_or_default();
     let per_try_timeout = view.nonzero_millis("per_try_timeout_ms");
     if conditions.timeout && per_try_timeout.is_none() {
         report.error(view, "per_try_timeout_ms", "must be above 0, because `on` holds \"timeout\"");

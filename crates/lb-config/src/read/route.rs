@@ -13,7 +13,7 @@ use lb_core::route::{
 
 use super::listener::named_pool;
 use super::pool::Pools;
-use super::{Report, filter, split};
+use super::{Report, filter, limits, split};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
@@ -283,9 +283,10 @@ fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route
     if !matches!(target, RouteTarget::Split(_)) && view.entry("sticky").is_some() {
         report.error(view, "sticky", "needs split");
     }
-    let chain =
-        filter::chain(view, &spec, matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_)), report);
-    Some(Route { spec, target, chain })
+    let forwards = matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_));
+    let chain = filter::chain(view, &spec, forwards, report);
+    let limits = limits::read(view, forwards, report);
+    Some(Route { spec, target, chain, limits })
 }
 
 fn conditions(view: View<'_>, report: &mut Report<'_>) -> RouteConditions {

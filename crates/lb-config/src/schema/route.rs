@@ -4,6 +4,7 @@ use lb_core::route::Scheme;
 
 use super::filter::{REQUEST_HEADERS, RESPONSE_HEADERS, REWRITE};
 use super::http::HTTP_PROTOCOLS;
+use super::limits::{ROUTE_HTTP, ROUTE_RETRY};
 use super::split::{SPLIT, STICKY};
 use super::{Block, Key, On, Text};
 
@@ -60,8 +61,8 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::blocks("split", &SPLIT),
     Key::block("sticky", &STICKY),
     Key::later("mirror", "mirrors"),
-    Key::later("http", "timeouts and limits of a route"),
-    Key::later("retry", "retries of a route"),
+    Key::block("http", &ROUTE_HTTP),
+    Key::block("retry", &ROUTE_RETRY),
     Key::later("websocket", "tunnels by route"),
     Key::later("tls_passthrough", "routes by server name"),
     Key::later("policies", "policies"),
@@ -77,7 +78,7 @@ pub(super) static OWN_ROUTES: Block = Block {
           those it is answered 404. A route has conditions, which must all hold, and exactly one target: `pool`, `split`, `redirect` or `respond`. \
           The order of routes does not matter: where several match, the one is taken with (1) the more specific host, (2) the higher \
           `priority`, (3) an exact path, then a regular expression, then the longer prefix, (4) a method, (5) more conditions on fields, (6) on \
-          the query, (7) on cookies, (8) the longer source network, (9) a scheme; only then the one that stands first, a listener's own \
+          the query, (7) on cookies, (8) the longer source network, where of several of a route the shortest counts, (9) a scheme; only then the one that stands first, a listener's own \
           routes before tables. A request is matched by one canonical form of its path, which is what is forwarded: see `[listeners.paths]`. \
           Where there are routes, a host that is neither a DNS name nor an IP address is answered 400. Only on listeners that speak HTTP.",
     on: On::EVERYWHERE,

@@ -109,7 +109,9 @@ impl Text {
             Self::Target => "a path that begins with \"/\", without \"#\", spaces and control characters",
             Self::Authority => "a host, with or without a port",
             Self::Statuses => "a status 100..=599, or two of them with \"-\" between",
-            Self::RetryOn => "\"connect\", \"refused\", \"reset\", \"timeout\", \"502\", \"503\" or \"504\"",
+            Self::RetryOn => {
+                "\"connect\", \"refused\", \"reset\", \"timeout\", \"500\", \"502\", \"503\" or \"504\""
+            }
             Self::ServiceName => "a DNS name",
             Self::Payload => {
                 "text whose backslashes begin \\\\, \\r, \\n, \\t, \\0 or \\xNN, or \"hex:\" and hex digits in pairs, up to 1200 bytes"

@@ -8,7 +8,7 @@
 use std::task::Context;
 
 use lb_core::failure::{Failure, Kind, Reach};
-use lb_core::retry::{self, Attempt, RetryClass, RetryVerdict};
+use lb_core::retry::{self, Attempt, RetryClass, RetrySettings, RetryVerdict};
 use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
@@ -25,6 +25,8 @@ const MOST_REFUSED: u32 = 32;
 #[derive(Debug)]
 pub(super) struct Again<'a> {
     pub(super) pool: &'a WorkerPool,
+    /// The rules that hold for the request.
+    pub(super) rules: &'a RetrySettings,
     pub(super) attempt: Attempt,
     /// The present try is in the budget; from then on the next one.
     pub(super) charged: &'a mut bool,
@@ -38,10 +40,11 @@ pub(super) struct Again<'a> {
 impl Again<'_> {
     /// Whether a response with this status is withheld. `answered` says whether the client has had anything.
     pub(super) fn withholds(&mut self, status: u16, answered: bool) -> bool {
-        if self.pool.retry().conditions.statuses.contains(status)
+        if self.rules.conditions.statuses.contains(status)
             && ((self.beside && !answered)
                 || decide(
                     self.pool,
+                    self.rules,
                     Kind::Status(status).at(if answered { Reach::Answered } else { Reach::Sent }),
                     self.attempt,
                     self.charged,
@@ -79,10 +82,17 @@ pub(super) fn leave_budget(pool: &WorkerPool, counted: &mut bool, charged: &mut 
     }
 }
 
-/// Asks the rules of the pool. The place of the try that failed is given back first: the next one needs it more.
-fn decide(pool: &WorkerPool, failure: Failure, attempt: Attempt, charged: &mut bool, now: Instant) -> bool {
+/// Asks the rules, and the budget of the pool. The place of the try that failed is given back first: the next one needs it more.
+fn decide(
+    pool: &WorkerPool,
+    rules: &RetrySettings,
+    failure: Failure,
+    attempt: Attempt,
+    charged: &mut bool,
+    now: Instant,
+) -> bool {
     try_done(pool, charged);
-    match pool.decide(failure, attempt, now.into_std()) {
+    match pool.decide(&rules.conditions, failure, attempt, now.into_std()) {
         RetryVerdict::Again { charged: taken } => {
             *charged = taken;
             true
@@ -99,7 +109,7 @@ impl Exchange {
 
     /// How many further tries the request has.
     pub(super) fn tries_left(&self) -> u32 {
-        let most = self.pool.balance.retry().attempts.unwrap_or(self.settings.http.retries);
+        let most = self.rules().attempts.unwrap_or(self.settings.http.retries);
         most.saturating_sub(self.tries.count.saturating_sub(self.tries.refused))
     }
 
@@ -119,7 +129,10 @@ impl Exchange {
                 try_done(&self.pool.balance, charged);
                 retry::may_retry(failure, attempt)
             }
-            _ => decide(&self.pool.balance, failure, attempt, charged, self.clock.now),
+            _ => {
+                let rules = self.rules.as_deref().unwrap_or(self.pool.balance.retry());
+                decide(&self.pool.balance, rules, failure, attempt, charged, self.clock.now)
+            }
         };
         if may {
             self.tries.lost |= is_loss;
@@ -128,9 +141,15 @@ impl Exchange {
         may
     }
 
-    /// Whether the pool has rules of its own.
+    /// The rules for further tries: those of the route, or of the pool.
+    #[inline]
+    pub(super) fn rules(&self) -> &RetrySettings {
+        self.rules.as_deref().unwrap_or(self.pool.balance.retry())
+    }
+
+    /// Whether the pool or the route has rules of its own.
     pub(super) fn has_rules(&self) -> bool {
-        self.pool.balance.retry().attempts.is_some()
+        self.rules().attempts.is_some()
     }
 
     /// Another attempt follows, at another member if there is one.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
 use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
+use lb_core::retry::RetrySettings;
 use lb_io::Deadline;
 use tokio::time::Instant;
 
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
     pub(super) request: Request,
     pub(super) response: Response,
     pub(super) tries: Tries,
+    /// The rules for further tries, where the route has some of its own.
+    pub(super) rules: Option<Box<RetrySettings>>,
     pub(super) stage: Stage,
     pub(super) clock: Clock,
     /// What a gRPC call needs besides.
@@ -107,10 +110,12 @@ impl Exchange {
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
         }
         drop(rng);
+        let rules = matched.and_then(|matched| settings.routes.rules(matched.route, &pool));
         service.worker.begun();
         Self {
             call: Call::of(&settings, &request.head, started),
-            tries: Tries::new(&pool),
+            tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
+            rules,
             client: ClientSide::new(client, can),
             stage: match (serves, destination) {
                 // The connection was accepted under other rules for client certificates than those of the host that is asked for

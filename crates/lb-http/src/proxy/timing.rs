@@ -61,7 +61,7 @@ pub(super) enum Expired {
 impl Exchange {
     /// The earliest moment at which something may have expired.
     pub(super) fn due(&self) -> Instant {
-        let http = &self.settings.http;
+        let http = self.http();
         if let Some(tunnel) = &self.tunnel {
             return self.tunnel_due(tunnel).map_or(self.clock.now + FAR, |(at, _)| at);
         }
@@ -70,6 +70,15 @@ impl Exchange {
         let rest = [self.whole_due(), self.phase_due(), self.try_due(), self.hedge_due()];
         let rate = self.counts_rate().then(|| self.request.upload.rate_due(self.settings.rate_interval));
         stalls.into_iter().chain(rest).chain([rate]).flatten().min().unwrap_or(self.clock.now + FAR)
+    }
+
+    /// The times that hold for the request: those of its route, or of the listener.
+    #[inline]
+    pub(super) fn http(&self) -> &lb_config::Http {
+        match self.route {
+            Some(route) => self.settings.routes.http(route).unwrap_or(&self.settings.http),
+            None => &self.settings.http,
+        }
     }
 
     /// What is due next of a tunnel, and when.
@@ -86,7 +95,7 @@ impl Exchange {
     fn whole_due(&self) -> Option<Instant> {
         match &self.call {
             Some(call) => call.due().filter(|_| !self.response.done),
-            None => self.settings.http.total_timeout.map(|limit| self.clock.started + limit),
+            None => self.http().total_timeout.map(|limit| self.clock.started + limit),
         }
     }
 
@@ -111,11 +120,11 @@ impl Exchange {
             _ => return None,
         }
         if self.waits_for_client() {
-            Some(self.request.upload.progress + self.settings.http.body_timeout)
+            Some(self.request.upload.progress + self.http().body_timeout)
         } else if self.response.status == 0 && !self.tries.current.stall.is_on() {
             // A try that began beside another has its own time.
             let begun = self.tries.current.since().unwrap_or(self.clock.started);
-            Some(self.request.upload.progress.max(begun) + self.settings.http.head_timeout)
+            Some(self.request.upload.progress.max(begun) + self.http().head_timeout)
         } else {
             self.response_idle_due()
         }
@@ -124,8 +133,7 @@ impl Exchange {
     /// When a response that has begun has been silent for too long. A side that takes nothing has a deadline of its own.
     fn response_idle_due(&self) -> Option<Instant> {
         let moves = !self.tries.current.stall.is_on() && !self.client.stall.is_on();
-        let limit =
-            self.settings.http.response_idle_timeout.filter(|_| moves && self.response.status != 0)?;
+        let limit = self.http().response_idle_timeout.filter(|_| moves && self.response.status != 0)?;
         Some(self.clock.active + limit)
     }
 
@@ -165,7 +173,7 @@ impl Exchange {
     /// What has expired by now, if anything.
     pub(super) fn what_expired(&mut self) -> Option<Expired> {
         let now = self.clock.now;
-        let http = &self.settings.http;
+        let write_timeout = self.http().write_timeout;
         let come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if let Some(tunnel) = &self.tunnel {
             let due = self.tunnel_due(tunnel).filter(|(at, _)| *at <= now);
@@ -176,10 +184,10 @@ impl Exchange {
         {
             return Some(call.expiry());
         }
-        if come(self.client.stall.due(http.write_timeout)) {
+        if come(self.client.stall.due(write_timeout)) {
             return Some(Expired::ClientRead);
         }
-        if come(self.tries.current.stall.due(http.write_timeout)) {
+        if come(self.tries.current.stall.due(write_timeout)) {
             // A backend whose response the client holds up may read nothing before that is gone.
             return Some(if self.client.stall.is_on() { Expired::ClientRead } else { Expired::Backend });
         }

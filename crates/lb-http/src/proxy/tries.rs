@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::failure::{Failure, Kind, Shortage};
+use lb_core::retry::RetrySettings;
 use lb_pool::{Place, Waiting};
 use tokio::time::Instant;
 
@@ -144,8 +145,8 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// No try yet, of a request to this pool.
-    pub(super) fn new(pool: &Pool) -> Self {
+    /// No try yet, of a request to this pool under these rules.
+    pub(super) fn new(pool: &Pool, rules: &RetrySettings) -> Self {
         Self {
             current: Try::default(),
             beside: None,
@@ -156,7 +157,7 @@ impl Tries {
             gone_away: 0,
             lost: false,
             unconnected: None,
-            limit: pool.balance.retry().per_try_timeout,
+            limit: rules.per_try_timeout,
             counted: false,
             hedged: !pool.balance.hedges(),
         }

@@ -71,9 +71,12 @@ impl Exchange {
         let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
         let Try { leg: Leg::Relay(Link { back, can, .. }), charged, .. } = current else { return Ok(false) };
-        let withholds = round.may_go_elsewhere() && self.response.status == 0 && pool.withholds();
+        let rules = self.rules.as_deref().unwrap_or(pool.balance.retry());
+        let has_statuses = !rules.conditions.statuses.is_empty();
+        let withholds = round.may_go_elsewhere() && self.response.status == 0 && has_statuses;
         let again = withholds.then(|| Again {
             pool: &pool.balance,
+            rules,
             attempt: again::facts(round.tries_left, *gone_away, &self.request),
             charged,
             now,

@@ -1,0 +1,50 @@
+//! `http` and `retry` of routes.
+
+use super::key::MS;
+use super::{Block, Key, On, Text};
+
+/// An hour.
+const HOUR_MS: u64 = 3_600_000;
+
+pub(super) static ROUTE_HTTP: Block = Block {
+    path: "listeners.routes.http",
+    doc: "Times of `[listeners.http]` that are others for the requests of this route; what is not said stays as it is there. 0 = no bound.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("total_timeout_ms", 0, HOUR_MS * 24, MS)
+            .or_else("that of the listener")
+            .live("One whole request, from its head to the end of its response."),
+        Key::integer("head_timeout_ms", 0, HOUR_MS * 24, MS)
+            .or_else("that of the listener")
+            .live("From the end of the upload to the head of the backend's response."),
+        Key::integer("body_timeout_ms", 0, HOUR_MS * 24, MS)
+            .or_else("that of the listener")
+            .live("How long an upload may make no progress."),
+        Key::integer("response_idle_timeout_ms", 0, HOUR_MS * 24, MS)
+            .or_else("that of the listener")
+            .live("How long a response that has begun may be silent."),
+        Key::integer("write_timeout_ms", 0, HOUR_MS * 24, MS)
+            .or_else("that of the listener")
+            .live("How long a write may make no progress, once the route is known."),
+        Key::later("max_request_body_bytes", "limits on bodies by route"),
+        Key::later("max_response_body_bytes", "limits on bodies by route"),
+        Key::later("buffer_request_bytes", "buffered requests"),
+        Key::later("replay_bytes", "buffered requests"),
+    ],
+};
+
+pub(super) static ROUTE_RETRY: Block = Block {
+    path: "listeners.routes.retry",
+    doc: "Further tries of the requests of this route, in place of what `[pools.NAME.retry]` says of the same; the budget stays that of the pool.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("attempts", 0, 10, "")
+            .or_else("that of the pool, or 1")
+            .live("Further tries of one request. 0 = none."),
+        Key::texts("on", Text::RetryOn).or_else("that of the pool").live("What is tried again."),
+        Key::integer("per_try_timeout_ms", 0, HOUR_MS, MS)
+            .or_else("that of the pool")
+            .live("How long one try may take to its response head. 0 = as long as the request."),
+        Key::later("backoff_ms", "pauses between tries"),
+    ],
+};
