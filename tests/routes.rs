@@ -44,6 +44,7 @@ fn main() {
         splits::x_08_x_09_no_weight_and_no_backend,
         splits::clients_stay_by_cookie_and_move_only_with_their_share,
         splits::clients_stay_by_pool_address_or_field,
+        splits::weights_change_at_the_admin_port,
         operation::routes_are_named_in_metrics_and_log,
         operation::a_reload_changes_routes_and_weighs_nothing_else,
         operation::a_listener_may_have_routes_alone,

@@ -141,3 +141,61 @@ pub(crate) fn clients_stay_by_pool_address_or_field() {
     }
     assert_eq!(seen.len(), 2, "users are spread");
 }
+
+const TOKEN: &str = "Bearer secret-token";
+
+/// SHA-256 of the token.
+const HASH: &str = "930bbdc51b6aed5c2a5678fd6e28dee7a05e8a4b643cfc0b4427c3efb86c0d94";
+
+pub(crate) fn weights_change_at_the_admin_port() {
+    let [blue, green] = ["blue", "green"].map(Backend::standard);
+    let backends = [("blue", &blue), ("green", &green)];
+    let listener = Listener::h1();
+    let of = |green: u32| {
+        let split =
+            format!("split = [{{ pool = \"blue\", weight = 1 }}, {{ pool = \"green\", weight = {green} }}]");
+        config(listener.clone(), &split, &backends).block("admin", "api_token_hash", HASH)
+    };
+    let first = of(0);
+    let mut gateway = Gateway::start(first.clone());
+    let at = |mut config: Config| {
+        config.admin = first.admin;
+        config.block("observability", "metrics_bind", first.admin.to_string())
+    };
+    let call = |gateway: &Gateway, method: &str, path: &str, token: &str, body: &str| {
+        let length = body.len().to_string();
+        let headers = [("Authorization", token), ("Content-Length", length.as_str())];
+        gateway.admin_client().request(method, path, &headers, body.as_bytes()).unwrap()
+    };
+    let weights = |response: &Response| -> Vec<u64> {
+        let list: serde_json::Value = serde_json::from_str(&response.text()).unwrap();
+        let branches = list[0]["routes"][0]["split"].as_array().unwrap().clone();
+        branches.iter().map(|branch| branch["weight"].as_u64().unwrap()).collect()
+    };
+    let all = |gateway: &Gateway, name: &str| (0..16).all(|_| gateway.get("/").text() == name);
+    assert_eq!(weights(&call(&gateway, "GET", "/routes", TOKEN, "")), [1, 0]);
+    assert!(all(&gateway, "blue"));
+    let path = "/routes/app/weights";
+    // From the answer on, every worker serves by it.
+    let turned = call(&gateway, "POST", path, TOKEN, "{\"blue\": 0, \"green\": 1}");
+    assert_eq!((turned.status, weights(&turned)), (200, vec![0, 1]), "{}", turned.text());
+    assert!(all(&gateway, "green"));
+    for (token, method, path, body, status) in [
+        ("Bearer wrong", "POST", path, "{\"blue\": 1}", 403),
+        ("", "GET", "/routes", "", 403),
+        (TOKEN, "POST", "/routes/other/weights", "{\"blue\": 1}", 404),
+        (TOKEN, "POST", path, "{\"red\": 1}", 404),
+        (TOKEN, "POST", path, "{\"blue\": -1}", 400),
+        (TOKEN, "GET", path, "", 405),
+    ] {
+        assert_eq!(call(&gateway, method, path, token, body).status, status, "{method} {path} {body}");
+    }
+    assert!(all(&gateway, "green"));
+    let back = call(&gateway, "POST", path, TOKEN, "{\"blue\": null, \"green\": null}");
+    assert_eq!(weights(&back), [1, 0]);
+    assert!(all(&gateway, "blue"));
+    // A file that says another weight than before wins.
+    call(&gateway, "POST", path, TOKEN, "{\"blue\": 0, \"green\": 1}");
+    let Reload::Complete(_) = gateway.reload(at(of(3))) else { panic!("it was refused") };
+    assert_eq!(weights(&call(&gateway, "GET", "/routes", TOKEN, "")), [0, 3]);
+}

@@ -168,6 +168,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("h1: a pool", "h1-pool.toml", include_str!("../../../config/examples/h1-pool.toml")),
     ("h1: routes", "h1-routes.toml", include_str!("../../../config/examples/h1-routes.toml")),
     ("h1: canary", "h1-canary.toml", include_str!("../../../config/examples/h1-canary.toml")),
+    ("h1: blue and green", "h1-blue-green.toml", include_str!("../../../config/examples/h1-blue-green.toml")),
     ("h1: rewrite", "h1-rewrite.toml", include_str!("../../../config/examples/h1-rewrite.toml")),
     (
         "h1s: virtual hosts",

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::control::Control;
 use crate::discovery;
 use crate::overlay::Overlay;
+use crate::route_weights;
 use crate::snapshot::{PoolInForce, Snapshot};
 
 /// What a body may say of a backend. Files are named in files only.
@@ -37,6 +38,14 @@ impl Control {
     async fn act(&mut self, action: Action, is_awaited: &dyn Fn() -> bool) -> Result<String, Refusal> {
         match action {
             Action::List(pool) => self.standing().list(pool.as_deref()),
+            Action::Routes => Ok(route_weights::list(&self.snapshot.config, &self.config)),
+            Action::RouteWeights(route, body) => {
+                let mut overlay = self.overlay.clone();
+                overlay.route_weights_mut().told(&self.config, &route, &body)?;
+                self.change(overlay, is_awaited).await?;
+                tracing::info!(route, "weights of a route set by the admin port");
+                Ok(route_weights::list(&self.snapshot.config, &self.config))
+            }
             Action::Add(pool, body) => {
                 let owner = self.pool(&pool)?;
                 let backend = read_backend(&body, &self.protocols(&owner))?;
@@ -168,6 +177,7 @@ pub(crate) async fn answer_in_drain(
         let pools = Pools { config: &config, overlay: &overlay, snapshot: &snapshot };
         let result = match action {
             Action::List(pool) => pools.list(pool.as_deref()),
+            Action::Routes => Ok(route_weights::list(&snapshot.config, &config)),
             _ => Err(Refusal::new(503, "the gateway is ending")),
         };
         let _ = answer.send(result);
@@ -178,7 +188,7 @@ fn bad(reason: impl Into<String>) -> Refusal {
     Refusal::new(400, reason)
 }
 
-fn read_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Refusal> {
+pub(crate) fn read_object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Refusal> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(bad("the body must be a JSON object")),

@@ -28,6 +28,7 @@ mod probe;
 mod process;
 mod reload;
 mod renewal;
+mod route_weights;
 mod signals;
 mod snapshot;
 mod source;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use lb_config::{Backend, BackendPool, Config, PoolId, SocketName};
 
+use crate::route_weights::RouteWeights;
+
 /// Backends that a pool may be given through the admin port; what is written down nowhere stays small.
 pub(crate) const MAX_ADDED: usize = 256;
 
@@ -40,9 +42,9 @@ pub(crate) struct Discovered {
     pub(crate) allow_loopback: bool,
 }
 
-/// What lies over the backends of all pools.
+/// What lies over the backends of all pools, and over the weights of routes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Overlay(HashMap<PoolId, Layer>);
+pub(crate) struct Overlay(HashMap<PoolId, Layer>, RouteWeights);
 
 #[derive(Clone, Debug, Default)]
 struct Layer {
@@ -64,8 +66,18 @@ impl Overlay {
                 let over = merged.entry(pool.id.clone()).or_insert_with(|| Arc::new(layer.over(pool)));
                 *pool = Arc::clone(over);
             }
+            if let Some(routing) = &listener.routing
+                && let Some(other) = self.1.over(routing)
+            {
+                listener.routing = Some(Arc::new(other));
+            }
         }
         config
+    }
+
+    /// The weights of routes.
+    pub(crate) fn route_weights_mut(&mut self) -> &mut RouteWeights {
+        &mut self.1
     }
 
     /// Where the backends in use come from. To be made once for many of them: a pool may have tens of thousands.
@@ -130,6 +142,7 @@ impl Overlay {
             }
             true
         });
+        self.1.reloaded(file);
     }
 }
 

@@ -90,9 +90,41 @@ pub struct Routing {
     /// The routes by their positions in the table; one stands there once for each scope that it is looked up in.
     pub routes: Vec<Arc<Route>>,
     /// Which of them takes a request.
-    pub table: RouteTable,
+    pub table: Arc<RouteTable>,
     /// Where requests go that no route takes, by scope. None = nowhere.
     pub fallbacks: Vec<Option<PoolId>>,
     /// Whether fields pass by which backends read another request than was matched.
     pub keeps_override_fields: bool,
+}
+
+impl Routing {
+    /// The same with other weights of splits, of which `of` has those that differ, by the names of route and pool; `None` where none does.
+    pub fn with_weights(&self, of: impl Fn(&str, &str) -> Option<u32>) -> Option<Self> {
+        let mut is_other = false;
+        let mut changed = |route: &Arc<Route>| {
+            let RouteTarget::Split(split) = &route.target else { return Arc::clone(route) };
+            let mut split = split.clone();
+            let mut differs = false;
+            for branch in &mut split.branches {
+                if let Some(weight) = of(&route.spec.name, branch.pool.name()) {
+                    differs |= branch.weight != weight;
+                    branch.weight = weight;
+                }
+            }
+            is_other |= differs;
+            if differs {
+                Arc::new(Route { target: RouteTarget::Split(split), ..Route::clone(route) })
+            } else {
+                Arc::clone(route)
+            }
+        };
+        let routes = self.routes.iter().map(&mut changed).collect();
+        is_other.then(|| Self {
+            own: self.own.clone(),
+            routes,
+            table: Arc::clone(&self.table),
+            fallbacks: self.fallbacks.clone(),
+            keeps_override_fields: self.keeps_override_fields,
+        })
+    }
 }

@@ -199,7 +199,7 @@ fn assemble(
     }
     report.errors.dedup();
     let own = OwnRoutes { routes: Vec::new(), tables: Vec::new(), virtual_hosts: Vec::new() };
-    Routing { own, routes, table, fallbacks, keeps_override_fields: false }
+    Routing { own, routes, table: Arc::new(table), fallbacks, keeps_override_fields: false }
 }
 
 fn policy(view: View<'_>, report: &mut Report<'_>) -> PathPolicy {

@@ -23,6 +23,10 @@ pub enum Action {
     Drain(String, String, bool),
     /// `POST /backends/POOL/BACKEND/weight`: another share, as the body says.
     Weight(String, String, Bytes),
+    /// `GET /routes`: the routes of all listeners.
+    Routes,
+    /// `POST /routes/NAME/weights`: other shares of the branches of a split, as the body says.
+    RouteWeights(String, Bytes),
 }
 
 /// An action with a way to answer it.
@@ -68,6 +72,8 @@ enum Resource {
     Pool(String),
     Backend(String, String),
     Verb(String, String, Verb),
+    Routes,
+    RouteWeights(String),
 }
 
 enum Verb {
@@ -76,9 +82,10 @@ enum Verb {
     Weight,
 }
 
-/// Whether a path is about backends.
+/// Whether a path is about backends or routes.
 pub(super) fn is_about_backends(path: &str) -> bool {
-    path.strip_prefix("/backends").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let rest = path.strip_prefix("/backends").or_else(|| path.strip_prefix("/routes"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The action that a request asks for, its body read.
@@ -106,6 +113,8 @@ where
         Resource::Verb(pool, backend, Verb::Weight) if post => {
             Ok(Action::Weight(pool, backend, body(request).await?))
         }
+        Resource::Routes if get => Ok(Action::Routes),
+        Resource::RouteWeights(route) if post => Ok(Action::RouteWeights(route, body(request).await?)),
         _ => Err(Refusal::new(405, "method not allowed")),
     }
 }
@@ -122,6 +131,11 @@ pub(super) async fn ask(calls: &mpsc::Sender<Call>, action: Action) -> Result<St
 }
 
 fn resource(path: &str) -> Option<Resource> {
+    if let Some(rest) = path.strip_prefix("/routes") {
+        let Some(rest) = rest.strip_prefix('/') else { return rest.is_empty().then_some(Resource::Routes) };
+        let (route, verb) = rest.split_once('/')?;
+        return (verb == "weights").then(|| decode(route)).flatten().map(Resource::RouteWeights);
+    }
     let rest = path.strip_prefix("/backends")?;
     let Some(rest) = rest.strip_prefix('/') else { return rest.is_empty().then_some(Resource::All) };
     let mut segments = rest.split('/').map(decode);
@@ -206,7 +220,9 @@ mod tests {
             ("DELETE", "/backends/p/%5B::1%5d:80", Action::Remove(pool.clone(), "[::1]:80".to_owned())),
             ("POST", "/backends/p/10.0.0.1:80/drain", Action::Drain(pool.clone(), backend.clone(), true)),
             ("POST", "/backends/p/10.0.0.1:80/undrain", Action::Drain(pool.clone(), backend.clone(), false)),
-            ("POST", "/backends/p/10.0.0.1:80/weight", Action::Weight(pool, backend, body)),
+            ("POST", "/backends/p/10.0.0.1:80/weight", Action::Weight(pool, backend, body.clone())),
+            ("GET", "/routes", Action::Routes),
+            ("POST", "/routes/app/weights", Action::RouteWeights("app".to_owned(), body)),
         ] {
             assert_eq!(read(method, path), Ok(expected), "{method} {path}");
         }
@@ -221,6 +237,7 @@ mod tests {
             }
         }
         assert_eq!(read("DELETE", "/backends/p"), Err(405));
+        assert_eq!((read("POST", "/routes"), read("GET", "/routes/app/weights")), (Err(405), Err(405)));
         assert_eq!(read("POST", "/backends"), Err(405));
         assert_eq!(read("DELETE", "/backends/p/b/drain"), Err(405));
     }
@@ -229,6 +246,11 @@ mod tests {
     fn other_paths_are_not_found() {
         let long = format!("/backends/{}", "a".repeat(MAX_NAME_BYTES + 1));
         for path in [
+            "/routes/",
+            "/routes/app",
+            "/routes/app/weight",
+            "/routes//weights",
+            "/routes/app/weights/",
             "/backendsx",
             "/backends/",
             "/backends//b",
