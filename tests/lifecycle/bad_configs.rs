@@ -255,10 +255,7 @@ pub(crate) fn what_is_not_built_says_so() {
          key_path = \"{key}\"\nretry_secret_path = \"{secret}\"\n[listeners.quic.raw_proxy]\n\
          backend_addr = \"127.0.0.1:2\"\nsni = \"b.example\"\n"
     );
-    let texts = [
-        ("raw_proxy", raw_proxy),
-        ("xdp", format!("[runtime]\nxdp_enabled = true\nxdp_interface = \"lo\"\n{}", listener("h1", ""))),
-    ];
+    let texts = [("raw_proxy", raw_proxy), ("xdp", listener("tcp", "xdp = true\n"))];
     for (name, text) in texts {
         let (path, _) = write_marked(dir.path(), &text);
         for arguments in [vec!["check", path.as_str()], vec![path.as_str()]] {

@@ -12,6 +12,7 @@ mod route;
 mod runtime;
 mod socket_name;
 mod split;
+mod xdp;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
 pub use blocks::{AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observability, Security};
@@ -32,6 +33,7 @@ pub use route::{FixedAnswer, OwnRoutes, Route, RouteTarget, Routing, VirtualHost
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 pub use split::{Branch, Split, SplitKey, SplitSticky};
+pub use xdp::{XdpAtShutdown, XdpForward, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -69,6 +71,8 @@ pub struct Config {
     pub admin: AdminAccess,
     /// Strictness of protocol checks.
     pub security: Security,
+    /// What is balanced in the kernel.
+    pub xdp: XdpPlane,
     /// What is allowed but probably not meant; one line each, to be logged at start and on reload.
     pub warnings: Vec<String>,
     pub(crate) not_built_yet: Vec<ConfigError>,
@@ -117,16 +121,19 @@ impl Config {
         read::config(View::root(&document), source)
     }
 
-    /// Each pool that a started listener uses, once, in the order of the listeners. No two of them have the same id.
+    /// Each pool that a started listener uses, once, in the order of the listeners; then those of services in the kernel. No two of them have
+    /// the same id.
     pub fn pools_in_use(&self) -> Vec<&Arc<BackendPool>> {
         let mut seen = HashSet::new();
         let started = self.listeners.iter().filter(|listener| listener.starts());
-        started.flat_map(Listener::pools).filter(|pool| seen.insert(&pool.id)).collect()
+        let in_kernel = self.xdp_services().iter().map(|service| &service.pool);
+        started.flat_map(Listener::pools).chain(in_kernel).filter(|pool| seen.insert(&pool.id)).collect()
     }
 
-    /// The pool of this id, if a listener has it.
+    /// The pool of this id, if a listener or a service in the kernel has it.
     pub fn pool(&self, id: &PoolId) -> Option<&Arc<BackendPool>> {
-        self.listeners.iter().flat_map(Listener::pools).find(|pool| pool.id == *id)
+        let in_kernel = self.xdp_services().iter().map(|service| &service.pool);
+        self.listeners.iter().flat_map(Listener::pools).chain(in_kernel).find(|pool| pool.id == *id)
     }
 
     /// The listeners that a pool stands behind, started or not.
@@ -138,6 +145,16 @@ impl Config {
     pub fn listener(&self, id: &ListenerId) -> Option<&Listener> {
         let mut listeners = self.listeners.iter();
         listeners.find(|listener| listener.name == id.name && listener.transport() == id.transport)
+    }
+
+    /// The services that are balanced in the kernel; none while XDP is off.
+    pub fn xdp_services(&self) -> &[XdpService] {
+        if self.runtime.xdp.enabled { &self.xdp.services } else { &[] }
+    }
+
+    /// Whether a start would serve anything.
+    pub fn serves(&self) -> bool {
+        !self.xdp_services().is_empty() || self.listeners.iter().any(Listener::starts)
     }
 
     /// What is wrong with `value`, a path or an address that stands under one of `keys`: an error for each such place that `owner` has

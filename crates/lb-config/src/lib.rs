@@ -25,7 +25,8 @@ pub use config::{
     Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteLimits,
     RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split,
     SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy,
-    VirtualHost, Watchdog, WebSocket, Xdp, XdpMode,
+    VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpMode, XdpPlace, XdpPlane,
+    XdpProtocol, XdpRules, XdpService,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;

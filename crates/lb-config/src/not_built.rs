@@ -24,9 +24,12 @@ enum When {
 
 const NOT_BUILT: &[Missing] = &[
     missing("listeners.quic", "raw_proxy", When::Set, "QUIC that is not HTTP/3"),
-    missing("runtime", "xdp_enabled", When::True, "XDP"),
-    // The other xdp_* keys are not here: they apply to what is refused above, so that
-    // nothing is left for which they could be ignored.
+    missing(
+        "listeners",
+        "xdp",
+        When::True,
+        "XDP in front of a listener: [[xdp.services]] balances in the kernel",
+    ),
 ];
 
 const fn missing(block: &'static str, key: &'static str, when: When, what: &'static str) -> Missing {

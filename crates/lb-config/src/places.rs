@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::PoolId;
+use crate::config::{PoolId, XdpProtocol, XdpService};
 use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
 use crate::schema::{Kind, Text};
@@ -40,6 +40,11 @@ impl Places {
             (root.present("passthrough"), listeners.get(root.blocks("listeners").len()))
         {
             collect(view, Some(owner), source, &mut places);
+        }
+        for view in root.block("xdp").blocks("services") {
+            let protocol = view.word("protocol").and_then(XdpProtocol::from_word);
+            let Some((name, protocol)) = view.text("name").zip(protocol) else { continue };
+            collect(view, Some(&XdpService::own_pool(name, protocol)), source, &mut places);
         }
         for (name, view) in root.named("pools") {
             collect(view, Some(&PoolId::from(name)), source, &mut places);

@@ -12,6 +12,7 @@ mod resilience;
 mod route;
 mod split;
 mod tls;
+mod xdp;
 
 use crate::config::{Backend, Config, Listener, PoolId};
 use crate::document::{Source, View};
@@ -68,8 +69,11 @@ impl Report<'_> {
 }
 
 fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
-    if root.blocks("listeners").is_empty() && root.present("passthrough").is_none() {
-        let problem = "nothing to do: at least one [[listeners]] or a [passthrough] block must be there";
+    let is_in_kernel =
+        root.block("runtime").flag("xdp_enabled") && !root.block("xdp").blocks("services").is_empty();
+    if root.blocks("listeners").is_empty() && root.present("passthrough").is_none() && !is_in_kernel {
+        let problem = "nothing to do: at least one [[listeners]] or a [passthrough] block must be there, or [[xdp.services]] with \
+                       runtime.xdp_enabled";
         report.errors.push(report.source.file_error(None, problem));
     }
     let runtime = process::runtime(root.block("runtime"), report)?;
@@ -81,6 +85,7 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     for (name, view) in root.named("policies") {
         report.warn_about(view, format!("nothing has the policy \"{name}\""));
     }
+    let xdp = xdp::plane(root.block("xdp"), &runtime.xdp, &pools, report)?;
     Some(Config {
         source_name: report.source.place(0).0.to_owned(),
         written: written(root, &listeners),
@@ -94,6 +99,7 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         observability: process::observability(root.block("observability"), &admin, report),
         admin,
         security: process::security(root.block("security")),
+        xdp,
         warnings: Vec::new(),
         not_built_yet: not_built::find(root, report.source),
     })

@@ -11,6 +11,7 @@ mod process;
 mod route;
 mod split;
 mod text;
+mod xdp;
 
 pub(crate) use key::{Default, Key, Kind, Reload, U64};
 pub(crate) use listener::LISTENERS;
@@ -106,12 +107,14 @@ const REPEATED: &[&str] = &[
     "backends",
     "passthrough.routes",
     "passthrough.quic_lb",
+    "xdp.services",
+    "xdp.services.backends",
 ];
 
 /// The file.
 pub(crate) static ROOT: Block = Block {
     path: "",
-    doc: "A file needs at least one `[[listeners]]` or a `[passthrough]` block; all else is optional.",
+    doc: "A file needs at least one `[[listeners]]`, a `[passthrough]` block or one `[[xdp.services]]`; all else is optional.",
     on: On::EVERYWHERE,
     keys: &[
         Key::texts("include", Text::Path).live(
@@ -130,5 +133,6 @@ pub(crate) static ROOT: Block = Block {
         Key::block("admin", &process::ADMIN),
         Key::block("security", &process::SECURITY),
         Key::block("passthrough", &passthrough::PASSTHROUGH),
+        Key::block("xdp", &xdp::XDP),
     ],
 };

@@ -155,7 +155,8 @@ fn collect(node: &Node, prefix: &str, into: &mut BTreeMap<String, Text>) {
         let path = join(prefix, name);
         match &entry.value {
             Value::Block(inner) => collect(inner, &path, into),
-            Value::Blocks(_) if matches!(*name, "listeners" | "backends") => {}
+            // Those of a service in the kernel are few.
+            Value::Blocks(_) if matches!(*name, "listeners" | "backends") && !prefix.starts_with("xdp.") => {}
             Value::Blocks(elements) => collect_elements(elements, &path, into),
             Value::NamedArrays(arrays) => {
                 for (name, elements) in arrays {

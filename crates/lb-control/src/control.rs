@@ -39,6 +39,7 @@ use crate::snapshot::{PoolBackends, Snapshot};
 use crate::source::Source;
 use crate::tls::{BackendsTls, NextTls, Tls};
 use crate::upgrade::{Program, Upgrade};
+use crate::xdp::Xdp;
 use crate::{api, drain, names};
 
 /// How often the connections of listeners that a reload took away are counted.
@@ -112,6 +113,8 @@ pub struct Control {
     pub(crate) steering: Arc<Steering>,
     /// Which QUIC connections are logged, if any are.
     pub(crate) qlogs: Option<Qlogs>,
+    /// What is balanced in the kernel, if anything is.
+    pub(crate) xdp: Option<Xdp>,
     /// Where another process reads the UDP sockets, once that serves.
     pub(crate) read_elsewhere: Arc<[SocketAddr]>,
     /// Configurations applied, the first included.
@@ -382,6 +385,9 @@ impl Control {
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);
+        if let Some(xdp) = &self.xdp {
+            xdp.follow(&snapshot);
+        }
         self.snapshot = Arc::clone(&snapshot);
         let changes = opened.into_iter().map(|opened| Change {
             snapshot: Arc::clone(&snapshot),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_config::XdpAtShutdown;
 use lb_observe::admin::State;
 use lb_observe::metrics::{DrainOutcome, DrainPhase};
 use tokio::time::{Instant, sleep, timeout};
@@ -75,7 +76,7 @@ pub(crate) async fn run(control: &mut Control, cause: Cause) -> ProcessOutcome {
 
     stop_accepting(control).await;
     let remaining = finish(control).await;
-    control.metrics.drain_phase(DrainPhase::XdpDetach, DrainOutcome::NotAttempted, Duration::ZERO);
+    leave_kernel(control, cause).await;
 
     let outcome = if remaining == 0 { DrainOutcome::Clean } else { DrainOutcome::TimedOut };
     phase(control, DrainPhase::Total, outcome, begun);
@@ -154,6 +155,18 @@ async fn finish(control: &mut Control) -> usize {
     }
     phase(control, DrainPhase::InFlightDrain, outcome, begun);
     aborted
+}
+
+/// Ends what keeps the tables in the kernel, and takes the programs away if they are not to stay.
+async fn leave_kernel(control: &mut Control, cause: Cause) {
+    let begun = Instant::now();
+    let rules = &control.snapshot.config.xdp.rules;
+    let detaches = rules.at_shutdown == XdpAtShutdown::Detach && cause != Cause::HandedOver;
+    let outcome = match control.xdp.take() {
+        Some(xdp) => xdp.end(detaches).await,
+        None => DrainOutcome::NotAttempted,
+    };
+    phase(control, DrainPhase::XdpDetach, outcome, begun);
 }
 
 /// Ends the workers and writes the last lines.

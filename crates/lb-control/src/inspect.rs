@@ -38,7 +38,7 @@ pub fn inspect(path: &Path, user: Option<&str>, resolve: bool) -> anyhow::Result
     faults.keep(BackendsTls::load(&config, &BackendsTls::default()));
     faults.keep(FileKeys::look(&config));
     let listeners = config.listeners.iter().filter(|listener| listener.starts()).count();
-    if listeners == 0 {
+    if !config.serves() {
         faults.note(&anyhow!("{}: {NO_LISTENERS}", path.display()));
     }
     let sources: Vec<_> =

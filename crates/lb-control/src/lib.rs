@@ -38,6 +38,7 @@ mod systemd;
 mod tls;
 mod together;
 mod upgrade;
+mod xdp;
 
 pub use alone::Alone;
 pub use control::Control;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use lb_config::{Backend, BackendPool, Config, PoolId, SocketName};
+use lb_config::{Backend, BackendPool, Config, Listener, PoolId, SocketName};
 
 use crate::route_weights::RouteWeights;
 
@@ -60,12 +60,13 @@ impl Overlay {
     pub(crate) fn over(&self, file: &Config) -> Config {
         let mut config = file.clone();
         let mut merged: HashMap<PoolId, Arc<BackendPool>> = HashMap::new();
+        let of_listeners = config.listeners.iter_mut().flat_map(Listener::pools_mut);
+        for pool in of_listeners.chain(config.xdp.services.iter_mut().map(|service| &mut service.pool)) {
+            let Some(layer) = self.0.get(&pool.id) else { continue };
+            let over = merged.entry(pool.id.clone()).or_insert_with(|| Arc::new(layer.over(pool)));
+            *pool = Arc::clone(over);
+        }
         for listener in &mut config.listeners {
-            for pool in listener.pools_mut() {
-                let Some(layer) = self.0.get(&pool.id) else { continue };
-                let over = merged.entry(pool.id.clone()).or_insert_with(|| Arc::new(layer.over(pool)));
-                *pool = Arc::clone(over);
-            }
             if let Some(routing) = &listener.routing
                 && let Some(other) = self.1.over(routing)
             {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::bail;
-use lb_config::{Config, Listener, Plan};
+use lb_config::{Config, Plan};
 use tokio::task::spawn_blocking;
 
 use crate::control::{Control, give_back_of};
@@ -87,7 +87,7 @@ impl Control {
         let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);
-        if !next.listeners.iter().any(Listener::starts) {
+        if !next.serves() {
             bail!("{NO_LISTENERS}");
         }
         for warning in &next.warnings {

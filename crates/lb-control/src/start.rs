@@ -26,6 +26,7 @@ use crate::probe::Prober;
 use crate::snapshot::Snapshot;
 use crate::source::{NO_LISTENERS, Source};
 use crate::upgrade::{self, Program};
+use crate::xdp::Xdp;
 use crate::{process, systemd};
 
 /// What a control thread is given.
@@ -87,7 +88,7 @@ impl Control {
         tls.show(&config, &metrics);
         lb_io::sockopts::set_backend_buffers(buffers(&config));
         let turn = listeners.turn(&config, &resolver, &metrics, workers).await?;
-        if turn.opened.is_empty() {
+        if turn.opened.is_empty() && config.xdp_services().is_empty() {
             bail!("{NO_LISTENERS}");
         }
         let address_gate = AddressGate::new(config.runtime.per_ip_connection_cap);
@@ -100,6 +101,7 @@ impl Control {
         let snapshot = Snapshot::new(&mut registry, config, resolution.pools, backends_tls, keys.clone());
         let mut prober = Prober::new(WorkerIo::new(workers, process::seed()));
         prober.follow(&snapshot);
+        let xdp = Xdp::start(&snapshot, &registry, &metrics).await?;
         let workers = start_workers(workers, spawn, |id, orders| NewWorker {
             id,
             seed: process::seed(),
@@ -160,6 +162,7 @@ impl Control {
             upgrade: None,
             steering,
             qlogs,
+            xdp,
             read_elsewhere: Arc::default(),
             version: 1,
         };

@@ -65,6 +65,8 @@ impl Control {
                     "upgrade: new process started — this one serves until that one does"
                 );
                 self.upgrade = Some(upgrade);
+                // Two that write the same tables would not know of each other.
+                self.xdp.iter().for_each(|xdp| xdp.pause(true));
             }
             Err(error) => {
                 self.steering.set_shared(false);
@@ -88,6 +90,7 @@ impl Control {
             }
             Err(reason) => {
                 self.steering.set_shared(false);
+                self.xdp.iter().for_each(|xdp| xdp.pause(false));
                 tracing::error!(pid, reason, "upgrade failed — this process goes on");
                 None
             }

@@ -14,6 +14,23 @@ pub enum XdpError {
     /// The tree was built without the object.
     #[error("this build has no XDP programs: scripts/build-xdp.sh makes them")]
     NoObject,
+    /// The kernel is older than the programs are for.
+    #[error("XDP needs Linux 5.15 or later, and this is {0}")]
+    OldKernel(String),
+    /// The process may not load programs.
+    #[error(
+        "XDP needs the capabilities CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and the process has neither"
+    )]
+    NoCapabilities,
+    /// There is no interface of the name.
+    #[error("{name}: no such network interface")]
+    NoInterface {
+        /// The name.
+        name: String,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
     /// The object lacks what it should have: it is of other sources.
     #[error("the XDP object has no {0}")]
     Missing(&'static str),

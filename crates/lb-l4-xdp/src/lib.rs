@@ -5,14 +5,21 @@
 
 mod attach;
 mod error;
+mod needs;
 mod object;
 mod pins;
 mod plane;
+mod present;
+mod reconcile;
 mod value;
+mod wanted;
 
 pub use attach::{XdpAttach, XdpAttached};
 pub use error::XdpError;
 pub use lb_l4_xdp_layout as layout;
+pub use needs::{Capabilities, check_needs, interface_index};
 pub use object::{object, sources};
 pub use pins::Pins;
 pub use plane::{Capacity, Plane, words4, words6};
+pub use reconcile::{Operation, Tables, TooMany};
+pub use wanted::{Vip, Wanted, WantedMember, WantedService, address};

@@ -56,6 +56,27 @@ impl Pins {
         Ok(Self { directory: directory.to_owned() })
     }
 
+    /// Those that are there already.
+    pub fn existing(directory: &Path) -> Result<Self, XdpError> {
+        let pins = Self { directory: directory.to_owned() };
+        pins.entries()?;
+        Ok(pins)
+    }
+
+    /// The interfaces whose attachment is pinned.
+    pub fn interfaces(&self) -> Result<Vec<String>, XdpError> {
+        let entries = self.entries()?;
+        let names = entries.iter().filter_map(|path| file_name(path).strip_prefix(LINK).map(str::to_owned));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Takes the attachment of an interface away.
+    pub fn detach_from(&self, interface: &str) -> Result<(), XdpError> {
+        self.remove(&self.link(interface))
+    }
+
     /// Where a table is.
     pub(crate) fn table(&self, name: &str) -> PathBuf {
         self.directory.join(name)

@@ -9,14 +9,16 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, ProgramA
 use aya::programs::Xdp;
 use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
+use lb_core::balance::Maglev;
 use lb_l4_xdp_layout::{
-    AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, Mode, RING_SLOTS, Service,
-    Settings, VipKey4, VipKey6, address_place4, address_place6, stage,
+    AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, Mode, NO_BACKEND, RING_SLOTS,
+    Service, Settings, VipKey4, VipKey6, address_place4, address_place6, stage,
 };
 
 use crate::error::XdpError;
 use crate::object;
 use crate::pins::{PINNED, Pins};
+use crate::reconcile::Operation;
 use crate::value::Value;
 
 /// How many entries the large tables have.
@@ -192,6 +194,36 @@ impl Plane {
         Ok(())
     }
 
+    /// Leads an address, a protocol and a port to no service any more. `is_last`: nothing else leads from this address to one.
+    pub fn remove_vip(
+        &mut self,
+        address: IpAddr,
+        protocol: u8,
+        port: u16,
+        is_last: bool,
+    ) -> Result<(), XdpError> {
+        let port = port.to_be();
+        match address {
+            IpAddr::V4(address) => {
+                let address = words4(address.octets());
+                let mut table: HashMap<_, Value<VipKey4>, u32> = self.table("VIPS4")?.try_into()?;
+                gone(table.remove(&Value(VipKey4 { address, port, protocol, zero: 0 })))?;
+                if is_last {
+                    gone(table.remove(&Value(VipKey4 { address, port: 0, protocol: 0, zero: 0 })))?;
+                }
+            }
+            IpAddr::V6(address) => {
+                let address = words6(address.octets());
+                let mut table: HashMap<_, Value<VipKey6>, u32> = self.table("VIPS6")?.try_into()?;
+                gone(table.remove(&Value(VipKey6 { address, port, protocol, zero: 0 })))?;
+                if is_last {
+                    gone(table.remove(&Value(VipKey6 { address, port: 0, protocol: 0, zero: 0 })))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sets a bit in the filter of addresses.
     fn mark(&mut self, (word, bit): (u32, u32)) -> Result<(), XdpError> {
         let mut table: Array<_, u64> = self.table("ADDRESSES")?.try_into()?;
@@ -212,6 +244,43 @@ impl Plane {
             }
         }
         Ok(())
+    }
+
+    /// Says nothing of the sources of a prefix any more.
+    pub fn remove_source_rule(&mut self, address: IpAddr, prefix: u32) -> Result<(), XdpError> {
+        match address {
+            IpAddr::V4(address) => {
+                let mut table: LpmTrie<_, u32, u32> = self.table("SOURCES4")?.try_into()?;
+                gone(table.remove(&Key::new(prefix, words4(address.octets()))))
+            }
+            IpAddr::V6(address) => {
+                let mut table: LpmTrie<_, [u32; 4], u32> = self.table("SOURCES6")?.try_into()?;
+                gone(table.remove(&Key::new(prefix, words6(address.octets()))))
+            }
+        }
+    }
+
+    /// Makes one change of a table.
+    pub fn apply(&mut self, operation: &Operation) -> Result<(), XdpError> {
+        match operation {
+            Operation::Settings(settings) => self.set_settings(settings),
+            Operation::Rule(address, prefix, rule) => {
+                self.set_source_rule(*address, u32::from(*prefix), *rule)
+            }
+            Operation::NoRule(address, prefix) => self.remove_source_rule(*address, u32::from(*prefix)),
+            Operation::Backend(index, backend) => self.set_backend(*index, backend),
+            Operation::Ring(service, seats) if seats.is_empty() => {
+                self.set_ring(*service, &vec![NO_BACKEND; RING_SLOTS as usize])
+            }
+            Operation::Ring(service, seats) => {
+                self.set_ring(*service, Maglev::new(seats, RING_SLOTS).slots())
+            }
+            Operation::Service(index, service) => self.set_service(*index, service),
+            Operation::Vip(vip, service) => self.set_vip(vip.address, vip.protocol, vip.port, *service),
+            Operation::NoVip { vip, is_last } => {
+                self.remove_vip(vip.address, vip.protocol, vip.port, *is_last)
+            }
+        }
     }
 
     /// Lets packets leave by an interface other than the one that they came by.
@@ -266,8 +335,21 @@ impl Plane {
         Ok(self.ebpf.program_mut(name).ok_or(XdpError::Missing(name))?.try_into()?)
     }
 
-    fn table(&mut self, name: &'static str) -> Result<&mut Map, XdpError> {
+    pub(crate) fn table(&mut self, name: &'static str) -> Result<&mut Map, XdpError> {
         self.ebpf.map_mut(name).ok_or(XdpError::Missing(name))
+    }
+}
+
+/// What is not there need not be taken away.
+fn gone(removed: Result<(), aya::maps::MapError>) -> Result<(), XdpError> {
+    match removed {
+        Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

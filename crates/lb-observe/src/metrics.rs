@@ -20,6 +20,7 @@ mod routes;
 mod scrape;
 mod shards;
 mod values;
+mod xdp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,7 @@ pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,
     SharedGauge,
 };
+pub use xdp::{XdpBackend, XdpMetrics, XdpReading};
 
 use lb_core::breaker::Full;
 use lb_core::identity::PoolId;
@@ -55,6 +57,8 @@ use shards::RequestShard;
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
+    /// What is balanced in the kernel.
+    pub xdp: XdpMetrics,
     /// `panic_total`.
     pub panics: SharedCounter,
     /// `config_reload_succeeded_total`.
@@ -103,6 +107,7 @@ impl Metrics {
     /// Metrics of a process that starts now, with this many workers and at least one.
     pub fn new(workers: usize) -> Arc<Self> {
         let metrics = Self {
+            xdp: XdpMetrics::default(),
             panics: SharedCounter::default(),
             reload_succeeded: SharedCounter::default(),
             reload_failed: SharedCounter::default(),
@@ -232,6 +237,7 @@ impl Metrics {
         self.scrape_reasons(scrape, &families::BACKEND_TLS_HANDSHAKES, |w| &w.backend_tls_handshakes);
         self.scrape_reasons(scrape, &families::TLS_FAULTS, |w| &w.tls_faults);
         quic::scrape(scrape, &self.workers.iter().map(|worker| &worker.quic).collect::<Vec<_>>());
+        self.xdp.scrape(scrape);
         passthrough::scrape(
             scrape,
             &self.workers.iter().map(|worker| &worker.passthrough).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
-use crate::{check, demo, explain, gateway, generate};
+use crate::{check, demo, explain, gateway, generate, xdp};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -48,6 +48,8 @@ enum Command {
     Check(CheckArgs),
     /// Say which route takes a request, and why others do not; reads the file and binds nothing
     Explain(ExplainArgs),
+    /// Show what is balanced in the kernel, or take it away; works while no gateway runs
+    Xdp(XdpArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
     Demo(DemoArgs),
     /// Print the JSON Schema of the configuration file, for editors
@@ -131,6 +133,32 @@ pub(crate) struct ExplainArgs {
     pub(crate) listener: Option<String>,
 }
 
+/// What is to be done with what is pinned.
+#[derive(Debug, Args)]
+pub(crate) struct XdpArgs {
+    #[command(subcommand)]
+    pub(crate) command: XdpCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum XdpCommand {
+    /// Interfaces, services, backends and counts
+    Status(XdpPlace),
+    /// Take the programs off all interfaces, and forget all flows
+    Detach(XdpPlace),
+}
+
+/// Where it is pinned, and how it is shown.
+#[derive(Debug, Args)]
+pub(crate) struct XdpPlace {
+    /// The directory, as `[xdp] pin_dir` names it
+    #[arg(long, value_name = "DIRECTORY", default_value = "/sys/fs/bpf/expressgateway")]
+    pub(crate) pins: PathBuf,
+    /// As one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Addresses of the demo.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -156,6 +184,7 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
     let result = match cli.command {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Xdp(args)) => xdp::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Schema) => generate::schema(),
         Some(Command::Completions { shell }) => generate::completions(shell, Cli::command()),

@@ -9,6 +9,7 @@ mod explain;
 mod gateway;
 mod generate;
 mod worker;
+mod xdp;
 
 use std::process::ExitCode;
 

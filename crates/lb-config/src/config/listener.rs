@@ -34,6 +34,8 @@ pub struct Listener {
     pub alt_svc: Option<AltSvc>,
     /// Whether clients may speak HTTP/2 without TLS by prior knowledge. Only on `H1`.
     pub h2c: bool,
+    /// Whether packets for it are balanced in the kernel.
+    pub xdp: bool,
     /// HTTP timeouts and limits.
     pub http: Http,
     /// HTTP/2 limits.

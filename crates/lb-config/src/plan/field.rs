@@ -130,6 +130,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("listener.l7", "http", http),
     live!("listener.l7", "request_id", request_id, block),
     live!("listener.l7", "h2c", h2c),
+    live!("listener.xdp", "xdp", xdp),
     live!("listener.l7", "h2_security", h2_security),
     live!("listener.l7", "websocket", websocket, block),
     live!("listener.l7", "alt_svc", alt_svc, block),
@@ -160,6 +161,11 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
     live!("pool.rest", "rest_ms", settings.rest),
     of_pool!("pool.discovery", "discovery", discovery),
 ];
+
+/// The keys of `[xdp]` that are one value here.
+const XDP_RULES: &str = "xdp.at_shutdown, xdp.source_v4, xdp.source_v6, xdp.nat_port_first, xdp.nat_port_last, xdp.tunnel_spread_bits, \
+                         xdp.new_flow_cap_per_sec_per_source, xdp.icmp_cap_per_sec_per_cpu, xdp.tcp_idle_timeout_ms, \
+                         xdp.tcp_closing_timeout_ms, xdp.udp_idle_timeout_ms, xdp.deny, xdp.allow";
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!("routes", "routes", route_tables),
@@ -205,6 +211,12 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
         "runtime.xdp_new_flow_cap_per_sec_per_cpu",
         runtime.xdp.new_flow_cap_per_sec_per_cpu
     ),
+    restart!("xdp.pin_dir", "xdp.pin_dir", xdp.place.pin_dir),
+    restart!("xdp.interfaces", "xdp.interfaces", xdp.place.interfaces),
+    restart!("xdp.max_flows", "xdp.max_flows_v4", xdp.place.max_flows_v4),
+    restart!("xdp.max_flows", "xdp.max_flows_v6", xdp.place.max_flows_v6),
+    live!("xdp.rules", XDP_RULES, xdp.rules),
+    live!("xdp.services", "xdp.services", xdp.services),
     live!("pool", "pool", pool),
     restart!("dns", "dns", dns),
     restart!("observability.bind", "observability.metrics_bind", observability.metrics_bind),

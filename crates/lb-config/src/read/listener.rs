@@ -95,6 +95,7 @@ fn one<'a>(
         passthrough: None,
         alt_svc: view.present("alt_svc").map(alt_svc),
         h2c: view.flag("h2c"),
+        xdp: view.flag("xdp"),
         http: http(view.block("http")),
         h2_security: h2_security(view.block("h2_security"), report),
         websocket: view.present("websocket").map(websocket),
@@ -149,6 +150,7 @@ pub(super) fn of_no_block(
         passthrough: None,
         alt_svc: None,
         h2c: false,
+        xdp: false,
         http: http(view.block("http")),
         h2_security: h2_security(view.block("h2_security"), report),
         websocket: None,
@@ -211,14 +213,7 @@ pub(super) fn named_pool(
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Arc<BackendPool>> {
-    let Some(pool) = pools.get(wanted) else {
-        let problem = match near(wanted, pools.keys().map(String::as_str).take(MOST_COMPARED)) {
-            Some(near) => format!("there is no pool of that name; did you mean \"{near}\"?"),
-            None => "there is no pool of that name".to_owned(),
-        };
-        report.error(view, "pool", problem);
-        return None;
-    };
+    let pool = find_pool(view, wanted, pools, report)?;
     if let Some(key) = pool.misfit(protocol) {
         let problem =
             format!("not allowed on \"{protocol}\" listeners, because pools.{wanted}.{key} needs HTTP");
@@ -234,6 +229,24 @@ pub(super) fn named_pool(
         report.warn(view, "pool", problem);
     }
     Some(Arc::clone(pool))
+}
+
+/// The pool of a name.
+pub(super) fn find_pool<'a>(
+    view: View<'_>,
+    wanted: &str,
+    pools: &'a Pools,
+    report: &mut Report<'_>,
+) -> Option<&'a Arc<BackendPool>> {
+    let found = pools.get(wanted);
+    if found.is_none() {
+        let problem = match near(wanted, pools.keys().map(String::as_str).take(MOST_COMPARED)) {
+            Some(near) => format!("there is no pool of that name; did you mean \"{near}\"?"),
+            None => "there is no pool of that name".to_owned(),
+        };
+        report.error(view, "pool", problem);
+    }
+    found
 }
 
 /// Which blocks a protocol may have, needs, or does nothing with.

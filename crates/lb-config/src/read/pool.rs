@@ -43,6 +43,10 @@ pub(super) fn users(root: View<'_>) -> HashMap<&str, Vec<Protocol>> {
             users.entry(name).or_default().push(Protocol::Passthrough);
         }
     }
+    for name in root.block("xdp").blocks("services").iter().filter_map(|view| view.text("pool")) {
+        // Packets are carried as they are.
+        users.entry(name).or_default();
+    }
     users
 }
 

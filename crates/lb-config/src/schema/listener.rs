@@ -33,6 +33,7 @@ pub(crate) static LISTENERS: Block = Block {
             "Whether clients may speak HTTP/2 without TLS, by prior knowledge: their first bytes tell. On h1 listeners only; h1s \
              listeners offer HTTP/2 by ALPN.",
         ),
+        Key::flag("xdp", false).live("Whether packets for a tcp or udp listener are balanced in the kernel. See `[[xdp.services]]`."),
         Key::integer("drain_timeout_ms", 100, 300_000, MS).or_else("that of `[runtime]`").live(
             "How long the running work of this listener may take to finish in a drain.",
         ),

@@ -82,15 +82,16 @@ pub(super) static RUNTIME: Block = Block {
              clients and uploads to backends over long paths in the same way. 0 leaves the size to the kernel, up to \
              `net.ipv4.tcp_wmem`; a slow reader may then hold more memory.",
         ),
-        Key::flag("xdp_enabled", false).restart("Whether the XDP program is attached; needs `xdp_interface`. Without it the other XDP keys do nothing, and a warning says so."),
-        Key::text("xdp_interface", Text::Any).restart("The network interface to attach to."),
+        Key::flag("xdp_enabled", false).restart("Whether the XDP programs are attached, which balance `[[xdp.services]]` in the kernel; needs `xdp_interface`, Linux 5.15, and CAP_BPF with CAP_NET_ADMIN or CAP_SYS_ADMIN: where they \
+             cannot be had, the process does not start. Without it the other XDP keys do nothing, and a warning says so."),
+        Key::text("xdp_interface", Text::Any).restart("The network interface to attach to: that by which clients' packets come. More stand in `[xdp] interfaces`."),
         Key::word("xdp_mode", XdpMode::WORDS).or_word("auto").restart(
-            "How it is attached: `native` in the driver, `skb` in the kernel's generic path, `hw` in the card, `auto` \
-             the best that works.",
+            "How they are attached: `native` in the driver, `skb` in the kernel's generic path, `hw` in the card; `auto` in the driver, or else in \
+             the generic path, with a warning.",
         ),
         Key::zero_or("xdp_new_flow_cap_per_sec_per_cpu", 1000, 10_000_000, "flows")
             .or(125_000)
-            .restart("New flows a second on one core. 0 = no cap."),
+            .restart("New flows a second that one core remembers. What is beyond is forwarded by the table of its service alone, and dropped in mode `nat`. 0 = no cap."),
         Key::block("watchdog", &WATCHDOG),
         Key::block("tls", &RUNTIME_TLS),
     ],

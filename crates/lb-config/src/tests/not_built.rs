@@ -20,24 +20,23 @@ fn quic_that_is_not_http_3() {
 }
 
 #[test]
-fn xdp_switched_on() {
-    let runtime = |line: &str| refused(&format!("[runtime]\n{line}\n{H1}{BACKEND}"));
-    assert_eq!(runtime("xdp_enabled = false"), [""; 0]);
-    assert_eq!(
-        runtime("xdp_enabled = true\nxdp_interface = \"eth0\"\nxdp_mode = \"skb\""),
-        ["lb.toml:2: runtime.xdp_enabled = true: not built yet: XDP"]
-    );
+fn xdp_in_front_of_a_listener() {
+    let listener = |line: &str| refused(&format!("{H1}{line}\n{BACKEND}"));
+    assert_eq!(listener("xdp = false"), [""; 0]);
+    let problem = "not built yet: XDP in front of a listener: [[xdp.services]] balances in the kernel";
+    assert_eq!(listener("xdp = true"), [format!("lb.toml:4: listeners[0].xdp = true: {problem}")]);
+}
+
+#[test]
+fn what_needs_xdp_does_nothing_without_it() {
     let idle = "xdp_interface = \"eth0\"\nxdp_mode = \"auto\"\nxdp_new_flow_cap_per_sec_per_cpu = 125000";
     for off in ["", "xdp_enabled = false\n"] {
-        assert_eq!(runtime(&format!("{off}{idle}")), [""; 0]);
-        let config = parse(&format!("[runtime]\n{off}{idle}\n{H1}{BACKEND}"));
-        assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
-        assert!(
-            config
-                .warnings
-                .iter()
-                .all(|warning| warning.ends_with("does nothing while xdp_enabled is false"))
-        );
+        let config = parse(&format!("[runtime]\n{off}{idle}\n[xdp]\ndeny = [\"10.0.0.0/8\"]\n{H1}{BACKEND}"));
+        assert_eq!(config.not_built_yet(), []);
+        assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
+        assert!(config.warnings.iter().all(
+            |warning| warning.contains("does nothing while") && warning.ends_with("xdp_enabled is false")
+        ));
     }
 }
 

@@ -71,6 +71,11 @@ impl IpNetwork {
         (network.length <= most && network.contains_bits(address, true)).then_some(network)
     }
 
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Bits of the prefix.
     pub fn length(&self) -> u8 {
         self.length

@@ -172,6 +172,27 @@ families! {
         H3_ERRORS: FamilyKind::Counter, "h3_connection_errors_total", [fixed::<Http3Error>("code")], "connections",
             "Client connections that were ended because the client broke HTTP/3, by the code of the CONNECTION_CLOSE.";
     }
+    "XDP" {
+        XDP_PACKETS: FamilyKind::Counter, "xdp_packets_total", [configured("action")], "packets",
+            "Packets that the programs in the kernel have looked at, by what became of them, and what else they count: `to_backend`, `to_client` and the names of `expressgateway xdp status`. \
+             Families of XDP are read once a second, and have series only where it is in use.";
+        XDP_BYTES: FamilyKind::Counter, "xdp_bytes_total", [configured("direction")], "bytes",
+            "Bytes that were forwarded, from the IP header on: `to_backend`, and in mode `nat` `to_client`.";
+        XDP_BACKEND_FLOWS: FamilyKind::Counter, "xdp_backend_flows_total", [configured("service"), BACKEND], "flows",
+            "Flows that were begun at a backend of a service.";
+        XDP_BACKEND_PACKETS: FamilyKind::Counter, "xdp_backend_packets_total", [configured("service"), BACKEND, configured("direction")], "packets",
+            "Packets of a service, by backend and direction.";
+        XDP_BACKEND_BYTES: FamilyKind::Counter, "xdp_backend_bytes_total", [configured("service"), BACKEND, configured("direction")], "bytes",
+            "Their bytes.";
+        XDP_CONNTRACK_CAPACITY: FamilyKind::Gauge, "xdp_conntrack_capacity", [configured("family")], "flows",
+            "Flows that the tables have room for (`xdp.max_flows_v4`, `xdp.max_flows_v6`).";
+        XDP_ATTACHED_MODE: FamilyKind::Gauge, "xdp_attached_mode", [configured("mode")], "interfaces",
+            "Interfaces that run the programs: `drv` in the driver, `skb` behind it, `hw` on the card, `kept` as an earlier process had them.";
+        XDP_TABLE_ERRORS: FamilyKind::Counter, "xdp_table_errors_total", [], "errors",
+            "Changes of tables that the kernel refused. They are tried again every second; what was in force stays.";
+        XDP_SAMPLER_ERRORS: FamilyKind::Counter, "xdp_sampler_errors_total", [], "errors",
+            "Readings of these counts that failed.";
+    }
     "QUIC passthrough" {
         PASSTHROUGH_FLOWS: FamilyKind::Gauge, "quic_passthrough_flows", [], "flows",
             "Flows that are tracked now: a client's address, and the backend that it talks to.";

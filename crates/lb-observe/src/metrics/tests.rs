@@ -60,6 +60,12 @@ fn every_family_is_exposed_with_help_and_type() {
     metrics.pool_backend(&"p".into(), "b").set_ejected(Some(0));
     metrics.reload_applied.inc("listeners.backends");
     metrics.discovery_failures.keep(&["web"]);
+    metrics.xdp.show(XdpReading {
+        actions: vec![("pass_not_ours", 1)],
+        attached: vec![("drv", 1)],
+        capacity: [1, 1],
+        backends: vec![XdpBackend::default()],
+    });
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
     let scraped = scrape(&metrics);
     for family in FAMILIES {

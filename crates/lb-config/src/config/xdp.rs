@@ -1,0 +1,155 @@
+//! Services that are balanced in the kernel, before it has made a packet of what arrives.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::identity::{PoolId, Transport};
+use lb_core::route::IpNetwork;
+use lb_core::words;
+
+use super::BackendPool;
+
+/// `[xdp]`, beside the `xdp_*` keys of `[runtime]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct XdpPlane {
+    /// What is fixed when the programs are loaded.
+    pub place: XdpPlace,
+    /// What holds for all services.
+    pub rules: XdpRules,
+    /// The services, in the order of the file. [`super::Config::xdp_services`] are those that are served.
+    pub services: Vec<XdpService>,
+}
+
+/// What is fixed when the programs are loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpPlace {
+    /// Where tables and attachments are pinned.
+    pub pin_dir: PathBuf,
+    /// Interfaces besides `runtime.xdp_interface`.
+    pub interfaces: Vec<String>,
+    /// Entries of the table of flows over IPv4.
+    pub max_flows_v4: u32,
+    /// Entries of the table of flows over IPv6.
+    pub max_flows_v6: u32,
+}
+
+/// What holds for all services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpRules {
+    /// What becomes of programs and flows when the process ends.
+    pub at_shutdown: XdpAtShutdown,
+    /// The gateway's own address towards backends over IPv4.
+    pub source_v4: Option<Ipv4Addr>,
+    /// The gateway's own address towards backends over IPv6.
+    pub source_v6: Option<Ipv6Addr>,
+    /// Source ports of translated flows.
+    pub nat_ports: RangeInclusive<u16>,
+    /// How many of the last bits of a tunnel's source address differ from flow to flow.
+    pub tunnel_spread_bits: u32,
+    /// New flows of one source in a second. 0 = no cap.
+    pub new_flow_cap_per_sec_per_source: u32,
+    /// ICMP errors that one core forwards in a second, and as many answers of its own.
+    pub icmp_cap_per_sec_per_cpu: u32,
+    /// A TCP flow without packets is forgotten after it.
+    pub tcp_idle_timeout: Duration,
+    /// A TCP flow that has been finished is forgotten after it.
+    pub tcp_closing_timeout: Duration,
+    /// A UDP flow without packets is forgotten after it.
+    pub udp_idle_timeout: Duration,
+    /// Sources whose packets to services are dropped.
+    pub deny: Vec<IpNetwork>,
+    /// Sources that are let in where `deny` has a larger network, and that have no cap.
+    pub allow: Vec<IpNetwork>,
+}
+
+/// `[[xdp.services]]`.
+#[derive(Clone, Debug)]
+pub struct XdpService {
+    /// What it is called in logs, metrics and commands.
+    pub name: String,
+    /// The virtual address.
+    pub address: IpAddr,
+    /// The port; 0 = all that have no service of their own.
+    pub port: u16,
+    /// What is balanced.
+    pub protocol: XdpProtocol,
+    /// How packets get to a backend.
+    pub mode: XdpForward,
+    /// Whether all flows of one client address have one backend.
+    pub by_source: bool,
+    /// Where packets go.
+    pub pool: Arc<BackendPool>,
+}
+
+/// Changes of a pool with a name are told under that pool.
+impl PartialEq for XdpService {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |service: &Self| {
+            (service.address, service.port, service.protocol, service.mode, service.by_source)
+        };
+        self.name == other.name
+            && of(self) == of(other)
+            && self.pool.id == other.pool.id
+            && (self.pool.id.listener().is_none() || self.pool == other.pool)
+    }
+}
+
+impl XdpService {
+    /// The pool of the backends that stand in the service of this name.
+    pub(crate) fn own_pool(name: &str, protocol: XdpProtocol) -> PoolId {
+        let transport = match protocol {
+            XdpProtocol::Tcp => Transport::Tcp,
+            XdpProtocol::Udp => Transport::Udp,
+        };
+        PoolId::Listener(format!("xdp/{name}").into(), transport)
+    }
+}
+
+words! {
+    /// What becomes of programs and flows when the process ends.
+    XdpAtShutdown {
+        /// They stay, and packets are forwarded meanwhile.
+        Keep = "keep",
+        /// They are taken away.
+        Detach = "detach",
+    }
+}
+
+words! {
+    /// What a service balances.
+    XdpProtocol {
+        /// TCP.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+    }
+}
+
+words! {
+    /// How packets get to a backend.
+    XdpForward {
+        /// In another IP packet.
+        Ipip = "dsr-ipip",
+        /// In a UDP packet.
+        Gue = "dsr-gue",
+        /// By the MAC address of the backend.
+        Link = "dsr-l2",
+        /// With addresses and ports of gateway and backend.
+        Nat = "nat",
+    }
+}
+
+impl XdpForward {
+    /// Whether a backend is reached over the family of the service's address alone.
+    pub fn keeps_family(self) -> bool {
+        matches!(self, Self::Link | Self::Nat)
+    }
+
+    /// Whether packets carry an address of the gateway.
+    pub fn has_source(self) -> bool {
+        self != Self::Link
+    }
+}

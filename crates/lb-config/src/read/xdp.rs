@@ -1,0 +1,236 @@
+//! `[xdp]`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lb_core::route::IpNetwork;
+
+use super::Report;
+use super::listener::find_pool;
+use super::pool::{self, Pools};
+use crate::config::{
+    Backend, BackendPool, BackendProtocol, SocketName, Xdp, XdpAtShutdown, XdpForward, XdpPlace, XdpPlane,
+    XdpProtocol, XdpRules, XdpService,
+};
+use crate::document::View;
+
+/// Where tables are pinned unless the file says otherwise.
+const PIN_DIR: &str = "/sys/fs/bpf/expressgateway";
+
+/// Half of what the table in the kernel has room for, so that a reload may replace all of them.
+const MOST_SERVICES: usize = 256;
+
+/// The block, present or not. `runtime` is what `[runtime]` says of XDP.
+pub(super) fn plane(
+    view: View<'_>,
+    runtime: &Xdp,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<XdpPlane> {
+    if view.blocks("services").len() > MOST_SERVICES {
+        report.error(view, "services", format!("must be at most {MOST_SERVICES}"));
+    }
+    if !runtime.enabled && view.node.is_some() {
+        report.warn_about(view, "does nothing while runtime.xdp_enabled is false");
+    }
+    let place = XdpPlace {
+        pin_dir: view.path("pin_dir").unwrap_or_else(|| PathBuf::from(PIN_DIR)),
+        interfaces: interfaces(view, runtime, report),
+        max_flows_v4: view.int32("max_flows_v4"),
+        max_flows_v6: view.int32("max_flows_v6"),
+    };
+    let rules = rules(view, report)?;
+    let mut services: Vec<XdpService> = Vec::new();
+    let (mut names, mut vips) = (HashSet::new(), HashMap::new());
+    for view in view.blocks("services") {
+        let service = service(view, &rules, pools, report)?;
+        if !names.insert(service.name.clone()) {
+            report.error(view, "name", "another service has this name");
+        }
+        let vip = (service.address, service.port, service.protocol);
+        if let Some(other) = vips.insert(vip, service.name.clone()) {
+            let problem =
+                format!("service {other} has this address, port and protocol, and a packet has one service");
+            report.error(view, "address", problem);
+        }
+        services.push(service);
+    }
+    Some(XdpPlane { place, rules, services })
+}
+
+fn interfaces(view: View<'_>, runtime: &Xdp, report: &mut Report<'_>) -> Vec<String> {
+    let interfaces = view.texts("interfaces");
+    let mut seen: HashSet<&str> = runtime.interface.as_deref().into_iter().collect();
+    let twice = interfaces.iter().find(|name| !seen.insert(name));
+    if let Some(name) = twice {
+        report.error(view, "interfaces", format!("{name} is there already: each interface stands once"));
+    }
+    interfaces
+}
+
+fn rules(view: View<'_>, report: &mut Report<'_>) -> Option<XdpRules> {
+    let ports = ["nat_port_first", "nat_port_last"].map(|name| u16::try_from(view.integer(name)));
+    let [first, last] = ports.map(Result::unwrap_or_default);
+    if last < first {
+        report.error(view, "nat_port_last", format!("must be at least xdp.nat_port_first ({first})"));
+    }
+    let (deny, allow) = (networks(view, "deny"), networks(view, "allow"));
+    if allow.iter().any(|network| deny.contains(network)) {
+        report.error(view, "allow", "one of these networks stands in xdp.deny too");
+    }
+    Some(XdpRules {
+        at_shutdown: XdpAtShutdown::from_word(view.word("at_shutdown")?)?,
+        source_v4: source(view, "source_v4", report),
+        source_v6: source(view, "source_v6", report),
+        nat_ports: first..=last,
+        tunnel_spread_bits: view.int32("tunnel_spread_bits"),
+        new_flow_cap_per_sec_per_source: view.int32("new_flow_cap_per_sec_per_source"),
+        icmp_cap_per_sec_per_cpu: view.int32("icmp_cap_per_sec_per_cpu"),
+        tcp_idle_timeout: view.millis("tcp_idle_timeout_ms"),
+        tcp_closing_timeout: view.millis("tcp_closing_timeout_ms"),
+        udp_idle_timeout: view.millis("udp_idle_timeout_ms"),
+        deny,
+        allow,
+    })
+}
+
+fn networks(view: View<'_>, name: &str) -> Vec<IpNetwork> {
+    view.texts(name).iter().filter_map(|text| IpNetwork::parse(text)).collect()
+}
+
+/// An address of one family.
+trait Family: Sized {
+    const NAME: &'static str;
+    fn of(address: IpAddr) -> Option<Self>;
+}
+
+impl Family for Ipv4Addr {
+    const NAME: &'static str = "an IPv4 address";
+    fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl Family for Ipv6Addr {
+    const NAME: &'static str = "an IPv6 address";
+    fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }
+    }
+}
+
+fn source<F: Family>(view: View<'_>, name: &str, report: &mut Report<'_>) -> Option<F> {
+    let address: IpAddr = view.text(name)?.parse().ok()?;
+    let own = F::of(address).filter(|_| is_host(address));
+    if own.is_none() {
+        report.error(view, name, format!("must be {} of one host", F::NAME));
+    }
+    own
+}
+
+/// Whether packets can come from there and go there over a wire.
+fn is_host(address: IpAddr) -> bool {
+    let is_mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_broadcast
+        || is_mapped)
+}
+
+fn service(view: View<'_>, rules: &XdpRules, pools: &Pools, report: &mut Report<'_>) -> Option<XdpService> {
+    let address: IpAddr = view.text("address")?.parse().ok()?;
+    if !is_host(address) {
+        report.error(view, "address", "must be an address of one host, and no loopback address");
+    }
+    let mode = XdpForward::from_word(view.word("mode")?)?;
+    let has = |is_ipv4: bool| if is_ipv4 { rules.source_v4.is_some() } else { rules.source_v6.is_some() };
+    if mode == XdpForward::Nat && !has(address.is_ipv4()) {
+        let key = if address.is_ipv4() { "xdp.source_v4" } else { "xdp.source_v6" };
+        report.error(view, "mode", format!("needs {key}: packets to backends come from there"));
+    }
+    let is_tunnel = mode.has_source() && !mode.keeps_family();
+    if is_tunnel && !has(true) && !has(false) {
+        report.error(view, "mode", "needs xdp.source_v4 or xdp.source_v6: tunnels begin there");
+    }
+    let (name, protocol) = (view.text("name")?, XdpProtocol::from_word(view.word("protocol")?)?);
+    let pool = pool(view, name, protocol, pools, report)?;
+    for backend in &pool.backends {
+        let key = if view.entry("pool").is_some() { "pool" } else { "backends" };
+        let Some(found) = backend.address.host_port() else {
+            let problem = format!("backend {} is a Unix socket, which no packet reaches", backend.name);
+            report.error(view, key, problem);
+            continue;
+        };
+        let Some(found) = found.ip() else { continue };
+        if mode.keeps_family() && found.is_ipv4() != address.is_ipv4() {
+            let problem = format!(
+                "backend {} is of another family than the address, which mode = \"{mode}\" cannot bridge",
+                backend.name
+            );
+            report.error(view, key, problem);
+        } else if is_tunnel && (has(true) || has(false)) && !has(found.is_ipv4()) {
+            let source = if found.is_ipv4() { "xdp.source_v4" } else { "xdp.source_v6" };
+            report.error(
+                view,
+                key,
+                format!("backend {} needs {source}: its tunnel begins there", backend.name),
+            );
+        }
+    }
+    let port = u16::try_from(view.integer("port")).unwrap_or_default();
+    Some(XdpService {
+        name: name.to_owned(),
+        address,
+        port,
+        protocol,
+        mode,
+        by_source: view.flag("by_source"),
+        pool,
+    })
+}
+
+/// The pool that the service names, or its own.
+fn pool(
+    view: View<'_>,
+    name: &str,
+    protocol: XdpProtocol,
+    pools: &Pools,
+    report: &mut Report<'_>,
+) -> Option<Arc<BackendPool>> {
+    let backends = backends(view);
+    let found = view.text("pool").map(|wanted| find_pool(view, wanted, pools, report));
+    if found.is_some() && view.entry("backends").is_some() {
+        report.error(view, "pool", "not allowed together with [[xdp.services.backends]]");
+    }
+    if found.is_none() && backends.is_empty() {
+        report.error(view, "backends", "missing: a service has at least one backend, or pool names a pool");
+    }
+    match found.flatten() {
+        Some(pool) => Some(Arc::clone(pool)),
+        None => pool::default(XdpService::own_pool(name, protocol), backends, report).map(Arc::new),
+    }
+}
+
+fn backends(view: View<'_>) -> Vec<Backend> {
+    let one = |view: View<'_>| {
+        let address = view.host_port("address")?;
+        Some(Backend {
+            address: SocketName::Host(address.clone()),
+            name: address.to_string(),
+            protocol: BackendProtocol::Tcp,
+            weight: view.int32("weight"),
+            priority: 0,
+            tls: None,
+        })
+    };
+    view.blocks("backends").into_iter().filter_map(one).collect()
+}

@@ -1,0 +1,57 @@
+//! Services in the kernel, by the gateway's binary and a file: client, gateway and backends are in network namespaces of the test.
+//!
+//! They need root. Without it they are reported as ignored.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(unsafe_code, reason = "namespaces are made by system calls that have no other form")]
+
+#[path = "xdp/changes.rs"]
+mod changes;
+#[path = "xdp/lives.rs"]
+mod lives;
+#[path = "../crates/lb-l4-xdp/tests/namespaces/peers.rs"]
+mod peers;
+#[path = "xdp/rig.rs"]
+mod rig;
+#[path = "xdp/services.rs"]
+mod services;
+
+use libtest_mimic::{Arguments, Trial};
+
+type Test = (&'static str, fn(&'static str));
+
+const TESTS: &[Test] = &[
+    ("nat_and_link_carry_tcp_and_udp", services::nat_and_link_carry_tcp_and_udp),
+    ("denied_sources_are_dropped", services::denied_sources_are_dropped),
+    ("what_cannot_be_had_is_named", services::what_cannot_be_had_is_named),
+    ("a_backend_that_dies_gets_nothing", changes::a_backend_that_dies_gets_nothing),
+    ("weights_and_drains_are_followed", changes::weights_and_drains_are_followed),
+    ("a_reload_adds_changes_and_removes_services", changes::a_reload_adds_changes_and_removes_services),
+    ("flows_go_on_over_a_restart", lives::flows_go_on_over_a_restart),
+    ("at_its_end_it_can_detach", lives::at_its_end_it_can_detach),
+];
+
+fn main() {
+    testkit::gateway::set_binary(env!("CARGO_BIN_EXE_expressgateway"));
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let is_able = rig::is_able();
+    if is_able && !arguments.list {
+        rig::mount();
+    }
+    let trials = TESTS.iter().flat_map(|&(name, test)| {
+        ["native", "skb"].map(|mode| {
+            Trial::test(format!("{name}_{mode}"), move || {
+                std::thread::spawn(move || test(mode)).join().map_err(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                        .unwrap_or_default()
+                        .into()
+                })
+            })
+            .with_ignored_flag(!is_able)
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
