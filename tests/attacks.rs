@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "attacks/client.rs"]
+mod client;
 #[path = "attacks/failures.rs"]
 mod failures;
 #[path = "attacks/framing.rs"]
@@ -75,6 +77,9 @@ fn main() {
         framing::h1_17_forbidden_request_trailers,
         framing::h1_17_too_many_request_trailers,
         response::h1_17_response_trailers,
+        client::c_09_r_16_fields_of_strangers_are_dropped,
+        client::c_09_r_16_a_trusted_proxy_is_believed_and_its_clients_are_not,
+        client::r_16_quotes_in_forwarded_hide_nothing,
         routes::r_01_dot_segments,
         routes::r_02_slashes_in_a_row,
         routes::r_03_parameters_of_segments,

@@ -5,6 +5,8 @@
 
 #[path = "routes/answers.rs"]
 mod answers;
+#[path = "routes/client.rs"]
+mod client;
 #[path = "routes/explain.rs"]
 mod explain;
 #[path = "routes/filters.rs"]
@@ -48,6 +50,10 @@ fn main() {
         operation::routes_are_named_in_metrics_and_log,
         operation::a_reload_changes_routes_and_weighs_nothing_else,
         operation::a_listener_may_have_routes_alone,
+        client::the_clients_address_is_used_everywhere,
+        client::clients_are_told_apart_over_http_2_and_3,
+        client::clients_are_spread_by_their_own_addresses,
+        client::trust_changes_with_a_reload_and_a_range_of_all_is_warned_of,
         explain::it_says_what_a_request_meets,
     ];
     cases.push(

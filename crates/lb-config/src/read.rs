@@ -1,6 +1,7 @@
 //! A well-shaped document to a [`Config`]: the rules between keys, and the types that come out.
 
 mod backend;
+mod client;
 mod filter;
 mod limits;
 mod listener;

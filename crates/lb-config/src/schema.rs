@@ -1,5 +1,6 @@
 //! The one table of every key: parsing, messages, defaults and CONFIG.md are all read from it.
 
+mod client;
 mod filter;
 mod http;
 mod key;

@@ -6,7 +6,8 @@
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
 //! how often a log line about it is written ([`log_limit`]), which datagrams belong together ([`flows`]), what tells listeners apart, and pools
-//! ([`identity`]), and what QUIC shows to those who have no keys ([`quic`]). Clocks and seeds are arguments, so
+//! ([`identity`]), whom a request is from ([`forwarded`]) and which networks that is in ([`network`]), and what QUIC shows to those who have no
+//! keys ([`quic`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod access_log;
@@ -16,6 +17,7 @@ pub mod breaker;
 pub mod failure;
 pub mod filter;
 pub mod flows;
+pub mod forwarded;
 pub mod fuzz;
 pub mod grpc;
 pub mod head;
@@ -24,6 +26,7 @@ pub mod hedge;
 pub mod identity;
 pub mod ledger;
 pub mod log_limit;
+pub mod network;
 pub mod outlier;
 pub mod pool;
 pub mod quic;

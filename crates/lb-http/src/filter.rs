@@ -8,14 +8,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lb_core::failure::Reject;
 use lb_core::filter::template::{TemplateSource, TemplateVariable};
 use lb_core::filter::{Chain, HeaderEdits, KeepFrom, RequestIdPolicy, request_id};
+use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
 use lb_core::route::{Host, RouteCaptures, condition};
 
 use crate::proxy::Client;
-use crate::routes::{Matched, scheme, set_target, split_target};
+use crate::routes::{Matched, set_target, split_target};
 use crate::service::Settings;
+
+/// Who asks: the client, and the peer whose connection the request came over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// The client, behind whatever proxies are trusted.
+    pub(crate) origin: &'a RequestOrigin,
+    /// The peer.
+    pub(crate) client: &'a Client,
+}
 
 /// What the filters of an exchange know.
 #[derive(Debug, Default)]
@@ -44,6 +54,7 @@ pub(crate) struct Marks {
 /// Takes the client's ID out of a request, and says which ID it has from now on.
 pub(crate) fn take_request_id(
     policy: &RequestIdPolicy,
+    origin: &RequestOrigin,
     head: &mut RequestHead,
     rng: &mut SplitMix64,
 ) -> Box<[u8]> {
@@ -51,13 +62,13 @@ pub(crate) fn take_request_id(
     head.fields.drop_hop_by_hop();
     let name = policy.header.as_bytes();
     let sent = || head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-    let kept: Option<Box<[u8]>> = match policy.keep_from {
-        KeepFrom::Anyone => {
-            sent().filter(|field| request_id::is_acceptable(field.value)).map(|field| field.value.into())
-        }
-        // No proxy is trusted.
-        KeepFrom::Trusted | KeepFrom::Nobody => None,
+    let keeps = match policy.keep_from {
+        KeepFrom::Anyone => true,
+        KeepFrom::Trusted => origin.is_trusted(),
+        KeepFrom::Nobody => false,
     };
+    let acceptable = sent().filter(|field| keeps && request_id::is_acceptable(field.value));
+    let kept: Option<Box<[u8]>> = acceptable.map(|field| field.value.into());
     head.fields.remove_where(|field| reads_as(field, name));
     kept.unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -72,7 +83,7 @@ pub(crate) fn request(
     settings: &Settings,
     matched: Option<Matched>,
     Marks { id, cookie }: Marks,
-    client: &Client,
+    asker: Asker<'_>,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
     let routes = &settings.routes;
@@ -84,7 +95,7 @@ pub(crate) fn request(
     }
     let branch = matched.and_then(|matched| matched.branch);
     let mut filtered = Filtered { id, cookie, branch, ..Filtered::default() };
-    let fault = matched.and_then(|matched| filtered.apply(settings, matched, chains, client, head).err());
+    let fault = matched.and_then(|matched| filtered.apply(settings, matched, chains, asker, head).err());
     if let (Some(id), Some(policy)) = (&filtered.id, &settings.request_id) {
         head.fields.push(policy.header.as_bytes(), id);
     }
@@ -97,7 +108,7 @@ impl Filtered {
         settings: &Settings,
         matched: Matched,
         chains: [Option<&Chain>; 2],
-        client: &Client,
+        asker: Asker<'_>,
         head: &mut RequestHead,
     ) -> Result<(), Reject> {
         let rewrite = chains.iter().flatten().find_map(|chain| chain.rewrite.as_ref());
@@ -127,7 +138,7 @@ impl Filtered {
             head,
             path: canonical,
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
-            client,
+            asker,
             id: self.id.as_deref().unwrap_or_default(),
             route: settings.routes.label(matched.route).map_or("", |(name, _)| name),
             captures: &captures,
@@ -203,7 +214,7 @@ struct RequestValues<'a> {
     head: &'a RequestHead,
     path: &'a [u8],
     query: &'a [u8],
-    client: &'a Client,
+    asker: Asker<'a>,
     id: &'a [u8],
     route: &'a str,
     captures: &'a RouteCaptures<'a>,
@@ -212,11 +223,17 @@ struct RequestValues<'a> {
 impl TemplateSource for RequestValues<'_> {
     fn value(&self, variable: &TemplateVariable, out: &mut Vec<u8>) {
         use TemplateVariable as Of;
-        let session = self.client.session.as_deref();
+        let session = self.asker.client.session.as_deref();
         let certificate = session.and_then(|session| session.certificate());
         let text = match variable {
-            Of::ClientIp => self.client.hop.client().as_bytes(),
-            Of::Scheme => scheme(self.client).as_str().as_bytes(),
+            Of::ClientIp => {
+                match self.asker.origin.client.ip() {
+                    Some(ip) => out.extend_from_slice(ip.to_canonical().to_string().as_bytes()),
+                    None => out.extend_from_slice(self.asker.client.hop.client().as_bytes()),
+                }
+                return;
+            }
+            Of::Scheme => self.asker.origin.scheme.as_str().as_bytes(),
             Of::Host => {
                 let host = Host::of(self.head.authority());
                 out.extend_from_slice(host.as_ref().map(Host::as_bytes).unwrap_or_default());
@@ -226,9 +243,10 @@ impl TemplateSource for RequestValues<'_> {
             Of::Path => self.path,
             Of::Query => self.query,
             Of::Url => {
-                out.extend_from_slice(scheme(self.client).as_str().as_bytes());
+                out.extend_from_slice(self.asker.origin.scheme.as_str().as_bytes());
                 out.extend_from_slice(b"://");
-                out.extend_from_slice(self.head.authority());
+                let told = self.asker.origin.authority();
+                out.extend_from_slice(told.as_deref().unwrap_or(self.head.authority()));
                 out.extend_from_slice(self.path);
                 if !self.query.is_empty() {
                     out.push(b'?');

@@ -10,18 +10,16 @@ use std::sync::Arc;
 use lb_config::{Http, Listener, PoolId, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
 use lb_core::filter::Chain;
+use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::retry::RetrySettings;
 use lb_core::rng::SplitMix64;
 use lb_core::route::location::Asked;
-use lb_core::route::{
-    Host, PathFault, PatternCaches, RouteCaptures, RouteDestination, RouteRequest, Scheme, path,
-};
+use lb_core::route::{Host, PathFault, PatternCaches, RouteCaptures, RouteDestination, RouteRequest, path};
 use lb_observe::metrics::{Metrics, RouteMetrics};
 
 use crate::answer::{self, Fixed};
-use crate::proxy::Client;
 use crate::service::Pool;
 use crate::split::{self, Drawn};
 
@@ -165,12 +163,12 @@ impl Routes {
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
     #[inline]
-    pub(crate) fn find(&self, head: &mut RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
+    pub(crate) fn find(&self, head: &mut RequestHead, origin: &RequestOrigin, rng: &mut SplitMix64) -> Found {
         match self {
             Self::One(pool) => {
                 Found { pool: Rc::clone(pool), matched: None, action: Action::Forward, cookie: None }
             }
-            Self::Table(table) => table.find(head, client, rng),
+            Self::Table(table) => table.find(head, origin, rng),
         }
     }
 
@@ -268,13 +266,13 @@ impl Routes {
 }
 
 impl TableRoutes {
-    fn find(&self, head: &mut RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
+    fn find(&self, head: &mut RequestHead, origin: &RequestOrigin, rng: &mut SplitMix64) -> Found {
         // What a client may take away by `Connection` is matched by nothing (attack R-11).
         head.fields.drop_hop_by_hop();
-        if !self.routing.keeps_override_fields {
+        if !self.routing.keeps_override_fields && !origin.is_trusted() {
             drop_override_fields(head);
         }
-        let (destination, matched) = match self.route(head, client) {
+        let (destination, matched) = match self.route(head, origin) {
             Ok(found) => found,
             Err(reject) => return self.none(None, Action::Refuse(reject)),
         };
@@ -282,7 +280,7 @@ impl TableRoutes {
             RouteDestination::Route(route) => self.target(
                 Matched { route, prefix: u32::try_from(matched).unwrap_or_default(), branch: None },
                 head,
-                client,
+                origin,
                 rng,
             ),
             RouteDestination::Fallback(scope) => match self.fallbacks.get(scope as usize) {
@@ -311,7 +309,11 @@ impl TableRoutes {
     }
 
     /// The destination of a request, whose path becomes the one that was matched; and how much of that is the prefix of the route.
-    fn route(&self, head: &mut RequestHead, client: &Client) -> Result<(RouteDestination, usize), Reject> {
+    fn route(
+        &self,
+        head: &mut RequestHead,
+        origin: &RequestOrigin,
+    ) -> Result<(RouteDestination, usize), Reject> {
         let host = Host::of(head.authority()).ok_or(Reject::new(400, Reason::Host))?;
         let (path, query) = split_target(head.target());
         let request = RouteRequest {
@@ -319,8 +321,8 @@ impl TableRoutes {
             path,
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             head,
-            client: client.address.ip(),
-            scheme: scheme(client),
+            client: origin.client.ip(),
+            scheme: origin.scheme,
         };
         let resolution = self.routing.table.resolve(&request, &mut self.caches.borrow_mut());
         let resolution = resolution.map_err(|fault| match fault {
@@ -348,10 +350,10 @@ impl TableRoutes {
         split: &Split,
         matched: Matched,
         head: &RequestHead,
-        client: &Client,
+        origin: &RequestOrigin,
         rng: &mut SplitMix64,
     ) -> Found {
-        let Some(Drawn { branch, cookie }) = split::draw(split, head, client, rng) else {
+        let Some(Drawn { branch, cookie }) = split::draw(split, head, origin, rng) else {
             return self.none(Some(matched), no_target());
         };
         let pools = self.branches.get(&matched.route);
@@ -364,7 +366,13 @@ impl TableRoutes {
         }
     }
 
-    fn target(&self, matched: Matched, head: &RequestHead, client: &Client, rng: &mut SplitMix64) -> Found {
+    fn target(
+        &self,
+        matched: Matched,
+        head: &RequestHead,
+        origin: &RequestOrigin,
+        rng: &mut SplitMix64,
+    ) -> Found {
         let (position, found) = (matched.route, Some(matched));
         let target = self.routing.routes.get(position as usize).map(|route| &route.target);
         match target {
@@ -374,7 +382,7 @@ impl TableRoutes {
                 }
                 _ => self.no_route(),
             },
-            Some(RouteTarget::Split(split)) => self.branch(split, matched, head, client, rng),
+            Some(RouteTarget::Split(split)) => self.branch(split, matched, head, origin, rng),
             Some(RouteTarget::Respond(_)) => {
                 self.none(found, Action::Answer(Box::new(OwnAnswer::Fixed(position))))
             }
@@ -385,7 +393,9 @@ impl TableRoutes {
                     true => self.captures(position, path),
                     false => RouteCaptures::default(),
                 };
-                let asked = Asked { scheme: scheme(client), authority: head.authority(), path, query };
+                let told = origin.authority();
+                let authority = told.as_deref().unwrap_or(head.authority());
+                let asked = Asked { scheme: origin.scheme, authority, path, query };
                 let action = match redirect.location(
                     &asked,
                     usize::try_from(matched.prefix).unwrap_or_default(),
@@ -411,10 +421,6 @@ impl TableRoutes {
 
 fn no_target() -> Action {
     Action::Refuse(Reject::new(500, Reason::NoTarget))
-}
-
-pub(crate) fn scheme(client: &Client) -> Scheme {
-    if client.session.is_some() { Scheme::Https } else { Scheme::Http }
 }
 
 /// The path, and the query with its `?`.

@@ -5,6 +5,10 @@ use lb_core::head::{FieldName, FieldNames, Fields, RequestHead, ResponseHead, Ve
 use lb_core::rng::SplitMix64;
 use lb_security::PeerCertificate;
 
+mod forwarding;
+
+pub use forwarding::Forwarding;
+
 /// Fields that this hop adds to a request, or adds to.
 const ADDED: FieldNames = FieldNames::of(&[
     FieldName::XForwardedFor,
@@ -74,7 +78,8 @@ fn via(version: Version) -> &'static [u8] {
 }
 
 /// Takes the fields of the client's hop out of a request and puts those of this hop in.
-pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
+/// `told` is what is known of the client behind other proxies, where the listener asks for that.
+pub fn request(head: &mut RequestHead, hop: &Hop, told: Option<Forwarding<'_>>, rng: &mut SplitMix64) {
     head.fields.drop_hop_by_hop();
     if head.version == Version::Http10 {
         // An HTTP/1.0 client cannot wait for 100 (RFC 9110 §10.1.1).
@@ -84,6 +89,11 @@ pub fn request(head: &mut RequestHead, hop: &Hop, rng: &mut SplitMix64) {
         head.fields.remove(FieldName::XClientCertSubject);
         head.fields.remove(FieldName::XClientCertSha256);
         head.fields.append(certificate);
+    }
+    if let Some(forwarding) = told.filter(|forwarding| !forwarding.appends()) {
+        forwarding.rewrite(head, &hop.client);
+        append_to_list(head, FieldName::Via, b"Via", via(head.version));
+        return trace_context(head, rng);
     }
     if head.version == hop.version && !head.fields.may_have(ADDED) {
         head.fields.append(&hop.lines);
@@ -264,7 +274,7 @@ mod tests {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
         let hop = Hop::new(client("::ffff:192.0.2.7"), "http", Version::Http11);
-        request(&mut head, &hop, &mut SplitMix64::new(1));
+        request(&mut head, &hop, None, &mut SplitMix64::new(1));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         head.fields.iter().map(|field| (text(field.name), text(field.value))).collect()
     }
@@ -302,7 +312,7 @@ mod tests {
                 ] {
                     head.fields.push(name.as_bytes(), b"forged");
                 }
-                request(&mut head, &hop, &mut SplitMix64::new(1));
+                request(&mut head, &hop, None, &mut SplitMix64::new(1));
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let fields: Vec<_> =
                     head.fields.iter().map(|field| (text(field.name), text(field.value))).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lb_config::{Backend, BackendPool, BackendProtocol, ClientAuthMode, Config, HashKey, Listener, PoolId};
 use lb_core::filter::RequestIdPolicy;
+use lb_core::forwarded::TrustPolicy;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
 use lb_io::{Connections, WorkerIo};
@@ -312,6 +313,8 @@ pub struct Settings {
     pub alt_svc: Option<String>,
     /// What is done about IDs of requests.
     pub request_id: Option<RequestIdPolicy>,
+    /// How the client of a request is found behind other proxies; None = it is the peer.
+    pub client_address: Option<Arc<TrustPolicy>>,
     /// Where requests go.
     pub routes: Routes,
 }
@@ -361,6 +364,7 @@ impl Settings {
             grpc,
             h2_extended_connect: websocket.is_some_and(|websocket| websocket.h2_extended_connect),
             h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
+            client_address: listener.client_address.clone(),
             request_id: listener.request_id.clone(),
             routes: Routes::new(listener, pool, others, bodies, metrics),
         })

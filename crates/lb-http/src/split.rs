@@ -1,13 +1,12 @@
 //! Which branch of a split a request takes.
 
 use lb_config::{Split, SplitKey, SplitSticky};
+use lb_core::forwarded::RequestOrigin;
 use lb_core::head::RequestHead;
 use lb_core::rng::SplitMix64;
 use lb_core::split::SplitPlace;
 
 use crate::affinity;
-use crate::proxy::Client;
-use crate::routes::scheme;
 
 /// The branch that a request takes, and the cookie that its client gets.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(crate) struct Drawn {
 pub(crate) fn draw(
     split: &Split,
     head: &RequestHead,
-    client: &Client,
+    origin: &RequestOrigin,
     rng: &mut SplitMix64,
 ) -> Option<Drawn> {
     let weights = split.branches.iter().map(|branch| branch.weight);
@@ -32,12 +31,16 @@ pub(crate) fn draw(
         return at(by_chance()).map(|branch| Drawn { branch, cookie: None });
     };
     let place = match &sticky.by {
-        SplitKey::ClientIp => SplitPlace::of_key(client.hop.client().as_bytes()),
+        SplitKey::ClientIp => match origin.client.ip() {
+            Some(ip) => SplitPlace::of_key(ip.to_canonical().to_string().as_bytes()),
+            // All clients of a Unix socket are one.
+            None => SplitPlace::of_key(b"unknown"),
+        },
         SplitKey::Header(name) => match head.fields.value_of(name.as_bytes()) {
             Some(value) => SplitPlace::of_key(value),
             None => by_chance(),
         },
-        SplitKey::Cookie => return by_cookie(split, sticky, head, client, by_chance),
+        SplitKey::Cookie => return by_cookie(split, sticky, head, origin, by_chance),
     };
     at(place).map(|branch| Drawn { branch, cookie: None })
 }
@@ -46,7 +49,7 @@ fn by_cookie(
     split: &Split,
     sticky: &SplitSticky,
     head: &RequestHead,
-    client: &Client,
+    origin: &RequestOrigin,
     mut by_chance: impl FnMut() -> SplitPlace,
 ) -> Option<Drawn> {
     let sent = affinity::cookie(head, sticky.cookie.as_bytes());
@@ -70,16 +73,16 @@ fn by_cookie(
             }
         }
     };
-    let cookie = value.map(|value| line(sticky, &value, client).into_bytes().into());
+    let cookie = value.map(|value| line(sticky, &value, origin).into_bytes().into());
     Some(Drawn { branch: u32::try_from(at).ok()?, cookie })
 }
 
-fn line(sticky: &SplitSticky, value: &str, client: &Client) -> String {
+fn line(sticky: &SplitSticky, value: &str, origin: &RequestOrigin) -> String {
     let mut line = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax", sticky.cookie);
     if let Some(ttl) = sticky.ttl {
         line += &format!("; Max-Age={}", ttl.as_secs());
     }
-    if scheme(client) == lb_core::route::Scheme::Https {
+    if origin.scheme == lb_core::route::Scheme::Https {
         line += "; Secure";
     }
     line

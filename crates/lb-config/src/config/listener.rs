@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::filter::RequestIdPolicy;
+use lb_core::forwarded::TrustPolicy;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
@@ -58,6 +59,8 @@ pub struct Listener {
     pub routing: Option<Arc<Routing>>,
     /// IDs of requests; None = none. Only where HTTP is spoken.
     pub request_id: Option<RequestIdPolicy>,
+    /// How the client of a request is found behind other proxies; None = it is the peer. Only where HTTP is spoken.
+    pub client_address: Option<Arc<TrustPolicy>>,
     /// Every other pool that `routing` leads to, once.
     pub route_pools: Vec<Arc<BackendPool>>,
 }

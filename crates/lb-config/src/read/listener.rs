@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pool::{self, Pools};
 use super::route::Tables;
-use super::{Report, filter, loops, passthrough, tls};
+use super::{Report, client, filter, loops, passthrough, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
     RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
@@ -107,6 +107,7 @@ fn one<'a>(
         pool,
         routing,
         request_id,
+        client_address: view.present("client_address").map(|view| client::address(view, report)),
         route_pools,
         name,
     };
@@ -162,6 +163,7 @@ pub(super) fn of_no_block(
         pool,
         routing: None,
         request_id: None,
+        client_address: None,
         route_pools: Vec::new(),
     }
 }

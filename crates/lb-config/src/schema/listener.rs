@@ -2,7 +2,7 @@
 
 use super::http::{GRPC, H2_SECURITY, HTTP, WEBSOCKET};
 use super::key::{BYTES, MS, S, U32, U64};
-use super::{Block, Key, On, Text, filter, pool, route};
+use super::{Block, Key, On, Text, client, filter, pool, route};
 use crate::config::{BackendProtocol, ClientAuthMode, Protocol, QuicRetry};
 
 const TLS_PROTOCOLS: &[Protocol] = &[Protocol::Tls, Protocol::H1s];
@@ -54,6 +54,7 @@ pub(crate) static LISTENERS: Block = Block {
         Key::block("paths", &route::PATHS),
         Key::block("request_id", &filter::REQUEST_ID),
         Key::later("policies", "policies"),
+        Key::block("client_address", &client::CLIENT_ADDRESS),
         Key::block("tls", &TLS),
         Key::block("quic", &QUIC),
         Key::block("alt_svc", &ALT_SVC),

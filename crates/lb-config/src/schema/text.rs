@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use lb_core::access_log::{AccessField, AccessLogFormat};
 use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::{HeaderLine, Template};
+use lb_core::forwarded::AddressSource;
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
 
 use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, is_token};
@@ -70,6 +71,8 @@ pub(crate) enum Text {
     ValueCondition,
     /// A network (CIDR).
     Network,
+    /// The field that tells the client's address.
+    AddressSource,
     /// The body of an answer.
     Body,
     /// The value of a field.
@@ -124,6 +127,7 @@ impl Text {
             Self::Regex => "a regular expression, without look-around",
             Self::ValueCondition => "\"N=value\", \"N\", \"!N\" or \"N~regex\"",
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
+            Self::AddressSource => "\"x_forwarded_for\", \"forwarded\" or \"header:NAME\"",
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
@@ -204,6 +208,7 @@ impl Text {
             Self::Regex => Pattern::new(text, false).map(|_| Value::Text(text.to_owned())),
             Self::ValueCondition => read_value_condition(text).map(|_| Value::Text(text.to_owned())),
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
+            Self::AddressSource => checked(text, is_address_source),
             Self::Body => checked(text, |text| text.len() <= 65_536),
             Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
             Self::SplitKey if text == "user" => {
@@ -220,6 +225,10 @@ impl Text {
 fn is_route_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=64).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn is_address_source(text: &str) -> bool {
+    AddressSource::parse(text).is_some_and(|source| is_token(source.field()))
 }
 
 /// Segments that a path of a route may have.

@@ -81,6 +81,21 @@ impl IpNetwork {
         self.length
     }
 
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The numbers of its first and its last address.
+    pub fn bits(&self) -> (u128, u128) {
+        let (first, most) = match self.address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()), 32_u32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        let beyond = most.saturating_sub(u32::from(self.length));
+        (first, first | u128::MAX.checked_shr(128_u32.saturating_sub(beyond)).unwrap_or(0))
+    }
+
     /// Whether the address is in it. IPv4 addresses in IPv6 form are IPv4 addresses.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.contains_bits(address.to_canonical(), false)

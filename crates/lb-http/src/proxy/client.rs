@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use lb_core::address::ClientAddress;
-use lb_core::head::Version;
+use lb_core::forwarded::RequestOrigin;
+use lb_core::head::{RequestHead, Version};
+use lb_core::route::Scheme;
 
 use super::stall::Stall;
 use crate::message::FrontCapabilities;
@@ -41,11 +43,22 @@ impl Client {
         }
         Self { address, hop, session }
     }
+
+    /// Whom a request is from that came over the connection.
+    #[inline]
+    pub(super) fn origin(&self, head: &RequestHead, settings: &Settings) -> RequestOrigin {
+        let scheme = if self.session.is_some() { Scheme::Https } else { Scheme::Http };
+        match &settings.client_address {
+            None => RequestOrigin::of_connection(self.address, scheme),
+            Some(policy) => policy.origin(&head.fields, self.address, scheme),
+        }
+    }
 }
 
 /// The client of one exchange: its identity, and what has passed between it and the gateway.
 #[derive(Debug)]
 pub(super) struct ClientSide {
+    /// Where it is, behind whatever proxies are trusted.
     pub(super) address: ClientAddress,
     pub(super) session: Option<Rc<Session>>,
     /// What its protocol can do.
@@ -59,14 +72,7 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
-    pub(super) fn new(client: &Client, can: FrontCapabilities) -> Self {
-        Self {
-            address: client.address,
-            session: client.session.clone(),
-            can,
-            stall: Stall::default(),
-            received: 0,
-            sent: 0,
-        }
+    pub(super) fn new(address: ClientAddress, client: &Client, can: FrontCapabilities) -> Self {
+        Self { address, session: client.session.clone(), can, stall: Stall::default(), received: 0, sent: 0 }
     }
 }

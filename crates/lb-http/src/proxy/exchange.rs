@@ -19,10 +19,10 @@ use super::response::Response;
 use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
-use crate::filter::{self, Filtered, Marks};
+use crate::filter::{self, Asker, Filtered, Marks};
 use crate::message::{Front, FrontCapabilities};
 use crate::routes::{Action, Found, OwnAnswer};
-use crate::rules::{self, Destination};
+use crate::rules::{self, Destination, Forwarding};
 use crate::service::{Pool, Service, Settings};
 use crate::websocket::handshake;
 
@@ -93,15 +93,19 @@ impl Exchange {
     pub(super) fn new(arrival: Arrival<'_>, mut head: RequestHead, can: FrontCapabilities) -> Self {
         let Arrival { service, settings, client, started } = arrival;
         let (service, settings) = (Rc::clone(service), Rc::clone(settings));
+        let origin = client.origin(&head, &settings);
         let mut rng = service.worker.io.rng.borrow_mut();
-        let id = settings.request_id.as_ref().map(|id| filter::take_request_id(id, &mut head, &mut rng));
-        let Found { pool, matched, mut action, cookie } = settings.routes.find(&mut head, client, &mut rng);
+        let id = settings.request_id.as_ref();
+        let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
+        let Found { pool, matched, mut action, cookie } = settings.routes.find(&mut head, &origin, &mut rng);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let mut request = Request::new(head, started);
         let head = &mut request.head;
-        rules::request(head, &client.hop, &mut rng);
-        let (filtered, refused) = filter::request(&settings, matched, Marks { id, cookie }, client, head);
+        let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
+        rules::request(head, &client.hop, told, &mut rng);
+        let asker = Asker { origin: &origin, client };
+        let (filtered, refused) = filter::request(&settings, matched, Marks { id, cookie }, asker, head);
         if let Some(reject) = refused {
             action = Action::Refuse(reject);
         }
@@ -116,7 +120,7 @@ impl Exchange {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
             rules,
-            client: ClientSide::new(client, can),
+            client: ClientSide::new(origin.client, client, can),
             stage: match (serves, destination) {
                 // The connection was accepted under other rules for client certificates than those of the host that is asked for
                 // (attack T-03). Other requests of the connection are none the worse for it.
