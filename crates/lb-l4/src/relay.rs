@@ -8,17 +8,14 @@ use std::task::{Context, Poll};
 
 use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
-use lb_core::failure::Shortage;
-use lb_core::rest::RestCause;
-use lb_core::retry::RetryClass;
-use lb_io::{ConnectionGuard, Deadline, Phase, shortage_of};
-use lb_observe::metrics::{BackendMetrics, Counter};
-use lb_pool::{Entry, Need, Pass, WorkerMember};
+use lb_io::{ConnectionGuard, Deadline, Phase};
+use lb_observe::metrics::Counter;
+use lb_pool::WorkerMember;
 use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
 use tokio::time::{Instant, sleep_until};
 
+use crate::connect::Connects;
 use crate::half::{Half, Moved};
-use crate::load::MemberLoad;
 use crate::service::{TcpService, TcpSettings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
@@ -29,114 +26,14 @@ pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, 
     })
     .await;
     let settings = service.settings();
-    if let Some((backend, load, _room)) = connect(&service, &settings, peer).await {
-        let metrics = settings.member(load.at).map(|backend| &backend.metrics);
-        let _inflight = metrics.map(|metrics| Inflight::new(metrics, service.io.id));
+    // The one key that bytes without a protocol have. Connections over TCP have no ID.
+    let key = settings.pool().follows_key().then(|| hash::connection(None, peer));
+    let connects = Connects { io: &service.io, metrics: &service.worker_metrics, settings: &settings };
+    if let Some((backend, _stay)) =
+        connects.connect(key, async |backend| open(&service, &settings, backend).await).await
+    {
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
-    }
-}
-
-/// A connection to a backend with its load and the room it takes there, after as many tries as are allowed. Nothing was sent yet, so
-/// every failure may be followed by another try; and since none has cost a backend anything, none is charged to a budget.
-async fn connect(
-    service: &TcpService,
-    settings: &TcpSettings,
-    client: ClientAddress,
-) -> Option<(Stream, MemberLoad, Pass)> {
-    let worker = service.io.id;
-    let mut tried = Vec::new();
-    // The one key that bytes without a protocol have. Connections over TCP have no ID.
-    let key = settings.pool().follows_key().then(|| hash::connection(None, client));
-    let (mut tries, mut refusals) = (settings.tries(), settings.refusals());
-    while tries > 0 {
-        let (at, backend) = settings.pick(key, &tried)?;
-        let room = enter(settings, at).await?;
-        if !tried.is_empty() {
-            service.worker_metrics.http_retries.of(RetryClass::Connect).inc();
-            settings.pool().shard().retries.of(RetryClass::Connect).inc();
-        }
-        service.worker_metrics.pool_acquires.inc();
-        let shard = backend.metrics.worker(worker);
-        let mut load = MemberLoad::take(settings.pool(), at);
-        let began = Instant::now();
-        match open_in_time(service, settings, backend).await {
-            Ok(stream) => {
-                load.connected(began.elapsed());
-                settings.pool().answered(at, now(), now());
-                shard.connections.inc();
-                return Some((stream, load, room));
-            }
-            Err(error) => {
-                if let Some(shortage) = shortage_of(&error) {
-                    // No backend is to blame, and only for ports another one may be better off.
-                    service.io.tell_shortage(shortage);
-                    tracing::debug!(backend = backend.name(), address = %backend.address(), %error, "no connection can be made");
-                    if shortage != Shortage::Ports {
-                        return None;
-                    }
-                    tries = tries.saturating_sub(1);
-                    tried.push(at);
-                    continue;
-                }
-                load.failed();
-                shard.connect_failures.inc();
-                let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                let cause = RestCause::of_connect(failure_of(&error).is_some(), timed_out);
-                settings.pool().unreachable(at, cause, now());
-                if timed_out {
-                    service.worker_metrics.backend_connect_timeouts.inc();
-                }
-                if refusals > 0 && !timed_out {
-                    refusals = refusals.saturating_sub(1);
-                } else {
-                    tries = tries.saturating_sub(1);
-                }
-                tracing::debug!(backend = backend.name(), address = %backend.address(), %error, "connect failed");
-                tried.push(at);
-            }
-        }
-    }
-    None
-}
-
-/// Room for a connection at the member at `at`. `None` when there is none and none in time.
-async fn enter(settings: &TcpSettings, at: usize) -> Option<Pass> {
-    let Some(gate) = settings.pool().gate(at) else { return Some(Pass::default()) };
-    let mut waiting = match poll_fn(|cx| Poll::Ready(gate.enter(Need::Connection, now(), cx))).await {
-        Entry::Go(pass) => return Some(pass),
-        Entry::Full(_) => return None,
-        Entry::Wait(waiting) => waiting,
-    };
-    let sleep = pin!(sleep_until(Instant::now()));
-    let mut deadline = Deadline::new(sleep);
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(entered) = waiting.poll(Need::Connection, now(), cx) {
-                return Poll::Ready(entered.ok());
-            }
-            if !deadline.poll(cx, waiting.until().into()) {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await
-}
-
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-/// Connects within the time for one try, where there is one.
-async fn open_in_time(
-    service: &TcpService,
-    settings: &TcpSettings,
-    backend: &WorkerMember<ClientTls>,
-) -> io::Result<Stream> {
-    let opening = open(service, settings, backend);
-    match settings.pool().retry().per_try_timeout {
-        None => opening.await,
-        Some(limit) => tokio::time::timeout(limit, opening).await?,
     }
 }
 
@@ -155,25 +52,6 @@ async fn open(
     };
     let count = |result| service.worker_metrics.backend_tls_handshakes.of(result).inc();
     Ok(connector.connect(&service.io, count).await?)
-}
-
-/// Counts a connection as being at its backend while it lives.
-struct Inflight<'a> {
-    metrics: &'a BackendMetrics,
-    worker: usize,
-}
-
-impl<'a> Inflight<'a> {
-    fn new(metrics: &'a BackendMetrics, worker: usize) -> Self {
-        metrics.worker(worker).inflight.inc();
-        Self { metrics, worker }
-    }
-}
-
-impl Drop for Inflight<'_> {
-    fn drop(&mut self) {
-        self.metrics.worker(self.worker).inflight.dec();
-    }
 }
 
 struct Relay<'a> {

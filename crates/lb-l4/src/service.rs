@@ -60,7 +60,8 @@ impl TcpSettings {
         Rc::new(Self { tcp, connect_timeout, handshake_timeout, pool })
     }
 
-    pub(crate) fn pool(&self) -> &Rc<WorkerPool> {
+    /// The pool.
+    pub fn pool(&self) -> &Rc<WorkerPool> {
         &self.pool.balance
     }
 
