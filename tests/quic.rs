@@ -32,6 +32,14 @@ mod passthrough_rig;
 mod path;
 #[path = "quic/qlog.rs"]
 mod qlog;
+#[path = "quic/raw.rs"]
+mod raw;
+#[path = "quic/raw_example.rs"]
+mod raw_example;
+#[path = "quic/raw_path.rs"]
+mod raw_path;
+#[path = "quic/raw_rig.rs"]
+mod raw_rig;
 #[path = "quic/rig.rs"]
 mod rig;
 #[path = "quic/upgrade.rs"]
@@ -90,6 +98,22 @@ fn main() {
         early::q_11_clients_with_certificates_wait,
         early::q_11_nothing_comes_early_unless_allowed,
         early::limits_that_were_lowered_end_early_data,
+        raw::streams_of_all_kinds_pass_whoever_opens_them,
+        raw::streams_follow_each_other_within_the_limit,
+        raw::resets_and_stops_pass_with_their_codes,
+        raw::ends_of_connections_pass_with_their_codes,
+        raw::datagrams_pass_both_ways,
+        raw::the_protocol_of_the_client_is_that_of_the_backend,
+        raw::a_client_without_a_backend_is_told,
+        raw::backends_are_balanced,
+        raw::silence_ends_both_sides_and_a_sign_of_life_keeps_both,
+        raw::a_drain_waits_for_streams,
+        raw_example::dns_over_quic_passes_as_in_the_example,
+        raw_path::loss_on_both_sides_changes_nothing,
+        raw_path::relayed_clients_move,
+        raw_path::relays_outlive_an_upgrade,
+        raw_path::q_01_forged_hellos_reach_no_backend,
+        raw_path::a_reload_moves_new_connections_to_another_backend,
     ];
     cases.extend([
         Case::new("chromium_loads_a_page", browser::chromium_loads_a_page).needs(&[Chromium]),
@@ -110,6 +134,18 @@ fn main() {
         )
         .alone(),
         Case::new("a_flood_each_way", load::a_flood_each_way).alone(),
+        Case::new("a_mebibyte_each_way_on_many_streams", raw::a_mebibyte_each_way_on_many_streams).alone(),
+        Case::new(
+            "q_17_a_flood_of_datagrams_is_cut_to_the_queue",
+            raw::q_17_a_flood_of_datagrams_is_cut_to_the_queue,
+        )
+        .alone(),
+        Case::new("readers_that_stop_hold_little", raw::readers_that_stop_hold_little).alone(),
+        Case::new(
+            "q_18_streams_that_are_given_up_cost_no_memory",
+            raw_path::q_18_streams_that_are_given_up_cost_no_memory,
+        )
+        .alone(),
     ]);
     cases.extend(testkit::cases![
         passthrough_floods::q_14_garbage_takes_no_memory_and_gets_no_answer,
@@ -142,6 +178,7 @@ fn main() {
         passthrough_operation::a_reload_moves_new_connections_and_leaves_the_others,
         passthrough_operation::a_drain_waits_for_connections_that_talk,
         passthrough_operation::connections_outlive_an_upgrade,
+        raw_path::clients_and_servers_of_aioquic_are_relayed,
     ];
     cases.extend(with_peers.into_iter().map(|case| case.needs(&[Peers, Openssl])));
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)

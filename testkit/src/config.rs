@@ -104,6 +104,20 @@ impl Listener {
         listener.certificate(&directory.join("quic.pem"), &directory.join("quic.key"))
     }
 
+    /// A listener on a free port that relays QUIC to this backend, which shows the certificate of [`crate::quic::site`].
+    pub fn quic_relay(backend: impl ToString) -> Self {
+        let ca = crate::quic::site().directory().join("ca.pem").display().to_string();
+        Listener::quic()
+            .block("quic.raw_proxy", "backend_addr", backend.to_string())
+            .block("quic.raw_proxy", "sni", crate::quic::NAME)
+            .block("quic.raw_proxy", "backend_ca_path", ca)
+    }
+
+    /// Sets a key of `[listeners.quic.raw_proxy]`.
+    pub fn raw_key(self, key: &str, value: impl Toml) -> Self {
+        self.block("quic.raw_proxy", key, value)
+    }
+
     /// Sets a key of `[listeners.quic]`.
     pub fn quic_key(self, key: &str, value: impl Toml) -> Self {
         self.block("quic", key, value)

@@ -1,6 +1,7 @@
 //! QUIC clients for tests: quinn, driven by a thread in the background, behind calls that block.
 
 pub mod relay;
+pub mod server;
 
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
+pub use quinn;
 use quinn::crypto::rustls::QuicClientConfig;
 pub use quinn::{ConnectionError, ZeroRttAccepted};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
@@ -81,6 +83,11 @@ pub(crate) fn runtime() -> &'static Handle {
 /// Waits for a future on this thread.
 pub fn wait<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
     runtime().block_on(async { tokio::time::timeout(limit, future).await }).map_err(|_| Fault::TimedOut)
+}
+
+/// What a future comes to, if it does within this time.
+pub async fn soon<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
 }
 
 /// Settings of clients. Clients made from one value share their sessions.

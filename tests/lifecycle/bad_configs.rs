@@ -242,20 +242,7 @@ pub(crate) fn each_is_refused_with_its_reason() {
 
 pub(crate) fn what_is_not_built_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let files = ["cert.pem", "key.pem", "retry.secret"].map(|name| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, [b'x'; 32]).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, private).unwrap();
-        path.to_str().unwrap().to_owned()
-    });
-    let [cert, key, secret] = &files;
-    let raw_proxy = format!(
-        "[[listeners]]\naddress = \"127.0.0.1:1\"\nprotocol = \"quic\"\n[listeners.quic]\ncert_path = \"{cert}\"\n\
-         key_path = \"{key}\"\nretry_secret_path = \"{secret}\"\n[listeners.quic.raw_proxy]\n\
-         backend_addr = \"127.0.0.1:2\"\nsni = \"b.example\"\n"
-    );
-    let texts = [("raw_proxy", raw_proxy), ("xdp", listener("tcp", "xdp = true\n"))];
+    let texts = [("xdp", listener("tcp", "xdp = true\n"))];
     for (name, text) in texts {
         let (path, _) = write_marked(dir.path(), &text);
         for arguments in [vec!["check", path.as_str()], vec![path.as_str()]] {

@@ -6,34 +6,18 @@ use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
 use crate::schema::{Kind, blocks};
 
-/// A setting that is refused.
+/// A setting that is refused where it is `true`.
 struct Missing {
     block: &'static str,
     key: &'static str,
-    when: When,
     what: &'static str,
 }
 
-/// Which uses of a key are refused.
-enum When {
-    /// Any, even with the default's value: to write it is to rely on it.
-    Set,
-    /// Only `true`.
-    True,
-}
+const NOT_BUILT: &[Missing] =
+    &[missing("listeners", "xdp", "XDP in front of a listener: [[xdp.services]] balances in the kernel")];
 
-const NOT_BUILT: &[Missing] = &[
-    missing("listeners.quic", "raw_proxy", When::Set, "QUIC that is not HTTP/3"),
-    missing(
-        "listeners",
-        "xdp",
-        When::True,
-        "XDP in front of a listener: [[xdp.services]] balances in the kernel",
-    ),
-];
-
-const fn missing(block: &'static str, key: &'static str, when: When, what: &'static str) -> Missing {
-    Missing { block, key, when, what }
+const fn missing(block: &'static str, key: &'static str, what: &'static str) -> Missing {
+    Missing { block, key, what }
 }
 
 /// Everything in a configuration that is refused, in the order of the file.
@@ -42,8 +26,7 @@ pub(crate) fn find(root: View<'_>, source: &Source<'_>) -> Vec<ConfigError> {
     visit(root, &mut |view| {
         let block = if view.block.path == "backends" { "pools.NAME.backends" } else { view.block.path };
         let has = |missing: &&Missing| missing.block == block && view.block.key(missing.key).is_some();
-        for missing in NOT_BUILT.iter().filter(has).filter(|missing| missing.when.applies(view, missing.key))
-        {
+        for missing in NOT_BUILT.iter().filter(has).filter(|missing| view.flag(missing.key)) {
             let problem = format!("not built yet: {}", missing.what);
             found.push(source.error_about(view, missing.key, problem));
         }
@@ -68,26 +51,11 @@ pub(crate) fn lines() -> impl Iterator<Item = String> {
             _ => None,
         })
     });
-    let built = NOT_BUILT.iter().map(|Missing { block, key, when, what }| {
+    let built = NOT_BUILT.iter().map(|Missing { block, key, what }| {
         let path = if block.is_empty() { (*key).to_owned() } else { format!("{block}.{key}") };
-        match when {
-            When::Set => format!("`{path}`: {what}"),
-            When::True => format!("`{path} = true`: {what}"),
-        }
+        format!("`{path} = true`: {what}")
     });
     built.chain(later)
-}
-
-impl When {
-    fn applies(&self, view: View<'_>, key: &str) -> bool {
-        if view.entry(key).is_none() {
-            return false;
-        }
-        match self {
-            Self::Set => true,
-            Self::True => view.flag(key),
-        }
-    }
 }
 
 /// Calls `act` on every block that is there.

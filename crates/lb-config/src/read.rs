@@ -9,6 +9,7 @@ mod loops;
 mod passthrough;
 mod pool;
 mod process;
+mod raw_proxy;
 mod resilience;
 mod route;
 mod split;

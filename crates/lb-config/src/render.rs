@@ -179,6 +179,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("h1s", "h1s.toml", include_str!("../../../config/examples/h1s.toml")),
     ("quic: HTTP/3", "quic-h3.toml", include_str!("../../../config/examples/quic-h3.toml")),
     ("quic: Mode B", "quic-mode-b.toml", include_str!("../../../config/examples/quic-mode-b.toml")),
+    ("quic: DNS over QUIC", "quic-doq.toml", include_str!("../../../config/examples/quic-doq.toml")),
     (
         "passthrough: pools by server name",
         "passthrough-sni.toml",

@@ -34,6 +34,8 @@ pub(crate) struct Bound {
     pub(crate) key: ListenerKey,
     /// What its clients speak.
     protocol: Protocol,
+    /// Whether it relays QUIC without reading it.
+    is_relay: bool,
     /// Places taken by its connections.
     pub(crate) gate: Arc<CountGate>,
     /// Flows of each client address.
@@ -298,6 +300,7 @@ impl Listeners {
                         id: listener.id(),
                         key: ListenerKey(last_key),
                         protocol: listener.protocol,
+                        is_relay: listener.raw_proxy().is_some(),
                         gate: Arc::default(),
                         sources: AddressGate::new(u32::MAX),
                         passthrough: Arc::default(),
@@ -394,7 +397,9 @@ fn sockets(
 
 /// Whether a bound listener is the one that the configuration wants.
 fn stays(bound: &Bound, listener: &Listener) -> bool {
-    bound.id == listener.id() && bound.protocol == listener.protocol
+    bound.id == listener.id()
+        && bound.protocol == listener.protocol
+        && bound.is_relay == listener.raw_proxy().is_some()
 }
 
 /// Shows a listener's drain budget, and the versions of HTTP that it serves.
@@ -403,6 +408,7 @@ pub(crate) fn show(metrics: &Metrics, listener: &Listener) {
     let millis = i64::try_from(listener.drain_timeout.as_millis()).unwrap_or(i64::MAX);
     of_listener.drain_timeout_ms.set(millis);
     match listener.protocol {
+        Protocol::Quic if listener.raw_proxy().is_some() => of_listener.set_quic_relay(),
         Protocol::Quic => of_listener.serves(&[HttpVersion::H3]),
         protocol if protocol.is_http() => of_listener.serves(&[HttpVersion::H1]),
         _ => {}
@@ -424,6 +430,9 @@ fn describe(listener: &Listener) {
             tracing::info!(listener = name, backends, "listener configured for TLS termination and HTTP");
         }
         Protocol::H1 => tracing::info!(listener = name, backends, "listener configured for HTTP/1.1"),
+        Protocol::Quic if listener.raw_proxy().is_some() => {
+            tracing::info!(listener = name, backends, "listener configured for a relay of QUIC");
+        }
         Protocol::Quic => tracing::info!(listener = name, backends, "listener configured for HTTP/3"),
         Protocol::Udp => tracing::info!(listener = name, backends, "listener configured for UDP forwarding"),
         Protocol::Passthrough => {

@@ -69,7 +69,7 @@ impl Prober {
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let mut earlier = std::mem::take(&mut self.running);
         for PoolInForce { config, shared: pool, .. } in snapshot.pools() {
-            let is_http = snapshot.config.listeners_of(&config.id).any(|user| user.protocol.is_http());
+            let is_http = snapshot.config.listeners_of(&config.id).any(lb_config::Listener::is_http);
             for (at, (member, _)) in pool.members.iter().enumerate() {
                 let key = Arc::as_ptr(member);
                 let plan = Plan::of(config, is_http, &snapshot.backends_tls, &member.key);

@@ -350,7 +350,7 @@ fn keys(config: &Config) -> Vec<(Key, String)> {
         for (pool, backend) in
             listener.pools().flat_map(|pool| pool.backends.iter().map(move |one| (pool, one)))
         {
-            let is_http = listener.protocol.is_http();
+            let is_http = listener.is_http();
             let keys = [key(is_http, backend), probe_key(pool, is_http, backend)];
             for key in keys.into_iter().flatten() {
                 if seen.insert(key.clone()) {

@@ -30,11 +30,11 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult,
-    TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, RelayDrop, RelayEnd, StatusClass,
+    TlsFault, TlsResult, TunnelEnd,
 };
 pub use pools::PoolBackend;
-pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray};
+pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
 pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{
@@ -295,6 +295,7 @@ impl Metrics {
             scrape_tls(scrape, name, listener);
             scrape_grpc(scrape, name, listener);
             scrape_udp(scrape, name, listener);
+            quic::scrape_relay(scrape, name, listener);
             if listener.serves_http() {
                 let open = listener.shards().map(|shard| shard.websocket_tunnels.value()).sum::<i64>();
                 scrape.gauge(&families::WEBSOCKET_TUNNELS, &[name], open as f64);

@@ -212,6 +212,11 @@ impl<A: Application> Connection<A> {
         self.app.closed(&self.quic, self.peer.moves());
     }
 
+    /// Has something to be sent in the turn that it has, or in the next.
+    pub(crate) fn speaks(&mut self) {
+        self.has_said = true;
+    }
+
     /// Its turn has come.
     pub(crate) fn on_turn(&mut self) {
         self.is_due = false;

@@ -11,7 +11,7 @@ use boring::hash::MessageDigest;
 use boring::hmac::HmacCtxRef;
 use boring::pkey::{PKey, Private};
 use boring::ssl::{
-    ClientHello, NameType, SelectCertError, Ssl, SslAlert, SslContextBuilder, SslMethod, SslRef,
+    AlpnError, ClientHello, NameType, SelectCertError, Ssl, SslAlert, SslContextBuilder, SslMethod, SslRef,
     SslSessionCacheMode, SslVerifyError, SslVerifyMode, TicketKeyCallbackResult,
 };
 use boring::symm::{Cipher, CipherCtxRef};
@@ -104,6 +104,22 @@ pub(crate) fn server(
     });
     seal_tickets(&mut context, Arc::clone(bundle), index);
     Ok(context)
+}
+
+/// Has a connection take the first protocol that the client offers and that is `allowed`; any, where nothing is. A client that offers none
+/// of them is refused (RFC 9001 §8.1).
+pub(crate) fn choose_protocol(context: &mut SslContextBuilder, allowed: Vec<Vec<u8>>) {
+    context.set_alpn_select_callback(move |_, offered| {
+        let mut rest = offered;
+        while let Some((length, after)) = rest.split_first() {
+            let Some((name, after)) = after.split_at_checked(usize::from(*length)) else { break };
+            rest = after;
+            if !name.is_empty() && (allowed.is_empty() || allowed.iter().any(|allowed| allowed == name)) {
+                return Ok(name);
+            }
+        }
+        Err(AlpnError::ALERT_FATAL)
+    });
 }
 
 /// A context for connections to a backend, whose certificate is judged as `tls` says.

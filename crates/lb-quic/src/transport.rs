@@ -31,6 +31,19 @@ pub struct QuicSettings {
     pub stream_window: u32,
     /// The first window of a connection, in bytes.
     pub connection_window: u32,
+    /// What is relayed. None = HTTP/3 is spoken.
+    pub raw: Option<RawTransport>,
+}
+
+/// What either side of a relayed connection may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawTransport {
+    /// The protocols that clients may choose from. Empty = any.
+    pub(crate) alpn: Vec<Vec<u8>>,
+    /// Streams of each kind that each side may have open.
+    pub(crate) max_streams: u64,
+    /// Datagrams that may wait in each direction.
+    pub(crate) datagrams: usize,
 }
 
 impl QuicSettings {
@@ -42,10 +55,16 @@ impl QuicSettings {
             max_recv_udp_payload_size: quic.max_recv_udp_payload_size,
             always_retry: quic.retry == QuicRetry::Always,
             retry_tokens_from: quic.retry_tokens_from.clone(),
-            early_data: quic.early_data,
+            // What comes early may be a copy, and only its application could tell (RFC 9001 §9.2).
+            early_data: quic.early_data && quic.raw_proxy.is_none(),
             max_concurrent_streams: h2.max_concurrent_streams,
             stream_window: h2.initial_stream_window_size,
             connection_window: h2.initial_connection_window_size,
+            raw: listener.raw_proxy().map(|raw| RawTransport {
+                alpn: raw.alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
+                max_streams: raw.max_relay_streams,
+                datagrams: raw.dgram_queue_cap,
+            }),
         })
     }
 
@@ -55,6 +74,9 @@ impl QuicSettings {
         windows.into_iter().flat_map(u32::to_be_bytes).collect()
     }
 }
+
+/// ALPN of HTTP/3 (RFC 9114 §3.1).
+const HTTP3: &[&[u8]] = &[b"h3"];
 
 /// Unidirectional streams that a client may have open: its control stream, two of QPACK, and some of types that are not known here.
 const UNIDIRECTIONAL: u64 = 16;
@@ -73,7 +95,6 @@ pub(crate) fn largest_packet(local: IpAddr) -> usize {
 pub(crate) struct Transport {
     tls: SharedTlsBundle,
     settings: Rc<RefCell<Rc<QuicSettings>>>,
-    alpn: &'static [&'static [u8]],
     /// One for each size of packets that is tried.
     current: Vec<Current>,
 }
@@ -86,12 +107,8 @@ struct Current {
 }
 
 impl Transport {
-    pub(crate) fn new(
-        tls: SharedTlsBundle,
-        settings: Rc<RefCell<Rc<QuicSettings>>>,
-        alpn: &'static [&'static [u8]],
-    ) -> Self {
-        Self { tls, settings, alpn, current: Vec::new() }
+    pub(crate) fn new(tls: SharedTlsBundle, settings: Rc<RefCell<Rc<QuicSettings>>>) -> Self {
+        Self { tls, settings, current: Vec::new() }
     }
 
     /// Whether a client has to prove its address before anything is kept of it. `is_crowded` says that many handshakes run.
@@ -118,7 +135,7 @@ impl Transport {
             Arc::ptr_eq(&current.bundle, &bundle) && Rc::ptr_eq(&current.settings, &settings)
         });
         if !is_current {
-            match make(&bundle, &settings, self.alpn, largest) {
+            match make(&bundle, &settings, largest) {
                 Ok(config) => {
                     self.current.retain(|current| current.largest != largest);
                     self.current.push(Current { largest, bundle, settings, config });
@@ -142,7 +159,7 @@ pub(crate) fn client(
 ) -> Result<quiche::Config, Box<dyn std::error::Error>> {
     let mut config =
         quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls::client(tls)?)?;
-    config.set_application_protos(&[b"h3"])?;
+    config.set_application_protos(HTTP3)?;
     config.set_max_idle_timeout(CLIENT_IDLE);
     config.set_max_recv_udp_payload_size(lb_io::udp::MAX_DATAGRAM);
     config.discover_pmtu(true);
@@ -165,32 +182,127 @@ const CLIENT_IDLE: u64 = 300_000;
 fn make(
     bundle: &Arc<TlsConfigBundle>,
     settings: &QuicSettings,
-    alpn: &[&[u8]],
     largest_packet: usize,
 ) -> Result<quiche::Config, Box<dyn std::error::Error>> {
-    let mut config = quiche::Config::with_boring_ssl_ctx_builder(
-        quiche::PROTOCOL_VERSION,
-        tls::server(bundle, settings.remembered(), largest_packet)?,
-    )?;
-    config.set_application_protos(alpn)?;
+    let mut context = tls::server(bundle, settings.remembered(), largest_packet)?;
+    if let Some(raw) = &settings.raw {
+        tls::choose_protocol(&mut context, raw.alpn.clone());
+    }
+    let mut config = quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context)?;
     if settings.early_data {
         config.enable_early_data();
     }
-    let millis = u64::try_from(settings.max_idle_timeout.as_millis()).unwrap_or(u64::MAX);
-    config.set_max_idle_timeout(millis);
+    settle(&mut config, settings)?;
+    config.set_max_send_udp_payload_size(largest_packet);
+    Ok(config)
+}
+
+/// Sets what a listener says of its connections.
+fn settle(config: &mut quiche::Config, settings: &QuicSettings) -> quiche::Result<()> {
+    idle(config, settings.max_idle_timeout);
     let largest = usize::try_from(settings.max_recv_udp_payload_size).unwrap_or(usize::MAX);
     config.set_max_recv_udp_payload_size(largest.min(lb_io::udp::MAX_DATAGRAM));
-    config.set_max_send_udp_payload_size(largest_packet);
     config.discover_pmtu(true);
-    let (stream, whole) = (u64::from(settings.stream_window), u64::from(settings.connection_window));
+    windows(config, settings);
+    match &settings.raw {
+        Some(raw) => relays(config, raw),
+        None => {
+            config.set_application_protos(HTTP3)?;
+            config.set_initial_max_streams_bidi(settings.max_concurrent_streams.into());
+            config.set_initial_max_streams_uni(UNIDIRECTIONAL);
+        }
+    }
+    Ok(())
+}
+
+/// The configuration of a connection to a backend that a client's is relayed to, with the protocol that the client has chosen.
+pub(crate) fn relayed(
+    tls: &Arc<ClientTls>,
+    settings: &QuicSettings,
+    raw: &RawTransport,
+    protocol: &[u8],
+) -> Result<quiche::Config, Box<dyn std::error::Error>> {
+    let mut config =
+        quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls::client(tls)?)?;
+    config.set_application_protos(&[protocol])?;
+    idle(&mut config, settings.max_idle_timeout);
+    config.set_max_recv_udp_payload_size(lb_io::udp::MAX_DATAGRAM);
+    config.discover_pmtu(true);
+    windows(&mut config, settings);
+    relays(&mut config, raw);
+    Ok(config)
+}
+
+/// The largest number that takes four bytes (RFC 9000 §16). quiche has 128 bytes for the parameters of a connection, which hold up to four
+/// connection IDs and tokens after a Retry: with longer numbers no connection could begin then.
+const FOUR_BYTES: u64 = (1 << 30) - 1;
+
+/// The largest number that takes two bytes.
+const TWO_BYTES: u64 = (1 << 14) - 1;
+
+/// Sets how long a connection may be silent.
+fn idle(config: &mut quiche::Config, timeout: Duration) {
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    config.set_max_idle_timeout(millis.min(FOUR_BYTES));
+}
+
+/// Windows do not grow beyond what the configuration says: they bound what a peer can make us hold.
+fn windows(config: &mut quiche::Config, settings: &QuicSettings) {
+    let stream = u64::from(settings.stream_window).min(FOUR_BYTES);
+    let whole = u64::from(settings.connection_window).min(FOUR_BYTES);
     config.set_initial_max_data(whole);
     config.set_initial_max_stream_data_bidi_local(stream);
     config.set_initial_max_stream_data_bidi_remote(stream);
     config.set_initial_max_stream_data_uni(stream);
-    // Windows do not grow beyond what the configuration says: they bound what a client can make us hold.
     config.set_max_stream_window(stream);
     config.set_max_connection_window(whole);
-    config.set_initial_max_streams_bidi(settings.max_concurrent_streams.into());
-    config.set_initial_max_streams_uni(UNIDIRECTIONAL);
-    Ok(config)
+}
+
+/// Datagrams that arrive are taken with the turn in which they have come: how many wait is decided where they leave.
+const ARRIVING: usize = 4096;
+
+fn relays(config: &mut quiche::Config, raw: &RawTransport) {
+    config.set_initial_max_streams_bidi(raw.max_streams.min(TWO_BYTES));
+    config.set_initial_max_streams_uni(raw.max_streams.min(TWO_BYTES));
+    config.enable_dgram(raw.datagrams > 0, ARRIVING, raw.datagrams);
+}
+
+#[cfg(test)]
+mod tests {
+    use quiche::ConnectionId;
+
+    use super::*;
+    use crate::connection::Lent;
+
+    /// quiche refuses a connection whose parameters are longer than it has room for.
+    #[test]
+    fn the_longest_parameters_after_a_retry_find_room() {
+        let settings = QuicSettings {
+            max_idle_timeout: Duration::MAX,
+            max_recv_udp_payload_size: u64::MAX,
+            always_retry: true,
+            retry_tokens_from: Vec::new(),
+            early_data: false,
+            max_concurrent_streams: u32::MAX,
+            stream_window: u32::MAX,
+            connection_window: u32::MAX,
+            raw: None,
+        };
+        let raw = RawTransport { alpn: Vec::new(), max_streams: u64::MAX, datagrams: 1 };
+        let begins = |raw: Option<&RawTransport>| {
+            let mut config = quiche::Config::new(quiche::PROTOCOL_VERSION).unwrap();
+            settle(&mut config, &QuicSettings { raw: raw.cloned(), ..settings.clone() }).unwrap();
+            config.set_stateless_reset_token(Some(1));
+            let (own, client, retry) = ([1; 16], [2; 20], [3; 8]);
+            let ids = quiche::RetryConnectionIds {
+                original_destination_cid: &ConnectionId::from_ref(&client),
+                retry_source_cid: &ConnectionId::from_ref(&retry),
+            };
+            let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+            quiche::accept_with_retry::<Lent>(&ConnectionId::from_ref(&own), ids, at(1), at(2), &mut config)
+                .map(drop)
+        };
+        assert_eq!(begins(None), Ok(()));
+        assert_eq!(begins(Some(&raw)), Ok(()));
+    }
 }

@@ -113,11 +113,11 @@ impl Acceptor {
     fn serving(&self, stream: Stream, peer: ClientAddress, guard: ConnectionGuard) -> Serving {
         match &self.protocol {
             Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
-            // Its connections come over UDP, and not here.
-            Protocol::Quic(quic) => lb_http::serve(stream, peer, guard, Rc::clone(quic.service())),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
-            // Its sockets take no connections.
-            Protocol::Udp(_) | Protocol::Passthrough(_) => Box::pin(std::future::ready(())),
+            // Their sockets take no connections of TCP.
+            Protocol::Quic(_) | Protocol::Udp(_) | Protocol::Passthrough(_) => {
+                Box::pin(std::future::ready(()))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use lb_l4::{TcpService, UdpService};
 use lb_observe::metrics::Metrics;
 use lb_pool::WorkerPool;
 use lb_quic::passthrough::PassthroughService;
-use lb_quic::{QuicListener, QuicListenerParts, QuicSettings};
+use lb_quic::{QuicListener, QuicService, QuicSettings, RawDialer};
 use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -59,6 +59,7 @@ struct Worker {
     http: Rc<HttpWorker>,
     metrics: Arc<Metrics>,
     upstreams: Rc<Upstreams>,
+    raw_dialer: Rc<RawDialer>,
     listeners: Vec<Running>,
     handshakes: Rc<Handshakes>,
     /// The pools of the snapshot. Listeners may have one in common, and one that a reload does not touch goes on with its counts.
@@ -73,6 +74,7 @@ pub(crate) async fn run(new: NewWorker) {
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     lb_quic::plug(&upstreams, &io);
+    let raw_dialer = RawDialer::new(&io);
     let spare = Rc::clone(&upstreams);
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
@@ -87,6 +89,7 @@ pub(crate) async fn run(new: NewWorker) {
         http,
         metrics,
         upstreams,
+        raw_dialer,
         listeners,
         handshakes,
         pools,
@@ -155,21 +158,22 @@ impl Worker {
                 worker_metrics,
                 settings,
             ))
+        } else if let Some(settings) = self.raw_settings(snapshot, listener, pool, made) {
+            let (Some(shared), Some(tls)) = (quic, &tls) else { return None };
+            let dialer = Rc::clone(&self.raw_dialer);
+            let service = QuicService::Relay { settings, dialer };
+            let parts = self.quic_parts(listener, service, &admissions, (tls, shared))?;
+            Protocol::Quic(QuicListener::new(parts))
         } else if listener.protocol.is_http() {
             let settings = self.http_settings(snapshot, listener, pool, made);
             let (worker, name) = (Rc::clone(&self.http), listener.name.clone());
             let service = HttpService::new(worker, name, metrics, Rc::clone(connections), settings);
-            match (QuicSettings::of(listener), quic, &tls) {
-                (Some(settings), Some(shared), Some(tls)) => {
-                    Protocol::Quic(QuicListener::new(QuicListenerParts {
-                        service,
-                        admissions: Rc::clone(&admissions),
-                        handshakes: Rc::clone(&self.handshakes),
-                        tls: tls.clone(),
-                        shared,
-                        settings,
-                        max_requests: snapshot.config.runtime.max_requests_per_h3_connection,
-                    }))
+            match (quic, &tls) {
+                (Some(shared), Some(tls)) => {
+                    let max_requests = snapshot.config.runtime.max_requests_per_h3_connection;
+                    let service = QuicService::Http { service, max_requests };
+                    let parts = self.quic_parts(listener, service, &admissions, (tls, shared))?;
+                    Protocol::Quic(QuicListener::new(parts))
                 }
                 _ => Protocol::Http(service),
             }
@@ -285,9 +289,15 @@ impl Worker {
                         service.replace(self.http_settings(&snapshot, listener, pool, &mut made));
                     }
                     Protocol::Quic(quic) => {
-                        quic.service().replace(self.http_settings(&snapshot, listener, pool, &mut made));
+                        if let Some(service) = quic.service() {
+                            service.replace(self.http_settings(&snapshot, listener, pool, &mut made));
+                            quic.set_max_requests(snapshot.config.runtime.max_requests_per_h3_connection);
+                        } else if let Some(settings) = self.raw_settings(&snapshot, listener, pool, &mut made)
+                        {
+                            quic.relay_under(settings);
+                        }
                         if let Some(settings) = QuicSettings::of(listener) {
-                            quic.replace(settings, snapshot.config.runtime.max_requests_per_h3_connection);
+                            quic.replace(settings);
                         }
                     }
                     Protocol::Passthrough(service) => {

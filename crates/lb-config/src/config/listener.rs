@@ -10,7 +10,7 @@ use lb_core::forwarded::TrustPolicy;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::words;
 
-use super::{BackendPool, HostPort, Passthrough, Routing, SocketName};
+use super::{BackendPool, Passthrough, Routing, SocketName};
 
 /// One listener.
 #[derive(Clone, PartialEq, Debug)]
@@ -91,9 +91,17 @@ impl Listener {
 
     /// Whether there is anything behind it. A listener with nothing behind it is not started.
     pub fn starts(&self) -> bool {
-        self.pool.has_backends()
-            || self.routing.is_some()
-            || self.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some())
+        self.pool.has_backends() || self.routing.is_some()
+    }
+
+    /// How it relays QUIC whose streams it does not read, if it does.
+    pub fn raw_proxy(&self) -> Option<&RawProxy> {
+        self.quic.as_ref()?.raw_proxy.as_ref()
+    }
+
+    /// Whether the gateway reads HTTP on it.
+    pub fn is_http(&self) -> bool {
+        self.protocol.is_http() && self.raw_proxy().is_none()
     }
 }
 
@@ -132,7 +140,7 @@ impl Protocol {
         matches!(self, Self::Quic | Self::Passthrough)
     }
 
-    /// Whether the gateway reads HTTP on such a listener.
+    /// Whether the gateway reads HTTP on such a listener, unless it is one of QUIC with a raw proxy.
     pub fn is_http(self) -> bool {
         matches!(self, Self::H1 | Self::H1s | Self::Quic)
     }
@@ -220,23 +228,19 @@ pub struct Quic {
     pub max_idle_timeout: Duration,
     /// The largest UDP payload that is accepted.
     pub max_recv_udp_payload_size: u64,
-    /// Raw relay to one QUIC backend (Mode B) in place of HTTP/3.
+    /// Raw relay to QUIC backends (Mode B) in place of HTTP/3.
     pub raw_proxy: Option<RawProxy>,
 }
 
-/// Raw QUIC relay (Mode B).
+/// Raw QUIC relay (Mode B). Its backends are those of the listener's pool: the one that the block names, or those of the listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawProxy {
-    /// The backend.
-    pub backend_addr: HostPort,
-    /// The server name sent to the backend and looked for in its certificate.
-    pub sni: String,
-    /// PEM file of the certificate authorities to trust. None = the system's.
-    pub backend_ca_path: Option<PathBuf>,
-    /// How many datagrams may wait in each direction.
+    /// The protocols that are taken from what clients offer. Empty = any.
+    pub alpn: Vec<String>,
+    /// How many datagrams may wait in each direction. 0 = there are none.
     pub dgram_queue_cap: usize,
-    /// How many streams a connection may have.
-    pub max_relay_streams: usize,
+    /// How many streams of each kind either side of a connection may have open.
+    pub max_relay_streams: u64,
 }
 
 /// The `Alt-Svc` announcement of an HTTP/3 port.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::pool::{self, Pools};
 use super::route::Tables;
-use super::{Report, client, filter, loops, passthrough, tls};
+use super::{Report, client, filter, loops, passthrough, raw_proxy, tls};
 use crate::config::{
-    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry, RawProxy,
+    AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry,
     RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
 };
 use crate::document::{View, near};
@@ -45,8 +45,12 @@ pub(super) fn all<'a>(
         listeners.push(passthrough::listener(view, runtime, pools, report)?);
     }
     let views = root.blocks("listeners");
-    let serves_h3 = root.present("passthrough").is_some()
-        || listeners.iter().any(|listener| listener.protocol == Protocol::Quic);
+    let speaks_h3 = |listener: &Listener| match (listener.protocol, listener.raw_proxy()) {
+        (Protocol::Quic, None) => true,
+        (Protocol::Quic, Some(raw)) => raw.alpn.is_empty() || raw.alpn.iter().any(|name| name == "h3"),
+        _ => false,
+    };
+    let serves_h3 = root.present("passthrough").is_some() || listeners.iter().any(speaks_h3);
     for (listener, view) in listeners.iter_mut().zip(&views) {
         if !serves_h3 && listener.alt_svc.take().is_some() {
             let problem = "no listener serves HTTP/3, so nothing is announced";
@@ -91,7 +95,7 @@ fn one<'a>(
             Protocol::Quic => view.optional("quic", |view| tls::read(view, protocol, report))?,
             _ => view.optional("tls", |view| tls::read(view, protocol, report))?,
         },
-        quic: view.optional("quic", quic)?,
+        quic: view.optional("quic", |view| quic(view, report))?,
         passthrough: None,
         alt_svc: view.present("alt_svc").map(alt_svc),
         h2c: view.flag("h2c"),
@@ -121,9 +125,8 @@ fn one<'a>(
     if listener.routing.is_none() && view.present("paths").is_some() {
         report.warn(view, "paths", "does nothing without routes");
     }
-    if listener.quic.as_ref().is_some_and(|quic| quic.raw_proxy.is_some()) && listener.pool.has_backends() {
-        let name = if view.entry("pool").is_some() { "pool" } else { "backends" };
-        report.error(view, name, "not allowed together with quic.raw_proxy, which names the backend");
+    if listener.raw_proxy().is_some() {
+        raw_proxy::check(view, &listener, report);
     }
     if !listener.starts() {
         report.warn(view, "backends", "the listener has no backends, so it is not started");
@@ -192,8 +195,12 @@ fn pool(
     pools: &Pools,
     report: &mut Report<'_>,
 ) -> Option<Arc<BackendPool>> {
-    let Some(wanted) = view.text("pool") else {
-        return pool::of_listener(view, name, (protocol, transport), report).map(Arc::new);
+    let of_block = view.block("quic").present("raw_proxy").and_then(|view| raw_proxy::backend(view, report));
+    let Some(wanted) = view.text("pool").filter(|_| of_block.is_none()) else {
+        return match of_block {
+            Some(backend) => pool::of_one(view, name, transport, backend, report).map(Arc::new),
+            None => pool::of_listener(view, name, (protocol, transport), report).map(Arc::new),
+        };
     };
     if view.entry("backends").is_some() {
         report.error(view, "pool", "not allowed together with [[listeners.backends]]");
@@ -290,7 +297,7 @@ fn drain(view: View<'_>, runtime: &RuntimeSettings, report: &mut Report<'_>) -> 
     (timeout, jitter)
 }
 
-fn quic(view: View<'_>) -> Option<Quic> {
+fn quic(view: View<'_>, report: &mut Report<'_>) -> Option<Quic> {
     Some(Quic {
         retry_secret_path: view.path("retry_secret_path")?,
         retry: QuicRetry::from_word(view.word("retry")?)?,
@@ -298,17 +305,7 @@ fn quic(view: View<'_>) -> Option<Quic> {
         early_data: view.flag("early_data"),
         max_idle_timeout: view.millis("max_idle_timeout_ms"),
         max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),
-        raw_proxy: view.optional("raw_proxy", raw_proxy)?,
-    })
-}
-
-fn raw_proxy(view: View<'_>) -> Option<RawProxy> {
-    Some(RawProxy {
-        backend_addr: view.host_port("backend_addr")?.clone(),
-        sni: view.text("sni")?.to_owned(),
-        backend_ca_path: view.path("backend_ca_path"),
-        dgram_queue_cap: view.size("dgram_queue_cap"),
-        max_relay_streams: view.size("max_relay_streams"),
+        raw_proxy: view.present("raw_proxy").map(|view| raw_proxy::read(view, report)),
     })
 }
 

@@ -96,6 +96,20 @@ pub(super) fn of_listener(
     Some(pool)
 }
 
+/// The pool of a listener that names one backend elsewhere than in `[[listeners.backends]]`.
+pub(super) fn of_one(
+    view: View<'_>,
+    name: &str,
+    transport: Transport,
+    backend: Backend,
+    report: &mut Report<'_>,
+) -> Option<BackendPool> {
+    let defaults = View { block: &POOLS, node: None };
+    let pool = pool(PoolId::Listener(name.into(), transport), vec![backend], defaults, view, report)?;
+    backend::check_health(view, &pool, report);
+    Some(pool)
+}
+
 /// A pool of these backends with everything else at its default.
 pub(super) fn default(id: PoolId, backends: Vec<Backend>, report: &mut Report<'_>) -> Option<BackendPool> {
     let view = View { block: &POOLS, node: None };

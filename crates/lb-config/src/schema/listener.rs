@@ -290,23 +290,31 @@ static QUIC_CERTIFICATES: Block = Block {
 
 static RAW_PROXY: Block = Block {
     path: "listeners.quic.raw_proxy",
-    doc: "Mode B: QUIC is terminated, and streams and datagrams are relayed to one QUIC backend without reading them. \
-          Not together with `[[listeners.backends]]`.",
+    doc: "Mode B: QUIC is terminated, and each connection goes on as one to a QUIC backend. Streams, datagrams, resets and the codes that \
+          connections end with are relayed, and not read. The backend is the one that the block names, or one of `[[listeners.backends]]` \
+          or of the pool, all of which then have `protocol = \"h3\"`: they are reached over QUIC. The windows of \
+          `[listeners.h2_security]` bound what is held of each connection, on either side.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::text("backend_addr", Text::HostPort).required().live("The backend."),
-        Key::text("sni", Text::Any)
-            .required()
+        Key::text("backend_addr", Text::HostPort).or_else("the listener's backends, or its pool").live("The backend."),
+        Key::text("sni", Text::NotBlank)
+            .or_else("none; required with `backend_addr`")
             .live("The server name sent to the backend; its certificate must carry it."),
         Key::text("backend_ca_path", Text::Path)
             .or_else("the system's")
             .live("PEM file of the certificate authorities to trust. The check cannot be switched off."),
-        Key::integer("dgram_queue_cap", 0, U64, "datagrams")
-            .or(1024)
-            .live("How many datagrams may wait in each direction; the newest is dropped beyond that."),
-        Key::integer("max_relay_streams", 0, U64, "streams")
-            .or(256)
-            .live("How many streams a connection may have at once."),
+        Key::texts("alpn", Text::Alpn).or_else("any protocol").live(
+            "The application protocols that are relayed, such as `doq`. A connection has the first that its client offers and that stands \
+             here, and the backend is offered that one alone.",
+        ),
+        Key::integer("dgram_queue_cap", 0, U64, "datagrams").or(1024).live(
+            "How many datagrams may wait in each direction of a connection; the newest is dropped beyond that. 0 = no datagrams. More than \
+             65536 counts as that.",
+        ),
+        Key::integer("max_relay_streams", 0, U64, "streams").or(256).live(
+            "How many streams of each kind, bidirectional and unidirectional, either side of a connection may have open at once. More than \
+             16383 counts as that.",
+        ),
     ],
 };
 

@@ -81,6 +81,8 @@ pub(crate) enum Text {
     SplitKey,
     /// The name of a field, a colon, and its value.
     HeaderLine,
+    /// The name of an application protocol, as ALPN has it (RFC 7301 §3.1).
+    Alpn,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
     QuicServer,
     /// How lines of the access log are written.
@@ -119,6 +121,7 @@ impl Text {
             Self::Payload => {
                 "text whose backslashes begin \\\\, \\r, \\n, \\t, \\0 or \\xNN, or \"hex:\" and hex digits in pairs, up to 1200 bytes"
             }
+            Self::Alpn => "the name of a protocol, 1 to 255 bytes long",
             Self::Ip => "an IP address",
             Self::RouteName => "1 to 64 letters, digits, `-`, `_` and `.`",
             Self::HostPattern => "a DNS name, one that begins with \"*.\", or an IP address, without a port",
@@ -189,6 +192,7 @@ impl Text {
                 None => Err(format!("there are {}", AccessField::WORDS.join(", "))),
             },
             Self::Payload => checked(text, |text| read_payload(text).is_some()),
+            Self::Alpn => checked(text, |text| (1..=255).contains(&text.len())),
             Self::Ip => checked(text, |text| text.parse::<IpAddr>().is_ok()),
             Self::RouteName => checked(text, is_route_name),
             Self::HostPattern => {

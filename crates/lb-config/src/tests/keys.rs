@@ -106,10 +106,13 @@ fn assert_plain(scope: &str, place: &str) {
     }
 }
 
-/// Whether the value of a key is the name under which its change is told.
+/// Whether the value of a key is the name under which its change is told, or the key stands for one of a backend's.
 fn names_itself(line: &Line) -> bool {
     // The fields of the access log are told as what they are part of.
-    matches!(line.key.name, "address" | "bind_addr" | "access_log_fields")
+    matches!(
+        line.key.name,
+        "address" | "bind_addr" | "access_log_fields" | "backend_addr" | "sni" | "backend_ca_path"
+    )
 }
 
 #[test]

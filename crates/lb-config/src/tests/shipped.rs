@@ -40,6 +40,8 @@ fn what_needs_no_missing_feature_starts_today() {
         "examples/h1s-websocket.toml",
         "examples/h1s-client-certificates.toml",
         "examples/h2-backend.toml",
+        "examples/quic-mode-b.toml",
+        "examples/quic-doq.toml",
         "examples/passthrough-mode-a.toml",
         "examples/passthrough-sni.toml",
     ] {

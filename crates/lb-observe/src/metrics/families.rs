@@ -7,8 +7,8 @@ use lb_core::retry::RetryClass;
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult,
-    TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, RelayDrop, RelayEnd, StatusClass,
+    TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
@@ -192,6 +192,20 @@ families! {
             "Changes of tables that the kernel refused. They are tried again every second; what was in force stays.";
         XDP_SAMPLER_ERRORS: FamilyKind::Counter, "xdp_sampler_errors_total", [], "errors",
             "Readings of these counts that failed.";
+    }
+    "QUIC relay" {
+        QUIC_RELAY_STREAMS: FamilyKind::Gauge, "quic_relay_streams", [LISTENER], "streams",
+            "Streams that are relayed now, each between a client and a backend.";
+        QUIC_RELAY_STREAMS_OPENED: FamilyKind::Counter, "quic_relay_streams_total", [LISTENER], "streams",
+            "Streams that either side has opened.";
+        QUIC_RELAY_RESETS: FamilyKind::Counter, "quic_relay_resets_total", [LISTENER, fixed::<DatagramPath>("path")], "streams",
+            "Directions of streams that their sender has reset, or their receiver stopped.";
+        QUIC_RELAY_DATAGRAMS: FamilyKind::Counter, "quic_relay_datagrams_total", [LISTENER, fixed::<DatagramPath>("path")], "datagrams",
+            "Datagrams (RFC 9221) that were relayed.";
+        QUIC_RELAY_DATAGRAMS_DROPPED: FamilyKind::Counter, "quic_relay_datagrams_dropped_total",
+            [LISTENER, fixed::<RelayDrop>("reason")], "datagrams", "Datagrams (RFC 9221) that were not relayed, by why.";
+        QUIC_RELAYS_ENDED: FamilyKind::Counter, "quic_relays_ended_total", [LISTENER, fixed::<RelayEnd>("reason")], "connections",
+            "Relayed connections that have ended after the client's handshake, by why.";
     }
     "QUIC passthrough" {
         PASSTHROUGH_FLOWS: FamilyKind::Gauge, "quic_passthrough_flows", [], "flows",

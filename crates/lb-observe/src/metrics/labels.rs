@@ -140,6 +140,38 @@ labels! {
         ToClient = "to_client",
     }
 
+    /// Why a relay of QUIC has ended: which side did what.
+    RelayEnd {
+        /// The client has closed its connection.
+        Client = "client",
+        /// The backend has closed its connection.
+        Backend = "backend",
+        /// The client was silent for too long.
+        ClientIdle = "client_idle",
+        /// The backend was silent for too long.
+        BackendIdle = "backend_idle",
+        /// The client broke QUIC.
+        ClientFault = "client_fault",
+        /// The backend broke QUIC.
+        BackendFault = "backend_fault",
+        /// No connection to a backend could be made.
+        Unreachable = "unreachable",
+        /// The peers have given up more streams than a connection may have given up.
+        Streams = "streams",
+        /// The listener drained.
+        Drained = "drained",
+    }
+
+    /// Why a datagram of QUIC was not relayed.
+    RelayDrop {
+        /// As many as `dgram_queue_cap` were waiting.
+        Queue = "queue",
+        /// It does not fit into a packet on the other side.
+        TooLarge = "too_large",
+        /// The other side takes no datagrams.
+        Unsupported = "unsupported",
+    }
+
     /// How a TLS handshake ended.
     TlsResult {
         /// With a new session.

@@ -1,6 +1,11 @@
 //! What is counted of QUIC connections with clients that end here, and of HTTP/3 on them.
 
+mod relay;
+
 use std::fmt;
+
+pub use relay::RelayShard;
+pub(super) use relay::scrape_relay;
 
 use super::families;
 use super::labels::{By, Label, label, labels};

@@ -14,7 +14,7 @@ use super::labels::{
     HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
-use super::quic::QuicMetrics;
+use super::quic::{QuicMetrics, RelayShard};
 use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
 use super::routes::NamedRoutes;
 use super::scrape::Scrape;
@@ -103,6 +103,7 @@ pub struct ListenerMetrics {
     udp: AtomicBool,
     /// Routes with names.
     pub routes: NamedRoutes,
+    quic_relay: AtomicBool,
     shards: PerWorker<ListenerShard>,
 }
 
@@ -116,6 +117,7 @@ impl ListenerMetrics {
             grpc: AtomicBool::new(false),
             udp: AtomicBool::new(false),
             routes: NamedRoutes::new(workers),
+            quic_relay: AtomicBool::new(false),
             shards: PerWorker::new(workers),
         }
     }
@@ -136,6 +138,15 @@ impl ListenerMetrics {
     /// Marks this listener as one that forwards datagrams, so that its series exist at zero.
     pub fn set_udp(&self) {
         self.udp.store(true, Relaxed);
+    }
+
+    /// Marks this listener as one that relays QUIC without reading it, so that its series exist at zero.
+    pub fn set_quic_relay(&self) {
+        self.quic_relay.store(true, Relaxed);
+    }
+
+    pub(super) fn relays_quic(&self) -> bool {
+        self.quic_relay.load(Relaxed)
     }
 
     pub(super) fn serves_udp(&self) -> bool {
@@ -218,6 +229,8 @@ pub struct ListenerShard {
     pub udp_datagrams_dropped: By<DatagramDrop, Counter>,
     /// `udp_backend_sockets`: sockets towards backends that are open now.
     pub udp_uplinks: Gauge,
+    /// What is counted of QUIC that is relayed without being read.
+    pub quic_relay: RelayShard,
     /// Requests that no named route took: the series with `route=""`.
     pub unrouted: RouteShard,
 }

@@ -51,6 +51,7 @@ fn every_family_is_exposed_with_help_and_type() {
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
     metrics.listener("l").set_udp();
+    metrics.listener("l").set_quic_relay();
     let pool = metrics.pool(&"p".into());
     pool.set_kinds(true);
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);

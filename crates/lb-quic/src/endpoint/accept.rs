@@ -149,7 +149,8 @@ impl<M> Acceptor<M> {
                 });
             }
             Without::Retry => {
-                let id = self.random_id();
+                // Its length counts: the client is told the ID once more (`transport`).
+                let id = self.rng.next_u64().to_be_bytes();
                 let Some(token) = self.secret.token(since_epoch(), from, &id, chosen) else { return };
                 let id = ConnectionId::from_ref(&id);
                 self.count(QuicStray::Retry);
@@ -333,7 +334,13 @@ impl<M> Acceptor<M> {
                 quiche::accept_with_retry(&own, ids, to, from, config)
             }
         };
-        let Ok(mut quic) = quic else { return };
+        let mut quic = match quic {
+            Ok(quic) => quic,
+            Err(error) => {
+                tracing::debug!(?error, listener = self.admissions.name, "a QUIC connection cannot begin");
+                return;
+            }
+        };
         let client = ClientAddress::from(from);
         let admitted = self.admissions.admit(client).and_then(|(admission, guard)| {
             let metrics = (&self.admissions.metrics, self.worker);

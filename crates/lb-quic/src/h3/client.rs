@@ -15,9 +15,11 @@ use lb_observe::metrics::TlsResult;
 use lb_security::{ClientTls, TlsFailure};
 use tokio::sync::oneshot;
 
-use super::stream::{Stream, Streams};
+use super::stream::Stream;
 use crate::connection::{Application, Connection, Quic};
 use crate::endpoint::Shared;
+use crate::handshake;
+use crate::streams::Streams;
 
 /// How often a connection with exchanges shows that it is alive: a quarter of what servers commonly allow for silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(8);
@@ -197,7 +199,7 @@ impl Client {
                 Err(TlsFailure::Incompatible.because("the backend does not choose HTTP/3"))
             }
         } else if let Some(error) = quic.local_error().or(quic.peer_error()) {
-            Err(failure(error))
+            Err(handshake::of_backend(error))
         } else if now >= app.limit {
             Err(io::ErrorKind::TimedOut.into())
         } else if quic.is_closed() || quic.is_timed_out() {
@@ -214,24 +216,6 @@ impl Client {
             app.retired |= established.send(outcome).is_err();
         }
         connection.said();
-    }
-}
-
-/// Why a handshake has failed: alerts of TLS are errors of the transport (RFC 9001 §4.8).
-fn failure(error: &quiche::ConnectionError) -> io::Error {
-    const ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
-    const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
-    // From `bad_certificate` to `unknown_ca`.
-    const CERTIFICATE: std::ops::RangeInclusive<u64> = 0x100 + 42..=0x100 + 48;
-    match error.error_code {
-        NO_APPLICATION_PROTOCOL => TlsFailure::Incompatible.because("no application protocol in common"),
-        code if CERTIFICATE.contains(&code) => {
-            TlsFailure::Certificate.because("it is not accepted over QUIC")
-        }
-        code if ALERTS.contains(&code) => {
-            TlsFailure::Alert.because(format!("alert {}", code.saturating_sub(0x100)))
-        }
-        code => TlsFailure::Protocol.because(format!("QUIC error {code:#x}")),
     }
 }
 

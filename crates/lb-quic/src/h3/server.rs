@@ -18,13 +18,16 @@ use lb_http::message::Gone;
 use lb_http::proxy::Client;
 use lb_http::service::{Service, Settings};
 use lb_io::{ConnectionGuard, Phase};
-use lb_observe::metrics::{Http3Error, QuicMetrics, QuicPackets, TlsResult};
+use lb_observe::metrics::{Http3Error, QuicMetrics, TlsResult};
 use lb_security::admission::{Admission, Admissions, Handshake};
 use lb_security::{Accepted, PeerCertificate, TlsConfigBundle};
 
-use super::stream::{Stream, Streams};
+use super::stream::Stream;
 use crate::connection::{Application, Connection, Quic};
 use crate::endpoint::{Arrived, Shared};
+use crate::handshake;
+use crate::streams::Streams;
+use crate::tally;
 
 /// How long the first of the two GOAWAYs is given to arrive.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -298,24 +301,6 @@ impl Server {
     }
 }
 
-/// How a handshake has failed, if it has: alerts are told as codes from 0x100 on (RFC 9001 §4.8).
-fn failure(quic: &Quic) -> Option<TlsResult> {
-    let alert = |error: &quiche::ConnectionError| {
-        error.error_code.checked_sub(0x100).filter(|alert| !error.is_app && *alert < 0x100)
-    };
-    if let Some(error) = quic.local_error() {
-        return Some(match alert(error) {
-            // handshake_failure, protocol_version, no_application_protocol
-            Some(40 | 70 | 120) => TlsResult::Incompatible,
-            // From bad_certificate to certificate_unknown, unknown_ca, certificate_required
-            Some(42..=46 | 48 | 116) => TlsResult::Certificate,
-            Some(80) => TlsResult::Internal,
-            _ => TlsResult::Protocol,
-        });
-    }
-    quic.peer_error().and_then(alert).map(|_| TlsResult::Alert)
-}
-
 impl Application for Server {
     fn progress(shared: &Shared<Self>, now: Instant) {
         let connection = &mut *shared.borrow_mut();
@@ -327,7 +312,7 @@ impl Application for Server {
             requests::release(shared, connection, &settings, now);
         }
         if let State::Handshake(_) = connection.app.state
-            && let Some(result) = failure(&connection.quic)
+            && let Some(result) = handshake::of_client(&connection.quic)
         {
             connection.app.count_handshake(result);
             connection.app.give_up(Gone::Closed);
@@ -385,15 +370,7 @@ impl Application for Server {
     }
 
     fn closed(&mut self, quic: &Quic, moves: u64) {
-        let (metrics, stats) = (self.metrics(), quic.stats());
-        metrics.moves.add(moves);
-        for (what, count) in [
-            (QuicPackets::Sent, stats.sent),
-            (QuicPackets::Received, stats.recv),
-            (QuicPackets::Lost, stats.lost),
-        ] {
-            metrics.packets.of(what).add(u64::try_from(count).unwrap_or(u64::MAX));
-        }
+        tally::ended(self.metrics(), quic, moves);
         if let State::Handshake(_) = self.state {
             self.count_handshake(TlsResult::Closed);
         }

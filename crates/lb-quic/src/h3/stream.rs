@@ -1,7 +1,5 @@
 //! A request stream.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -11,30 +9,6 @@ use lb_http::h3::MessageReader;
 use lb_http::message::{Gone, Traffic};
 
 use crate::connection::Quic;
-
-/// Streams by identifier. A peer numbers them one after the other and has a few hundred at most, so that no choice of numbers makes many
-/// of them meet.
-pub(super) type Streams<S> = HashMap<u64, S, BuildHasherDefault<ByNumber>>;
-
-/// Spreads numbers.
-#[derive(Default)]
-pub(super) struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(self.0 ^ u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-}
 
 /// What is kept of a request stream while its exchange lives, or its head is being read.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use lb_http::service::{Pool as HttpPool, PoolParts, Settings as HttpSettings};
 use lb_l4::{TcpPool, TcpSettings, UdpSettings};
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
 use lb_quic::passthrough::{PassthroughPool, PassthroughSettings};
+use lb_quic::{QuicListenerParts, QuicService, QuicSettings, QuicShared, RawSettings};
+use lb_security::SharedTlsBundle;
+use lb_security::admission::Admissions;
 
 use super::Worker;
 
@@ -89,6 +92,38 @@ impl Worker {
         let runtime = &snapshot.config.runtime;
         let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
         TcpSettings::new(listener.tcp.clone(), connect, handshake, pool)
+    }
+
+    /// How a listener relays QUIC whose streams it does not read, if it does.
+    pub(super) fn raw_settings(
+        &self,
+        snapshot: &Snapshot,
+        listener: &Listener,
+        pool: PoolInForce<'_>,
+        made: &mut Made,
+    ) -> Option<Rc<RawSettings>> {
+        listener.raw_proxy()?;
+        let tcp = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
+        RawSettings::new(tcp, QuicSettings::of(listener)?, &pool.config.hash_key)
+    }
+
+    /// What a QUIC listener is made of.
+    pub(super) fn quic_parts(
+        &self,
+        listener: &Listener,
+        service: QuicService,
+        admissions: &Rc<Admissions>,
+        (tls, shared): (&SharedTlsBundle, QuicShared),
+    ) -> Option<QuicListenerParts> {
+        Some(QuicListenerParts {
+            service,
+            io: Rc::clone(&self.io),
+            admissions: Rc::clone(admissions),
+            handshakes: Rc::clone(&self.handshakes),
+            tls: tls.clone(),
+            shared,
+            settings: QuicSettings::of(listener)?,
+        })
     }
 
     pub(super) fn udp_settings(&self, listener: &Listener, pool: Rc<TcpPool>) -> Rc<UdpSettings> {
