@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lb_io::udp::SendBatch;
 
+use crate::closing::Closing;
 use crate::connection_id;
 use crate::peer::{Brought, Ends, LEAST, Peer};
 
@@ -144,6 +145,8 @@ pub(crate) struct Connection<A> {
     acknowledge_by: Option<Instant>,
     /// The application or a timer has something to be sent.
     has_said: bool,
+    /// It was closed here.
+    closing: Option<Closing>,
     /// What is known of the socket and the peer.
     site: Site,
 }
@@ -188,6 +191,7 @@ impl<A: Application> Connection<A> {
             received: 0,
             acknowledge_by: None,
             has_said: true,
+            closing: None,
             site,
         }
     }
@@ -230,6 +234,13 @@ impl<A: Application> Connection<A> {
         let is_elsewhere = !self.peer.is_at(ends);
         // A peer that may not move, or not yet (RFC 9000 §9).
         if is_elsewhere && !(self.site.may_move && self.quic.is_established()) {
+            return;
+        }
+        if let Some(closing) = &mut self.closing {
+            if !is_elsewhere {
+                closing.hear();
+                self.due();
+            }
             return;
         }
         self.received = self.received.saturating_add(1);
@@ -318,6 +329,14 @@ impl<A: Application> Connection<A> {
             return Flushed::All;
         }
         self.paced = None;
+        if let Some(closing) = &mut self.closing {
+            let ends = self.peer.destination().0;
+            let from = self.site.from_any.then(|| ends.local.ip());
+            if let Some(packet) = closing.take_due(now) {
+                batch.push(ends.peer, from, packet);
+            }
+            return Flushed::All;
+        }
         for _ in 0..MOST_PACKETS {
             let (ends, most) = self.peer.destination();
             if most < LEAST {
@@ -326,12 +345,16 @@ impl<A: Application> Connection<A> {
             }
             let mut release = now;
             let from: Option<IpAddr> = self.site.from_any.then(|| ends.local.ip());
-            let (quic, peer) = (&mut self.quic, &mut self.peer);
+            let (quic, peer, closing) = (&mut self.quic, &mut self.peer, &mut self.closing);
             let written = batch.write(PACKET, |room| {
                 let most = most.min(room.len());
                 let (length, info) = quic.send(room.get_mut(..most).unwrap_or_default())?;
                 release = info.at;
                 peer.sent(length);
+                if quic.is_draining() && quic.local_error().is_some() && quic.is_established() {
+                    let lasts = quic.timeout().unwrap_or_default();
+                    *closing = Some(Closing::new(room.get(..length).unwrap_or_default(), lasts, now));
+                }
                 Ok::<_, quiche::Error>((length, ends.peer, from))
             });
             match written {
@@ -368,7 +391,8 @@ impl<A: Application> Connection<A> {
     /// When it needs a turn again at the latest.
     pub(crate) fn next(&self) -> Option<Instant> {
         let pace = self.paced.map(|at| at.checked_sub(LOOK_AHEAD / 2).unwrap_or(at));
-        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by]
+        let closing = self.closing.as_ref().and_then(Closing::next);
+        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by, closing]
             .into_iter()
             .flatten()
             .min()

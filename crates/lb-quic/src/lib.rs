@@ -5,6 +5,7 @@
 //! packets to connections by their connection IDs. What rides on a connection is an `Application`; `h3` has that of HTTP/3, and `raw` that of
 //! connections whose streams are relayed and not read.
 
+mod closing;
 mod connection;
 mod connection_id;
 mod dialer;

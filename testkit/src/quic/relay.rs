@@ -33,6 +33,7 @@ struct Shared {
     sent: Mutex<Vec<Vec<u8>>>,
     is_mute: AtomicBool,
     is_cut: AtomicBool,
+    is_whole: AtomicBool,
     ends: AtomicBool,
 }
 
@@ -149,6 +150,11 @@ impl Relay {
         self.shared.is_cut.store(true, Ordering::Relaxed);
     }
 
+    /// Has no faults from now on.
+    pub fn heal(&self) {
+        self.shared.is_whole.store(true, Ordering::Relaxed);
+    }
+
     /// Carries datagrams that come to `from`, in a thread. `to` is told where each came from, and whether it has not been carried yet.
     fn carry(&mut self, from: Arc<UdpSocket>, to: impl Fn(SocketAddr, &[u8], bool) + Send + 'static) {
         let (shared, faults) = (Arc::clone(&self.shared), self.faults);
@@ -173,6 +179,7 @@ impl Relay {
                     continue;
                 }
                 let datagram = &bytes[..length];
+                let faults = if shared.is_whole.load(Ordering::Relaxed) { Faults::default() } else { faults };
                 let mut happens = |percent: u64| next(&mut seed) % 100 < percent;
                 if happens(faults.lost) || (faults.longest > 0 && length > faults.longest) {
                     continue;
