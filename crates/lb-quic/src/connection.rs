@@ -12,6 +12,7 @@ use lb_io::udp::SendBatch;
 
 use crate::closing::Closing;
 use crate::connection_id;
+use crate::nudge::Nudges;
 use crate::peer::{Brought, Ends, LEAST, Peer};
 
 /// A connection of quiche, which is lent the bytes of bodies.
@@ -147,6 +148,8 @@ pub(crate) struct Connection<A> {
     has_said: bool,
     /// It was closed here.
     closing: Option<Closing>,
+    /// PINGs that are still to be sent.
+    nudges: Option<Nudges>,
     /// What is known of the socket and the peer.
     site: Site,
 }
@@ -175,6 +178,7 @@ impl<A: Application> Connection<A> {
         ends: Ends,
         site: Site,
     ) -> Self {
+        let nudges = Nudges::of(&quic);
         Self {
             quic,
             app,
@@ -192,6 +196,7 @@ impl<A: Application> Connection<A> {
             acknowledge_by: None,
             has_said: true,
             closing: None,
+            nudges,
             site,
         }
     }
@@ -325,6 +330,11 @@ impl<A: Application> Connection<A> {
 
     /// Writes what the connection has to say into the batch.
     pub(crate) fn flush(&mut self, batch: &mut SendBatch, now: Instant) -> Flushed {
+        if let Some(nudges) = &mut self.nudges
+            && !nudges.look(&mut self.quic, now)
+        {
+            self.nudges = None;
+        }
         if self.paced.is_some_and(|at| at > now + LOOK_AHEAD) || self.may_wait(now) {
             return Flushed::All;
         }
@@ -392,7 +402,8 @@ impl<A: Application> Connection<A> {
     pub(crate) fn next(&self) -> Option<Instant> {
         let pace = self.paced.map(|at| at.checked_sub(LOOK_AHEAD / 2).unwrap_or(at));
         let closing = self.closing.as_ref().and_then(Closing::next);
-        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by, closing]
+        let nudge = self.nudges.as_ref().and_then(Nudges::next);
+        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by, closing, nudge]
             .into_iter()
             .flatten()
             .min()

@@ -15,6 +15,7 @@ mod h3;
 mod handshake;
 mod lent;
 mod listener;
+mod nudge;
 mod packet;
 pub mod passthrough;
 mod peer;
