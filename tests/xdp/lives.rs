@@ -47,4 +47,7 @@ pub(crate) fn at_its_end_it_can_detach(mode: &'static str) {
     assert!(network.client.run(|| ask("10.9.0.1", 80)).is_err());
     let left = std::fs::read_dir(network.pins()).unwrap().count();
     assert_eq!(left, 0);
+    let status = testkit::gateway::cli(&["xdp", "status", "--pins", network.pins().to_str().unwrap()]);
+    assert_eq!(status.code, 1, "{}", status.stdout);
+    assert!(status.stderr.contains("nothing is pinned here"), "{}", status.stderr);
 }

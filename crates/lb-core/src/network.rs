@@ -19,7 +19,7 @@ impl<V: Copy + PartialEq> NetworkMap<V> {
     pub fn new(entries: impl IntoIterator<Item = (IpNetwork, V)>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (network, value) in entries {
-            let into = if network.first().is_ipv4() { &mut v4 } else { &mut v6 };
+            let into = if network.address().is_ipv4() { &mut v4 } else { &mut v6 };
             let (first, last) = network.bits();
             into.push(Entry { first, last, length: network.length(), value });
         }

@@ -46,6 +46,9 @@ pub enum XdpError {
     /// The kernel refused an interface in the table of those that packets may leave by.
     #[error("an interface could not be made known to the XDP programs")]
     Device(#[from] XdpMapError),
+    /// No process has left anything in the directory of pins, or it was taken away.
+    #[error("{0}: nothing is pinned here")]
+    NothingPinned(PathBuf),
     /// A file on the BPF file system could not be made, read or removed.
     #[error("{path}: cannot be used for pins")]
     Pins {

@@ -41,7 +41,7 @@ pub(crate) const PINNED: &[(&str, usize, usize)] = &[
 /// A directory of a BPF file system, for one gateway.
 #[derive(Clone, Debug)]
 pub struct Pins {
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl Pins {

@@ -17,6 +17,9 @@ use crate::wanted::{Vip, address};
 impl Pins {
     /// What the pinned tables say now. Rings are not read.
     pub fn tables(&self) -> Result<Tables, XdpError> {
+        if !self.table("SETTINGS").exists() {
+            return Err(XdpError::NothingPinned(self.directory.clone()));
+        }
         let mut tables = Tables::default();
         let map = self.open("SETTINGS")?;
         let settings: Array<_, Value<Settings>> = (&map).try_into()?;

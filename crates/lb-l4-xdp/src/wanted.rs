@@ -111,7 +111,7 @@ pub(crate) fn words(address: IpAddr) -> [u32; 4] {
     }
 }
 
-/// What [`words`] was made of.
+/// What `words` was made of.
 pub fn address(words: [u32; 4], is_ipv6: bool) -> IpAddr {
     let [first, ..] = words;
     if !is_ipv6 {

@@ -81,11 +81,6 @@ impl IpNetwork {
         self.length
     }
 
-    /// Its first address.
-    pub fn first(&self) -> IpAddr {
-        self.address
-    }
-
     /// The numbers of its first and its last address.
     pub fn bits(&self) -> (u128, u128) {
         let (first, most) = match self.address {
