@@ -12,7 +12,7 @@ use lb_core::ledger::{Charge, Ledger, Verdict};
 use lb_http::h3::{H3Code, H3Error, H3Settings, MessageReader, PeerStreams, QpackDecoder, UniStream, write};
 use lb_http::message::Gone;
 use lb_observe::metrics::TlsResult;
-use lb_security::{ClientTls, TlsFailure};
+use lb_security::ClientTls;
 use tokio::sync::oneshot;
 
 use super::stream::Stream;
@@ -187,26 +187,15 @@ impl Client {
         if app.established.is_none() {
             return;
         }
-        let outcome = if quic.is_established() {
-            if quic.application_proto() == b"h3" {
-                let ours = H3Settings {
-                    max_field_section_size: Some(app.limits.max_list.into()),
-                    ..H3Settings::default()
-                };
-                write::control_stream(&ours, &mut app.control);
-                Ok(if quic.is_resumed() { TlsResult::Resumed } else { TlsResult::Full })
-            } else {
-                Err(TlsFailure::Incompatible.because("the backend does not choose HTTP/3"))
-            }
-        } else if let Some(error) = quic.local_error().or(quic.peer_error()) {
-            Err(handshake::of_backend(error))
-        } else if now >= app.limit {
-            Err(io::ErrorKind::TimedOut.into())
-        } else if quic.is_closed() || quic.is_timed_out() {
-            Err(io::ErrorKind::ConnectionRefused.into())
-        } else {
-            return;
-        };
+        let otherwise = "the backend does not choose HTTP/3";
+        let Some(outcome) = handshake::with_backend(quic, b"h3", otherwise, app.limit, now) else { return };
+        if outcome.is_ok() {
+            let ours = H3Settings {
+                max_field_section_size: Some(app.limits.max_list.into()),
+                ..H3Settings::default()
+            };
+            write::control_stream(&ours, &mut app.control);
+        }
         if outcome.is_err() {
             app.give_up();
             let _ = quic.close(false, 0, b"");

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use lb_io::WorkerIo;
 use lb_observe::metrics::TlsResult;
-use lb_security::{ClientTls, TlsFailure};
+use lb_security::ClientTls;
 use tokio::sync::oneshot;
 
 use super::end::NO_ERROR;
@@ -59,19 +59,8 @@ impl Back {
         if app.established.is_none() {
             return;
         }
-        let outcome = if quic.is_established() {
-            if quic.application_proto() == app.protocol {
-                Ok(if quic.is_resumed() { TlsResult::Resumed } else { TlsResult::Full })
-            } else {
-                Err(TlsFailure::Incompatible.because("the backend does not choose the client's protocol"))
-            }
-        } else if let Some(error) = quic.local_error().or(quic.peer_error()) {
-            Err(handshake::of_backend(error))
-        } else if now >= app.limit {
-            Err(io::ErrorKind::TimedOut.into())
-        } else if quic.is_closed() || quic.is_timed_out() {
-            Err(io::ErrorKind::ConnectionRefused.into())
-        } else {
+        let otherwise = "the backend does not choose the client's protocol";
+        let Some(outcome) = handshake::with_backend(quic, &app.protocol, otherwise, app.limit, now) else {
             return;
         };
         let mut is_wanted = outcome.is_ok();
