@@ -65,6 +65,7 @@ fn main() {
         packets::q_02_other_versions_are_negotiated,
         packets::q_12_tokens_of_others_are_no_tokens,
         packets::q_13_stateless_resets_are_small_and_few,
+        packets::q_13_a_close_that_was_lost_is_told_again_with_its_code,
         packets::q_13_a_restarted_gateway_resets_old_connections,
         packets::q_01_nothing_is_amplified,
         packets::retry_before_every_handshake,

@@ -3,7 +3,9 @@
 use crate::rig::{MIB, Rig, config};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
-use testkit::h3::frame::varint;
+use testkit::h3::code;
+use testkit::h3::frame::{headers, varint};
+use testkit::h3::qpack::{self, indexed};
 use testkit::quic::QuicClient;
 use testkit::{Gateway, H3Client, Usage, ms, seconds};
 
@@ -235,6 +237,26 @@ pub(crate) fn q_13_a_restarted_gateway_resets_old_connections() {
     assert!(matches!(why, testkit::quic::ConnectionError::Reset), "{why}");
     assert!(start.elapsed() < seconds(8), "after {:?}", start.elapsed());
     assert_eq!(H3Client::connect(gateway.front()).unwrap().get("/").unwrap().text(), "one");
+}
+
+/// A client that the packet which closes its connection has not reached is told again when it speaks, with the code, and by no stateless reset
+/// (RFC 9000 section 10.2.1).
+pub(crate) fn q_13_a_close_that_was_lost_is_told_again_with_its_code() {
+    let rig = Rig::standard();
+    let relay = testkit::quic::relay::Relay::to(rig.gateway.front());
+    let mut client = H3Client::over(QuicClient::default().connect(relay.address).unwrap()).unwrap();
+    assert_eq!(client.get("/").unwrap().text(), "one");
+    let resets = || rig.gateway.metric("quic_stray_datagrams_total", &[("fate", "reset")]);
+    let before = resets();
+    relay.mute(true);
+    // An index beyond the static table.
+    client.open_with(headers([&qpack::PREFIX[..], &indexed(99)].concat()), true).ok();
+    std::thread::sleep(ms(120));
+    relay.mute(false);
+    client.open("GET", "/", &[], true).ok();
+    assert_eq!(client.closed(), (true, code::QPACK_DECOMPRESSION_FAILED));
+    assert_eq!(resets(), before, "a stateless reset");
+    rig.assert_serves("a close that was lost");
 }
 
 /// A client that is not there gets three times what was sent in its name, and no more (RFC 9000 section 8.1).

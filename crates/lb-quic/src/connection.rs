@@ -146,7 +146,7 @@ pub(crate) struct Connection<A> {
     acknowledge_by: Option<Instant>,
     /// The application or a timer has something to be sent.
     has_said: bool,
-    /// It was closed here.
+    /// It was closed here, and this is to take its place.
     closing: Option<Closing>,
     /// PINGs that are still to be sent.
     nudges: Option<Nudges>,
@@ -226,6 +226,11 @@ impl<A: Application> Connection<A> {
         self.has_said = true;
     }
 
+    /// What is to take its place, once it has sent the packet that closes it.
+    pub(crate) fn take_closing(&mut self) -> Option<Closing> {
+        self.closing.take()
+    }
+
     /// Its turn has come.
     pub(crate) fn on_turn(&mut self) {
         self.is_due = false;
@@ -239,13 +244,6 @@ impl<A: Application> Connection<A> {
         let is_elsewhere = !self.peer.is_at(ends);
         // A peer that may not move, or not yet (RFC 9000 §9).
         if is_elsewhere && !(self.site.may_move && self.quic.is_established()) {
-            return;
-        }
-        if let Some(closing) = &mut self.closing {
-            if !is_elsewhere {
-                closing.hear();
-                self.due();
-            }
             return;
         }
         self.received = self.received.saturating_add(1);
@@ -339,14 +337,6 @@ impl<A: Application> Connection<A> {
             return Flushed::All;
         }
         self.paced = None;
-        if let Some(closing) = &mut self.closing {
-            let ends = self.peer.destination().0;
-            let from = self.site.from_any.then(|| ends.local.ip());
-            if let Some(packet) = closing.take_due(now) {
-                batch.push(ends.peer, from, packet);
-            }
-            return Flushed::All;
-        }
         for _ in 0..MOST_PACKETS {
             let (ends, most) = self.peer.destination();
             if most < LEAST {
@@ -363,7 +353,8 @@ impl<A: Application> Connection<A> {
                 peer.sent(length);
                 if quic.is_draining() && quic.local_error().is_some() && quic.is_established() {
                     let lasts = quic.timeout().unwrap_or_default();
-                    *closing = Some(Closing::new(room.get(..length).unwrap_or_default(), lasts, now));
+                    let packet = room.get(..length).unwrap_or_default();
+                    *closing = Some(Closing::new(packet, (ends.peer, from), lasts, now));
                 }
                 Ok::<_, quiche::Error>((length, ends.peer, from))
             });
@@ -401,9 +392,8 @@ impl<A: Application> Connection<A> {
     /// When it needs a turn again at the latest.
     pub(crate) fn next(&self) -> Option<Instant> {
         let pace = self.paced.map(|at| at.checked_sub(LOOK_AHEAD / 2).unwrap_or(at));
-        let closing = self.closing.as_ref().and_then(Closing::next);
         let nudge = self.nudges.as_ref().and_then(Nudges::next);
-        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by, closing, nudge]
+        [self.quic.timeout_instant(), self.app.deadline(), pace, self.acknowledge_by, nudge]
             .into_iter()
             .flatten()
             .min()

@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 pub(crate) use accept::{Acceptor, AcceptorParts, Arrived};
 pub(crate) use table::{Shared, Table};
 
+use crate::closing::Closing;
 use crate::connection::{Application, Connection, Flushed, Turns};
 use crate::packet::Start;
 use crate::peer::Ends;
@@ -171,9 +172,14 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
             Start::Short { to } | Start::Long { to, .. } => self.ground.table.find(to),
         });
         match found {
-            Some(connection) => {
+            Some(table::Found::Open(connection)) => {
                 let Datagram { bytes, from: peer, to: local } = datagram;
                 connection.borrow_mut().receive(bytes, Ends { peer, local });
+            }
+            Some(table::Found::Closing(closing)) => {
+                if closing.hear(datagram.from) {
+                    send_closing(closing, &self.ground.io, &self.ground.socket);
+                }
             }
             None => self.stray.stray(&mut self.ground, datagram),
         }
@@ -186,13 +192,29 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
                 return;
             }
             self.timers.pop();
-            let Some(connection) = self.ground.table.get(place, generation) else { continue };
+            let Some(connection) = self.ground.table.get(place, generation) else {
+                self.look_at_closing(place, generation, now);
+                continue;
+            };
             let mut connection = connection.borrow_mut();
             if connection.armed == Some(at) {
                 connection.armed = None;
                 connection.tick(now);
             }
         }
+    }
+
+    /// Sends the packet of a connection that closes once more if it is time, and forgets it when that is over.
+    fn look_at_closing(&mut self, place: usize, generation: u32, now: Instant) {
+        let Ground { io, socket, table, .. } = &mut self.ground;
+        let Some(closing) = table.closing(place, generation) else { return };
+        if closing.is_over(now) {
+            return table.remove_closing(place);
+        }
+        if closing.is_due(now) {
+            send_closing(closing, io, socket);
+        }
+        self.timers.push(Reverse((closing.next(), place, generation)));
     }
 
     /// Lets every connection make progress whose turn it is.
@@ -230,6 +252,13 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
                     }
                     Flushed::Full => self.send(&mut batch),
                 }
+            }
+            if let Some(closing) = connection.take_closing() {
+                connection.closed();
+                let (next, place, generation) = (closing.next(), connection.place, connection.generation);
+                self.ground.table.close(&mut connection, closing);
+                self.timers.push(Reverse((next, place, generation)));
+                continue;
             }
             if connection.quic.is_closed() {
                 connection.closed();
@@ -303,6 +332,15 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
             }
         }
     }
+}
+
+/// Sends the packet that closed a connection.
+fn send_closing(closing: &Closing, io: &WorkerIo, socket: &UdpSocket) {
+    let mut batch = io.outgoing_datagrams.borrow_mut();
+    let (to, from, packet) = closing.packet();
+    batch.push(to, from, packet);
+    let _ = socket.try_send(&mut batch);
+    batch.clear();
 }
 
 impl<A: Application, S: Stray<A> + Unpin> Future for Endpoint<A, S> {

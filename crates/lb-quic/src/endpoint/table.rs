@@ -1,4 +1,4 @@
-//! The connections of an endpoint by place, and the first IDs that clients have chosen.
+//! The connections of an endpoint by place, what is left of those that close, and the first IDs that clients have chosen.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,15 +7,29 @@ use std::rc::Rc;
 use lb_io::udp::TableId;
 use slab::Slab;
 
+use crate::closing::Closing;
 use crate::connection::{Application, Connection};
 use crate::connection_id::{ConnectionIds, LENGTH, Meaning};
 
 /// A connection, as its tasks share it.
 pub(crate) type Shared<A> = Rc<RefCell<Connection<A>>>;
 
+/// What has a place in the table.
+enum Occupant<A: Application> {
+    Open(Shared<A>),
+    /// A connection that was closed here, and the ID that its client has chosen.
+    Closing(Closing, Box<[u8]>),
+}
+
+/// What an ID leads to.
+pub(crate) enum Found<'t, A: Application> {
+    Open(Shared<A>),
+    Closing(&'t mut Closing),
+}
+
 /// The connections of one endpoint.
 pub(crate) struct Table<A: Application> {
-    places: Slab<(u32, Shared<A>)>,
+    places: Slab<(u32, Occupant<A>)>,
     /// From the IDs that clients have chosen for the first packets to the places of their connections.
     chosen: HashMap<Box<[u8]>, usize>,
     ids: Rc<ConnectionIds>,
@@ -36,15 +50,21 @@ impl<A: Application> Table<A> {
     }
 
     /// The connection that an ID leads to.
-    pub(crate) fn find(&self, id: &[u8]) -> Option<Shared<A>> {
-        if id.len() == LENGTH
-            && let Some(meaning) = self.ids.read(id)
-            && meaning.table == self.own
-            && let Some(connection) = self.get(usize::try_from(meaning.place).ok()?, meaning.generation)
-        {
-            return Some(connection);
+    pub(crate) fn find(&mut self, id: &[u8]) -> Option<Found<'_, A>> {
+        let place = self.named_by(id).or_else(|| self.chosen.get(id).copied())?;
+        match &mut self.places.get_mut(place)?.1 {
+            Occupant::Open(connection) => Some(Found::Open(Rc::clone(connection))),
+            Occupant::Closing(closing, _) => Some(Found::Closing(closing)),
         }
-        self.at(*self.chosen.get(id)?)
+    }
+
+    /// The place that an ID of the gateway's own names, if what has the ID is still there.
+    fn named_by(&self, id: &[u8]) -> Option<usize> {
+        let meaning = if id.len() == LENGTH { self.ids.read(id) } else { None };
+        let Meaning { table, place, generation, .. } = meaning?;
+        let place = usize::try_from(place).ok()?;
+        let is_there = self.places.get(place).is_some_and(|(own, _)| *own == generation);
+        (is_there && table == self.own).then_some(place)
     }
 
     /// The table of the connection that an ID names, if the gateway has made the ID.
@@ -53,17 +73,31 @@ impl<A: Application> Table<A> {
     }
 
     pub(crate) fn at(&self, place: usize) -> Option<Shared<A>> {
-        self.places.get(place).map(|(_, connection)| Rc::clone(connection))
+        match self.places.get(place)? {
+            (_, Occupant::Open(connection)) => Some(Rc::clone(connection)),
+            (_, Occupant::Closing(..)) => None,
+        }
     }
 
     pub(crate) fn get(&self, place: usize, generation: u32) -> Option<Shared<A>> {
-        let (own, connection) = self.places.get(place)?;
-        (*own == generation).then(|| Rc::clone(connection))
+        let (own, _) = self.places.get(place)?;
+        if *own == generation { self.at(place) } else { None }
     }
 
-    /// All connections.
+    /// What is left of a connection that was closed here.
+    pub(crate) fn closing(&mut self, place: usize, generation: u32) -> Option<&mut Closing> {
+        match self.places.get_mut(place)? {
+            (own, Occupant::Closing(closing, _)) if *own == generation => Some(closing),
+            _ => None,
+        }
+    }
+
+    /// All connections that are not closed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Shared<A>> {
-        self.places.iter().map(|(_, (_, connection))| connection)
+        self.places.iter().filter_map(|(_, (_, occupant))| match occupant {
+            Occupant::Open(connection) => Some(connection),
+            Occupant::Closing(..) => None,
+        })
     }
 
     /// Where the next connection will be, its generation, and its first ID.
@@ -90,20 +124,40 @@ impl<A: Application> Table<A> {
     ) -> Shared<A> {
         connection.chosen = chosen.into();
         let shared = Rc::new(RefCell::new(connection));
-        let place = self.places.insert((generation, Rc::clone(&shared)));
+        let place = self.places.insert((generation, Occupant::Open(Rc::clone(&shared))));
         if !chosen.is_empty() {
             self.chosen.insert(chosen.into(), place);
         }
         shared
     }
 
+    /// Takes a connection out, and has what is left of it take its place.
+    pub(crate) fn close(&mut self, connection: &mut Connection<A>, closing: Closing) {
+        if self.get(connection.place, connection.generation).is_some()
+            && let Some((_, occupant)) = self.places.get_mut(connection.place)
+        {
+            *occupant = Occupant::Closing(closing, std::mem::take(&mut connection.chosen));
+        }
+    }
+
     /// Takes a connection out.
     pub(crate) fn remove(&mut self, connection: &Connection<A>) {
-        let Connection { place, generation, chosen, .. } = connection;
-        if self.get(*place, *generation).is_some() {
-            self.places.remove(*place);
+        if self.get(connection.place, connection.generation).is_some() {
+            self.forget(connection.place, &connection.chosen);
         }
-        if self.chosen.get(chosen) == Some(place) {
+    }
+
+    /// Takes out what is left of a connection.
+    pub(crate) fn remove_closing(&mut self, place: usize) {
+        if let Some((_, Occupant::Closing(_, chosen))) = self.places.get_mut(place) {
+            let chosen = std::mem::take(chosen);
+            self.forget(place, &chosen);
+        }
+    }
+
+    fn forget(&mut self, place: usize, chosen: &[u8]) {
+        self.places.remove(place);
+        if self.chosen.get(chosen) == Some(&place) {
             self.chosen.remove(chosen);
         }
     }
