@@ -16,6 +16,8 @@ mod peers;
 mod rig;
 #[path = "xdp/services.rs"]
 mod services;
+#[path = "xdp/views.rs"]
+mod views;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -30,6 +32,8 @@ const TESTS: &[Test] = &[
     ("a_reload_adds_changes_and_removes_services", changes::a_reload_adds_changes_and_removes_services),
     ("flows_go_on_over_a_restart", lives::flows_go_on_over_a_restart),
     ("at_its_end_it_can_detach", lives::at_its_end_it_can_detach),
+    ("flows_are_shown_with_their_backends", views::flows_are_shown_with_their_backends),
+    ("l4_06_a_full_table_is_told", views::l4_06_a_full_table_is_told),
 ];
 
 fn main() {

@@ -43,6 +43,9 @@ pub enum XdpError {
     /// The kernel refused to change a table.
     #[error("a table of the XDP programs could not be changed")]
     Map(#[from] MapError),
+    /// The kernel refused to tell what is in a table.
+    #[error("a table of the XDP programs could not be read")]
+    Read(#[source] std::io::Error),
     /// The kernel refused an interface in the table of those that packets may leave by.
     #[error("an interface could not be made known to the XDP programs")]
     Device(#[from] XdpMapError),

@@ -4,6 +4,8 @@
 //! feeds their tables. What they share with user space is `lb-l4-xdp-layout`.
 
 mod attach;
+mod census;
+mod entries;
 mod error;
 mod needs;
 mod object;
@@ -15,6 +17,7 @@ mod value;
 mod wanted;
 
 pub use attach::{XdpAttach, XdpAttached};
+pub use census::{Census, FlowCount, FlowUse, KnownFlow};
 pub use error::XdpError;
 pub use lb_l4_xdp_layout as layout;
 pub use needs::{Capabilities, check_needs, interface_index};

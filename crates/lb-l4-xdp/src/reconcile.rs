@@ -79,6 +79,11 @@ impl Tables {
         self.services.get(&index).filter(|service| service.present != 0)
     }
 
+    /// A backend by its index, as long as no other has it.
+    pub fn backend(&self, index: u32) -> Option<&Backend> {
+        self.backends.get(&index)
+    }
+
     /// The backends of a service that get packets, with their indices.
     pub fn backends_of(&self, service: u32) -> impl Iterator<Item = (u32, &Backend)> {
         let stands = move |backend: &Backend| {

@@ -144,6 +144,8 @@ pub(crate) struct XdpArgs {
 pub(crate) enum XdpCommand {
     /// Interfaces, services, backends and counts
     Status(XdpPlace),
+    /// The flows that had a packet last, with their backends
+    Flows(XdpFlows),
     /// Take the programs off all interfaces, and forget all flows
     Detach(XdpPlace),
 }
@@ -157,6 +159,16 @@ pub(crate) struct XdpPlace {
     /// As one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which flows are shown, and how.
+#[derive(Debug, Args)]
+pub(crate) struct XdpFlows {
+    #[command(flatten)]
+    pub(crate) place: XdpPlace,
+    /// How many are shown at most
+    #[arg(long, value_name = "COUNT", default_value = "20")]
+    pub(crate) limit: usize,
 }
 
 /// Addresses of the demo.

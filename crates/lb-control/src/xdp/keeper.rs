@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use lb_l4_xdp::layout::EVENT_NAMES;
 use lb_l4_xdp::{
-    Pins, Plane, Tables, Vip, XdpAttach, XdpAttached, XdpError, address, check_needs, interface_index,
+    Census, FlowCount, Pins, Plane, Tables, Vip, XdpAttach, XdpAttached, XdpError, address, check_needs,
+    interface_index,
 };
 use lb_observe::metrics::{Metrics, XdpBackend, XdpReading};
 use lb_pool::Subscription;
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// So many ticks pass between two datagrams to a backend.
 const KNOCK_TICKS: u32 = 5;
 
+/// So many entries of the tables of flows are counted in a tick, so that a count of millions keeps no change of the tables waiting.
+const COUNTED_IN_TICK: usize = 1 << 17;
+
 /// `discard` (RFC 863): whoever listens there throws away what comes.
 const DISCARD: u16 = 9;
 
@@ -38,6 +42,10 @@ pub(super) struct Keeper {
     secret: u32,
     attached: Vec<XdpAttached>,
     capacity: [u32; 2],
+    /// The count that is under way.
+    count: Option<FlowCount>,
+    /// What the last one has found.
+    census: Option<Census>,
     metrics: Arc<Metrics>,
     is_paused: bool,
     /// A change was refused, and is to be tried again.
@@ -69,6 +77,8 @@ impl Keeper {
             secret,
             attached: Vec::new(),
             capacity: [place.capacity.flows4, place.capacity.flows6],
+            count: None,
+            census: None,
             metrics,
             is_paused: false,
             is_behind: false,
@@ -79,7 +89,9 @@ impl Keeper {
         }
         keeper.plane.settle()?;
         for gone in keeper.pins.interfaces()?.iter().filter(|name| !place.interfaces.contains(name)) {
-            keeper.pins.detach_from(gone)?;
+            let detached = keeper.pins.detach_from(gone);
+            keeper.note_detached(1, detached.is_ok());
+            detached?;
             tracing::info!(interface = gone, "XDP detached from an interface that is configured no more");
         }
         keeper.sample();
@@ -90,6 +102,7 @@ impl Keeper {
         let attached = self.plane.attach(interface, wanted)?;
         tracing::info!(interface, mode = mode_name(attached), "xdp attached");
         if wanted == XdpAttach::Auto && attached == XdpAttached::Skb {
+            self.metrics.xdp.attach_probe_failed.inc();
             tracing::warn!(
                 interface,
                 "the driver does not run XDP programs — the kernel does behind it, which is slower (xdp_mode = \"skb\" says that it is meant)"
@@ -215,7 +228,9 @@ impl Keeper {
             );
             return true;
         }
+        let attached = self.pins.interfaces().map_or(0, |interfaces| interfaces.len());
         let result = self.pins.detach();
+        self.note_detached(attached, result.is_ok());
         match &result {
             Ok(interfaces) => tracing::info!(interfaces = interfaces.join(", "), "xdp detached"),
             Err(error) => tracing::error!(%error, "XDP could not be detached"),
@@ -223,8 +238,37 @@ impl Keeper {
         result.is_ok()
     }
 
+    fn note_detached(&self, interfaces: usize, went_well: bool) {
+        let [well, failed] = &self.metrics.xdp.detached;
+        (0..interfaces).for_each(|_| if went_well { well } else { failed }.inc());
+    }
+
+    /// Counts on in the tables of flows.
+    fn count(&mut self) -> Result<(), XdpError> {
+        let mut count = match self.count.take() {
+            Some(count) => count,
+            None => FlowCount::begin(&self.pins)?,
+        };
+        match count.go_on(&self.tables, COUNTED_IN_TICK)? {
+            Some(census) => {
+                for (table, full) in census.tables.iter().zip(&self.metrics.xdp.conntrack_full) {
+                    if table.is_full() {
+                        full.inc();
+                    }
+                }
+                self.census = Some(census);
+            }
+            None => self.count = Some(count),
+        }
+        Ok(())
+    }
+
     /// Reads what the programs have counted.
-    fn sample(&self) {
+    fn sample(&mut self) {
+        if let Err(error) = self.count() {
+            self.metrics.xdp.sampler_errors.inc();
+            tracing::warn!(%error, "XDP flows could not be counted");
+        }
         match self.read() {
             Ok(reading) => self.metrics.xdp.show(reading),
             Err(error) => {
@@ -244,7 +288,7 @@ impl Keeper {
         for (vip, service) in self.tables.vips() {
             let of_service: Vec<_> = self.tables.backends_of(service).collect();
             let indices: Vec<u32> = of_service.iter().map(|(index, _)| *index).collect();
-            for ((_, backend), counts) in of_service.iter().zip(self.pins.counters(&indices)?) {
+            for ((index, backend), counts) in of_service.iter().zip(self.pins.counters(&indices)?) {
                 let ip = address(backend.address, backend.is_ipv6 != 0);
                 let of_backend = [counts.packets, counts.reply_packets];
                 for (sum, count) in packets.iter_mut().zip(of_backend) {
@@ -257,6 +301,10 @@ impl Keeper {
                         port => SocketAddr::new(ip, port).to_string(),
                     },
                     flows: counts.flows,
+                    live: self
+                        .census
+                        .as_ref()
+                        .map(|census| census.by_backend.get(index).copied().unwrap_or(0)),
                     packets: of_backend,
                     bytes: [counts.bytes, counts.reply_bytes],
                 });
@@ -265,7 +313,8 @@ impl Keeper {
         actions.extend(["to_backend", "to_client"].into_iter().zip(packets));
         let in_mode = |mode| self.attached.iter().filter(|one| mode_name(**one) == mode).count();
         let attached = ["drv", "skb", "hw", "kept"].map(|mode| (mode, in_mode(mode))).to_vec();
-        Ok(XdpReading { actions, attached, capacity: self.capacity, backends })
+        let live = self.census.as_ref().map(|census| census.tables.map(|table| table.live));
+        Ok(XdpReading { actions, attached, capacity: self.capacity, live, backends })
     }
 }
 

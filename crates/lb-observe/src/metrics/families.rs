@@ -180,14 +180,25 @@ families! {
             "Bytes that were forwarded, from the IP header on: `to_backend`, and in mode `nat` `to_client`.";
         XDP_BACKEND_FLOWS: FamilyKind::Counter, "xdp_backend_flows_total", [configured("service"), BACKEND], "flows",
             "Flows that were begun at a backend of a service.";
+        XDP_BACKEND_FLOWS_CURRENT: FamilyKind::Gauge, "xdp_backend_flows_current", [configured("service"), BACKEND], "flows",
+            "Flows of a backend that go on, as they were counted last: at most 131072 entries are counted in a second.";
         XDP_BACKEND_PACKETS: FamilyKind::Counter, "xdp_backend_packets_total", [configured("service"), BACKEND, configured("direction")], "packets",
             "Packets of a service, by backend and direction.";
         XDP_BACKEND_BYTES: FamilyKind::Counter, "xdp_backend_bytes_total", [configured("service"), BACKEND, configured("direction")], "bytes",
             "Their bytes.";
         XDP_CONNTRACK_CAPACITY: FamilyKind::Gauge, "xdp_conntrack_capacity", [configured("family")], "flows",
             "Flows that the tables have room for (`xdp.max_flows_v4`, `xdp.max_flows_v6`).";
+        XDP_CONNTRACK_ENTRIES: FamilyKind::Gauge, "xdp_conntrack_entries_current", [configured("family")], "flows",
+            "Entries of the tables of flows that packets follow, as they were counted last. A flow in mode `nat` has two; an entry whose flow has ended or was idle too long \
+             is not counted, though it stays until its place is needed.";
+        XDP_CONNTRACK_FULL: FamilyKind::Counter, "xdp_conntrack_full_total", [configured("family")], "counts",
+            "Counts of a table that found nine tenths of it or more in use by flows that go on: a new flow takes the place of one of them.";
         XDP_ATTACHED_MODE: FamilyKind::Gauge, "xdp_attached_mode", [configured("mode")], "interfaces",
             "Interfaces that run the programs: `drv` in the driver, `skb` behind it, `hw` on the card, `kept` as an earlier process had them.";
+        XDP_ATTACH_PROBE_FAILED: FamilyKind::Counter, "xdp_attach_probe_failed_total", [], "interfaces",
+            "Interfaces whose driver would not run the programs, so that the kernel does behind it (`xdp_mode = \"auto\"`).";
+        XDP_DETACH: FamilyKind::Counter, "xdp_detach_total", [configured("result")], "interfaces",
+            "Interfaces that the programs were taken off, since they are configured no more or the process ends with `at_shutdown = \"detach\"`, by `result`: ok, failed.";
         XDP_TABLE_ERRORS: FamilyKind::Counter, "xdp_table_errors_total", [], "errors",
             "Changes of tables that the kernel refused. They are tried again every second; what was in force stays.";
         XDP_SAMPLER_ERRORS: FamilyKind::Counter, "xdp_sampler_errors_total", [], "errors",

@@ -65,7 +65,8 @@ fn every_family_is_exposed_with_help_and_type() {
         actions: vec![("pass_not_ours", 1)],
         attached: vec![("drv", 1)],
         capacity: [1, 1],
-        backends: vec![XdpBackend::default()],
+        live: Some([1, 1]),
+        backends: vec![XdpBackend { live: Some(1), ..XdpBackend::default() }],
     });
     metrics.reload_restart_required.declare(&["listeners.protocol"]);
     let scraped = scrape(&metrics);
