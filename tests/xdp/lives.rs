@@ -42,7 +42,7 @@ pub(crate) fn at_its_end_it_can_detach(mode: &'static str) {
     let lines = [service("web", 80, "tcp", "nat", "web"), pool("web", 8080, "")].concat();
     let config = network.config(&format!("at_shutdown = \"detach\"\n{lines}"));
     network.start(&config);
-    assert!(network.client.run(|| ask("10.9.0.1", 80)).is_ok());
+    network.client.run(|| ask("10.9.0.1", 80)).unwrap();
     assert_eq!(network.stop(), 0);
     assert!(network.client.run(|| ask("10.9.0.1", 80)).is_err());
     let left = std::fs::read_dir(network.pins()).unwrap().count();
