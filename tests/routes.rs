@@ -36,6 +36,7 @@ fn main() {
         answers::virtual_hosts_do_not_fall_through,
         filters::t_01_to_t_11_the_backend_is_asked_for_another_path,
         filters::x_01_to_x_06_fields_are_edited_both_ways,
+        filters::policies_hold_level_by_level,
         filters::requests_have_ids,
         filters::an_answer_stands_in_a_file,
         limits::x_13_a_route_tries_500_again,

@@ -120,6 +120,84 @@ pub(crate) fn x_01_to_x_06_fields_are_edited_both_ways() {
     }
 }
 
+/// Filters of the listener, of the virtual host, of the route and of the branch hold in this order, for answers of the gateway and for what no
+/// route takes as well; a route can do without those of the outer levels.
+pub(crate) fn policies_hold_level_by_level() {
+    let (backend, config) = rig();
+    let policies = r#"
+        policies.outer = { request_headers = { set = ["X-Level: listener"], add = ["X-Way: listener"] }, response_headers = { set = ["X-Set: listener ${status}"], add = ["X-Path: ${path}"] } }
+        policies.host = { request_headers = { set = ["X-Level: host"], add = ["X-Way: host"] } }
+        policies.route = { request_headers = { set = ["X-Level: route"], add = ["X-Way: route"] } }
+        "#;
+    let routes = r#"
+        [[listeners.virtual_hosts]]
+        hosts = ["test.example"]
+        policies = ["host"]
+        route_tables = ["site"]
+        "#;
+    let table = r#"
+        [[routes.site]]
+        path = "/route"
+        policies = ["route"]
+        pool = "web"
+        [[routes.site]]
+        path = "/without"
+        without = ["request_headers"]
+        pool = "web"
+        response_headers = { set = ["X-Set: route"] }
+        [[routes.site]]
+        path = "/alone"
+        without = ["request_headers", "response_headers"]
+        policies = ["route"]
+        pool = "web"
+        [[routes.site]]
+        path = "/split"
+        split = [{ pool = "web", request_headers = { add = ["X-Way: branch"] }, response_headers = { remove = ["X-Path"] } }]
+        [[routes.site]]
+        path = "/fixed"
+        respond = { status = 403 }
+        "#;
+    let rows: [(&str, u16, &[&str], &str, &str); 7] = [
+        ("/route", 200, &["listener", "host", "route"], "listener 200", "/route"),
+        ("/without", 200, &[], "route", "/without"),
+        ("/alone", 200, &["route"], "3", ""),
+        ("/split", 200, &["listener", "host", "branch"], "listener 200", ""),
+        ("/fixed", 403, &[], "listener 403", "/fixed"),
+        ("/none", 404, &[], "listener 404", "/none"),
+        // What is refused before routes are looked at has no filters.
+        ("/%zz", 400, &[], "", ""),
+    ];
+    let start = |host: &str| {
+        let config = config.clone().text(policies).text(table);
+        Ways::start_with(config, host, |listener| {
+            listener.key("pool", "web").key("policies", vec!["outer".to_owned()])
+        })
+    };
+    let look = ["x-set", "x-path"];
+    let ways = start(routes);
+    for (path, status, way, set, told) in rows {
+        for got in ways.ask("GET", path, &[("X-Level", "client")], &look) {
+            assert_eq!(got.status, status, "{path} over {}", got.version);
+            let found = look.map(|name| got.header(name).unwrap_or_default());
+            assert_eq!(found, [set, told], "{path} over {}", got.version);
+            if status == 200 {
+                let request = backend.last_request();
+                assert_eq!(request.head.headers.all("x-way"), way, "{path} over {}", got.version);
+                let level = way.iter().rfind(|level| **level != "branch").unwrap_or(&"client");
+                assert_eq!(request.header("x-level").as_deref(), Some(*level), "{path} over {}", got.version);
+            }
+        }
+    }
+    // Without any route, all requests have those of the listener.
+    drop(ways);
+    let ways = start("");
+    for got in ways.ask("GET", "/any", &[], &look) {
+        assert_eq!(backend.last_request().head.headers.all("x-way"), ["listener"], "{}", got.version);
+        assert_eq!(got.header("x-set").as_deref(), Some("listener 200"), "{}", got.version);
+    }
+    backend.assert_clean();
+}
+
 pub(crate) fn requests_have_ids() {
     let (backend, config) = rig();
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ mod limits;
 mod listener;
 mod loops;
 mod passthrough;
+mod policy;
 mod pool;
 mod process;
 mod raw_proxy;
@@ -84,9 +85,6 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     let mut tables = route::Tables::read(root, &pools, report);
     let listeners = listener::all(root, &runtime, &pools, &mut tables, report)?;
     tables.warn_unused(report);
-    for (name, view) in root.named("policies") {
-        report.warn_about(view, format!("nothing has the policy \"{name}\""));
-    }
     let xdp = xdp::plane(root.block("xdp"), &runtime.xdp, &pools, report)?;
     Some(Config {
         source_name: report.source.place(0).0.to_owned(),

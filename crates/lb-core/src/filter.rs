@@ -8,23 +8,69 @@ pub mod request_id;
 pub mod rewrite;
 pub mod template;
 
+use crate::words;
+
 pub use edit::{HeaderEdits, HeaderLine};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
 pub use template::{Template, TemplateSource, TemplateVariable};
 
-/// The filters of a route, in the order of their phases.
+words! {
+    /// A kind of filter that a policy may hold.
+    FilterKind {
+        /// Edits of the fields of requests.
+        RequestHeaders = "request_headers",
+        /// Edits of the fields of responses.
+        ResponseHeaders = "response_headers",
+    }
+}
+
+/// Filters in the order of their phases: those of one level (listener, virtual host, route, branch), or of several levels together.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Chain {
     /// Which path and host the backend is asked for.
     pub rewrite: Option<Rewrite>,
-    /// What becomes of the fields of the request.
-    pub request_headers: Option<HeaderEdits>,
-    /// What becomes of the fields of the response.
-    pub response_headers: Option<HeaderEdits>,
+    /// What becomes of the fields of the request: the edits of the outermost level first.
+    pub request_headers: Vec<HeaderEdits>,
+    /// What becomes of the fields of the response, in the order of levels as well.
+    pub response_headers: Vec<HeaderEdits>,
 }
 
 impl Chain {
+    /// The filters of a level inside this one, behind those of this one. Edits of both levels hold; of other kinds the inner level's stands in
+    /// place of the outer one's.
+    #[must_use]
+    pub fn within(&self, inner: &Self) -> Self {
+        let join = |outer: &[HeaderEdits], inner: &[HeaderEdits]| [outer, inner].concat();
+        Self {
+            rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
+            request_headers: join(&self.request_headers, &inner.request_headers),
+            response_headers: join(&self.response_headers, &inner.response_headers),
+        }
+    }
+
+    /// The chain without the filters of some kinds.
+    #[must_use]
+    pub fn without(&self, kinds: &[FilterKind]) -> Self {
+        let mut chain = self.clone();
+        for kind in kinds {
+            match kind {
+                FilterKind::RequestHeaders => chain.request_headers.clear(),
+                FilterKind::ResponseHeaders => chain.response_headers.clear(),
+            }
+        }
+        chain
+    }
+
+    /// The kinds of filters that are here and that a policy may hold.
+    pub fn kinds(&self) -> impl Iterator<Item = FilterKind> {
+        let edits = [
+            (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
+            (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
+        ];
+        edits.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))
+    }
+
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

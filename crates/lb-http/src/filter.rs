@@ -12,7 +12,7 @@ use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
-use lb_core::route::{Host, RouteCaptures, condition};
+use lb_core::route::{Host, RouteCaptures, RouteDestination, condition};
 
 use crate::proxy::Client;
 use crate::routes::{Matched, set_target, split_target};
@@ -36,10 +36,12 @@ pub(crate) struct Filtered {
     pub(crate) id: Option<Box<[u8]>>,
     /// The value of a `Set-Cookie` that keeps the client on its branch of a split.
     cookie: Option<Box<[u8]>>,
+    /// Where the table leads the request; None without a table, and where the request was refused before.
+    at: Option<RouteDestination>,
     /// The branch of the route's split.
     branch: Option<u32>,
-    /// The edits of the response, of the route and of the branch, where they hold values of the request.
-    bound: [Option<Box<HeaderEdits>>; 2],
+    /// The edits of the response one after the other, where some hold values of the request: those that do, with the values.
+    bound: Vec<Option<Box<HeaderEdits>>>,
 }
 
 /// What an exchange is marked by, before its filters run.
@@ -77,25 +79,24 @@ pub(crate) fn take_request_id(
     })
 }
 
-/// Phase 10 of a request whose hop is done with: rewrite, then edits, of the route and then of its branch. Besides, why the request is refused,
-/// where the path that comes of it may not be forwarded.
+/// Phase 10 of a request whose hop is done with: rewrite, then edits, of the levels of its route and then of its branch. Besides, why the
+/// request is refused, where the path that comes of it may not be forwarded.
 pub(crate) fn request(
     settings: &Settings,
+    at: Option<RouteDestination>,
     matched: Option<Matched>,
     Marks { id, cookie }: Marks,
     asker: Asker<'_>,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
-    let routes = &settings.routes;
-    let of =
-        |matched: Matched| [routes.chain(matched.route), routes.branch_chain(matched.route, matched.branch)];
-    let chains = matched.map(of).unwrap_or_default();
+    let branch = matched.and_then(|matched| matched.branch);
+    let chains = settings.routes.chains(at, branch);
     if chains == [None, None] && id.is_none() && cookie.is_none() {
         return (None, None);
     }
-    let branch = matched.and_then(|matched| matched.branch);
-    let mut filtered = Filtered { id, cookie, branch, ..Filtered::default() };
-    let fault = matched.and_then(|matched| filtered.apply(settings, matched, chains, asker, head).err());
+    let mut filtered = Filtered { id, cookie, at, branch, ..Filtered::default() };
+    let has_filters = chains != [None, None];
+    let fault = if has_filters { filtered.apply(settings, matched, chains, asker, head).err() } else { None };
     if let (Some(id), Some(policy)) = (&filtered.id, &settings.request_id) {
         head.fields.push(policy.header.as_bytes(), id);
     }
@@ -106,24 +107,25 @@ impl Filtered {
     fn apply(
         &mut self,
         settings: &Settings,
-        matched: Matched,
+        matched: Option<Matched>,
         chains: [Option<&Chain>; 2],
         asker: Asker<'_>,
         head: &mut RequestHead,
     ) -> Result<(), Reject> {
         let rewrite = chains.iter().flatten().find_map(|chain| chain.rewrite.as_ref());
-        let prefix = usize::try_from(matched.prefix).unwrap_or_default();
+        let prefix = matched.and_then(|matched| usize::try_from(matched.prefix).ok()).unwrap_or_default();
         let (path, query) = split_target(head.target());
         let canonical = settings.routes.canonical(path);
         let canonical = canonical.as_deref().unwrap_or(path);
-        let needs = |edits: &Option<HeaderEdits>| edits.as_ref().is_some_and(HeaderEdits::needs_request);
-        let needs_values = chains
-            .iter()
-            .flatten()
-            .any(|chain| needs(&chain.request_headers) || needs(&chain.response_headers));
-        let captures = match needs_values || rewrite.is_some_and(|rewrite| rewrite.path.has_captures()) {
-            true => settings.routes.captures(matched.route, canonical),
-            false => RouteCaptures::default(),
+        let edits_of_request = || chains.iter().flatten().flat_map(|chain| &chain.request_headers);
+        let edits_of_response = || chains.iter().flatten().flat_map(|chain| &chain.response_headers);
+        let binds = edits_of_response().any(HeaderEdits::needs_request);
+        let needs_values = binds || edits_of_request().any(HeaderEdits::needs_request);
+        let captures = match matched {
+            Some(matched) if needs_values || rewrite.is_some_and(|rewrite| rewrite.path.has_captures()) => {
+                settings.routes.captures(matched.route, canonical)
+            }
+            _ => RouteCaptures::default(),
         };
         let made = match rewrite {
             Some(rewrite) => rewrite
@@ -140,15 +142,16 @@ impl Filtered {
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             asker,
             id: self.id.as_deref().unwrap_or_default(),
-            route: settings.routes.label(matched.route).map_or("", |(name, _)| name),
+            route: matched
+                .and_then(|matched| settings.routes.label(matched.route))
+                .map_or("", |(name, _)| name),
             captures: &captures,
         };
-        let rendered =
-            chains.map(|chain| chain?.request_headers.as_ref().map(|edits| (edits, edits.render(&values))));
-        self.bound = chains.map(|chain| {
-            let edits = chain?.response_headers.as_ref().filter(|edits| edits.needs_request())?;
-            Some(Box::new(edits.bound(&values)))
-        });
+        let rendered: Vec<_> = edits_of_request().map(|edits| (edits, edits.render(&values))).collect();
+        if binds {
+            let bind = |edits: &HeaderEdits| edits.needs_request().then(|| Box::new(edits.bound(&values)));
+            self.bound = edits_of_response().map(bind).collect();
+        }
         if let Some(target) = target {
             self.asked = Some(head.target);
             set_target(head, &target);
@@ -161,22 +164,20 @@ impl Filtered {
         if let Some(host) = rewrite.and_then(|rewrite| rewrite.host.as_deref()) {
             set_authority(head, host);
         }
-        for (edits, rendered) in rendered.iter().flatten() {
+        for (edits, rendered) in &rendered {
             edits.apply(rendered, &mut head.fields);
         }
         Ok(())
     }
 
-    /// Phases 24 and 25 of a response, the gateway's own included. `route` is the one that took the request.
-    pub(crate) fn response(&self, settings: &Settings, route: Option<u32>, head: &mut ResponseHead) {
-        let routes = &settings.routes;
-        let of = |route| [routes.chain(route), routes.branch_chain(route, self.branch)];
-        for (chain, bound) in route.map(of).unwrap_or_default().into_iter().zip(&self.bound) {
-            let edits = bound.as_deref().or_else(|| chain?.response_headers.as_ref());
-            if let Some(edits) = edits {
-                let rendered = edits.render(&head.status);
-                edits.apply(&rendered, &mut head.fields);
-            }
+    /// Phases 24 and 25 of a response, the gateway's own included.
+    fn response(&self, settings: &Settings, head: &mut ResponseHead) {
+        let chains = settings.routes.chains(self.at, self.branch);
+        let edits = chains.into_iter().flatten().flat_map(|chain| &chain.response_headers);
+        for (number, edits) in edits.enumerate() {
+            let edits = self.bound.get(number).and_then(Option::as_deref).unwrap_or(edits);
+            let rendered = edits.render(&head.status);
+            edits.apply(&rendered, &mut head.fields);
         }
         if let (Some(id), Some(policy)) = (&self.id, settings.request_id.as_ref().filter(|id| id.respond)) {
             head.fields.remove_named(policy.header.as_bytes());
@@ -190,14 +191,9 @@ impl Filtered {
 
 /// Phases 24 and 25, where there are filters.
 #[inline]
-pub(crate) fn response(
-    filtered: Option<&Filtered>,
-    settings: &Settings,
-    route: Option<u32>,
-    head: &mut ResponseHead,
-) {
+pub(crate) fn response(filtered: Option<&Filtered>, settings: &Settings, head: &mut ResponseHead) {
     if let Some(filtered) = filtered {
-        filtered.response(settings, route, head);
+        filtered.response(settings, head);
     }
 }
 

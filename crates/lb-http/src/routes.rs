@@ -72,12 +72,21 @@ pub(crate) struct Matched {
 pub(crate) struct Found {
     /// The pool that answers, if any does.
     pub(crate) pool: Rc<Pool>,
+    /// Where the table leads it; None without a table, and where the request is refused before.
+    pub(crate) at: Option<RouteDestination>,
     /// The route that took it.
     pub(crate) matched: Option<Matched>,
     /// What becomes of the request.
     pub(crate) action: Action,
     /// The value of a `Set-Cookie` that keeps the client on its branch.
     pub(crate) cookie: Option<Box<[u8]>>,
+}
+
+impl Found {
+    /// A backend of the pool answers.
+    fn forward(pool: &Rc<Pool>, matched: Option<Matched>, cookie: Option<Box<[u8]>>) -> Self {
+        Self { pool: Rc::clone(pool), at: None, matched, action: Action::Forward, cookie }
+    }
 }
 
 /// What becomes of a request.
@@ -165,9 +174,7 @@ impl Routes {
     #[inline]
     pub(crate) fn find(&self, head: &mut RequestHead, origin: &RequestOrigin, rng: &mut SplitMix64) -> Found {
         match self {
-            Self::One(pool) => {
-                Found { pool: Rc::clone(pool), matched: None, action: Action::Forward, cookie: None }
-            }
+            Self::One(pool) => Found::forward(pool, None, None),
             Self::Table(table) => table.find(head, origin, rng),
         }
     }
@@ -179,11 +186,11 @@ impl Routes {
         Some((name, table.metrics.get(route as usize)?.as_deref()))
     }
 
-    /// The filters of the route at a position.
+    /// The filters of a request that goes there: those of all levels down to its route, and those of its branch.
     #[inline]
-    pub(crate) fn chain(&self, route: u32) -> Option<&Chain> {
-        let Self::Table(table) = self else { return None };
-        table.routing.routes.get(route as usize)?.chain.as_deref()
+    pub(crate) fn chains(&self, at: Option<RouteDestination>, branch: Option<u32>) -> [Option<&Chain>; 2] {
+        let (Self::Table(table), Some(at)) = (self, at) else { return [None, None] };
+        [table.routing.chain(at), self.branch_chain(at, branch)]
     }
 
     /// The times of a route that has some of its own.
@@ -203,8 +210,9 @@ impl Routes {
 
     /// The filters of the branch of a route.
     #[inline]
-    pub(crate) fn branch_chain(&self, route: u32, branch: Option<u32>) -> Option<&Chain> {
+    fn branch_chain(&self, destination: RouteDestination, branch: Option<u32>) -> Option<&Chain> {
         let (Self::Table(table), Some(branch)) = (self, branch) else { return None };
+        let RouteDestination::Route(route) = destination else { return None };
         match &table.routing.routes.get(route as usize)?.target {
             RouteTarget::Split(split) => split.branches.get(branch as usize)?.chain.as_deref(),
             _ => None,
@@ -276,7 +284,7 @@ impl TableRoutes {
             Ok(found) => found,
             Err(reject) => return self.none(None, Action::Refuse(reject)),
         };
-        match destination {
+        let found = match destination {
             RouteDestination::Route(route) => self.target(
                 Matched { route, prefix: u32::try_from(matched).unwrap_or_default(), branch: None },
                 head,
@@ -284,13 +292,12 @@ impl TableRoutes {
                 rng,
             ),
             RouteDestination::Fallback(scope) => match self.fallbacks.get(scope as usize) {
-                Some(Some(pool)) => {
-                    Found { pool: Rc::clone(pool), matched: None, action: Action::Forward, cookie: None }
-                }
+                Some(Some(pool)) => Found::forward(pool, None, None),
                 _ => self.no_route(),
             },
             RouteDestination::Nowhere(_) => self.no_route(),
-        }
+        };
+        Found { at: Some(destination), ..found }
     }
 
     fn no_route(&self) -> Found {
@@ -299,7 +306,7 @@ impl TableRoutes {
 
     /// What asks no backend.
     fn none(&self, matched: Option<Matched>, action: Action) -> Found {
-        Found { pool: Rc::clone(&self.own), matched, action, cookie: None }
+        Found { action, ..Found::forward(&self.own, matched, None) }
     }
 
     fn captures<'a>(&self, route: u32, path: &'a [u8]) -> RouteCaptures<'a> {
@@ -360,7 +367,7 @@ impl TableRoutes {
         match pools.and_then(|pools| pools.get(branch as usize)) {
             Some(Some(pool)) => {
                 let matched = Some(Matched { branch: Some(branch), ..matched });
-                Found { pool: Rc::clone(pool), matched, action: Action::Forward, cookie }
+                Found::forward(pool, matched, cookie)
             }
             _ => self.none(Some(matched), no_target()),
         }
@@ -377,9 +384,7 @@ impl TableRoutes {
         let target = self.routing.routes.get(position as usize).map(|route| &route.target);
         match target {
             Some(RouteTarget::Pool(_)) => match self.pools.get(position as usize) {
-                Some(Some(pool)) => {
-                    Found { pool: Rc::clone(pool), matched: found, action: Action::Forward, cookie: None }
-                }
+                Some(Some(pool)) => Found::forward(pool, found, None),
                 _ => self.no_route(),
             },
             Some(RouteTarget::Split(split)) => self.branch(split, matched, head, origin, rng),

@@ -102,21 +102,25 @@ impl Asked {
             );
         }
         text += &format!("  goes to {}\n", goal(routing, destination));
-        if let RouteDestination::Route(position) = destination {
-            text += &on_the_way(routing, position, &path, &mut caches);
-        }
+        text += &on_the_way(routing, destination, &path, &mut caches);
         text
     }
 }
 
 /// What filters do on the way.
-fn on_the_way(routing: &Routing, position: u32, path: &[u8], caches: &mut PatternCaches) -> String {
-    let route = routing.routes.get(position as usize).zip(routing.table.specs().get(position as usize));
-    let Some((chain, spec)) = route.and_then(|(route, spec)| Some((route.chain.as_deref()?, spec))) else {
-        return String::new();
+fn on_the_way(
+    routing: &Routing,
+    destination: RouteDestination,
+    path: &[u8],
+    caches: &mut PatternCaches,
+) -> String {
+    let Some(chain) = routing.chain(destination) else { return String::new() };
+    let spec = match destination {
+        RouteDestination::Route(position) => routing.table.specs().get(position as usize),
+        RouteDestination::Fallback(_) | RouteDestination::Nowhere(_) => None,
     };
     let mut text = String::new();
-    if let Some(rewrite) = &chain.rewrite {
+    if let Some((rewrite, spec)) = chain.rewrite.as_ref().zip(spec) {
         let captures = spec.captures(path, caches);
         let allow = routing.table.policy().allow_ambiguous;
         text += &match rewrite.path(path, spec.matched_prefix(path), &captures, allow) {

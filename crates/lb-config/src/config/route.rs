@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{RouteLimits, Split};
-use lb_core::filter::Chain;
+use lb_core::filter::{Chain, FilterKind};
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
-use lb_core::route::{HostPattern, RouteSpec, RouteTable};
+use lb_core::route::{HostPattern, RouteDestination, RouteSpec, RouteTable};
 
 /// A route: when a request is its own, and what becomes of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -16,8 +16,10 @@ pub struct Route {
     pub spec: RouteSpec,
     /// Where it goes.
     pub target: RouteTarget,
-    /// What happens to requests and responses on their way; None = nothing.
-    pub chain: Option<Box<Chain>>,
+    /// What happens to requests and responses on their way, by the route itself and by its policies; None = nothing.
+    pub chain: Option<Arc<Chain>>,
+    /// The kinds of filters of virtual host and listener that do not hold for it.
+    pub without: Vec<FilterKind>,
     /// Times and tries that are its own; None = none.
     pub limits: Option<Box<RouteLimits>>,
 }
@@ -67,6 +69,8 @@ pub struct VirtualHost {
     pub hosts: Vec<HostPattern>,
     /// The names of its tables.
     pub tables: Vec<String>,
+    /// The filters of its policies; None = nothing.
+    pub chain: Option<Arc<Chain>>,
     /// Where requests go that no route takes. None = nowhere.
     pub pool: Option<PoolId>,
 }
@@ -78,6 +82,8 @@ pub struct OwnRoutes {
     pub routes: Vec<Arc<Route>>,
     /// The names of its tables.
     pub tables: Vec<String>,
+    /// The filters of its policies; None = nothing.
+    pub chain: Option<Arc<Chain>>,
     /// Its virtual hosts.
     pub virtual_hosts: Vec<VirtualHost>,
 }
@@ -93,11 +99,27 @@ pub struct Routing {
     pub table: Arc<RouteTable>,
     /// Where requests go that no route takes, by scope. None = nowhere.
     pub fallbacks: Vec<Option<PoolId>>,
+    /// The filters of each route by its position: those of the listener, of the virtual host, and its own.
+    pub chains: Vec<Option<Arc<Chain>>>,
+    /// The filters of what no route takes, by scope.
+    pub scope_chains: Vec<Option<Arc<Chain>>>,
     /// Whether fields pass by which backends read another request than was matched.
     pub keeps_override_fields: bool,
 }
 
 impl Routing {
+    /// The filters of a request that goes there.
+    #[inline]
+    pub fn chain(&self, destination: RouteDestination) -> Option<&Chain> {
+        let (chains, at) = match destination {
+            RouteDestination::Route(position) => (&self.chains, position),
+            RouteDestination::Fallback(scope) | RouteDestination::Nowhere(scope) => {
+                (&self.scope_chains, scope)
+            }
+        };
+        chains.get(at as usize)?.as_deref()
+    }
+
     /// The same with other weights of splits, of which `of` has those that differ, by the names of route and pool; `None` where none does.
     pub fn with_weights(&self, of: impl Fn(&str, &str) -> Option<u32>) -> Option<Self> {
         let mut is_other = false;
@@ -124,6 +146,8 @@ impl Routing {
             routes,
             table: Arc::clone(&self.table),
             fallbacks: self.fallbacks.clone(),
+            chains: self.chains.clone(),
+            scope_chains: self.scope_chains.clone(),
             keeps_override_fields: self.keeps_override_fields,
         })
     }

@@ -117,7 +117,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     Field { label: "listener.pool", what: "pool", difference: pool_name, keep: None },
     Field {
         label: "listener.routes",
-        what: "routes, route_tables, virtual_hosts, paths",
+        what: "routes, route_tables, virtual_hosts, policies, paths",
         difference: routes,
         keep: None,
     },

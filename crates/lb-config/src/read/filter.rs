@@ -1,44 +1,48 @@
 //! What happens to requests and responses on their way.
 
+use std::sync::Arc;
+
 use lb_core::filter::template::TemplateVariable;
-use lb_core::filter::{Chain, HeaderEdits, HeaderLine, KeepFrom, RequestIdPolicy, Rewrite, Template};
+use lb_core::filter::{
+    Chain, FilterKind, HeaderEdits, HeaderLine, KeepFrom, RequestIdPolicy, Rewrite, Template,
+};
 use lb_core::head::{FieldName, reads_as};
 use lb_core::route::location::NewPath;
 use lb_core::route::{PathCondition, RouteSpec, path};
 
 use super::Report;
+use super::policy::Policies;
 use crate::config::{Route, RouteTarget};
 use crate::document::View;
 use crate::schema::read_header_line;
 
-/// The filters of a route, if it has any. `forwards` says whether it leads to backends.
+/// The filters of a route, if it has any: those of its policies, and its own. `forwards` says whether it leads to backends.
 pub(super) fn chain(
     view: View<'_>,
     spec: &RouteSpec,
     forwards: bool,
+    policies: &Policies<'_>,
     report: &mut Report<'_>,
-) -> Option<Box<Chain>> {
+) -> Option<Arc<Chain>> {
     for key in ["rewrite", "request_headers"] {
         if !forwards && view.entry(key).is_some() {
             report.error(view, key, "needs pool or split: no backend gets the request");
         }
     }
-    let chain = Chain {
+    let own = Chain {
         rewrite: view.present("rewrite").map(|view| rewrite(view, spec, report)),
-        request_headers: edits(view, "request_headers", spec, report),
-        response_headers: edits(view, "response_headers", spec, report),
+        ..edits_alone(view, Some(spec), report)
     };
-    (!chain.is_empty()).then(|| Box::new(chain))
+    policies.level(view, own, report)
 }
 
-/// The edits of a branch, if it has any.
-pub(super) fn edits_alone(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Option<Box<Chain>> {
-    let chain = Chain {
+/// The edits of a policy or a branch.
+pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut Report<'_>) -> Chain {
+    Chain {
         rewrite: None,
-        request_headers: edits(view, "request_headers", spec, report),
-        response_headers: edits(view, "response_headers", spec, report),
-    };
-    (!chain.is_empty()).then(|| Box::new(chain))
+        request_headers: edits(view, "request_headers", spec, report).into_iter().collect(),
+        response_headers: edits(view, "response_headers", spec, report).into_iter().collect(),
+    }
 }
 
 fn rewrite(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Rewrite {
@@ -78,7 +82,7 @@ pub(super) fn new_path(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>
         if template.variables().any(|variable| !matches!(variable, TemplateVariable::Capture(_))) {
             report.error(view, "path", "captured text is all that can stand here: ${capture.N}");
         }
-        check_captures(view, "path", &template, spec, report);
+        check_captures(view, "path", &template, Some(spec), report);
         return NewPath::Whole(template);
     }
     let Some(text) = view.text("prefix") else { return NewPath::Same };
@@ -88,15 +92,24 @@ pub(super) fn new_path(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>
     NewPath::Prefix(text.as_bytes().into())
 }
 
-/// Every group that a template names is in each pattern that may have matched.
-fn check_captures(view: View<'_>, key: &str, template: &Template, spec: &RouteSpec, report: &mut Report<'_>) {
+/// Every group that a template names is in each pattern that may have matched. What is no route's has no pattern.
+fn check_captures(
+    view: View<'_>,
+    key: &str,
+    template: &Template,
+    spec: Option<&RouteSpec>,
+    report: &mut Report<'_>,
+) {
     for variable in template.variables() {
         let TemplateVariable::Capture(group) = variable else { continue };
         let has = |condition: &PathCondition| match condition {
             PathCondition::Regex(pattern) => pattern.has_group(group),
             _ => false,
         };
-        if !spec.matches.iter().all(|found| has(&found.path)) {
+        if spec.is_none() {
+            let problem = "captured text cannot stand in a policy, which knows of no path_regex";
+            report.error(view, key, problem);
+        } else if spec.is_some_and(|spec| !spec.matches.iter().all(|found| has(&found.path))) {
             report.error(view, key, format!("${{capture.{group}}} needs a path_regex with such a group"));
         }
     }
@@ -105,7 +118,7 @@ fn check_captures(view: View<'_>, key: &str, template: &Template, spec: &RouteSp
 fn edits(
     view: View<'_>,
     key: &'static str,
-    spec: &RouteSpec,
+    spec: Option<&RouteSpec>,
     report: &mut Report<'_>,
 ) -> Option<HeaderEdits> {
     let view = view.present(key)?;
@@ -182,6 +195,15 @@ pub(super) fn request_id(view: View<'_>, report: &mut Report<'_>) -> RequestIdPo
     }
 }
 
+/// The kinds of filters that edit the field of request IDs.
+pub(super) fn edits_of_id(chain: &Chain, id: &RequestIdPolicy) -> impl Iterator<Item = FilterKind> {
+    let is_it = |edits: &HeaderEdits| edits.names().any(|name| reads_as(name, id.header.as_bytes()));
+    let request = chain.request_headers.iter().any(is_it).then_some(FilterKind::RequestHeaders);
+    let response =
+        (id.respond && chain.response_headers.iter().any(is_it)).then_some(FilterKind::ResponseHeaders);
+    request.into_iter().chain(response)
+}
+
 /// Refuses conditions on the field of request IDs, and edits of it: what clients send there is not what holds.
 pub(super) fn check_request_id(view: View<'_>, route: &Route, id: &RequestIdPolicy, report: &mut Report<'_>) {
     let is_it = |name: &[u8]| reads_as(name, id.header.as_bytes());
@@ -190,23 +212,20 @@ pub(super) fn check_request_id(view: View<'_>, route: &Route, id: &RequestIdPoli
     if conditions.into_iter().any(|condition| is_it(&condition.name)) {
         keys.push(if view.entry("headers").is_some() { "headers" } else { "matches" });
     }
-    let has = |chain: &Chain, key: &str| {
-        let edits = match key {
-            "request_headers" => chain.request_headers.as_ref(),
-            _ => chain.response_headers.as_ref().filter(|_| id.respond),
-        };
-        edits.is_some_and(|edits| edits.names().any(is_it))
-    };
-    for key in ["request_headers", "response_headers"] {
-        if route.chain.as_deref().is_some_and(|chain| has(chain, key)) {
-            keys.push(key);
-        }
-        if let RouteTarget::Split(split) = &route.target
-            && split.branches.iter().filter_map(|branch| branch.chain.as_deref()).any(|chain| has(chain, key))
-        {
-            keys.push("split");
-        }
+    for kind in route.chain.iter().flat_map(|chain| edits_of_id(chain, id)) {
+        let key = kind.as_str();
+        keys.push(if view.entry(key).is_some() { key } else { "policies" });
     }
+    if let RouteTarget::Split(split) = &route.target
+        && split
+            .branches
+            .iter()
+            .filter_map(|branch| branch.chain.as_deref())
+            .any(|chain| edits_of_id(chain, id).next().is_some())
+    {
+        keys.push("split");
+    }
+    keys.dedup();
     for key in keys {
         let problem = format!(
             "`{}` is the ID that [listeners.request_id] gives on a listener that uses this route",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lb_core::filter::RequestIdPolicy;
+use lb_core::filter::{Chain, FilterKind, RequestIdPolicy};
 use lb_core::head::FieldName;
 use lb_core::route::location::Redirect;
 use lb_core::route::{
@@ -12,6 +12,7 @@ use lb_core::route::{
 };
 
 use super::listener::named_pool;
+use super::policy::{self, Policies};
 use super::pool::Pools;
 use super::{Report, filter, limits, split};
 use crate::config::{
@@ -29,6 +30,7 @@ pub(super) struct Tables<'a> {
     /// Names of routes, and where each stands.
     names: HashMap<String, String>,
     used: BTreeSet<&'a str>,
+    policies: Policies<'a>,
 }
 
 /// Sets of conditions that a route may have.
@@ -43,7 +45,9 @@ const MOST_ROUTES: usize = 100_000;
 impl<'a> Tables<'a> {
     /// Reads every `[[routes.NAME]]`.
     pub(super) fn read(root: View<'a>, pools: &Pools, report: &mut Report<'_>) -> Self {
-        let mut all = Self { tables: BTreeMap::new(), names: HashMap::new(), used: BTreeSet::new() };
+        let policies = Policies::read(root, report);
+        let mut all =
+            Self { tables: BTreeMap::new(), names: HashMap::new(), used: BTreeSet::new(), policies };
         for (name, views) in root.named_arrays("routes") {
             let routes = all.routes(views, pools, report);
             all.tables.insert(name, routes);
@@ -54,7 +58,7 @@ impl<'a> Tables<'a> {
     fn routes(&mut self, views: Vec<View<'a>>, pools: &Pools, report: &mut Report<'_>) -> Placed<'a> {
         let mut routes = Vec::new();
         for view in views {
-            let Some(route) = route(view, pools, report) else { continue };
+            let Some(route) = route(view, pools, &self.policies, report) else { continue };
             if !route.spec.name.is_empty() {
                 let place = view.node.map_or_else(String::new, |node| node.path.clone());
                 if let Some(other) = self.names.insert(route.spec.name.clone(), place) {
@@ -87,8 +91,9 @@ impl<'a> Tables<'a> {
         (names, routes)
     }
 
-    /// Warns of tables that no listener names.
+    /// Warns of tables that no listener names, and of policies that nothing names.
     pub(super) fn warn_unused(&self, report: &mut Report<'_>) {
+        self.policies.warn_unused(report);
         for (name, routes) in &self.tables {
             if let (false, Some((view, _))) = (self.used.contains(name), routes.first()) {
                 report.warn_about(*view, format!("no listener has the table \"{name}\""));
@@ -102,6 +107,24 @@ impl<'a> Tables<'a> {
         self.tables.into_iter().map(|(name, placed)| (name.to_owned(), routes(placed))).collect()
     }
 
+    /// Refuses policies that edit the field of request IDs.
+    fn check_level(
+        &self,
+        view: View<'_>,
+        level: Option<&Chain>,
+        request_id: Option<&RequestIdPolicy>,
+        report: &mut Report<'_>,
+    ) {
+        let kinds = level.zip(request_id).and_then(|(chain, id)| filter::edits_of_id(chain, id).next());
+        if let Some(kind) = kinds {
+            report.error(
+                view,
+                "policies",
+                format!("{kind} of one of them edits the field of [listeners.request_id]"),
+            );
+        }
+    }
+
     /// What a listener does with requests that are not all alike; `None` where they are. `fallback` is for what no route takes. Besides,
     /// every pool that routes lead to.
     pub(super) fn of_listener(
@@ -112,7 +135,7 @@ impl<'a> Tables<'a> {
         pools: &Pools,
         report: &mut Report<'_>,
     ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
-        let keys = ["routes", "route_tables", "virtual_hosts"];
+        let keys = ["routes", "route_tables", "virtual_hosts", "policies"];
         let present: Vec<_> = keys.into_iter().filter(|key| view.entry(key).is_some()).collect();
         let (Some(first), true) = (present.first(), protocol.is_http()) else {
             for key in present {
@@ -124,8 +147,11 @@ impl<'a> Tables<'a> {
         let own_routes: Vec<_> = own.iter().map(|(_, route)| Arc::clone(route)).collect();
         let (tables, shared) = self.named(view, report);
         let fallback_id = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
+        let outer = self.policies.level(view, Chain::default(), report);
+        self.check_level(view, outer.as_deref(), request_id, report);
+        let routes = own.into_iter().chain(shared).collect();
         let mut scopes =
-            vec![(Vec::new(), own.into_iter().chain(shared).collect::<Placed<'_>>(), fallback_id)];
+            vec![PlacedScope { hosts: Vec::new(), routes, fallback: fallback_id, outer: outer.clone() }];
         let mut virtual_hosts: Vec<VirtualHost> = Vec::new();
         for view in view.blocks("virtual_hosts") {
             let hosts = hosts(view);
@@ -139,21 +165,24 @@ impl<'a> Tables<'a> {
             }
             let (tables, routes) = self.named(view, report);
             let pool = view.text("pool").and_then(|name| pool_of(view, name, pools, report));
-            scopes.push((hosts.clone(), routes, pool.clone()));
-            virtual_hosts.push(VirtualHost { hosts, tables, pool });
+            let own = self.policies.level(view, Chain::default(), report);
+            self.check_level(view, own.as_deref(), request_id, report);
+            let both = policy::levels([outer.as_ref(), own.as_ref()]);
+            scopes.push(PlacedScope { hosts: hosts.clone(), routes, fallback: pool.clone(), outer: both });
+            virtual_hosts.push(VirtualHost { hosts, tables, chain: own, pool });
         }
         if let Some(id) = request_id {
-            for (view, route) in scopes.iter().flat_map(|(_, placed, _)| placed) {
+            for (view, route) in scopes.iter().flat_map(|scope| &scope.routes) {
                 filter::check_request_id(*view, route, id, report);
             }
         }
-        let policy = policy(view.block("paths"), report);
+        let policy = path_policy(view.block("paths"), report);
         let routing = assemble(scopes, policy, view, report);
         if routing.routes.len() > MOST_ROUTES {
             report.error(view, first, format!("a listener has at most {MOST_ROUTES} routes"));
         }
         let routing = Routing {
-            own: OwnRoutes { routes: own_routes, tables, virtual_hosts },
+            own: OwnRoutes { routes: own_routes, tables, chain: outer, virtual_hosts },
             keeps_override_fields: view.block("paths").word("override_fields") == Some("keep"),
             ..routing
         };
@@ -165,8 +194,14 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Hosts, routes and fallback of a scope.
-type PlacedScope<'a> = (Vec<HostPattern>, Placed<'a>, Option<PoolId>);
+/// A listener's own routes, or those of a virtual host.
+struct PlacedScope<'a> {
+    hosts: Vec<HostPattern>,
+    routes: Placed<'a>,
+    fallback: Option<PoolId>,
+    /// The filters that hold for all requests of the scope.
+    outer: Option<Arc<Chain>>,
+}
 
 /// Compiles the scopes, and looks for routes that no request reaches.
 fn assemble(
@@ -177,9 +212,15 @@ fn assemble(
 ) -> Routing {
     let (mut routes, mut specs, mut compiled, mut fallbacks, mut places) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (hosts, placed, fallback) in scopes {
+    let (mut chains, mut scope_chains) = (Vec::new(), Vec::new());
+    for PlacedScope { hosts, routes: placed, fallback, outer } in scopes {
         let first = routes.len();
         for (view, route) in placed {
+            let kept = match (&outer, route.without.as_slice()) {
+                (Some(outer), [_, ..]) => Some(Arc::new(outer.without(&route.without))),
+                (outer, _) => outer.clone(),
+            };
+            chains.push(policy::levels([kept.as_ref(), route.chain.as_ref()]));
             specs.push(route.spec.clone());
             routes.push(route);
             places.push(view);
@@ -187,6 +228,7 @@ fn assemble(
         let positions = (first..routes.len()).filter_map(|at| u32::try_from(at).ok()).collect();
         compiled.push(ScopeSpec { hosts, routes: positions, has_fallback: fallback.is_some() });
         fallbacks.push(fallback);
+        scope_chains.push(outer);
     }
     let count = compiled.len();
     let table = RouteTable::new(specs, compiled, policy);
@@ -198,11 +240,12 @@ fn assemble(
         report.errors.push(report.source.error_about_block(place(second), problem));
     }
     report.errors.dedup();
-    let own = OwnRoutes { routes: Vec::new(), tables: Vec::new(), virtual_hosts: Vec::new() };
-    Routing { own, routes, table: Arc::new(table), fallbacks, keeps_override_fields: false }
+    let own = OwnRoutes { routes: Vec::new(), tables: Vec::new(), chain: None, virtual_hosts: Vec::new() };
+    let table = Arc::new(table);
+    Routing { own, routes, table, fallbacks, chains, scope_chains, keeps_override_fields: false }
 }
 
-fn policy(view: View<'_>, report: &mut Report<'_>) -> PathPolicy {
+fn path_policy(view: View<'_>, report: &mut Report<'_>) -> PathPolicy {
     let policy = PathPolicy {
         normalize: view.flag("normalize"),
         allow_ambiguous: view.word("ambiguous") == Some("allow"),
@@ -239,7 +282,7 @@ const CONDITIONS: &[&str] = &[
     "ignore_case",
 ];
 
-fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route> {
+fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Report<'_>) -> Option<Route> {
     let matches = match view.blocks("matches") {
         sets if sets.is_empty() => vec![conditions(view, report)],
         sets => {
@@ -284,9 +327,11 @@ fn route(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Option<Route
         report.error(view, "sticky", "needs split");
     }
     let forwards = matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_));
-    let chain = filter::chain(view, &spec, forwards, report);
+    let chain = filter::chain(view, &spec, forwards, policies, report);
     let limits = limits::read(view, forwards, report);
-    Some(Route { spec, target, chain, limits })
+    let without = view.texts("without");
+    let without = without.iter().filter_map(|word| FilterKind::from_word(word)).collect();
+    Some(Route { spec, target, chain, without, limits })
 }
 
 fn conditions(view: View<'_>, report: &mut Report<'_>) -> RouteConditions {

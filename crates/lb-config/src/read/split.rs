@@ -29,7 +29,8 @@ pub(super) fn read(
             report.error(branch, "pool", "another branch has this pool already");
         }
         let weight = branch.int32("weight");
-        branches.push(Branch { pool, weight, chain: filter::edits_alone(branch, spec, report) });
+        let edits = filter::edits_alone(branch, Some(spec), report);
+        branches.push(Branch { pool, weight, chain: (!edits.is_empty()).then(|| Box::new(edits)) });
     }
     if !branches.is_empty() && branches.iter().all(|branch| branch.weight == 0) {
         report.warn(view, "split", "all weights are 0: every request is answered 500");

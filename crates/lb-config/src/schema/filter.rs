@@ -72,11 +72,14 @@ pub(super) static REQUEST_ID: Block = Block {
 
 pub(super) static POLICIES: Block = Block {
     path: "policies.NAME",
-    doc: "Filters under a name.",
+    doc: "Filters under a name, which listeners, virtual hosts and routes have by `policies`. A request meets those of its listener, then those of \
+          its virtual host, then those of its route, and then what the route says itself. Edits of all levels hold, in this order; each kind of \
+          filter stands once on a level. `without` of a route takes away kinds that listener and virtual host have. `${capture.N}` has no value in policies, which \
+          know of no `path_regex`.",
     on: On::EVERYWHERE,
     keys: &[
-        Key::later("request_headers", "edits of fields in policies"),
-        Key::later("response_headers", "edits of fields in policies"),
+        Key::block("request_headers", &REQUEST_HEADERS),
+        Key::block("response_headers", &RESPONSE_HEADERS),
         Key::later("access", "access lists"),
         Key::later("rate_limit", "rate limits by keys"),
         Key::later("concurrency", "limits on requests at once"),

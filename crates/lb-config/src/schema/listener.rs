@@ -53,7 +53,9 @@ pub(crate) static LISTENERS: Block = Block {
         Key::blocks("virtual_hosts", &route::VIRTUAL_HOSTS),
         Key::block("paths", &route::PATHS),
         Key::block("request_id", &filter::REQUEST_ID),
-        Key::later("policies", "policies"),
+        Key::texts("policies", Text::NotBlank)
+            .or_else("none")
+            .live("The names of the `[policies.NAME]` that hold for all requests, with a route or without. Only on listeners that speak HTTP."),
         Key::block("client_address", &client::CLIENT_ADDRESS),
         Key::block("tls", &TLS),
         Key::block("quic", &QUIC),

@@ -65,8 +65,10 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::block("retry", &ROUTE_RETRY),
     Key::later("websocket", "tunnels by route"),
     Key::later("tls_passthrough", "routes by server name"),
-    Key::later("policies", "policies"),
-    Key::later("without", "policies"),
+    Key::texts("policies", Text::NotBlank).or_else("none").live("The names of the `[policies.NAME]` that hold for it."),
+    Key::texts("without", Text::FilterKind).or_else("none").live(
+        "Kinds of filters of the listener and the virtual host that do not hold for it: `request_headers`, `response_headers`.",
+    ),
 ];
 
 /// The keys of a set of conditions.
@@ -146,7 +148,9 @@ pub(super) static VIRTUAL_HOSTS: Block = Block {
     keys: &[
         Key::texts("hosts", Text::HostPattern).required().live("Its hosts, as in a route."),
         Key::texts("route_tables", Text::NotBlank).or_else("none").live("The names of its tables."),
-        Key::later("policies", "policies"),
+        Key::texts("policies", Text::NotBlank).or_else("none").live(
+            "The names of the `[policies.NAME]` that hold for all its requests, with a route or without.",
+        ),
         Key::text("pool", Text::NotBlank)
             .or_else("404")
             .live("The name of the `[pools.NAME]` for what no route takes."),

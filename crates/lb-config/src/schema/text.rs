@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use lb_core::access_log::{AccessField, AccessLogFormat};
 use lb_core::address::UNIX_PREFIX;
+use lb_core::filter::FilterKind;
 use lb_core::filter::{HeaderLine, Template};
 use lb_core::forwarded::AddressSource;
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
@@ -81,6 +82,8 @@ pub(crate) enum Text {
     SplitKey,
     /// The name of a field, a colon, and its value.
     HeaderLine,
+    /// A kind of filter that a policy may hold.
+    FilterKind,
     /// The name of an application protocol, as ALPN has it (RFC 7301 §3.1).
     Alpn,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
@@ -135,6 +138,7 @@ impl Text {
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
+            Self::FilterKind => "\"request_headers\" or \"response_headers\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
@@ -220,6 +224,7 @@ impl Text {
             }
             Self::SplitKey => checked(text, |text| SplitKey::parse(text).is_some()),
             Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
+            Self::FilterKind => checked(text, |text| FilterKind::from_word(text).is_some()),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }

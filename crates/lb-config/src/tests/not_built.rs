@@ -99,7 +99,6 @@ fn filters_that_are_to_come() {
     assert_eq!(route(""), [""; 0]);
     for (line, what) in [
         ("mirror = [{ pool = \"web\" }]", "mirrors"),
-        ("policies = [\"a\"]", "policies"),
         ("server_names = [\"a.example\"]", "conditions on TLS"),
     ] {
         let told = route(line);

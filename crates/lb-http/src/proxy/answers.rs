@@ -50,7 +50,7 @@ impl Exchange {
 
     /// What filters do to an answer of the gateway's own.
     pub(super) fn edit_answer(&self, head: &mut ResponseHead) {
-        filter::response(self.filtered.as_deref(), &self.settings, self.route, head);
+        filter::response(self.filtered.as_deref(), &self.settings, head);
     }
 
     /// The response is complete; the last of it leaves.

@@ -69,7 +69,6 @@ pub(super) struct ToClient<'a, F> {
     pub(super) agrees_by: TunnelBy,
     pub(super) settings: &'a Settings,
     pub(super) filtered: Option<&'a Filtered>,
-    pub(super) route: Option<u32>,
     pub(super) request: &'a RequestHead,
     pub(super) service: &'a Rc<Service>,
     /// A cookie for the client.
@@ -184,7 +183,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Err(Reason::WebSocketHandshake);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
-        filter::response(self.filtered, self.settings, self.route, head);
+        filter::response(self.filtered, self.settings, head);
         if let Some(cookie) = self.set_cookie {
             head.fields.push(b"Set-Cookie", cookie);
         }

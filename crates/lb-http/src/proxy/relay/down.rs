@@ -95,7 +95,6 @@ impl Exchange {
             agrees_by: can.tunnel,
             settings: &self.settings,
             filtered: self.filtered.as_deref(),
-            route: self.route,
             request: &self.request.head,
             service: &self.service,
             set_cookie,

@@ -1,0 +1,75 @@
+//! `[policies.NAME]`: filters under a name, and the levels at which they hold.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lb_core::filter::{Chain, FilterKind};
+
+use super::{Report, filter};
+use crate::document::{View, near};
+
+/// Every policy by its name.
+pub(super) struct Policies<'a> {
+    policies: BTreeMap<&'a str, (View<'a>, Chain)>,
+    used: RefCell<BTreeSet<&'a str>>,
+}
+
+impl<'a> Policies<'a> {
+    /// Reads every `[policies.NAME]`.
+    pub(super) fn read(root: View<'a>, report: &mut Report<'_>) -> Self {
+        let mut policies = BTreeMap::new();
+        for (name, view) in root.named("policies") {
+            policies.insert(name, (view, filter::edits_alone(view, None, report)));
+        }
+        Self { policies, used: RefCell::default() }
+    }
+
+    /// The filters of a level: those of the policies that the block names, and its `own`. None = nothing.
+    pub(super) fn level(&self, view: View<'_>, own: Chain, report: &mut Report<'_>) -> Option<Arc<Chain>> {
+        let mut level = Chain::default();
+        for name in view.texts("policies") {
+            let Some((known, (_, chain))) = self.policies.get_key_value(name.as_str()) else {
+                let mut problem = format!("there is no policy \"{name}\"");
+                if let Some(near) = near(&name, self.policies.keys().copied().take(100)) {
+                    problem += &format!("; did you mean \"{near}\"?");
+                }
+                report.error(view, "policies", problem);
+                continue;
+            };
+            self.used.borrow_mut().insert(known);
+            if let Some(kind) = twice(&level, chain) {
+                let problem = format!("{kind} is in two of these policies: a level has it once");
+                report.error(view, "policies", problem);
+            }
+            level = level.within(chain);
+        }
+        if let Some(kind) = twice(&level, &own) {
+            let problem = format!("{kind} is in one of these policies as well: a level has it once");
+            report.error(view, kind.as_str(), problem);
+        }
+        let level = level.within(&own);
+        (!level.is_empty()).then(|| Arc::new(level))
+    }
+
+    /// Warns of policies that nothing names.
+    pub(super) fn warn_unused(&self, report: &mut Report<'_>) {
+        for (name, (view, _)) in &self.policies {
+            if !self.used.borrow().contains(name) {
+                report.warn_about(*view, format!("nothing has the policy \"{name}\""));
+            }
+        }
+    }
+}
+
+/// A kind of filter that both have.
+fn twice(one: &Chain, other: &Chain) -> Option<FilterKind> {
+    one.kinds().find(|kind| other.kinds().any(|also| also == *kind))
+}
+
+/// The filters of several levels together, from the outermost to the innermost. Where one level alone has some, it is shared.
+pub(super) fn levels<'c>(levels: impl IntoIterator<Item = Option<&'c Arc<Chain>>>) -> Option<Arc<Chain>> {
+    let mut present = levels.into_iter().flatten();
+    let first = Arc::clone(present.next()?);
+    Some(present.fold(first, |outer, inner| Arc::new(outer.within(inner))))
+}
