@@ -8,6 +8,8 @@
 
 #[path = "xdp/changes.rs"]
 mod changes;
+#[path = "xdp/listeners.rs"]
+mod listeners;
 #[path = "xdp/lives.rs"]
 mod lives;
 #[path = "../crates/lb-l4-xdp/tests/namespaces/peers.rs"]
@@ -32,6 +34,8 @@ const TESTS: &[Test] = &[
     ("a_reload_adds_changes_and_removes_services", changes::a_reload_adds_changes_and_removes_services),
     ("flows_go_on_over_a_restart", lives::flows_go_on_over_a_restart),
     ("at_its_end_it_can_detach", lives::at_its_end_it_can_detach),
+    ("a_listener_is_taken_over", listeners::a_listener_is_taken_over),
+    ("a_listener_is_handed_to_the_kernel_and_back", listeners::a_listener_is_handed_to_the_kernel_and_back),
     ("flows_are_shown_with_their_backends", views::flows_are_shown_with_their_backends),
     ("l4_06_a_full_table_is_told", views::l4_06_a_full_table_is_told),
 ];

@@ -48,7 +48,9 @@ pub(crate) fn nat_and_link_carry_tcp_and_udp(mode: &'static str) {
     // What is for no service is as without XDP.
     assert_eq!(network.client.run(|| ask("10.2.1.11", 8080).unwrap()), "backend1");
     for service in ["web", "names", "direct", "direct-names", "six"] {
-        network.metric("xdp_backend_flows_total", &[("service", service)], |flows| flows == 40.0);
+        // Two sockets of UDP may have had one port.
+        let begun = if service.ends_with("names") { 37.0..=40.0 } else { 40.0..=40.0 };
+        network.metric("xdp_backend_flows_total", &[("service", service)], |flows| begun.contains(&flows));
     }
     network.metric(
         "xdp_backend_packets_total",

@@ -126,13 +126,13 @@ impl Config {
     pub fn pools_in_use(&self) -> Vec<&Arc<BackendPool>> {
         let mut seen = HashSet::new();
         let started = self.listeners.iter().filter(|listener| listener.starts());
-        let in_kernel = self.xdp_services().iter().map(|service| &service.pool);
+        let in_kernel = self.services_alone().iter().map(|service| &service.pool);
         started.flat_map(Listener::pools).chain(in_kernel).filter(|pool| seen.insert(&pool.id)).collect()
     }
 
     /// The pool of this id, if a listener or a service in the kernel has it.
     pub fn pool(&self, id: &PoolId) -> Option<&Arc<BackendPool>> {
-        let in_kernel = self.xdp_services().iter().map(|service| &service.pool);
+        let in_kernel = self.services_alone().iter().map(|service| &service.pool);
         self.listeners.iter().flat_map(Listener::pools).chain(in_kernel).find(|pool| pool.id == *id)
     }
 
@@ -147,14 +147,21 @@ impl Config {
         listeners.find(|listener| listener.name == id.name && listener.transport() == id.transport)
     }
 
-    /// The services that are balanced in the kernel; none while XDP is off.
-    pub fn xdp_services(&self) -> &[XdpService] {
+    /// The services that are balanced in the kernel, also those that stand for listeners; none while XDP is off.
+    pub fn xdp_services(&self) -> Vec<XdpService> {
+        let of_listeners = self.listeners.iter().filter(|_| self.runtime.xdp.enabled);
+        let of_listeners = of_listeners.filter_map(XdpService::of_listener);
+        self.services_alone().iter().cloned().chain(of_listeners).collect()
+    }
+
+    /// Those of them that no listener has.
+    fn services_alone(&self) -> &[XdpService] {
         if self.runtime.xdp.enabled { &self.xdp.services } else { &[] }
     }
 
     /// Whether a start would serve anything.
     pub fn serves(&self) -> bool {
-        !self.xdp_services().is_empty() || self.listeners.iter().any(Listener::starts)
+        !self.services_alone().is_empty() || self.listeners.iter().any(Listener::starts)
     }
 
     /// What is wrong with `value`, a path or an address that stands under one of `keys`: an error for each such place that `owner` has

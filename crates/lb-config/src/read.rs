@@ -85,7 +85,9 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
     let mut tables = route::Tables::read(root, &pools, report);
     let listeners = listener::all(root, &runtime, &pools, &mut tables, report)?;
     tables.warn_unused(report);
-    let xdp = xdp::plane(root.block("xdp"), &runtime.xdp, &pools, report)?;
+    // That of [passthrough] has no block there.
+    let views: Vec<(View<'_>, &Listener)> = root.blocks("listeners").into_iter().zip(&listeners).collect();
+    let xdp = xdp::plane(root.block("xdp"), &runtime.xdp, &pools, &views, report)?;
     Some(Config {
         source_name: report.source.place(0).0.to_owned(),
         written: written(root, &listeners),

@@ -38,6 +38,8 @@ pub struct WantedService {
     pub mode: Mode,
     /// Whether all flows of one client address have one backend.
     pub by_source: bool,
+    /// Whether a listener of this machine gets what leads to no backend.
+    pub has_listener: bool,
     /// The gateway's address towards backends in mode `nat`.
     pub nat_source: Option<IpAddr>,
     /// First port for translated flows, and their number.
@@ -70,10 +72,10 @@ impl WantedService {
             present: 1,
             mode: self.mode as u8,
             by_source: u8::from(self.by_source),
+            has_listener: u8::from(self.has_listener),
             nat_port_first: self.nat_ports.0,
             nat_port_count: self.nat_ports.1,
             nat_source: self.nat_source.map_or([0; 4], words),
-            ..Service::default()
         }
     }
 }

@@ -10,7 +10,7 @@ use lb_core::identity::{PoolId, Transport};
 use lb_core::route::IpNetwork;
 use lb_core::words;
 
-use super::BackendPool;
+use super::{BackendPool, HashKey, Listener, Protocol};
 
 /// `[xdp]`, beside the `xdp_*` keys of `[runtime]`.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,7 +65,7 @@ pub struct XdpRules {
     pub allow: Vec<IpNetwork>,
 }
 
-/// `[[xdp.services]]`.
+/// `[[xdp.services]]`, or a listener with `xdp = true`.
 #[derive(Clone, Debug)]
 pub struct XdpService {
     /// What it is called in logs, metrics and commands.
@@ -80,6 +80,8 @@ pub struct XdpService {
     pub mode: XdpForward,
     /// Whether all flows of one client address have one backend.
     pub by_source: bool,
+    /// Whether a listener serves the same address, and gets what leads to no backend in the kernel.
+    pub has_listener: bool,
     /// Where packets go.
     pub pool: Arc<BackendPool>,
 }
@@ -98,6 +100,31 @@ impl PartialEq for XdpService {
 }
 
 impl XdpService {
+    /// What the kernel does in the place of a listener with `xdp = true`: as the listener does, both addresses are translated. None for one that is not
+    /// started, or that cannot be taken over.
+    pub(crate) fn of_listener(listener: &Listener) -> Option<Self> {
+        if !listener.xdp || !listener.starts() {
+            return None;
+        }
+        let protocol = match listener.protocol {
+            Protocol::Tcp => XdpProtocol::Tcp,
+            Protocol::Udp => XdpProtocol::Udp,
+            _ => return None,
+        };
+        let address = listener.address.host_port()?.socket_addr()?;
+        let pool = Arc::clone(&listener.pool);
+        Some(Self {
+            name: listener.name.clone(),
+            address: address.ip(),
+            port: address.port(),
+            protocol,
+            mode: XdpForward::Nat,
+            by_source: pool.settings.balance.policy.follows_key() && pool.hash_key == HashKey::SourceAddress,
+            has_listener: true,
+            pool,
+        })
+    }
+
     /// The pool of the backends that stand in the service of this name.
     pub(crate) fn own_pool(name: &str, protocol: XdpProtocol) -> PoolId {
         let transport = match protocol {

@@ -11,8 +11,8 @@ use super::Report;
 use super::listener::find_pool;
 use super::pool::{self, Pools};
 use crate::config::{
-    Backend, BackendPool, BackendProtocol, SocketName, Xdp, XdpAtShutdown, XdpForward, XdpPlace, XdpPlane,
-    XdpProtocol, XdpRules, XdpService,
+    Backend, BackendPool, BackendProtocol, Listener, Protocol, SocketName, Xdp, XdpAtShutdown, XdpForward,
+    XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
 };
 use crate::document::View;
 
@@ -27,6 +27,7 @@ pub(super) fn plane(
     view: View<'_>,
     runtime: &Xdp,
     pools: &Pools,
+    listeners: &[(View<'_>, &Listener)],
     report: &mut Report<'_>,
 ) -> Option<XdpPlane> {
     if view.blocks("services").len() > MOST_SERVICES {
@@ -56,6 +57,20 @@ pub(super) fn plane(
             report.error(view, "address", problem);
         }
         services.push(service);
+    }
+    let in_front = listeners.iter().filter(|(view, _)| view.flag("xdp"));
+    if services.len().saturating_add(in_front.clone().count()) > MOST_SERVICES {
+        let problem =
+            format!("and those of listeners with xdp = true must be at most {MOST_SERVICES} together");
+        report.error(view, "services", problem);
+    }
+    for &(view, listener) in in_front {
+        let Some(vip) = in_front_of(view, listener, runtime, &rules, report) else { continue };
+        if let Some(other) = vips.insert(vip, listener.name.clone()) {
+            let problem =
+                format!("service {other} has this address, port and protocol, and a packet has one service");
+            report.error(view, "xdp", problem);
+        }
     }
     Some(XdpPlane { place, rules, services })
 }
@@ -152,17 +167,102 @@ fn service(view: View<'_>, rules: &XdpRules, pools: &Pools, report: &mut Report<
         report.error(view, "address", "must be an address of one host, and no loopback address");
     }
     let mode = XdpForward::from_word(view.word("mode")?)?;
-    let has = |is_ipv4: bool| if is_ipv4 { rules.source_v4.is_some() } else { rules.source_v6.is_some() };
-    if mode == XdpForward::Nat && !has(address.is_ipv4()) {
-        let key = if address.is_ipv4() { "xdp.source_v4" } else { "xdp.source_v6" };
-        report.error(view, "mode", format!("needs {key}: packets to backends come from there"));
-    }
-    let is_tunnel = mode.has_source() && !mode.keeps_family();
-    if is_tunnel && !has(true) && !has(false) {
-        report.error(view, "mode", "needs xdp.source_v4 or xdp.source_v6: tunnels begin there");
-    }
+    check_source(view, "mode", (address, mode), rules, report);
     let (name, protocol) = (view.text("name")?, XdpProtocol::from_word(view.word("protocol")?)?);
     let pool = pool(view, name, protocol, pools, report)?;
+    check_backends(view, (address, mode), &pool, rules, report);
+    let port = u16::try_from(view.integer("port")).unwrap_or_default();
+    Some(XdpService {
+        name: name.to_owned(),
+        address,
+        port,
+        protocol,
+        mode,
+        by_source: view.flag("by_source"),
+        has_listener: false,
+        pool,
+    })
+}
+
+/// What a listener with `xdp = true` is found by in the kernel; none where it cannot be taken over.
+fn in_front_of(
+    view: View<'_>,
+    listener: &Listener,
+    runtime: &Xdp,
+    rules: &XdpRules,
+    report: &mut Report<'_>,
+) -> Option<(IpAddr, u16, XdpProtocol)> {
+    let protocol = match listener.protocol {
+        Protocol::Tcp => XdpProtocol::Tcp,
+        Protocol::Udp => XdpProtocol::Udp,
+        other => {
+            let problem = format!(
+                "not allowed on \"{other}\" listeners, only on \"tcp\", \"udp\": the kernel carries bytes and reads none"
+            );
+            report.error(view, "xdp", problem);
+            return None;
+        }
+    };
+    if !runtime.enabled {
+        report.warn(view, "xdp", "does nothing while runtime.xdp_enabled is false");
+    }
+    let address = listener.address.host_port().and_then(|address| address.socket_addr());
+    let Some(address) = address.filter(|address| is_host(address.ip()) && address.port() != 0) else {
+        let problem = "needs an address that is the IP address of one host, no loopback address, and a port: packets are known by both";
+        report.error(view, "xdp", problem);
+        return None;
+    };
+    if listener.udp.proxy_protocol && protocol == XdpProtocol::Udp {
+        report.error(view, "xdp", "not allowed together with udp.proxy_protocol: the kernel adds no header");
+    }
+    if listener.pool.backends.iter().any(|backend| backend.tls.is_some()) {
+        report.error(
+            view,
+            "xdp",
+            "not allowed where a backend has tls: the kernel carries bytes as they are",
+        );
+    }
+    let what = (address.ip(), XdpForward::Nat);
+    check_source(view, "xdp", what, rules, report);
+    check_backends(view, what, &listener.pool, rules, report);
+    Some((address.ip(), address.port(), protocol))
+}
+
+/// Whether there is an address that packets to backends come from.
+fn check_source(
+    view: View<'_>,
+    key: &'static str,
+    (address, mode): (IpAddr, XdpForward),
+    rules: &XdpRules,
+    report: &mut Report<'_>,
+) {
+    if mode == XdpForward::Nat && !has_source(rules, address.is_ipv4()) {
+        let source = if address.is_ipv4() { "xdp.source_v4" } else { "xdp.source_v6" };
+        report.error(view, key, format!("needs {source}: packets to backends come from there"));
+    }
+    if is_tunnel(mode) && !has_source(rules, true) && !has_source(rules, false) {
+        report.error(view, key, "needs xdp.source_v4 or xdp.source_v6: tunnels begin there");
+    }
+}
+
+fn has_source(rules: &XdpRules, is_ipv4: bool) -> bool {
+    if is_ipv4 { rules.source_v4.is_some() } else { rules.source_v6.is_some() }
+}
+
+fn is_tunnel(mode: XdpForward) -> bool {
+    mode.has_source() && !mode.keeps_family()
+}
+
+/// Whether packets for the address get to each backend in this mode.
+fn check_backends(
+    view: View<'_>,
+    (address, mode): (IpAddr, XdpForward),
+    pool: &BackendPool,
+    rules: &XdpRules,
+    report: &mut Report<'_>,
+) {
+    let has = |is_ipv4| has_source(rules, is_ipv4);
+    let is_tunnel = is_tunnel(mode);
     for backend in &pool.backends {
         let key = if view.entry("pool").is_some() { "pool" } else { "backends" };
         let Some(found) = backend.address.host_port() else {
@@ -186,16 +286,6 @@ fn service(view: View<'_>, rules: &XdpRules, pools: &Pools, report: &mut Report<
             );
         }
     }
-    let port = u16::try_from(view.integer("port")).unwrap_or_default();
-    Some(XdpService {
-        name: name.to_owned(),
-        address,
-        port,
-        protocol,
-        mode,
-        by_source: view.flag("by_source"),
-        pool,
-    })
 }
 
 /// The pool that the service names, or its own.

@@ -33,7 +33,12 @@ pub(crate) static LISTENERS: Block = Block {
             "Whether clients may speak HTTP/2 without TLS, by prior knowledge: their first bytes tell. On h1 listeners only; h1s \
              listeners offer HTTP/2 by ALPN.",
         ),
-        Key::flag("xdp", false).live("Whether packets for a tcp or udp listener are balanced in the kernel. See `[[xdp.services]]`."),
+        Key::flag("xdp", false).live(
+            "Whether packets for a tcp or udp listener are balanced in the kernel, as by a service of `[[xdp.services]]` in mode `nat` at the listener's address, which must be an IP \
+             address of one host. The listener serves what the kernel does not take: packets that come by interfaces without XDP, connections that were there before, and new ones while no \
+             backend can be had there. What the kernel takes has the pool's backends, weights, health checks and drains, and with `hash_key = \"source_address\"` one backend for each client \
+             address; other policies, limits, timeouts and caps of listener and pool do not apply to it.",
+        ),
         Key::integer("drain_timeout_ms", 100, 300_000, MS).or_else("that of `[runtime]`").live(
             "How long the running work of this listener may take to finish in a drain.",
         ),

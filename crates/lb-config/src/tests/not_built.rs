@@ -19,14 +19,6 @@ fn quic_that_is_http_3_and_quic_that_is_not() {
 }
 
 #[test]
-fn xdp_in_front_of_a_listener() {
-    let listener = |line: &str| refused(&format!("{H1}{line}\n{BACKEND}"));
-    assert_eq!(listener("xdp = false"), [""; 0]);
-    let problem = "not built yet: XDP in front of a listener: [[xdp.services]] balances in the kernel";
-    assert_eq!(listener("xdp = true"), [format!("lb.toml:4: listeners[0].xdp = true: {problem}")]);
-}
-
-#[test]
 fn what_needs_xdp_does_nothing_without_it() {
     let idle = "xdp_interface = \"eth0\"\nxdp_mode = \"auto\"\nxdp_new_flow_cap_per_sec_per_cpu = 125000";
     for off in ["", "xdp_enabled = false\n"] {

@@ -29,6 +29,7 @@ fn what_needs_no_missing_feature_starts_today() {
         "examples/tcp.toml",
         "examples/tls.toml",
         "examples/udp-dns.toml",
+        "examples/xdp.toml",
         "examples/h1.toml",
         "examples/h1-limits.toml",
         "examples/h1-h2c.toml",

@@ -31,13 +31,14 @@ pub(super) struct Followed {
 
 impl Followed {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        let services = snapshot.config.xdp_services().iter();
+        let services = snapshot.config.xdp_services().into_iter();
         Self {
             rules: snapshot.config.xdp.rules.clone(),
             new_flows_per_core: snapshot.config.runtime.xdp.new_flow_cap_per_sec_per_cpu,
             services: services
                 .filter_map(|service| {
-                    Some((service.clone(), snapshot.pool(&service.pool.id)?.shared.subscribe()))
+                    let pool = snapshot.pool(&service.pool.id)?.shared.subscribe();
+                    Some((service, pool))
                 })
                 .collect(),
         }
@@ -98,6 +99,7 @@ impl Followed {
             vip: vip(service),
             mode,
             by_source: service.by_source,
+            has_listener: service.has_listener,
             nat_source: self.source(service.address.is_ipv4()).filter(|_| mode == Mode::Nat),
             nat_ports: (first, last.saturating_sub(first).saturating_add(1)),
             members: self.members(service, pool),

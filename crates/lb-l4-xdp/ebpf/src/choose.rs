@@ -2,7 +2,7 @@
 
 use lb_l4_xdp_layout::{
     Event, Flow4, Flow6, FlowHead, FlowKind, MAX_SOURCE_RATES, Mode, NO_BACKEND, PacketFlags, PacketNote,
-    Settings, Standing, flow_hash4, flow_hash6, mix, ring_slot, stage,
+    Service, Settings, Standing, flow_hash4, flow_hash6, mix, ring_slot, stage,
 };
 
 use crate::{
@@ -52,7 +52,7 @@ pub fn choose() -> u32 {
         }
         tried = (mix(u64::from(tried)) >> 32) as u32;
     }
-    let Some((slot, backend)) = chosen else { return discard(Event::DropNoBackend) };
+    let Some((slot, backend)) = chosen else { return give_up(service, Event::DropNoBackend) };
     let is_ipv6 = note.flags & PacketFlags::IPV6 != 0;
     // A packet of one of our tunnels that has come back (L4-05).
     if (backend.is_ipv6 != 0) == is_ipv6 {
@@ -76,7 +76,7 @@ pub fn choose() -> u32 {
     if is_error {
         // About a flow that this gateway has not kept. There is nothing to translate it by.
         if is_translated {
-            return discard(Event::DropUnknownFlow);
+            return give_up(service, Event::DropUnknownFlow);
         }
         if !within(CoreRate::IcmpForwarded, note.now, settings.icmp_per_core) {
             return discard(Event::DropIcmpCap);
@@ -87,7 +87,7 @@ pub fn choose() -> u32 {
     if is_translated {
         let is_start = note.protocol != u32::from(TCP) || note.flags & PacketFlags::SYN != 0;
         if !is_start || note.flags & PacketFlags::LATER_FRAGMENT != 0 {
-            return discard(Event::DropUnknownFlow);
+            return give_up(service, Event::DropUnknownFlow);
         }
     }
     if rule != ALLOW && !source_may(settings, note) {
@@ -96,7 +96,7 @@ pub fn choose() -> u32 {
     let is_kept = within(CoreRate::NewFlows, note.now, settings.new_flows_per_core);
     if is_translated {
         if !is_kept {
-            return discard(Event::DropCoreCap);
+            return give_up(service, Event::DropCoreCap);
         }
         return leave_to(stage::ALLOCATE);
     }
@@ -122,6 +122,13 @@ pub fn choose() -> u32 {
         count(Event::NewFlowNotKept);
     }
     leave_to(stage_of(FlowKind::Direct as u8, backend.mode))
+}
+
+/// What becomes of a packet that leads to no backend: a listener of the same address gets it, and without one it is dropped. A connection that the
+/// listener has accepted goes on there, since only the first packet of one begins a flow here.
+#[inline(always)]
+pub fn give_up(service: &Service, event: Event) -> u32 {
+    if service.has_listener != 0 { pass(Event::PassToListener) } else { discard(event) }
 }
 
 /// Whether a packet names its own destination as its source.

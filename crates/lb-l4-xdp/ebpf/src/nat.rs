@@ -12,6 +12,7 @@ use lb_l4_xdp_layout::{
 
 use crate::{
     checksum::Sum,
+    choose::give_up,
     count::{count, discard, flow_begun, forwarded, leave_to, replied},
     entry::settings,
     flow::{backend_of, first_state, key4, key6},
@@ -178,16 +179,16 @@ pub fn allocate() -> u32 {
     // SAFETY: the note belongs to this core, and to this packet until its verdict.
     let note = unsafe { &mut *note };
     let Some(settings) = settings() else { return discard(Event::DropNoProgram) };
-    let Some(backend) = BACKENDS.get(note.backend) else { return discard(Event::DropNoBackend) };
     let Some(service) = SERVICES.get(note.service) else { return discard(Event::DropNoBackend) };
+    let Some(backend) = BACKENDS.get(note.backend) else { return give_up(service, Event::DropNoBackend) };
     let is_ipv6 = note.flags & PacketFlags::IPV6 != 0;
     if (backend.is_ipv6 != 0) != is_ipv6 {
-        return discard(Event::DropNoPort);
+        return give_up(service, Event::DropNoPort);
     }
     note.new_source = service.nat_source;
     note.new_destination = backend.address;
     if !reserve(note, settings, service, backend) {
-        return discard(Event::DropNoPort);
+        return give_up(service, Event::DropNoPort);
     }
     let head = head_of(note, backend, FlowKind::Forward);
     let done = if is_ipv6 {
@@ -206,7 +207,7 @@ pub fn allocate() -> u32 {
         let _ =
             if is_ipv6 { FLOWS6.remove(&other6(note, head).0) } else { FLOWS4.remove(&other4(note, head).0) };
         count(Event::TableRefused);
-        return discard(Event::DropNoPort);
+        return give_up(service, Event::DropNoPort);
     }
     flow_begun(note.backend);
     leave_to(stage::TRANSLATE)

@@ -67,8 +67,8 @@ pub struct Service {
     pub mode: u8,
     /// 1 if flows of one client address share a backend: ports are left out of the hash.
     pub by_source: u8,
-    /// Always 0.
-    pub zero: u8,
+    /// 1 if a socket of this machine serves the same address: it gets the packets that the programs can send to no backend, which are dropped otherwise.
+    pub has_listener: u8,
     /// First port for translated flows, in the machine's order.
     pub nat_port_first: u16,
     /// Number of ports for translated flows; with `nat_port_first` at most 65,536.

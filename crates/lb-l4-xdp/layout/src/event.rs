@@ -78,6 +78,8 @@ events! {
     FragmentForwarded = "fragment_forwarded",
     /// An entry whose backend is gone, or that was idle too long.
     FlowStale = "flow_stale",
+    /// Passed: it leads to no backend here, and a listener of this machine serves the same address.
+    PassToListener = "pass_to_listener",
 }
 
 /// Number of events.

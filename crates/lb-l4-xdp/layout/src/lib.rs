@@ -25,7 +25,7 @@ pub use plain::Plain;
 pub use settings::{AclRule, Rate, Settings};
 
 /// Version of what stands in maps. A loader refuses pinned maps of another one.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Services that a table holds.
 pub const MAX_SERVICES: u32 = 512;

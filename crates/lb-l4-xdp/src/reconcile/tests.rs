@@ -24,6 +24,7 @@ fn service(port: u16, mode: Mode, members: Vec<WantedMember>) -> WantedService {
         vip: Vip { address: "203.0.113.1".parse().unwrap(), protocol: 6, port },
         mode,
         by_source: false,
+        has_listener: false,
         nat_source: (mode == Mode::Nat).then(|| "10.0.0.9".parse().unwrap()),
         nat_ports: (10_000, 1000),
         members,

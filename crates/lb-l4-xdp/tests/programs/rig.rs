@@ -48,7 +48,7 @@ pub(crate) struct Rig {
     pub(crate) settings: Settings,
     pub(crate) eth0: u32,
     backends: u32,
-    services: u32,
+    services: Vec<Service>,
 }
 
 impl Rig {
@@ -88,7 +88,7 @@ impl Rig {
             zero: [0; 2],
         };
         plane.set_settings(&settings).unwrap();
-        Self { plane, settings, eth0, backends: 0, services: 0 }
+        Self { plane, settings, eth0, backends: 0, services: Vec::new() }
     }
 
     /// Changes what holds for all services.
@@ -99,26 +99,32 @@ impl Rig {
 
     /// A service over TCP and UDP at an address and a port, with backends. Its index, and theirs.
     pub(crate) fn service(&mut self, vip: &str, port: u16, mode: Mode, backends: &[&str]) -> (u32, Vec<u32>) {
-        let index = self.services;
-        self.services += 1;
+        let index = self.services.len() as u32;
         let vip: IpAddr = vip.parse().unwrap();
         let nat_source = if vip.is_ipv4() { "10.2.0.1" } else { "fd00:2::1" };
         let service = Service {
             present: 1,
             mode: mode as u8,
             by_source: 0,
-            zero: 0,
+            has_listener: 0,
             nat_port_first: 20_000,
             nat_port_count: 1000,
             nat_source: address(nat_source),
         };
         self.plane.set_service(index, &service).unwrap();
+        self.services.push(service);
         let added: Vec<u32> = backends.iter().map(|backend| self.backend(index, backend, mode)).collect();
         self.ring(index, &added);
         for protocol in [6, 17] {
             self.plane.set_vip(vip, protocol, port, index).unwrap();
         }
         (index, added)
+    }
+
+    /// Says that a listener of this machine has the address of a service too.
+    pub(crate) fn give_listener(&mut self, service: u32) {
+        let entry = Service { has_listener: 1, ..self.services[service as usize] };
+        self.plane.set_service(service, &entry).unwrap();
     }
 
     /// A backend of a service.

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("nat_leaves_udp_without_checksum", nat_leaves_udp_without_checksum),
     ("nat_never_makes_a_checksum_into_none", nat_never_makes_a_checksum_into_none),
     ("nat_refuses_tcp_in_the_middle", nat_refuses_tcp_in_the_middle),
+    ("nat_with_a_listener_passes_what_leads_nowhere", nat_with_a_listener_passes_what_leads_nowhere),
     ("nat_makes_an_evicted_entry_again", nat_makes_an_evicted_entry_again),
     ("l4_09_backends_reach_those_who_began_alone", l4_09_backends_reach_those_who_began_alone),
 ];
@@ -138,6 +139,34 @@ fn nat_refuses_tcp_in_the_middle() {
 }
 
 /// The table evicts entries one by one: the direction that is still there makes the other again.
+fn nat_with_a_listener_passes_what_leads_nowhere() {
+    for (client, vip, backend, gateway, last) in FAMILIES {
+        let mut rig = Rig::new();
+        let (index, _) = rig.service(vip, 80, Mode::Nat, &[backend]);
+        rig.give_listener(index);
+        // A connection that the listener has accepted.
+        rig.passes(&Packet::tcp((client, 4000), (vip, 80), ACK).frame(), Event::PassToListener);
+        rig.passes(&Packet::tcp((client, 4000), (vip, 80), SYN | ACK).frame(), Event::PassToListener);
+        // One that begins is taken, and stays.
+        for flags in [SYN, ACK] {
+            let sent = Packet::tcp((client, 4001), (vip, 80), flags);
+            let out = Parsed::frame(&rig.redirects(&sent.frame()), mac(last), ETH1);
+            out.goes(gateway, backend);
+        }
+        // Beyond the cap of the core the listener has it.
+        rig.set(|settings| settings.new_flows_per_core = 1);
+        let events = rig.event(Event::PassToListener);
+        for port in 5000..5005 {
+            rig.run(&Packet::tcp((client, port), (vip, 80), SYN).frame());
+        }
+        assert!(rig.event(Event::PassToListener) - events >= 3, "{:?}", rig.events());
+        rig.set(|settings| settings.new_flows_per_core = 0);
+        // Without a backend too.
+        rig.ring(index, &[]);
+        rig.passes(&Packet::tcp((client, 4002), (vip, 80), SYN).frame(), Event::PassToListener);
+    }
+}
+
 fn nat_makes_an_evicted_entry_again() {
     let mut rig = Rig::new();
     rig.service("10.9.0.1", 80, Mode::Nat, &["10.2.0.11"]);
