@@ -49,16 +49,19 @@ pub(crate) fn flows_are_shown_with_their_backends(mode: &'static str) {
         };
         (0..10).map(|_| one(80)).chain((0..5).map(|_| one(8080))).collect()
     });
+    // Connections to two services may have one port of the client.
     let shown = |network: &Network| -> BTreeMap<String, Value> {
         let flows = json(network, "flows", &["--limit", "100"]);
         let flows = flows["flows"].as_array().unwrap().iter();
-        flows.map(|flow| (flow["client"].as_str().unwrap().to_owned(), flow.clone())).collect()
+        flows
+            .map(|flow| (format!("{} {}", text(&flow["client"]), text(&flow["service"])), flow.clone()))
+            .collect()
     };
     let check = |network: &Network, streams: &[(std::net::TcpStream, String)]| {
         let flows = shown(network);
-        assert_eq!(flows.len(), streams.len());
+        assert_eq!(flows.len(), streams.len(), "{flows:#?} of {streams:?}");
         for (stream, answer) in streams {
-            let flow = &flows[&stream.local_addr().unwrap().to_string()];
+            let flow = &flows[&ends(stream)];
             assert_eq!(flow["service"], stream.peer_addr().unwrap().to_string());
             assert_eq!((&flow["protocol"], &flow["state"]), (&"tcp".into(), &"open".into()));
             let host = answer.replace("backend", "10.2.") + ".11";
@@ -89,7 +92,7 @@ pub(crate) fn flows_are_shown_with_their_backends(mode: &'static str) {
     // An end of a connection is seen, and a backend that is gone has no flows.
     network.start(&config);
     let (closed, _) = streams.pop().unwrap();
-    let client = closed.local_addr().unwrap().to_string();
+    let client = ends(&closed);
     drop(closed);
     let finished =
         testkit::poll(PATIENCE, || (shown(&network)[&client]["state"] == "finished").then_some(()));
@@ -105,6 +108,15 @@ pub(crate) fn flows_are_shown_with_their_backends(mode: &'static str) {
     assert!(gone.is_some());
     let (live, entries, _) = table(&network, "flows_v4");
     assert!(live < entries, "{live} of {entries}");
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// Client and service of a connection.
+fn ends(stream: &std::net::TcpStream) -> String {
+    format!("{} {}", stream.local_addr().unwrap(), stream.peer_addr().unwrap())
 }
 
 /// Flows that fill a table, which forgets the oldest (L4-03, L4-06).
