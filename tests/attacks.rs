@@ -26,6 +26,8 @@ mod h2_rig;
 mod h2_upstream;
 #[path = "attacks/leaving.rs"]
 mod leaving;
+#[path = "attacks/proxied.rs"]
+mod proxied;
 #[path = "attacks/request.rs"]
 mod request;
 #[path = "attacks/response.rs"]
@@ -80,6 +82,9 @@ fn main() {
         client::c_09_r_16_fields_of_strangers_are_dropped,
         client::c_09_r_16_a_trusted_proxy_is_believed_and_its_clients_are_not,
         client::r_16_quotes_in_forwarded_hide_nothing,
+        proxied::r_17_headers_of_strangers_are_not_believed,
+        proxied::r_17_headers_that_lie_end_the_connection,
+        proxied::r_17_headers_that_are_cut_or_slow_hold_nothing,
         routes::r_01_dot_segments,
         routes::r_02_slashes_in_a_row,
         routes::r_03_parameters_of_segments,

@@ -92,6 +92,11 @@ fn quic_hello() {
 }
 
 #[test]
+fn proxy_protocol() {
+    fuzz("proxy_protocol", lb_core::fuzz::proxy_protocol);
+}
+
+#[test]
 fn path_readings() {
     fuzz("path_readings", lb_core::fuzz::path_readings);
 }
@@ -190,7 +195,7 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 16] = [
         "request_head",
         "response_head",
         "chunked_body",
@@ -204,6 +209,7 @@ fn progress(name: &str) -> &'static AtomicU64 {
         "quic_hello",
         "ws_frame",
         "path_readings",
+        "proxy_protocol",
         "route_match",
         "template",
     ];

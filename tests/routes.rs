@@ -17,6 +17,8 @@ mod gateway_api;
 mod limits;
 #[path = "routes/operation.rs"]
 mod operation;
+#[path = "routes/proxied.rs"]
+mod proxied;
 #[path = "routes/rules.rs"]
 mod rules;
 #[path = "routes/splits.rs"]
@@ -55,8 +57,23 @@ fn main() {
         client::clients_are_told_apart_over_http_2_and_3,
         client::clients_are_spread_by_their_own_addresses,
         client::trust_changes_with_a_reload_and_a_range_of_all_is_warned_of,
+        proxied::the_address_of_a_header_counts_everywhere,
+        proxied::a_trusted_client_behind_a_balancer_is_believed,
+        proxied::bytes_behind_a_header_are_carried_whole,
+        proxied::headers_come_before_tls,
+        proxied::the_cap_of_an_address_counts_clients_and_not_the_balancer,
+        proxied::where_headers_are_optional_peers_come_without,
+        proxied::backends_are_told_the_client_of_raw_bytes,
+        proxied::a_gateway_behind_a_gateway_knows_the_client,
         explain::it_says_what_a_request_meets,
     ];
+    cases.push(
+        Case::new("haproxy_tells_its_clients", proxied::haproxy_tells_its_clients).needs(&[Tool::Haproxy]),
+    );
+    cases.push(
+        Case::new("nginx_is_told_each_client_and_no_other", proxied::nginx_is_told_each_client_and_no_other)
+            .needs(&[Tool::Nginx]),
+    );
     cases.push(
         Case::new("explain_agrees_with_the_rules_alone", rules::explain_agrees_with_the_rules_alone)
             .needs(&[Tool::Peers]),

@@ -28,6 +28,7 @@ pub mod pattern;
 pub mod peers;
 pub mod ports;
 pub mod process;
+pub mod proxied;
 pub mod quic;
 pub mod standard;
 pub mod successor;

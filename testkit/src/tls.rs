@@ -97,7 +97,14 @@ impl TlsClient {
     /// # Errors
     /// The errors of the socket and of TLS. A client learns of a refused certificate only with its first read.
     pub fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsConnection> {
-        let mut tcp = TcpStream::connect(address)?;
+        self.over(TcpStream::connect(address)?, name)
+    }
+
+    /// Does the handshake on a connection that exists.
+    ///
+    /// # Errors
+    /// As those of [`Self::connect`].
+    pub fn over(&self, mut tcp: TcpStream, name: &str) -> std::io::Result<TlsConnection> {
         tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
         tcp.set_write_timeout(Some(Duration::from_secs(10)))?;
         tcp.set_nodelay(true)?;

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub enum Tool {
     /// The web server.
     Nginx,
+    /// The load balancer.
+    Haproxy,
     /// The client.
     Curl,
     /// The load generator of nghttp2.
@@ -58,6 +60,7 @@ impl Tool {
     pub fn name(self) -> &'static str {
         match self {
             Tool::Nginx => "nginx",
+            Tool::Haproxy => "haproxy",
             Tool::Curl => "curl",
             Tool::H2load => "h2load",
             Tool::Openssl => "openssl",
@@ -150,6 +153,11 @@ impl Nginx {
             format!("ssl_certificate {directory}/{name}.pem; ssl_certificate_key {directory}/{name}.key;");
         let listen = if http2 { "ssl http2" } else { "ssl" };
         Nginx::start_at(crate::ports::reserve(), listen, &format!("{files} {server}"))
+    }
+
+    /// Starts with this behind the address that it listens at, and these directives in the server block.
+    pub fn listening(listen: &str, server: &str) -> Nginx {
+        Nginx::start_at(crate::ports::reserve(), listen, server)
     }
 
     fn start_at(address: SocketAddr, listen: &str, server: &str) -> Nginx {

@@ -316,6 +316,7 @@ fn backends(records: &[ServiceRecord], protocol: BackendProtocol) -> Vec<Backend
             weight: u32::from(record.weight).max(1),
             priority: level(record),
             tls: None,
+            proxy_protocol: None,
         }
     };
     records.iter().map(backend).collect()

@@ -144,3 +144,18 @@ pub fn template(input: &[u8]) {
         assert!(!hostile, "{direct:?}");
     }
 }
+
+/// The first bytes of a connection: the same whether they come at once or one by one, never past what has come, and bounded.
+pub fn proxy_protocol(input: &[u8]) {
+    use crate::proxy_protocol::{MOST_V2_BYTES, Reading, read};
+    let whole = read(input);
+    for length in 0..input.len().min(64) {
+        let part = read(input.get(..length).unwrap_or_default());
+        assert!(part == Ok(Reading::More) || part == whole, "{length} bytes say otherwise");
+    }
+    match whole {
+        Ok(Reading::Header(_, length)) => assert!(length <= input.len().min(MOST_V2_BYTES) && length > 14),
+        Ok(Reading::More) => assert!(input.len() < MOST_V2_BYTES),
+        Ok(Reading::Absent) | Err(_) => {}
+    }
+}

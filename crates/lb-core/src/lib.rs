@@ -29,6 +29,7 @@ pub mod log_limit;
 pub mod network;
 pub mod outlier;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod quic;
 pub mod reason;
 pub mod relief;

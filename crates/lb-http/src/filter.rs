@@ -3,8 +3,6 @@
 //! The order is that of phases, whatever stands first in the file: the client's ID is taken out before routes are looked at, and what the
 //! gateway writes is written after the fields of the client's hop are gone, so that `Connection` takes none of it away (attack R-11).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use lb_core::failure::Reject;
 use lb_core::filter::template::{TemplateSource, TemplateVariable};
 use lb_core::filter::{Chain, HeaderEdits, KeepFrom, RequestIdPolicy, request_id};
@@ -72,11 +70,7 @@ pub(crate) fn take_request_id(
     let acceptable = sent().filter(|field| keeps && request_id::is_acceptable(field.value));
     let kept: Option<Box<[u8]>> = acceptable.map(|field| field.value.into());
     head.fields.remove_where(|field| reads_as(field, name));
-    kept.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = u64::try_from(since.as_millis()).unwrap_or_default();
-        Box::new(request_id::make(millis, [rng.next_u64(), rng.next_u64()]))
-    })
+    kept.unwrap_or_else(|| Box::new(request_id::new(rng)))
 }
 
 /// Phase 10 of a request whose hop is done with: rewrite, then edits, of the levels of its route and then of its branch. Besides, why the

@@ -27,6 +27,7 @@ mod upload;
 
 pub use begin::{Arrival, Running};
 pub use client::Client;
+pub(crate) use client::ClientSide;
 pub use exchange::End;
 pub(crate) use exchange::Exchange;
 pub use tunnel::TunnelLimits;

@@ -298,7 +298,14 @@ mod tests {
 
     #[test]
     fn a_client_cannot_tell_its_own_certificate() {
-        let told = PeerCertificate { subject: "CN=alice".to_owned(), sha256: "ab".repeat(32), not_after: 0 };
+        let told = PeerCertificate {
+            subject: "CN=alice".to_owned(),
+            sha256: "ab".repeat(32),
+            common_name: "alice".to_owned(),
+            dns_names: Vec::new(),
+            uris: Vec::new(),
+            not_after: 0,
+        };
         for (certificate, subject, others) in [(Some(&told), &["CN=alice"][..], 2), (None, &[], 0)] {
             let mut hop = Hop::new(client("192.0.2.7"), "https", Version::H2);
             hop.tell_certificate(certificate);

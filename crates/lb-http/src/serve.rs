@@ -1,6 +1,7 @@
 //! A connection from a client, before it is known what it speaks.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -22,13 +23,14 @@ use crate::{h1, h2};
 pub(crate) const H2: &[u8] = b"h2";
 
 /// Serves one accepted connection to its end, after its TLS handshake if it has one. `guard` is its entry in the registry of live
-/// connections.
+/// connections; `asked` is where the client has connected to, where backends are to be told.
 ///
 /// Inside TLS the client has chosen a protocol by ALPN. Without, it speaks HTTP/2 if the listener allows that and its first bytes are the
 /// preface ("prior knowledge", RFC 9113 §3.3). The upgrade from HTTP/1.1 is not offered (attack H2-14).
 pub fn serve(
     mut stream: Stream,
     peer: ClientAddress,
+    asked: Option<SocketAddr>,
     guard: ConnectionGuard,
     service: Rc<Service>,
 ) -> Serving {
@@ -40,13 +42,15 @@ pub fn serve(
     };
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
     if session.is_some() || !service.settings().h2c {
-        let client = Client::new(peer, version, session, &service.settings());
+        let asked = asked.map(Rc::new);
+        let client = Client { asked, ..Client::new(peer, version, session, &service.settings()) };
         return speak(version, stream, Vec::new(), client, guard, service, born);
     }
     Box::pin(async move {
         let Some(early) = first_bytes(&mut stream, &guard, &service, born).await else { return };
         let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
-        let client = Client::new(peer, version, None, &service.settings());
+        let asked = asked.map(Rc::new);
+        let client = Client { asked, ..Client::new(peer, version, None, &service.settings()) };
         speak(version, stream, early, client, guard, service, born).await;
     })
 }

@@ -200,7 +200,7 @@ impl Pool {
         });
         let member = |at: usize, backend: &Backend| {
             let counted = metrics.backend(&pool.id, true, &backend.name);
-            let reached = balance.member(at, tls(backend), counted)?;
+            let reached = balance.member(at, tls(backend), counted)?.telling(backend.proxy_protocol);
             let address = reached.address();
             // Raw bytes on an HTTP listener are HTTP/1.1.
             let protocol = match backend.protocol {

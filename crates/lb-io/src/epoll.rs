@@ -1,6 +1,7 @@
 //! A connected socket on tokio's epoll loop.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -87,6 +88,11 @@ impl EpollStream {
     ) -> Poll<io::Result<usize>> {
         let result = uninterrupted(|| Pin::new(&mut self.inner).poll_write_vectored(cx, slices));
         self.noted(result)
+    }
+
+    /// The address that the peer has connected to. None for a Unix socket.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.inner).local_addr().ok()?.as_socket()
     }
 
     /// Ends the bytes of this side; the peer's own may still come.

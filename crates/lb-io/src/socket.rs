@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,6 +31,11 @@ pub trait Socket: fmt::Debug {
 
     /// Makes closing reset the connection.
     fn reset_on_close(&mut self);
+
+    /// The address that the peer has connected to, where there is one.
+    fn local_address(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// Whether anything has arrived that was not read, the end included.
     fn has_arrived(&self) -> bool;

@@ -38,6 +38,16 @@ enum StreamDriver {
     Epoll(EpollStream),
     Ring(RingStream),
     Plugged(Box<dyn socket::Socket>),
+    Early(Box<Early>),
+}
+
+/// Bytes that were read and given back, and what comes behind them.
+#[derive(Debug)]
+struct Early {
+    /// From `at` on they are still to be read.
+    bytes: Vec<u8>,
+    at: usize,
+    then: ByteStream,
 }
 
 /// Calls the method of this name on the driver in use.
@@ -47,6 +57,10 @@ macro_rules! each {
             StreamDriver::Epoll($stream) => $call,
             StreamDriver::Ring($stream) => $call,
             StreamDriver::Plugged($stream) => $call,
+            StreamDriver::Early(early) => {
+                let $stream = &mut early.then;
+                $call
+            }
         }
     };
     (ref $self:expr, $stream:ident => $call:expr) => {
@@ -54,6 +68,10 @@ macro_rules! each {
             StreamDriver::Epoll($stream) => $call,
             StreamDriver::Ring($stream) => $call,
             StreamDriver::Plugged($stream) => $call,
+            StreamDriver::Early(early) => {
+                let $stream = &early.then;
+                $call
+            }
         }
     };
 }
@@ -114,7 +132,35 @@ impl ByteStream {
     /// Whether bytes can move by splice(2).
     #[inline]
     pub fn can_splice(&self) -> bool {
-        !matches!(self.driver, StreamDriver::Plugged(_))
+        matches!(self.driver, StreamDriver::Epoll(_) | StreamDriver::Ring(_))
+    }
+
+    /// Has the next reads return `bytes`, which were read from the stream too early, before what else has arrived or will.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let nothing = StreamDriver::Plugged(Box::new(Nowhere));
+        let then = Self { driver: std::mem::replace(&mut self.driver, nothing) };
+        self.driver = StreamDriver::Early(Box::new(Early { bytes, at: 0, then }));
+    }
+
+    /// Moves bytes that were given back into `buffer`; with the last of them the stream is as it was before.
+    #[cold]
+    fn take_early<'b>(&mut self, buffer: &'b mut [u8]) -> &'b [u8] {
+        let StreamDriver::Early(early) = &mut self.driver else { return &[] };
+        let left = early.bytes.get(early.at..).unwrap_or_default();
+        let n = left.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..n), left.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        early.at = early.at.saturating_add(n);
+        if n == left.len() {
+            let nothing = StreamDriver::Plugged(Box::new(Nowhere));
+            let then = std::mem::replace(&mut early.then.driver, nothing);
+            self.driver = then;
+        }
+        buffer.get(..n).unwrap_or_default()
     }
 
     /// Takes over a connected socket of any family that does not block.
@@ -130,6 +176,11 @@ impl ByteStream {
         Ok(Self::epoll(tokio::net::TcpStream::from_std(descriptor.into())?))
     }
 
+    /// The address that the peer has connected to. None for a Unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        each!(ref self, stream => stream.local_address())
+    }
+
     /// Takes what has arrived, at most `most` bytes of it, and shows where it lies: in `scratch`, or in a buffer of the kernel's which
     /// `scratch` keeps until it is used next. Empty means that the peer will send no more.
     #[inline]
@@ -143,6 +194,7 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
             StreamDriver::Ring(stream) => stream.poll_take(cx, scratch, most),
             StreamDriver::Plugged(socket) => recv(socket, cx, scratch.room(most)),
+            StreamDriver::Early(_) => Poll::Ready(Ok(self.take_early(scratch.room(most)))),
         }
     }
 
@@ -160,6 +212,7 @@ impl ByteStream {
                 Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
             }
             StreamDriver::Plugged(socket) => recv(socket, cx, buffer),
+            StreamDriver::Early(_) => Poll::Ready(Ok(self.take_early(buffer))),
         }
     }
 
@@ -170,6 +223,7 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.poll_send(cx, bytes),
             StreamDriver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
             StreamDriver::Plugged(socket) => socket.poll_send(cx, &[IoSlice::new(bytes)]),
+            StreamDriver::Early(early) => early.then.poll_send(cx, bytes),
         }
     }
 
@@ -184,6 +238,7 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
             StreamDriver::Ring(stream) => stream.poll_send(cx, slices),
             StreamDriver::Plugged(socket) => socket.poll_send(cx, slices),
+            StreamDriver::Early(early) => early.then.poll_send_vectored(cx, slices),
         }
     }
 
@@ -193,6 +248,7 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(_) | StreamDriver::Plugged(_) => 0,
             StreamDriver::Ring(stream) => stream.recall(),
+            StreamDriver::Early(early) => early.then.recall(),
         }
     }
 
@@ -217,13 +273,14 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.is_quiet(),
             StreamDriver::Ring(stream) => stream.is_quiet(),
             StreamDriver::Plugged(socket) => !socket.has_arrived(),
+            StreamDriver::Early(_) => false,
         }
     }
 
     /// Whether anything has arrived that was not read, the end included: the kernel's answer at this moment. When it is `false` the
     /// connection can be closed without a reset for unread bytes, unless some are still on their way.
     pub fn has_arrived(&self) -> bool {
-        each!(ref self, stream => stream.has_arrived())
+        matches!(self.driver, StreamDriver::Early(_)) || each!(ref self, stream => stream.has_arrived())
     }
 
     /// Whether there is something to read, the end included. Nothing is taken.
@@ -231,7 +288,10 @@ impl ByteStream {
     /// # Errors
     /// Those with which the connection has ended.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(ref self, stream => stream.poll_readable(cx))
+        match self.driver {
+            StreamDriver::Early(_) => Poll::Ready(Ok(())),
+            _ => each!(ref self, stream => stream.poll_readable(cx)),
+        }
     }
 
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
@@ -251,7 +311,7 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(stream) => stream.poll_splice_in(cx, pipe, limit),
             StreamDriver::Ring(stream) => stream.poll_splice_in(cx, pipe, limit),
-            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Plugged(_) | StreamDriver::Early(_) => Poll::Ready(Err(no_splice())),
         }
     }
 
@@ -260,8 +320,40 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
             StreamDriver::Ring(stream) => stream.poll_splice_out(cx, pipe),
-            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Plugged(_) | StreamDriver::Early(_) => Poll::Ready(Err(no_splice())),
         }
+    }
+}
+
+/// Stands in for a socket while another takes its place.
+#[derive(Debug)]
+struct Nowhere;
+
+impl socket::Socket for Nowhere {
+    fn poll_recv(&mut self, _cx: &mut Context<'_>, _buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn poll_send(&mut self, _cx: &mut Context<'_>, _slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn reset_on_close(&mut self) {}
+
+    fn has_arrived(&self) -> bool {
+        true
+    }
+
+    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn poll_hangup(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 

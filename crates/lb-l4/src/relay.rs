@@ -2,13 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
-use lb_io::{ConnectionGuard, Deadline, Phase};
+use lb_core::filter::request_id;
+use lb_core::proxy_protocol::{ProxyClient, ProxySends, ProxyTls};
+use lb_io::{ConnectionGuard, Deadline, Phase, WorkerIo};
 use lb_observe::metrics::Counter;
 use lb_pool::WorkerMember;
 use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
@@ -18,8 +21,15 @@ use crate::connect::Connects;
 use crate::half::{Half, Moved};
 use crate::service::{TcpService, TcpSettings};
 
-/// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections.
-pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, service: Rc<TcpService>) {
+/// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections; `asked` is where the client has
+/// connected to, where backends are to be told.
+pub async fn serve(
+    stream: Stream,
+    peer: ClientAddress,
+    asked: Option<SocketAddr>,
+    guard: ConnectionGuard,
+    service: Rc<TcpService>,
+) {
     poll_fn(|cx| {
         guard.set_waker(cx.waker());
         Poll::Ready(())
@@ -29,8 +39,13 @@ pub async fn serve(stream: Stream, peer: ClientAddress, guard: ConnectionGuard, 
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
     let key = settings.pool().follows_key().then(|| hash::connection(None, peer));
     let connects = Connects { io: &service.io, metrics: &service.worker_metrics, settings: &settings };
-    if let Some((backend, _stay)) =
-        connects.connect(key, async |backend| open(&service, &settings, backend).await).await
+    if let Some((backend, _stay)) = connects
+        .connect(key, async |backend| {
+            let header =
+                backend.proxy_protocol.map(|sends| header(sends, &stream, (peer, asked), &service.io));
+            open(&service, &settings, backend, header.unwrap_or_default()).await
+        })
+        .await
     {
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
@@ -42,6 +57,7 @@ async fn open(
     service: &TcpService,
     settings: &TcpSettings,
     backend: &WorkerMember<ClientTls>,
+    preface: Vec<u8>,
 ) -> io::Result<Stream> {
     let connector = Connector {
         address: backend.address(),
@@ -49,9 +65,32 @@ async fn open(
         tls: backend.tls.clone(),
         handshake_timeout: settings.handshake_timeout,
         resets: false,
+        preface,
     };
     let count = |result| service.worker_metrics.backend_tls_handshakes.of(result).inc();
     Ok(connector.connect(&service.io, count).await?)
+}
+
+/// What a backend is told of the client.
+fn header(
+    sends: ProxySends,
+    stream: &Stream,
+    (from, to): (ClientAddress, Option<SocketAddr>),
+    io: &WorkerIo,
+) -> Vec<u8> {
+    let tls = stream.tls();
+    let certificate = tls.and_then(|tls| tls.peer_certificate());
+    sends.header(&ProxyClient {
+        from,
+        to,
+        authority: tls.and_then(|tls| tls.server_name()).map(str::as_bytes),
+        alpn: tls.and_then(|tls| tls.alpn()),
+        tls: tls.map(|tls| ProxyTls {
+            version: tls.version(),
+            certificate: certificate.map(|certificate| certificate.common_name.as_str()),
+        }),
+        unique_id: &request_id::new(&mut io.rng.borrow_mut()),
+    })
 }
 
 struct Relay<'a> {

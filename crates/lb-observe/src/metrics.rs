@@ -30,8 +30,8 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, RelayDrop, RelayEnd, StatusClass,
-    TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, RelayDrop,
+    RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
@@ -292,6 +292,12 @@ impl Metrics {
             scrape.counter(&families::ACCEPT_SHED, &[name], shed);
             scrape.gauge(&families::DRAIN_TIMEOUT, &[name], listener.drain_timeout_ms.value() as f64);
 
+            if listener.is_proxied() {
+                for result in ProxyHeaderResult::ALL {
+                    let headers = listener.shards().map(|shard| shard.proxy_headers.of(*result).value());
+                    scrape.counter(&families::PROXY_HEADERS, &[name, result.name()], headers.sum());
+                }
+            }
             scrape_tls(scrape, name, listener);
             scrape_grpc(scrape, name, listener);
             scrape_udp(scrape, name, listener);

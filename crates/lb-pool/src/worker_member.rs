@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lb_core::address::Address;
+use lb_core::proxy_protocol::ProxySends;
 use lb_observe::metrics::BackendMetrics;
 
 use crate::member::SharedMember;
@@ -13,13 +14,22 @@ pub struct WorkerMember<T> {
     member: Arc<SharedMember>,
     /// How it is reached inside TLS, if it is.
     pub tls: Option<Arc<T>>,
+    /// What it is told of clients before all other bytes, if anything.
+    pub proxy_protocol: Option<ProxySends>,
     /// Counters of its backend.
     pub metrics: Arc<BackendMetrics>,
 }
 
 impl<T> WorkerMember<T> {
     pub(crate) fn new(member: &Arc<SharedMember>, tls: Option<Arc<T>>, metrics: Arc<BackendMetrics>) -> Self {
-        Self { member: Arc::clone(member), tls, metrics }
+        Self { member: Arc::clone(member), tls, proxy_protocol: None, metrics }
+    }
+
+    /// The same, told this of clients.
+    #[must_use]
+    pub fn telling(mut self, proxy_protocol: Option<ProxySends>) -> Self {
+        self.proxy_protocol = proxy_protocol;
+        self
     }
 
     /// The backend as the configuration names it; all its addresses have this name.

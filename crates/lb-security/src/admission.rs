@@ -85,17 +85,21 @@ impl Admissions {
     /// # Errors
     /// The cap that leaves no room.
     pub fn admit(&self, client: ClientAddress) -> Result<(Admission, ConnectionGuard), Cap> {
-        let address = match client.ip().map(|ip| self.gates.address.admit(ip)) {
-            Some(None) => {
-                self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
-                Cap::Address.tell(&self.name, client);
-                return Err(Cap::Address);
-            }
-            ticket => ticket.flatten(),
-        };
+        let address = self.admit_address(client)?;
+        let (mut admission, guard) = self.admit_proxy(client)?;
+        admission.count(address);
+        Ok((admission, guard))
+    }
+
+    /// As [`Self::admit`], for a connection of a proxy, whose own address does not count: the client's will, when it is known
+    /// ([`Self::admit_address`]).
+    ///
+    /// # Errors
+    /// The cap that leaves no room.
+    pub fn admit_proxy(&self, proxy: ClientAddress) -> Result<(Admission, ConnectionGuard), Cap> {
         let Some(place) = self.gates.listener.admit(self.max_inflight.get()) else {
             self.metrics.worker(self.worker).accept_shed.inc();
-            Cap::Listener.tell(&self.name, client);
+            Cap::Listener.tell(&self.name, proxy);
             return Err(Cap::Listener);
         };
         self.worker_metrics.connections.inc();
@@ -105,10 +109,25 @@ impl Admissions {
         let admission = Admission {
             worker: self.worker,
             metrics: Arc::clone(&self.metrics),
-            _address: address,
+            address: None,
             _place: place,
         };
         Ok((admission, self.connections.enter()))
+    }
+
+    /// Counts a connection of the client's address. A client without one has no ticket.
+    ///
+    /// # Errors
+    /// The cap that leaves no room.
+    pub fn admit_address(&self, client: ClientAddress) -> Result<Option<AddressTicket>, Cap> {
+        match client.ip().map(|ip| self.gates.address.admit(ip)) {
+            Some(None) => {
+                self.worker_metrics.accept_rejects.of(AcceptReject::PerIp).inc();
+                Cap::Address.tell(&self.name, client);
+                Err(Cap::Address)
+            }
+            ticket => Ok(ticket.flatten()),
+        }
     }
 }
 
@@ -117,9 +136,16 @@ impl Admissions {
 pub struct Admission {
     worker: usize,
     metrics: Arc<ListenerMetrics>,
-    /// None for a client without an address.
-    _address: Option<AddressTicket>,
+    /// None for a client without an address, or whose address is not known yet.
+    address: Option<AddressTicket>,
     _place: CountTicket,
+}
+
+impl Admission {
+    /// Keeps the count of the client's address, which has become known.
+    pub fn count(&mut self, address: Option<AddressTicket>) {
+        self.address = address;
+    }
 }
 
 impl Drop for Admission {

@@ -84,6 +84,12 @@ pub struct PeerCertificate {
     pub subject: String,
     /// SHA-256 of the certificate, in lower-case hex.
     pub sha256: String,
+    /// The common name in the subject, escaped in the same way. Empty where there is none.
+    pub common_name: String,
+    /// The DNS names that it carries, in lower case.
+    pub dns_names: Vec<String>,
+    /// The URIs that it carries.
+    pub uris: Vec<String>,
     /// Unix time at which it runs out.
     pub not_after: i64,
 }
@@ -98,8 +104,14 @@ impl PeerCertificate {
     pub(crate) fn of(der: &CertificateDer<'_>) -> Self {
         let certificate = parse(der);
         let subject = certificate.as_ref().map(|certificate| certificate.subject().to_string());
+        let common_name = certificate.as_ref().and_then(|certificate| {
+            certificate.subject().iter_common_name().next()?.as_str().ok().map(printable)
+        });
         Self {
             subject: printable(&subject.unwrap_or_default()),
+            common_name: common_name.unwrap_or_default(),
+            dns_names: certificate.as_ref().map(dns_names).unwrap_or_default(),
+            uris: certificate.as_ref().map(uris).unwrap_or_default(),
             sha256: hex(digest(&SHA256, der).as_ref()),
             not_after: certificate
                 .map_or(i64::MIN, |certificate| certificate.validity().not_after.timestamp()),
@@ -124,6 +136,15 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         _ => None,
     });
     dns.filter(|name| names::is_server_name(name)).collect()
+}
+
+fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let uris = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    });
+    uris.collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

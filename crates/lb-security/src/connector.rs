@@ -1,12 +1,13 @@
 //! Connections to backends: made, and brought inside TLS where they are to be.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::address::Address;
-use lb_io::WorkerIo;
+use lb_io::{ByteStream, WorkerIo};
 use lb_observe::metrics::TlsResult;
 
 use crate::client::ClientTls;
@@ -28,6 +29,8 @@ pub struct Connector {
     /// Whether nothing is kept of a connection, in the kernel either, whose handshake is not brought to its end: not even what would
     /// tell the peer why.
     pub resets: bool,
+    /// What is said before all other bytes, before TLS too. Empty = nothing.
+    pub preface: Vec<u8>,
 }
 
 /// Why there is no connection.
@@ -57,7 +60,11 @@ impl Connector {
         io: &Rc<WorkerIo>,
         ended: impl FnOnce(TlsResult),
     ) -> Result<Stream, ConnectError> {
-        let stream = io.connect(self.address, self.timeout).await.map_err(ConnectError::Connect)?;
+        let mut stream = io.connect(self.address, self.timeout).await.map_err(ConnectError::Connect)?;
+        if !self.preface.is_empty() {
+            let said = tokio::time::timeout(self.timeout, say(&mut stream, &self.preface)).await;
+            said.unwrap_or_else(|late| Err(late.into())).map_err(ConnectError::Connect)?;
+        }
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
         let stream = TlsStream::client(stream, Rc::clone(io), tls).map_err(ConnectError::Handshake)?;
         let mut stream = Box::new(stream);
@@ -86,6 +93,15 @@ impl Connector {
             tls.tell(self.address, error);
         }
     }
+}
+
+/// Sends all of `bytes`. The socket of a new connection has room for them, as a rule.
+async fn say(stream: &mut ByteStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = poll_fn(|cx| stream.poll_send(cx, bytes)).await?;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// A handshake under way, which may be given up at any time.

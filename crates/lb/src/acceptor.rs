@@ -1,21 +1,28 @@
 //! Accepts connections for one listener on one worker, within the caps.
 
-use std::cell::Cell;
+mod entry;
+
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use lb_config::Listener;
 use lb_core::address::ClientAddress;
 use lb_http::Serving;
+use lb_io::gate::AddressTicket;
 use lb_io::listener::{AcceptBackoff, AcceptError, WorkerListener};
 use lb_io::{ByteStream, ConnectionGuard, Phase, WorkerIo};
-use lb_observe::metrics::{AcceptErrorKind, TlsResult};
+use lb_observe::metrics::{AcceptErrorKind, ProxyHeaderResult, TlsResult};
 use lb_security::admission::{Admission, Admissions, Cap, Handshakes};
 use lb_security::{SharedTlsBundle, Stream, TlsStream, failure_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
+
+pub(crate) use entry::Entry;
 
 use crate::worker::Protocol;
 
@@ -32,6 +39,10 @@ pub(crate) struct Acceptor {
     pub(crate) protocol: Protocol,
     /// Present where clients speak TLS.
     pub(crate) tls: Option<SharedTlsBundle>,
+    /// What connections pass first, where there is anything.
+    pub(crate) entry: RefCell<Option<Rc<Entry>>>,
+    /// Whether backends may have to be told where a client has connected to.
+    pub(crate) tells_clients: Cell<bool>,
     pub(crate) handshakes: Rc<Handshakes>,
     pub(crate) admissions: Rc<Admissions>,
     /// The time over which connections are asked to end in a drain.
@@ -91,29 +102,78 @@ impl Acceptor {
         wait
     }
 
+    /// Puts other rules in force for connections to come.
+    pub(crate) fn set_entry(&self, listener: &Listener) {
+        let entry = Entry::of(listener);
+        let mut backends = listener.pools().flat_map(|pool| &pool.backends);
+        self.tells_clients.set(backends.any(|backend| backend.proxy_protocol.is_some()));
+        if entry.is_some() {
+            self.admissions.metrics.set_proxied();
+        }
+        *self.entry.borrow_mut() = entry.map(Rc::new);
+    }
+
     fn admit(self: &Rc<Self>, stream: ByteStream, peer: ClientAddress) {
+        let entry = self.entry.borrow().clone();
+        if let Some(entry) = entry {
+            if entry.turns_away(peer) {
+                return self.refuse_header(ProxyHeaderResult::Untrusted, peer);
+            }
+            if entry.is_proxy(peer) {
+                return self.admit_proxy(stream, peer, entry);
+            }
+        }
         let (admission, guard) = match self.admissions.admit(peer) {
             Ok(admitted) => admitted,
             Err(Cap::Listener) => return self.shed(stream),
             Err(_) => return,
         };
+        let asked = self.asked(&stream);
         let stage = match &self.tls {
-            None => Stage::Serving(self.serving(Stream::Plain(stream), peer, guard)),
+            None => Stage::Serving(self.serving(Stream::Plain(stream), peer, asked, guard)),
             Some(tls) => {
                 let (acceptor, tls) = (Rc::clone(self), tls.clone());
                 Stage::Handshake(Box::pin(async move {
                     let stream = acceptor.handshake(stream, peer, &tls, &guard).await?;
-                    Some(acceptor.serving(stream, peer, guard))
+                    Some(acceptor.serving(stream, peer, asked, guard))
                 }))
             }
         };
-        tokio::task::spawn_local(Admitted { stage, _admission: admission });
+        tokio::task::spawn_local(Admitted { stage, admission });
     }
 
-    fn serving(&self, stream: Stream, peer: ClientAddress, guard: ConnectionGuard) -> Serving {
+    /// Admits a connection of a proxy, which says for whom it connects; its own address does not count.
+    fn admit_proxy(self: &Rc<Self>, mut stream: ByteStream, proxy: ClientAddress, entry: Rc<Entry>) {
+        let Ok((admission, guard)) = self.admissions.admit_proxy(proxy) else { return self.shed(stream) };
+        let acceptor = Rc::clone(self);
+        let stage = Stage::Greeting(Box::pin(async move {
+            let (client, asked) = acceptor.client_behind(&mut stream, proxy, &entry, &guard).await?;
+            let asked = asked.or_else(|| acceptor.asked(&stream));
+            let address = acceptor.admissions.admit_address(client).ok()?;
+            let stream = match &acceptor.tls {
+                None => Stream::Plain(stream),
+                Some(tls) => acceptor.handshake(stream, client, tls, &guard).await?,
+            };
+            Some((acceptor.serving(stream, client, asked, guard), address))
+        }));
+        tokio::task::spawn_local(Admitted { stage, admission });
+    }
+
+    /// Where a client has connected to, where backends are to be told.
+    fn asked(&self, stream: &ByteStream) -> Option<SocketAddr> {
+        if self.tells_clients.get() { stream.local_address() } else { None }
+    }
+
+    fn serving(
+        &self,
+        stream: Stream,
+        peer: ClientAddress,
+        asked: Option<SocketAddr>,
+        guard: ConnectionGuard,
+    ) -> Serving {
         match &self.protocol {
-            Protocol::Http(service) => lb_http::serve(stream, peer, guard, Rc::clone(service)),
-            Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, guard, Rc::clone(service))),
+            Protocol::Http(service) => lb_http::serve(stream, peer, asked, guard, Rc::clone(service)),
+            Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, asked, guard, Rc::clone(service))),
             // Their sockets take no connections of TCP.
             Protocol::Quic(_) | Protocol::Udp(_) | Protocol::Passthrough(_) => {
                 Box::pin(std::future::ready(()))
@@ -194,11 +254,16 @@ impl Acceptor {
 /// A connection that was admitted. It is small: an idle one has little more, and the event loop makes tasks 128 bytes at a time larger.
 struct Admitted {
     stage: Stage,
-    _admission: Admission,
+    admission: Admission,
 }
+
+/// What comes of the beginning of a connection that a proxy has made: the client's address is counted with it.
+type Greeted = Option<(Serving, Option<AddressTicket>)>;
 
 /// How far an admitted connection has got; each stage has memory of its own, which is given back with it.
 enum Stage {
+    /// Nothing is served, and no handshake begins, before it is known who the client is.
+    Greeting(Pin<Box<dyn Future<Output = Greeted>>>),
     /// Inside TLS nothing is served before the handshake.
     Handshake(Pin<Box<dyn Future<Output = Option<Serving>>>>),
     Serving(Serving),
@@ -210,6 +275,14 @@ impl Future for Admitted {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
+                Stage::Greeting(greeting) => match greeting.as_mut().poll(cx) {
+                    Poll::Ready(Some((serving, address))) => {
+                        self.admission.count(address);
+                        self.stage = Stage::Serving(serving);
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                },
                 Stage::Handshake(handshake) => match handshake.as_mut().poll(cx) {
                     Poll::Ready(Some(serving)) => self.stage = Stage::Serving(serving),
                     Poll::Ready(None) => return Poll::Ready(()),

@@ -213,7 +213,10 @@ impl Worker {
             stopping: Cell::new(false),
             stop: Notify::new(),
             refusals: Rc::new(()),
+            entry: RefCell::default(),
+            tells_clients: Cell::default(),
         });
+        acceptor.set_entry(listener);
         let mut tasks = Vec::new();
         if let Protocol::Udp(service) = &acceptor.protocol {
             tasks.push(tokio::task::spawn_local(Rc::clone(service).run()));
@@ -284,6 +287,7 @@ impl Worker {
                 let Some((listener, pool)) = snapshot.listener(&running.id) else { continue };
                 running.acceptor.admissions.set_max_inflight(max_inflight(&snapshot.config, listener));
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
+                running.acceptor.set_entry(listener);
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
                         service.replace(self.http_settings(&snapshot, listener, pool, &mut made));

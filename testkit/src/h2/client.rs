@@ -74,6 +74,13 @@ impl H2Client {
         Ok(client)
     }
 
+    /// As [`Self::connect`], on a connection that exists.
+    pub fn on(stream: TcpStream) -> Result<H2Client, Fault> {
+        let mut client = H2Client::silent(stream);
+        client.greet(&[])?;
+        Ok(client)
+    }
+
     /// A client that has not sent anything yet.
     pub fn silent(stream: TcpStream) -> H2Client {
         H2Client {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lb_core::proxy_protocol::ProxySends;
 use lb_core::words;
 
 use super::SocketName;
@@ -21,6 +22,8 @@ pub struct Backend {
     pub priority: u32,
     /// TLS towards it. Present on h3 backends and where the file says `tls = true`.
     pub tls: Option<BackendTls>,
+    /// What it is told of the client at the beginning of each connection; None = nothing. Only where it speaks HTTP/1.1 or raw bytes.
+    pub proxy_protocol: Option<ProxySends>,
 }
 
 /// TLS towards a backend.

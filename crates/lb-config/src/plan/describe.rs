@@ -98,7 +98,7 @@ fn some_of(names: &[String]) -> String {
 
 /// Every key of a backend but its address, with its value.
 fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
-    let Backend { address: _, name: _, protocol, weight, priority, tls } = backend;
+    let Backend { address: _, name: _, protocol, weight, priority, tls, proxy_protocol } = backend;
     let path = |path: Option<&std::path::PathBuf>| {
         path.map_or("unset".to_owned(), |path| format!("\"{}\"", path.display()))
     };
@@ -114,6 +114,8 @@ fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
         ("tls_verify_peer", of(|tls| tls.verify_peer.to_string())),
         ("tls_client_cert_path", path(client.map(|client| &client.cert_path))),
         ("tls_client_key_path", path(client.map(|client| &client.key_path))),
+        ("proxy_protocol", proxy_protocol.map_or("unset", |sends| sends.version.name()).to_owned()),
+        ("proxy_tlvs", proxy_protocol.map_or(String::new(), |sends| sends.tlv_names().join(", "))),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The backends of a pool, wherever they stand.
 
+use lb_core::proxy_protocol::{HeaderVersion, ProxySends};
+
 use super::Report;
 use crate::config::{
     Backend, BackendPool, BackendProtocol, BackendTls, ClientCertificate, HostPort, Probe, Protocol,
@@ -24,6 +26,22 @@ pub(super) fn check(owner: View<'_>, backends: &[Backend], protocols: &[Protocol
     if protocols.contains(&Protocol::Passthrough) {
         for (view, _) in views.iter().zip(backends).filter(|(_, backend)| backend.address.unix().is_some()) {
             report.error(*view, "address", "QUIC is forwarded over UDP, and reaches no Unix socket");
+        }
+    }
+    if let Some(protocol) =
+        protocols.iter().find(|protocol| protocol.has_connection_ids() || **protocol == Protocol::Udp)
+    {
+        for (view, _) in views.iter().zip(backends).filter(|(_, backend)| backend.proxy_protocol.is_some()) {
+            let problem = match protocol {
+                Protocol::Udp => {
+                    "not allowed behind a \"udp\" listener, which has [listeners.udp] proxy_protocol for it"
+                }
+                Protocol::Passthrough => {
+                    "not allowed behind [passthrough], which has a key of that name itself"
+                }
+                _ => continue,
+            };
+            report.error(*view, "proxy_protocol", problem);
         }
     }
     if protocols.contains(&Protocol::Udp) {
@@ -56,6 +74,34 @@ fn one(view: View<'_>, report: &mut Report<'_>) -> Option<Backend> {
         weight: view.int32("weight"),
         priority: view.int32("priority"),
         tls,
+        proxy_protocol: proxy_protocol(view, protocol, report),
+    })
+}
+
+/// What the backend is told of clients before all other bytes.
+fn proxy_protocol(view: View<'_>, protocol: BackendProtocol, report: &mut Report<'_>) -> Option<ProxySends> {
+    let tlvs = view.texts("proxy_tlvs");
+    let version = match view.word("proxy_protocol") {
+        Some("v1") => Some(HeaderVersion::V1),
+        Some("v2") => Some(HeaderVersion::V2),
+        _ => None,
+    };
+    if version != Some(HeaderVersion::V2) && view.entry("proxy_tlvs").is_some() {
+        report.error(view, "proxy_tlvs", "needs proxy_protocol = \"v2\"");
+    }
+    if version.is_some() && matches!(protocol, BackendProtocol::H2 | BackendProtocol::H3) {
+        let problem = format!(
+            "not allowed on an \"{protocol}\" backend: a header tells one client, and connections that speak it are shared"
+        );
+        report.error(view, "proxy_protocol", problem);
+    }
+    let has = |name: &str| tlvs.iter().any(|tlv| tlv == name);
+    Some(ProxySends {
+        version: version?,
+        authority: has("authority"),
+        alpn: has("alpn"),
+        ssl: has("ssl"),
+        unique_id: has("unique_id"),
     })
 }
 

@@ -1,9 +1,10 @@
-//! `[listeners.client_address]`: who the client is.
+//! `[listeners.client_address]` and `[listeners.proxy_protocol]`: who the client is.
 
 use std::sync::Arc;
 
 use lb_core::forwarded::{AddressSource, TrustPolicy};
 use lb_core::network::NetworkMap;
+use lb_core::proxy_protocol::ProxyTrust;
 use lb_core::route::IpNetwork;
 
 use super::Report;
@@ -18,6 +19,19 @@ pub(super) fn address(view: View<'_>, report: &mut Report<'_>) -> Arc<TrustPolic
         max_hops: view.size("max_hops"),
         sends_forwarded: view.flag("send_forwarded"),
     })
+}
+
+/// Which peers tell their clients at the beginning of a connection.
+pub(super) fn proxy_protocol(view: View<'_>, report: &mut Report<'_>) -> Arc<ProxyTrust> {
+    let trusted = trusted(view, "trusted", report);
+    if trusted.is_empty() {
+        report.error(
+            view,
+            "trusted",
+            "must name at least one network: whoever is believed can take the place of any client".to_owned(),
+        );
+    }
+    Arc::new(ProxyTrust { trusted, is_required: view.word("mode") == Some("require") })
 }
 
 /// The peers that are believed. A range of all addresses believes everybody, which is worth a warning.

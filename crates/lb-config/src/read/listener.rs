@@ -112,12 +112,17 @@ fn one<'a>(
         routing,
         request_id,
         client_address: view.present("client_address").map(|view| client::address(view, report)),
+        proxy_protocol: view.present("proxy_protocol").map(|view| client::proxy_protocol(view, report)),
         route_pools,
         name,
     };
     if matches!(protocol, Protocol::Quic | Protocol::Udp) && address.unix().is_some() {
         let problem = format!("a \"{protocol}\" listener is reached over UDP, and has no Unix socket");
         report.error(view, "address", problem);
+    }
+    if listener.proxy_protocol.is_some() && address.unix().is_some() {
+        let problem = "a peer at a Unix socket has no address, and is in no network that could be trusted";
+        report.error(view, "proxy_protocol", problem);
     }
     if listener.h2c && protocol != Protocol::H1 {
         report.error(view, "h2c", format!("not allowed on \"{protocol}\" listeners, only on h1"));
@@ -167,6 +172,7 @@ pub(super) fn of_no_block(
         routing: None,
         request_id: None,
         client_address: None,
+        proxy_protocol: None,
         route_pools: Vec::new(),
     }
 }

@@ -87,6 +87,7 @@ fn own_pool(name: &str, addresses: &[SocketAddr], report: &mut Report<'_>) -> Op
         weight: 1,
         priority: 0,
         tls: None,
+        proxy_protocol: None,
     });
     let mut pool = pool::default(PoolId::Listener(name.into(), Transport::Udp), backends.collect(), report)?;
     pool.settings.balance = BalanceSettings { policy: Policy::Maglev, ..pool.settings.balance };

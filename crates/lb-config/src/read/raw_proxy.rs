@@ -53,6 +53,7 @@ pub(super) fn backend(view: View<'_>, report: &mut Report<'_>) -> Option<Backend
             verify_peer: true,
             client_certificate: None,
         }),
+        proxy_protocol: None,
     })
 }
 

@@ -320,6 +320,7 @@ fn backends(view: View<'_>) -> Vec<Backend> {
             weight: view.int32("weight"),
             priority: 0,
             tls: None,
+            proxy_protocol: None,
         })
     };
     view.blocks("backends").into_iter().filter_map(one).collect()

@@ -1,7 +1,29 @@
-//! Who the client is: `[listeners.client_address]`.
+//! Who the client is: `[listeners.client_address]`, `[listeners.proxy_protocol]`.
 
 use super::http::HTTP_PROTOCOLS;
 use super::{Block, Key, On, Text};
+use crate::config::Protocol;
+
+pub(super) static PROXY_PROTOCOL: Block = Block {
+    path: "listeners.proxy_protocol",
+    doc: "Who the client is, where a balancer in front says so before all other bytes of a connection (PROXY protocol, version 1 or 2, before \
+          TLS). The address that it tells counts everywhere in place of the peer's: for `per_ip_connection_cap`, routes, hashing policies, the \
+          log and what backends are told; with `[listeners.client_address]` it is the peer that is trusted or not. A header that names no client \
+          (`LOCAL`, `UNKNOWN`) leaves the peer as the client. The header has to be there within `header_timeout_ms` of `[listeners.http]` (10 s on tcp and tls \
+          listeners), with at most 107 bytes in version 1 and 4096 in version 2, and its checksum, if there is one, has to be right: \
+          otherwise the connection is closed.",
+    on: On::only(&[Protocol::Tcp, Protocol::Tls, Protocol::H1, Protocol::H1s]),
+    keys: &[
+        Key::word("mode", &["require", "optional"]).required().live(
+            "`require`: connections without a header, and those of peers outside of `trusted`, are closed. `optional`: they are served, with the \
+             peer as the client; of peers outside of `trusted` no header is looked for.",
+        ),
+        Key::texts("trusted", Text::Network).required().live(
+            "Networks (CIDR) of the peers that are believed. Every address in them can take the place of any client. A peer at a Unix socket is never \
+             in one.",
+        ),
+    ],
+};
 
 pub(super) static CLIENT_ADDRESS: Block = Block {
     path: "listeners.client_address",

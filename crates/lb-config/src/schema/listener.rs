@@ -62,6 +62,7 @@ pub(crate) static LISTENERS: Block = Block {
             .or_else("none")
             .live("The names of the `[policies.NAME]` that hold for all requests, with a route or without. Only on listeners that speak HTTP."),
         Key::block("client_address", &client::CLIENT_ADDRESS),
+        Key::block("proxy_protocol", &client::PROXY_PROTOCOL),
         Key::block("tls", &TLS),
         Key::block("quic", &QUIC),
         Key::block("alt_svc", &ALT_SVC),
@@ -130,7 +131,7 @@ const BACKEND_PROTOCOL_HINTS: &[(&str, &str)] = &[
 ];
 
 /// The keys of a backend, wherever it stands.
-pub(super) static BACKEND_KEYS: [Key; 10] = [
+pub(super) static BACKEND_KEYS: [Key; 12] = [
     Key::text("address", Text::SocketName).required().live(
         "Where it listens: a name or an IP address and a port, or a Unix socket (`unix:/run/app.sock`, `unix:@name` in the abstract namespace). \
          A name is resolved, all its addresses are used, and it is resolved again as its TTL runs out. Unix sockets stand in the configuration \
@@ -164,6 +165,16 @@ pub(super) static BACKEND_KEYS: [Key; 10] = [
     ),
     Key::text("tls_client_key_path", Text::Path).live(
         "PEM private key of that certificate; the file may not be readable by group or others, but see `[security] group_readable_keys`.",
+    ),
+    Key::word("proxy_protocol", &["v1", "v2"]).or_else("nothing").live(
+        "Whether it is told the client at the beginning of each connection, before TLS, by a header of the PROXY protocol of that version; the address \
+         is the one that routes and the log have. A connection then carries one request, or one raw connection of a client, and is used by no \
+         other. Probes say that they come from the gateway itself. Not on h2 and h3 backends, nor behind udp listeners, which have a key of their own.",
+    ),
+    Key::texts("proxy_tlvs", Text::ProxyTlv).or_else("none").live(
+        "What such a header says besides, with `proxy_protocol = \"v2\"`: `authority` the server name that the client asked for (SNI), `alpn` the \
+         protocol that was chosen, `ssl` the version of TLS and the common name of the client's certificate, `unique_id` a name for the \
+         connection.",
     ),
 ];
 

@@ -8,6 +8,7 @@ use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::FilterKind;
 use lb_core::filter::{HeaderLine, Template};
 use lb_core::forwarded::AddressSource;
+use lb_core::proxy_protocol::ProxySends;
 use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
 
 use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, is_token};
@@ -74,6 +75,8 @@ pub(crate) enum Text {
     Network,
     /// The field that tells the client's address.
     AddressSource,
+    /// What a header of the PROXY protocol says besides the addresses.
+    ProxyTlv,
     /// The body of an answer.
     Body,
     /// The value of a field.
@@ -134,6 +137,7 @@ impl Text {
             Self::ValueCondition => "\"N=value\", \"N\", \"!N\" or \"N~regex\"",
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
             Self::AddressSource => "\"x_forwarded_for\", \"forwarded\" or \"header:NAME\"",
+            Self::ProxyTlv => "\"authority\", \"alpn\", \"ssl\" or \"unique_id\"",
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
@@ -217,6 +221,7 @@ impl Text {
             Self::ValueCondition => read_value_condition(text).map(|_| Value::Text(text.to_owned())),
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
             Self::AddressSource => checked(text, is_address_source),
+            Self::ProxyTlv => checked(text, |text| ProxySends::TLVS.contains(&text)),
             Self::Body => checked(text, |text| text.len() <= 65_536),
             Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
             Self::SplitKey if text == "user" => {

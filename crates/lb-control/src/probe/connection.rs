@@ -34,6 +34,7 @@ pub(super) async fn open(plan: &Plan, io: &Rc<WorkerIo>) -> Result<Stream, Probe
         tls: plan.tls.clone(),
         handshake_timeout: plan.timeout,
         resets: true,
+        preface: plan.preface.clone(),
     };
     connector.connect(io, |_| ()).await.map_err(|error| match error {
         ConnectError::Connect(error) if shortage_of(&error).is_some() => ProbeOutcome::NotAsked,

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) http2: bool,
     /// How it is reached inside TLS, if it is.
     pub(super) tls: Option<Arc<ClientTls>>,
+    /// What is said before all other bytes.
+    pub(super) preface: Vec<u8>,
     /// How long all of it may take.
     pub(super) timeout: Duration,
 }
@@ -64,6 +66,8 @@ impl Plan {
                 _ => backend.protocol == BackendProtocol::H2,
             },
             tls: tls.of_probe(pool, is_http, backend),
+            // A probe is of no client.
+            preface: backend.proxy_protocol.map(|sends| sends.local()).unwrap_or_default(),
             timeout,
         })
     }
@@ -81,6 +85,7 @@ impl PartialEq for Plan {
             && self.address == other.address
             && self.authority == other.authority
             && self.http2 == other.http2
+            && self.preface == other.preface
             && self.timeout == other.timeout
     }
 }

@@ -1,5 +1,8 @@
 //! IDs of requests.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::rng::SplitMix64;
 use crate::words;
 
 words! {
@@ -35,6 +38,12 @@ const MOST_BYTES: usize = 128;
 pub fn is_acceptable(id: &[u8]) -> bool {
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MOST_BYTES).contains(&id.len()) && id.iter().all(fits)
+}
+
+/// As [`make`], of this moment.
+pub fn new(rng: &mut SplitMix64) -> [u8; ID_BYTES] {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    make(u64::try_from(since.as_millis()).unwrap_or_default(), [rng.next_u64(), rng.next_u64()])
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): milliseconds since 1970, and chance.

@@ -16,12 +16,14 @@ pub(crate) struct H1Upstream;
 
 impl Upstream for H1Upstream {
     fn has_way(&self, caller: &Caller<'_>, ask: Ask) -> bool {
-        !ask.fresh && caller.worker.upstreams.is_ready(&caller.member.endpoint, caller.now)
+        !ask.fresh
+            && !tells_client(caller)
+            && caller.worker.upstreams.is_ready(&caller.member.endpoint, caller.now)
     }
 
     fn way(&self, caller: &Caller<'_>, ask: Ask) -> Way {
         let idle = || caller.worker.upstreams.take(&caller.member.endpoint, caller.now);
-        match if ask.fresh { None } else { idle() } {
+        match if ask.fresh || tells_client(caller) { None } else { idle() } {
             Some(Reused { stream, born, connection }) => {
                 Way::Open(Link::on(back(caller, stream), true, born, connection))
             }
@@ -43,13 +45,18 @@ impl Upstream for H1Upstream {
         let Caller { worker, member, now, .. } = caller;
         let Link { back, born, connection, .. } = link;
         match back.into_idle() {
-            Ok(Some(stream)) if sent => {
+            Ok(Some(stream)) if sent && !tells_client(caller) => {
                 worker.upstreams.put(&member.endpoint, stream, born, connection, worker.busiest(), *now);
             }
             Ok(_) => {}
             Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
         }
     }
+}
+
+/// Whether a connection is told whose it is: no other client may come to use it (attack R-17).
+fn tells_client(caller: &Caller<'_>) -> bool {
+    caller.member.backend.proxy_protocol.is_some()
 }
 
 fn back(caller: &Caller<'_>, stream: Stream) -> AnyBack {

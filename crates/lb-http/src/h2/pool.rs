@@ -92,7 +92,7 @@ impl Upstream for H2Pool {
 
     fn adopt(&self, caller: &Caller<'_>, made: Dialled, connection: Option<Connection>) -> Option<Link> {
         let Dialled::Stream(stream) = made else { return None };
-        let Caller { worker, settings, member, now } = *caller;
+        let Caller { worker, settings, member, now, .. } = *caller;
         let backend = Backend { name: member.backend.name().into(), address: member.endpoint.key.address };
         let (in_tls, io) = (member.backend.tls.is_some(), Rc::clone(&worker.io));
         let limits = settings.client_settings();

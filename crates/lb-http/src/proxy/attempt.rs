@@ -82,7 +82,8 @@ impl Exchange {
     /// What an upstream is told when it is asked for a connection to `member`.
     #[inline]
     pub(super) fn caller<'a>(&'a self, member: &'a Member) -> Caller<'a> {
-        Caller { worker: &self.service.worker, settings: &self.settings, member, now: self.clock.now }
+        let (worker, settings) = (&self.service.worker, &self.settings);
+        Caller { worker, settings, member, client: &self.client, now: self.clock.now }
     }
 
     /// Looks for a way to the member of the current try: a connection that stands ready, one that another exchange is making, or a new one,

@@ -1,11 +1,15 @@
 //! The client's side of an exchange.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lb_core::address::ClientAddress;
+use lb_core::filter::request_id;
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, Version};
+use lb_core::proxy_protocol::{ProxyClient, ProxySends, ProxyTls};
 use lb_core::route::Scheme;
+use lb_io::WorkerIo;
 
 use super::stall::Stall;
 use crate::message::FrontCapabilities;
@@ -22,6 +26,8 @@ pub struct Client {
     pub hop: Hop,
     /// What TLS has settled, if it came inside it.
     pub session: Option<Rc<Session>>,
+    /// Where it has connected to, where backends are to be told.
+    pub asked: Option<Rc<SocketAddr>>,
 }
 
 impl Client {
@@ -41,7 +47,7 @@ impl Client {
             ClientCertificates::Checked => hop.tell_certificate(None),
             ClientCertificates::Told => hop.tell_certificate(certificate),
         }
-        Self { address, hop, session }
+        Self { address, hop, session, asked: None }
     }
 
     /// Whom a request is from that came over the connection.
@@ -57,10 +63,11 @@ impl Client {
 
 /// The client of one exchange: its identity, and what has passed between it and the gateway.
 #[derive(Debug)]
-pub(super) struct ClientSide {
+pub(crate) struct ClientSide {
     /// Where it is, behind whatever proxies are trusted.
     pub(super) address: ClientAddress,
     pub(super) session: Option<Rc<Session>>,
+    asked: Option<Rc<SocketAddr>>,
     /// What its protocol can do.
     pub(super) can: FrontCapabilities,
     /// It takes no more at the moment.
@@ -73,6 +80,32 @@ pub(super) struct ClientSide {
 
 impl ClientSide {
     pub(super) fn new(address: ClientAddress, client: &Client, can: FrontCapabilities) -> Self {
-        Self { address, session: client.session.clone(), can, stall: Stall::default(), received: 0, sent: 0 }
+        Self {
+            address,
+            session: client.session.clone(),
+            asked: client.asked.clone(),
+            can,
+            stall: Stall::default(),
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// What a backend is told of it at the beginning of a connection.
+    pub(crate) fn header(&self, sends: ProxySends, io: &WorkerIo) -> Vec<u8> {
+        let session = self.session.as_deref();
+        let record = session.map(Session::record);
+        let certificate = session.and_then(Session::certificate);
+        sends.header(&ProxyClient {
+            from: self.address,
+            to: self.asked.as_deref().copied(),
+            authority: record.as_ref().and_then(|record| record.server_name),
+            alpn: record.as_ref().and_then(|record| record.alpn),
+            tls: record.as_ref().map(|record| ProxyTls {
+                version: record.version,
+                certificate: certificate.map(|certificate| certificate.common_name.as_str()),
+            }),
+            unique_id: &request_id::new(&mut io.rng.borrow_mut()),
+        })
     }
 }

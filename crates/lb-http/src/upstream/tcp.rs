@@ -9,13 +9,18 @@ use super::way::{Caller, Dialled, Dialling};
 
 /// Connects to the caller's member. Inside TLS the member must choose the protocol `alpn`, where there is one.
 pub(crate) fn dial(caller: &Caller<'_>, alpn: Option<&'static [u8]>) -> Dialling {
-    let Caller { worker, settings, member, .. } = caller;
+    let Caller { worker, settings, member, client, .. } = caller;
     let to = Connector {
         address: member.endpoint.key.address,
         timeout: settings.connect_timeout,
         tls: member.backend.tls.clone(),
         handshake_timeout: settings.handshake_timeout,
         resets: false,
+        preface: member
+            .backend
+            .proxy_protocol
+            .map(|sends| client.header(sends, &worker.io))
+            .unwrap_or_default(),
     };
     let (io, metrics) = (Rc::clone(&worker.io), Arc::clone(&worker.metrics));
     Box::pin(async move {

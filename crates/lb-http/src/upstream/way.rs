@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::dials::{DialTicket, Wait};
 use crate::back::AnyBack;
 use crate::message::{Back, BackCapabilities};
+use crate::proxy::ClientSide;
 use crate::service::{HttpWorker, Member, Settings};
 
 /// The connections of one endpoint, as its protocol keeps them.
@@ -63,6 +64,8 @@ pub struct Caller<'a> {
     pub settings: &'a Settings,
     /// The member that it goes to.
     pub member: &'a Member,
+    /// Whose request it is.
+    pub(crate) client: &'a ClientSide,
     /// The time of its turn.
     pub now: Instant,
 }

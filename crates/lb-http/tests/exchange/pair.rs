@@ -282,6 +282,7 @@ async fn connects(limit: Duration, connect: Connect, shape: Shape, far: Rc<Far>)
     tokio::task::spawn_local(lb_http::serve(
         Stream::Plain(there),
         ([192, 0, 2, 200], 40000).into(),
+        None,
         guard,
         service,
     ));

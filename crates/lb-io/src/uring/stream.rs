@@ -1,10 +1,13 @@
 //! A connected socket on the ring.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+
+use socket2::SockRef;
 
 use super::driver::Driver;
 use super::release::reset_on_close;
@@ -56,6 +59,13 @@ impl RingStream {
     ) -> Poll<io::Result<usize>> {
         ready!(self.driver.charge(cx));
         self.driver.with(|state| state.poll_send(self.key, cx, slices))
+    }
+
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.driver.with(|state| {
+            let (socket, _) = state.socket(self.key)?;
+            SockRef::from(&socket.descriptor).local_addr().ok()?.as_socket()
+        })
     }
 
     pub(crate) fn recall(&mut self) -> usize {

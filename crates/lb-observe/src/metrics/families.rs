@@ -7,8 +7,8 @@ use lb_core::retry::RetryClass;
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, RelayDrop, RelayEnd, StatusClass,
-    TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, RelayDrop,
+    RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
 use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
@@ -141,6 +141,8 @@ families! {
             "Failed accepts. The listener backs off and goes on.";
         ACCEPT_REJECTS: FamilyKind::Counter, "accept_reject_total", [fixed::<AcceptReject>("reason")], "connections",
             "Connections closed at once by a rule other than the listener's own cap.";
+        PROXY_HEADERS: FamilyKind::Counter, "proxy_headers_total", [LISTENER, fixed::<ProxyHeaderResult>("result")], "connections",
+            "Connections to listeners with `[listeners.proxy_protocol]`, by what became of the header at their beginning.";
     }
     "Datagrams" {
         UDP_FLOWS: FamilyKind::Counter, "udp_flows_total", [LISTENER], "flows",

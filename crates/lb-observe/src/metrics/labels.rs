@@ -172,6 +172,32 @@ labels! {
         Unsupported = "unsupported",
     }
 
+    /// What became of the beginning of a connection, where a header of the PROXY protocol may stand there.
+    ProxyHeaderResult {
+        /// A header of version 1 has named the client.
+        V1 = "v1",
+        /// A header of version 2 has named the client.
+        V2 = "v2",
+        /// A header without a client (`LOCAL`, `UNKNOWN`): the peer counts as the client.
+        Local = "local",
+        /// There was none, and there need be none: the peer is the client.
+        Absent = "absent",
+        /// Closed: there was none.
+        Missing = "missing",
+        /// Closed: the peer is not in `trusted`.
+        Untrusted = "untrusted",
+        /// Closed: the header breaks the grammar.
+        Malformed = "malformed",
+        /// Closed: the header is longer than it may be.
+        TooLarge = "too_large",
+        /// Closed: the checksum of the header is wrong.
+        Checksum = "checksum",
+        /// Closed: the header was not there in time.
+        Timeout = "timeout",
+        /// The peer has closed the connection before its header was whole.
+        Closed = "closed",
+    }
+
     /// How a TLS handshake ended.
     TlsResult {
         /// With a new session.

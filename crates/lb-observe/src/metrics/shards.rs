@@ -11,7 +11,7 @@ use lb_core::retry::RetryClass;
 use super::families;
 use super::labels::{
     AcceptErrorKind, AcceptReject, By, DatagramDrop, DatagramPath, FlowEnd, GrpcStatus, Http2Error,
-    HttpVersion, Label, PassthroughDrop, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::pools::add_each;
 use super::quic::{QuicMetrics, RelayShard};
@@ -101,6 +101,7 @@ pub struct ListenerMetrics {
     served: AtomicU8,
     grpc: AtomicBool,
     udp: AtomicBool,
+    proxied: AtomicBool,
     /// Routes with names.
     pub routes: NamedRoutes,
     quic_relay: AtomicBool,
@@ -116,6 +117,7 @@ impl ListenerMetrics {
             served: AtomicU8::new(0),
             grpc: AtomicBool::new(false),
             udp: AtomicBool::new(false),
+            proxied: AtomicBool::new(false),
             routes: NamedRoutes::new(workers),
             quic_relay: AtomicBool::new(false),
             shards: PerWorker::new(workers),
@@ -138,6 +140,15 @@ impl ListenerMetrics {
     /// Marks this listener as one that forwards datagrams, so that its series exist at zero.
     pub fn set_udp(&self) {
         self.udp.store(true, Relaxed);
+    }
+
+    /// Marks this listener as one whose connections may begin with a header of the PROXY protocol, so that its series exist at zero.
+    pub fn set_proxied(&self) {
+        self.proxied.store(true, Relaxed);
+    }
+
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxied.load(Relaxed)
     }
 
     /// Marks this listener as one that relays QUIC without reading it, so that its series exist at zero.
@@ -207,6 +218,8 @@ pub struct ListenerShard {
     pub accept_inflight: Gauge,
     /// `accept_shed_total`: connections closed because the listener had no place left.
     pub accept_shed: Counter,
+    /// `proxy_headers_total`.
+    pub proxy_headers: By<ProxyHeaderResult, Counter>,
     /// `tls_handshakes_total`.
     pub tls_handshakes: By<TlsResult, Counter>,
     /// `tls_handshakes_inflight`.

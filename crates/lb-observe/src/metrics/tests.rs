@@ -50,6 +50,7 @@ fn every_family_is_exposed_with_help_and_type() {
     let metrics = Metrics::new(2);
     metrics.listener("l").serves(&[HttpVersion::H1]);
     metrics.listener("l").set_grpc();
+    metrics.listener("l").set_proxied();
     metrics.listener("l").set_udp();
     metrics.listener("l").set_quic_relay();
     let pool = metrics.pool(&"p".into());

@@ -76,7 +76,8 @@ impl Worker {
             let each = ResolvedBackend::for_members(backends, &config.backends);
             let members = each.map_while(|(at, backend)| {
                 let metrics = self.metrics.backend(&config.id, false, &backend.name);
-                balance.member(at, snapshot.backends_tls.of(false, backend), metrics)
+                let member = balance.member(at, snapshot.backends_tls.of(false, backend), metrics)?;
+                Some(member.telling(backend.proxy_protocol))
             });
             TcpPool::new(members.collect(), Rc::clone(&balance))
         };

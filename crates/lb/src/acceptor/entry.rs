@@ -1,0 +1,107 @@
+//! What a connection passes before TLS and before anything is served: the header of the PROXY protocol.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lb_config::Listener;
+use lb_core::address::ClientAddress;
+use lb_core::log_limit::LogLimit;
+use lb_core::proxy_protocol::ProxyTrust;
+use lb_io::{ByteStream, ConnectionGuard};
+use lb_observe::metrics::{Label, ProxyHeaderResult};
+use lb_security::admission::Network;
+use lb_security::{Greeting, GreetingReader};
+
+use super::{Acceptor, until};
+
+/// Lines about connections that were closed here: so many at once, and how often another one.
+const BURST: u32 = 3;
+const INTERVAL: Duration = Duration::from_secs(10);
+
+static REFUSED: LogLimit = LogLimit::new(BURST, INTERVAL);
+
+/// What holds for connections of a listener that has rules for them.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Which peers send a header.
+    pub(crate) proxy_protocol: Arc<ProxyTrust>,
+    /// How long a header may take.
+    timeout: Duration,
+}
+
+impl Entry {
+    /// The rules of a listener, if it has any.
+    pub(crate) fn of(listener: &Listener) -> Option<Self> {
+        let proxy_protocol = Arc::clone(listener.proxy_protocol.as_ref()?);
+        Some(Self { proxy_protocol, timeout: listener.http.header_timeout })
+    }
+
+    /// Whether the address of a connection is not that of its client, or not yet known to be.
+    pub(super) fn is_proxy(&self, peer: ClientAddress) -> bool {
+        self.proxy_protocol.trusts(peer)
+    }
+
+    /// Whether a connection of `peer` is closed before a byte of it is read.
+    pub(super) fn turns_away(&self, peer: ClientAddress) -> bool {
+        self.proxy_protocol.is_required && !self.is_proxy(peer)
+    }
+}
+
+impl Acceptor {
+    /// The client of a connection and what it has connected to, as a trusted proxy tells it at the beginning; none where the connection is to be closed. The time runs from
+    /// the accept.
+    pub(super) async fn client_behind(
+        &self,
+        stream: &mut ByteStream,
+        proxy: ClientAddress,
+        entry: &Entry,
+        guard: &ConnectionGuard,
+    ) -> Option<(ClientAddress, Option<SocketAddr>)> {
+        let mut reader = GreetingReader::default();
+        let mut greeting = Err(ProxyHeaderResult::Closed);
+        let reading = until(guard, |cx| {
+            reader.poll(cx, stream, &self.io).map(|read| {
+                greeting = read;
+                Ok(())
+            })
+        });
+        let in_time = tokio::time::timeout(entry.timeout, reading).await;
+        let result = match (in_time, greeting) {
+            (Err(_), _) => Err(ProxyHeaderResult::Timeout),
+            (Ok(_), Ok(Greeting::Absent)) if entry.proxy_protocol.is_required => {
+                Err(ProxyHeaderResult::Missing)
+            }
+            (Ok(_), greeting) => greeting,
+        };
+        match result {
+            Ok(greeting) => {
+                self.count_header(greeting.result());
+                match greeting {
+                    Greeting::Client { from, to, .. } => Some((from.into(), Some(to))),
+                    Greeting::Itself | Greeting::Absent => Some((proxy, None)),
+                }
+            }
+            Err(result) => {
+                self.refuse_header(result, proxy);
+                None
+            }
+        }
+    }
+
+    /// A connection is closed, for want of a header that can be believed.
+    pub(super) fn refuse_header(&self, result: ProxyHeaderResult, peer: ClientAddress) {
+        self.count_header(result);
+        // Probes that connect and leave are no news.
+        if result == ProxyHeaderResult::Closed {
+            return;
+        }
+        let Some(unsaid) = REFUSED.admit(Instant::now()) else { return };
+        let (listener, network) = (&self.admissions.name, Network::of(peer));
+        tracing::warn!(listener, %network, reason = result.name(), unsaid, "connection closed: no usable header of the PROXY protocol");
+    }
+
+    fn count_header(&self, result: ProxyHeaderResult) {
+        self.admissions.metrics.worker(self.io.id).proxy_headers.of(result).inc();
+    }
+}
