@@ -43,6 +43,7 @@ fn main() {
         filters::an_answer_stands_in_a_file,
         limits::x_13_a_route_tries_500_again,
         limits::x_11_x_12_a_route_has_times_of_its_own,
+        limits::bodies_are_bounded_by_route,
         limits::a_route_lifts_the_bound_of_its_listener,
         splits::x_06_a_branch_has_edits_of_its_own,
         splits::x_07_requests_are_split_by_weight,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::{Backend, Config, Gateway, Listener, Pool, ms};
 
+use crate::ways::Ways;
+
 /// A backend that answers 500 so often before it answers 200, and 503 below `/busy`.
 fn failing(times: usize) -> Backend {
     let left = Arc::new(AtomicUsize::new(times));
@@ -93,4 +95,58 @@ pub(crate) fn a_route_lifts_the_bound_of_its_listener() {
     let gateway = Gateway::start(Config::new().listener(listener).pool(pool));
     assert_eq!(gateway.get("/slow").status, 200);
     assert_eq!(gateway.get("/").status, 504);
+}
+
+/// Bodies are bounded by the route, whatever the listener allows, and whether they announce their length or not.
+pub(crate) fn bodies_are_bounded_by_route() {
+    let backend = Backend::start(|conn| {
+        loop {
+            let request = conn.request()?;
+            match request.target() {
+                "/in" => conn.respond(200, &[], request.body.len().to_string().as_bytes())?,
+                "/cut" => {
+                    conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n")?;
+                    conn.send([b'x'; 64])?;
+                    conn.pause(ms(50));
+                    conn.send(b"\r\n40\r\n")?;
+                    conn.send([b'x'; 64])?;
+                    conn.send(b"\r\n0\r\n\r\n")?;
+                }
+                path => conn.respond(200, &[], &vec![b'x'; path[1..].parse().unwrap()])?,
+            }
+        }
+    });
+    let pool = Pool::named("web").backend_with(backend.address, &[("protocol", "\"h1\"".to_owned())]);
+    let ways = Ways::start(
+        Config::new().pool(pool),
+        "[listeners.http]\nmax_request_body_bytes = 10\n\
+         [[listeners.routes]]\npath = \"/in\"\npool = \"web\"\nhttp = { max_request_body_bytes = 1000 }\n\
+         [[listeners.routes]]\npool = \"web\"\nhttp = { max_response_body_bytes = 100 }\n\
+         [[listeners.routes]]\npath = \"/fixed\"\nrespond = { status = 200 }\n",
+    );
+    let statuses = |target: &str, length: usize, announced: bool| {
+        ways.put(target, &vec![b'u'; length], announced).map(|(status, _)| status)
+    };
+    for announced in [true, false] {
+        for (target, length, status) in
+            [("/in", 1000, 200), ("/in", 1001, 413), ("/99", 10, 200), ("/99", 11, 413)]
+        {
+            assert_eq!(
+                statuses(target, length, announced),
+                [status; 3],
+                "{length} bytes to {target}, {announced}"
+            );
+        }
+    }
+    // An answer of the gateway is guarded as well.
+    assert_eq!((statuses("/fixed", 10, true), statuses("/fixed", 11, true)), ([200; 3], [413; 3]));
+    let texts = ways.put("/in", &[b'u'; 1000], false).map(|(_, text)| text);
+    assert_eq!(texts, ["1000"; 3]);
+    for (target, status) in [("/100", 200), ("/101", 502), ("/cut", 0)] {
+        assert_eq!(statuses(target, 0, true), [status; 3], "{target}");
+    }
+    let rejected = |reason| ways.gateway.metric("upstream_rejected_total", &[("reason", reason)]);
+    assert_eq!(rejected("response_too_large"), 6.0);
+    // Every backend connection that was cut short is gone, and the next request has another.
+    assert_eq!(statuses("/99", 10, true), [200; 3]);
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use testkit::{Client, Config, Gateway, H2Client, H3Client, Listener};
+use testkit::{Client, Config, Fault, Gateway, H2Client, H3Client, Listener};
 
 /// A gateway with the same routes at a TCP and a QUIC listener.
 pub(crate) struct Ways {
@@ -57,6 +57,44 @@ impl Ways {
             2 => self.h2(method, target, &of_stream(fields), look),
             _ => self.h3(method, target, &of_stream(fields), look),
         })
+    }
+
+    /// Sends a request with a body whose length is announced or not, over each protocol in turn; the statuses and texts of the responses, of
+    /// which one that was cut has status 0.
+    pub(crate) fn put(&self, target: &str, body: &[u8], announced: bool) -> [(u16, String); 3] {
+        let of = |result: Result<(u16, String), Fault>| result.unwrap_or_default();
+        let mut h1 = Client::connect(self.tcp).unwrap();
+        let head = if announced {
+            format!("PUT {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len())
+        } else {
+            format!("PUT {target} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n")
+        };
+        let mut bytes = head.into_bytes();
+        if announced {
+            bytes.extend_from_slice(body);
+        } else {
+            for piece in body.chunks(64) {
+                bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                bytes.extend_from_slice(piece);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+        }
+        h1.send(bytes).ok();
+        let h1 = of(h1.response("PUT").map(|got| (got.status, got.text())));
+        let length = body.len().to_string();
+        let fields = [("content-length", length.as_str())];
+        let fields = if announced { &fields[..] } else { &[] };
+        let mut h2 = H2Client::connect(self.tcp).unwrap();
+        h2.authority = HOST.to_owned();
+        let h2 = of(h2.request("PUT", target, fields, body).map(|got| (got.status(), got.text())));
+        let mut h3 = H3Client::connect(self.udp).unwrap();
+        h3.authority = HOST.to_owned();
+        let h3 = of(h3.request("PUT", target, fields, body).and_then(|got| match got.reset {
+            None => Ok((got.status(), String::from_utf8_lossy(&got.body).into_owned())),
+            Some(_) => Err(Fault::Reset),
+        }));
+        [h1, h2, h3]
     }
 
     fn h1(&self, method: &str, target: &str, fields: &[(&str, &str)], look: &[&str]) -> Got {

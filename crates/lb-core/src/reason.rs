@@ -74,6 +74,8 @@ reasons! {
     HeadSyntax = "head_syntax", "502";
     /// More interim (1xx) responses than allowed
     InterimFlood = "interim_flood", "502";
+    /// The body of the backend's response is larger than `max_response_body_bytes` of the route; one that was not announced is cut
+    ResponseTooLarge = "response_too_large", "502";
     /// A switch of protocols by the backend that the request did not ask for
     UnaskedSwitch = "unasked_switch", "502";
     /// Bytes of the backend after the end of its response
@@ -220,6 +222,7 @@ impl Reason {
         Self::HeadTooLarge,
         Self::HeadSyntax,
         Self::InterimFlood,
+        Self::ResponseTooLarge,
         Self::UnaskedSwitch,
         Self::ExcessBytes,
         Self::ChunkSyntax,

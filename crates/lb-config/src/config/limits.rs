@@ -19,6 +19,10 @@ pub struct RouteLimits {
     pub response_idle_timeout: Option<Option<Duration>>,
     /// How long a write may make no progress.
     pub write_timeout: Option<Option<Duration>>,
+    /// The largest request body.
+    pub max_request_body_bytes: Option<u64>,
+    /// The largest response body.
+    pub max_response_body_bytes: Option<u64>,
     /// Further tries.
     pub retry: Option<RouteRetry>,
 }
@@ -50,6 +54,8 @@ impl RouteLimits {
             body_timeout: bound(self.body_timeout, of_listener.body_timeout),
             response_idle_timeout: self.response_idle_timeout.unwrap_or(of_listener.response_idle_timeout),
             write_timeout: bound(self.write_timeout, of_listener.write_timeout),
+            max_request_body_bytes: self.max_request_body_bytes.or(of_listener.max_request_body_bytes),
+            max_response_body_bytes: self.max_response_body_bytes,
             ..of_listener.clone()
         }
     }

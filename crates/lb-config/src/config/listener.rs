@@ -274,6 +274,8 @@ pub struct Http {
     pub write_timeout: Duration,
     /// The largest request body. None = no cap.
     pub max_request_body_bytes: Option<u64>,
+    /// The largest response body, which routes alone bound. None = no cap.
+    pub max_response_body_bytes: Option<u64>,
     /// The largest request or response head.
     pub max_header_bytes: usize,
     /// How many fields a head may have.

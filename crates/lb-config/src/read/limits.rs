@@ -24,6 +24,8 @@ pub(super) fn read(view: View<'_>, forwards: bool, report: &mut Report<'_>) -> O
         body_timeout: time("body_timeout_ms"),
         response_idle_timeout: time("response_idle_timeout_ms"),
         write_timeout: time("write_timeout_ms"),
+        max_request_body_bytes: http.optional_integer("max_request_body_bytes"),
+        max_response_body_bytes: http.optional_integer("max_response_body_bytes"),
         retry: view.present("retry").map(|view| retry(view, report)),
     };
     (limits != RouteLimits::default()).then(|| Box::new(limits))

@@ -332,6 +332,7 @@ fn http(view: View<'_>) -> Http {
         keepalive_timeout: view.millis("keepalive_timeout_ms"),
         write_timeout: view.millis("write_timeout_ms"),
         max_request_body_bytes: view.optional_integer("max_request_body_bytes"),
+        max_response_body_bytes: None,
         max_header_bytes: view.size("max_header_bytes"),
         max_header_count: view.size("max_header_count"),
         max_uri_bytes: view.size("max_uri_bytes"),

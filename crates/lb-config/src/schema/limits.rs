@@ -1,6 +1,6 @@
 //! `http` and `retry` of routes.
 
-use super::key::MS;
+use super::key::{BYTES, MS, U64};
 use super::{Block, Key, On, Text};
 
 /// An hour.
@@ -8,7 +8,8 @@ const HOUR_MS: u64 = 3_600_000;
 
 pub(super) static ROUTE_HTTP: Block = Block {
     path: "listeners.routes.http",
-    doc: "Times of `[listeners.http]` that are others for the requests of this route; what is not said stays as it is there. 0 = no bound.",
+    doc: "Times and sizes of `[listeners.http]` that are others for the requests of this route; what is not said stays as it is there. A time of \
+          0 = no bound.",
     on: On::EVERYWHERE,
     keys: &[
         Key::integer("total_timeout_ms", 0, HOUR_MS * 24, MS)
@@ -26,8 +27,12 @@ pub(super) static ROUTE_HTTP: Block = Block {
         Key::integer("write_timeout_ms", 0, HOUR_MS * 24, MS)
             .or_else("that of the listener")
             .live("How long a write may make no progress, once the route is known."),
-        Key::later("max_request_body_bytes", "limits on bodies by route"),
-        Key::later("max_response_body_bytes", "limits on bodies by route"),
+        Key::integer("max_request_body_bytes", 0, U64, BYTES)
+            .or_else("that of the listener")
+            .live("The largest request body; a larger one is answered 413. 0 = no body at all."),
+        Key::integer("max_response_body_bytes", 0, U64, BYTES).or_else("no cap").live(
+            "The largest response body. A larger one is answered 502 (`response_too_large`) where its length is announced, and cut otherwise.",
+        ),
         Key::later("buffer_request_bytes", "buffered requests"),
         Key::later("replay_bytes", "buffered requests"),
     ],

@@ -128,8 +128,7 @@ impl Connection {
         let mut head = worker.take_head();
         let result = {
             let mut scratch = worker.io.scratch.borrow_mut();
-            let max_body = settings.http.max_request_body_bytes;
-            self.front.poll_request(cx, &mut scratch, &settings.limits, max_body, &mut head)
+            self.front.poll_request(cx, &mut scratch, &settings.limits, &mut head)
         };
         let rejected = match result {
             Poll::Ready(Ok(())) => {

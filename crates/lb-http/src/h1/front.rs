@@ -33,8 +33,6 @@ pub(super) struct H1Front {
     /// How much of the bytes that wait was looked at for the end of a head.
     seen: usize,
     /// Bytes of body read in this exchange, against the operator's cap.
-    body_bytes: u64,
-    max_body_bytes: u64,
     http10: bool,
     to_head: bool,
     /// The client may hold the body back until it is asked for it (RFC 9110 §10.1.1), and nothing of it has come.
@@ -65,8 +63,6 @@ impl H1Front {
             guard,
             reading: BodyReader::Done,
             seen: 0,
-            body_bytes: 0,
-            max_body_bytes: u64::MAX,
             http10: false,
             to_head: false,
             awaits_continue: false,
@@ -93,13 +89,12 @@ impl H1Front {
         !self.wire.early.is_empty()
     }
 
-    /// Reads the next request head into `head`, which is empty. `max_body` caps its body; `last` says that no request may follow it.
+    /// Reads the next request head into `head`, which is empty. `last` says that no request may follow it.
     pub(super) fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         limits: &HeadLimits,
-        max_body: Option<u64>,
         head: &mut RequestHead,
     ) -> Poll<Result<(), HeadError>> {
         self.http10 = false;
@@ -110,7 +105,7 @@ impl H1Front {
             if !self.wire.early.is_empty() {
                 let whole = std::mem::take(&mut self.wire.early);
                 let result = if seen == 0 || request::may_end(&whole, seen) {
-                    self.parse(&whole, limits, max_body, head)
+                    self.parse(&whole, limits, head)
                 } else {
                     request::too_large(&whole, limits)
                         .map_or(Ok(None), |reject| Err(HeadError::Reject(reject)))
@@ -129,7 +124,7 @@ impl H1Front {
                 Ok(input) => input,
             };
             if self.wire.early.is_empty() {
-                match self.parse(input, limits, max_body, head)? {
+                match self.parse(input, limits, head)? {
                     Some(used) => {
                         self.wire.keep(input.get(used..).unwrap_or(&[]));
                         return Poll::Ready(Ok(()));
@@ -150,7 +145,6 @@ impl H1Front {
         &mut self,
         input: &[u8],
         limits: &HeadLimits,
-        max_body: Option<u64>,
         head: &mut RequestHead,
     ) -> Result<Option<usize>, HeadError> {
         let Some(parsed) = request::parse(input, limits, head).map_err(HeadError::Reject)? else {
@@ -160,13 +154,8 @@ impl H1Front {
         self.to_head = head.is_head();
         self.keep = parsed.keep_alive;
         self.client_closes = !parsed.keep_alive;
-        self.body_bytes = 0;
-        self.max_body_bytes = max_body.unwrap_or(u64::MAX);
         self.reading = match head.body {
             BodyLength::None => BodyReader::Done,
-            BodyLength::Known(length) if length > self.max_body_bytes => {
-                return Err(HeadError::Reject(Reject::new(413, Reason::BodyTooLarge)));
-            }
             BodyLength::Known(length) => BodyReader::length(length),
             BodyLength::Unknown => BodyReader::chunked(),
         };
@@ -235,15 +224,8 @@ impl H1Front {
         input: &[u8],
         to: &mut impl Sink,
     ) -> Result<usize, FrontError> {
-        let mut capped =
-            Capped { to, left: self.max_body_bytes.saturating_sub(self.body_bytes), over: false };
-        let result = self.reading.read(cx, input, &mut capped);
-        let Capped { left, over, .. } = capped;
+        let result = self.reading.read(cx, input, to);
         self.awaits_continue = false;
-        self.body_bytes = self.max_body_bytes.saturating_sub(left);
-        if over {
-            return Err(FrontError::Reject(Reject::new(413, Reason::BodyTooLarge)));
-        }
         result.map_err(|error| {
             FrontError::Reject(Reject::new(
                 400,
@@ -263,45 +245,6 @@ fn tells_upgrade(head: &ResponseHead) -> bool {
     let mut options = lines.flat_map(|line| head.fields.slice(line.value).split(|byte| *byte == b','));
     matches!(head.status, 101 | 426)
         || options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-}
-
-fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-/// Passes a body on until it is longer than allowed.
-struct Capped<'a, S> {
-    to: &'a mut S,
-    left: u64,
-    over: bool,
-}
-
-impl<S: Sink> Sink for Capped<'_, S> {
-    #[inline]
-    fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        match self.left.checked_sub(length_of(bytes)) {
-            Some(left) if !self.over => {
-                self.left = left;
-                self.to.data(cx, bytes);
-            }
-            _ => self.over = true,
-        }
-    }
-
-    fn trailers(&mut self, fields: &Fields) {
-        self.to.trailers(fields);
-    }
-
-    fn end(&mut self) {
-        // A body that is too long must not look complete on the other side.
-        if !self.over {
-            self.to.end();
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.to.poll_flush(cx)
-    }
 }
 
 impl Sink for H1Front {
@@ -411,7 +354,6 @@ impl Front for H1Front {
 
     fn switch(&mut self) {
         self.reading = BodyReader::UntilClose;
-        self.max_body_bytes = u64::MAX;
         self.wire.writing = Writing::Tunnel;
         self.keep = false;
     }

@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::failure::{Reject, ResetReason};
+use lb_core::failure::ResetReason;
 use lb_core::head::{Fields, ResponseHead, TunnelBy};
-use lb_core::reason::Reason;
 use lb_io::{Scratch, WorkerIo};
 
 use super::frame::ErrorCode;
@@ -21,23 +20,14 @@ pub(super) struct H2Front {
     key: Key,
     io: Rc<WorkerIo>,
     to_head: bool,
-    /// Bytes that the request body may still have.
-    body_left: u64,
     /// What the client is told when the stream ends before it is complete.
     farewell: ErrorCode,
 }
 
 impl H2Front {
-    /// The stream at `key`. `max_body` caps the request body.
-    pub(super) fn new(
-        mux: Rc<RefCell<Mux>>,
-        key: Key,
-        io: Rc<WorkerIo>,
-        to_head: bool,
-        max_body: Option<u64>,
-    ) -> Self {
-        let body_left = max_body.unwrap_or(u64::MAX);
-        Self { mux, key, io, to_head, body_left, farewell: ErrorCode::CANCEL }
+    /// The stream at `key`.
+    pub(super) fn new(mux: Rc<RefCell<Mux>>, key: Key, io: Rc<WorkerIo>, to_head: bool) -> Self {
+        Self { mux, key, io, to_head, farewell: ErrorCode::CANCEL }
     }
 
     /// The exchange was completed: what the client still sends is not wanted, and no fault (RFC 9113 §8.1).
@@ -99,13 +89,6 @@ impl Front for H2Front {
         };
         if !bytes.is_empty() {
             let n = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            let Some(left) = self.body_left.checked_sub(n) else {
-                self.mux.borrow_mut().release(self.key, u32::try_from(n).unwrap_or(u32::MAX));
-                self.io.buffers.put(&mut bytes);
-                let reject = Reject::new(413, Reason::BodyTooLarge);
-                return Poll::Ready(Err(FrontError::Reject(reject)));
-            };
-            self.body_left = left;
             to.data(cx, &bytes);
             self.mux.borrow_mut().release(self.key, u32::try_from(n).unwrap_or(u32::MAX));
             self.io.buffers.put(&mut bytes);
@@ -133,9 +116,7 @@ impl Front for H2Front {
         self.mux.borrow_mut().send_response(self.key, head, end);
     }
 
-    fn switch(&mut self) {
-        self.body_left = u64::MAX;
-    }
+    fn switch(&mut self) {}
 
     fn room(&self) -> usize {
         self.mux.borrow().room(self.key)

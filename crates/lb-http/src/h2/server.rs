@@ -2,7 +2,6 @@
 
 mod requests;
 
-use lb_core::failure::Reject;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lb_core::head::BodyLength;
 use lb_core::ledger::{Ledger, Limits as Budgets};
 use lb_core::reason::Reason;
 use lb_io::{ConnectionGuard, Deadline, Phase};
@@ -266,16 +264,8 @@ impl Connection {
                 *state = State::Notice { since: now };
                 mux.borrow_mut().go_away(true, ErrorCode::NO_ERROR, "");
             }
-            let max_body = settings.http.max_request_body_bytes;
-            let reject = reject.or_else(|| match (head.body, max_body) {
-                // Announced already: nothing of it is read.
-                (BodyLength::Known(length), Some(most)) if length > most => {
-                    Some(Reject::new(413, Reason::BodyTooLarge))
-                }
-                _ => None,
-            });
             let io = Rc::clone(&worker.io);
-            let front = H2Front::new(Rc::clone(mux), key, io, head.is_head(), max_body);
+            let front = H2Front::new(Rc::clone(mux), key, io, head.is_head());
             let arrival = Arrival { service, settings, client, started: now };
             match reject {
                 None => requests::begin(arrival, head, front),

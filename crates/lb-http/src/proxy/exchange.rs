@@ -101,7 +101,9 @@ impl Exchange {
             settings.routes.find(&mut head, &origin, &mut rng);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
-        let mut request = Request::new(head, started);
+        let http = matched.and_then(|matched| settings.routes.http(matched.route)).unwrap_or(&settings.http);
+        let response = Response { left: http.max_response_body_bytes, ..Response::default() };
+        let mut request = Request::new(head, started, http.max_request_body_bytes);
         let head = &mut request.head;
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
@@ -109,7 +111,11 @@ impl Exchange {
         let (filtered, refused) = filter::request(&settings, at, matched, Marks { id, cookie }, asker, head);
         if let Some(reject) = refused {
             action = Action::Refuse(reject);
+        } else if request.is_too_large() && !matches!(action, Action::Refuse(_)) {
+            // Announced already: nothing of it is read.
+            action = Action::Refuse(Reject::new(413, Reason::BodyTooLarge));
         }
+        let head = &mut request.head;
         if can.tunnel == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
             let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
@@ -134,7 +140,7 @@ impl Exchange {
                 },
             },
             clock: Clock::new(started),
-            response: Response::default(),
+            response,
             route: matched.map(|matched| matched.route),
             filtered,
             tunnel: None,
@@ -187,6 +193,10 @@ impl Exchange {
             Stage::Flush => self.flush(cx, front),
             Stage::Answer(failure) => {
                 let failure = *failure;
+                if failure.reason() == Reason::BodyTooLarge {
+                    // Nothing of the body is read, so nothing that follows it either.
+                    front.last_request();
+                }
                 self.fail(cx, front, failure)
             }
             Stage::LastHop => self.last_hop(cx, front),

@@ -13,14 +13,22 @@ pub(super) struct Request {
     pub(super) upload: Upload,
     /// What of the body can be sent again.
     pub(super) replay: Replay,
+    /// Bytes that may still come of the body.
+    pub(super) body_left: u64,
 }
 
 impl Request {
-    /// A request whose head has come, and nothing of its body.
-    pub(super) fn new(head: RequestHead, started: Instant) -> Self {
+    /// A request whose head has come, and nothing of its body, which may have `most` bytes.
+    pub(super) fn new(head: RequestHead, started: Instant, most: Option<u64>) -> Self {
         let has_body = !matches!(head.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && head.fields.values(FieldName::Expect).next().is_some();
-        Self { head, upload: Upload::new(has_body, expects, started), replay: Replay::default() }
+        let (upload, replay) = (Upload::new(has_body, expects, started), Replay::default());
+        Self { head, upload, replay, body_left: most.unwrap_or(u64::MAX) }
+    }
+
+    /// Whether a body is announced that is larger than it may be.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self.head.body, BodyLength::Known(length) if length > self.body_left)
     }
 
     /// Whether a backend gets something after the head.

@@ -22,9 +22,30 @@ pub(super) struct Response {
     pub(super) takes_trailers: bool,
     /// Bytes on their way past user space.
     pub(super) pipe: Option<Pipe>,
+    /// Bytes that its body may still have, where the route says so.
+    pub(super) left: Option<u64>,
+    /// It had more.
+    pub(super) over: bool,
 }
 
 impl Response {
+    /// Whether a piece of the body may pass.
+    #[inline]
+    pub(super) fn takes(&mut self, bytes: &[u8]) -> bool {
+        if let Some(left) = &mut self.left {
+            match left.checked_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) {
+                Some(rest) => *left = rest,
+                None => self.over = true,
+            }
+        }
+        !self.over
+    }
+
+    /// Whether a response announces more than it may have.
+    pub(super) fn is_too_large(&self, head: &ResponseHead) -> bool {
+        matches!((self.left, head.body), (Some(most), BodyLength::Known(length)) if length > most)
+    }
+
     /// Whether anything has reached the client, interim responses included: what follows can be no other response.
     pub(super) fn has_begun(&self) -> bool {
         self.status != 0 || self.interim_passed

@@ -27,25 +27,38 @@ fn most_interims(passed: Duration) -> u32 {
     MAX_INTERIM.saturating_add(u32::try_from(passed.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// Counts body bytes on their way.
+/// Counts body bytes on their way, and lets no more pass than are allowed.
 pub(super) struct Counted<'a, S> {
     pub(super) to: &'a mut S,
     pub(super) bytes: u64,
+    /// How many may pass.
+    pub(super) most: u64,
+    /// There were more.
+    pub(super) over: bool,
 }
 
 impl<S: Sink> Sink for Counted<'_, S> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        self.to.data(cx, bytes);
+        let count = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.over |= count > self.most;
+        if !self.over {
+            self.bytes = count;
+            self.to.data(cx, bytes);
+        }
     }
 
     fn trailers(&mut self, fields: &Fields) {
-        self.to.trailers(fields);
+        if !self.over {
+            self.to.trailers(fields);
+        }
     }
 
     fn end(&mut self) {
-        self.to.end();
+        // A body that is too long must not look complete on the other side.
+        if !self.over {
+            self.to.end();
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -119,13 +132,14 @@ impl<F: Front> Sink for ToClient<'_, F> {
             return;
         }
         match self.tunnel {
-            None => self.front.data(cx, bytes),
+            None if self.response.takes(bytes) => self.front.data(cx, bytes),
+            None => {}
             Some(tunnel) => tunnel.down(self.front, self.now).data(cx, bytes),
         }
     }
 
     fn trailers(&mut self, fields: &Fields) {
-        if self.is_kept_back() {
+        if self.is_kept_back() || self.response.over {
             return;
         }
         if let Some(call) = &mut self.call {
@@ -139,6 +153,7 @@ impl<F: Front> Sink for ToClient<'_, F> {
             return;
         }
         match self.tunnel {
+            None if self.response.over => {}
             None => self.front.end(),
             Some(tunnel) => tunnel.down(self.front, self.now).end(),
         }
@@ -181,6 +196,9 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
         {
             // It would accept a tunnel that is not there (RFC 8441 §5).
             return Err(Reason::WebSocketHandshake);
+        }
+        if self.response.is_too_large(head) {
+            return Err(Reason::ResponseTooLarge);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
         filter::response(self.filtered, self.settings, head);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_core::failure::{Reject, ResetReason};
+use lb_core::failure::ResetReason;
 use lb_core::head::{Fields, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_http::h3::{self, H3Code, H3Scope};
@@ -21,16 +21,14 @@ pub(super) struct H3Front {
     id: u64,
     to_head: bool,
     /// Bytes that the request body may still have.
-    body_left: u64,
     /// What the client is told when the stream ends before it is complete.
     farewell: H3Code,
 }
 
 impl H3Front {
-    /// The stream `id`. `max_body` caps the request body.
-    pub(super) fn new(connection: Shared<Server>, id: u64, to_head: bool, max_body: Option<u64>) -> Self {
-        let body_left = max_body.unwrap_or(u64::MAX);
-        Self { connection, id, to_head, body_left, farewell: H3Code::REQUEST_CANCELLED }
+    /// The stream `id`.
+    pub(super) fn new(connection: Shared<Server>, id: u64, to_head: bool) -> Self {
+        Self { connection, id, to_head, farewell: H3Code::REQUEST_CANCELLED }
     }
 
     /// The exchange was completed: what the client still sends is not wanted, and no fault (RFC 9114 §4.1).
@@ -106,18 +104,11 @@ impl Front for H3Front {
         if let Some(gone) = stream.gone {
             return Poll::Ready(Err(FrontError::Gone(gone)));
         }
-        let (left, ledger, now) = (&mut self.body_left, &mut app.ledger, std::time::Instant::now());
-        let mut is_too_much = false;
+        let (ledger, now) = (&mut app.ledger, std::time::Instant::now());
         let mut verdict = lb_core::ledger::Verdict::Fine;
         let took = stream.take_body(quic, self.id, scratch, &mut shared.qpack.borrow_mut(), &mut |part| {
             let charged = match part {
                 Part::Data(bytes) => {
-                    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                    let Some(rest) = left.checked_sub(length) else {
-                        is_too_much = true;
-                        return false;
-                    };
-                    *left = rest;
                     to.data(cx, bytes);
                     return true;
                 }
@@ -153,9 +144,6 @@ impl Front for H3Front {
                 Err(FrontError::Gone(gone))
             }
             Ok(Took::Gone) => Err(FrontError::Gone(Gone::Closed)),
-            Err(BodyFault::Refused) if is_too_much => {
-                Err(FrontError::Reject(Reject::new(413, Reason::BodyTooLarge)))
-            }
             Err(BodyFault::Refused) => {
                 Server::exceeded(connection, verdict);
                 return Poll::Ready(Err(FrontError::Gone(Gone::GivenUp(Reason::ProtocolError))));
@@ -188,7 +176,6 @@ impl Front for H3Front {
     }
 
     fn switch(&mut self) {
-        self.body_left = u64::MAX;
         self.say(|stream| stream.reader.expect_tunnel());
     }
 

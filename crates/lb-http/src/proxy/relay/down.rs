@@ -2,7 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use lb_core::failure::{Failure, Reach};
 use lb_core::head::ResponseHead;
+use lb_core::reason::Reason;
 use lb_io::Scratch;
 
 use super::Stop;
@@ -105,6 +107,9 @@ impl Exchange {
         if let Some(status) = withheld {
             current.hear(pool, now);
             return Err(Stop::Withheld { status, ended: matches!(result, Poll::Ready(Ok(Progress::End))) });
+        }
+        if self.response.over {
+            return Err(Stop::Failed(Failure::malformed(Reason::ResponseTooLarge).reaching(Reach::Answered)));
         }
         match result {
             Poll::Ready(Ok(progress)) => {

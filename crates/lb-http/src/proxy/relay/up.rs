@@ -2,6 +2,8 @@
 
 use std::task::{Context, Poll};
 
+use lb_core::failure::Reject;
+use lb_core::reason::Reason;
 use lb_core::retry;
 use lb_io::Scratch;
 
@@ -28,7 +30,7 @@ impl Exchange {
         let Try { leg: Leg::Relay(Link { back, can, .. }), stall, .. } = &mut self.tries.current else {
             return Ok(false);
         };
-        let Request { head, upload, replay } = &mut self.request;
+        let Request { head, upload, replay, body_left } = &mut self.request;
         let now = self.clock.now;
         let mut moved = false;
         if upload.is_wanted() && (round.closing || !stall.is_on()) {
@@ -39,14 +41,18 @@ impl Exchange {
                 // It cannot say that it has not processed a request, and after nothing else would this one be sent again.
                 replay.forget();
             }
-            let (result, bytes) = match &mut self.tunnel {
-                None => count(front, cx, scratch, &mut Keep { to: back, replay }),
-                Some(tunnel) => count(front, cx, scratch, &mut tunnel.up(back, now)),
+            let (result, bytes, over) = match &mut self.tunnel {
+                None => count(front, cx, scratch, &mut Keep { to: back, replay }, *body_left),
+                Some(tunnel) => count(front, cx, scratch, &mut tunnel.up(back, now), u64::MAX),
             };
+            if over {
+                return Err(Stop::Refused(Reject::new(413, Reason::BodyTooLarge)));
+            }
             match result {
                 Poll::Ready(Ok(progress)) => {
                     moved = true;
                     upload.moved(bytes, now);
+                    *body_left = body_left.saturating_sub(bytes);
                     if progress == Progress::End {
                         upload.finish(now);
                     }
@@ -62,14 +68,16 @@ impl Exchange {
     }
 }
 
-/// Reads once from the client, and says how many bytes were passed on.
+/// Reads once from the client, and says how many bytes were passed on, and whether there were more than `most`.
 #[inline]
 fn count(
     front: &mut impl Front,
     cx: &mut Context<'_>,
     scratch: &mut Scratch,
     to: &mut impl Sink,
-) -> (Poll<Result<Progress, FrontError>>, u64) {
-    let mut counted = Counted { to, bytes: 0 };
-    (front.poll_body(cx, scratch, &mut counted), counted.bytes)
+    most: u64,
+) -> (Poll<Result<Progress, FrontError>>, u64, bool) {
+    let mut counted = Counted { to, bytes: 0, most, over: false };
+    let result = front.poll_body(cx, scratch, &mut counted);
+    (result, counted.bytes, counted.over)
 }

@@ -317,17 +317,9 @@ fn begin(
         let priority = ExtensiblePriority::parse(value);
         let _ = quic.stream_priority(id, priority.urgency, priority.incremental);
     }
-    let max_body = settings.http.max_request_body_bytes;
-    let reject = reject.or_else(|| match (head.body, max_body) {
-        // Announced already: nothing of it is read.
-        (BodyLength::Known(length), Some(most)) if length > most => {
-            Some(Reject::new(413, Reason::BodyTooLarge))
-        }
-        _ => None,
-    });
     let most = app.shared.max_requests.get();
     let is_enough = most != 0 && app.requests >= most;
-    let front = H3Front::new(Rc::clone(shared), id, head.is_head(), max_body);
+    let front = H3Front::new(Rc::clone(shared), id, head.is_head());
     let request = Request {
         service: Rc::clone(&app.shared.service),
         settings: Rc::clone(settings),
