@@ -13,8 +13,12 @@ mod explain;
 mod filters;
 #[path = "routes/gateway_api.rs"]
 mod gateway_api;
+#[path = "routes/guards.rs"]
+mod guards;
 #[path = "routes/limits.rs"]
 mod limits;
+#[path = "routes/names.rs"]
+mod names;
 #[path = "routes/operation.rs"]
 mod operation;
 #[path = "routes/proxied.rs"]
@@ -66,6 +70,14 @@ fn main() {
         proxied::where_headers_are_optional_peers_come_without,
         proxied::backends_are_told_the_client_of_raw_bytes,
         proxied::a_gateway_behind_a_gateway_knows_the_client,
+        guards::access_lists_of_all_levels_hold,
+        guards::a_listener_without_routes_has_its_list,
+        guards::raw_connections_are_let_in_or_closed,
+        guards::routes_ask_for_certificates_and_names,
+        guards::conditions_on_connections_hold_over_http_3,
+        names::connections_go_by_the_server_that_is_asked_for,
+        names::where_tls_ends_here_names_and_certificates_decide,
+        names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,
         explain::it_says_what_a_request_meets,
     ];
     cases.push(

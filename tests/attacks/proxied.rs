@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use testkit::certificates::Authority;
 use testkit::proxied::{tlv, v2, v2_of};
-use testkit::{Backend, Client, Config, Gateway, Listener, ms, request, seconds};
+use testkit::tls::TlsClient;
+use testkit::{Backend, Client, Config, Gateway, Listener, Pool, ms, request, seconds};
 
 /// A listener whose balancer is at 127.0.0.1; everybody else is a stranger.
 struct Behind {
@@ -125,4 +127,60 @@ pub(crate) fn r_17_headers_that_are_cut_or_slow_hold_nothing() {
     let mut client = rig.gateway.client();
     client.send([&header[..], &request("GET", "/", &[], b"")].concat()).unwrap();
     assert_eq!(client.response("GET").unwrap().status, 200);
+}
+
+/// Two servers by name behind a listener, and nothing for others.
+fn by_name() -> (Gateway, Backend) {
+    let backend = Backend::tcp_echo();
+    let listener =
+        Listener::tcp().text("[[listeners.routes]]\nserver_names = [\"one.example\"]\npool = \"one\"\n");
+    let config = Config::new()
+        .runtime("handshake_timeout_ms", 600)
+        .listener(listener)
+        .pool(Pool::named("one").backend(backend.address));
+    (Gateway::start(config), backend)
+}
+
+pub(crate) fn r_28_hellos_in_pieces_and_without_end() {
+    let (gateway, backend) = by_name();
+    let hello = TlsClient::new(&Authority::new("any"), None).hello("one.example");
+    // Each byte of the hello in a record of its own.
+    let records: Vec<u8> = hello[5..].iter().flat_map(|byte| [0x16, 3, 1, 0, 1, *byte]).collect();
+    for bytes in [hello.clone(), records] {
+        let mut client = gateway.client();
+        client.send(&bytes).unwrap();
+        assert_eq!(client.wire.exactly(bytes.len()).unwrap(), bytes);
+    }
+    let heard = backend.connections();
+    let mut one_record = hello.clone();
+    one_record.truncate(40);
+    let long: Vec<u8> = [0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff].into_iter().chain([0; 65_536]).collect();
+    let others = [
+        // It announces 64 KiB.
+        long,
+        // Another name, and none.
+        TlsClient::new(&Authority::new("any"), None).hello("two.example"),
+        TlsClient::new(&Authority::new("any"), None).hello("127.0.0.1"),
+        b"GET / HTTP/1.1\r\nHost: one.example\r\n\r\n".to_vec(),
+    ];
+    for bytes in &others {
+        let mut client = gateway.client();
+        client.send_anyway(bytes);
+        client.closed(seconds(5)).unwrap();
+    }
+    // Cut, silent, and slow: no pause is long, the whole is.
+    let mut cut = gateway.client();
+    cut.send(&one_record).unwrap();
+    cut.finish();
+    cut.closed(seconds(5)).unwrap();
+    gateway.client().closed(seconds(5)).unwrap();
+    let mut slow = gateway.client();
+    for byte in &one_record {
+        slow.send_anyway([*byte]);
+        std::thread::sleep(ms(30));
+    }
+    slow.closed(seconds(5)).unwrap();
+    assert_eq!(backend.connections(), heard, "a backend was reached");
+    gateway.wait_metric("accept_reject_total", &[("reason", "no_route")], |count| count == 7.0);
+    gateway.wait_metric("connections_inflight", &[], |open| open == 0.0);
 }

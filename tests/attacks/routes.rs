@@ -326,3 +326,61 @@ pub(crate) fn r_26_no_line_break_from_a_value_of_the_request() {
         assert_eq!(backend.last_request().header("x-agent"), None);
     }
 }
+
+pub(crate) fn r_16_a_forged_address_opens_no_access_list() {
+    let backend = Backend::standard("web");
+    let listener = Listener::h2c()
+        .text("policies = [\"staff\"]\n[listeners.client_address]\ntrusted_proxies = [\"127.0.0.9\"]\n")
+        .backend(backend.address);
+    let policy = "[policies.staff.access]\nallow = [\"203.0.113.0/24\"]\n";
+    let config = Config::new().text(policy).block("runtime", "header_underscore_policy", "allow");
+    let gateway = Gateway::start(config.listener(listener));
+    let forged = [
+        ("X-Forwarded-For", "203.0.113.1"),
+        ("X_Forwarded_For", "203.0.113.1"),
+        ("Forwarded", "for=203.0.113.1"),
+        ("X-Real-IP", "203.0.113.1"),
+        ("X-Client-IP", "203.0.113.1"),
+        ("True-Client-IP", "203.0.113.1"),
+        ("CF-Connecting-IP", "203.0.113.1"),
+    ];
+    let ask = |from: &str, fields: &[(&str, &str)]| {
+        let from: std::net::IpAddr = from.parse().unwrap();
+        let mut client = testkit::Client::connect_from(from, gateway.front()).unwrap();
+        client.request("GET", "/", fields, b"").unwrap().status
+    };
+    assert_eq!(ask("127.0.0.1", &forged), 403);
+    for field in forged {
+        assert_eq!(ask("127.0.0.1", &[field]), 403, "{field:?}");
+    }
+    // What a client has written before that which the proxy has added counts no more.
+    assert_eq!(ask("127.0.0.9", &[("X-Forwarded-For", "203.0.113.1, 198.51.100.1")]), 403);
+    assert_eq!(backend.request_count(), 0);
+    assert_eq!(ask("127.0.0.9", &[("X-Forwarded-For", "198.51.100.1, 203.0.113.1")]), 200);
+}
+
+pub(crate) fn r_11_a_guarded_route_is_not_reached_by_another_spelling() {
+    let [open, guarded] = ["open", "guarded"].map(Backend::standard);
+    let listener = Listener::h2c().text(
+        "[[listeners.routes]]\npath_prefix = \"/public\"\npool = \"public\"\n\
+         [[listeners.routes]]\npath_prefix = \"/admin\"\npool = \"admin\"\npolicies = [\"nobody\"]\n",
+    );
+    let config = Config::new()
+        .text("[policies.nobody.access]\nallow = [\"203.0.113.1\"]\n")
+        .listener(listener)
+        .pool(Pool::named("public").backend(open.address))
+        .pool(Pool::named("admin").backend(guarded.address));
+    let rig = Guarded { gateway: Gateway::start(config), public: open, admin: guarded };
+    for target in ["/admin", "/public/../admin", "//admin", "/%61dmin", "/public/%2e%2e/admin", "/./admin/x"]
+    {
+        for (status, _) in rig.ask(target, &[]) {
+            assert_eq!(status, 403, "{target}");
+        }
+    }
+    for target in ["/public/..;/admin", "/public%2f..%2fadmin", "/public/%252e%252e/admin"] {
+        for (status, _) in rig.ask(target, &[]) {
+            assert!(matches!(status, 400 | 404), "{target}: {status}");
+        }
+    }
+    assert_eq!((rig.public.request_count(), rig.admin.request_count()), (0, 0));
+}

@@ -2,6 +2,7 @@
 
 mod backend;
 mod client;
+mod condition;
 mod filter;
 mod limits;
 mod listener;
@@ -11,6 +12,7 @@ mod policy;
 mod pool;
 mod process;
 mod raw_proxy;
+mod raw_route;
 mod resilience;
 mod route;
 mod split;

@@ -3,21 +3,28 @@
 //! Every kind of filter has its field in [`Chain`], in the order of phases. So the order of filters is no setting, and a filter that is not
 //! configured costs one test. All of it is pure: values come in by [`TemplateSource`], and heads are changed in place.
 
+pub mod access;
 pub mod edit;
 pub mod request_id;
 pub mod rewrite;
 pub mod template;
 
-use crate::words;
-
+pub use access::AccessList;
 pub use edit::{HeaderEdits, HeaderLine};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
 pub use template::{Template, TemplateSource, TemplateVariable};
 
+use std::sync::Arc;
+
+use crate::address::ClientAddress;
+use crate::words;
+
 words! {
     /// A kind of filter that a policy may hold.
     FilterKind {
+        /// Which clients are let in.
+        Access = "access",
         /// Edits of the fields of requests.
         RequestHeaders = "request_headers",
         /// Edits of the fields of responses.
@@ -28,6 +35,8 @@ words! {
 /// Filters in the order of their phases: those of one level (listener, virtual host, route, branch), or of several levels together.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Chain {
+    /// Which clients are let in: by the lists of all levels.
+    pub access: Vec<Arc<AccessList>>,
     /// Which path and host the backend is asked for.
     pub rewrite: Option<Rewrite>,
     /// What becomes of the fields of the request: the edits of the outermost level first.
@@ -37,12 +46,14 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The filters of a level inside this one, behind those of this one. Edits of both levels hold; of other kinds the inner level's stands in
+    /// The filters of a level inside this one, behind those of this one. Access lists and edits of both levels hold; of other kinds the inner level's stands in
     /// place of the outer one's.
     #[must_use]
     pub fn within(&self, inner: &Self) -> Self {
+        let access = [&*self.access, &*inner.access].concat();
         let join = |outer: &[HeaderEdits], inner: &[HeaderEdits]| [outer, inner].concat();
         Self {
+            access,
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
             request_headers: join(&self.request_headers, &inner.request_headers),
             response_headers: join(&self.response_headers, &inner.response_headers),
@@ -55,6 +66,7 @@ impl Chain {
         let mut chain = self.clone();
         for kind in kinds {
             match kind {
+                FilterKind::Access => chain.access.clear(),
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
                 FilterKind::ResponseHeaders => chain.response_headers.clear(),
             }
@@ -65,10 +77,17 @@ impl Chain {
     /// The kinds of filters that are here and that a policy may hold.
     pub fn kinds(&self) -> impl Iterator<Item = FilterKind> {
         let edits = [
+            (FilterKind::Access, !self.access.is_empty()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
         ];
         edits.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))
+    }
+
+    /// Whether a client is let in, by the lists of all levels.
+    #[inline]
+    pub fn lets_in(&self, client: ClientAddress) -> bool {
+        self.access.iter().all(|list| list.lets_in(client))
     }
 
     /// Whether nothing is to be done.

@@ -99,7 +99,15 @@ pub fn route_match(input: &[u8]) {
     }
     let mut parts = target.splitn(2, |byte| *byte == b'?');
     let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let request = RouteRequest { host: &host, path, query, head: &head, client: None, scheme: Scheme::Http };
+    let request = RouteRequest {
+        host: &host,
+        path,
+        query,
+        head: &head,
+        client: None,
+        scheme: Scheme::Http,
+        connection: None,
+    };
     let mut caches = PatternCaches::default();
     assert_eq!(table.find(&request, &mut caches), naive::find(table, &request, &mut caches));
     let Ok(resolution) = table.resolve(&request, &mut caches) else { return };

@@ -106,6 +106,8 @@ reasons! {
     Rewrite = "rewrite", "400";
     /// No route takes the request, and the listener or virtual host has no pool for what is left
     NoRoute = "no_route", "404";
+    /// The client's address is one that `access` of a policy does not let in; on tcp and tls listeners its connection is closed
+    Access = "access", "403";
     /// All weights of the route's `split` are 0
     NoTarget = "no_target", "500";
     /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS
@@ -197,6 +199,7 @@ impl Reason {
         Self::PathAmbiguous,
         Self::Rewrite,
         Self::NoRoute,
+        Self::Access,
         Self::NoTarget,
         Self::RedirectLoop,
         Self::Misdirected,

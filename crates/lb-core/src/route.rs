@@ -9,6 +9,7 @@
 //! tells `expressgateway explain` why each route did or did not take a request.
 
 pub mod condition;
+pub mod connection;
 mod hash;
 pub mod host;
 pub mod location;
@@ -22,6 +23,7 @@ pub mod table;
 mod tests;
 
 pub use condition::{IpNetwork, PathCondition, RouteConditions, RouteRequest, Scheme, ValueCondition, Want};
+pub use connection::{CertificatePattern, ConnectionConditions, ConnectionFacts, ShownCertificate};
 pub use host::{Host, HostPattern};
 pub use path::{PathFault, PathPolicy};
 pub use pattern::{Pattern, PatternCaches, RouteCaptures};

@@ -21,6 +21,7 @@ use lb_observe::metrics::{Metrics, RouteMetrics};
 
 use crate::answer::{self, Fixed};
 use crate::service::Pool;
+use crate::session::Session;
 use crate::split::{self, Drawn};
 
 /// Where the requests of a listener go.
@@ -172,10 +173,16 @@ impl Routes {
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
     #[inline]
-    pub(crate) fn find(&self, head: &mut RequestHead, origin: &RequestOrigin, rng: &mut SplitMix64) -> Found {
+    pub(crate) fn find(
+        &self,
+        head: &mut RequestHead,
+        origin: &RequestOrigin,
+        session: Option<&Session>,
+        rng: &mut SplitMix64,
+    ) -> Found {
         match self {
             Self::One(pool) => Found::forward(pool, None, None),
-            Self::Table(table) => table.find(head, origin, rng),
+            Self::Table(table) => table.find(head, origin, session, rng),
         }
     }
 
@@ -274,23 +281,36 @@ impl Routes {
 }
 
 impl TableRoutes {
-    fn find(&self, head: &mut RequestHead, origin: &RequestOrigin, rng: &mut SplitMix64) -> Found {
+    fn find(
+        &self,
+        head: &mut RequestHead,
+        origin: &RequestOrigin,
+        session: Option<&Session>,
+        rng: &mut SplitMix64,
+    ) -> Found {
         // What a client may take away by `Connection` is matched by nothing (attack R-11).
         head.fields.drop_hop_by_hop();
         if !self.routing.keeps_override_fields && !origin.is_trusted() {
             drop_override_fields(head);
         }
-        let (destination, matched) = match self.route(head, origin) {
+        let (destination, prefix) = match self.route(head, origin, session) {
             Ok(found) => found,
             Err(reject) => return self.none(None, Action::Refuse(reject)),
         };
+        let prefix = u32::try_from(prefix).unwrap_or_default();
+        // Phase 4: before a redirect or the answer that there is nothing, too.
+        if self.routing.chain(destination).is_some_and(|chain| !chain.lets_in(origin.client)) {
+            let matched = match destination {
+                RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
+                _ => None,
+            };
+            let refused = self.none(matched, Action::Refuse(Reject::new(403, Reason::Access)));
+            return Found { at: Some(destination), ..refused };
+        }
         let found = match destination {
-            RouteDestination::Route(route) => self.target(
-                Matched { route, prefix: u32::try_from(matched).unwrap_or_default(), branch: None },
-                head,
-                origin,
-                rng,
-            ),
+            RouteDestination::Route(route) => {
+                self.target(Matched { route, prefix, branch: None }, head, origin, rng)
+            }
             RouteDestination::Fallback(scope) => match self.fallbacks.get(scope as usize) {
                 Some(Some(pool)) => Found::forward(pool, None, None),
                 _ => self.no_route(),
@@ -320,9 +340,11 @@ impl TableRoutes {
         &self,
         head: &mut RequestHead,
         origin: &RequestOrigin,
+        session: Option<&Session>,
     ) -> Result<(RouteDestination, usize), Reject> {
         let host = Host::of(head.authority()).ok_or(Reject::new(400, Reason::Host))?;
         let (path, query) = split_target(head.target());
+        let facts = session.map(Session::facts);
         let request = RouteRequest {
             host: &host,
             path,
@@ -330,6 +352,7 @@ impl TableRoutes {
             head,
             client: origin.client.ip(),
             scheme: origin.scheme,
+            connection: facts.as_ref(),
         };
         let resolution = self.routing.table.resolve(&request, &mut self.caches.borrow_mut());
         let resolution = resolution.map_err(|fault| match fault {

@@ -1,5 +1,6 @@
 //! What a client's TLS handshake has settled for the requests that come over its connection.
 
+use lb_core::route::{ConnectionFacts, ShownCertificate};
 use lb_observe::access_log::TlsRecord;
 use lb_security::{Accepted, PeerCertificate, TlsStream};
 
@@ -42,6 +43,21 @@ impl Session {
     /// Whether requests for `authority` may come over the connection; if not, they are answered 421 (attack T-03).
     pub(crate) fn serves(&self, authority: &[u8]) -> bool {
         self.accepted.as_ref().is_none_or(|accepted| accepted.serves(authority))
+    }
+
+    /// What conditions of routes look at.
+    pub(crate) fn facts(&self) -> ConnectionFacts<'_> {
+        ConnectionFacts {
+            server_name: self.server_name.as_deref(),
+            alpn: self.alpn.as_deref(),
+            certificate: self.certificate.as_ref().map(|certificate| ShownCertificate {
+                sha256: &certificate.sha256,
+                subject: &certificate.subject,
+                dns_names: &certificate.dns_names,
+                uris: &certificate.uris,
+            }),
+            ..ConnectionFacts::default()
+        }
     }
 
     /// For the access log.

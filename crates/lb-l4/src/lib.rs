@@ -5,11 +5,13 @@
 mod connect;
 mod half;
 mod load;
+mod names;
 mod relay;
 mod service;
 mod udp;
 
 pub use connect::{Connects, Stay};
+pub use names::NameRoutes;
 pub use relay::serve;
 pub use service::{TcpPool, TcpService, TcpSettings};
 pub use udp::{UdpService, UdpSettings};

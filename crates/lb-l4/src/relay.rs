@@ -12,19 +12,20 @@ use lb_core::balance::hash;
 use lb_core::filter::request_id;
 use lb_core::proxy_protocol::{ProxyClient, ProxySends, ProxyTls};
 use lb_io::{ConnectionGuard, Deadline, Phase, WorkerIo};
-use lb_observe::metrics::Counter;
+use lb_observe::metrics::{AcceptReject, Counter};
 use lb_pool::WorkerMember;
 use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Connects;
 use crate::half::{Half, Moved};
+use crate::names::NameChoice;
 use crate::service::{TcpService, TcpSettings};
 
 /// Relays one accepted connection to its end. `guard` is its entry in the registry of live connections; `asked` is where the client has
 /// connected to, where backends are to be told.
 pub async fn serve(
-    stream: Stream,
+    mut stream: Stream,
     peer: ClientAddress,
     asked: Option<SocketAddr>,
     guard: ConnectionGuard,
@@ -35,7 +36,19 @@ pub async fn serve(
         Poll::Ready(())
     })
     .await;
-    let settings = service.settings();
+    let mut settings = service.settings();
+    if let Some(names) = Rc::clone(&settings).names() {
+        let choosing = names.choose(&mut stream, peer, &guard, &service.io);
+        match tokio::time::timeout(settings.handshake_timeout, choosing).await {
+            Ok(Some(NameChoice::Route(of_route))) => settings = of_route,
+            Ok(Some(NameChoice::Own)) => {}
+            Ok(Some(NameChoice::Nothing) | None) | Err(_) => {
+                service.worker_metrics.accept_rejects.of(AcceptReject::NoRoute).inc();
+                tracing::debug!(%peer, "connection closed: no route takes it");
+                return;
+            }
+        }
+    }
     // The one key that bytes without a protocol have. Connections over TCP have no ID.
     let key = settings.pool().follows_key().then(|| hash::connection(None, peer));
     let connects = Connects { io: &service.io, metrics: &service.worker_metrics, settings: &settings };

@@ -12,6 +12,8 @@ use lb_observe::metrics::{ListenerMetrics, WorkerMetrics};
 use lb_pool::{Need, WorkerMember, WorkerPool};
 use lb_security::ClientTls;
 
+use crate::names::NameRoutes;
+
 /// So many backends may refuse a connection without that it counts as a try, where their pool has no rules of its own.
 const MOST_REFUSED: u32 = 32;
 
@@ -47,6 +49,8 @@ pub struct TcpSettings {
     /// Time for one handshake with a backend.
     pub handshake_timeout: Duration,
     pool: Rc<TcpPool>,
+    /// Where connections go besides, by what their clients ask for.
+    names: Option<NameRoutes>,
 }
 
 impl TcpSettings {
@@ -56,8 +60,13 @@ impl TcpSettings {
         connect_timeout: Duration,
         handshake_timeout: Duration,
         pool: Rc<TcpPool>,
+        names: Option<NameRoutes>,
     ) -> Rc<Self> {
-        Rc::new(Self { tcp, connect_timeout, handshake_timeout, pool })
+        Rc::new(Self { tcp, connect_timeout, handshake_timeout, pool, names })
+    }
+
+    pub(crate) fn names(&self) -> Option<&NameRoutes> {
+        self.names.as_ref()
     }
 
     /// The pool.

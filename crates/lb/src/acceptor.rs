@@ -107,7 +107,7 @@ impl Acceptor {
         let entry = Entry::of(listener);
         let mut backends = listener.pools().flat_map(|pool| &pool.backends);
         self.tells_clients.set(backends.any(|backend| backend.proxy_protocol.is_some()));
-        if entry.is_some() {
+        if entry.as_ref().is_some_and(Entry::takes_headers) {
             self.admissions.metrics.set_proxied();
         }
         *self.entry.borrow_mut() = entry.map(Rc::new);
@@ -121,6 +121,9 @@ impl Acceptor {
             }
             if entry.is_proxy(peer) {
                 return self.admit_proxy(stream, peer, entry);
+            }
+            if !entry.lets_in(peer) {
+                return self.refuse_client(peer);
             }
         }
         let (admission, guard) = match self.admissions.admit(peer) {
@@ -149,6 +152,10 @@ impl Acceptor {
         let stage = Stage::Greeting(Box::pin(async move {
             let (client, asked) = acceptor.client_behind(&mut stream, proxy, &entry, &guard).await?;
             let asked = asked.or_else(|| acceptor.asked(&stream));
+            if !entry.lets_in(client) {
+                acceptor.refuse_client(client);
+                return None;
+            }
             let address = acceptor.admissions.admit_address(client).ok()?;
             let stream = match &acceptor.tls {
                 None => Stream::Plain(stream),

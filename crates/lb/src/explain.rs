@@ -20,7 +20,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
     let mut out = std::io::stdout().lock();
     let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);
     let mut any = false;
-    for listener in config.listeners.iter().filter(is_meant) {
+    for listener in config.listeners.iter().filter(is_meant).filter(|listener| listener.is_http()) {
         let Some(routing) = &listener.routing else { continue };
         any = true;
         writeln!(out, "listener {}", listener.name)?;
@@ -77,6 +77,7 @@ impl Asked {
             head: &self.head,
             client: Some(self.client),
             scheme: self.scheme,
+            connection: None,
         };
         let mut caches = PatternCaches::default();
         let Resolution { destination, path } = match routing.table.resolve(&request, &mut caches) {
@@ -100,6 +101,10 @@ impl Asked {
                 route_name(routing, verdict.route),
                 verdict.alternative
             );
+        }
+        if routing.chain(destination).is_some_and(|chain| !chain.lets_in((self.client, 0).into())) {
+            text += "  access: answered 403 (access): a policy does not let the client in\n";
+            return text;
         }
         text += &format!("  goes to {}\n", goal(routing, destination));
         text += &on_the_way(routing, destination, &path, &mut caches);

@@ -194,7 +194,7 @@ impl Worker {
                 }
             }
         } else {
-            let settings = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
+            let settings = self.tcp_settings(snapshot, listener, pool, made);
             Protocol::Tcp(TcpService::new(
                 Rc::clone(&self.io),
                 worker_metrics,
@@ -310,8 +310,7 @@ impl Worker {
                         }
                     }
                     Protocol::Tcp(service) => {
-                        let pool = self.tcp_pool(&snapshot, pool, &mut made);
-                        service.replace(self.tcp_settings(&snapshot, listener, pool));
+                        service.replace(self.tcp_settings(&snapshot, listener, pool, &mut made));
                     }
                     Protocol::Udp(service) => {
                         let pool = self.tcp_pool(&snapshot, pool, &mut made);

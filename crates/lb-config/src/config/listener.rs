@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::filter::RequestIdPolicy;
+use lb_core::filter::{AccessList, RequestIdPolicy};
 use lb_core::forwarded::TrustPolicy;
 use lb_core::identity::{ListenerId, Transport};
 use lb_core::proxy_protocol::ProxyTrust;
@@ -62,6 +62,8 @@ pub struct Listener {
     pub request_id: Option<RequestIdPolicy>,
     /// How the client of a request is found behind other proxies; None = it is the peer. Only where HTTP is spoken.
     pub client_address: Option<Arc<TrustPolicy>>,
+    /// Which clients may connect: those that all lists let in. Only where raw bytes are forwarded.
+    pub access: Vec<Arc<AccessList>>,
     /// Which peers say at the beginning of a connection for whom they connect; None = none. Only where clients come over TCP.
     pub proxy_protocol: Option<Arc<ProxyTrust>>,
     /// Every other pool that `routing` leads to, once.

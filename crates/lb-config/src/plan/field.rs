@@ -128,6 +128,7 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     own!("listener.retry", "retry", retry),
     own!("listener.discovery", "discovery", discovery),
     live!("listener.client_address", "client_address", client_address, block),
+    live!("listener.access", "policies", access),
     live!("listener.proxy_protocol", "proxy_protocol", proxy_protocol, block),
     live!("listener.l7", "http", http),
     live!("listener.l7", "request_id", request_id, block),

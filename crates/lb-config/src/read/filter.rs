@@ -39,6 +39,7 @@ pub(super) fn chain(
 /// The edits of a policy or a branch.
 pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut Report<'_>) -> Chain {
     Chain {
+        access: Vec::new(),
         rewrite: None,
         request_headers: edits(view, "request_headers", spec, report).into_iter().collect(),
         response_headers: edits(view, "response_headers", spec, report).into_iter().collect(),

@@ -112,6 +112,7 @@ fn one<'a>(
         routing,
         request_id,
         client_address: view.present("client_address").map(|view| client::address(view, report)),
+        access: tables.access_of_raw(view, protocol, report),
         proxy_protocol: view.present("proxy_protocol").map(|view| client::proxy_protocol(view, report)),
         route_pools,
         name,
@@ -172,6 +173,7 @@ pub(super) fn of_no_block(
         routing: None,
         request_id: None,
         client_address: None,
+        access: Vec::new(),
         proxy_protocol: None,
         route_pools: Vec::new(),
     }

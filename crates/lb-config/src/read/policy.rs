@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lb_core::filter::{Chain, FilterKind};
+use lb_core::filter::{AccessList, Chain, FilterKind};
+use lb_core::route::IpNetwork;
 
 use super::{Report, filter};
 use crate::document::{View, near};
@@ -20,7 +21,8 @@ impl<'a> Policies<'a> {
     pub(super) fn read(root: View<'a>, report: &mut Report<'_>) -> Self {
         let mut policies = BTreeMap::new();
         for (name, view) in root.named("policies") {
-            policies.insert(name, (view, filter::edits_alone(view, None, report)));
+            let access = view.present("access").map(|view| access(view, report)).into_iter().collect();
+            policies.insert(name, (view, Chain { access, ..filter::edits_alone(view, None, report) }));
         }
         Self { policies, used: RefCell::default() }
     }
@@ -72,4 +74,17 @@ pub(super) fn levels<'c>(levels: impl IntoIterator<Item = Option<&'c Arc<Chain>>
     let mut present = levels.into_iter().flatten();
     let first = Arc::clone(present.next()?);
     Some(present.fold(first, |outer, inner| Arc::new(outer.within(inner))))
+}
+
+fn access(view: View<'_>, report: &mut Report<'_>) -> Arc<AccessList> {
+    let networks = |key| {
+        let texts = view.texts(key);
+        texts.iter().filter_map(|text| IpNetwork::parse(text)).collect::<Vec<_>>()
+    };
+    let (allow, deny) = (networks("allow"), networks("deny"));
+    if allow.is_empty() && deny.is_empty() {
+        let problem = "lets everybody in: allow or deny must name a network";
+        report.errors.push(report.source.error_about_block(view, problem));
+    }
+    Arc::new(AccessList::new(allow, deny))
 }

@@ -3,23 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lb_core::filter::{Chain, FilterKind, RequestIdPolicy};
-use lb_core::head::FieldName;
+use lb_core::filter::{AccessList, Chain, FilterKind, RequestIdPolicy};
 use lb_core::route::location::Redirect;
-use lb_core::route::{
-    HostPattern, IpNetwork, PathCondition, PathPolicy, Pattern, RouteConditions, RouteSpec, RouteTable,
-    Scheme, ScopeSpec, ValueCondition, naive, path,
-};
+use lb_core::route::{HostPattern, PathPolicy, RouteSpec, RouteTable, Scheme, ScopeSpec, naive};
 
 use super::listener::named_pool;
 use super::policy::{self, Policies};
 use super::pool::Pools;
-use super::{Report, filter, limits, split};
+use super::{Report, condition, filter, limits, raw_route, split};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
 use crate::document::{View, near};
-use crate::schema::read_value_condition;
 
 /// The routes of a table with the places where they stand.
 type Placed<'a> = Vec<(View<'a>, Arc<Route>)>;
@@ -35,9 +30,6 @@ pub(super) struct Tables<'a> {
 
 /// Sets of conditions that a route may have.
 const MOST_MATCHES: usize = 64;
-
-/// RouteConditions in a set.
-const MOST_CONDITIONS: usize = 32;
 
 /// Routes of a listener.
 const MOST_ROUTES: usize = 100_000;
@@ -125,6 +117,65 @@ impl<'a> Tables<'a> {
         }
     }
 
+    /// Which clients may connect to a listener that forwards raw bytes.
+    pub(super) fn access_of_raw(
+        &self,
+        view: View<'_>,
+        protocol: Protocol,
+        report: &mut Report<'_>,
+    ) -> Vec<Arc<AccessList>> {
+        if !matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+            return Vec::new();
+        }
+        let Some(chain) = self.policies.level(view, Chain::default(), report) else { return Vec::new() };
+        if let Some(kind) = chain.kinds().find(|kind| *kind != FilterKind::Access) {
+            let problem =
+                format!("{kind} of one of them is not allowed on \"{protocol}\" listeners: it needs HTTP");
+            report.error(view, "policies", problem);
+        }
+        chain.access.clone()
+    }
+
+    /// Where the connections of a listener that forwards raw bytes go by what their clients ask for in TLS, if they do.
+    fn of_raw(
+        &mut self,
+        view: View<'a>,
+        protocol: Protocol,
+        fallback: &BackendPool,
+        pools: &Pools,
+        report: &mut Report<'_>,
+    ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
+        if view.entry("virtual_hosts").is_some() {
+            let problem = format!("not allowed on \"{protocol}\" listeners: it needs HTTP");
+            report.error(view, "virtual_hosts", problem);
+        }
+        if view.entry("routes").is_none() && view.entry("route_tables").is_none() {
+            return (None, Vec::new());
+        }
+        let own = self.routes(view.blocks("routes"), pools, report);
+        let own_routes = own.iter().map(|(_, route)| Arc::clone(route)).collect();
+        let (tables, shared) = self.named(view, report);
+        let (mut routes, mut used) = (Vec::new(), BTreeMap::new());
+        for (place, route) in own.into_iter().chain(shared) {
+            raw_route::check(place, &route, (view, protocol), report);
+            for pool in route.target.pools().filter_map(|id| pools.get(id.name())) {
+                if let Some(key) = pool.misfit(protocol) {
+                    let problem =
+                        format!("not allowed on \"{protocol}\" listeners, because its {key} needs HTTP");
+                    report.error(place, "pool", problem);
+                }
+                used.insert(pool.id.clone(), Arc::clone(pool));
+            }
+            routes.extend(raw_route::by_name(&route).map(|route| (place, Arc::new(route))));
+        }
+        used.remove(&fallback.id);
+        let fallback = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
+        let scopes = vec![PlacedScope { hosts: Vec::new(), routes, fallback, outer: None }];
+        let routing = assemble(scopes, PathPolicy::default(), view, report);
+        let own = OwnRoutes { routes: own_routes, tables, chain: None, virtual_hosts: Vec::new() };
+        (Some(Arc::new(Routing { own, ..routing })), used.into_values().collect())
+    }
+
     /// What a listener does with requests that are not all alike; `None` where they are. `fallback` is for what no route takes. Besides,
     /// every pool that routes lead to.
     pub(super) fn of_listener(
@@ -137,6 +188,9 @@ impl<'a> Tables<'a> {
     ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
         let keys = ["routes", "route_tables", "virtual_hosts", "policies"];
         let present: Vec<_> = keys.into_iter().filter(|key| view.entry(key).is_some()).collect();
+        if matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+            return self.of_raw(view, protocol, fallback, pools, report);
+        }
         let (Some(first), true) = (present.first(), protocol.is_http()) else {
             for key in present {
                 report.error(view, key, format!("not allowed on \"{protocol}\" listeners: it needs HTTP"));
@@ -174,6 +228,11 @@ impl<'a> Tables<'a> {
         if let Some(id) = request_id {
             for (view, route) in scopes.iter().flat_map(|scope| &scope.routes) {
                 filter::check_request_id(*view, route, id, report);
+            }
+        }
+        if condition::tells_no_certificates(view) {
+            for (view, route) in scopes.iter().flat_map(|scope| &scope.routes) {
+                condition::check_certificates(*view, route, report);
             }
         }
         let policy = path_policy(view.block("paths"), report);
@@ -280,11 +339,15 @@ const CONDITIONS: &[&str] = &[
     "sources",
     "scheme",
     "ignore_case",
+    "server_names",
+    "alpn",
+    "client_cert",
+    "client_certs",
 ];
 
 fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Report<'_>) -> Option<Route> {
     let matches = match view.blocks("matches") {
-        sets if sets.is_empty() => vec![conditions(view, report)],
+        sets if sets.is_empty() => vec![condition::read(view, report)],
         sets => {
             for key in CONDITIONS.iter().filter(|key| view.entry(key).is_some()) {
                 report.error(view, key, "not allowed together with matches: it belongs into each of them");
@@ -292,7 +355,7 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
             if sets.len() > MOST_MATCHES {
                 report.error(view, "matches", format!("has at most {MOST_MATCHES} elements"));
             }
-            sets.into_iter().map(|set| conditions(set, report)).collect()
+            sets.into_iter().map(|set| condition::read(set, report)).collect()
         }
     };
     let spec = RouteSpec {
@@ -332,96 +395,6 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
     let without = view.texts("without");
     let without = without.iter().filter_map(|word| FilterKind::from_word(word)).collect();
     Some(Route { spec, target, chain, without, limits })
-}
-
-fn conditions(view: View<'_>, report: &mut Report<'_>) -> RouteConditions {
-    let ignore_case = view.flag("ignore_case");
-    let paths: Vec<_> =
-        ["path", "path_prefix", "path_regex"].into_iter().filter(|key| view.entry(key).is_some()).collect();
-    if let [first, second, ..] = paths.as_slice() {
-        report.error(view, second, format!("not allowed together with {first}"));
-    }
-    if ignore_case && paths.is_empty() {
-        report.error(view, "ignore_case", "needs path, path_prefix or path_regex");
-    }
-    for key in ["path", "path_prefix"] {
-        if view.text(key).is_some_and(|text| path::is_suspicious(text.as_bytes())) {
-            let problem = "some backends read this path as another: requests for it are answered 400 unless all readings have the same route";
-            report.warn(view, key, problem);
-        }
-    }
-    let path = if let Some(text) = view.text("path") {
-        PathCondition::Exact(text.as_bytes().into())
-    } else if let Some(text) = view.text("path_prefix") {
-        PathCondition::Prefix(text.strip_suffix('/').unwrap_or(text).as_bytes().into())
-    } else if let Some(text) = view.text("path_regex") {
-        // With letter case ignored it may be too large where it was not before.
-        match Pattern::new(text, ignore_case) {
-            Ok(pattern) => PathCondition::Regex(pattern),
-            Err(problem) => {
-                report.error(view, "path_regex", problem);
-                PathCondition::Any
-            }
-        }
-    } else {
-        PathCondition::Any
-    };
-    let found = RouteConditions {
-        path,
-        ignore_case,
-        methods: view.texts("methods").into_iter().map(|method| method.into_bytes().into()).collect(),
-        headers: headers(view, report),
-        query: values(view, "query"),
-        cookies: values(view, "cookies"),
-        sources: view.texts("sources").iter().filter_map(|text| IpNetwork::parse(text)).collect(),
-        scheme: view.word("scheme").and_then(Scheme::from_word),
-    };
-    let count = found.headers.len() + found.query.len() + found.cookies.len();
-    if count > MOST_CONDITIONS {
-        let problem =
-            format!("at most {MOST_CONDITIONS} conditions on fields, query and cookies stand together");
-        report.errors.push(report.source.error_about_block(view, problem));
-    }
-    found
-}
-
-fn values(view: View<'_>, key: &str) -> Vec<ValueCondition> {
-    let read = |text: &String| read_value_condition(text).ok();
-    let found = view.texts(key);
-    found
-        .iter()
-        .filter_map(read)
-        .map(|(name, want)| ValueCondition { name: name.into_bytes().into(), want })
-        .collect()
-}
-
-/// RouteConditions on fields; such as say nothing about a request as backends see it are errors.
-fn headers(view: View<'_>, report: &mut Report<'_>) -> Vec<ValueCondition> {
-    let mut conditions = values(view, "headers");
-    for condition in &mut conditions {
-        condition.name.make_ascii_lowercase();
-        let name = String::from_utf8_lossy(&condition.name).into_owned();
-        let meant = match name.as_str() {
-            "host" => "hosts",
-            "cookie" => "cookies",
-            "x-forwarded-for" | "forwarded" | "x-real-ip" => "sources",
-            "x-forwarded-proto" => "scheme",
-            "x-forwarded-host" => "hosts",
-            "x-client-cert-subject" | "x-client-cert-sha256" => "client_certs",
-            name => {
-                let known = FieldName::of(name.as_bytes());
-                if known.is_hop_by_hop() || known.is_protected() {
-                    let problem = format!(
-                        "`{name}` is about one hop or the framing of a message, and nothing that backends see"
-                    );
-                    report.error(view, "headers", problem);
-                }
-                continue;
-            }
-        };
-        report.error(view, "headers", format!("a condition on `{name}` is written under {meant}"));
-    }
-    conditions
 }
 
 fn redirect(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Redirect {

@@ -215,6 +215,18 @@ fn in_front_of(
     if listener.udp.proxy_protocol && protocol == XdpProtocol::Udp {
         report.error(view, "xdp", "not allowed together with udp.proxy_protocol: the kernel adds no header");
     }
+    let looks_at_clients = [
+        (listener.proxy_protocol.is_some(), "proxy_protocol: the kernel looks into no bytes"),
+        (!listener.access.is_empty(), "an access list: the kernel would let in whom that keeps out"),
+        (listener.routing.is_some(), "routes: the kernel looks into no bytes"),
+        (
+            listener.pool.backends.iter().any(|backend| backend.proxy_protocol.is_some()),
+            "proxy_protocol of a backend: the kernel adds no header",
+        ),
+    ];
+    for (_, what) in looks_at_clients.into_iter().filter(|(has, _)| *has) {
+        report.error(view, "xdp", format!("not allowed together with {what}"));
+    }
     if listener.pool.backends.iter().any(|backend| backend.tls.is_some()) {
         report.error(
             view,

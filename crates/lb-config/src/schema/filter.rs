@@ -70,6 +70,24 @@ pub(super) static REQUEST_ID: Block = Block {
     ],
 };
 
+static ACCESS: Block = Block {
+    path: "policies.NAME.access",
+    doc: "Which clients are let in, by the address that the gateway knows them by (`[listeners.client_address]`, `[listeners.proxy_protocol]`). The \
+          longest prefix decides, and of equal ones that in `deny`; a client that no network has is refused if anything stands in `allow`. A \
+          client at a Unix socket is in no network. The lists of all levels hold: a client must be let in by each. Requests that are refused \
+          are answered 403 (`access`) before anything else becomes of them; on tcp and tls listeners the connection is closed, before TLS and \
+          before any backend.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::texts("allow", Text::Network).or_else("everybody").live("Networks (CIDR) that are let in."),
+        Key::texts("deny", Text::Network).or_else("nobody").live("Networks (CIDR) that are not."),
+        Key::later("allow_file", "access lists in files"),
+        Key::later("deny_file", "access lists in files"),
+        Key::later("client_cert", "access by client certificate"),
+        Key::later("dry_run", "access lists that only count"),
+    ],
+};
+
 pub(super) static POLICIES: Block = Block {
     path: "policies.NAME",
     doc: "Filters under a name, which listeners, virtual hosts and routes have by `policies`. A request meets those of its listener, then those of \
@@ -80,7 +98,7 @@ pub(super) static POLICIES: Block = Block {
     keys: &[
         Key::block("request_headers", &REQUEST_HEADERS),
         Key::block("response_headers", &RESPONSE_HEADERS),
-        Key::later("access", "access lists"),
+        Key::block("access", &ACCESS),
         Key::later("rate_limit", "rate limits by keys"),
         Key::later("concurrency", "limits on requests at once"),
         Key::later("cors", "CORS"),

@@ -60,7 +60,7 @@ pub(crate) static LISTENERS: Block = Block {
         Key::block("request_id", &filter::REQUEST_ID),
         Key::texts("policies", Text::NotBlank)
             .or_else("none")
-            .live("The names of the `[policies.NAME]` that hold for all requests, with a route or without. Only on listeners that speak HTTP."),
+            .live("The names of the `[policies.NAME]` that hold for all requests, with a route or without. On tcp and tls listeners they may have `access` alone, which then holds for connections; on other listeners that do not speak HTTP there are none."),
         Key::block("client_address", &client::CLIENT_ADDRESS),
         Key::block("proxy_protocol", &client::PROXY_PROTOCOL),
         Key::block("tls", &TLS),

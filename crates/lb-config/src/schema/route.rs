@@ -30,10 +30,20 @@ macro_rules! conditions {
                 "The client's address is in one of these networks (CIDR). A client of a Unix socket is in none.",
             ),
             Key::word("scheme", Scheme::WORDS).or_else("any").live("The client came inside TLS (`https`), or did not."),
-            Key::later("server_names", "conditions on TLS"),
-            Key::later("alpn", "conditions on TLS"),
-            Key::later("client_cert", "conditions on TLS"),
-            Key::later("client_certs", "conditions on TLS"),
+            Key::texts("server_names", Text::HostPattern).or_else("any").live(
+                "The client has asked for one of these names in its TLS handshake (SNI); written as `hosts`. Without TLS, or without a name, none holds.",
+            ),
+            Key::texts("alpn", Text::NotBlank).or_else("any").live(
+                "The protocol that was chosen on the client's connection is one of these, such as `h2` or `http/1.1`.",
+            ),
+            Key::word("client_cert", &["any", "none"]).or_else("not looked at").live(
+                "Whether the client has shown a certificate, which is always a verified one. Needs `client_auth` where the listener is inside TLS.",
+            ),
+            Key::texts("client_certs", Text::CertificatePattern).or_else("any").live(
+                "The client has shown a certificate that is one of these: `sha256:` and its fingerprint in hex, `subject:` and its whole subject as \
+                 `X-Client-Cert-Subject` has it, `dns:` or `uri:` and an alternative name; a `*` at the end stands for any rest. Needs `client_auth` \
+                 where the listener is inside TLS.",
+            ),
             $($more,)*
         ]
     };
@@ -80,9 +90,13 @@ pub(super) static OWN_ROUTES: Block = Block {
           those it is answered 404. A route has conditions, which must all hold, and exactly one target: `pool`, `split`, `redirect` or `respond`. \
           The order of routes does not matter: where several match, the one is taken with (1) the more specific host, (2) the higher \
           `priority`, (3) an exact path, then a regular expression, then the longer prefix, (4) a method, (5) more conditions on fields, (6) on \
-          the query, (7) on cookies, (8) the longer source network, where of several of a route the shortest counts, (9) a scheme; only then the one that stands first, a listener's own \
+          the query, (7) on cookies, (8) the longer source network, where of several of a route the shortest counts, (9) more conditions on the connection (scheme, TLS); only then the one that stands first, a listener's own \
           routes before tables. A request is matched by one canonical form of its path, which is what is forwarded: see `[listeners.paths]`. \
-          Where there are routes, a host that is neither a DNS name nor an IP address is answered 400. Only on listeners that speak HTTP.",
+          Where there are routes, a host that is neither a DNS name nor an IP address is answered 400. On tcp and tls listeners a route takes \
+          connections: it has a `pool`, and of conditions `server_names` (the more specific name goes first, as with hosts), `alpn`, `sources`, and on tls \
+          listeners certificates. On tcp listeners, whose clients' TLS ends at the backend, they look at the ClientHello, and `alpn` is \
+          what the client offers; the hello has at most 16 KiB and comes within `runtime.handshake_timeout_ms`. A connection without TLS asks for no \
+          name. What no route takes goes to the listener's own backends, and without any is closed.",
     on: On::EVERYWHERE,
     keys: &ROUTE_KEYS,
 };

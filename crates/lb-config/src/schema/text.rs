@@ -9,7 +9,7 @@ use lb_core::filter::FilterKind;
 use lb_core::filter::{HeaderLine, Template};
 use lb_core::forwarded::AddressSource;
 use lb_core::proxy_protocol::ProxySends;
-use lb_core::route::{HostPattern, IpNetwork, Pattern, Want, path};
+use lb_core::route::{CertificatePattern, HostPattern, IpNetwork, Pattern, Want, path};
 
 use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, is_token};
 use crate::document::Value;
@@ -77,6 +77,8 @@ pub(crate) enum Text {
     AddressSource,
     /// What a header of the PROXY protocol says besides the addresses.
     ProxyTlv,
+    /// What a client's certificate is known by.
+    CertificatePattern,
     /// The body of an answer.
     Body,
     /// The value of a field.
@@ -138,11 +140,14 @@ impl Text {
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
             Self::AddressSource => "\"x_forwarded_for\", \"forwarded\" or \"header:NAME\"",
             Self::ProxyTlv => "\"authority\", \"alpn\", \"ssl\" or \"unique_id\"",
+            Self::CertificatePattern => {
+                "\"sha256:\" and 64 hex digits, or \"subject:\", \"dns:\" or \"uri:\" and a name, at the end of which \"*\" may stand"
+            }
             Self::Body => "text of at most 65536 bytes",
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
-            Self::FilterKind => "\"request_headers\" or \"response_headers\"",
+            Self::FilterKind => "\"access\", \"request_headers\" or \"response_headers\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
@@ -222,6 +227,7 @@ impl Text {
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
             Self::AddressSource => checked(text, is_address_source),
             Self::ProxyTlv => checked(text, |text| ProxySends::TLVS.contains(&text)),
+            Self::CertificatePattern => checked(text, |text| CertificatePattern::parse(text).is_some()),
             Self::Body => checked(text, |text| text.len() <= 65_536),
             Self::FieldValue => checked(text, |text| !text.chars().any(char::is_control) && !text.is_empty()),
             Self::SplitKey if text == "user" => {

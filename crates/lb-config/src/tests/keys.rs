@@ -26,7 +26,7 @@ fn schema_path(path: &str) -> String {
     if let ["pools", name, ..] = parts.as_mut_slice() {
         *name = "NAME";
     }
-    if let ["routes", name] = parts.as_mut_slice() {
+    if let ["routes", name] | ["policies", name, ..] = parts.as_mut_slice() {
         *name = "NAME";
     }
     parts.join(".")
@@ -106,8 +106,12 @@ fn assert_plain(scope: &str, place: &str) {
     }
 }
 
-/// Whether the value of a key is the name under which its change is told, or the key stands for one of a backend's.
+/// Whether the value of a key is the name under which its change is told, or the key stands for one of a backend's. What policies hold is
+/// told as part of the routes that have them.
 fn names_itself(line: &Line) -> bool {
+    if line.block.path.starts_with("policies.NAME") {
+        return true;
+    }
     // The fields of the access log are told as what they are part of.
     matches!(
         line.key.name,

@@ -89,10 +89,9 @@ fn filters_that_are_to_come() {
         refused(&format!("{H1}[[listeners.routes]]\npool = \"web\"\n{line}\n{web}"))
     };
     assert_eq!(route(""), [""; 0]);
-    for (line, what) in [
-        ("mirror = [{ pool = \"web\" }]", "mirrors"),
-        ("server_names = [\"a.example\"]", "conditions on TLS"),
-    ] {
+    for (line, what) in
+        [("mirror = [{ pool = \"web\" }]", "mirrors"), ("tls_passthrough = true", "routes by server name")]
+    {
         let told = route(line);
         let key = line.split(' ').next().unwrap();
         assert_eq!(told.len(), 1, "{told:?}");

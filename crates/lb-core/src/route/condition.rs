@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::connection::{ConnectionConditions, ConnectionFacts};
 use super::host::Host;
 use super::pattern::{Pattern, PatternCaches};
 use crate::head::RequestHead;
@@ -43,6 +44,8 @@ pub struct RouteRequest<'a> {
     pub client: Option<IpAddr>,
     /// How it came.
     pub scheme: Scheme,
+    /// What the TLS handshake of its connection has settled, where there was one.
+    pub connection: Option<&'a ConnectionFacts<'a>>,
 }
 
 /// A network (CIDR).
@@ -166,6 +169,8 @@ pub struct RouteConditions {
     pub sources: Vec<IpNetwork>,
     /// How the client comes.
     pub scheme: Option<Scheme>,
+    /// On the client's TLS connection, if there are any.
+    pub connection: Option<Box<ConnectionConditions>>,
 }
 
 impl RouteConditions {
@@ -199,6 +204,11 @@ impl RouteConditions {
             if !self.sources.iter().any(is_in) {
                 return Some("sources");
             }
+        }
+        if let Some(conditions) = &self.connection
+            && let Some(unmet) = conditions.unmet(request.connection)
+        {
+            return Some(unmet);
         }
         let mut all = |conditions: &[ValueCondition], find: Finder| {
             conditions.iter().all(|condition| condition.want.holds(find(request, &condition.name), caches))

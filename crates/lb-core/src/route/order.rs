@@ -43,7 +43,8 @@ impl Rank {
             cookies: conditions.cookies.len(),
             // Of several, the one that says least.
             source: conditions.sources.iter().map(|network| network.length()).min().unwrap_or_default(),
-            connection: u8::from(conditions.scheme.is_some()),
+            connection: u8::from(conditions.scheme.is_some())
+                .saturating_add(conditions.connection.as_ref().map_or(0, |connection| connection.count())),
         }
     }
 }

@@ -37,6 +37,7 @@ impl Asking {
             head: &self.head,
             client: Some([192, 0, 2, 1].into()),
             scheme: Scheme::Http,
+            connection: None,
         }
     }
 

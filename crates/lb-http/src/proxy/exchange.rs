@@ -98,7 +98,7 @@ impl Exchange {
         let id = settings.request_id.as_ref();
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
         let Found { pool, at, matched, mut action, cookie } =
-            settings.routes.find(&mut head, &origin, &mut rng);
+            settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let http = matched.and_then(|matched| settings.routes.http(matched.route)).unwrap_or(&settings.http);

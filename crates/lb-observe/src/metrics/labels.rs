@@ -91,6 +91,10 @@ labels! {
     AcceptReject {
         /// The client's address has as many connections as one address may have.
         PerIp = "per_ip",
+        /// The access list of the listener (`access` of a policy) does not let the client in.
+        Access = "access",
+        /// No route of a tcp or tls listener takes the connection, or its ClientHello did not come, was cut or is too long.
+        NoRoute = "no_route",
     }
 
     /// Why a datagram was not forwarded.

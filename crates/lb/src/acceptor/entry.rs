@@ -1,4 +1,5 @@
-//! What a connection passes before TLS and before anything is served: the header of the PROXY protocol.
+//! What a connection passes before TLS and before anything is served: the header of the PROXY protocol, and the access list of a listener
+//! that does not speak HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use lb_config::Listener;
 use lb_core::address::ClientAddress;
+use lb_core::filter::AccessList;
 use lb_core::log_limit::LogLimit;
 use lb_core::proxy_protocol::ProxyTrust;
 use lb_io::{ByteStream, ConnectionGuard};
-use lb_observe::metrics::{Label, ProxyHeaderResult};
+use lb_observe::metrics::{AcceptReject, Label, ProxyHeaderResult};
 use lb_security::admission::Network;
 use lb_security::{Greeting, GreetingReader};
 
@@ -20,31 +22,50 @@ const BURST: u32 = 3;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 static REFUSED: LogLimit = LogLimit::new(BURST, INTERVAL);
+static KEPT_OUT: LogLimit = LogLimit::new(BURST, INTERVAL);
 
 /// What holds for connections of a listener that has rules for them.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Which peers send a header.
-    pub(crate) proxy_protocol: Arc<ProxyTrust>,
+    proxy_protocol: Option<Arc<ProxyTrust>>,
     /// How long a header may take.
     timeout: Duration,
+    /// Which clients are let in, where they are not let in request by request.
+    access: Vec<Arc<AccessList>>,
 }
 
 impl Entry {
     /// The rules of a listener, if it has any.
     pub(crate) fn of(listener: &Listener) -> Option<Self> {
-        let proxy_protocol = Arc::clone(listener.proxy_protocol.as_ref()?);
-        Some(Self { proxy_protocol, timeout: listener.http.header_timeout })
+        let proxy_protocol = listener.proxy_protocol.clone();
+        let access = listener.access.clone();
+        let has_any = proxy_protocol.is_some() || !access.is_empty();
+        has_any.then_some(Self { proxy_protocol, timeout: listener.http.header_timeout, access })
+    }
+
+    /// Whether connections may begin with a header.
+    pub(super) fn takes_headers(&self) -> bool {
+        self.proxy_protocol.is_some()
+    }
+
+    /// Whether a client is let in.
+    pub(super) fn lets_in(&self, client: ClientAddress) -> bool {
+        self.access.iter().all(|list| list.lets_in(client))
+    }
+
+    fn is_required(&self) -> bool {
+        self.proxy_protocol.as_ref().is_some_and(|trust| trust.is_required)
     }
 
     /// Whether the address of a connection is not that of its client, or not yet known to be.
     pub(super) fn is_proxy(&self, peer: ClientAddress) -> bool {
-        self.proxy_protocol.trusts(peer)
+        self.proxy_protocol.as_ref().is_some_and(|trust| trust.trusts(peer))
     }
 
     /// Whether a connection of `peer` is closed before a byte of it is read.
     pub(super) fn turns_away(&self, peer: ClientAddress) -> bool {
-        self.proxy_protocol.is_required && !self.is_proxy(peer)
+        self.is_required() && !self.is_proxy(peer)
     }
 }
 
@@ -69,9 +90,7 @@ impl Acceptor {
         let in_time = tokio::time::timeout(entry.timeout, reading).await;
         let result = match (in_time, greeting) {
             (Err(_), _) => Err(ProxyHeaderResult::Timeout),
-            (Ok(_), Ok(Greeting::Absent)) if entry.proxy_protocol.is_required => {
-                Err(ProxyHeaderResult::Missing)
-            }
+            (Ok(_), Ok(Greeting::Absent)) if entry.is_required() => Err(ProxyHeaderResult::Missing),
             (Ok(_), greeting) => greeting,
         };
         match result {
@@ -99,6 +118,14 @@ impl Acceptor {
         let Some(unsaid) = REFUSED.admit(Instant::now()) else { return };
         let (listener, network) = (&self.admissions.name, Network::of(peer));
         tracing::warn!(listener, %network, reason = result.name(), unsaid, "connection closed: no usable header of the PROXY protocol");
+    }
+
+    /// A connection is closed whose client is not let in.
+    pub(super) fn refuse_client(&self, client: ClientAddress) {
+        self.admissions.worker_metrics.accept_rejects.of(AcceptReject::Access).inc();
+        let Some(unsaid) = KEPT_OUT.admit(Instant::now()) else { return };
+        let (listener, network) = (&self.admissions.name, Network::of(client));
+        tracing::warn!(listener, %network, unsaid, "connection closed: an access list does not let its client in");
     }
 
     fn count_header(&self, result: ProxyHeaderResult) {

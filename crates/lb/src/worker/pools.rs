@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lb_config::{Listener, PoolId};
 use lb_control::{PoolInForce, Snapshot};
 use lb_http::service::{Pool as HttpPool, PoolParts, Settings as HttpSettings};
-use lb_l4::{TcpPool, TcpSettings, UdpSettings};
+use lb_l4::{NameRoutes, TcpPool, TcpSettings, UdpSettings};
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
 use lb_quic::passthrough::{PassthroughPool, PassthroughSettings};
 use lb_quic::{QuicListenerParts, QuicService, QuicSettings, QuicShared, RawSettings};
@@ -88,11 +88,19 @@ impl Worker {
         &self,
         snapshot: &Snapshot,
         listener: &Listener,
-        pool: Rc<TcpPool>,
+        pool: PoolInForce<'_>,
+        made: &mut Made,
     ) -> Rc<TcpSettings> {
         let runtime = &snapshot.config.runtime;
         let (connect, handshake) = (runtime.connect_timeout, runtime.handshake_timeout);
-        TcpSettings::new(listener.tcp.clone(), connect, handshake, pool)
+        let of = |pool, names, made: &mut Made| {
+            let pool = self.tcp_pool(snapshot, pool, made);
+            TcpSettings::new(listener.tcp.clone(), connect, handshake, pool, names)
+        };
+        let names = listener.routing.as_ref();
+        let names =
+            names.map(|routing| NameRoutes::new(routing, |id| Some(of(snapshot.pool(id)?, None, made))));
+        of(pool, names, made)
     }
 
     /// How a listener relays QUIC whose streams it does not read, if it does.
@@ -104,7 +112,7 @@ impl Worker {
         made: &mut Made,
     ) -> Option<Rc<RawSettings>> {
         listener.raw_proxy()?;
-        let tcp = self.tcp_settings(snapshot, listener, self.tcp_pool(snapshot, pool, made));
+        let tcp = self.tcp_settings(snapshot, listener, pool, made);
         RawSettings::new(tcp, QuicSettings::of(listener)?, &pool.config.hash_key)
     }
 
