@@ -8,6 +8,8 @@
 
 #[path = "xdp/changes.rs"]
 mod changes;
+#[path = "xdp/join.rs"]
+mod join;
 #[path = "xdp/listeners.rs"]
 mod listeners;
 #[path = "xdp/lives.rs"]
@@ -16,8 +18,12 @@ mod lives;
 mod peers;
 #[path = "xdp/rig.rs"]
 mod rig;
+#[path = "xdp/rights.rs"]
+mod rights;
 #[path = "xdp/services.rs"]
 mod services;
+#[path = "xdp/tunnels.rs"]
+mod tunnels;
 #[path = "xdp/views.rs"]
 mod views;
 
@@ -36,6 +42,14 @@ const TESTS: &[Test] = &[
     ("at_its_end_it_can_detach", lives::at_its_end_it_can_detach),
     ("a_listener_is_taken_over", listeners::a_listener_is_taken_over),
     ("a_listener_is_handed_to_the_kernel_and_back", listeners::a_listener_is_handed_to_the_kernel_and_back),
+    ("tunnels_carry_tcp_and_udp", tunnels::tunnels_carry_tcp_and_udp),
+    (
+        "a_gateway_behind_it_drains_and_no_request_fails",
+        join::a_gateway_behind_it_drains_and_no_request_fails,
+    ),
+    ("l4_10_three_capabilities_are_enough", rights::l4_10_three_capabilities_are_enough),
+    ("l4_10_two_capabilities_are_not", rights::l4_10_two_capabilities_are_not),
+    ("a_driver_that_cannot_is_told", rights::a_driver_that_cannot_is_told),
     ("flows_are_shown_with_their_backends", views::flows_are_shown_with_their_backends),
     ("l4_06_a_full_table_is_told", views::l4_06_a_full_table_is_told),
 ];

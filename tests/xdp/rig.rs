@@ -86,7 +86,7 @@ impl Host {
     }
 
     /// Has a command run in the namespace.
-    fn enter(&self, command: &mut Command) {
+    pub(crate) fn enter(&self, command: &mut Command) {
         let namespace = std::fs::File::open(format!("/proc/self/task/{}/ns/net", self.thread)).unwrap();
         // SAFETY: setns is a bare system call, which is allowed between fork and exec.
         unsafe {
@@ -159,16 +159,27 @@ impl Network {
 
     /// Writes the file and starts the gateway, without waiting for anything.
     pub(crate) fn launch(&mut self, config: &str) {
+        self.launch_with(config, |_| ());
+    }
+
+    /// The same, of a command that has been made ready.
+    pub(crate) fn launch_with(&mut self, config: &str, prepare: impl FnOnce(&mut Command)) {
         std::fs::write(self.file(), config).unwrap();
         let mut command = Command::new(testkit::gateway::binary());
         command.arg(self.file()).current_dir(self.directory.path()).env_remove("RUST_LOG");
         self.gateway.enter(&mut command);
+        prepare(&mut command);
         self.process = Some(Process::spawn(command));
     }
 
     /// The same, and waits until it serves.
     pub(crate) fn start(&mut self, config: &str) {
-        self.launch(config);
+        self.start_with(config, |_| ());
+    }
+
+    /// The same, of a command that has been made ready.
+    pub(crate) fn start_with(&mut self, config: &str, prepare: impl FnOnce(&mut Command)) {
+        self.launch_with(config, prepare);
         let ready = testkit::poll(seconds(40), || {
             let exit = self.process.as_mut().unwrap().exit();
             assert_eq!(exit, None, "{}", self.process.as_ref().unwrap().tail(40));

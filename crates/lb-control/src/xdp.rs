@@ -3,6 +3,7 @@
 //! That thread follows the pools by itself, so that a backend that fails, drains or comes back is in the tables at once, whatever the control thread
 //! is busy with; a ring of 65,537 slots takes it some tens of milliseconds, which no worker and no client waits for.
 
+mod advice;
 mod keeper;
 mod wanted;
 

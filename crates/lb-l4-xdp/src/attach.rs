@@ -4,6 +4,7 @@ use aya::programs::XdpMode;
 use aya::programs::links::FdLink;
 
 use crate::error::XdpError;
+use crate::nic::Nic;
 use crate::plane::Plane;
 
 /// How an interface is to run the programs.
@@ -57,8 +58,13 @@ impl Plane {
                 return Ok(XdpAttached::Replaced);
             }
         }
+        let limit = Nic::of(interface)?.native_limit().err();
         let mut refused = None;
         for &(mode, attached) in wanted.ladder() {
+            if let Some(limit) = limit.clone().filter(|_| attached == XdpAttached::Native) {
+                refused = Some(XdpError::Driver { name: interface.to_owned(), limit });
+                continue;
+            }
             match self.entry()?.attach(interface, mode) {
                 Ok(id) => {
                     if let Some(pins) = self.pins() {
@@ -67,9 +73,9 @@ impl Plane {
                     }
                     return Ok(attached);
                 }
-                Err(error) => refused = Some(error),
+                Err(error) => refused = Some(XdpError::Program(error)),
             }
         }
-        Err(refused.map_or(XdpError::OutOfBounds, XdpError::Program))
+        Err(refused.unwrap_or(XdpError::OutOfBounds))
     }
 }

@@ -19,7 +19,7 @@ pub enum XdpError {
     OldKernel(String),
     /// The process may not load programs.
     #[error(
-        "XDP needs the capabilities CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and the process has neither"
+        "XDP needs the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN, and the process lacks them"
     )]
     NoCapabilities,
     /// There is no interface of the name.
@@ -30,6 +30,15 @@ pub enum XdpError {
         /// What the system said.
         #[source]
         error: std::io::Error,
+    },
+    /// The driver of an interface is known not to run the programs as it is.
+    #[error("{name}: the driver cannot run the XDP programs")]
+    Driver {
+        /// The interface.
+        name: String,
+        /// What speaks against it.
+        #[source]
+        limit: crate::nic::NicLimit,
     },
     /// The object lacks what it should have: it is of other sources.
     #[error("the XDP object has no {0}")]

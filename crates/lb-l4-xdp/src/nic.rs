@@ -89,7 +89,8 @@ impl Nic {
             driver_version: text(&info.version),
             firmware: text(&info.firmware),
             mtu,
-            channels: has_channels
+            // Cards with queues for one direction alone have no combined ones.
+            channels: (has_channels && channels.combined > 0)
                 .then_some(NicChannels { combined: channels.combined, most: channels.most_combined }),
         })
     }

@@ -82,7 +82,7 @@ pub(super) static RUNTIME: Block = Block {
              clients and uploads to backends over long paths in the same way. 0 leaves the size to the kernel, up to \
              `net.ipv4.tcp_wmem`; a slow reader may then hold more memory.",
         ),
-        Key::flag("xdp_enabled", false).restart("Whether the XDP programs are attached, which balance `[[xdp.services]]` in the kernel; needs `xdp_interface`, Linux 5.15, and CAP_BPF with CAP_NET_ADMIN or CAP_SYS_ADMIN: where they \
+        Key::flag("xdp_enabled", false).restart("Whether the XDP programs are attached, which balance `[[xdp.services]]` in the kernel; needs `xdp_interface`, Linux 5.15, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or CAP_SYS_ADMIN: where they \
              cannot be had, the process does not start. Without it the other XDP keys do nothing, and a warning says so."),
         Key::text("xdp_interface", Text::Any).restart("The network interface to attach to: that by which clients' packets come. More stand in `[xdp] interfaces`."),
         Key::word("xdp_mode", XdpMode::WORDS).or_word("auto").restart(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use lb_l4_xdp::layout::EVENT_NAMES;
 use lb_l4_xdp::{
-    Census, FlowCount, Pins, Plane, Tables, Vip, XdpAttach, XdpAttached, XdpError, address, check_needs,
+    Census, FlowCount, Nic, Pins, Plane, Tables, Vip, XdpAttach, XdpAttached, XdpError, address, check_needs,
     interface_index,
 };
 use lb_observe::metrics::{Metrics, XdpBackend, XdpReading};
@@ -16,6 +16,7 @@ use lb_pool::Subscription;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::advice::advice;
 use super::wanted::Followed;
 use super::{Place, XdpOrder};
 use crate::process;
@@ -88,6 +89,7 @@ impl Keeper {
             keeper.attach(name, place.mode).with_context(|| format!("XDP cannot be attached to {name}"))?;
         }
         keeper.plane.settle()?;
+        keeper.advise(&place.interfaces);
         for gone in keeper.pins.interfaces()?.iter().filter(|name| !place.interfaces.contains(name)) {
             let detached = keeper.pins.detach_from(gone);
             keeper.note_detached(1, detached.is_ok());
@@ -98,13 +100,33 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// Tells what is probably not meant with the interfaces.
+    fn advise(&self, interfaces: &[String]) {
+        let nics = interfaces.iter().filter_map(|name| Some((name.as_str(), Nic::of(name).ok()?)));
+        let nics: Vec<(&str, Nic)> = nics.collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for advice in advice(&nics, self.followed.overhead(), cores) {
+            tracing::info!(advice, "XDP: what interfaces should be like");
+        }
+    }
+
     fn attach(&mut self, interface: &str, wanted: XdpAttach) -> Result<(), XdpError> {
+        let nic = Nic::of(interface)?;
         let attached = self.plane.attach(interface, wanted)?;
-        tracing::info!(interface, mode = mode_name(attached), "xdp attached");
+        tracing::info!(
+            interface,
+            mode = mode_name(attached),
+            driver = nic.driver,
+            mtu = nic.mtu,
+            channels = nic.channels.map(|channels| channels.combined),
+            "xdp attached"
+        );
         if wanted == XdpAttach::Auto && attached == XdpAttached::Skb {
             self.metrics.xdp.attach_probe_failed.inc();
+            let limit = nic.native_limit().err().map(|limit| limit.to_string());
             tracing::warn!(
                 interface,
+                limit,
                 "the driver does not run XDP programs — the kernel does behind it, which is slower (xdp_mode = \"skb\" says that it is meant)"
             );
         }

@@ -54,6 +54,17 @@ impl Followed {
         self.services.iter().map(|(service, _)| (vip(service), service.name.as_str()))
     }
 
+    /// How many octets a tunnel adds to a packet at most; 0 without tunnels.
+    pub(super) fn overhead(&self) -> u32 {
+        let outer: u32 = if self.rules.source_v6.is_some() { 40 } else { 20 };
+        let of = |service: &XdpService| match service.mode {
+            XdpForward::Ipip => outer,
+            XdpForward::Gue => outer.saturating_add(8),
+            XdpForward::Link | XdpForward::Nat => 0,
+        };
+        self.services.iter().map(|(service, _)| of(service)).max().unwrap_or(0)
+    }
+
     /// What the tables are to say now. `secret` is the seed of the counters by source.
     pub(super) fn wanted(&self, secret: u32) -> Wanted {
         let rules = self.acl();
