@@ -18,6 +18,8 @@ mod lies;
 mod life;
 #[path = "quic/load.rs"]
 mod load;
+#[path = "quic/memory.rs"]
+mod memory;
 #[path = "quic/packets.rs"]
 mod packets;
 #[path = "quic/passthrough.rs"]
@@ -134,6 +136,9 @@ fn main() {
             load::a_client_that_reads_slowly_costs_no_memory,
         )
         .alone(),
+        Case::new("uploads_that_nobody_reads_have_a_budget", memory::uploads_that_nobody_reads_have_a_budget)
+            .alone()
+            .guard(seconds(120)),
         Case::new("a_flood_each_way", load::a_flood_each_way).alone(),
         Case::new("a_mebibyte_each_way_on_many_streams", raw::a_mebibyte_each_way_on_many_streams).alone(),
         Case::new(

@@ -42,7 +42,7 @@ impl Rig {
     }
 
     #[track_caller]
-    fn of(origin: Origin, config: Config, change: impl FnOnce(Listener) -> Listener) -> Rig {
+    pub(crate) fn of(origin: Origin, config: Config, change: impl FnOnce(Listener) -> Listener) -> Rig {
         let listener = match &origin {
             Origin::H1(backend) => Listener::quic().backend(backend.address),
             Origin::H2(backend) => Listener::quic().h2_backend(backend.address),

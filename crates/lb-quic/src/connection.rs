@@ -12,6 +12,7 @@ use lb_io::udp::SendBatch;
 
 use crate::closing::Closing;
 use crate::connection_id;
+use crate::memory::Holding;
 use crate::nudge::Nudges;
 use crate::peer::{Brought, Ends, LEAST, Peer};
 
@@ -150,6 +151,8 @@ pub(crate) struct Connection<A> {
     closing: Option<Closing>,
     /// PINGs that are still to be sent.
     nudges: Option<Nudges>,
+    /// What it holds of what it has received.
+    pub(crate) holding: Holding,
     /// What is known of the socket and the peer.
     site: Site,
 }
@@ -176,7 +179,7 @@ impl<A: Application> Connection<A> {
         (place, generation): (usize, u32),
         turns: &Rc<Turns>,
         ends: Ends,
-        site: Site,
+        (site, holding): (Site, Holding),
     ) -> Self {
         let nudges = Nudges::of(&quic);
         Self {
@@ -197,6 +200,7 @@ impl<A: Application> Connection<A> {
             has_said: true,
             closing: None,
             nudges,
+            holding,
             site,
         }
     }
@@ -245,6 +249,12 @@ impl<A: Application> Connection<A> {
         // A peer that may not move, or not yet (RFC 9000 §9).
         if is_elsewhere && !(self.site.may_move && self.quic.is_established()) {
             return;
+        }
+        // Handshakes have caps of their own.
+        let counts = self.quic.is_established() || self.quic.is_in_early_data();
+        if counts && !self.holding.receives(bytes.len()) {
+            // It has a turn nevertheless, in which it finds out what it holds.
+            return self.due();
         }
         self.received = self.received.saturating_add(1);
         let before = (is_elsewhere || self.peer.is_on_trial()).then(|| self.quic.stats());
@@ -328,6 +338,7 @@ impl<A: Application> Connection<A> {
 
     /// Writes what the connection has to say into the batch.
     pub(crate) fn flush(&mut self, batch: &mut SendBatch, now: Instant) -> Flushed {
+        self.holding.look(&self.quic, now);
         if let Some(nudges) = &mut self.nudges
             && !nudges.look(&mut self.quic, now)
         {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::connection::{Application, Connection, Site, Turns};
 use crate::connection_id::{ConnectionIds, LENGTH};
 use crate::endpoint::{Datagram, Endpoint, Ground, Shared, Stray, Table};
+use crate::memory::QuicMemory;
 use crate::peer::Ends;
 use crate::transport::largest_packet;
 
@@ -40,6 +41,7 @@ struct Desk<A: Application> {
 /// Makes connections to backends.
 pub(crate) struct Dialer<A: Application> {
     io: Rc<WorkerIo>,
+    memory: Rc<QuicMemory>,
     v4: OnceCell<Rc<Desk<A>>>,
     v6: OnceCell<Rc<Desk<A>>>,
 }
@@ -51,8 +53,8 @@ impl<A: Application> fmt::Debug for Dialer<A> {
 }
 
 impl<A: Application> Dialer<A> {
-    pub(crate) fn new(io: Rc<WorkerIo>) -> Rc<Self> {
-        Rc::new(Self { io, v4: OnceCell::new(), v6: OnceCell::new() })
+    pub(crate) fn new(io: Rc<WorkerIo>, memory: Rc<QuicMemory>) -> Rc<Self> {
+        Rc::new(Self { io, memory, v4: OnceCell::new(), v6: OnceCell::new() })
     }
 
     fn desk(&self, to: &SocketAddr) -> io::Result<&Rc<Desk<A>>> {
@@ -72,7 +74,8 @@ impl<A: Application> Dialer<A> {
         let turns = Rc::new(Turns::default());
         let desk = Rc::new(Desk { wanted: RefCell::default(), turns: Rc::clone(&turns) });
         let local = socket.local();
-        let stray = Outgoing { desk: Rc::clone(&desk), local, rng: SplitMix64::new(seed) };
+        let (memory, rng) = (Rc::clone(&self.memory), SplitMix64::new(seed));
+        let stray = Outgoing { desk: Rc::clone(&desk), local, memory, rng };
         let endpoint = Endpoint::new(Rc::clone(&self.io), socket, table, turns, stray);
         tokio::task::spawn_local(endpoint);
         Ok(place.get_or_init(|| desk))
@@ -99,6 +102,7 @@ impl<A: Application> Dialer<A> {
 struct Outgoing<A: Application> {
     desk: Rc<Desk<A>>,
     local: SocketAddr,
+    memory: Rc<QuicMemory>,
     rng: SplitMix64,
 }
 
@@ -126,7 +130,8 @@ impl<A: Application> Outgoing<A> {
             let _ = quic.set_session(&session);
         }
         let (ends, site) = (Ends { peer: to, local: self.local }, Site { from_any: false, may_move: false });
-        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, site);
+        let own = (site, self.memory.connection(true));
+        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, own);
         let shared = ground.table.insert(generation, connection, &[]);
         shared.borrow_mut().said();
         // Nobody may wait for it any more: then its application ends it.

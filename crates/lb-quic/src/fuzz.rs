@@ -15,8 +15,10 @@ use boring::x509::X509;
 use lb_core::quic::header::{Header, Initial, packets};
 use lb_core::quic::routable::Format;
 use lb_io::udp::SendBatch;
+use lb_observe::metrics::Metrics;
 
 use crate::connection::{Application, Connection, Flushed, Quic, Site, Turns};
+use crate::memory::QuicMemory;
 use crate::packet::Start;
 use crate::passthrough::Aes128;
 use crate::passthrough::hello::{HelloReader, ServerName};
@@ -120,6 +122,7 @@ fn config() -> Result<quiche::Config, Box<dyn std::error::Error>> {
 
 thread_local! {
     static CONFIG: RefCell<Option<quiche::Config>> = RefCell::new(config().ok());
+    static MEMORY: Rc<QuicMemory> = QuicMemory::of(1 << 20, 1, Metrics::new(1).worker(0));
 }
 
 /// Datagrams, each behind its length in two bytes, from two addresses to a server: as far as anybody gets who has no keys. No more than three times
@@ -153,7 +156,14 @@ fn serve_datagrams(input: &[u8], config: &mut quiche::Config) {
             && let Ok(quic) = quiche::accept_with_buf_factory(&own, None, local, peer, config)
         {
             let site = Site { from_any: false, may_move: true };
-            connection = Some(Connection::new(quic, Nothing, (0, 0), &turns, ends, site));
+            connection = Some(Connection::new(
+                quic,
+                Nothing,
+                (0, 0),
+                &turns,
+                ends,
+                (site, MEMORY.with(|memory| memory.connection(false))),
+            ));
         }
         let Some(connection) = connection.as_mut() else { continue };
         received = received.saturating_add(bytes.len());

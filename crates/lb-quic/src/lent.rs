@@ -1,8 +1,9 @@
 //! Memory for bytes that quiche is lent, and gives back when they are acknowledged.
 //!
-//! The allocator is slow at pieces of this size, and a response of a few kilobytes needs one. So each thread keeps some for the next responses.
+//! The allocator is slow at pieces of this size, and a response of a few kilobytes needs one. So each thread keeps some for the next responses. It also
+//! knows how much is lent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ const KEPT: usize = 64;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static LENT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Makes room for `more` bytes behind those of `bytes`.
@@ -34,21 +36,50 @@ pub(crate) fn make_room(bytes: &mut Vec<u8>, more: usize) {
 
 /// Lends bytes. Their memory goes to later ones when nobody has them any more.
 pub(crate) fn lend(bytes: Vec<u8>) -> Bytes {
-    if bytes.capacity() == PIECE { Bytes::from_owner(Piece(bytes)) } else { Bytes::from(bytes) }
+    let of_thread = OfThread::new(bytes.capacity());
+    Bytes::from_owner(Piece { bytes, _of_thread: of_thread })
+}
+
+/// Bytes of memory that this thread has lent. Copies of a few bytes are not counted: how many there are is bounded by the windows of the path.
+pub(crate) fn held() -> usize {
+    LENT.get()
+}
+
+/// Memory that is counted as lent.
+pub(crate) struct OfThread(usize);
+
+impl OfThread {
+    pub(crate) fn new(bytes: usize) -> Self {
+        LENT.set(LENT.get().saturating_add(bytes));
+        Self(bytes)
+    }
+}
+
+impl Drop for OfThread {
+    fn drop(&mut self) {
+        // Not when the thread ends.
+        let _ = LENT.try_with(|lent| lent.set(lent.get().saturating_sub(self.0)));
+    }
 }
 
 /// A piece that is lent.
-struct Piece(Vec<u8>);
+struct Piece {
+    bytes: Vec<u8>,
+    _of_thread: OfThread,
+}
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let mut piece = std::mem::take(&mut self.0);
+        let mut piece = std::mem::take(&mut self.bytes);
+        if piece.capacity() != PIECE {
+            return;
+        }
         // Not when the thread ends.
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut()

@@ -15,6 +15,7 @@ mod h3;
 mod handshake;
 mod lent;
 mod listener;
+mod memory;
 mod nudge;
 mod packet;
 pub mod passthrough;
@@ -28,6 +29,7 @@ mod transport;
 mod upstream;
 
 pub use listener::{QuicListener, QuicListenerParts, QuicService, QuicShared};
+pub use memory::QuicMemory;
 pub use qlog::Qlogs;
 pub use raw::{RawDialer, RawSettings};
 pub use transport::QuicSettings;

@@ -15,6 +15,7 @@ use crate::connection::{Application, Turns};
 use crate::connection_id::ConnectionIds;
 use crate::endpoint::{Acceptor, AcceptorParts, Arrived, Endpoint, Table};
 use crate::h3::{Server, ServerParts};
+use crate::memory::QuicMemory;
 use crate::qlog::Qlogs;
 use crate::raw::{Front, FrontParts, RawDialer, RawSettings};
 use crate::transport::{QuicSettings, Transport};
@@ -60,6 +61,8 @@ pub struct QuicListenerParts {
     pub admissions: Rc<Admissions>,
     /// Places for handshakes.
     pub handshakes: Rc<Handshakes>,
+    /// The budget of what is held for peers.
+    pub memory: Rc<QuicMemory>,
     /// Certificates.
     pub tls: SharedTlsBundle,
     /// What all workers share.
@@ -171,6 +174,7 @@ impl QuicListener {
             transport: Transport::new(tls.clone(), Rc::clone(&self.settings)),
             secret: Arc::clone(&shared.secret),
             qlogs: shared.qlogs.clone(),
+            memory: Rc::clone(&self.parts.memory),
             metrics: Arc::clone(&admissions.worker_metrics),
             own,
             is_read_elsewhere: Rc::clone(&self.is_read_elsewhere),

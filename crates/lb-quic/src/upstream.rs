@@ -23,14 +23,15 @@ use tokio::time::Instant;
 use crate::dialer::{Dialer, limit};
 use crate::endpoint::Shared;
 use crate::h3::{Client, ClientLimits, H3Back};
+use crate::memory::QuicMemory;
 use crate::transport;
 
 /// Streams that a connection is expected to take (RFC 9114 §6.1).
 const EXPECTED_STREAMS: usize = 100;
 
-/// Has HTTP/3 backends reached over QUIC.
-pub fn plug(upstreams: &Upstreams, io: &Rc<WorkerIo>) {
-    let dialer = Dialer::new(Rc::clone(io));
+/// Has HTTP/3 backends reached over QUIC, within the worker's budget of memory.
+pub fn plug(upstreams: &Upstreams, io: &Rc<WorkerIo>, memory: &Rc<QuicMemory>) {
+    let dialer = Dialer::new(Rc::clone(io), Rc::clone(memory));
     let qpack: Rc<RefCell<QpackDecoder>> = Rc::default();
     upstreams.plug(BackendProtocol::H3, move |key: &EndpointKey| {
         Rc::new(H3Pool {

@@ -80,6 +80,13 @@ impl Admissions {
         self.gates.sources.admit(address)
     }
 
+    /// Refuses a connection of `client` because no memory is left for it. That is counted and logged.
+    pub fn refuse_for_memory(&self, client: ClientAddress) -> Cap {
+        self.worker_metrics.accept_rejects.of(AcceptReject::Memory).inc();
+        Cap::Memory.tell(&self.name, client);
+        Cap::Memory
+    }
+
     /// Admits a connection of `client`, and counts it. A refusal is counted and logged.
     ///
     /// # Errors

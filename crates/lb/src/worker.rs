@@ -20,7 +20,7 @@ use lb_l4::{TcpService, UdpService};
 use lb_observe::metrics::Metrics;
 use lb_pool::WorkerPool;
 use lb_quic::passthrough::PassthroughService;
-use lb_quic::{QuicListener, QuicService, QuicSettings, RawDialer};
+use lb_quic::{QuicListener, QuicMemory, QuicService, QuicSettings, RawDialer};
 use lb_security::admission::{Admissions, Handshakes};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -62,6 +62,7 @@ struct Worker {
     raw_dialer: Rc<RawDialer>,
     listeners: Vec<Running>,
     handshakes: Rc<Handshakes>,
+    quic_memory: Rc<QuicMemory>,
     /// The pools of the snapshot. Listeners may have one in common, and one that a reload does not touch goes on with its counts.
     pools: RefCell<HashMap<PoolId, Rc<WorkerPool>>>,
     snapshot: Arc<Snapshot>,
@@ -73,15 +74,17 @@ pub(crate) async fn run(new: NewWorker) {
     let NewWorker { id, seed, snapshot, metrics, access_log, mut orders } = new;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
-    lb_quic::plug(&upstreams, &io);
-    let raw_dialer = RawDialer::new(&io);
+    let workers = crate::boot::worker_count(&snapshot.config);
+    let quic_memory = QuicMemory::new(&snapshot.config, workers, metrics.worker(id));
+    lb_quic::plug(&upstreams, &io, &quic_memory);
+    let raw_dialer = RawDialer::new(&io, &quic_memory);
     let spare = Rc::clone(&upstreams);
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
     let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log);
     let (listeners, pools) = (Vec::new(), RefCell::default());
     let relief = Relief::default();
-    let descriptors = descriptors_of_worker(crate::boot::worker_count(&snapshot.config));
+    let descriptors = descriptors_of_worker(workers);
     let mut worker = Worker {
         io,
         seed,
@@ -92,6 +95,7 @@ pub(crate) async fn run(new: NewWorker) {
         raw_dialer,
         listeners,
         handshakes,
+        quic_memory,
         pools,
         snapshot,
         relief,
@@ -281,6 +285,7 @@ impl Worker {
         }
         self.upstreams.set_limits(snapshot.config.pool.clone());
         self.handshakes.set_limits(&snapshot.config);
+        self.quic_memory.set_limit(&snapshot.config);
         let (mut new, mut made) = (Vec::new(), Made::default());
         self.upstreams.replace(|| {
             for running in self.listeners.iter().filter(|running| !running.is_closed()) {

@@ -30,6 +30,8 @@ pub struct RuntimeSettings {
     pub max_inflight_connections: u32,
     /// Connections that one client address may hold at once.
     pub per_ip_connection_cap: u32,
+    /// Bytes that QUIC may hold for its peers, over all workers.
+    pub quic_buffer_bytes: u64,
     /// What happens to header names with an underscore.
     pub header_underscore_policy: UnderscorePolicy,
     /// Requests on one HTTP/1.1 connection. 0 = no cap.

@@ -188,6 +188,7 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
     live!("connect_timeout_ms", "runtime.connect_timeout_ms", runtime.connect_timeout),
     live!("max_inflight_connections", "runtime.max_inflight_connections", runtime.max_inflight_connections),
     live!("per_ip_connection_cap", "runtime.per_ip_connection_cap", runtime.per_ip_connection_cap),
+    live!("quic_buffer_bytes", "runtime.quic_buffer_bytes", runtime.quic_buffer_bytes),
     live!("header_underscore_policy", "runtime.header_underscore_policy", runtime.header_underscore_policy),
     live!("max_keepalive_requests", "runtime.max_keepalive_requests", runtime.max_keepalive_requests),
     live!(

@@ -37,6 +37,7 @@ pub(super) fn runtime(view: View<'_>, report: &mut Report<'_>) -> Option<Runtime
         connect_timeout: view.millis("connect_timeout_ms"),
         max_inflight_connections: view.int32("max_inflight_connections"),
         per_ip_connection_cap: view.int32("per_ip_connection_cap"),
+        quic_buffer_bytes: view.integer("quic_buffer_bytes"),
         header_underscore_policy: UnderscorePolicy::from_word(view.word("header_underscore_policy")?)?,
         max_keepalive_requests,
         max_requests_per_h2_connection: view

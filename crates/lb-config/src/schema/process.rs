@@ -55,6 +55,11 @@ pub(super) static RUNTIME: Block = Block {
         Key::integer("per_ip_connection_cap", 1, 2_000_000, "connections")
             .or(1024)
             .live("How many TCP connections and flows of datagrams one client address may hold at once. Clients of a Unix socket have no address, and are not counted."),
+        Key::integer("quic_buffer_bytes", 1_048_576, U64, BYTES).or(1_073_741_824).live(
+            "What QUIC may hold in memory for its peers at once, over all workers, which have equal parts of it: what clients and backends have sent and \
+             the other side has not taken, and what was sent and is not acknowledged. Where it is used up, no QUIC connection of a client begins, \
+             and one that holds 32768 bytes or more loses the datagrams that come, until there is room again.",
+        ),
         Key::word("header_underscore_policy", UnderscorePolicy::WORDS).or_word("reject").live(
             "What happens to header names with an underscore: `reject` answers 400, `drop` leaves the header out, \
              `allow` lets it pass.",

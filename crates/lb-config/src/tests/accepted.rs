@@ -36,7 +36,7 @@ fn the_shortest_file_has_the_documented_defaults() {
     assert_eq!(runtime.drain_jitter, Duration::from_millis(2500));
     assert_eq!(runtime.readiness_settle, Duration::from_secs(11));
     assert_eq!(runtime.max_inflight_connections, 65_536);
-    assert_eq!(runtime.per_ip_connection_cap, 1024);
+    assert_eq!((runtime.per_ip_connection_cap, runtime.quic_buffer_bytes), (1024, 1 << 30));
     assert_eq!(runtime.header_underscore_policy, UnderscorePolicy::Reject);
     assert_eq!((runtime.max_keepalive_requests, runtime.max_requests_per_h2_connection), (1000, 1000));
     assert_eq!((runtime.max_handshakes_in_flight, runtime.max_handshakes_per_network), (512, 256));

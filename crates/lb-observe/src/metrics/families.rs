@@ -163,6 +163,10 @@ families! {
             "Datagrams that belong to no connection of the worker which received them and opened none, by what became of them.";
         QUIC_PACKETS: FamilyKind::Counter, "quic_packets_total", [fixed::<QuicPackets>("what")], "packets",
             "Packets of client connections that have ended.";
+        QUIC_BUFFERED: FamilyKind::Gauge, "quic_buffered_bytes", [], "bytes",
+            "What QUIC holds for its peers, of clients and of backends, as it counts against `runtime.quic_buffer_bytes`.";
+        QUIC_UNBUFFERED: FamilyKind::Counter, "quic_unbuffered_datagrams_total", [], "datagrams",
+            "Datagrams of clients that were dropped because `runtime.quic_buffer_bytes` was used up and their connection had more than its part of it.";
         QUIC_MOVES: FamilyKind::Counter, "quic_client_moves_total", [], "moves",
             "How often clients with a connection came to be at another address or port.";
         H3_EARLY_REQUESTS: FamilyKind::Counter, "h3_early_requests_total", [fixed::<EarlyRequest>("handling")], "requests",

@@ -95,6 +95,8 @@ labels! {
         Access = "access",
         /// No route of a tcp or tls listener takes the connection, or its ClientHello did not come, was cut or is too long.
         NoRoute = "no_route",
+        /// What QUIC may hold in memory is used up (`runtime.quic_buffer_bytes`).
+        Memory = "memory",
     }
 
     /// Why a datagram was not forwarded.

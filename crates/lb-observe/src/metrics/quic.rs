@@ -10,7 +10,7 @@ pub(super) use relay::scrape_relay;
 use super::families;
 use super::labels::{By, Label, label, labels};
 use super::scrape::Scrape;
-use super::values::Counter;
+use super::values::{Counter, Gauge};
 
 labels! {
     /// What became of a datagram that belongs to no connection of the worker which received it, and opened none.
@@ -94,6 +94,10 @@ pub struct QuicMetrics {
     pub stray: By<QuicStray, Counter>,
     /// `quic_packets_total`, of connections that have ended.
     pub packets: By<QuicPackets, Counter>,
+    /// `quic_buffered_bytes`, of connections to clients and to backends.
+    pub buffered: Gauge,
+    /// `quic_unbuffered_datagrams_total`.
+    pub unbuffered: Counter,
     /// `quic_client_moves_total`: how often clients came to be at another address.
     pub moves: Counter,
     /// `h3_early_requests_total`.
@@ -109,6 +113,9 @@ pub struct QuicMetrics {
 /// Adds the families of all workers together.
 pub(super) fn scrape(scrape: &mut Scrape, workers: &[&QuicMetrics]) {
     let sum = |of: fn(&QuicMetrics) -> &Counter| workers.iter().map(|worker| of(worker).value()).sum();
+    let buffered: i64 = workers.iter().map(|worker| worker.buffered.value()).sum();
+    scrape.gauge(&families::QUIC_BUFFERED, &[], buffered as f64);
+    scrape.counter(&families::QUIC_UNBUFFERED, &[], sum(|quic| &quic.unbuffered));
     scrape.counter(&families::QUIC_MOVES, &[], sum(|quic| &quic.moves));
     scrape.counter(&families::H3_GOAWAYS, &[], sum(|quic| &quic.goaways));
     scrape.counter(&families::H3_RECYCLED, &[], sum(|quic| &quic.recycled));

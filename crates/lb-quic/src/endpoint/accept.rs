@@ -25,6 +25,7 @@ use quiche::ConnectionId;
 use super::{Datagram, Ground, Stray};
 use crate::connection::{Application, Connection, Quic, Site};
 use crate::connection_id::LENGTH;
+use crate::memory::QuicMemory;
 use crate::packet::Start;
 use crate::peer::Ends;
 use crate::qlog::Qlogs;
@@ -65,6 +66,7 @@ pub(crate) struct Acceptor<M> {
     pub(crate) transport: Transport,
     pub(crate) secret: Arc<RetrySecret>,
     qlogs: Option<Qlogs>,
+    memory: Rc<QuicMemory>,
     metrics: Arc<WorkerMetrics>,
     own: Registered,
     is_read_elsewhere: Rc<Cell<bool>>,
@@ -88,7 +90,7 @@ enum Without {
 impl<M> Acceptor<M> {
     pub(crate) fn new(parts: AcceptorParts, make: M, now: Instant) -> Option<Self> {
         let AcceptorParts { admissions, handshakes, transport, secret, qlogs, metrics, .. } = parts;
-        let AcceptorParts { own, is_read_elsewhere, seed, worker, local, .. } = parts;
+        let AcceptorParts { memory, own, is_read_elsewhere, seed, worker, local, .. } = parts;
         let reset_key = secret.key_for(b"stateless reset")?;
         Some(Self {
             admissions,
@@ -96,6 +98,7 @@ impl<M> Acceptor<M> {
             transport,
             secret,
             qlogs,
+            memory,
             metrics,
             own,
             is_read_elsewhere,
@@ -195,6 +198,7 @@ pub(crate) struct AcceptorParts {
     pub(crate) secret: Arc<RetrySecret>,
     /// Which connections are logged.
     pub(crate) qlogs: Option<Qlogs>,
+    pub(crate) memory: Rc<QuicMemory>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// The number of the table.
     pub(crate) own: Registered,
@@ -342,13 +346,18 @@ impl<M> Acceptor<M> {
             }
         };
         let client = ClientAddress::from(from);
-        let admitted = self.admissions.admit(client).and_then(|(admission, guard)| {
-            let metrics = (&self.admissions.metrics, self.worker);
-            let handshake = self.handshakes.enter(client, metrics).inspect_err(|cap| {
-                cap.tell(&self.admissions.name, client);
-            })?;
-            Ok((admission, guard, handshake))
-        });
+        let has_memory = match self.memory.is_used_up() {
+            true => Err(self.admissions.refuse_for_memory(client)),
+            false => Ok(()),
+        };
+        let admitted =
+            has_memory.and_then(|()| self.admissions.admit(client)).and_then(|(admission, guard)| {
+                let metrics = (&self.admissions.metrics, self.worker);
+                let handshake = self.handshakes.enter(client, metrics).inspect_err(|cap| {
+                    cap.tell(&self.admissions.name, client);
+                })?;
+                Ok((admission, guard, handshake))
+            });
         let Ok((admission, guard, handshake)) = admitted else {
             return self.refuse(&mut quic, (bytes, from, to), batch);
         };
@@ -359,7 +368,8 @@ impl<M> Acceptor<M> {
         let arrived = Arrived { client, guard, admission, handshake, limit, bundle };
         let app = (self.make)(arrived);
         let (ends, site) = (Ends { peer: from, local: to }, Site { from_any: self.from_any, may_move: true });
-        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, site);
+        let own = (site, self.memory.connection(false));
+        let connection = Connection::new(quic, app, (place, generation), &ground.turns, ends, own);
         let shared = ground.table.insert(generation, connection, chosen);
         shared.borrow_mut().receive(bytes, ends);
     }

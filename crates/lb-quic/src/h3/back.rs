@@ -97,7 +97,7 @@ impl H3Back {
         to: &mut impl ResponseSink,
     ) -> Poll<Result<Said, Failure>> {
         let connection = &mut *self.connection.borrow_mut();
-        let Connection { app, quic, .. } = &mut *connection;
+        let Connection { app, quic, holding, .. } = &mut *connection;
         let max_list = usize::try_from(app.limits.max_list).unwrap_or(usize::MAX);
         let qpack = Rc::clone(&app.qpack);
         let Some(stream) = app.streams.get_mut(&self.id) else {
@@ -110,6 +110,7 @@ impl H3Back {
             match quic.stream_recv(self.id, place) {
                 Ok((length, fin)) => {
                     stream.received(length);
+                    holding.passes(length);
                     stream.is_read = fin;
                     input = place.get(..length).unwrap_or_default();
                 }

@@ -97,7 +97,7 @@ impl Front for H3Front {
     ) -> Poll<Result<Progress, FrontError>> {
         let connection = &mut *self.connection.borrow_mut();
         let shared = Rc::clone(&connection.app.shared);
-        let (app, quic) = (&mut connection.app, &mut connection.quic);
+        let (app, quic, holding) = (&mut connection.app, &mut connection.quic, &mut connection.holding);
         let Some(stream) = app.streams.get_mut(&self.id) else {
             return Poll::Ready(Err(FrontError::Gone(Gone::Closed)));
         };
@@ -106,6 +106,7 @@ impl Front for H3Front {
         }
         let (ledger, now) = (&mut app.ledger, std::time::Instant::now());
         let mut verdict = lb_core::ledger::Verdict::Fine;
+        let before = stream.traffic.received;
         let took = stream.take_body(quic, self.id, scratch, &mut shared.qpack.borrow_mut(), &mut |part| {
             let charged = match part {
                 Part::Data(bytes) => {
@@ -122,6 +123,8 @@ impl Front for H3Front {
             }
             true
         });
+        let passed = stream.traffic.received.saturating_sub(before);
+        holding.passes(usize::try_from(passed).unwrap_or(usize::MAX));
         // quiche may have a window to open.
         let outcome = match took {
             Ok(Took::Nothing) => {
@@ -180,7 +183,8 @@ impl Front for H3Front {
     }
 
     fn room(&self) -> usize {
-        Stream::room(&mut self.connection.borrow_mut().quic, self.id)
+        let connection = &mut *self.connection.borrow_mut();
+        Stream::room(&mut connection.quic, self.id, connection.holding.is_scarce())
     }
 
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {

@@ -128,8 +128,9 @@ impl Stream {
         Poll::Pending
     }
 
-    /// Bytes that may be given without that much waits here.
-    pub(super) fn room(quic: &mut Quic, id: u64) -> usize {
-        quic.stream_capacity(id).unwrap_or(0).clamp(LEAST_ROOM, MOST_ROOM)
+    /// Bytes that may be given without that much waits here; little where memory `is_scarce`.
+    pub(super) fn room(quic: &mut Quic, id: u64, is_scarce: bool) -> usize {
+        let most = if is_scarce { LEAST_ROOM } else { MOST_ROOM };
+        quic.stream_capacity(id).unwrap_or(0).clamp(LEAST_ROOM, most)
     }
 }

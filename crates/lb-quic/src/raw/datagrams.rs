@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use lb_observe::metrics::RelayDrop;
 
 use super::half::Way;
-use super::relay::{Counters, path};
+use super::relay::{Counters, Pair, path};
 use crate::connection::Quic;
 
 /// What came before there was a connection to a backend.
@@ -33,11 +33,12 @@ impl Early {
 }
 
 /// Passes on what has come from one side. Whether there was anything.
-pub(super) fn pass(from: &mut Quic, to: &mut Quic, way: Way, counters: &Counters) -> bool {
+pub(super) fn pass(pair: &mut Pair<'_>, way: Way, counters: &Counters) -> bool {
     let mut any = false;
-    while let Ok(datagram) = from.dgram_recv_buf() {
+    while let Ok(datagram) = pair.from(way).dgram_recv_buf() {
         any = true;
-        give(to, datagram, way, counters);
+        pair.passes(way, datagram.len());
+        give(pair.to(way), datagram, way, counters);
     }
     any
 }

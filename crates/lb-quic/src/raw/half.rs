@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::lent::OfThread;
+
 /// A direction of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -30,6 +32,7 @@ struct Lent {
     bytes: Vec<u8>,
     _of_half: Arc<()>,
     _of_way: Arc<()>,
+    _of_thread: OfThread,
 }
 
 impl AsRef<[u8]> for Lent {
@@ -50,7 +53,8 @@ impl Lending {
     /// Lends bytes of a stream.
     pub(super) fn lend(&self, bytes: &[u8], of_way: &Self) -> Bytes {
         let (_of_half, _of_way) = (Arc::clone(&self.0), Arc::clone(&of_way.0));
-        Bytes::from_owner(Lent { bytes: bytes.to_vec(), _of_half, _of_way })
+        let _of_thread = OfThread::new(bytes.len());
+        Bytes::from_owner(Lent { bytes: bytes.to_vec(), _of_half, _of_way, _of_thread })
     }
 }
 

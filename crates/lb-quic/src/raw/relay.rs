@@ -16,6 +16,7 @@ use quiche::Shutdown;
 
 use super::half::{Half, Lending, Stream, Way, begun_by_sender_of};
 use crate::connection::Quic;
+use crate::memory::Holding;
 use crate::streams::{Met, Streams};
 
 /// Bytes that are read at once.
@@ -31,6 +32,8 @@ const NO_CODE: u64 = 0;
 pub(crate) struct Pair<'a> {
     pub(crate) front: &'a mut Quic,
     pub(crate) back: &'a mut Quic,
+    /// What each of them holds of what it has received.
+    pub(crate) holds: [&'a mut Holding; 2],
 }
 
 impl Pair<'_> {
@@ -39,6 +42,15 @@ impl Pair<'_> {
         match way {
             Way::Up => self.front,
             Way::Down => self.back,
+        }
+    }
+
+    /// So many bytes were passed on.
+    pub(super) fn passes(&mut self, way: Way, length: usize) {
+        let [front, back] = &mut self.holds;
+        match way {
+            Way::Up => front.passes(length),
+            Way::Down => back.passes(length),
         }
     }
 
@@ -309,6 +321,7 @@ impl Relay {
                 Err(quiche::Error::StreamReset(code)) => return self.reset(pair, id, way, code, now),
                 Err(_) => return,
             };
+            pair.passes(way, length);
             // Its window may be opened.
             self.said(way.other());
             let bytes = piece.get(..length).unwrap_or_default();

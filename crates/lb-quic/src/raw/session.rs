@@ -24,12 +24,16 @@ pub(super) fn turn(
     let (mut says_front, mut says_back) = (false, false);
     {
         let app = &mut front.app;
-        let pair = &mut Pair { front: &mut front.quic, back: &mut back.quic };
+        let pair = &mut Pair {
+            front: &mut front.quic,
+            back: &mut back.quic,
+            holds: [&mut front.holding, &mut back.holding],
+        };
         if let State::Open | State::Ending(_) = app.state {
             let moved = app.relay.turn(pair, io, now);
             let counters = app.relay.counters();
-            let up = datagrams::pass(pair.front, pair.back, Way::Up, counters);
-            let down = datagrams::pass(pair.back, pair.front, Way::Down, counters);
+            let up = datagrams::pass(pair, Way::Up, counters);
+            let down = datagrams::pass(pair, Way::Down, counters);
             (says_front, says_back) = (moved.front | down, moved.back | up);
         }
         if let State::Open = app.state {

@@ -9,6 +9,7 @@ use lb_l4::TcpSettings;
 
 use super::back::Back;
 use crate::dialer::Dialer;
+use crate::memory::QuicMemory;
 use crate::transport::{QuicSettings, RawTransport};
 
 /// Everything about a listener that a reload can change; a connection keeps what it was accepted under.
@@ -45,7 +46,7 @@ impl fmt::Debug for RawDialer {
 
 impl RawDialer {
     /// The dialer of a worker. It has no socket before it is needed.
-    pub fn new(io: &Rc<WorkerIo>) -> Rc<Self> {
-        Rc::new(Self(Dialer::new(Rc::clone(io))))
+    pub fn new(io: &Rc<WorkerIo>, memory: &Rc<QuicMemory>) -> Rc<Self> {
+        Rc::new(Self(Dialer::new(Rc::clone(io), Rc::clone(memory))))
     }
 }

@@ -21,6 +21,8 @@ pub enum Cap {
     Handshakes,
     /// Handshakes of one network at once.
     HandshakesOfNetwork,
+    /// Memory that QUIC holds.
+    Memory,
 }
 
 /// Lines of one cap that are written at once, and how often another one is.
@@ -31,6 +33,7 @@ static ADDRESS: LogLimit = LogLimit::new(BURST, INTERVAL);
 static LISTENER: LogLimit = LogLimit::new(BURST, INTERVAL);
 static HANDSHAKES: LogLimit = LogLimit::new(BURST, INTERVAL);
 static HANDSHAKES_OF_NETWORK: LogLimit = LogLimit::new(BURST, INTERVAL);
+static MEMORY: LogLimit = LogLimit::new(BURST, INTERVAL);
 
 impl Cap {
     fn limit(self) -> &'static LogLimit {
@@ -39,6 +42,7 @@ impl Cap {
             Self::Listener => &LISTENER,
             Self::Handshakes => &HANDSHAKES,
             Self::HandshakesOfNetwork => &HANDSHAKES_OF_NETWORK,
+            Self::Memory => &MEMORY,
         }
     }
 
@@ -49,6 +53,7 @@ impl Cap {
             Self::Listener => "runtime.max_inflight_connections",
             Self::Handshakes => "runtime.max_handshakes_in_flight",
             Self::HandshakesOfNetwork => "runtime.max_handshakes_per_network",
+            Self::Memory => "runtime.quic_buffer_bytes",
         }
     }
 
@@ -62,6 +67,9 @@ impl Cap {
             }
             Self::Listener => {
                 tracing::warn!(listener, %network, key, unsaid, "shed accept — per-listener inflight cap reached");
+            }
+            Self::Memory => {
+                tracing::warn!(listener, %network, key, unsaid, "refused QUIC connection — memory for QUIC is used up");
             }
             Self::Handshakes | Self::HandshakesOfNetwork => {
                 tracing::warn!(listener, %network, key, unsaid, "refused TLS handshake — cap of handshakes in flight reached");

@@ -129,6 +129,7 @@ impl Worker {
             io: Rc::clone(&self.io),
             admissions: Rc::clone(admissions),
             handshakes: Rc::clone(&self.handshakes),
+            memory: Rc::clone(&self.quic_memory),
             tls: tls.clone(),
             shared,
             settings: QuicSettings::of(listener)?,

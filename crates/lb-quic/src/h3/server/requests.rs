@@ -191,7 +191,7 @@ fn end(connection: &mut Connection<Server>, id: u64, code: H3Code) {
 }
 
 fn read_head(connection: &mut Connection<Server>, id: u64, settings: &Settings, now: Instant) -> Head {
-    let Connection { app, quic, .. } = connection;
+    let Connection { app, quic, holding, .. } = connection;
     let Some(stream) = app.streams.get_mut(&id) else { return Head::Gone };
     let worker = Rc::clone(&app.shared.service.worker);
     let mut scratch = worker.io.scratch.borrow_mut();
@@ -209,6 +209,7 @@ fn read_head(connection: &mut Connection<Server>, id: u64, settings: &Settings, 
             Err(_) => return Head::Gone,
         };
         stream.received(length);
+        holding.passes(length);
         stream.is_read = fin;
         let mut input = room.get(..length).unwrap_or_default();
         loop {
