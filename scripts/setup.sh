@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
     echo "usage: $0 [--tests] [--autobahn]"
     echo "  (nothing)  what a build needs: C and C++ compilers, pkg-config, cmake, libclang"
-    echo "  --tests    also what the tests use: nginx, curl, openssl, nghttp2, and Python with the"
+    echo "  --tests    also what the tests use: nginx, HAProxy, curl, openssl, nghttp2, Chromium, and Python with the"
     echo "             packages of tests/peers/requirements.txt in an environment of its own"
     echo "  --autobahn also the Autobahn suite for WebSocket, which needs a Python 2.7 with pip, on the path or of pyenv"
 }
@@ -26,6 +26,7 @@ done
 has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }
 
 missing=()
+optional=()
 need() { has "$1" || missing+=("$2"); }
 
 need cc build-essential
@@ -37,6 +38,7 @@ has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || co
 has_libclang || missing+=(libclang-dev)
 if [ "$tests" = yes ]; then
     need nginx nginx-light
+    need haproxy haproxy
     need curl curl
     need nghttp nghttp2-client
     need nghttpd nghttp2-server
@@ -46,10 +48,12 @@ if [ "$tests" = yes ]; then
     # Debian's Python lacks what makes a virtual environment.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     need ip iproute2
+    # Not every distribution has this package: without it the tests of a browser are ignored.
+    has chromium || optional+=(chromium)
 fi
 
-if [ "${#missing[@]}" -gt 0 ]; then
-    echo "missing: ${missing[*]}"
+if [ "${#missing[@]}" -gt 0 ] || [ "${#optional[@]}" -gt 0 ]; then
+    echo "missing: ${missing[*]} ${optional[*]}"
     if ! has apt-get; then
         echo "error: no apt-get here; install the equivalent of: ${missing[*]}" >&2
         exit 1
@@ -62,15 +66,24 @@ if [ "${#missing[@]}" -gt 0 ]; then
         fi
         as_root=(sudo)
     fi
-    had_nginx=no
-    if has nginx; then had_nginx=yes; fi
+    # The tests start servers themselves; the services of the packages would only occupy ports.
+    services=()
+    for service in nginx haproxy; do
+        has "$service" || services+=("$service")
+    done
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -q --no-install-recommends "${missing[@]}" </dev/null
-    # The tests start nginx themselves; the package's own service would only occupy port 80.
-    if [ "$had_nginx" = no ] && has nginx && [ -d /run/systemd/system ]; then
-        "${as_root[@]}" systemctl disable --now nginx || true
-    fi
+    for package in "${optional[@]}"; do
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -q --no-install-recommends "$package" </dev/null ||
+            echo "no $package to be had: the tests that need it are ignored"
+    done
+    for service in "${services[@]}"; do
+        if has "$service" && [ -d /run/systemd/system ]; then
+            "${as_root[@]}" systemctl disable --now "$service" || true
+        fi
+    done
 fi
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/expressgateway"
