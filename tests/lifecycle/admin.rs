@@ -56,7 +56,7 @@ pub(crate) fn default_port_is_used_when_free_and_off_means_off() {
     let binary = testkit::gateway::binary();
     let script = r#"
         ip link set lo up
-        probe() { curl -q -s -o /dev/null -w "$1 %{http_code}\n" --retry 50 --retry-connrefused --retry-delay 1 "$2"; }
+        probe() { until curl -q -s -f -o /dev/null "$2"; do sleep 0.05; done; echo "$1 200"; }
         "$0" "$1" 2>"$3/first.log" & first=$!
         probe default http://127.0.0.1:9090/readyz
         "$0" --allow-second "$1" 2>"$3/second.log" & second=$!

@@ -145,6 +145,8 @@ pub(crate) fn bodies_are_bounded_by_route() {
     for (target, status) in [("/100", 200), ("/101", 502), ("/cut", 0)] {
         assert_eq!(statuses(target, 0, true), [status; 3], "{target}");
     }
+    // The response to HEAD announces what it does not have.
+    assert!(ways.ask("HEAD", "/101", &[], &[]).all(|got| got.status == 200));
     let rejected = |reason| ways.gateway.metric("upstream_rejected_total", &[("reason", reason)]);
     assert_eq!(rejected("response_too_large"), 6.0);
     // Every backend connection that was cut short is gone, and the next request has another.

@@ -46,8 +46,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The filters of a level inside this one, behind those of this one. Access lists and edits of both levels hold; of other kinds the inner level's stands in
-    /// place of the outer one's.
+    /// The filters of a level inside this one, behind those of this one. Access lists and edits of both levels hold; of other kinds the inner
+    /// level's stands in place of the outer one's.
     #[must_use]
     pub fn within(&self, inner: &Self) -> Self {
         let access = [&*self.access, &*inner.access].concat();

@@ -110,7 +110,7 @@ reasons! {
     Access = "access", "403";
     /// All weights of the route's `split` are 0
     NoTarget = "no_target", "500";
-    /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS
+    /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS unless `trusted_proxies` of `[listeners.client_address]` lets it be told
     RedirectLoop = "redirect_loop", "500";
     /// The `Host` asks for other client certificates than the connection's server name did; browsers try again on a new connection
     Misdirected = "misdirected", "421";

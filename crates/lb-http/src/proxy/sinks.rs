@@ -197,7 +197,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             // It would accept a tunnel that is not there (RFC 8441 §5).
             return Err(Reason::WebSocketHandshake);
         }
-        if self.response.is_too_large(head) {
+        if !self.request.is_head() && self.response.is_too_large(head) {
             return Err(Reason::ResponseTooLarge);
         }
         rules::response(head, self.settings.alt_svc.as_deref());

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::families;
 use super::labels::{HttpVersion, Label};
+use super::listeners::scrape_requests;
 use super::scrape::Scrape;
-use super::scrape_requests;
 use super::shards::RouteShard;
 use super::values::PerWorker;
 
