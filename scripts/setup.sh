@@ -34,7 +34,15 @@ need c++ build-essential
 need pkg-config pkg-config
 # BoringSSL is built by cmake, and its headers are read by libclang.
 need cmake cmake
-has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null; }
+# libclang-cpp, which other packages bring, is another library.
+has_libclang() {
+    local at
+    for at in '/usr/lib/llvm-*/lib' '/usr/lib/*'; do
+        compgen -G "$at/libclang.so*" >/dev/null || compgen -G "$at/libclang-[0-9]*.so*" >/dev/null || continue
+        return 0
+    done
+    return 1
+}
 has_libclang || missing+=(libclang-dev)
 if [ "$tests" = yes ]; then
     need nginx nginx-light
