@@ -12,15 +12,19 @@ pub mod condition;
 pub mod connection;
 mod hash;
 pub mod host;
+mod host_map;
+mod levels;
 pub mod location;
 pub mod naive;
 pub mod order;
 pub mod path;
 pub mod pattern;
+mod pattern_set;
 pub mod readings;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use condition::{IpNetwork, PathCondition, RouteConditions, RouteRequest, Scheme, ValueCondition, Want};
 pub use connection::{CertificatePattern, ConnectionConditions, ConnectionFacts, ShownCertificate};

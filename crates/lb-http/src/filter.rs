@@ -136,9 +136,7 @@ impl Filtered {
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             asker,
             id: self.id.as_deref().unwrap_or_default(),
-            route: matched
-                .and_then(|matched| settings.routes.label(matched.route))
-                .map_or("", |(name, _)| name),
+            route: matched.map_or("", |matched| settings.routes.name(matched.route)),
             captures: &captures,
         };
         let rendered: Vec<_> = edits_of_request().map(|edits| (edits, edits.render(&values))).collect();

@@ -6,9 +6,10 @@ use lb_core::address::ClientAddress;
 use lb_core::head::{RequestHead, Span, Version};
 use lb_core::reason::Reason;
 use lb_observe::access_log::AccessRecord;
-use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, RouteMetrics, StatusClass};
+use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
 
 use crate::grpc::Status;
+use crate::routes::Routes;
 use crate::service::Service;
 use crate::session::Session;
 
@@ -30,8 +31,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) duration: Duration,
     pub(crate) backend: Option<&'a str>,
     pub(crate) reason: Option<Reason>,
-    /// The route that took the request, if any did, by its name.
-    pub(crate) route: Option<(&'a str, Option<&'a RouteMetrics>)>,
+    /// The route that took the request, if any did, and where its name and its counters are.
+    pub(crate) route: Option<(&'a Routes, u32)>,
     pub(crate) retries: u32,
 }
 
@@ -46,8 +47,12 @@ pub(crate) fn write(entry: &Entry<'_>) {
     let worker = &entry.service.worker;
     let class = entry.status.map_or(StatusClass::NoResponse, StatusClass::of);
     let shard = entry.service.metrics.worker(worker.io.id);
-    let route = entry.route.and_then(|(_, route)| route).map(|route| route.worker(worker.io.id));
-    route.unwrap_or(&shard.unrouted).record(version, class, entry.duration);
+    let route = entry.route.and_then(|(routes, at)| routes.metrics(at));
+    route.map(|route| route.worker(worker.io.id)).unwrap_or(&shard.unrouted).record(
+        version,
+        class,
+        entry.duration,
+    );
     if let Some(status) = entry.call {
         shard.grpc_calls.of(label(status)).inc();
     }
@@ -69,7 +74,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         duration: entry.duration,
         backend: entry.backend,
         reason: entry.reason.map_or("", Reason::name),
-        route: entry.route.map_or("", |(name, _)| name),
+        route: entry.route.map_or("", |(routes, at)| routes.name(at)),
         request_id: entry.request_id,
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),

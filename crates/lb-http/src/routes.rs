@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Http, Listener, PoolId, RouteTarget, Routing, Split};
+use lb_config::{Http, Listener, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
 use lb_core::filter::Chain;
 use lb_core::forwarded::RequestOrigin;
@@ -37,21 +37,40 @@ pub enum Routes {
 #[derive(Debug)]
 pub struct TableRoutes {
     routing: Arc<Routing>,
-    /// The pool of each route that has one, by its position.
-    pools: Vec<Option<Rc<Pool>>>,
-    /// The pools of each split, by the position of the route and of the branch.
-    branches: HashMap<u32, Vec<Option<Rc<Pool>>>>,
+    /// What a request needs of its route, by the route's position.
+    sides: Vec<RouteSide>,
     /// Where requests go that no route takes, by scope.
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
-    /// The times of each route that has some of its own, by its position.
-    times: Vec<Option<Box<Http>>>,
-    /// The body of each route whose answer stands in a file, by its position.
-    bodies: Vec<Option<Arc<[u8]>>>,
-    /// The counters of each route that has a name, by its position.
-    metrics: Vec<Option<Arc<RouteMetrics>>>,
     caches: RefCell<PatternCaches>,
+}
+
+/// What a request needs of its route, in one line of the cache: a large table does not stay there.
+#[derive(Debug)]
+struct RouteSide {
+    goes: Goes,
+    /// The filters of all levels.
+    chain: Option<Arc<Chain>>,
+    /// The times, where the route has some of its own.
+    http: Option<Box<Http>>,
+    /// The counters, where it has a name.
+    metrics: Option<Arc<RouteMetrics>>,
+    /// It has rules for further tries of its own.
+    has_rules: bool,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+enum Goes {
+    /// To the backends of a pool.
+    Pool(Option<Rc<Pool>>),
+    /// To one of these pools, by the position of the branch.
+    Split(Box<[Option<Rc<Pool>>]>),
+    /// To the answer of the file, whose body may stand in a file of its own.
+    Respond(Option<Arc<[u8]>>),
+    /// Elsewhere.
+    Redirect,
 }
 
 /// The bodies of answers that stand in files, by the paths of these.
@@ -129,46 +148,28 @@ impl Routes {
         let Some(routing) = &listener.routing else { return Self::One(pool) };
         let mut find =
             |id: &PoolId| if *id == listener.pool.id { Some(Rc::clone(&pool)) } else { others(id) };
-        let pools = routing.routes.iter().map(|route| match &route.target {
-            RouteTarget::Pool(id) => find(id),
-            _ => None,
-        });
-        let pools = pools.collect();
-        let mut branches = HashMap::new();
-        for (position, route) in (0..).zip(&routing.routes) {
-            if let RouteTarget::Split(split) = &route.target {
-                let pools = split.branches.iter().map(|branch| find(&branch.pool));
-                branches.insert(position, pools.collect());
-            }
-        }
-        let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
-        let times = routing
-            .routes
-            .iter()
-            .map(|route| route.limits.as_ref().map(|limits| Box::new(limits.http(&listener.http))));
-        let times = times.collect();
-        let bodies = routing.routes.iter().map(|route| match &route.target {
-            RouteTarget::Respond(fixed) => {
-                fixed.body_file.as_ref().and_then(|path| bodies.get(path)).cloned()
-            }
-            _ => None,
-        });
-        let bodies = bodies.collect();
         let counted = metrics.listener(&listener.name);
         let named = |name: &str| if name.is_empty() { None } else { counted.routes.named(name) };
-        let metrics = routing.routes.iter().map(|route| named(&route.spec.name)).collect();
+        let side = |(position, route): (usize, &Arc<Route>)| RouteSide {
+            goes: match &route.target {
+                RouteTarget::Pool(id) => Goes::Pool(find(id)),
+                RouteTarget::Split(split) => {
+                    Goes::Split(split.branches.iter().map(|branch| find(&branch.pool)).collect())
+                }
+                RouteTarget::Respond(fixed) => {
+                    Goes::Respond(fixed.body_file.as_ref().and_then(|path| bodies.get(path)).cloned())
+                }
+                RouteTarget::Redirect(_) => Goes::Redirect,
+            },
+            chain: routing.chains.get(position).cloned().flatten(),
+            http: route.limits.as_ref().map(|limits| Box::new(limits.http(&listener.http))),
+            metrics: named(&route.spec.name),
+            has_rules: route.limits.as_ref().is_some_and(|limits| limits.retry.is_some()),
+        };
+        let sides = routing.routes.iter().enumerate().map(side).collect();
+        let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
-        Self::Table(Box::new(TableRoutes {
-            routing,
-            pools,
-            branches,
-            fallbacks,
-            own: pool,
-            times,
-            bodies,
-            metrics,
-            caches,
-        }))
+        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, caches }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
@@ -186,31 +187,37 @@ impl Routes {
         }
     }
 
-    /// The name of the route at a position, and its counters if it has some.
-    pub(crate) fn label(&self, route: u32) -> Option<(&str, Option<&RouteMetrics>)> {
+    /// The name of the route at a position.
+    pub(crate) fn name(&self, route: u32) -> &str {
+        let Self::Table(table) = self else { return "" };
+        table.routing.routes.get(route as usize).map_or("", |route| &route.spec.name)
+    }
+
+    /// The counters of the route at a position, if it has some.
+    pub(crate) fn metrics(&self, route: u32) -> Option<&RouteMetrics> {
         let Self::Table(table) = self else { return None };
-        let name = &table.routing.routes.get(route as usize)?.spec.name;
-        Some((name, table.metrics.get(route as usize)?.as_deref()))
+        table.sides.get(route as usize)?.metrics.as_deref()
     }
 
     /// The filters of a request that goes there: those of all levels down to its route, and those of its branch.
     #[inline]
     pub(crate) fn chains(&self, at: Option<RouteDestination>, branch: Option<u32>) -> [Option<&Chain>; 2] {
         let (Self::Table(table), Some(at)) = (self, at) else { return [None, None] };
-        [table.routing.chain(at), self.branch_chain(at, branch)]
+        [table.chain(at), self.branch_chain(at, branch)]
     }
 
     /// The times of a route that has some of its own.
     #[inline]
     pub(crate) fn http(&self, route: u32) -> Option<&Http> {
         let Self::Table(table) = self else { return None };
-        table.times.get(route as usize)?.as_deref()
+        table.sides.get(route as usize)?.http.as_deref()
     }
 
     /// The rules for further tries of a route that has some of its own, at this pool.
     #[inline]
     pub(crate) fn rules(&self, route: u32, pool: &Pool) -> Option<Box<RetrySettings>> {
         let Self::Table(table) = self else { return None };
+        table.sides.get(route as usize).filter(|side| side.has_rules)?;
         let limits = table.routing.routes.get(route as usize)?.limits.as_ref()?;
         Some(Box::new(limits.retry.as_ref()?.rules(pool.balance.retry())))
     }
@@ -262,7 +269,10 @@ impl Routes {
                 let (target, file) = match self {
                     Self::Table(table) => (
                         table.routing.routes.get(*route as usize).map(|route| &route.target),
-                        table.bodies.get(*route as usize).and_then(Option::as_deref),
+                        match table.sides.get(*route as usize).map(|side| &side.goes) {
+                            Some(Goes::Respond(body)) => body.as_deref(),
+                            _ => None,
+                        },
                     ),
                     Self::One(_) => (None, None),
                 };
@@ -299,7 +309,7 @@ impl TableRoutes {
         };
         let prefix = u32::try_from(prefix).unwrap_or_default();
         // Phase 4: before a redirect or the answer that there is nothing, too.
-        if self.routing.chain(destination).is_some_and(|chain| !chain.lets_in(origin.client)) {
+        if self.chain(destination).is_some_and(|chain| !chain.lets_in(origin.client)) {
             let matched = match destination {
                 RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
                 _ => None,
@@ -318,6 +328,15 @@ impl TableRoutes {
             RouteDestination::Nowhere(_) => self.no_route(),
         };
         Found { at: Some(destination), ..found }
+    }
+
+    /// The filters of a request that goes there.
+    #[inline]
+    fn chain(&self, destination: RouteDestination) -> Option<&Chain> {
+        match destination {
+            RouteDestination::Route(route) => self.sides.get(route as usize)?.chain.as_deref(),
+            _ => self.routing.chain(destination),
+        }
     }
 
     fn no_route(&self) -> Found {
@@ -359,25 +378,18 @@ impl TableRoutes {
             PathFault::Syntax => Reject::new(400, Reason::PathSyntax),
             PathFault::Ambiguous => Reject::new(400, Reason::PathAmbiguous),
         })?;
-        let matched = match resolution.destination {
-            RouteDestination::Route(route) => {
-                let spec = self.routing.table.specs().get(route as usize);
-                spec.map(|spec| spec.matched_prefix(&resolution.path)).unwrap_or_default()
-            }
-            _ => 0,
-        };
-        let destination = resolution.destination;
+        let (destination, prefix) = (resolution.destination, resolution.prefix);
         if let Cow::Owned(path) = resolution.path {
             let target = [&path, query.unwrap_or_default()].concat();
             set_target(head, &target);
         }
-        Ok((destination, matched))
+        Ok((destination, prefix))
     }
 
     /// The pool of the branch that a request takes.
     fn branch(
         &self,
-        split: &Split,
+        (split, pools): (&Split, &[Option<Rc<Pool>>]),
         matched: Matched,
         head: &RequestHead,
         origin: &RequestOrigin,
@@ -386,8 +398,7 @@ impl TableRoutes {
         let Some(Drawn { branch, cookie }) = split::draw(split, head, origin, rng) else {
             return self.none(Some(matched), no_target());
         };
-        let pools = self.branches.get(&matched.route);
-        match pools.and_then(|pools| pools.get(branch as usize)) {
+        match pools.get(branch as usize) {
             Some(Some(pool)) => {
                 let matched = Some(Matched { branch: Some(branch), ..matched });
                 Found::forward(pool, matched, cookie)
@@ -404,13 +415,18 @@ impl TableRoutes {
         rng: &mut SplitMix64,
     ) -> Found {
         let (position, found) = (matched.route, Some(matched));
-        let target = self.routing.routes.get(position as usize).map(|route| &route.target);
+        let side = self.sides.get(position as usize).map(|side| &side.goes);
+        // What most requests need is in the side alone.
+        let target = match side {
+            Some(Goes::Pool(Some(pool))) => return Found::forward(pool, found, None),
+            Some(Goes::Pool(None)) | None => return self.no_route(),
+            Some(_) => self.routing.routes.get(position as usize).map(|route| &route.target),
+        };
         match target {
-            Some(RouteTarget::Pool(_)) => match self.pools.get(position as usize) {
-                Some(Some(pool)) => Found::forward(pool, found, None),
-                _ => self.no_route(),
+            Some(RouteTarget::Split(split)) => match side {
+                Some(Goes::Split(pools)) => self.branch((split, pools), matched, head, origin, rng),
+                _ => self.none(found, no_target()),
             },
-            Some(RouteTarget::Split(split)) => self.branch(split, matched, head, origin, rng),
             Some(RouteTarget::Respond(_)) => {
                 self.none(found, Action::Answer(Box::new(OwnAnswer::Fixed(position))))
             }
@@ -442,7 +458,7 @@ impl TableRoutes {
                 };
                 self.none(found, action)
             }
-            None => self.no_route(),
+            Some(RouteTarget::Pool(_)) | None => self.no_route(),
         }
     }
 }

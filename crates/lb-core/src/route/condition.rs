@@ -186,6 +186,12 @@ impl RouteConditions {
         self.unmet_beside_path(request, caches)
     }
 
+    /// Whether they are about the path and nothing else.
+    pub(super) fn is_path_alone(&self) -> bool {
+        let Self { path, ignore_case, .. } = self;
+        *self == Self { path: path.clone(), ignore_case: *ignore_case, ..Self::default() }
+    }
+
     /// As [`Self::unmet`], without the path.
     #[inline]
     pub(super) fn unmet_beside_path(

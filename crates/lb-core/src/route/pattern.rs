@@ -8,6 +8,8 @@ use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind, PatternID};
 
+use super::pattern_set::SetCache;
+
 /// The longest text of a pattern.
 pub const MOST_TEXT: usize = 1024;
 
@@ -38,8 +40,13 @@ impl Pattern {
         }
         // By itself first: what would close the group below is no expression.
         build(text, ignores_case)?;
-        let regex = build(&format!(r"\A(?:{text})\z"), ignores_case)?;
+        let regex = build(&anchored(text, false), ignores_case)?;
         Ok(Self { text: text.into(), ignores_case, regex, slot: 0 })
+    }
+
+    /// The text of an expression that matches whole values, with its own rule for letter case.
+    pub(super) fn anchored_text(&self) -> String {
+        anchored(&self.text, self.ignores_case)
     }
 
     /// Gives it its place.
@@ -58,10 +65,7 @@ impl Pattern {
     /// Whether the whole value matches.
     pub(super) fn fits(&self, value: &[u8], caches: &mut PatternCaches) -> bool {
         let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
-        if caches.0.len() <= self.slot {
-            caches.0.resize_with(self.slot.saturating_add(1), || None);
-        }
-        let Some(slot) = caches.0.get_mut(self.slot) else { return false };
+        let Some(slot) = place(&mut caches.each, self.slot) else { return false };
         let cache = slot.get_or_insert_with(|| self.regex.create_cache());
         self.regex.search_half_with(cache, &input).is_some()
     }
@@ -81,7 +85,7 @@ impl<'a> RouteCaptures<'a> {
             return Self::default();
         }
         let mut found = pattern.regex.create_captures();
-        if let Some(Some(cache)) = caches.0.get_mut(pattern.slot) {
+        if let Some(Some(cache)) = caches.each.get_mut(pattern.slot) {
             let input = Input::new(path).anchored(Anchored::Yes);
             pattern.regex.search_captures_with(cache, &input, &mut found);
         }
@@ -103,14 +107,27 @@ impl<'a> RouteCaptures<'a> {
     }
 }
 
-fn build(text: &str, ignores_case: bool) -> Result<Regex, String> {
-    let syntax = syntax::Config::new().utf8(false).case_insensitive(ignores_case).nest_limit(64);
-    let config = Config::new()
+fn anchored(text: &str, ignores_case: bool) -> String {
+    let flag = if ignores_case { "i" } else { "" };
+    format!(r"\A(?{flag}:{text})\z")
+}
+
+pub(super) fn syntax(ignores_case: bool) -> syntax::Config {
+    syntax::Config::new().utf8(false).case_insensitive(ignores_case).nest_limit(64)
+}
+
+/// How expressions are compiled that may take so many bytes, with so many for what a worker keeps.
+pub(super) fn config(most_compiled: usize, most_cache: usize) -> Config {
+    Config::new()
         .match_kind(MatchKind::LeftmostFirst)
         .utf8_empty(false)
-        .nfa_size_limit(Some(MOST_COMPILED))
-        .hybrid_cache_capacity(MOST_CACHE);
-    let built = Regex::builder().syntax(syntax).configure(config).build(text);
+        .nfa_size_limit(Some(most_compiled))
+        .hybrid_cache_capacity(most_cache)
+}
+
+fn build(text: &str, ignores_case: bool) -> Result<Regex, String> {
+    let config = config(MOST_COMPILED, MOST_CACHE);
+    let built = Regex::builder().syntax(syntax(ignores_case)).configure(config).build(text);
     built.map_err(|error| match error.syntax_error() {
         Some(error) => error
             .to_string()
@@ -147,7 +164,31 @@ impl fmt::Debug for Pattern {
 
 /// What a worker needs to match the patterns of one table; made as they are used.
 #[derive(Debug, Default)]
-pub struct PatternCaches(Vec<Option<Cache>>);
+pub struct PatternCaches {
+    each: Vec<Option<Cache>>,
+    sets: Vec<Option<Box<SetCache>>>,
+}
+
+impl PatternCaches {
+    /// Takes out what is there for a set.
+    pub(super) fn take_set(&mut self, slot: usize) -> Option<Box<SetCache>> {
+        self.sets.get_mut(slot)?.take()
+    }
+
+    pub(super) fn put_set(&mut self, slot: usize, cache: Box<SetCache>) {
+        if let Some(place) = place(&mut self.sets, slot) {
+            *place = Some(cache);
+        }
+    }
+}
+
+/// The place of a number, which grows for it.
+fn place<T>(all: &mut Vec<Option<T>>, slot: usize) -> Option<&mut Option<T>> {
+    if all.len() <= slot {
+        all.resize_with(slot.saturating_add(1), || None);
+    }
+    all.get_mut(slot)
+}
 
 #[cfg(test)]
 mod tests {

@@ -86,7 +86,7 @@ impl Exchange {
             duration: self.clock.now - self.clock.started,
             backend: self.tries.current.backend(),
             reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).or(self.reason),
-            route: self.route.and_then(|route| self.settings.routes.label(route)),
+            route: self.route.map(|route| (&self.settings.routes, route)),
             retries: self.tries.count,
         }
     }
