@@ -7,6 +7,7 @@
 pub mod buffer;
 pub mod connections;
 pub mod deadline;
+mod early;
 mod epoll;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;

@@ -23,6 +23,16 @@ pub trait Socket: fmt::Debug {
     /// Takes some of several slices to be sent.
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
 
+    /// The stream that goes on in place of this socket, which has nothing more to give. Asked for after each read.
+    fn succeed(&mut self) -> Option<ByteStream> {
+        None
+    }
+
+    /// Takes back the bytes that were handed over and that the peer will not see; how many they are.
+    fn recall(&mut self) -> usize {
+        0
+    }
+
     /// Ends the bytes of this side.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Scratch;
+use crate::early::{Early, Nowhere};
 use crate::epoll::EpollStream;
 use crate::pipe::Pipe;
 use crate::socket::{self, no_splice};
@@ -38,16 +39,6 @@ enum StreamDriver {
     Epoll(EpollStream),
     Ring(RingStream),
     Plugged(Box<dyn socket::Socket>),
-    Early(Box<Early>),
-}
-
-/// Bytes that were read and given back, and what comes behind them.
-#[derive(Debug)]
-struct Early {
-    /// From `at` on they are still to be read.
-    bytes: Vec<u8>,
-    at: usize,
-    then: ByteStream,
 }
 
 /// Calls the method of this name on the driver in use.
@@ -57,10 +48,6 @@ macro_rules! each {
             StreamDriver::Epoll($stream) => $call,
             StreamDriver::Ring($stream) => $call,
             StreamDriver::Plugged($stream) => $call,
-            StreamDriver::Early(early) => {
-                let $stream = &mut early.then;
-                $call
-            }
         }
     };
     (ref $self:expr, $stream:ident => $call:expr) => {
@@ -68,10 +55,6 @@ macro_rules! each {
             StreamDriver::Epoll($stream) => $call,
             StreamDriver::Ring($stream) => $call,
             StreamDriver::Plugged($stream) => $call,
-            StreamDriver::Early(early) => {
-                let $stream = &early.then;
-                $call
-            }
         }
     };
 }
@@ -142,25 +125,17 @@ impl ByteStream {
         }
         let nothing = StreamDriver::Plugged(Box::new(Nowhere));
         let then = Self { driver: std::mem::replace(&mut self.driver, nothing) };
-        self.driver = StreamDriver::Early(Box::new(Early { bytes, at: 0, then }));
+        self.driver = StreamDriver::Plugged(Box::new(Early::new(bytes, then)));
     }
 
-    /// Moves bytes that were given back into `buffer`; with the last of them the stream is as it was before.
-    #[cold]
-    fn take_early<'b>(&mut self, buffer: &'b mut [u8]) -> &'b [u8] {
-        let StreamDriver::Early(early) = &mut self.driver else { return &[] };
-        let left = early.bytes.get(early.at..).unwrap_or_default();
-        let n = left.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..n), left.get(..n)) {
-            to.copy_from_slice(from);
+    /// Reads from a socket that is plugged in, or for the last time before another stream goes on in its place.
+    fn recv_plugged<'b>(&mut self, cx: &mut Context<'_>, buffer: &'b mut [u8]) -> Poll<io::Result<&'b [u8]>> {
+        let StreamDriver::Plugged(socket) = &mut self.driver else { return Poll::Ready(Ok(&[])) };
+        let n = ready!(socket.poll_recv(cx, buffer))?;
+        if let Some(then) = socket.succeed() {
+            *self = then;
         }
-        early.at = early.at.saturating_add(n);
-        if n == left.len() {
-            let nothing = StreamDriver::Plugged(Box::new(Nowhere));
-            let then = std::mem::replace(&mut early.then.driver, nothing);
-            self.driver = then;
-        }
-        buffer.get(..n).unwrap_or_default()
+        Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
     }
 
     /// Takes over a connected socket of any family that does not block.
@@ -193,8 +168,7 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(stream) => stream.poll_recv(cx, scratch.room(most)),
             StreamDriver::Ring(stream) => stream.poll_take(cx, scratch, most),
-            StreamDriver::Plugged(socket) => recv(socket, cx, scratch.room(most)),
-            StreamDriver::Early(_) => Poll::Ready(Ok(self.take_early(scratch.room(most)))),
+            StreamDriver::Plugged(_) => self.recv_plugged(cx, scratch.room(most)),
         }
     }
 
@@ -211,8 +185,7 @@ impl ByteStream {
                 let n = ready!(stream.poll_copy(cx, buffer))?;
                 Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
             }
-            StreamDriver::Plugged(socket) => recv(socket, cx, buffer),
-            StreamDriver::Early(_) => Poll::Ready(Ok(self.take_early(buffer))),
+            StreamDriver::Plugged(_) => self.recv_plugged(cx, buffer),
         }
     }
 
@@ -223,7 +196,6 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.poll_send(cx, bytes),
             StreamDriver::Ring(stream) => stream.poll_send(cx, &[IoSlice::new(bytes)]),
             StreamDriver::Plugged(socket) => socket.poll_send(cx, &[IoSlice::new(bytes)]),
-            StreamDriver::Early(early) => early.then.poll_send(cx, bytes),
         }
     }
 
@@ -238,7 +210,6 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.poll_send_vectored(cx, slices),
             StreamDriver::Ring(stream) => stream.poll_send(cx, slices),
             StreamDriver::Plugged(socket) => socket.poll_send(cx, slices),
-            StreamDriver::Early(early) => early.then.poll_send_vectored(cx, slices),
         }
     }
 
@@ -246,9 +217,9 @@ impl ByteStream {
     /// not seen them, and will not.
     pub fn recall(&mut self) -> usize {
         match &mut self.driver {
-            StreamDriver::Epoll(_) | StreamDriver::Plugged(_) => 0,
+            StreamDriver::Epoll(_) => 0,
             StreamDriver::Ring(stream) => stream.recall(),
-            StreamDriver::Early(early) => early.then.recall(),
+            StreamDriver::Plugged(socket) => socket.recall(),
         }
     }
 
@@ -273,14 +244,13 @@ impl ByteStream {
             StreamDriver::Epoll(stream) => stream.is_quiet(),
             StreamDriver::Ring(stream) => stream.is_quiet(),
             StreamDriver::Plugged(socket) => !socket.has_arrived(),
-            StreamDriver::Early(_) => false,
         }
     }
 
     /// Whether anything has arrived that was not read, the end included: the kernel's answer at this moment. When it is `false` the
     /// connection can be closed without a reset for unread bytes, unless some are still on their way.
     pub fn has_arrived(&self) -> bool {
-        matches!(self.driver, StreamDriver::Early(_)) || each!(ref self, stream => stream.has_arrived())
+        each!(ref self, stream => stream.has_arrived())
     }
 
     /// Whether there is something to read, the end included. Nothing is taken.
@@ -288,10 +258,7 @@ impl ByteStream {
     /// # Errors
     /// Those with which the connection has ended.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.driver {
-            StreamDriver::Early(_) => Poll::Ready(Ok(())),
-            _ => each!(ref self, stream => stream.poll_readable(cx)),
-        }
+        each!(ref self, stream => stream.poll_readable(cx))
     }
 
     /// Whether the peer has closed its side or reset the connection. Bytes that wait to be read do not count.
@@ -311,7 +278,7 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(stream) => stream.poll_splice_in(cx, pipe, limit),
             StreamDriver::Ring(stream) => stream.poll_splice_in(cx, pipe, limit),
-            StreamDriver::Plugged(_) | StreamDriver::Early(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
         }
     }
 
@@ -320,51 +287,9 @@ impl ByteStream {
         match &mut self.driver {
             StreamDriver::Epoll(stream) => stream.poll_splice_out(cx, pipe),
             StreamDriver::Ring(stream) => stream.poll_splice_out(cx, pipe),
-            StreamDriver::Plugged(_) | StreamDriver::Early(_) => Poll::Ready(Err(no_splice())),
+            StreamDriver::Plugged(_) => Poll::Ready(Err(no_splice())),
         }
     }
-}
-
-/// Stands in for a socket while another takes its place.
-#[derive(Debug)]
-struct Nowhere;
-
-impl socket::Socket for Nowhere {
-    fn poll_recv(&mut self, _cx: &mut Context<'_>, _buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
-    }
-
-    fn poll_send(&mut self, _cx: &mut Context<'_>, _slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::NotConnected.into())
-    }
-
-    fn reset_on_close(&mut self) {}
-
-    fn has_arrived(&self) -> bool {
-        true
-    }
-
-    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
-    }
-
-    fn poll_hangup(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-}
-
-/// Reads into `buffer` and returns that part of it.
-fn recv<'b>(
-    socket: &mut Box<dyn socket::Socket>,
-    cx: &mut Context<'_>,
-    buffer: &'b mut [u8],
-) -> Poll<io::Result<&'b [u8]>> {
-    let n = ready!(socket.poll_recv(cx, buffer))?;
-    Poll::Ready(Ok(buffer.get(..n).unwrap_or_default()))
 }
 
 impl AsyncRead for ByteStream {
