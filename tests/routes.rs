@@ -25,6 +25,8 @@ mod operation;
 mod proxied;
 #[path = "routes/rules.rs"]
 mod rules;
+#[path = "routes/sharing.rs"]
+mod sharing;
 #[path = "routes/splits.rs"]
 mod splits;
 #[path = "routes/ways.rs"]
@@ -78,6 +80,7 @@ fn main() {
         names::connections_go_by_the_server_that_is_asked_for,
         names::where_tls_ends_here_names_and_certificates_decide,
         names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,
+        sharing::x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_origin,
         explain::it_says_what_a_request_meets,
     ];
     cases.push(
@@ -86,6 +89,9 @@ fn main() {
     cases.push(
         Case::new("nginx_is_told_each_client_and_no_other", proxied::nginx_is_told_each_client_and_no_other)
             .needs(&[Tool::Nginx]),
+    );
+    cases.push(
+        Case::new("chromium_heeds_the_policy", sharing::chromium_heeds_the_policy).needs(&[Tool::Chromium]),
     );
     cases.push(
         Case::new("explain_agrees_with_the_rules_alone", rules::explain_agrees_with_the_rules_alone)

@@ -5,8 +5,9 @@ use testkit::gateway::cli;
 const FILE: &str = r#"
 routes.site = [
     { name = "shop", hosts = ["shop.example"], path_prefix = "/cart", methods = ["POST"], pool = "shop", rewrite = { prefix = "/", host = "in.example" }, request_headers = { set = ["X-A: b"] } },
-    { name = "rest", hosts = ["*.example"], pool = "rest" },
+    { name = "rest", hosts = ["*.example"], policies = ["shared"], pool = "rest" },
 ]
+policies.shared.cors = { allow_origins = ["https://app.example"] }
 [[listeners]]
 address = "0.0.0.0:80"
 protocol = "h1"
@@ -34,6 +35,16 @@ pub(crate) fn it_says_what_a_request_meets() {
     let other = explain("GET", "http://shop.example/cart");
     assert!(other.contains("route shop for shop.example, match 0: no: methods\n"), "{other}");
     assert!(other.contains("route rest for *.example, match 0: takes it\n  goes to pool rest"), "{other}");
+    let preflight = |origin: &str| {
+        let origin = format!("Origin: {origin}");
+        let fields = ["-H", &origin, "-H", "Access-Control-Request-Method: PUT"];
+        let done = cli(
+            &[&["explain", path.to_str().unwrap(), "OPTIONS", "http://a.example/"], &fields[..]].concat()
+        );
+        done.stdout
+    };
+    assert!(preflight("https://app.example").contains("cors: answered 204"));
+    assert!(preflight("https://evil.example").contains("cors: answered 403 (cors_origin)"));
     assert!(explain("GET", "http://example/").contains("goes to an answer 404 (no_route)"));
     assert!(explain("GET", "http://a.example/%00").contains("400 (path_syntax)"));
     let ambiguous = explain("POST", "http://shop.example/x%2F..%2Fcart");

@@ -137,6 +137,7 @@ fn look_up(
         let Some(host) = Host::of(black_box(asked.authority.as_bytes())) else { return 0 };
         let request = RouteRequest {
             host: &host,
+            method: head.method(),
             path: asked.path.as_bytes(),
             query: &[],
             head: &head,

@@ -4,12 +4,14 @@
 //! configured costs one test. All of it is pure: values come in by [`TemplateSource`], and heads are changed in place.
 
 pub mod access;
+pub mod cors;
 pub mod edit;
 pub mod request_id;
 pub mod rewrite;
 pub mod template;
 
 pub use access::AccessList;
+pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
@@ -25,6 +27,8 @@ words! {
     FilterKind {
         /// Which clients are let in.
         Access = "access",
+        /// What scripts of other sites may ask for.
+        Cors = "cors",
         /// Edits of the fields of requests.
         RequestHeaders = "request_headers",
         /// Edits of the fields of responses.
@@ -37,6 +41,8 @@ words! {
 pub struct Chain {
     /// Which clients are let in: by the lists of all levels.
     pub access: Vec<Arc<AccessList>>,
+    /// What scripts of other sites may ask for.
+    pub cors: Option<Arc<CorsPolicy>>,
     /// Which path and host the backend is asked for.
     pub rewrite: Option<Rewrite>,
     /// What becomes of the fields of the request: the edits of the outermost level first.
@@ -54,6 +60,7 @@ impl Chain {
         let join = |outer: &[HeaderEdits], inner: &[HeaderEdits]| [outer, inner].concat();
         Self {
             access,
+            cors: inner.cors.clone().or_else(|| self.cors.clone()),
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
             request_headers: join(&self.request_headers, &inner.request_headers),
             response_headers: join(&self.response_headers, &inner.response_headers),
@@ -67,6 +74,7 @@ impl Chain {
         for kind in kinds {
             match kind {
                 FilterKind::Access => chain.access.clear(),
+                FilterKind::Cors => chain.cors = None,
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
                 FilterKind::ResponseHeaders => chain.response_headers.clear(),
             }
@@ -78,6 +86,7 @@ impl Chain {
     pub fn kinds(&self) -> impl Iterator<Item = FilterKind> {
         let edits = [
             (FilterKind::Access, !self.access.is_empty()),
+            (FilterKind::Cors, self.cors.is_some()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
         ];

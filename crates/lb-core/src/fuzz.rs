@@ -101,6 +101,7 @@ pub fn route_match(input: &[u8]) {
     let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let request = RouteRequest {
         host: &host,
+        method: head.method(),
         path,
         query,
         head: &head,

@@ -108,6 +108,8 @@ reasons! {
     NoRoute = "no_route", "404";
     /// The client's address is one that `access` of a policy does not let in; on tcp and tls listeners its connection is closed
     Access = "access", "403";
+    /// A preflight comes from an origin that `cors` of a policy does not list: the browser then keeps the request of the script from being sent
+    CorsOrigin = "cors_origin", "403";
     /// All weights of the route's `split` are 0
     NoTarget = "no_target", "500";
     /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS unless `trusted_proxies` of `[listeners.client_address]` lets it be told
@@ -200,6 +202,7 @@ impl Reason {
         Self::Rewrite,
         Self::NoRoute,
         Self::Access,
+        Self::CorsOrigin,
         Self::NoTarget,
         Self::RedirectLoop,
         Self::Misdirected,

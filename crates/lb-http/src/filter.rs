@@ -5,7 +5,7 @@
 
 use lb_core::failure::Reject;
 use lb_core::filter::template::{TemplateSource, TemplateVariable};
-use lb_core::filter::{Chain, HeaderEdits, KeepFrom, RequestIdPolicy, request_id};
+use lb_core::filter::{Chain, CorsAnswer, HeaderEdits, KeepFrom, RequestIdPolicy, request_id};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
@@ -38,6 +38,8 @@ pub(crate) struct Filtered {
     at: Option<RouteDestination>,
     /// The branch of the route's split.
     branch: Option<u32>,
+    /// What scripts of other sites are let see.
+    cors: Option<Box<CorsAnswer>>,
     /// The edits of the response one after the other, where some hold values of the request: those that do, with the values.
     bound: Vec<Option<Box<HeaderEdits>>>,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Marks {
     pub(crate) id: Option<Box<[u8]>>,
     /// The value of a `Set-Cookie`.
     pub(crate) cookie: Option<Box<[u8]>>,
+    /// It is a CORS preflight.
+    pub(crate) is_preflight: bool,
 }
 
 /// Takes the client's ID out of a request, and says which ID it has from now on.
@@ -79,7 +83,7 @@ pub(crate) fn request(
     settings: &Settings,
     at: Option<RouteDestination>,
     matched: Option<Matched>,
-    Marks { id, cookie }: Marks,
+    Marks { id, cookie, is_preflight }: Marks,
     asker: Asker<'_>,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
@@ -89,8 +93,13 @@ pub(crate) fn request(
         return (None, None);
     }
     let mut filtered = Filtered { id, cookie, at, branch, ..Filtered::default() };
+    if let Some(policy) = chains.iter().flatten().find_map(|chain| chain.cors.as_deref()) {
+        filtered.cors = Some(Box::new(policy.answer(head, is_preflight)));
+    }
     let has_filters = chains != [None, None];
     let fault = if has_filters { filtered.apply(settings, matched, chains, asker, head).err() } else { None };
+    // No backend gets a preflight, whatever its path would become.
+    let fault = fault.filter(|_| !is_preflight);
     if let (Some(id), Some(policy)) = (&filtered.id, &settings.request_id) {
         head.fields.push(policy.header.as_bytes(), id);
     }
@@ -170,6 +179,9 @@ impl Filtered {
             let edits = self.bound.get(number).and_then(Option::as_deref).unwrap_or(edits);
             let rendered = edits.render(&head.status);
             edits.apply(&rendered, &mut head.fields);
+        }
+        if let Some(cors) = &self.cors {
+            cors.apply(&mut head.fields);
         }
         if let (Some(id), Some(policy)) = (&self.id, settings.request_id.as_ref().filter(|id| id.respond)) {
             head.fields.remove_named(policy.header.as_bytes());

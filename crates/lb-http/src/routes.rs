@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lb_config::{Http, Listener, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::Chain;
+use lb_core::filter::{Chain, cors};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::reason::Reason;
@@ -43,6 +43,8 @@ pub struct TableRoutes {
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
+    /// Some filters have CORS.
+    has_cors: bool,
     caches: RefCell<PatternCaches>,
 }
 
@@ -98,6 +100,8 @@ pub(crate) struct Found {
     pub(crate) matched: Option<Matched>,
     /// What becomes of the request.
     pub(crate) action: Action,
+    /// It is a CORS preflight, which no backend gets.
+    pub(crate) is_preflight: bool,
     /// The value of a `Set-Cookie` that keeps the client on its branch.
     pub(crate) cookie: Option<Box<[u8]>>,
 }
@@ -105,7 +109,8 @@ pub(crate) struct Found {
 impl Found {
     /// A backend of the pool answers.
     fn forward(pool: &Rc<Pool>, matched: Option<Matched>, cookie: Option<Box<[u8]>>) -> Self {
-        Self { pool: Rc::clone(pool), at: None, matched, action: Action::Forward, cookie }
+        let (pool, action) = (Rc::clone(pool), Action::Forward);
+        Self { pool, at: None, matched, action, is_preflight: false, cookie }
     }
 }
 
@@ -134,6 +139,8 @@ pub(crate) enum OwnAnswer {
     },
     /// What the file says of the route at this position.
     Fixed(u32),
+    /// Fields for a browser that asks whether a script may send a request.
+    Preflight,
 }
 
 impl Routes {
@@ -169,7 +176,9 @@ impl Routes {
         let sides = routing.routes.iter().enumerate().map(side).collect();
         let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
-        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, caches }))
+        let has_cors =
+            routing.chains.iter().chain(&routing.scope_chains).flatten().any(|chain| chain.cors.is_some());
+        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, has_cors, caches }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
@@ -265,6 +274,7 @@ impl Routes {
                 body: body.as_bytes(),
                 content_type: "text/plain; charset=utf-8",
             },
+            OwnAnswer::Preflight => Fixed { status: 204, location: None, body: &[], content_type: "" },
             OwnAnswer::Fixed(route) => {
                 let (target, file) = match self {
                     Self::Table(table) => (
@@ -303,10 +313,12 @@ impl TableRoutes {
         if !self.routing.keeps_override_fields && !origin.is_trusted() {
             drop_override_fields(head);
         }
-        let (destination, prefix) = match self.route(head, origin, session) {
-            Ok(found) => found,
-            Err(reject) => return self.none(None, Action::Refuse(reject)),
-        };
+        let announced = if self.has_cors { cors::announced_method(head).map(<[u8]>::to_vec) } else { None };
+        let (destination, prefix, is_preflight) =
+            match self.route_announced(head, origin, session, announced.as_deref()) {
+                Ok(found) => found,
+                Err(reject) => return self.none(None, Action::Refuse(reject)),
+            };
         let prefix = u32::try_from(prefix).unwrap_or_default();
         // Phase 4: before a redirect or the answer that there is nothing, too.
         if self.chain(destination).is_some_and(|chain| !chain.lets_in(origin.client)) {
@@ -315,7 +327,15 @@ impl TableRoutes {
                 _ => None,
             };
             let refused = self.none(matched, Action::Refuse(Reject::new(403, Reason::Access)));
-            return Found { at: Some(destination), ..refused };
+            return Found { at: Some(destination), is_preflight, ..refused };
+        }
+        // Phase 6: such a request is for the gateway, and nothing else is done with it.
+        if is_preflight {
+            return Found {
+                at: Some(destination),
+                is_preflight,
+                ..self.preflight(destination, prefix, head)
+            };
         }
         let found = match destination {
             RouteDestination::Route(route) => {
@@ -339,6 +359,21 @@ impl TableRoutes {
         }
     }
 
+    /// The answer to a preflight.
+    fn preflight(&self, destination: RouteDestination, prefix: u32, head: &RequestHead) -> Found {
+        let matched = match destination {
+            RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
+            _ => None,
+        };
+        let policy = self.chain(destination).and_then(|chain| chain.cors.as_deref());
+        let origin = head.fields.value_of(b"origin").unwrap_or_default();
+        let action = match policy {
+            Some(policy) if policy.lets_in(origin) => Action::Answer(Box::new(OwnAnswer::Preflight)),
+            _ => Action::Refuse(Reject::new(403, Reason::CorsOrigin)),
+        };
+        self.none(matched, action)
+    }
+
     fn no_route(&self) -> Found {
         self.none(None, Action::Refuse(Reject::new(404, Reason::NoRoute)))
     }
@@ -354,18 +389,39 @@ impl TableRoutes {
         spec.map(|spec| spec.captures(path, &mut self.caches.borrow_mut())).unwrap_or_default()
     }
 
+    /// As [`Self::route`]. A preflight goes where the method that it announces leads, if there is CORS, and is told to be one; without it
+    /// the request is OPTIONS like any other.
+    fn route_announced(
+        &self,
+        head: &mut RequestHead,
+        origin: &RequestOrigin,
+        session: Option<&Session>,
+        announced: Option<&[u8]>,
+    ) -> Result<(RouteDestination, usize, bool), Reject> {
+        if announced.is_some() {
+            let (destination, prefix) = self.route(head, origin, session, announced)?;
+            if self.chain(destination).is_some_and(|chain| chain.cors.is_some()) {
+                return Ok((destination, prefix, true));
+            }
+        }
+        let (destination, prefix) = self.route(head, origin, session, None)?;
+        Ok((destination, prefix, false))
+    }
+
     /// The destination of a request, whose path becomes the one that was matched; and how much of that is the prefix of the route.
     fn route(
         &self,
         head: &mut RequestHead,
         origin: &RequestOrigin,
         session: Option<&Session>,
+        method: Option<&[u8]>,
     ) -> Result<(RouteDestination, usize), Reject> {
         let host = Host::of(head.authority()).ok_or(Reject::new(400, Reason::Host))?;
         let (path, query) = split_target(head.target());
         let facts = session.map(Session::facts);
         let request = RouteRequest {
             host: &host,
+            method: method.unwrap_or(head.method()),
             path,
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             head,

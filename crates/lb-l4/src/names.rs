@@ -100,6 +100,7 @@ impl NameRoutes {
         let head = RequestHead::default();
         let request = RouteRequest {
             host: &host,
+            method: b"",
             path: b"*",
             query: b"",
             head: &head,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 use lb_config::{Listener, RouteTarget, Routing};
 use lb_control::{ProcessOutcome, Source};
+use lb_core::filter::{CorsPolicy, cors};
 use lb_core::head::{RequestHead, Span};
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
@@ -72,6 +73,7 @@ impl Asked {
         };
         let request = RouteRequest {
             host: &host,
+            method: self.head.method(),
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             head: &self.head,
@@ -80,7 +82,14 @@ impl Asked {
             connection: None,
         };
         let mut caches = PatternCaches::default();
-        let Resolution { destination, path } = match routing.table.resolve(&request, &mut caches) {
+        // A preflight goes where the method that it announces leads, if there is CORS.
+        let announced = cors::announced_method(&self.head).map(|method| RouteRequest { method, ..request });
+        let preflight = announced.filter(|announced| {
+            let found = routing.table.resolve(announced, &mut caches);
+            found.is_ok_and(|found| cors_of(routing, found.destination).is_some())
+        });
+        let request = preflight.unwrap_or(request);
+        let Resolution { destination, path, .. } = match routing.table.resolve(&request, &mut caches) {
             Ok(resolution) => resolution,
             Err(PathFault::Syntax) => return "  answered 400 (path_syntax)\n".to_owned(),
             Err(PathFault::Ambiguous) => {
@@ -106,10 +115,22 @@ impl Asked {
             text += "  access: answered 403 (access): a policy does not let the client in\n";
             return text;
         }
+        if let (true, Some(policy)) = (preflight.is_some(), cors_of(routing, destination)) {
+            let origin = self.head.fields.value_of(b"origin").unwrap_or_default();
+            text += match policy.lets_in(origin) {
+                true => "  cors: answered 204: a preflight of an origin that is listed\n",
+                false => "  cors: answered 403 (cors_origin): a preflight of an origin that is not listed\n",
+            };
+            return text;
+        }
         text += &format!("  goes to {}\n", goal(routing, destination));
         text += &on_the_way(routing, destination, &path, &mut caches);
         text
     }
+}
+
+fn cors_of(routing: &Routing, destination: RouteDestination) -> Option<&CorsPolicy> {
+    routing.chain(destination)?.cors.as_deref()
 }
 
 /// What filters do on the way.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lb_core::filter::{AccessList, Chain, FilterKind};
+use lb_core::filter::{AccessList, Chain, CorsPolicy, FilterKind, OriginPattern};
 use lb_core::route::IpNetwork;
 
 use super::{Report, filter};
@@ -22,7 +22,9 @@ impl<'a> Policies<'a> {
         let mut policies = BTreeMap::new();
         for (name, view) in root.named("policies") {
             let access = view.present("access").map(|view| access(view, report)).into_iter().collect();
-            policies.insert(name, (view, Chain { access, ..filter::edits_alone(view, None, report) }));
+            let cors = view.present("cors").map(|view| cors(view, report));
+            let edits = filter::edits_alone(view, None, report);
+            policies.insert(name, (view, Chain { access, cors, ..edits }));
         }
         Self { policies, used: RefCell::default() }
     }
@@ -87,4 +89,41 @@ fn access(view: View<'_>, report: &mut Report<'_>) -> Arc<AccessList> {
         report.errors.push(report.source.error_about_block(view, problem));
     }
     Arc::new(AccessList::new(allow, deny))
+}
+
+fn cors(view: View<'_>, report: &mut Report<'_>) -> Arc<CorsPolicy> {
+    let origins: Vec<_> =
+        view.texts("allow_origins").iter().filter_map(|text| OriginPattern::parse(text)).collect();
+    let credentials = view.flag("allow_credentials");
+    let is_any = origins.contains(&OriginPattern::Any);
+    if is_any && credentials && !view.flag("reflect_any_origin") {
+        let problem =
+            "would let any site act as its visitors: with allow_credentials, \"*\" needs reflect_any_origin";
+        report.error(view, "allow_origins", problem);
+    }
+    if view.flag("reflect_any_origin") && !is_any {
+        report.error(view, "reflect_any_origin", "needs \"*\" in allow_origins");
+    }
+    let mut any_or = |key: &str, texts: Vec<String>| {
+        let is_any = texts.iter().any(|text| text == "*");
+        if is_any && texts.len() > 1 {
+            report.error(view, key, "\"*\" stands alone");
+        }
+        (!is_any).then(|| texts.into_iter().map(String::into_boxed_str).collect::<Vec<_>>())
+    };
+    let methods = match view.entry("allow_methods") {
+        Some(_) => view.texts("allow_methods"),
+        None => ["GET", "HEAD", "POST"].map(str::to_owned).to_vec(),
+    };
+    let methods = any_or("allow_methods", methods);
+    let headers = any_or("allow_headers", view.texts("allow_headers"));
+    Arc::new(CorsPolicy {
+        origins,
+        methods,
+        headers,
+        exposed: view.texts("expose_headers").join(", ").into(),
+        credentials,
+        reflects: view.flag("reflect_any_origin"),
+        max_age_seconds: view.int32("max_age_seconds"),
+    })
 }

@@ -3,6 +3,7 @@
 use lb_core::filter::KeepFrom;
 
 use super::http::HTTP_PROTOCOLS;
+use super::key::S;
 use super::{Block, Key, On, Text};
 
 pub(super) static REWRITE: Block = Block {
@@ -88,6 +89,36 @@ static ACCESS: Block = Block {
     ],
 };
 
+static CORS: Block = Block {
+    path: "policies.NAME.cors",
+    doc: "What scripts of other sites may ask for and read (CORS, the Fetch standard). A preflight (`OPTIONS` with `Origin` and \
+          `Access-Control-Request-Method`) goes by the route of the method that it announces, and is answered by the gateway: 204, or 403 \
+          (`cors_origin`) where its origin is not listed. No backend gets it, and what comes after CORS in the order of filters does not \
+          see it. Other requests are forwarded whatever their origin is, since browsers alone heed it; in their responses, the gateway's own included, the CORS fields of \
+          the backend give way to those that this block says. The block of the innermost level holds.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::texts("allow_origins", Text::Origin).required().live(
+            "Origins as browsers write them: scheme, host, and the port unless it is that of the scheme. `\"https://*.example.com\"` has any number of labels before \
+             the domain, but not none. `\"*\"` is every origin, and `\"null\"` that of files and sandboxes.",
+        ),
+        Key::texts("allow_methods", Text::Token)
+            .or_else("`GET`, `HEAD` and `POST`")
+            .live("Methods that scripts may use; `\"*\"` for any."),
+        Key::texts("allow_headers", Text::Token)
+            .or_else("none")
+            .live("Fields that scripts may send besides those that need no leave; `\"*\"` for any."),
+        Key::texts("expose_headers", Text::Token)
+            .or_else("none")
+            .live("Fields of responses that scripts may read besides those that need no leave."),
+        Key::flag("allow_credentials", false).live("Whether requests come with cookies and other credentials."),
+        Key::flag("reflect_any_origin", false).live(
+            "Names each origin that `\"*\"` lets in back to itself, which `allow_credentials` needs: any site may then act as a user who visits it.",
+        ),
+        Key::integer("max_age_seconds", 0, 86_400, S).or(5).live("How long browsers remember the answer to a preflight."),
+    ],
+};
+
 pub(super) static POLICIES: Block = Block {
     path: "policies.NAME",
     doc: "Filters under a name, which listeners, virtual hosts and routes have by `policies`. A request meets those of its listener, then those of \
@@ -99,9 +130,9 @@ pub(super) static POLICIES: Block = Block {
         Key::block("request_headers", &REQUEST_HEADERS),
         Key::block("response_headers", &RESPONSE_HEADERS),
         Key::block("access", &ACCESS),
+        Key::block("cors", &CORS),
         Key::later("rate_limit", "rate limits by keys"),
         Key::later("concurrency", "limits on requests at once"),
-        Key::later("cors", "CORS"),
         Key::later("fault", "faults on purpose"),
         Key::later("errors", "error pages"),
         Key::later("basic_auth", "authentication"),

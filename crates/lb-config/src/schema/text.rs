@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use lb_core::access_log::{AccessField, AccessLogFormat};
 use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::FilterKind;
-use lb_core::filter::{HeaderLine, Template};
+use lb_core::filter::{HeaderLine, OriginPattern, Template};
 use lb_core::forwarded::AddressSource;
 use lb_core::proxy_protocol::ProxySends;
 use lb_core::route::{CertificatePattern, HostPattern, IpNetwork, Pattern, Want, path};
@@ -73,6 +73,8 @@ pub(crate) enum Text {
     ValueCondition,
     /// A network (CIDR).
     Network,
+    /// An origin of scripts, or many.
+    Origin,
     /// The field that tells the client's address.
     AddressSource,
     /// What a header of the PROXY protocol says besides the addresses.
@@ -138,6 +140,9 @@ impl Text {
             Self::Regex => "a regular expression, without look-around",
             Self::ValueCondition => "\"N=value\", \"N\", \"!N\" or \"N~regex\"",
             Self::Network => "a network such as \"10.0.0.0/8\", or an IP address",
+            Self::Origin => {
+                "an origin such as \"https://app.example.com\", with \"*.\" before the domain for those below it, \"null\" or \"*\""
+            }
             Self::AddressSource => "\"x_forwarded_for\", \"forwarded\" or \"header:NAME\"",
             Self::ProxyTlv => "\"authority\", \"alpn\", \"ssl\" or \"unique_id\"",
             Self::CertificatePattern => {
@@ -147,7 +152,7 @@ impl Text {
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
-            Self::FilterKind => "\"access\", \"request_headers\" or \"response_headers\"",
+            Self::FilterKind => "\"access\", \"cors\", \"request_headers\" or \"response_headers\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
@@ -225,6 +230,7 @@ impl Text {
             Self::Regex => Pattern::new(text, false).map(|_| Value::Text(text.to_owned())),
             Self::ValueCondition => read_value_condition(text).map(|_| Value::Text(text.to_owned())),
             Self::Network => checked(text, |text| IpNetwork::parse(text).is_some()),
+            Self::Origin => checked(text, |text| OriginPattern::parse(text).is_some()),
             Self::AddressSource => checked(text, is_address_source),
             Self::ProxyTlv => checked(text, |text| ProxySends::TLVS.contains(&text)),
             Self::CertificatePattern => checked(text, |text| CertificatePattern::parse(text).is_some()),

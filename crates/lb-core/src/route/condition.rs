@@ -34,6 +34,8 @@ impl Scheme {
 pub struct RouteRequest<'a> {
     /// The host that it asks for.
     pub host: &'a Host,
+    /// Its method, or the one that a CORS preflight announces.
+    pub method: &'a [u8],
     /// Its path without the query, or `*`.
     pub path: &'a [u8],
     /// What follows `?`.
@@ -199,7 +201,7 @@ impl RouteConditions {
         request: &RouteRequest<'_>,
         caches: &mut PatternCaches,
     ) -> Option<&'static str> {
-        if !self.methods.is_empty() && !self.methods.iter().any(|method| **method == *request.head.method()) {
+        if !self.methods.is_empty() && !self.methods.iter().any(|method| **method == *request.method) {
             return Some("methods");
         }
         if self.scheme.is_some_and(|scheme| scheme != request.scheme) {

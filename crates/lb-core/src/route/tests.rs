@@ -32,6 +32,7 @@ impl Asking {
     pub(super) fn request(&self) -> RouteRequest<'_> {
         RouteRequest {
             host: &self.host,
+            method: self.head.method(),
             path: self.path.as_bytes(),
             query: self.query.as_bytes(),
             head: &self.head,

@@ -97,7 +97,7 @@ impl Exchange {
         let mut rng = service.worker.io.rng.borrow_mut();
         let id = settings.request_id.as_ref();
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
-        let Found { pool, at, matched, mut action, cookie } =
+        let Found { pool, at, matched, mut action, is_preflight, cookie } =
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
@@ -108,7 +108,8 @@ impl Exchange {
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
         let asker = Asker { origin: &origin, client };
-        let (filtered, refused) = filter::request(&settings, at, matched, Marks { id, cookie }, asker, head);
+        let (filtered, refused) =
+            filter::request(&settings, at, matched, Marks { id, cookie, is_preflight }, asker, head);
         if let Some(reject) = refused {
             action = Action::Refuse(reject);
         } else if request.is_too_large() && !matches!(action, Action::Refuse(_)) {
