@@ -7,6 +7,8 @@
 mod answers;
 #[path = "routes/client.rs"]
 mod client;
+#[path = "routes/examples.rs"]
+mod examples;
 #[path = "routes/explain.rs"]
 mod explain;
 #[path = "routes/filters.rs"]
@@ -81,6 +83,10 @@ fn main() {
         names::where_tls_ends_here_names_and_certificates_decide,
         names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,
         sharing::x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_origin,
+        examples::virtual_hosts_and_a_redirect_to_tls,
+        examples::services_by_path,
+        examples::a_canary,
+        examples::blue_and_green,
         explain::it_says_what_a_request_meets,
     ];
     cases.push(
