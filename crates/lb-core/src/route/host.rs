@@ -28,12 +28,21 @@ impl Host {
         }
         let name = authority.split(|byte| *byte == b':').next().unwrap_or_default();
         let name = name.strip_suffix(b".").unwrap_or(name);
-        let mut host = Self::copy(name)?;
-        if !name.is_empty() && !name.split(|byte| *byte == b'.').all(is_label) {
-            return None;
+        let mut host = Self { bytes: [0; MOST_BYTES], length: u8::try_from(name.len()).ok()? };
+        // One pass copies, folds letter case and checks, since all requests of a listener with routes come through here.
+        let (mut label, mut is_name) = (0_usize, true);
+        for (slot, byte) in host.bytes.get_mut(..name.len())?.iter_mut().zip(name) {
+            *slot = CANONICAL.get(usize::from(*byte)).copied().unwrap_or_default();
+            is_name &= *slot != 0;
+            if *slot == b'.' {
+                is_name &= label != 0;
+                label = 0;
+            } else {
+                label = label.saturating_add(1);
+                is_name &= label <= MOST_LABEL;
+            }
         }
-        host.bytes.make_ascii_lowercase();
-        Some(host)
+        (name.is_empty() || is_name && label != 0).then_some(host)
     }
 
     fn copy(name: &[u8]) -> Option<Self> {
@@ -49,10 +58,19 @@ impl Host {
     }
 }
 
-fn is_label(label: &[u8]) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=MOST_LABEL).contains(&label.len()) && label.iter().all(fits)
-}
+/// What stands in the canonical form for each byte of a name; 0 where none may.
+#[allow(clippy::indexing_slicing, reason = "a constant: an index out of bounds would not compile")]
+const CANONICAL: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

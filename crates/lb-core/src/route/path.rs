@@ -34,15 +34,13 @@ pub enum PathFault {
 /// Whether a path is its own canonical form at first sight, and has no second reading. A path of which this is false may be as good.
 #[inline]
 pub fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
-    let mut odd = path.first() != Some(&b'/');
-    // Without an early end the compiler looks at many bytes at a time.
-    for byte in path {
-        odd |= matches!(byte, b'%' | b'\\' | b';') | (*byte <= b' ') | (*byte >= 0x7f);
-        odd |= (before == b'/') & matches!(byte, b'/' | b'.');
-        before = *byte;
-    }
-    !odd
+    // Without an early end, and with each byte by itself, the compiler looks at many bytes at a time.
+    let odd = |byte: &u8| matches!(byte, b'%' | b'\\' | b';') | (*byte <= b' ') | (*byte >= 0x7f);
+    let odd_pair = |one: &u8, next: &u8| (*one == b'/') & matches!(next, b'/' | b'.');
+    let odd_bytes = path.iter().fold(false, |found, byte| found | odd(byte));
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    let odd_pairs = pairs.fold(false, |found, (one, next)| found | odd_pair(one, next));
+    path.first() == Some(&b'/') && !odd_bytes && !odd_pairs
 }
 
 /// Whether a canonical path has another reading.

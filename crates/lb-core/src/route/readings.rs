@@ -4,17 +4,21 @@
 //! twice. Each reading is the canonical path with some of these habits, before or after up to three rounds of decoding, dot segments resolved
 //! again. A request passes only where its route is the same under all of them (attacks ).
 
+use std::borrow::Cow;
+
 use super::path::{PathFault, escape};
 
 /// Encoded slashes and backslashes are slashes.
 const SLASHES: u8 = 1;
 /// Segments end at their first `;`.
 const PARAMETERS: u8 = 2;
-/// Runs of slashes are one slash.
-pub(super) const MERGE: u8 = 4;
 /// The path ends at an encoded `?` or `#`.
-const CUT: u8 = 8;
-const ALL: u8 = SLASHES | PARAMETERS | MERGE | CUT;
+const CUT: u8 = 4;
+/// The habits that have readings of their own in every text that they change.
+const ALL: u8 = SLASHES | PARAMETERS | CUT;
+
+/// Runs of slashes are one slash; looked at where there are any once the other habits have had their turn.
+pub(super) const MERGE: u8 = 8;
 
 /// Rounds of decoding that a backend is thought capable of.
 const ROUNDS: usize = 3;
@@ -60,17 +64,16 @@ fn habits(text: &[u8], visit: &mut impl FnMut(Option<&[u8]>) -> bool) -> bool {
     };
     let useful = has(ALL);
     (0..=ALL).filter(|features| features & !useful == 0).all(|features| {
-        let mut read = text.to_vec();
-        if features & CUT != 0 {
-            read.truncate(end_of_path(&read));
-        }
+        let text = if features & CUT == 0 { text } else { text.get(..end_of_path(text)).unwrap_or(text) };
+        let mut read = Cow::Borrowed(text);
         if features & SLASHES != 0 {
-            read = with_slashes(&read);
+            read = Cow::Owned(with_slashes(&read));
         }
         if features & PARAMETERS != 0 {
-            read = without_parameters(&read);
+            read = Cow::Owned(without_parameters(&read));
         }
-        visit(resolve_dots(&read, features).as_deref())
+        let merges = read.windows(2).any(|pair| pair == b"//");
+        visit(resolve_dots(&read, 0).as_deref()) && (!merges || visit(resolve_dots(&read, MERGE).as_deref()))
     })
 }
 
