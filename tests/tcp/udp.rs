@@ -1,10 +1,12 @@
 //! Datagrams through the gateway, as clients and backends see them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use testkit::process::SIGTERM;
 use testkit::successor::Successor;
@@ -23,13 +25,26 @@ struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A process that a parallel test has forked holds all sockets until it runs its program, closed ones as well.
+fn bind(address: SocketAddr) -> UdpSocket {
+    let deadline = Instant::now() + seconds(5);
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(ms(5))
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 impl Server {
     fn new(name: &'static str) -> Self {
         Self::at(name, ports::reserve())
     }
 
     fn at(name: &'static str, address: SocketAddr) -> Self {
-        let socket = Arc::new(UdpSocket::bind(address).unwrap());
+        let socket = Arc::new(bind(address));
         socket.set_read_timeout(Some(ms(20))).unwrap();
         let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
         let (answers, stop) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicBool::new(false)));
