@@ -41,6 +41,7 @@ fn main() {
     let mut cases = testkit::cases![
         gateway_api::the_rows_hold_over_http_1_2_and_3,
         answers::redirects_are_absolute,
+        answers::t_12_to_t_23_redirects_have_the_port_that_they_need,
         answers::fixed_answers,
         answers::what_no_route_takes,
         answers::virtual_hosts_do_not_fall_through,

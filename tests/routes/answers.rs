@@ -2,6 +2,8 @@
 
 use testkit::{Backend, Config, Gateway, H2Client, Listener, Pool, request};
 
+use crate::ways::Ways;
+
 fn gateway(routes: &str, backend: &Backend) -> Gateway {
     let listener = Listener::h2c().text(routes);
     Gateway::start(Config::new().listener(listener).pool(Pool::named("web").backend(backend.address)))
@@ -59,6 +61,59 @@ pub(crate) fn redirects_are_absolute() {
         (308, "https://a.example/secure")
     );
     assert!(backend.requests().iter().all(|request| request.target() == "/"), "a redirect asks no backend");
+}
+
+pub(crate) fn t_12_to_t_23_redirects_have_the_port_that_they_need() {
+    const ROWS: [(&str, &str, &str, &str); 13] = [
+        // Row, what the redirect has, and where it leads from port 80 of HTTP and from port 443 of HTTPS.
+        ("T12 T20", "host = \"other.example\"", "http://other.example/x", "https://other.example/x"),
+        ("T13", "port = 80", "500", "https://test.example:80/x"),
+        ("T14", "port = 8080", "http://test.example:8080/x", "https://test.example:8080/x"),
+        ("T15", "scheme = \"https\"", "https://test.example/x", "500"),
+        ("T16", "scheme = \"https\", port = 443", "https://test.example/x", "500"),
+        (
+            "T17",
+            "scheme = \"https\", port = 8443",
+            "https://test.example:8443/x",
+            "https://test.example:8443/x",
+        ),
+        ("T21", "scheme = \"http\", port = 8080", "http://test.example:8080/x", "http://test.example:8080/x"),
+        ("T22 301", "host = \"o.example\", status = 301", "http://o.example/x", "https://o.example/x"),
+        ("T22 302", "host = \"o.example\", status = 302", "http://o.example/x", "https://o.example/x"),
+        ("T22 303", "host = \"o.example\", status = 303", "http://o.example/x", "https://o.example/x"),
+        ("T22 307", "host = \"o.example\", status = 307", "http://o.example/x", "https://o.example/x"),
+        ("T22 308", "host = \"o.example\", status = 308", "http://o.example/x", "https://o.example/x"),
+        (
+            "T23",
+            "host = \"o.example\", path = \"/whole\"",
+            "http://o.example/whole",
+            "https://o.example/whole",
+        ),
+    ];
+    let routes = ROWS.map(|(row, redirect, ..)| {
+        format!("[[listeners.routes]]\nheaders = [\"row={row}\"]\nredirect = {{ {redirect} }}\n")
+    });
+    let mut ways = Ways::start(Config::new(), &routes.concat());
+    for (row, _, http, https) in ROWS {
+        for got in ways.ask("GET", "/x", &[("Row", row)], &["location"]) {
+            let location = if got.version == "HTTP/3" { https } else { http };
+            let status = row.strip_prefix("T22 ").map_or(302, |status| status.parse().unwrap());
+            let expected = if location == "500" { (500, None) } else { (status, Some(location.to_owned())) };
+            assert_eq!((got.status, got.header("location")), expected, "{row} over {}", got.version);
+        }
+    }
+    ways.host = "test.example:8080".to_owned();
+    for (row, http, https) in [
+        // T18, and T19: the port stays, unless the scheme changes.
+        ("T12 T20", "http://other.example:8080/x", "https://other.example:8080/x"),
+        ("T15", "https://test.example/x", "500"),
+    ] {
+        for got in ways.ask("GET", "/x", &[("Row", row)], &["location"]) {
+            let location = if got.version == "HTTP/3" { https } else { http };
+            let expected = Some(location.to_owned()).filter(|location| location != "500");
+            assert_eq!(got.header("location"), expected, "{row} on port 8080 over {}", got.version);
+        }
+    }
 }
 
 pub(crate) fn fixed_answers() {

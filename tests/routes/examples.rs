@@ -54,7 +54,8 @@ pub(crate) fn virtual_hosts_and_a_redirect_to_tls() {
     shop.sort();
     assert_eq!(shop, ["one", "two"]);
     assert_eq!([ask("blog.example.com"), ask("a.blog.example.com")], ["blog", "blog"]);
-    let moved = Client::connect(plain).unwrap().request("GET", "/x?y", &[("Host", "shop.example.com")], b"").unwrap();
+    let moved =
+        Client::connect(plain).unwrap().request("GET", "/x?y", &[("Host", "shop.example.com")], b"").unwrap();
     assert_eq!(moved.status, 308);
     assert_eq!(moved.header("location"), Some(format!("https://shop.example.com:{}/x?y", tls.port())));
 }
@@ -120,7 +121,8 @@ pub(crate) fn blue_and_green() {
     // What the hash in the file is of.
     let token = [("Authorization", "Bearer password")];
     let mut admin = gateway.admin_client();
-    let turned = admin.request("POST", "/routes/app/weights", &token, b"{\"blue\": 0, \"green\": 1}").unwrap();
+    let turned =
+        admin.request("POST", "/routes/app/weights", &token, b"{\"blue\": 0, \"green\": 1}").unwrap();
     assert_eq!(turned.status, 200, "{}", turned.text());
     assert_eq!(text(front, "/", &[]), "green");
 }

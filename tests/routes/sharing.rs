@@ -81,7 +81,8 @@ pub(crate) fn x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_or
         path_prefix = "/answer"
         respond = { status = 200, body = "fixed" }
         "#;
-    let ways = Ways::start_with(config, routes, |listener| listener.key("policies", vec!["shared".to_owned()]));
+    let ways =
+        Ways::start_with(config, routes, |listener| listener.key("policies", vec!["shared".to_owned()]));
     let app = "https://app.example.com";
     let all = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
     // Path, origin, announced method; status, and what the answer says of origin, methods, fields and credentials.

@@ -7,6 +7,8 @@ use testkit::{Client, Config, Fault, Gateway, H2Client, H3Client, Listener};
 /// A gateway with the same routes at a TCP and a QUIC listener.
 pub(crate) struct Ways {
     pub(crate) gateway: Gateway,
+    /// The host that requests ask for, with its port.
+    pub(crate) host: String,
     tcp: SocketAddr,
     udp: SocketAddr,
 }
@@ -40,7 +42,7 @@ impl Ways {
         let [tcp, udp] = [Listener::h2c(), Listener::quic()].map(|one| more(one.text(text)));
         let (tcp_address, udp_address) = (tcp.address, udp.address);
         let gateway = Gateway::start(config.listener(tcp).listener(udp));
-        Self { gateway, tcp: tcp_address, udp: udp_address }
+        Self { gateway, host: "test.example".to_owned(), tcp: tcp_address, udp: udp_address }
     }
 
     /// Sends a request over HTTP/1.1, HTTP/2 and HTTP/3, one after the other as the iterator is asked for them, and looks at these fields of the
@@ -65,9 +67,9 @@ impl Ways {
         let of = |result: Result<(u16, String), Fault>| result.unwrap_or_default();
         let mut h1 = Client::connect(self.tcp).unwrap();
         let head = if announced {
-            format!("PUT {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len())
+            format!("PUT {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", self.host, body.len())
         } else {
-            format!("PUT {target} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n")
+            format!("PUT {target} HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", self.host)
         };
         let mut bytes = head.into_bytes();
         if announced {
@@ -86,10 +88,10 @@ impl Ways {
         let fields = [("content-length", length.as_str())];
         let fields = if announced { &fields[..] } else { &[] };
         let mut h2 = H2Client::connect(self.tcp).unwrap();
-        h2.authority = HOST.to_owned();
+        h2.authority = self.host.clone();
         let h2 = of(h2.request("PUT", target, fields, body).map(|got| (got.status(), got.text())));
         let mut h3 = H3Client::connect(self.udp).unwrap();
-        h3.authority = HOST.to_owned();
+        h3.authority = self.host.clone();
         let h3 = of(h3.request("PUT", target, fields, body).and_then(|got| match got.reset {
             None => Ok((got.status(), String::from_utf8_lossy(&got.body).into_owned())),
             Some(_) => Err(Fault::Reset),
@@ -98,7 +100,7 @@ impl Ways {
     }
 
     fn h1(&self, method: &str, target: &str, fields: &[(&str, &str)], look: &[&str]) -> Got {
-        let mut named = vec![("Host", HOST)];
+        let mut named = vec![("Host", self.host.as_str())];
         named.extend(fields);
         let got = Client::connect(self.tcp).unwrap().request(method, target, &named, b"").unwrap();
         let headers = look.iter().map(|name| ((*name).to_owned(), got.header(name))).collect();
@@ -108,7 +110,7 @@ impl Ways {
     fn h2(&self, method: &str, target: &str, fields: &[(String, &str)], look: &[&str]) -> Got {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let mut client = H2Client::connect(self.tcp).unwrap();
-        client.authority = HOST.to_owned();
+        client.authority = self.host.clone();
         let got = client.request(method, target, &fields, b"").unwrap();
         let headers = look.iter().map(|name| ((*name).to_owned(), got.header(name))).collect();
         Got { version: "HTTP/2", status: got.status(), text: got.text(), headers }
@@ -117,7 +119,7 @@ impl Ways {
     fn h3(&self, method: &str, target: &str, fields: &[(String, &str)], look: &[&str]) -> Got {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let mut client = H3Client::connect(self.udp).unwrap();
-        client.authority = HOST.to_owned();
+        client.authority = self.host.clone();
         let got = client.request(method, target, &fields, b"").unwrap();
         let of_head = |name: &str| got.head.as_ref().and_then(|head| head.get(name));
         let headers = look.iter().map(|name| ((*name).to_owned(), of_head(name))).collect();
@@ -125,8 +127,6 @@ impl Ways {
         Got { version: "HTTP/3", status: got.status(), text, headers }
     }
 }
-
-const HOST: &str = "test.example";
 
 /// The fields as HTTP/2 and later have them.
 fn of_stream<'a>(fields: &[(&str, &'a str)]) -> Vec<(String, &'a str)> {
