@@ -51,7 +51,7 @@ pub(crate) fn redirects_are_absolute() {
     }
     let looping = gateway.client().request("GET", "/loop", &[("Host", "a.example")], b"").unwrap();
     assert_eq!(looping.status, 500);
-    let metric = gateway.metric("request_rejected_total", &[("reason", "redirect_loop")]);
+    let metric = gateway.metric("filter_answers_total", &[("reason", "redirect_loop")]);
     assert_eq!(metric, 1.0);
     let mut client = H2Client::connect(gateway.front()).unwrap();
     client.authority = "a.example".to_owned();
@@ -161,7 +161,7 @@ pub(crate) fn what_no_route_takes() {
     // A body that nobody reads keeps the next request from nothing.
     client.send(request("POST", "/b", &[], b"a body")).unwrap();
     assert_eq!(client.response("POST").unwrap().status, 404);
-    assert_eq!(gateway.metric("request_rejected_total", &[("reason", "no_route")]), 2.0);
+    assert_eq!(gateway.metric("filter_answers_total", &[("reason", "no_route")]), 2.0);
 
     // With backends of its own, they take it.
     let other = Backend::standard("own");

@@ -57,7 +57,7 @@ pub(crate) fn access_lists_of_all_levels_hold() {
         let expected = if status == 200 { heard + 3 } else { heard };
         assert_eq!(backend.request_count(), expected, "{ip} {host}{target}");
     }
-    assert_eq!(gateway.metric("request_rejected_total", &[("reason", "access")]), 21.0);
+    assert_eq!(gateway.metric("filter_answers_total", &[("reason", "access")]), 21.0);
 }
 
 pub(crate) fn a_listener_without_routes_has_its_list() {

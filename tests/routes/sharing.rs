@@ -183,7 +183,7 @@ pub(crate) fn x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_or
             );
         }
     }
-    assert_eq!(ways.gateway.metric("request_rejected_total", &[("reason", "cors_origin")]), 15.0);
+    assert_eq!(ways.gateway.metric("filter_answers_total", &[("reason", "cors_origin")]), 15.0);
 }
 
 const PAGE: &str = r#"<!doctype html><title>page</title><p id=p>nothing</p><script>

@@ -60,7 +60,7 @@ pub(crate) fn x_08_x_09_no_weight_and_no_backend() {
     let a = Backend::standard("a");
     let gateway = gateway("split = [{ pool = \"a\", weight = 0 }]", &[("a", &a)]);
     assert_eq!(gateway.get("/").status, 500);
-    assert_eq!(gateway.metric("request_rejected_total", &[("reason", "no_target")]), 1.0);
+    assert_eq!(gateway.metric("filter_answers_total", &[("reason", "no_target")]), 1.0);
     assert_eq!(a.request_count(), 0);
 }
 

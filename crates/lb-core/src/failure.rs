@@ -350,6 +350,7 @@ impl Failure {
     /// The family of counters that has it under [`Self::reason`]. `None` where another family tells it (connects, overflows, retries).
     pub fn counted_in(self) -> Option<Count> {
         match self.kind {
+            Kind::Rejected(reject) if Reason::FILTERS.contains(&reject.reason) => Some(Count::FilterAnswers),
             Kind::Rejected(_) | Kind::Shortage(_) => Some(Count::RequestRejected),
             Kind::Stale
             | Kind::Closed
@@ -370,6 +371,8 @@ impl Failure {
 pub enum Count {
     /// `request_rejected_total`.
     RequestRejected,
+    /// `filter_answers_total`.
+    FilterAnswers,
     /// `upstream_rejected_total`.
     UpstreamRejected,
 }
@@ -385,7 +388,7 @@ mod tests {
         let shortages = [Shortage::Descriptors, Shortage::Memory, Shortage::Ports].map(Kind::Shortage);
         let timed = [false, true].into_iter();
         let timed = timed.flat_map(|timed_out| [Kind::Connect { timed_out }, Kind::Tls { timed_out }]);
-        let refused = Reason::REJECTIONS.iter().map(|reason| Kind::Rejected(Reject::new(400, *reason)));
+        let refused = Reason::REJECTIONS.iter().chain(Reason::FILTERS).map(|reason| Kind::Rejected(Reject::new(400, *reason)));
         let malformed = Reason::UPSTREAM.iter().map(|reason| Kind::Malformed(*reason));
         let resets = [
             ResetReason::Fault,
@@ -418,6 +421,7 @@ mod tests {
         for failure in all() {
             match failure.counted_in() {
                 Some(Count::RequestRejected) => assert!(Reason::REJECTIONS.contains(&failure.reason())),
+                Some(Count::FilterAnswers) => assert!(Reason::FILTERS.contains(&failure.reason())),
                 Some(Count::UpstreamRejected) => assert!(Reason::UPSTREAM.contains(&failure.reason())),
                 None => {}
             }

@@ -200,11 +200,6 @@ impl Reason {
         Self::PathSyntax,
         Self::PathAmbiguous,
         Self::Rewrite,
-        Self::NoRoute,
-        Self::Access,
-        Self::CorsOrigin,
-        Self::NoTarget,
-        Self::RedirectLoop,
         Self::Misdirected,
         Self::Underscore,
         Self::Method,
@@ -221,6 +216,10 @@ impl Reason {
         Self::NoMemory,
         Self::NoPorts,
     ];
+
+    /// The reasons of `filter_answers_total`: requests that a filter or the target of a route answered in place of a backend, as the file has it.
+    pub const FILTERS: &'static [Self] =
+        &[Self::Access, Self::CorsOrigin, Self::NoRoute, Self::NoTarget, Self::RedirectLoop];
 
     /// The reasons of `upstream_rejected_total`: responses that were refused, cut or did not come, on the backend's account.
     pub const UPSTREAM: &'static [Self] = &[

@@ -36,7 +36,7 @@ pub use labels::{
 };
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
-pub use reasons::{ByReason, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
+pub use reasons::{ByReason, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,

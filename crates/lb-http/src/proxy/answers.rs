@@ -79,6 +79,10 @@ impl Exchange {
         let metrics = &self.service.worker.metrics;
         match failure.counted_in() {
             Some(Count::RequestRejected) => metrics.request_rejected.of(failure.reason()).inc(),
+            Some(Count::FilterAnswers) => {
+                let shard = self.service.metrics.worker(self.service.worker.io.id);
+                shard.filter_answers.of(failure.reason()).inc();
+            }
             Some(Count::UpstreamRejected) => {
                 metrics.upstream_rejected.of(failure.reason()).inc();
                 if self.response.status == 0 {

@@ -54,8 +54,8 @@ fn seconds(bounds: &[u64]) -> String {
 
 const REASONS: &str = "\
 One set of codes tells why the gateway refused, gave up or cut a request: `reason` in the access log and in log lines, and the label
-values of `request_rejected_total`, `upstream_rejected_total`, `http2_abuse_total`, `pool_overflow_total` and, where the gateway ended
-a tunnel, `websocket_tunnels_ended_total`. The status is the one that the client is told; where there is none, a response had begun or
+values of `request_rejected_total`, `filter_answers_total`, `upstream_rejected_total`, `http2_abuse_total`, `pool_overflow_total` and,
+where the gateway ended a tunnel, `websocket_tunnels_ended_total`. The status is the one that the client is told; where there is none, a response had begun or
 nobody was left to be told.
 ";
 

@@ -11,7 +11,7 @@ use super::labels::{
     RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
-use super::reasons::{Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
+use super::reasons::{FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
 /// A metric family, as a scrape and METRICS.md describe it.
 #[derive(Debug)]
@@ -279,6 +279,8 @@ families! {
             [LISTENER, fixed::<TunnelEnd>("reason")], "tunnels", "WebSocket tunnels that have ended, by how.";
         REQUEST_REJECTED: FamilyKind::Counter, "request_rejected_total", [reasons::<Rejections>("reason")], "requests",
             "Requests that the gateway itself refused or cut.";
+        FILTER_ANSWERS: FamilyKind::Counter, "filter_answers_total", [LISTENER, reasons::<FilterAnswers>("reason")], "requests",
+            "Requests that a filter answered in place of a backend, or that have no backend by the routes of the file.";
         HTTP_RETRIES: FamilyKind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
              backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \

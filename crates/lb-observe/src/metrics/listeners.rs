@@ -3,8 +3,8 @@
 use super::scrape::Scrape;
 use super::shards::{ListenerMetrics, ListenerShard, RequestShard};
 use super::{
-    Counter, DatagramDrop, DatagramPath, Family, FlowEnd, GrpcStatus, HttpVersion, Label, ProxyHeaderResult,
-    StatusClass, TlsResult, TunnelEnd, families, quic,
+    Counter, DatagramDrop, DatagramPath, Family, FilterAnswers, FlowEnd, GrpcStatus, HttpVersion, Label,
+    ProxyHeaderResult, ReasonSet, StatusClass, TlsResult, TunnelEnd, families, quic,
 };
 
 /// The `route` of requests that no named route took.
@@ -36,6 +36,10 @@ pub(super) fn scrape(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics
         for end in TunnelEnd::ALL {
             let ended = listener.shards().map(|shard| shard.websocket_tunnels_ended.of(*end).value());
             scrape.counter(&families::WEBSOCKET_TUNNELS_ENDED, &[name, end.name()], ended.sum());
+        }
+        for reason in FilterAnswers::REASONS {
+            let answers = listener.shards().map(|shard| shard.filter_answers.of(*reason).value());
+            scrape.counter(&families::FILTER_ANSWERS, &[name, reason.name()], answers.sum());
         }
     }
     for version in HttpVersion::ALL {

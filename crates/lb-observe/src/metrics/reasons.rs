@@ -101,6 +101,15 @@ impl ReasonSet for Rejections {
     const NAMES: &'static [&'static str] = &names::<{ Reason::REJECTIONS.len() }>(Self::REASONS);
 }
 
+/// The reasons of `filter_answers_total`.
+#[derive(Debug)]
+pub struct FilterAnswers;
+
+impl ReasonSet for FilterAnswers {
+    const REASONS: &'static [Reason] = Reason::FILTERS;
+    const NAMES: &'static [&'static str] = &names::<{ Reason::FILTERS.len() }>(Self::REASONS);
+}
+
 /// The reasons of `upstream_rejected_total`.
 #[derive(Debug)]
 pub struct UpstreamRejections;

@@ -15,7 +15,7 @@ use super::labels::{
 };
 use super::pools::add_each;
 use super::quic::{QuicMetrics, RelayShard};
-use super::reasons::{ByReason, Http2Abuse, Rejections, UpstreamRejections};
+use super::reasons::{ByReason, FilterAnswers, Http2Abuse, Rejections, UpstreamRejections};
 use super::routes::NamedRoutes;
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
@@ -230,6 +230,8 @@ pub struct ListenerShard {
     pub websocket_tunnels: Gauge,
     /// `websocket_tunnels_ended_total`.
     pub websocket_tunnels_ended: By<TunnelEnd, Counter>,
+    /// `filter_answers_total`.
+    pub filter_answers: ByReason<FilterAnswers>,
     /// `udp_flows_total`.
     pub udp_flows: Counter,
     /// `udp_flows_ended_total`.
