@@ -88,6 +88,7 @@ fn main() {
         proxied::r_17_headers_that_are_cut_or_slow_hold_nothing,
         routes::r_16_a_forged_address_opens_no_access_list,
         routes::r_11_a_guarded_route_is_not_reached_by_another_spelling,
+        routes::r_18_a_million_keys_take_no_memory,
         routes::r_01_dot_segments,
         routes::r_02_slashes_in_a_row,
         routes::r_03_parameters_of_segments,

@@ -25,6 +25,8 @@ mod names;
 mod operation;
 #[path = "routes/proxied.rs"]
 mod proxied;
+#[path = "routes/rates.rs"]
+mod rates;
 #[path = "routes/rules.rs"]
 mod rules;
 #[path = "routes/sharing.rs"]
@@ -80,6 +82,15 @@ fn main() {
         guards::raw_connections_are_let_in_or_closed,
         guards::routes_ask_for_certificates_and_names,
         guards::conditions_on_connections_hold_over_http_3,
+        rates::a_limit_holds_over_every_protocol,
+        rates::workers_and_listeners_share_a_limit,
+        rates::requests_are_counted_by_keys,
+        rates::clients_are_counted_by_network_behind_trusted_proxies_too,
+        rates::limits_of_all_levels_add_up,
+        rates::a_limit_that_runs_dry_counts_and_lets_pass,
+        rates::a_reload_keeps_what_is_owed,
+        rates::calls_and_tunnels_are_limited_in_their_words,
+        rates::explain_and_the_log_name_the_limit,
         names::connections_go_by_the_server_that_is_asked_for,
         names::where_tls_ends_here_names_and_certificates_decide,
         names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,

@@ -384,3 +384,57 @@ pub(crate) fn r_11_a_guarded_route_is_not_reached_by_another_spelling() {
     }
     assert_eq!((rig.public.request_count(), rig.admin.request_count()), (0, 0));
 }
+
+/// A million keys, each an IPv6 network of its own, in a table for 65536: memory does not grow, whoever has used his limit up is not forgotten for
+/// them, and addresses of one network are one client.
+pub(crate) fn r_18_a_million_keys_take_no_memory() {
+    const KEYS: u32 = 1_000_000;
+    const BATCH: u32 = 500;
+    let listener = Listener::h1().text(
+        "policies = [\"limit\"]\n[listeners.client_address]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [[listeners.routes]]\nrespond = { status = 204 }\n",
+    );
+    let policy =
+        "[policies.limit.rate_limit]\nrequests = 1\nwindow_seconds = 86400\nburst = 3\nfields = false\n";
+    let config = Config::new().text(policy).runtime("max_keepalive_requests", 0).listener(listener);
+    let gateway = Gateway::start(config);
+    let mut client = gateway.client();
+    let mut one = |from: &str| client.request("GET", "/", &[("X-Forwarded-For", from)], b"").unwrap().status;
+    let victims = ["192.0.2.1", "192.0.2.2", "2001:db8:ffff:ffff::1"];
+    for victim in victims {
+        assert_eq!([one(victim), one(victim), one(victim), one(victim)], [204, 204, 204, 429]);
+    }
+    assert_eq!(one("2001:db8:ffff:ffff:1:2:3:4"), 429, "an address of the same network");
+    let mut flood = gateway.client();
+    let mut send = |keys: std::ops::Range<u32>| {
+        let batch: String = keys
+            .map(|key| {
+                let (high, low) = (key >> 16, key & 0xffff);
+                format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 2001:db8:{high:x}:{low:x}::{low:x}\r\n\r\n"
+                )
+            })
+            .collect();
+        flood.send(batch).unwrap();
+        for _ in 0..BATCH {
+            assert_eq!(flood.response("GET").unwrap().status, 204);
+        }
+    };
+    // As many as the table has room for, so that whatever a connection takes is taken.
+    let mut from = 0;
+    let mut base = 0;
+    while from < KEYS {
+        if from == 100_000 {
+            base = testkit::usage::anonymous(&gateway);
+        }
+        send(from..from + BATCH);
+        from += BATCH;
+    }
+    let now = testkit::usage::anonymous(&gateway);
+    assert!(now <= base + (1 << 20), "memory grew from {base} to {now} bytes");
+    let evicted = gateway.metric("rate_limit_evictions_total", &[("policy", "limit")]);
+    assert!(evicted >= f64::from(KEYS - 2 * 65_536), "{evicted}");
+    for victim in victims {
+        assert_eq!(one(victim), 429, "{victim} owes more than those who came for its place");
+    }
+}

@@ -11,6 +11,7 @@ mod passthrough;
 mod policy;
 mod pool;
 mod process;
+mod rate;
 mod raw_proxy;
 mod raw_route;
 mod resilience;

@@ -9,6 +9,7 @@ mod listener;
 mod passthrough;
 mod pool;
 mod process;
+mod rate;
 mod route;
 mod split;
 mod text;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use lb_config::{Config, ConfigText, PoolId, SocketName};
+use lb_core::limit::RateRegistry;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_io::udp::Steering;
@@ -88,6 +89,8 @@ pub struct Control {
     pub(crate) keys: FileKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
+    /// What is known of the keys of rate limits.
+    pub(crate) rates: RateRegistry,
     pub(crate) prober: Prober,
     pub(crate) resolver: Rc<Resolver>,
     /// When the first name must be asked again.
@@ -381,7 +384,8 @@ impl Control {
         closed: &[ListenerKey],
         opened: Vec<Vec<ListenerSockets>>,
     ) {
-        let snapshot = Snapshot::new(&mut self.registry, config, backends, backends_tls, self.keys.clone());
+        let (registry, rates) = (&mut self.registry, &mut self.rates);
+        let snapshot = Snapshot::new(registry, rates, config, backends, backends_tls, self.keys.clone());
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);

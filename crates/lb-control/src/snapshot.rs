@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
-use lb_config::{BackendPool, Config, Listener, ListenerId, PoolId};
+use lb_config::{BackendPool, Config, Listener, ListenerId, PoolId, Routing};
+use lb_core::limit::{RateRegistry, RateTables};
 use lb_pool::{Registry, ResolvedBackend, SharedPool};
 
 use crate::file_keys::FileKeys;
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub backends_tls: BackendsTls,
     /// Keys that are read from files.
     pub keys: FileKeys,
+    /// What the keys of rate limits owe, by policy.
+    pub rates: RateTables,
     /// Where each listener stands in the configuration.
     positions: HashMap<ListenerId, usize>,
 }
@@ -42,18 +46,21 @@ pub struct PoolInForce<'a> {
 }
 
 impl Snapshot {
-    /// A snapshot whose pools keep what `registry` knows of members that stay.
+    /// A snapshot whose pools keep what `registry` knows of members that stay, and whose limits keep what `rates` knows of keys.
     pub fn new(
         registry: &mut Registry,
+        rates: &mut RateRegistry,
         config: Config,
         backends: PoolBackends,
         backends_tls: BackendsTls,
         keys: FileKeys,
     ) -> Arc<Self> {
         let pools = pools::of(registry, &config, &backends);
+        let limits = config.listeners.iter().filter_map(|listener| listener.routing.as_deref());
+        let rates = rates.tables(limits.flat_map(Routing::rate_limits), Instant::now());
         let listeners = config.listeners.iter().enumerate();
         let positions = listeners.map(|(position, listener)| (listener.id(), position)).collect();
-        Arc::new(Self { config, backends, pools, backends_tls, keys, positions })
+        Arc::new(Self { config, backends, pools, backends_tls, keys, rates, positions })
     }
 
     /// A listener and its pool.
@@ -113,7 +120,8 @@ mod tests {
             (pool.id.clone(), resolved.collect())
         });
         let backends = pools.collect();
-        Snapshot::new(registry, config, backends, BackendsTls::default(), FileKeys::default())
+        let rates = &mut RateRegistry::default();
+        Snapshot::new(registry, rates, config, backends, BackendsTls::default(), FileKeys::default())
     }
 
     #[test]

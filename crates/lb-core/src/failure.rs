@@ -289,6 +289,8 @@ impl Failure {
             Kind::CallDeadline => Status::DeadlineExceeded,
             Kind::Malformed(_) => Status::Internal,
             Kind::StreamReset(reset) => Status::from_reset(reset.reason),
+            // Whatever status HTTP is told: clients of gRPC try again by themselves what is unavailable.
+            Kind::Rejected(Reject { reason: Reason::RateLimit, .. }) => Status::ResourceExhausted,
             Kind::Rejected(reject) => Status::from_refusal(reject.status),
             Kind::Status(status) => Status::from_http(status),
             _ => Status::Unavailable,
@@ -388,7 +390,10 @@ mod tests {
         let shortages = [Shortage::Descriptors, Shortage::Memory, Shortage::Ports].map(Kind::Shortage);
         let timed = [false, true].into_iter();
         let timed = timed.flat_map(|timed_out| [Kind::Connect { timed_out }, Kind::Tls { timed_out }]);
-        let refused = Reason::REJECTIONS.iter().chain(Reason::FILTERS).map(|reason| Kind::Rejected(Reject::new(400, *reason)));
+        let refused = Reason::REJECTIONS
+            .iter()
+            .chain(Reason::FILTERS)
+            .map(|reason| Kind::Rejected(Reject::new(400, *reason)));
         let malformed = Reason::UPSTREAM.iter().map(|reason| Kind::Malformed(*reason));
         let resets = [
             ResetReason::Fault,

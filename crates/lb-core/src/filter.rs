@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cors;
 pub mod edit;
+pub mod rate_limit;
 pub mod request_id;
 pub mod rewrite;
 pub mod template;
@@ -13,6 +14,7 @@ pub mod template;
 pub use access::AccessList;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
+pub use rate_limit::{RateLimit, RateNotice, RateVerdict, check_rates};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
 pub use template::{Template, TemplateSource, TemplateVariable};
@@ -27,6 +29,8 @@ words! {
     FilterKind {
         /// Which clients are let in.
         Access = "access",
+        /// How often requests may come.
+        RateLimit = "rate_limit",
         /// What scripts of other sites may ask for.
         Cors = "cors",
         /// Edits of the fields of requests.
@@ -41,6 +45,8 @@ words! {
 pub struct Chain {
     /// Which clients are let in: by the lists of all levels.
     pub access: Vec<Arc<AccessList>>,
+    /// How often requests may come: by the limits of all levels.
+    pub rate_limits: Vec<Arc<RateLimit>>,
     /// What scripts of other sites may ask for.
     pub cors: Option<Arc<CorsPolicy>>,
     /// Which path and host the backend is asked for.
@@ -52,14 +58,16 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The filters of a level inside this one, behind those of this one. Access lists and edits of both levels hold; of other kinds the inner
+    /// The filters of a level inside this one, behind those of this one. Access lists, rate limits and edits of both levels hold; of other kinds the inner
     /// level's stands in place of the outer one's.
     #[must_use]
     pub fn within(&self, inner: &Self) -> Self {
         let access = [&*self.access, &*inner.access].concat();
+        let rate_limits = [&*self.rate_limits, &*inner.rate_limits].concat();
         let join = |outer: &[HeaderEdits], inner: &[HeaderEdits]| [outer, inner].concat();
         Self {
             access,
+            rate_limits,
             cors: inner.cors.clone().or_else(|| self.cors.clone()),
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
             request_headers: join(&self.request_headers, &inner.request_headers),
@@ -74,6 +82,7 @@ impl Chain {
         for kind in kinds {
             match kind {
                 FilterKind::Access => chain.access.clear(),
+                FilterKind::RateLimit => chain.rate_limits.clear(),
                 FilterKind::Cors => chain.cors = None,
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
                 FilterKind::ResponseHeaders => chain.response_headers.clear(),
@@ -84,13 +93,14 @@ impl Chain {
 
     /// The kinds of filters that are here and that a policy may hold.
     pub fn kinds(&self) -> impl Iterator<Item = FilterKind> {
-        let edits = [
+        let present = [
             (FilterKind::Access, !self.access.is_empty()),
+            (FilterKind::RateLimit, !self.rate_limits.is_empty()),
             (FilterKind::Cors, self.cors.is_some()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
         ];
-        edits.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))
+        present.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))
     }
 
     /// Whether a client is let in, by the lists of all levels.

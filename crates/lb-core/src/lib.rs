@@ -25,6 +25,7 @@ pub mod health;
 pub mod hedge;
 pub mod identity;
 pub mod ledger;
+pub mod limit;
 pub mod log_limit;
 pub mod network;
 pub mod outlier;

@@ -108,6 +108,8 @@ reasons! {
     NoRoute = "no_route", "404";
     /// The client's address is one that `access` of a policy does not let in; on tcp and tls listeners its connection is closed
     Access = "access", "403";
+    /// More requests of its key have come than `rate_limit` of a policy lets pass, or the request lacks what the limit counts by (`on_missing = "deny"`); `status` of the limit may be another
+    RateLimit = "rate_limit", "429";
     /// A preflight comes from an origin that `cors` of a policy does not list: the browser then keeps the request of the script from being sent
     CorsOrigin = "cors_origin", "403";
     /// All weights of the route's `split` are 0
@@ -219,7 +221,10 @@ impl Reason {
 
     /// The reasons of `filter_answers_total`: requests that a filter or the target of a route answered in place of a backend, as the file has it.
     pub const FILTERS: &'static [Self] =
-        &[Self::Access, Self::CorsOrigin, Self::NoRoute, Self::NoTarget, Self::RedirectLoop];
+        &[Self::Access, Self::RateLimit, Self::CorsOrigin, Self::NoRoute, Self::NoTarget, Self::RedirectLoop];
+
+    /// The reasons of `filter_dry_run_total`: requests that a filter would have answered if it did not only count.
+    pub const DRY_RUNS: &'static [Self] = &[Self::RateLimit];
 
     /// The reasons of `upstream_rejected_total`: responses that were refused, cut or did not come, on the backend's account.
     pub const UPSTREAM: &'static [Self] = &[

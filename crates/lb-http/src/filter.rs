@@ -5,7 +5,7 @@
 
 use lb_core::failure::Reject;
 use lb_core::filter::template::{TemplateSource, TemplateVariable};
-use lb_core::filter::{Chain, CorsAnswer, HeaderEdits, KeepFrom, RequestIdPolicy, request_id};
+use lb_core::filter::{Chain, CorsAnswer, HeaderEdits, KeepFrom, RateNotice, RequestIdPolicy, request_id};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
@@ -40,6 +40,8 @@ pub(crate) struct Filtered {
     branch: Option<u32>,
     /// What scripts of other sites are let see.
     cors: Option<Box<CorsAnswer>>,
+    /// What the response tells of the limits of the route.
+    notice: Option<RateNotice>,
     /// The edits of the response one after the other, where some hold values of the request: those that do, with the values.
     bound: Vec<Option<Box<HeaderEdits>>>,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Marks {
     pub(crate) cookie: Option<Box<[u8]>>,
     /// It is a CORS preflight.
     pub(crate) is_preflight: bool,
+    /// What the response tells of limits.
+    pub(crate) notice: Option<RateNotice>,
 }
 
 /// Takes the client's ID out of a request, and says which ID it has from now on.
@@ -83,7 +87,7 @@ pub(crate) fn request(
     settings: &Settings,
     at: Option<RouteDestination>,
     matched: Option<Matched>,
-    Marks { id, cookie, is_preflight }: Marks,
+    Marks { id, cookie, is_preflight, notice }: Marks,
     asker: Asker<'_>,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
@@ -92,7 +96,7 @@ pub(crate) fn request(
     if chains == [None, None] && id.is_none() && cookie.is_none() {
         return (None, None);
     }
-    let mut filtered = Filtered { id, cookie, at, branch, ..Filtered::default() };
+    let mut filtered = Filtered { id, cookie, at, branch, notice, ..Filtered::default() };
     if let Some(policy) = chains.iter().flatten().find_map(|chain| chain.cors.as_deref()) {
         filtered.cors = Some(Box::new(policy.answer(head, is_preflight)));
     }
@@ -182,6 +186,9 @@ impl Filtered {
         }
         if let Some(cors) = &self.cors {
             cors.apply(&mut head.fields);
+        }
+        if let Some(notice) = &self.notice {
+            settings.routes.tell_limit(self.at, notice, head);
         }
         if let (Some(id), Some(policy)) = (&self.id, settings.request_id.as_ref().filter(|id| id.respond)) {
             head.fields.remove_named(policy.header.as_bytes());

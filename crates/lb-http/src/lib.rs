@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod h3;
+mod limits;
 pub mod message;
 pub mod proxy;
 mod record;
@@ -25,7 +26,7 @@ mod session;
 mod split;
 pub mod upstream;
 
-pub use routes::AnswerBodies;
+pub use routes::{AnswerBodies, SharedParts};
 pub use serve::{Serving, serve};
 pub use session::Session;
 mod sticky;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use lb_config::{Http, Listener, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::{Chain, cors};
+use lb_core::filter::{Chain, RateNotice, RateVerdict, cors};
 use lb_core::forwarded::RequestOrigin;
-use lb_core::head::{FieldName, RequestHead, Span, reads_as};
+use lb_core::head::{FieldName, RequestHead, ResponseHead, Span, reads_as};
+use lb_core::limit::{LimitRequest, RateTables};
 use lb_core::reason::Reason;
 use lb_core::retry::RetrySettings;
 use lb_core::rng::SplitMix64;
@@ -20,6 +21,7 @@ use lb_core::route::{Host, PathFault, PatternCaches, RouteCaptures, RouteDestina
 use lb_observe::metrics::{Metrics, RouteMetrics};
 
 use crate::answer::{self, Fixed};
+use crate::limits::{self, Limiter, Limiters};
 use crate::service::Pool;
 use crate::session::Session;
 use crate::split::{self, Drawn};
@@ -46,6 +48,7 @@ pub struct TableRoutes {
     /// Some filters have CORS.
     has_cors: bool,
     caches: RefCell<PatternCaches>,
+    limits: Limiters,
 }
 
 /// What a request needs of its route, in one line of the cache: a large table does not stay there.
@@ -78,6 +81,15 @@ enum Goes {
 /// The bodies of answers that stand in files, by the paths of these.
 pub type AnswerBodies = HashMap<PathBuf, Arc<[u8]>>;
 
+/// What all workers share of what routes need.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedParts<'a> {
+    /// The bodies of answers that stand in files.
+    pub bodies: &'a AnswerBodies,
+    /// What the keys of rate limits owe.
+    pub rates: &'a RateTables,
+}
+
 /// The route that took a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matched {
@@ -104,13 +116,15 @@ pub(crate) struct Found {
     pub(crate) is_preflight: bool,
     /// The value of a `Set-Cookie` that keeps the client on its branch.
     pub(crate) cookie: Option<Box<[u8]>>,
+    /// What limits say of it.
+    pub(crate) limited: RateVerdict,
 }
 
 impl Found {
     /// A backend of the pool answers.
     fn forward(pool: &Rc<Pool>, matched: Option<Matched>, cookie: Option<Box<[u8]>>) -> Self {
-        let (pool, action) = (Rc::clone(pool), Action::Forward);
-        Self { pool, at: None, matched, action, is_preflight: false, cookie }
+        let (pool, action, limited) = (Rc::clone(pool), Action::Forward, RateVerdict::default());
+        Self { pool, at: None, matched, action, is_preflight: false, cookie, limited }
     }
 }
 
@@ -149,7 +163,7 @@ impl Routes {
         listener: &Listener,
         pool: Rc<Pool>,
         mut others: impl FnMut(&PoolId) -> Option<Rc<Pool>>,
-        bodies: &AnswerBodies,
+        shared: SharedParts<'_>,
         metrics: &Metrics,
     ) -> Self {
         let Some(routing) = &listener.routing else { return Self::One(pool) };
@@ -164,7 +178,7 @@ impl Routes {
                     Goes::Split(split.branches.iter().map(|branch| find(&branch.pool)).collect())
                 }
                 RouteTarget::Respond(fixed) => {
-                    Goes::Respond(fixed.body_file.as_ref().and_then(|path| bodies.get(path)).cloned())
+                    Goes::Respond(fixed.body_file.as_ref().and_then(|path| shared.bodies.get(path)).cloned())
                 }
                 RouteTarget::Redirect(_) => Goes::Redirect,
             },
@@ -178,7 +192,8 @@ impl Routes {
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
         let has_cors =
             routing.chains.iter().chain(&routing.scope_chains).flatten().any(|chain| chain.cors.is_some());
-        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, has_cors, caches }))
+        let limits = Limiters::new(&routing, shared.rates, metrics);
+        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, has_cors, caches, limits }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
@@ -213,6 +228,17 @@ impl Routes {
     pub(crate) fn chains(&self, at: Option<RouteDestination>, branch: Option<u32>) -> [Option<&Chain>; 2] {
         let (Self::Table(table), Some(at)) = (self, at) else { return [None, None] };
         [table.chain(at), self.branch_chain(at, branch)]
+    }
+
+    /// Has a response tell what the limits of its route have left.
+    pub(crate) fn tell_limit(
+        &self,
+        at: Option<RouteDestination>,
+        notice: &RateNotice,
+        head: &mut ResponseHead,
+    ) {
+        let (Self::Table(table), Some(at)) = (self, at) else { return };
+        limits::tell(table.limits.at(at).unwrap_or_default(), notice, head);
     }
 
     /// The times of a route that has some of its own.
@@ -253,11 +279,7 @@ impl Routes {
     /// The canonical form of a path that was matched, where that is another.
     pub(crate) fn canonical(&self, path: &[u8]) -> Option<Vec<u8>> {
         let Self::Table(table) = self else { return None };
-        let policy = table.routing.table.policy();
-        if policy.normalize || path::is_plain(path) {
-            return None;
-        }
-        path::canonical(path, policy.merge_slashes).ok()
+        table.canonical(path)
     }
 
     /// Whether paths pass that a backend could read in two ways.
@@ -329,11 +351,25 @@ impl TableRoutes {
             let refused = self.none(matched, Action::Refuse(Reject::new(403, Reason::Access)));
             return Found { at: Some(destination), is_preflight, ..refused };
         }
+        // Phase 5.
+        let limited = match self.limits.at(destination) {
+            Some(limits) => self.limited(limits, destination, head, origin),
+            None => RateVerdict::default(),
+        };
+        if let Some(status) = limited.refused {
+            let matched = match destination {
+                RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
+                _ => None,
+            };
+            let refused = self.none(matched, Action::Refuse(Reject::new(status, Reason::RateLimit)));
+            return Found { at: Some(destination), is_preflight, limited, ..refused };
+        }
         // Phase 6: such a request is for the gateway, and nothing else is done with it.
         if is_preflight {
             return Found {
                 at: Some(destination),
                 is_preflight,
+                limited,
                 ..self.preflight(destination, prefix, head)
             };
         }
@@ -347,7 +383,40 @@ impl TableRoutes {
             },
             RouteDestination::Nowhere(_) => self.no_route(),
         };
-        Found { at: Some(destination), ..found }
+        Found { at: Some(destination), limited, ..found }
+    }
+
+    /// Phase 5: what the limits of a request say, by everything that is known of it before authentication.
+    fn limited(
+        &self,
+        limits: &[Limiter],
+        destination: RouteDestination,
+        head: &RequestHead,
+        origin: &RequestOrigin,
+    ) -> RateVerdict {
+        let (path, query) = split_target(head.target());
+        let canonical = self.canonical(path);
+        let route = match destination {
+            RouteDestination::Route(route) => self.routing.routes.get(route as usize),
+            _ => None,
+        };
+        let request = LimitRequest {
+            client: origin.client,
+            head,
+            path: canonical.as_deref().unwrap_or(path),
+            query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
+            route: route.map_or("", |route| &route.spec.name),
+        };
+        limits::check(limits, &request)
+    }
+
+    /// The canonical form of a path that was matched, where that is another.
+    fn canonical(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let policy = self.routing.table.policy();
+        if policy.normalize || path::is_plain(path) {
+            return None;
+        }
+        path::canonical(path, policy.merge_slashes).ok()
     }
 
     /// The filters of a request that goes there.

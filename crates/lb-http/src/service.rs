@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::h1::request::HeadLimits;
 use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
-use crate::routes::{AnswerBodies, Routes};
+use crate::routes::{Routes, SharedParts};
 use crate::sticky::Sticky;
 use crate::upstream::{Endpoint, EndpointKey, Upstreams};
 
@@ -321,13 +321,13 @@ pub struct Settings {
 
 impl Settings {
     /// Builds what one worker needs from a validated configuration. `pool` is the pool of `listener`, and `others` gives those that its routes
-    /// lead to besides. `bodies` has those of answers that stand in files.
+    /// lead to besides.
     pub fn new(
         config: &Config,
         listener: &Listener,
         pool: Rc<Pool>,
         others: impl FnMut(&PoolId) -> Option<Rc<Pool>>,
-        bodies: &AnswerBodies,
+        shared: SharedParts<'_>,
         metrics: &Metrics,
     ) -> Rc<Self> {
         let runtime = &config.runtime;
@@ -366,7 +366,7 @@ impl Settings {
             h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
             client_address: listener.client_address.clone(),
             request_id: listener.request_id.clone(),
-            routes: Routes::new(listener, pool, others, bodies, metrics),
+            routes: Routes::new(listener, pool, others, shared, metrics),
         })
     }
 

@@ -13,6 +13,7 @@ mod families;
 mod labels;
 mod listeners;
 mod passthrough;
+mod policies;
 mod pools;
 mod process;
 mod quic;
@@ -34,9 +35,10 @@ pub use labels::{
     FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, RelayDrop,
     RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
+pub use policies::PolicyMetrics;
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
-pub use reasons::{ByReason, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
+pub use reasons::{ByReason, DryRuns, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{
     BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,
@@ -101,6 +103,7 @@ pub struct Metrics {
     gone_listeners: Mutex<BTreeSet<String>>,
     backends: backends::Backends,
     pool_metrics: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
+    policies: policies::Policies,
 }
 
 impl Metrics {
@@ -132,6 +135,7 @@ impl Metrics {
             gone_listeners: Mutex::default(),
             backends: backends::Backends::new(),
             pool_metrics: Mutex::default(),
+            policies: policies::Policies::default(),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)
@@ -178,6 +182,11 @@ impl Metrics {
         pool
     }
 
+    /// The families of a policy. They exist as long as a handle to them is held.
+    pub fn policy(&self, name: &str) -> Arc<PolicyMetrics> {
+        self.policies.named(name)
+    }
+
     /// Forgets every backend of a pool for which `keep` is false, each as soon as no handle to it is held any more: what still runs there
     /// stays visible until it ends.
     pub fn retain_backends(&self, keep: impl Fn(&str, &str) -> bool) {
@@ -211,6 +220,7 @@ impl Metrics {
         self.scrape_listeners(&mut scrape);
         self.backends.scrape(&mut scrape);
         self.scrape_pool_metrics(&mut scrape);
+        self.policies.scrape(&mut scrape);
         self.scrape_control(&mut scrape);
         self.scrape_process(&mut scrape);
         scrape.into_text()

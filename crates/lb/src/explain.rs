@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 use lb_config::{Listener, RouteTarget, Routing};
 use lb_control::{ProcessOutcome, Source};
-use lb_core::filter::{CorsPolicy, cors};
+use lb_core::filter::{CorsPolicy, RateLimit, cors};
 use lb_core::head::{RequestHead, Span};
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
@@ -115,6 +115,9 @@ impl Asked {
             text += "  access: answered 403 (access): a policy does not let the client in\n";
             return text;
         }
+        for limit in routing.chain(destination).into_iter().flat_map(|chain| &chain.rate_limits) {
+            text += &rate_limit(limit);
+        }
         if let (true, Some(policy)) = (preflight.is_some(), cors_of(routing, destination)) {
             let origin = self.head.fields.value_of(b"origin").unwrap_or_default();
             text += match policy.lets_in(origin) {
@@ -131,6 +134,14 @@ impl Asked {
 
 fn cors_of(routing: &Routing, destination: RouteDestination) -> Option<&CorsPolicy> {
     routing.chain(destination)?.cors.as_deref()
+}
+
+/// A rate limit that the request meets.
+fn rate_limit(limit: &RateLimit) -> String {
+    let RateLimit { policy, key, rate, status, dry_run, .. } = limit;
+    let (requests, seconds, burst) = (rate.requests(), rate.window_seconds(), rate.burst());
+    let beyond = if *dry_run { "only counted".to_owned() } else { format!("answered {status} (rate_limit)") };
+    format!("  rate limit {policy}: {requests} in {seconds} s by {key}, {burst} at once; more are {beyond}\n")
 }
 
 /// What filters do on the way.

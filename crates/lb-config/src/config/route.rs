@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{RouteLimits, Split};
-use lb_core::filter::{Chain, FilterKind};
+use lb_core::filter::{Chain, FilterKind, RateLimit};
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
 use lb_core::route::{HostPattern, RouteDestination, RouteSpec, RouteTable};
@@ -118,6 +118,12 @@ impl Routing {
             }
         };
         chains.get(at as usize)?.as_deref()
+    }
+
+    /// The rate limits of all routes and scopes; one stands there once for each that has it.
+    pub fn rate_limits(&self) -> impl Iterator<Item = &RateLimit> {
+        let chains = self.chains.iter().chain(&self.scope_chains).flatten();
+        chains.flat_map(|chain| chain.rate_limits.iter().map(|limit| &**limit))
     }
 
     /// The same with other weights of splits, of which `of` has those that differ, by the names of route and pool; `None` where none does.

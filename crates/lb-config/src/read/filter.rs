@@ -40,6 +40,7 @@ pub(super) fn chain(
 pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut Report<'_>) -> Chain {
     Chain {
         access: Vec::new(),
+        rate_limits: Vec::new(),
         cors: None,
         rewrite: None,
         request_headers: edits(view, "request_headers", spec, report).into_iter().collect(),

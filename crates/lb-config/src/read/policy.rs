@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lb_core::filter::{AccessList, Chain, CorsPolicy, FilterKind, OriginPattern};
 use lb_core::route::IpNetwork;
 
-use super::{Report, filter};
+use super::{Report, filter, rate};
 use crate::document::{View, near};
 
 /// Every policy by its name.
@@ -22,9 +22,12 @@ impl<'a> Policies<'a> {
         let mut policies = BTreeMap::new();
         for (name, view) in root.named("policies") {
             let access = view.present("access").map(|view| access(view, report)).into_iter().collect();
+            let rate_limits =
+                view.present("rate_limit").and_then(|view| rate::rate_limit(name, view, report));
+            let rate_limits = rate_limits.into_iter().collect();
             let cors = view.present("cors").map(|view| cors(view, report));
             let edits = filter::edits_alone(view, None, report);
-            policies.insert(name, (view, Chain { access, cors, ..edits }));
+            policies.insert(name, (view, Chain { access, rate_limits, cors, ..edits }));
         }
         Self { policies, used: RefCell::default() }
     }

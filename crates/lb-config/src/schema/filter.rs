@@ -4,6 +4,7 @@ use lb_core::filter::KeepFrom;
 
 use super::http::HTTP_PROTOCOLS;
 use super::key::S;
+use super::rate::RATE_LIMIT;
 use super::{Block, Key, On, Text};
 
 pub(super) static REWRITE: Block = Block {
@@ -130,8 +131,8 @@ pub(super) static POLICIES: Block = Block {
         Key::block("request_headers", &REQUEST_HEADERS),
         Key::block("response_headers", &RESPONSE_HEADERS),
         Key::block("access", &ACCESS),
+        Key::block("rate_limit", &RATE_LIMIT),
         Key::block("cors", &CORS),
-        Key::later("rate_limit", "rate limits by keys"),
         Key::later("concurrency", "limits on requests at once"),
         Key::later("fault", "faults on purpose"),
         Key::later("errors", "error pages"),

@@ -8,6 +8,7 @@ use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::FilterKind;
 use lb_core::filter::{HeaderLine, OriginPattern, Template};
 use lb_core::forwarded::AddressSource;
+use lb_core::limit::LimitKey;
 use lb_core::proxy_protocol::ProxySends;
 use lb_core::route::{CertificatePattern, HostPattern, IpNetwork, Pattern, Want, path};
 
@@ -91,6 +92,8 @@ pub(crate) enum Text {
     HeaderLine,
     /// A kind of filter that a policy may hold.
     FilterKind,
+    /// What requests are counted by.
+    LimitKey,
     /// The name of an application protocol, as ALPN has it (RFC 7301 §3.1).
     Alpn,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
@@ -152,7 +155,12 @@ impl Text {
             Self::FieldValue => "text without control characters",
             Self::SplitKey => "\"cookie\", \"client_ip\" or \"header:NAME\"",
             Self::HeaderLine => "\"N: value\", in whose value `${…}` may stand",
-            Self::FilterKind => "\"access\", \"cors\", \"request_headers\" or \"response_headers\"",
+            Self::LimitKey => {
+                "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"host\", \"path\", \"route\", or several of them joined by \"+\""
+            }
+            Self::FilterKind => {
+                "\"access\", \"rate_limit\", \"cors\", \"request_headers\" or \"response_headers\""
+            }
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
@@ -241,6 +249,7 @@ impl Text {
             }
             Self::SplitKey => checked(text, |text| SplitKey::parse(text).is_some()),
             Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
+            Self::LimitKey => LimitKey::parse_parts(text).map(|_| Value::Text(text.to_owned())),
             Self::FilterKind => checked(text, |text| FilterKind::from_word(text).is_some()),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),

@@ -99,7 +99,13 @@ fn filters_that_are_to_come() {
         assert!(told[0].ends_with(&format!("not built yet: {what}")), "{told:?}");
     }
     let policy = |line: &str| refused(&format!("{H1}{BACKEND}[policies.a]\n{line}\n"));
-    for line in ["fault = {}", "jwt = {}", "rate_limit = { requests = 1 }", "cache = {}", "compress = {}"] {
+    for line in [
+        "fault = {}",
+        "jwt = {}",
+        "rate_limit = { requests = 1, store = \"a\" }",
+        "cache = {}",
+        "compress = {}",
+    ] {
         assert_eq!(policy(line).len(), 1, "{line}");
     }
     assert_eq!(refused(&format!("{H1}{BACKEND}[caches.a]\n[stores.b]\nurl = \"redis://a\"\n")).len(), 2);

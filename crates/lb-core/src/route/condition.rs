@@ -295,7 +295,12 @@ fn header<'a>(request: &RouteRequest<'a>, name: &[u8]) -> Found<'a> {
 
 /// The first parameter of that name, decoded.
 fn parameter<'a>(request: &RouteRequest<'a>, name: &[u8]) -> Found<'a> {
-    request.query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).find_map(|pair| {
+    parameter_of(request.query, name)
+}
+
+/// The value of the first parameter of that name in a query, decoded.
+pub fn parameter_of<'a>(query: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).find_map(|pair| {
         let (key, value) = split_pair(pair);
         (*decode(key) == *name).then(|| decode(value))
     })

@@ -97,8 +97,12 @@ impl Exchange {
         let mut rng = service.worker.io.rng.borrow_mut();
         let id = settings.request_id.as_ref();
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
-        let Found { pool, at, matched, mut action, is_preflight, cookie } =
+        let Found { pool, at, matched, mut action, is_preflight, cookie, limited } =
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
+        if limited.dry_refusals > 0 {
+            let shard = service.metrics.worker(service.worker.io.id);
+            shard.filter_dry_runs.of(Reason::RateLimit).add(limited.dry_refusals.into());
+        }
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let http = matched.and_then(|matched| settings.routes.http(matched.route)).unwrap_or(&settings.http);
@@ -108,11 +112,13 @@ impl Exchange {
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
         let asker = Asker { origin: &origin, client };
-        let (filtered, refused) =
-            filter::request(&settings, at, matched, Marks { id, cookie, is_preflight }, asker, head);
-        if let Some(reject) = refused {
+        let marks = Marks { id, cookie, is_preflight, notice: limited.notice };
+        let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
+        if matches!(action, Action::Refuse(_)) {
+            // By an earlier phase.
+        } else if let Some(reject) = refused {
             action = Action::Refuse(reject);
-        } else if request.is_too_large() && !matches!(action, Action::Refuse(_)) {
+        } else if request.is_too_large() {
             // Announced already: nothing of it is read.
             action = Action::Refuse(Reject::new(413, Reason::BodyTooLarge));
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use lb_config::{BackendProtocol, Config};
 use lb_core::head::{BodyLength, RequestHead, Span, Version};
+use lb_core::limit::RateTables;
 use lb_core::pool::PoolSettings;
-use lb_http::AnswerBodies;
 use lb_http::proxy::{Arrival, Client, End, Running};
 use lb_http::service::{HttpWorker, Pool, PoolParts, Service, Settings};
 use lb_http::upstream::Upstreams;
+use lb_http::{AnswerBodies, SharedParts};
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{BackendMetrics, Metrics, PoolMetrics};
@@ -87,7 +88,8 @@ impl Rig {
         let parts = PoolParts { backends: &resolved, balance: Rc::clone(&pool), sticky: None };
         let served = Pool::new(&listener.pool, parts, |_| None, &upstreams, &metrics);
         let of_backends = served.members.iter().map(|member| Arc::clone(&member.backend.metrics)).collect();
-        let settings = Settings::new(&config, listener, served, |_| None, &AnswerBodies::default(), &metrics);
+        let shared = SharedParts { bodies: &AnswerBodies::default(), rates: &RateTables::new() };
+        let settings = Settings::new(&config, listener, served, |_| None, shared, &metrics);
         let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log);
         let client = Client::new(([198, 51, 100, 7], 4242).into(), Version::H3, None, &settings);
         let (name, of_listener) = (listener.name.clone(), metrics.listener(&listener.name));

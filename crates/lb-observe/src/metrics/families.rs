@@ -11,7 +11,7 @@ use super::labels::{
     RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
-use super::reasons::{FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
+use super::reasons::{DryRuns, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 
 /// A metric family, as a scrape and METRICS.md describe it.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ const fn configured(name: &'static str) -> LabelNames {
 const LISTENER: LabelNames = configured("listener");
 const BACKEND: LabelNames = configured("backend");
 const POOL: LabelNames = configured("pool");
+const POLICY: LabelNames = configured("policy");
 const ROUTE: LabelNames = configured("route");
 const FIELD: LabelNames = configured("field");
 
@@ -281,6 +282,10 @@ families! {
             "Requests that the gateway itself refused or cut.";
         FILTER_ANSWERS: FamilyKind::Counter, "filter_answers_total", [LISTENER, reasons::<FilterAnswers>("reason")], "requests",
             "Requests that a filter answered in place of a backend, or that have no backend by the routes of the file.";
+        FILTER_DRY_RUN: FamilyKind::Counter, "filter_dry_run_total", [LISTENER, reasons::<DryRuns>("reason")], "requests",
+            "Requests that a filter would have refused, had it not `dry_run`.";
+        RATE_LIMIT_EVICTIONS: FamilyKind::Counter, "rate_limit_evictions_total", [POLICY], "keys",
+            "Keys that a rate limit has forgotten before their time because their place in its table was needed (`max_keys`).";
         HTTP_RETRIES: FamilyKind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
              backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \

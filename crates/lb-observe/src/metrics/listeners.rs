@@ -3,8 +3,8 @@
 use super::scrape::Scrape;
 use super::shards::{ListenerMetrics, ListenerShard, RequestShard};
 use super::{
-    Counter, DatagramDrop, DatagramPath, Family, FilterAnswers, FlowEnd, GrpcStatus, HttpVersion, Label,
-    ProxyHeaderResult, ReasonSet, StatusClass, TlsResult, TunnelEnd, families, quic,
+    Counter, DatagramDrop, DatagramPath, DryRuns, Family, FilterAnswers, FlowEnd, GrpcStatus, HttpVersion,
+    Label, ProxyHeaderResult, ReasonSet, StatusClass, TlsResult, TunnelEnd, families, quic,
 };
 
 /// The `route` of requests that no named route took.
@@ -40,6 +40,10 @@ pub(super) fn scrape(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics
         for reason in FilterAnswers::REASONS {
             let answers = listener.shards().map(|shard| shard.filter_answers.of(*reason).value());
             scrape.counter(&families::FILTER_ANSWERS, &[name, reason.name()], answers.sum());
+        }
+        for reason in DryRuns::REASONS {
+            let passed = listener.shards().map(|shard| shard.filter_dry_runs.of(*reason).value());
+            scrape.counter(&families::FILTER_DRY_RUN, &[name, reason.name()], passed.sum());
         }
     }
     for version in HttpVersion::ALL {

@@ -110,6 +110,15 @@ impl ReasonSet for FilterAnswers {
     const NAMES: &'static [&'static str] = &names::<{ Reason::FILTERS.len() }>(Self::REASONS);
 }
 
+/// The reasons of `filter_dry_run_total`.
+#[derive(Debug)]
+pub struct DryRuns;
+
+impl ReasonSet for DryRuns {
+    const REASONS: &'static [Reason] = Reason::DRY_RUNS;
+    const NAMES: &'static [&'static str] = &names::<{ Reason::DRY_RUNS.len() }>(Self::REASONS);
+}
+
 /// The reasons of `upstream_rejected_total`.
 #[derive(Debug)]
 pub struct UpstreamRejections;

@@ -15,7 +15,7 @@ use super::labels::{
 };
 use super::pools::add_each;
 use super::quic::{QuicMetrics, RelayShard};
-use super::reasons::{ByReason, FilterAnswers, Http2Abuse, Rejections, UpstreamRejections};
+use super::reasons::{ByReason, DryRuns, FilterAnswers, Http2Abuse, Rejections, UpstreamRejections};
 use super::routes::NamedRoutes;
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge, Histogram, HistogramTotals, PerWorker, SharedCounter, SharedGauge};
@@ -232,6 +232,8 @@ pub struct ListenerShard {
     pub websocket_tunnels_ended: By<TunnelEnd, Counter>,
     /// `filter_answers_total`.
     pub filter_answers: ByReason<FilterAnswers>,
+    /// `filter_dry_run_total`.
+    pub filter_dry_runs: ByReason<DryRuns>,
     /// `udp_flows_total`.
     pub udp_flows: Counter,
     /// `udp_flows_ended_total`.

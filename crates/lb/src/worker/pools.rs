@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lb_config::{Listener, PoolId};
 use lb_control::{PoolInForce, Snapshot};
+use lb_http::SharedParts;
 use lb_http::service::{Pool as HttpPool, PoolParts, Settings as HttpSettings};
 use lb_l4::{NameRoutes, TcpPool, TcpSettings, UdpSettings};
 use lb_pool::{ResolvedBackend, SharedPool, WorkerPool};
@@ -61,7 +62,8 @@ impl Worker {
     ) -> Rc<HttpSettings> {
         let pool = self.http_pool(snapshot, pool, made);
         let others = |id: &PoolId| Some(self.http_pool(snapshot, snapshot.pool(id)?, made));
-        HttpSettings::new(&snapshot.config, listener, pool, others, &snapshot.keys.bodies, &self.metrics)
+        let shared = SharedParts { bodies: &snapshot.keys.bodies, rates: &snapshot.rates };
+        HttpSettings::new(&snapshot.config, listener, pool, others, shared, &self.metrics)
     }
 
     pub(super) fn tcp_pool(
