@@ -93,6 +93,7 @@ fn main() {
         rates::explain_and_the_log_name_the_limit,
         names::connections_go_by_the_server_that_is_asked_for,
         names::where_tls_ends_here_names_and_certificates_decide,
+        names::x_18_some_names_pass_inside_tls_and_others_end_here,
         names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,
         sharing::x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_origin,
         examples::virtual_hosts_and_a_redirect_to_tls,

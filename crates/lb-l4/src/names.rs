@@ -12,8 +12,8 @@ use lb_core::head::RequestHead;
 use lb_core::route::{
     ConnectionFacts, Host, PatternCaches, RouteDestination, RouteRequest, Scheme, ShownCertificate,
 };
-use lb_io::{ConnectionGuard, Phase, WorkerIo};
-use lb_security::{ClientWish, Stream, WishReader};
+use lb_io::{ByteStream, ConnectionGuard, Phase, WorkerIo};
+use lb_security::{Stream, WishReader};
 
 use crate::service::TcpSettings;
 
@@ -56,37 +56,45 @@ impl NameRoutes {
         guard: &ConnectionGuard,
         io: &WorkerIo,
     ) -> Option<NameChoice> {
-        let wish = match stream {
-            Stream::Tls(_) => ClientWish::default(),
-            Stream::Plain(stream) => {
-                let mut reader = WishReader::default();
-                let wish = poll_fn(|cx| {
-                    guard.set_waker(cx.waker());
-                    if guard.phase() == Phase::Abort {
-                        return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
-                    }
-                    reader.poll(cx, stream, io)
-                });
-                wish.await.ok()?
-            }
+        let tls = match stream {
+            Stream::Plain(stream) => return self.choose_unopened(stream, client, guard, io).await,
+            Stream::Tls(tls) => tls,
         };
-        let facts = match stream.tls() {
-            None => ConnectionFacts {
-                server_name: wish.server_name.as_deref(),
-                offered: &wish.alpn,
-                ..ConnectionFacts::default()
-            },
-            Some(tls) => ConnectionFacts {
-                server_name: tls.server_name(),
-                alpn: tls.alpn(),
-                certificate: tls.peer_certificate().map(|certificate| ShownCertificate {
-                    sha256: &certificate.sha256,
-                    subject: &certificate.subject,
-                    dns_names: &certificate.dns_names,
-                    uris: &certificate.uris,
-                }),
-                ..ConnectionFacts::default()
-            },
+        let facts = ConnectionFacts {
+            server_name: tls.server_name(),
+            alpn: tls.alpn(),
+            certificate: tls.peer_certificate().map(|certificate| ShownCertificate {
+                sha256: &certificate.sha256,
+                subject: &certificate.subject,
+                dns_names: &certificate.dns_names,
+                uris: &certificate.uris,
+            }),
+            ..ConnectionFacts::default()
+        };
+        Some(self.find(client, &facts))
+    }
+
+    /// As [`Self::choose`], for a connection whose TLS does not end here. What was read of it is given back to it.
+    pub(crate) async fn choose_unopened(
+        &self,
+        stream: &mut ByteStream,
+        client: ClientAddress,
+        guard: &ConnectionGuard,
+        io: &WorkerIo,
+    ) -> Option<NameChoice> {
+        let mut reader = WishReader::default();
+        let wish = poll_fn(|cx| {
+            guard.set_waker(cx.waker());
+            if guard.phase() == Phase::Abort {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+            }
+            reader.poll(cx, stream, io)
+        });
+        let wish = wish.await.ok()?;
+        let facts = ConnectionFacts {
+            server_name: wish.server_name.as_deref(),
+            offered: &wish.alpn,
+            ..ConnectionFacts::default()
         };
         Some(self.find(client, &facts))
     }

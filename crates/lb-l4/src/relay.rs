@@ -11,7 +11,7 @@ use lb_core::address::ClientAddress;
 use lb_core::balance::hash;
 use lb_core::filter::request_id;
 use lb_core::proxy_protocol::{ProxyClient, ProxySends, ProxyTls};
-use lb_io::{ConnectionGuard, Deadline, Phase, WorkerIo};
+use lb_io::{ByteStream, ConnectionGuard, Deadline, Phase, WorkerIo};
 use lb_observe::metrics::{AcceptReject, Counter};
 use lb_pool::WorkerMember;
 use lb_security::{ClientTls, Connector, Stream, TlsFailure, failure_of};
@@ -62,6 +62,22 @@ pub async fn serve(
     {
         let (up, down) = (Half::default(), Half::default());
         Relay { client: stream, backend, up, down, service, settings: &settings, guard: &guard }.run().await;
+    }
+}
+
+impl TcpService {
+    /// Whether a route takes a connection by what its client asks for in TLS, which ends behind the gateway. The connection is as it was then. The caller
+    /// keeps the time.
+    pub async fn is_for_route(
+        &self,
+        stream: &mut ByteStream,
+        peer: ClientAddress,
+        guard: &ConnectionGuard,
+    ) -> bool {
+        let settings = self.settings();
+        let Some(names) = settings.names() else { return false };
+        let choice = names.choose_unopened(stream, peer, guard, &self.io).await;
+        matches!(choice, Some(NameChoice::Route(_)))
     }
 }
 

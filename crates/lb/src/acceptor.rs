@@ -1,6 +1,7 @@
 //! Accepts connections for one listener on one worker, within the caps.
 
 mod entry;
+mod passing;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -23,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 pub(crate) use entry::Entry;
+use passing::{Passes, Passing};
 
 use crate::worker::Protocol;
 
@@ -41,6 +43,8 @@ pub(crate) struct Acceptor {
     pub(crate) tls: Option<SharedTlsBundle>,
     /// What connections pass first, where there is anything.
     pub(crate) entry: RefCell<Option<Rc<Entry>>>,
+    /// The connections that pass inside TLS, where any do.
+    pub(crate) passing: RefCell<Option<Rc<Passing>>>,
     /// Whether backends may have to be told where a client has connected to.
     pub(crate) tells_clients: Cell<bool>,
     pub(crate) handshakes: Rc<Handshakes>,
@@ -178,6 +182,10 @@ impl Acceptor {
         asked: Option<SocketAddr>,
         guard: ConnectionGuard,
     ) -> Serving {
+        // Where TLS ends here, a connection without it is one that passes.
+        if let (Stream::Plain(_), true, Some(passing)) = (&stream, self.tls.is_some(), self.passing()) {
+            return Box::pin(lb_l4::serve(stream, peer, asked, guard, passing.service()));
+        }
         match &self.protocol {
             Protocol::Http(service) => lb_http::serve(stream, peer, asked, guard, Rc::clone(service)),
             Protocol::Tcp(service) => Box::pin(lb_l4::serve(stream, peer, asked, guard, Rc::clone(service))),
@@ -188,13 +196,13 @@ impl Acceptor {
         }
     }
 
-    /// Puts a client's connection inside TLS; none when that fails.
+    /// Puts a client's connection inside TLS, or leaves it as it is where it is one that passes; none when that fails.
     ///
     /// A connection takes one of the worker's places for handshakes with its first byte, so that silent ones take none; without
     /// a place it is closed before any key exchange (attack T-08). The time runs from the accept.
     async fn handshake(
         &self,
-        stream: ByteStream,
+        mut stream: ByteStream,
         peer: ClientAddress,
         tls: &SharedTlsBundle,
         guard: &ConnectionGuard,
@@ -210,12 +218,25 @@ impl Acceptor {
                     return Ok(None);
                 }
             };
+            if let Some(passing) = self.passing() {
+                match passing.takes(&mut stream, peer, guard).await {
+                    Passes::Here => {}
+                    Passes::On => return Ok(Some(Shaken::Passed(stream))),
+                    Passes::Refused => {
+                        self.refuse_client(peer);
+                        return Ok(Some(Shaken::Refused));
+                    }
+                }
+            }
             let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);
             until(guard, |cx| stream.poll_handshake(cx)).await?;
-            std::io::Result::Ok(Some(stream))
+            std::io::Result::Ok(Some(Shaken::Done(stream)))
         };
         let (stream, result) = match tokio::time::timeout(limit, handshake).await {
-            Ok(Ok(Some(stream))) => {
+            // No handshake of ours.
+            Ok(Ok(Some(Shaken::Passed(stream)))) => return Some(Stream::Plain(stream)),
+            Ok(Ok(Some(Shaken::Refused))) => return None,
+            Ok(Ok(Some(Shaken::Done(stream)))) => {
                 let result = if stream.is_resumed() { TlsResult::Resumed } else { TlsResult::Full };
                 (Some(Stream::Tls(stream)), result)
             }
@@ -256,6 +277,16 @@ impl Acceptor {
             drop(busy);
         });
     }
+}
+
+/// What came of the beginning of a connection inside TLS.
+enum Shaken {
+    /// The handshake is done.
+    Done(Box<TlsStream>),
+    /// The connection passes as it is.
+    Passed(ByteStream),
+    /// Its client is not let in.
+    Refused,
 }
 
 /// A connection that was admitted. It is small: an idle one has little more, and the event loop makes tasks 128 bytes at a time larger.

@@ -219,8 +219,14 @@ impl Worker {
             refusals: Rc::new(()),
             entry: RefCell::default(),
             tells_clients: Cell::default(),
+            passing: RefCell::default(),
         });
         acceptor.set_entry(listener);
+        acceptor.set_passing(
+            listener,
+            self.passing_settings(snapshot, listener, made),
+            self.metrics.worker(worker),
+        );
         let mut tasks = Vec::new();
         if let Protocol::Udp(service) = &acceptor.protocol {
             tasks.push(tokio::task::spawn_local(Rc::clone(service).run()));
@@ -293,6 +299,8 @@ impl Worker {
                 running.acceptor.admissions.set_max_inflight(max_inflight(&snapshot.config, listener));
                 running.acceptor.drain_jitter.set(drain_jitter(listener));
                 running.acceptor.set_entry(listener);
+                let passing = self.passing_settings(&snapshot, listener, &mut made);
+                running.acceptor.set_passing(listener, passing, self.metrics.worker(self.io.id));
                 match &running.acceptor.protocol {
                     Protocol::Http(service) => {
                         service.replace(self.http_settings(&snapshot, listener, pool, &mut made));

@@ -64,9 +64,11 @@ pub struct Listener {
     pub client_address: Option<Arc<TrustPolicy>>,
     /// Which clients may connect: those that all lists let in. Only where raw bytes are forwarded.
     pub access: Vec<Arc<AccessList>>,
+    /// Which connections pass to backends inside TLS; None = none. Only where clients come inside TLS over TCP.
+    pub passing: Option<Arc<Routing>>,
     /// Which peers say at the beginning of a connection for whom they connect; None = none. Only where clients come over TCP.
     pub proxy_protocol: Option<Arc<ProxyTrust>>,
-    /// Every other pool that `routing` leads to, once.
+    /// Every other pool that `routing` and `passing` lead to, once.
     pub route_pools: Vec<Arc<BackendPool>>,
 }
 

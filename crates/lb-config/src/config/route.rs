@@ -22,6 +22,8 @@ pub struct Route {
     pub without: Vec<FilterKind>,
     /// Times and tries that are its own; None = none.
     pub limits: Option<Box<RouteLimits>>,
+    /// Its connections pass inside TLS, on a listener that ends TLS otherwise.
+    pub tls_passthrough: bool,
 }
 
 /// What becomes of the requests of a route.

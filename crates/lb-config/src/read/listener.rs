@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{self, Pools};
-use super::route::Tables;
+use super::route::{ListenerRoutes, Tables};
 use super::{Report, client, filter, loops, passthrough, raw_proxy, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry,
@@ -84,7 +84,7 @@ fn one<'a>(
     let (drain_timeout, drain_jitter) = drain(view, runtime, report);
     let pool = pool(view, &name, (protocol, protocol.transport(address)), pools, report)?;
     let request_id = view.present("request_id").map(|view| filter::request_id(view, report));
-    let (routing, route_pools) =
+    let ListenerRoutes { routing, passing, pools: route_pools } =
         tables.of_listener(view, protocol, (&pool, request_id.as_ref()), pools, report);
     let listener = Listener {
         address: address.clone(),
@@ -113,6 +113,7 @@ fn one<'a>(
         request_id,
         client_address: view.present("client_address").map(|view| client::address(view, report)),
         access: tables.access_of_raw(view, protocol, report),
+        passing,
         proxy_protocol: view.present("proxy_protocol").map(|view| client::proxy_protocol(view, report)),
         route_pools,
         name,
@@ -171,6 +172,7 @@ pub(super) fn of_no_block(
         drain_jitter: runtime.drain_jitter,
         pool,
         routing: None,
+        passing: None,
         request_id: None,
         client_address: None,
         access: Vec::new(),

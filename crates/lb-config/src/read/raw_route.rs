@@ -13,19 +13,7 @@ pub(super) fn check(
     (listener, protocol): (View<'_>, Protocol),
     report: &mut Report<'_>,
 ) {
-    let looks_at_requests = |found: &RouteConditions| {
-        found.path != PathCondition::Any
-            || found.scheme.is_some()
-            || !(found.methods.is_empty() && found.headers.is_empty())
-            || !(found.query.is_empty() && found.cookies.is_empty())
-    };
-    let is_raw = matches!(route.target, RouteTarget::Pool(_))
-        && route.spec.hosts.is_empty()
-        && route.chain.is_none()
-        && route.limits.is_none()
-        && route.without.is_empty()
-        && !route.spec.matches.iter().any(looks_at_requests);
-    if !is_raw {
+    if !is_raw(route) {
         let problem = format!(
             "on \"{protocol}\" listeners a route has a pool, and conditions on the connection alone: server_names, alpn, sources, \
              client_cert, client_certs"
@@ -35,6 +23,22 @@ pub(super) fn check(
     if protocol == Protocol::Tcp || condition::tells_no_certificates(listener) {
         condition::check_certificates(view, route, report);
     }
+}
+
+/// Whether a route leads to a pool by nothing but the connection, and changes nothing.
+pub(super) fn is_raw(route: &Route) -> bool {
+    let looks_at_requests = |found: &RouteConditions| {
+        found.path != PathCondition::Any
+            || found.scheme.is_some()
+            || !(found.methods.is_empty() && found.headers.is_empty())
+            || !(found.query.is_empty() && found.cookies.is_empty())
+    };
+    matches!(route.target, RouteTarget::Pool(_))
+        && route.spec.hosts.is_empty()
+        && route.chain.is_none()
+        && route.limits.is_none()
+        && route.without.is_empty()
+        && !route.spec.matches.iter().any(looks_at_requests)
 }
 
 /// The same with the server names in the place of hosts, whose precedence they have: one route for each of its sets of conditions.

@@ -10,14 +10,14 @@ use lb_core::route::{HostPattern, PathPolicy, RouteSpec, RouteTable, Scheme, Sco
 use super::listener::named_pool;
 use super::policy::{self, Policies};
 use super::pool::Pools;
-use super::{Report, condition, filter, limits, raw_route, split};
+use super::{Report, condition, filter, limits, passing, raw_route, split};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
 use crate::document::{View, near};
 
 /// The routes of a table with the places where they stand.
-type Placed<'a> = Vec<(View<'a>, Arc<Route>)>;
+pub(super) type Placed<'a> = Vec<(View<'a>, Arc<Route>)>;
 
 /// Every table by its name.
 pub(super) struct Tables<'a> {
@@ -144,19 +144,21 @@ impl<'a> Tables<'a> {
         fallback: &BackendPool,
         pools: &Pools,
         report: &mut Report<'_>,
-    ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
+    ) -> ListenerRoutes {
         if view.entry("virtual_hosts").is_some() {
             let problem = format!("not allowed on \"{protocol}\" listeners: it needs HTTP");
             report.error(view, "virtual_hosts", problem);
         }
         if view.entry("routes").is_none() && view.entry("route_tables").is_none() {
-            return (None, Vec::new());
+            return ListenerRoutes::default();
         }
         let own = self.routes(view.blocks("routes"), pools, report);
         let own_routes = own.iter().map(|(_, route)| Arc::clone(route)).collect();
         let (tables, shared) = self.named(view, report);
         let (mut routes, mut used) = (Vec::new(), BTreeMap::new());
-        for (place, route) in own.into_iter().chain(shared) {
+        let all = own.into_iter().chain(shared).collect();
+        let (here, passing) = passing::take_out(all, (view, protocol), pools, report);
+        for (place, route) in here {
             raw_route::check(place, &route, (view, protocol), report);
             for pool in route.target.pools().filter_map(|id| pools.get(id.name())) {
                 if let Some(key) = pool.misfit(protocol) {
@@ -168,16 +170,17 @@ impl<'a> Tables<'a> {
             }
             routes.extend(raw_route::by_name(&route).map(|route| (place, Arc::new(route))));
         }
+        used.extend(passing.pools);
         used.remove(&fallback.id);
         let fallback = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
         let scopes = vec![PlacedScope { hosts: Vec::new(), routes, fallback, outer: None }];
         let routing = assemble(scopes, PathPolicy::default(), view, report);
         let own = OwnRoutes { routes: own_routes, tables, chain: None, virtual_hosts: Vec::new() };
-        (Some(Arc::new(Routing { own, ..routing })), used.into_values().collect())
+        let routing = Some(Arc::new(Routing { own, ..routing }));
+        ListenerRoutes { routing, passing: passing.routing, pools: used.into_values().collect() }
     }
 
-    /// What a listener does with requests that are not all alike; `None` where they are. `fallback` is for what no route takes. Besides,
-    /// every pool that routes lead to.
+    /// What a listener does with requests that are not all alike. `fallback` is for what no route takes.
     pub(super) fn of_listener(
         &mut self,
         view: View<'a>,
@@ -185,7 +188,7 @@ impl<'a> Tables<'a> {
         (fallback, request_id): (&BackendPool, Option<&RequestIdPolicy>),
         pools: &Pools,
         report: &mut Report<'_>,
-    ) -> (Option<Arc<Routing>>, Vec<Arc<BackendPool>>) {
+    ) -> ListenerRoutes {
         let keys = ["routes", "route_tables", "virtual_hosts", "policies"];
         let present: Vec<_> = keys.into_iter().filter(|key| view.entry(key).is_some()).collect();
         if matches!(protocol, Protocol::Tcp | Protocol::Tls) {
@@ -195,7 +198,7 @@ impl<'a> Tables<'a> {
             for key in present {
                 report.error(view, key, format!("not allowed on \"{protocol}\" listeners: it needs HTTP"));
             }
-            return (None, Vec::new());
+            return ListenerRoutes::default();
         };
         let own = self.routes(view.blocks("routes"), pools, report);
         let own_routes: Vec<_> = own.iter().map(|(_, route)| Arc::clone(route)).collect();
@@ -203,7 +206,8 @@ impl<'a> Tables<'a> {
         let fallback_id = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
         let outer = self.policies.level(view, Chain::default(), report);
         self.check_level(view, outer.as_deref(), request_id, report);
-        let routes = own.into_iter().chain(shared).collect();
+        let all = own.into_iter().chain(shared).collect();
+        let (routes, passing) = passing::take_out(all, (view, protocol), pools, report);
         let mut scopes =
             vec![PlacedScope { hosts: Vec::new(), routes, fallback: fallback_id, outer: outer.clone() }];
         let mut virtual_hosts: Vec<VirtualHost> = Vec::new();
@@ -218,6 +222,7 @@ impl<'a> Tables<'a> {
                 report.error(view, "hosts", format!("another virtual host is for {host} already"));
             }
             let (tables, routes) = self.named(view, report);
+            passing::refuse(&routes, report);
             let pool = view.text("pool").and_then(|name| pool_of(view, name, pools, report));
             let own = self.policies.level(view, Chain::default(), report);
             self.check_level(view, own.as_deref(), request_id, report);
@@ -247,23 +252,37 @@ impl<'a> Tables<'a> {
         };
         let targets = routing.routes.iter().flat_map(|route| route.target.pools());
         let ids: BTreeSet<&PoolId> = targets.chain(routing.fallbacks.iter().flatten()).collect();
-        let others = ids.into_iter().filter(|id| **id != fallback.id);
-        let used = others.filter_map(|id| pools.get(id.name()).map(Arc::clone)).collect();
-        (Some(Arc::new(routing)), used)
+        let mut used: BTreeMap<_, _> =
+            ids.into_iter().filter_map(|id| Some((id.clone(), Arc::clone(pools.get(id.name())?)))).collect();
+        used.extend(passing.pools);
+        used.remove(&fallback.id);
+        let (routing, pools) = (Some(Arc::new(routing)), used.into_values().collect());
+        ListenerRoutes { routing, passing: passing.routing, pools }
     }
 }
 
+/// Where a listener's traffic goes that its own pool does not get.
+#[derive(Default)]
+pub(super) struct ListenerRoutes {
+    /// What it does with requests, or with raw connections, that are not all alike.
+    pub(super) routing: Option<Arc<Routing>>,
+    /// The connections that pass inside TLS, on a listener that ends TLS.
+    pub(super) passing: Option<Arc<Routing>>,
+    /// Every pool that the two lead to but the listener's own.
+    pub(super) pools: Vec<Arc<BackendPool>>,
+}
+
 /// A listener's own routes, or those of a virtual host.
-struct PlacedScope<'a> {
-    hosts: Vec<HostPattern>,
-    routes: Placed<'a>,
-    fallback: Option<PoolId>,
+pub(super) struct PlacedScope<'a> {
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) routes: Placed<'a>,
+    pub(super) fallback: Option<PoolId>,
     /// The filters that hold for all requests of the scope.
-    outer: Option<Arc<Chain>>,
+    pub(super) outer: Option<Arc<Chain>>,
 }
 
 /// Compiles the scopes, and looks for routes that no request reaches.
-fn assemble(
+pub(super) fn assemble(
     scopes: Vec<PlacedScope<'_>>,
     policy: PathPolicy,
     listener: View<'_>,
@@ -394,7 +413,7 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
     let limits = limits::read(view, forwards, report);
     let without = view.texts("without");
     let without = without.iter().filter_map(|word| FilterKind::from_word(word)).collect();
-    Some(Route { spec, target, chain, without, limits })
+    Some(Route { spec, target, chain, without, limits, tls_passthrough: view.flag("tls_passthrough") })
 }
 
 fn redirect(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Redirect {

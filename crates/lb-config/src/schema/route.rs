@@ -74,7 +74,10 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::block("http", &ROUTE_HTTP),
     Key::block("retry", &ROUTE_RETRY),
     Key::later("websocket", "tunnels by route"),
-    Key::later("tls_passthrough", "routes by server name"),
+    Key::flag("tls_passthrough", false).live(
+        "On h1s and tls listeners: connections that meet the route's conditions (`server_names`, `alpn`, `sources`) go to a backend of its `pool` as they are, \
+         inside TLS; what they ask for is read from the ClientHello. Access lists of the listener hold for them.",
+    ),
     Key::texts("policies", Text::NotBlank).or_else("none").live("The names of the `[policies.NAME]` that hold for it."),
     Key::texts("without", Text::FilterKind).or_else("none").live(
         "Kinds of filters of the listener and the virtual host that do not hold for it: `request_headers`, `response_headers`.",

@@ -90,7 +90,7 @@ fn filters_that_are_to_come() {
     };
     assert_eq!(route(""), [""; 0]);
     for (line, what) in
-        [("mirror = [{ pool = \"web\" }]", "mirrors"), ("tls_passthrough = true", "routes by server name")]
+        [("mirror = [{ pool = \"web\" }]", "mirrors"), ("websocket = false", "tunnels by route")]
     {
         let told = route(line);
         let key = line.split(' ').next().unwrap();

@@ -105,6 +105,20 @@ impl Worker {
         of(pool, names, made)
     }
 
+    /// How the connections of a listener go on that pass inside TLS, if any do.
+    pub(super) fn passing_settings(
+        &self,
+        snapshot: &Snapshot,
+        listener: &Listener,
+        made: &mut Made,
+    ) -> Option<Rc<TcpSettings>> {
+        let routing = listener.passing.as_ref()?;
+        // No connection goes to a pool of the listener's own: one that no route takes does not pass.
+        let first = routing.routes.iter().flat_map(|route| route.target.pools()).next()?;
+        let raw = Listener { routing: Some(Arc::clone(routing)), ..listener.clone() };
+        Some(self.tcp_settings(snapshot, &raw, snapshot.pool(first)?, made))
+    }
+
     /// How a listener relays QUIC whose streams it does not read, if it does.
     pub(super) fn raw_settings(
         &self,
