@@ -29,12 +29,12 @@ struct Server {
 fn bind(address: SocketAddr) -> UdpSocket {
     let deadline = Instant::now() + seconds(5);
     loop {
-        match UdpSocket::bind(address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::sleep(ms(5))
-            }
-            bound => return bound.unwrap(),
+        let bound = UdpSocket::bind(address);
+        let is_held = bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        if !is_held || Instant::now() > deadline {
+            return bound.unwrap();
         }
+        thread::sleep(ms(5));
     }
 }
 
