@@ -53,6 +53,7 @@ fn main() {
         filters::requests_have_ids,
         filters::an_answer_stands_in_a_file,
         limits::x_13_a_route_tries_500_again,
+        limits::x_14_a_route_waits_between_tries,
         limits::x_11_x_12_a_route_has_times_of_its_own,
         limits::bodies_are_bounded_by_route,
         limits::a_route_lifts_the_bound_of_its_listener,

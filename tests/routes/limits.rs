@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use testkit::{Backend, Config, Gateway, Listener, Pool, ms};
 
@@ -53,6 +54,22 @@ pub(crate) fn x_13_a_route_tries_500_again() {
     let repeated = gateway(retry, &backend);
     let response = repeated.client().request("POST", "/", &[], b"x").unwrap();
     assert_eq!((response.status, backend.request_count()), (500, 1));
+}
+
+pub(crate) fn x_14_a_route_waits_between_tries() {
+    let took = |retry: &str, fails: usize| {
+        let backend = failing(fails);
+        let gateway = gateway(retry, &backend);
+        let start = Instant::now();
+        let response = gateway.get("/");
+        assert_eq!((response.status, backend.request_count()), (200, fails + 1), "{retry}");
+        start.elapsed()
+    };
+    // Seven pauses of up to 100 ms, which doubles each time: all of them are short by chance once in 10^13 times.
+    let paused = took("retry = { attempts = 7, on = [\"500\"], backoff_ms = 100 }", 7);
+    assert!((ms(300)..ms(14_000)).contains(&paused), "{paused:?}");
+    let at_once = took("retry = { attempts = 7, on = [\"500\"] }", 7);
+    assert!(at_once < ms(300), "{at_once:?}");
 }
 
 pub(crate) fn x_11_x_12_a_route_has_times_of_its_own() {

@@ -3,9 +3,11 @@
 //! Three conditions are checked, in this order: the operator wants the failure tried again ([`Conditions`]); another try loses nothing and
 //! repeats nothing ([`may_retry`]); tries on top of ordinary load stay within their share ([`Budget`]). [`decide`] checks all three.
 
+mod backoff;
 mod budget;
 mod conditions;
 
+pub use backoff::{LONGEST_PAUSE, pause};
 pub use budget::{Budget, BudgetSettings};
 pub use conditions::Conditions;
 
@@ -24,6 +26,8 @@ pub struct RetrySettings {
     pub conditions: Conditions,
     /// How long one try may take to its response head.
     pub per_try_timeout: Option<Duration>,
+    /// The range that the pause before the first further try is drawn from; zero = no pauses. See [`pause`].
+    pub backoff: Duration,
     /// How many at once.
     pub budget: BudgetSettings,
     /// When a second try runs beside the first.

@@ -137,6 +137,7 @@ fn a_reload_keeps_the_budget() {
         attempts: Some(3),
         conditions: Conditions { reset: true, ..Conditions::NONE },
         per_try_timeout: None,
+        backoff: Duration::ZERO,
         budget: BudgetSettings { percent: 0, min },
         hedge: HedgeSettings::default(),
     };

@@ -36,6 +36,8 @@ pub struct RouteRetry {
     pub conditions: Option<Conditions>,
     /// How long one try may take to its response head. None within = no bound.
     pub per_try_timeout: Option<Option<Duration>>,
+    /// The range of the pause before the first of them.
+    pub backoff: Option<Duration>,
 }
 
 /// As good as no bound; it can be added to a clock.
@@ -68,6 +70,7 @@ impl RouteRetry {
             attempts: self.attempts.or(of_pool.attempts).or(Some(1)),
             conditions: self.conditions.unwrap_or(of_pool.conditions),
             per_try_timeout: self.per_try_timeout.unwrap_or(of_pool.per_try_timeout),
+            backoff: self.backoff.unwrap_or(of_pool.backoff),
             ..*of_pool
         }
     }

@@ -43,5 +43,6 @@ fn retry(view: View<'_>, report: &mut Report<'_>) -> RouteRetry {
         attempts: view.optional_integer("attempts").and_then(|attempts| u32::try_from(attempts).ok()),
         conditions,
         per_try_timeout: per_try,
+        backoff: view.entry("backoff_ms").and_then(|_| view.optional_millis("backoff_ms")),
     }
 }

@@ -168,6 +168,7 @@ pub(super) fn retry(view: View<'_>, report: &mut Report<'_>) -> RetrySettings {
         attempts: Some(view.int32("attempts")),
         conditions,
         per_try_timeout,
+        backoff: view.millis("backoff_ms"),
         budget: BudgetSettings { percent: view.int32("budget_percent"), min: view.int32("budget_min") },
         hedge: HedgeSettings {
             percentile: view.int32("hedge_percentile"),

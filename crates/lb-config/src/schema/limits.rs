@@ -50,6 +50,8 @@ pub(super) static ROUTE_RETRY: Block = Block {
         Key::integer("per_try_timeout_ms", 0, HOUR_MS, MS)
             .or_else("that of the pool")
             .live("How long one try may take to its response head. 0 = as long as the request."),
-        Key::later("backoff_ms", "pauses between tries"),
+        Key::integer("backoff_ms", 0, 60_000, MS)
+            .or_else("that of the pool")
+            .live("How long a request waits before it is tried again, at most. 0 = not at all."),
     ],
 };

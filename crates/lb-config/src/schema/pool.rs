@@ -275,7 +275,7 @@ static RETRY: Block = Block {
     keys: &RETRY_KEYS,
 };
 
-static RETRY_KEYS: [Key; 7] = [
+static RETRY_KEYS: [Key; 8] = [
     Key::integer("attempts", 0, 10, "").or(1).live("Further tries of one request, those after a failed connect included. 0 = none."),
     Key::texts("on", Text::RetryOn).or_else("`[\"connect\", \"refused\", \"reset\"]`").live(
         "What is tried again: `connect` a connect that failed, `refused` a stream that was refused unseen, `reset` a connection that ended \
@@ -286,6 +286,12 @@ static RETRY_KEYS: [Key; 7] = [
         .or(0)
         .live("How long one try may take to its response head, the client's time for its body not counted; the last one ends with 504. \
                0 = as long as the request."),
+    Key::integer("backoff_ms", 0, 60_000, MS).or(0).live(
+        "How long a request waits before its first further try, at most: the pause is drawn evenly from 0 to this, so that requests which failed \
+         together do not come back together, and the range doubles with each further try, up to a minute. What has cost no backend anything (a failed \
+         connect, a GOAWAY, a reused connection that was dead) is tried again without one. A pause ends with the time of the whole request; \
+         a request that waits counts as a further try for `budget_percent`. 0 = no pauses.",
+    ),
     Key::integer("budget_percent", 0, 100, "percent").or(20).live(
         "How many further tries may run at once, in percent of the running requests of a worker, and how many there may be in all, in \
          percent of its requests; so that tries do not add to an overload (attack C-05). Tries that cost no backend anything (after a failed connect, a GOAWAY, a reused connection that was dead before anything was sent) are not counted. After a connection lost before an answer only the bound in all holds, and one try for each running request.",

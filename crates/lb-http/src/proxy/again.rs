@@ -141,6 +141,20 @@ impl Exchange {
         may
     }
 
+    /// What comes before a member is chosen for a further try: a pause, if the rules say so.
+    pub(super) fn before_next_try(&mut self) -> Leg {
+        let first = self.rules().backoff;
+        if first.is_zero() {
+            return Leg::Choose;
+        }
+        let chance = self.service.worker.io.rng.borrow_mut().next_u64();
+        let Some(pause) = retry::pause(first, self.tries.pauses, chance) else { return Leg::Choose };
+        self.tries.pauses = self.tries.pauses.saturating_add(1);
+        // While the request waits it is at no member.
+        self.leave_member();
+        Leg::Pause { until: self.clock.now + pause }
+    }
+
     /// The rules for further tries: those of the route, or of the pool.
     #[inline]
     pub(super) fn rules(&self) -> &RetrySettings {
@@ -191,7 +205,7 @@ impl Exchange {
         }
         self.tries.current.status = Some(failure.status());
         self.tries.current.failure = Some(failure);
-        self.tries.current.leg = Leg::Choose;
+        self.tries.current.leg = self.before_next_try();
         Turn::Again
     }
 

@@ -31,6 +31,11 @@ impl Exchange {
             Leg::Choose => return self.choose(cx, front, false),
             Leg::ChooseFresh => return self.choose(cx, front, true),
             Leg::Queue { .. } => return self.queue(cx, front),
+            Leg::Pause { until } if *until <= self.clock.now => {
+                self.tries.current.leg = Leg::Choose;
+                return Turn::Again;
+            }
+            Leg::Pause { .. } => Turn::Wait,
             Leg::Relay(_) => return self.relay(cx, front),
             Leg::Over => return Turn::Again,
             Leg::Dial(dial) => match dial.poll(cx) {

@@ -227,7 +227,7 @@ impl Exchange {
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, Reason::BodyRate)),
             Expired::CallDeadline => self.call_expired(cx, front),
             Expired::CallIdle => self.fail(cx, front, Kind::CallIdle.at(Reach::Sent)),
-            Expired::HealthWatch | Expired::Queue => Turn::Again,
+            Expired::HealthWatch | Expired::Queue | Expired::Pause => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
             Expired::Backend => {

@@ -60,7 +60,7 @@ impl Exchange {
                     return Turn::Again;
                 }
                 self.count_retry(RetryClass::Status);
-                self.tries.current.leg = Leg::Choose;
+                self.tries.current.leg = self.before_next_try();
                 Turn::Again
             }
             Stop::Failed(failure) => self.failed(cx, front, failure),
@@ -89,8 +89,11 @@ impl Exchange {
             self.tries.gone_away =
                 self.tries.gone_away.saturating_add(u32::from(failure.kind == Kind::GoneAway));
             self.tries.current.failure = Some(failure).filter(|failure| failure.blames());
-            let fresh = failure.kind == Kind::Stale;
-            self.tries.current.leg = if fresh { Leg::ChooseFresh } else { Leg::Choose };
+            self.tries.current.leg = match failure.kind {
+                Kind::Stale => Leg::ChooseFresh,
+                _ if tried.is_free() || tried.kind == Kind::Stale => Leg::Choose,
+                _ => self.before_next_try(),
+            };
             return Turn::Again;
         }
         self.fail(cx, front, failure)

@@ -52,6 +52,8 @@ pub(super) enum Expired {
     HealthWatch,
     /// The time in the queue is over.
     Queue,
+    /// The pause before a try is over.
+    Pause,
     /// The time for one try is over.
     Try,
     /// The response has not come for longer than most take.
@@ -115,6 +117,7 @@ impl Exchange {
                 return Some(*since + self.settings.connect_timeout + self.settings.handshake_timeout);
             }
             Leg::Queue { waiting, .. } => return Some(waiting.until().into()),
+            Leg::Pause { until } => return Some(*until),
             // Messages of a call come when they come.
             Leg::Relay(_) if self.call.is_none() => {}
             _ => return None,
@@ -152,7 +155,9 @@ impl Exchange {
             Expired::CallDeadline => "grpc-timeout",
             Expired::CallIdle => "max_deadline_seconds",
             Expired::Try => "per_try_timeout_ms",
-            Expired::Tunnel(_) | Expired::HealthWatch | Expired::Queue | Expired::Hedge => "",
+            Expired::Tunnel(_) | Expired::HealthWatch | Expired::Queue | Expired::Pause | Expired::Hedge => {
+                ""
+            }
         }
     }
 
@@ -197,6 +202,9 @@ impl Exchange {
         let total = self.is_out_of_time();
         if !total && matches!(self.tries.current.leg, Leg::Queue { .. }) && come(self.phase_due()) {
             return Some(Expired::Queue);
+        }
+        if !total && matches!(self.tries.current.leg, Leg::Pause { .. }) && come(self.phase_due()) {
+            return Some(Expired::Pause);
         }
         if !total && come(self.try_due()) {
             return Some(Expired::Try);

@@ -56,6 +56,8 @@ pub(super) enum Leg {
     Choose,
     /// As [`Self::Choose`], and no pooled connection may be used.
     ChooseFresh,
+    /// A member is chosen when the pause before this try is over.
+    Pause { until: Instant },
     /// A member that is at its limits is to have room; `fresh` when no pooled connection may be used.
     Queue { waiting: Waiting, at: usize, fresh: bool },
     /// A connection is being made.
@@ -138,6 +140,8 @@ pub(super) struct Tries {
     pub(super) unconnected: Option<Failure>,
     /// How long one try may take to its response head.
     pub(super) limit: Option<Duration>,
+    /// Pauses before further tries.
+    pub(super) pauses: u32,
     /// The request is counted in the budget of further tries.
     pub(super) counted: bool,
     /// It was looked at whether a second try is to run beside the first, or none ever is.
@@ -158,6 +162,7 @@ impl Tries {
             lost: false,
             unconnected: None,
             limit: rules.per_try_timeout,
+            pauses: 0,
             counted: false,
             hedged: !pool.balance.hedges(),
         }

@@ -236,6 +236,70 @@ fn a_try_has_its_time_and_the_client_s_is_not_counted() {
     });
 }
 
+/// A pause before each further try, of up to this at first.
+fn pauses(first: Duration, retry: RetrySettings) -> RetrySettings {
+    RetrySettings { backoff: first, ..retry }
+}
+
+#[test]
+fn x_14_pauses_grow_and_are_drawn_from_their_whole_range() {
+    within(|| async {
+        let retry = statuses(&[500], resets(rules(2)));
+        let at_once = get(&rig(retry, "", always(status(500)))).await;
+        assert_eq!((at_once.status(), at_once.seen.len()), (500, 3));
+        let rig = rig(pauses(MS * 1000, retry), "", always(status(500)));
+        let mut took = Vec::new();
+        for _ in 0..200 {
+            let outcome = get(&rig).await;
+            assert_eq!((outcome.status(), outcome.seen.len()), (500, 3));
+            took.push(outcome.took);
+        }
+        // Up to one second and then up to two, of which the mean is half.
+        assert!(took.iter().all(|took| *took <= MS * 3010), "{:?}", took.iter().max());
+        let mean = took.iter().sum::<Duration>() / 200;
+        // A standard deviation of 645 ms, of 200 draws.
+        assert!((MS * 1310..MS * 1700).contains(&mean), "{mean:?}");
+        assert!(took.iter().any(|took| *took > MS * 2200) && took.iter().any(|took| *took < MS * 800));
+    });
+}
+
+#[test]
+fn x_14_what_has_cost_nothing_is_tried_again_at_once() {
+    within(|| async {
+        let retry = pauses(MS * 60_000, RetrySettings { conditions: Conditions::default(), ..rules(3) });
+        let mut world = each(fails(1, Kind::GoneAway), status(200));
+        world.connects = Box::new(|port| if port == 1 { Connect::Refused(MS) } else { Connect::Done(MS) });
+        let rig = rig(retry, "", world);
+        for _ in 0..4 {
+            let outcome = get(&rig).await;
+            assert!(outcome.status() == 200 && outcome.took < MS * 10, "{:?}", outcome.took);
+        }
+    });
+}
+
+#[test]
+fn a_pause_ends_with_the_request() {
+    within(|| async {
+        let retry = pauses(MS * 60_000, statuses(&[503], rules(3)));
+        // The time of the request as a whole comes first.
+        let rig = rig(retry, "total_timeout_ms = 50\n", always(status(503)));
+        let outcome = get(&rig).await;
+        assert_eq!((outcome.status(), outcome.seen.len(), outcome.took), (504, 1, MS * 50));
+        // And so does a client that leaves.
+        let habits = Habits { leaves: Some((MS * 20, Gone::Closed)), ..Habits::default() };
+        let outcome = send(&rig, "PUT", body(4), habits).await;
+        assert_eq!((outcome.end, outcome.seen.len(), outcome.took), (End::Broken, 1, MS * 20));
+        // A request that waits is at no backend.
+        let mut front = TestFront::new(Vec::new(), Habits::default());
+        let waits = async {
+            tokio::time::sleep(MS * 10).await;
+            assert_eq!((rig.service.worker.running(), rig.inflight()), (1, 0));
+        };
+        tokio::join!(rig.run(rig.head("GET", BodyLength::None, &[]), &mut front), waits);
+        rig.assert_at_rest();
+    });
+}
+
 /// Hedges that were made, and those that answered first.
 fn hedges(rig: &Rig) -> (u64, u64) {
     let shard = rig.pool.shard();

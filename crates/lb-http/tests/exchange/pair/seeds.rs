@@ -94,6 +94,7 @@ fn pool(dice: &Dice) -> PoolSettings {
             statuses: [503, 502].into_iter().filter(|_| dice.percent(50)).collect(),
         },
         per_try_timeout: dice.percent(40).then(|| MS * (50 + dice.below(2000) as u32)),
+        backoff: if dice.percent(30) { dice.ms(300) } else { Duration::ZERO },
         budget: BudgetSettings { percent: dice.below(100) as u32, min: dice.below(5) as u32 },
         hedge,
     };
