@@ -54,6 +54,7 @@ fn main() {
         filters::an_answer_stands_in_a_file,
         limits::x_13_a_route_tries_500_again,
         limits::x_14_a_route_waits_between_tries,
+        limits::bodies_are_buffered_by_route,
         limits::x_11_x_12_a_route_has_times_of_its_own,
         limits::bodies_are_bounded_by_route,
         limits::a_route_lifts_the_bound_of_its_listener,

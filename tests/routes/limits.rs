@@ -59,7 +59,10 @@ pub(crate) fn x_13_a_route_tries_500_again() {
 pub(crate) fn x_14_a_route_waits_between_tries() {
     let took = |retry: &str, fails: usize| {
         let backend = failing(fails);
-        let gateway = gateway(retry, &backend);
+        let listener = Listener::h1().text(&format!("[[listeners.routes]]\npool = \"web\"\n{retry}\n"));
+        let pool = Pool::named("web").backend_with(backend.address, &[("protocol", "\"h1\"".to_owned())]);
+        let pool = pool.block("retry", "budget_min", 100);
+        let gateway = Gateway::start(Config::new().listener(listener).pool(pool));
         let start = Instant::now();
         let response = gateway.get("/");
         assert_eq!((response.status, backend.request_count()), (200, fails + 1), "{retry}");
@@ -168,4 +171,40 @@ pub(crate) fn bodies_are_bounded_by_route() {
     assert_eq!(rejected("response_too_large"), 6.0);
     // Every backend connection that was cut short is gone, and the next request has another.
     assert_eq!(statuses("/99", 10, true), [200; 3]);
+}
+
+/// A body that is buffered by its route reaches the backend whole, at once and with its length, and a slow client holds no backend.
+pub(crate) fn bodies_are_buffered_by_route() {
+    let backend = Backend::start(|conn| {
+        loop {
+            let request = conn.request()?;
+            let told = format!("{} {:?}", request.body.len(), request.header("content-length"));
+            conn.respond(200, &[], told.as_bytes())?;
+        }
+    });
+    let pool = Pool::named("web").backend_with(backend.address, &[("protocol", "\"h1\"".to_owned())]);
+    let ways = Ways::start(
+        Config::new().pool(pool),
+        "[[listeners.routes]]\npath = \"/streamed\"\npool = \"web\"\n\
+         [[listeners.routes]]\npool = \"web\"\nhttp = { buffer_request_bytes = 300000 }\n",
+    );
+    let texts =
+        |target: &str, length: usize| ways.put(target, &vec![b'u'; length], false).map(|(_, text)| text);
+    assert_eq!(texts("/streamed", 300_000), ["300000 None"; 3]);
+    assert_eq!(texts("/", 300_000), ["300000 Some(\"300000\")"; 3]);
+    assert_eq!(texts("/", 500_000), ["500000 None"; 3]);
+    // A client that stops in the middle has no connection to the backend.
+    let count = backend.request_count();
+    let mut slow = ways.gateway.client();
+    slow.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    for _ in 0..2 {
+        std::thread::sleep(ms(150));
+        assert_eq!(backend.request_count(), count);
+        slow.send([b'u'; 10]).unwrap();
+    }
+    let response = slow.response("POST").unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "20 Some(\"20\")"));
+    let interims: Vec<u16> = response.interim.iter().map(|head| head.status).collect();
+    assert_eq!(interims, [100], "the gateway asks for the body");
+    assert_eq!(backend.last_request().header("expect"), None);
 }

@@ -16,6 +16,7 @@ mod text;
 mod xdp;
 
 pub(crate) use key::{Default, Key, Kind, Reload, U64};
+pub(crate) use limits::DEFAULT_REPLAY_BYTES;
 pub(crate) use listener::LISTENERS;
 pub(crate) use pool::{LIST, POOLS};
 pub(crate) use text::{Text, read_header_line, read_mode, read_payload, read_statuses, read_value_condition};

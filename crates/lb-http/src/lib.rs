@@ -7,6 +7,7 @@
 mod affinity;
 pub mod answer;
 mod back;
+mod budget;
 mod filter;
 pub mod fuzz;
 pub mod grpc;

@@ -6,6 +6,7 @@ mod again;
 mod answers;
 mod attempt;
 mod begin;
+mod buffer;
 mod choose;
 mod client;
 mod dial;

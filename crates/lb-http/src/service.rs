@@ -18,6 +18,7 @@ use lb_security::{ClientTls, StickyKey};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::budget::BodyBudget;
 use crate::h1::request::HeadLimits;
 use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
@@ -30,6 +31,9 @@ const KEEP_HEADS: usize = 256;
 
 /// Memory of exchanges kept for reuse.
 const KEEP_PLACES: usize = 256;
+
+/// Bytes of request bodies that a worker holds, beyond what every request may have held.
+const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the HTTP listeners of a worker share.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub struct HttpWorker {
     heads: RefCell<Vec<RequestHead>>,
     #[expect(clippy::vec_box, reason = "the boxes themselves are what is kept")]
     places: RefCell<Vec<Box<Option<Exchange>>>>,
+    /// Memory for bodies that are buffered or kept for another try.
+    pub(crate) held: Rc<BodyBudget>,
     /// Exchanges that run.
     running: Cell<usize>,
     /// The most that ran at once since [`Self::most_running`] was asked for, and between the two calls before.
@@ -72,6 +78,7 @@ impl HttpWorker {
             response: RefCell::default(),
             heads: RefCell::default(),
             places: RefCell::default(),
+            held: BodyBudget::new(MOST_HELD_BYTES),
             running: Cell::new(0),
             most_running: Cell::new(0),
             most_before: Cell::new(0),

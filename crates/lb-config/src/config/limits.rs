@@ -23,6 +23,10 @@ pub struct RouteLimits {
     pub max_request_body_bytes: Option<u64>,
     /// The largest response body.
     pub max_response_body_bytes: Option<u64>,
+    /// How much of a request body is read before a backend is chosen.
+    pub buffer_request_bytes: Option<usize>,
+    /// The largest request body that is kept so that it can be sent again.
+    pub replay_bytes: Option<usize>,
     /// Further tries.
     pub retry: Option<RouteRetry>,
 }
@@ -58,6 +62,8 @@ impl RouteLimits {
             write_timeout: bound(self.write_timeout, of_listener.write_timeout),
             max_request_body_bytes: self.max_request_body_bytes.or(of_listener.max_request_body_bytes),
             max_response_body_bytes: self.max_response_body_bytes,
+            buffer_request_bytes: self.buffer_request_bytes.unwrap_or(of_listener.buffer_request_bytes),
+            replay_bytes: self.replay_bytes.unwrap_or(of_listener.replay_bytes),
             ..of_listener.clone()
         }
     }

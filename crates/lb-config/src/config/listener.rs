@@ -280,6 +280,10 @@ pub struct Http {
     pub max_request_body_bytes: Option<u64>,
     /// The largest response body, which routes alone bound. None = no cap.
     pub max_response_body_bytes: Option<u64>,
+    /// How much of a request body is read before a backend is chosen, which routes alone say. 0 = none.
+    pub buffer_request_bytes: usize,
+    /// The largest request body that is kept so that it can be sent again, which routes alone say.
+    pub replay_bytes: usize,
     /// The largest request or response head.
     pub max_header_bytes: usize,
     /// How many fields a head may have.

@@ -18,6 +18,7 @@ pub(super) fn read(view: View<'_>, forwards: bool, report: &mut Report<'_>) -> O
         http.entry(key)?;
         Some(http.optional_millis(key).filter(|time| !time.is_zero()))
     };
+    let size = |key: &str| http.optional_integer(key).and_then(|bytes| usize::try_from(bytes).ok());
     let limits = RouteLimits {
         total_timeout: time("total_timeout_ms"),
         head_timeout: time("head_timeout_ms"),
@@ -26,6 +27,8 @@ pub(super) fn read(view: View<'_>, forwards: bool, report: &mut Report<'_>) -> O
         write_timeout: time("write_timeout_ms"),
         max_request_body_bytes: http.optional_integer("max_request_body_bytes"),
         max_response_body_bytes: http.optional_integer("max_response_body_bytes"),
+        buffer_request_bytes: size("buffer_request_bytes"),
+        replay_bytes: size("replay_bytes"),
         retry: view.present("retry").map(|view| retry(view, report)),
     };
     (limits != RouteLimits::default()).then(|| Box::new(limits))

@@ -13,7 +13,7 @@ use crate::config::{
     RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
 };
 use crate::document::{View, near};
-use crate::schema::{Kind, LISTENERS, read_mode};
+use crate::schema::{DEFAULT_REPLAY_BYTES, Kind, LISTENERS, read_mode};
 
 /// Every listener. `runtime` is what they inherit from.
 pub(super) fn all<'a>(
@@ -337,6 +337,8 @@ fn http(view: View<'_>) -> Http {
         write_timeout: view.millis("write_timeout_ms"),
         max_request_body_bytes: view.optional_integer("max_request_body_bytes"),
         max_response_body_bytes: None,
+        buffer_request_bytes: 0,
+        replay_bytes: DEFAULT_REPLAY_BYTES,
         max_header_bytes: view.size("max_header_bytes"),
         max_header_count: view.size("max_header_count"),
         max_uri_bytes: view.size("max_uri_bytes"),

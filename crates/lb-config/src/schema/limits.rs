@@ -3,6 +3,15 @@
 use super::key::{BYTES, MS, U64};
 use super::{Block, Key, On, Text};
 
+/// The most that is read of a request body before a backend is chosen.
+const MOST_BUFFERED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The most that is kept of a request body for another try.
+const MOST_REPLAYED_BYTES: u64 = 1024 * 1024;
+
+/// What is kept of a request body for another try unless a route says otherwise.
+pub(crate) const DEFAULT_REPLAY_BYTES: usize = 16 * 1024;
+
 /// An hour.
 const HOUR_MS: u64 = 3_600_000;
 
@@ -33,8 +42,16 @@ pub(super) static ROUTE_HTTP: Block = Block {
         Key::integer("max_response_body_bytes", 0, U64, BYTES).or_else("no cap").live(
             "The largest response body. A larger one is answered 502 (`response_too_large`) where its length is announced, and cut otherwise.",
         ),
-        Key::later("buffer_request_bytes", "buffered requests"),
-        Key::later("replay_bytes", "buffered requests"),
+        Key::integer("buffer_request_bytes", 0, MOST_BUFFERED_BYTES, BYTES).or_else("`0`").live(
+            "A request body of up to so many bytes is read whole before a backend is chosen, so that backends do not wait for slow clients; one whose \
+             length was not announced is given a `Content-Length`. A larger body is streamed: at once if it announces its length, else when more \
+             of it is here; nothing is refused for it, which is what `max_request_body_bytes` is for. The requests of a worker have 64 MiB for this and for \
+             `replay_bytes` above 16 KiB together, and are streamed while those are used up. gRPC calls and WebSockets are never held up. 0 = streamed.",
+        ),
+        Key::integer("replay_bytes", 0, MOST_REPLAYED_BYTES, BYTES).or_else("`16384`").live(
+            "The largest request body that is kept, until its response begins, so that a further try can send it again. A body that was buffered whole is kept \
+             as well.",
+        ),
     ],
 };
 

@@ -270,7 +270,7 @@ static RETRY: Block = Block {
     doc: "Further tries of a request. Without the block they are made as with an empty one, but that a failed connect is followed by as many \
           as the listener's `http.retries` or `tcp.connect_tries` say. Never after a byte of a response has \
           reached the client; and a request that may not be repeated (RFC 9110 §9.2.2; every gRPC call is a POST) only when the backend has not \
-          seen it. A body of more than 16 KiB is not sent again. A further try goes to another backend where there is one.",
+          seen it. A body of more than 16 KiB is not sent again, unless its route keeps more of it (`replay_bytes`, `buffer_request_bytes`). A further try goes to another backend where there is one.",
     on: On::EVERYWHERE,
     keys: &RETRY_KEYS,
 };

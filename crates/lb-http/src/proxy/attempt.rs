@@ -17,7 +17,7 @@ use super::dial::Dial;
 use super::exchange::{Exchange, Turn};
 use super::stall::Stall;
 use super::tries::{Chosen, Leg};
-use crate::message::{Back, Front, Sink};
+use crate::message::{Back, Front};
 use crate::service::Member;
 use crate::upstream::{Ask, Caller, DialOutcome, DialTicket, Dialled, Link, Way};
 
@@ -128,7 +128,7 @@ impl Exchange {
             Way::Open(link) => {
                 metrics.pool_acquires.inc();
                 metrics.pool_reuses.inc();
-                self.begin(cx, &member, link);
+                self.begin(&member, link);
             }
             Way::Wait(wait) => {
                 let since = match self.tries.current.leg {
@@ -147,23 +147,19 @@ impl Exchange {
     }
 
     /// Sends the request on a connection that stands ready.
-    fn begin(&mut self, cx: &mut Context<'_>, member: &Member, mut link: Link) {
+    fn begin(&mut self, member: &Member, mut link: Link) {
         let (request, now) = (&mut self.request, self.clock.now);
         request.name_host(member.backend.name());
         if let Some(call) = &self.call {
             call.forward(&mut request.head, now);
         }
         link.back.request(&request.head);
-        if request.upload.is_consumed() {
-            request.replay.send(cx, &mut link.back);
-            if request.upload.is_done() {
-                link.back.end();
-            }
-        }
+        let resend = request.upload.is_consumed().then_some(0);
         if self.tries.beside.is_none() {
             // The clocks of a try beside this one go on; its own is counted from its start.
             request.upload.restart(now);
         }
+        self.tries.current.resend = resend;
         self.tries.current.stall = Stall::default();
         self.tries.current.leg = Leg::Relay(link);
     }
@@ -185,7 +181,7 @@ impl Exchange {
                 let link = self.connected(at, &member, made, place);
                 drop(ticket);
                 let Some(link) = link else { return self.unavailable(cx, front) };
-                self.begin(cx, &member, link);
+                self.begin(&member, link);
                 Turn::Again
             }
             Err(error) => {

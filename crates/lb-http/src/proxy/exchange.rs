@@ -14,6 +14,7 @@ use super::begin::Arrival;
 use super::client::ClientSide;
 use super::grpc::Call;
 use super::health::Health;
+use super::replay::{FREE_BYTES, Replay};
 use super::request::Request;
 use super::response::Response;
 use super::timing::{Clock, Expired};
@@ -75,6 +76,8 @@ pub(super) enum Stage {
     Routed(Box<OwnAnswer>),
     /// The gateway answers itself how its backends are.
     Health(Box<Health>),
+    /// The body is read before a backend is chosen.
+    Buffer,
     /// A backend is to answer.
     Tries,
     /// The response is complete and on its last way to the client.
@@ -107,7 +110,9 @@ impl Exchange {
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let http = matched.and_then(|matched| settings.routes.http(matched.route)).unwrap_or(&settings.http);
         let response = Response { left: http.max_response_body_bytes, ..Response::default() };
-        let mut request = Request::new(head, started, http.max_request_body_bytes);
+        let keeps = http.replay_bytes.max(http.buffer_request_bytes) > FREE_BYTES;
+        let replay = Replay::new(http.replay_bytes, keeps.then_some(&service.worker.held));
+        let mut request = Request::new(head, started, http.max_request_body_bytes, replay);
         let head = &mut request.head;
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
@@ -130,7 +135,7 @@ impl Exchange {
         drop(rng);
         let rules = matched.and_then(|matched| settings.routes.rules(matched.route, &pool));
         service.worker.begun();
-        Self {
+        let mut exchange = Self {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
             rules,
@@ -157,7 +162,11 @@ impl Exchange {
             settings,
             pool,
             request,
+        };
+        if matches!(exchange.stage, Stage::Tries) && exchange.buffers() {
+            exchange.stage = Stage::Buffer;
         }
+        exchange
     }
 
     /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.
@@ -197,6 +206,7 @@ impl Exchange {
     pub(super) fn step(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         match &self.stage {
             Stage::Tries => self.drive(cx, front),
+            Stage::Buffer => self.buffer(cx, front),
             Stage::Flush => self.flush(cx, front),
             Stage::Answer(failure) => {
                 let failure = *failure;

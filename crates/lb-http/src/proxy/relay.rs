@@ -5,6 +5,9 @@ mod moving;
 mod splice;
 mod up;
 
+pub(super) use moving::ROUNDS;
+pub(super) use up::count;
+
 use std::task::Context;
 
 use lb_core::failure::{Failure, Kind, Reject};
@@ -107,6 +110,10 @@ impl Exchange {
         self.tries.current.room = None;
         let (Leg::Relay(link), Some(chosen)) = (leg, &self.tries.current.member) else { return };
         let member = &chosen.member;
-        member.endpoint.upstream.release(&self.caller(member), link, self.request.upload.is_done());
+        member.endpoint.upstream.release(
+            &self.caller(member),
+            link,
+            self.request.upload.is_done() && self.tries.current.resend.is_none(),
+        );
     }
 }

@@ -18,11 +18,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// A request whose head has come, and nothing of its body, which may have `most` bytes.
-    pub(super) fn new(head: RequestHead, started: Instant, most: Option<u64>) -> Self {
+    /// A request whose head has come, and nothing of its body, of which what `replay` has room for can be sent again. The body may have `most`
+    /// bytes.
+    pub(super) fn new(head: RequestHead, started: Instant, most: Option<u64>, replay: Replay) -> Self {
         let has_body = !matches!(head.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && head.fields.values(FieldName::Expect).next().is_some();
-        let (upload, replay) = (Upload::new(has_body, expects, started), Replay::default());
+        let upload = Upload::new(has_body, expects, started);
         Self { head, upload, replay, body_left: most.unwrap_or(u64::MAX) }
     }
 
@@ -34,6 +35,16 @@ impl Request {
     /// Whether a backend gets something after the head.
     pub(super) fn has_body(&self) -> bool {
         !self.head.upgrade.is_empty() || !matches!(self.head.body, BodyLength::None | BodyLength::Known(0))
+    }
+
+    /// Announces the length of a body that is here as a whole, where the client has not: some backends read no other.
+    pub(super) fn tell_length(&mut self) {
+        let (head, length) = (&mut self.head, self.replay.len());
+        let is_told = head.fields.values(FieldName::ContentLength).next().is_some();
+        if head.body == BodyLength::Unknown && length > 0 && !is_told && !self.replay.has_trailers() {
+            head.body = BodyLength::Known(u64::try_from(length).unwrap_or(u64::MAX));
+            head.fields.push(b"Content-Length", length.to_string().as_bytes());
+        }
     }
 
     /// Names a host where the client did not: only HTTP/1.0 comes without, and HTTP/1.1 must name one.

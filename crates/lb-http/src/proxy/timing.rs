@@ -112,6 +112,9 @@ impl Exchange {
             // What a client that reads nothing is told waits until it reads, which wakes the exchange.
             return health.due().filter(|_| !self.client.stall.is_on());
         }
+        if matches!(self.stage, Stage::Buffer) {
+            return Some(self.request.upload.progress + self.http().body_timeout);
+        }
         match &self.tries.current.leg {
             Leg::Wait { since, .. } => {
                 return Some(*since + self.settings.connect_timeout + self.settings.handshake_timeout);
@@ -162,7 +165,7 @@ impl Exchange {
     }
 
     fn waits_for_client(&self) -> bool {
-        self.tries.current.is_relaying()
+        (self.tries.current.is_relaying() || matches!(self.stage, Stage::Buffer))
             && self.request.upload.is_wanted()
             && !self.request.upload.expects
             && !self.tries.current.stall.is_on()

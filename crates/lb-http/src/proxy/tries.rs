@@ -24,6 +24,8 @@ pub(super) struct Try {
     pub(super) room: Option<Place>,
     /// It has a place in the budget of further tries.
     pub(super) charged: bool,
+    /// From where on what is kept of the request's body is still to be sent.
+    pub(super) resend: Option<usize>,
     /// The backend takes no more at the moment.
     pub(super) stall: Stall,
     /// What the backend answered, or what its failure was answered with; `None` where the backend is not to blame.

@@ -70,6 +70,11 @@ impl Upload {
         !self.done && !self.abandoned
     }
 
+    /// Whether the backend takes no more of it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
     /// Whether something of the body was taken from the client and cannot be had again; the end of an empty one included.
     pub(super) fn is_consumed(&self) -> bool {
         self.consumed || (self.done && self.has_body)

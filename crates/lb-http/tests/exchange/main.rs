@@ -11,6 +11,7 @@
 )]
 
 mod back;
+mod bodies;
 mod front;
 mod pair;
 mod plugged;

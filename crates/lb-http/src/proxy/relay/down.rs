@@ -141,7 +141,9 @@ impl Exchange {
             let current = &mut self.tries.current;
             current.status = Some(self.response.status);
             current.hear(&self.pool, now);
-            self.request.replay.forget();
+            if current.resend.is_none() {
+                self.request.replay.forget();
+            }
             // The try has its answer, however long the rest takes.
             again::try_done(balance, &mut current.charged);
         }

@@ -14,7 +14,7 @@ use crate::proxy::upload::Upload;
 use crate::upstream::Link;
 
 /// Reads of each direction before other connections get their turn.
-const ROUNDS: usize = 16;
+pub(in crate::proxy) const ROUNDS: usize = 16;
 
 /// What holds while each direction is read once.
 #[derive(Clone, Copy)]

@@ -27,12 +27,27 @@ impl Exchange {
         scratch: &mut Scratch,
         round: Round,
     ) -> Result<bool, Stop> {
-        let Try { leg: Leg::Relay(Link { back, can, .. }), stall, .. } = &mut self.tries.current else {
+        let Try { leg: Leg::Relay(Link { back, can, .. }), stall, resend, .. } = &mut self.tries.current
+        else {
             return Ok(false);
         };
         let Request { head, upload, replay, body_left } = &mut self.request;
         let now = self.clock.now;
         let mut moved = false;
+        if let Some(at) = resend {
+            // What was taken from the client before comes first.
+            if upload.is_abandoned() || (!stall.is_on() && replay.send(cx, at, upload.is_done(), back)) {
+                *resend = None;
+                if self.response.status != 0 {
+                    replay.forget();
+                }
+                moved = true;
+            } else {
+                moved = !stall.is_on();
+            }
+            flush_back(cx, back, stall, upload, now);
+            return Ok(moved);
+        }
         if upload.is_wanted() && (round.closing || !stall.is_on()) {
             if !can.refuses
                 && replay.is_whole()
@@ -70,7 +85,7 @@ impl Exchange {
 
 /// Reads once from the client, and says how many bytes were passed on, and whether there were more than `most`.
 #[inline]
-fn count(
+pub(in crate::proxy) fn count(
     front: &mut impl Front,
     cx: &mut Context<'_>,
     scratch: &mut Scratch,
