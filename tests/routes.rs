@@ -23,6 +23,8 @@ mod limits;
 mod names;
 #[path = "routes/operation.rs"]
 mod operation;
+#[path = "routes/pages.rs"]
+mod pages;
 #[path = "routes/proxied.rs"]
 mod proxied;
 #[path = "routes/rates.rs"]
@@ -58,6 +60,10 @@ fn main() {
         limits::x_11_x_12_a_route_has_times_of_its_own,
         limits::bodies_are_bounded_by_route,
         limits::a_route_lifts_the_bound_of_its_listener,
+        pages::the_gateways_own_answers_have_pages,
+        pages::responses_of_backends_are_intercepted,
+        pages::calls_are_answered_in_grpcs_words,
+        pages::pages_are_read_with_the_file_and_again_on_a_signal,
         splits::x_06_a_branch_has_edits_of_its_own,
         splits::x_07_requests_are_split_by_weight,
         splits::x_08_x_09_no_weight_and_no_backend,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use lb_core::filter::ErrorPage;
+
 use crate::config::{PoolId, XdpProtocol, XdpService};
 use crate::document::{Source, Value, View};
 use crate::error::ConfigError;
@@ -90,6 +92,24 @@ fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &m
                 inner.iter().for_each(|inner| collect(View::root(inner), owner, source, into));
                 continue;
             }
+            // So are pools.
+            Value::Named(inner) if *name == "policies" => {
+                inner.iter().for_each(|(_, inner)| collect(View::root(inner), owner, source, into));
+                continue;
+            }
+            Value::NamedArrays(inner) => {
+                let all = inner.values().flatten();
+                all.for_each(|inner| collect(View::root(inner), owner, source, into));
+                continue;
+            }
+            Value::List(_) if names_files(view, name) => {
+                for page in view.texts(name).iter().filter_map(|text| ErrorPage::parse(text)) {
+                    let (value, error) =
+                        (page.file.display().to_string(), source.error_about(view, name, ""));
+                    into.push(SettingPlace { owner: owner.cloned(), key: name, value, error });
+                }
+                continue;
+            }
             Value::SocketName(_, written) => written.clone(),
             Value::HostPort(address) => address.to_string(),
             Value::SocketAddr(address) => address.to_string(),
@@ -99,6 +119,10 @@ fn collect(view: View<'_>, owner: Option<&PoolId>, source: &Source<'_>, into: &m
         let error = source.error_about(view, name, "");
         into.push(SettingPlace { owner: owner.cloned(), key: name, value, error });
     }
+}
+
+fn names_files(view: View<'_>, name: &str) -> bool {
+    view.block.key(name).is_some_and(|key| matches!(key.kind, Kind::Texts(Text::ErrorPage)))
 }
 
 fn names_a_file(view: View<'_>, name: &str) -> bool {

@@ -56,7 +56,11 @@ impl FileKeys {
             read => read.and_then(Result::ok),
         };
         let (bodies, unread) = answer_bodies::renew(&self.bodies, config);
-        failures.extend(unread.into_iter().map(|(path, error)| (Some(path), error)));
+        let told = |(path, error): (PathBuf, anyhow::Error)| {
+            let place = path.display().to_string();
+            (Some(path), error.context(place))
+        };
+        failures.extend(unread.into_iter().map(told));
         (Self { sticky, passthrough, bodies }, failures)
     }
 

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cors;
 pub mod edit;
+pub mod errors;
 pub mod rate_limit;
 pub mod request_id;
 pub mod rewrite;
@@ -14,6 +15,7 @@ pub mod template;
 pub use access::AccessList;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
+pub use errors::{ErrorForm, ErrorPage, ErrorPages};
 pub use rate_limit::{RateLimit, RateNotice, RateVerdict, check_rates};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
@@ -35,6 +37,8 @@ words! {
         Cors = "cors",
         /// Edits of the fields of requests.
         RequestHeaders = "request_headers",
+        /// What clients are told with errors.
+        Errors = "errors",
         /// Edits of the fields of responses.
         ResponseHeaders = "response_headers",
     }
@@ -53,6 +57,8 @@ pub struct Chain {
     pub rewrite: Option<Rewrite>,
     /// What becomes of the fields of the request: the edits of the outermost level first.
     pub request_headers: Vec<HeaderEdits>,
+    /// What clients are told with errors.
+    pub errors: Option<Arc<ErrorPages>>,
     /// What becomes of the fields of the response, in the order of levels as well.
     pub response_headers: Vec<HeaderEdits>,
 }
@@ -71,6 +77,7 @@ impl Chain {
             cors: inner.cors.clone().or_else(|| self.cors.clone()),
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
             request_headers: join(&self.request_headers, &inner.request_headers),
+            errors: inner.errors.clone().or_else(|| self.errors.clone()),
             response_headers: join(&self.response_headers, &inner.response_headers),
         }
     }
@@ -85,6 +92,7 @@ impl Chain {
                 FilterKind::RateLimit => chain.rate_limits.clear(),
                 FilterKind::Cors => chain.cors = None,
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
+                FilterKind::Errors => chain.errors = None,
                 FilterKind::ResponseHeaders => chain.response_headers.clear(),
             }
         }
@@ -98,6 +106,7 @@ impl Chain {
             (FilterKind::RateLimit, !self.rate_limits.is_empty()),
             (FilterKind::Cors, self.cors.is_some()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
+            (FilterKind::Errors, self.errors.is_some()),
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
         ];
         present.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))

@@ -5,6 +5,7 @@ use std::task::Context;
 
 use lb_core::head::{BodyLength, FieldName, RequestHead, ResponseHead, Span};
 
+use crate::filter::ErrorBody;
 use crate::grpc::{self, Status};
 use crate::message::Front;
 use crate::service::Settings;
@@ -99,15 +100,26 @@ pub(crate) fn send(
     head: &mut ResponseHead,
     edit: impl FnOnce(&mut ResponseHead),
 ) {
+    let body = format!("{status} {}\n", reason_phrase(status)).into_bytes().into();
+    let told = ErrorBody { content_type: "text/plain; charset=utf-8", body, varies: false };
+    send_body(cx, front, status, &told, head, edit);
+}
+
+/// As [`send`], with another body.
+pub(crate) fn send_body(
+    cx: &mut Context<'_>,
+    front: &mut impl Front,
+    status: u16,
+    told: &ErrorBody<'_>,
+    head: &mut ResponseHead,
+    edit: impl FnOnce(&mut ResponseHead),
+) {
     let phrase = reason_phrase(status);
-    let body = format!("{status} {phrase}\n");
     head.clear();
     head.status = status;
     let start = head.fields.append_text(phrase.as_bytes());
     head.reason = Span::new(start, start.saturating_add(phrase.len()));
-    head.body = BodyLength::Known(u64::try_from(body.len()).unwrap_or_default());
-    head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    head.fields.push(b"Content-Length", body.len().to_string().as_bytes());
+    describe(told, head);
     if status == 405 {
         head.fields.push(b"Allow", ALLOWED);
     }
@@ -120,8 +132,42 @@ pub(crate) fn send(
     }
     edit(head);
     front.head(head);
-    front.data(cx, body.as_bytes());
+    if !told.body.is_empty() {
+        front.data(cx, &told.body);
+    }
     front.end();
+}
+
+/// Fields that describe a body, and go where another stands in its place (RFC 9110 §8, RFC 9530).
+const OF_BODY: &[&[u8]] = &[
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"content-language",
+    b"content-location",
+    b"content-range",
+    b"content-disposition",
+    b"content-digest",
+    b"repr-digest",
+    b"digest",
+    b"content-md5",
+    b"etag",
+    b"last-modified",
+    b"accept-ranges",
+    b"trailer",
+];
+
+/// Has a head, which tells of no body or of another, tell of this one.
+pub(crate) fn describe(told: &ErrorBody<'_>, head: &mut ResponseHead) {
+    for name in OF_BODY {
+        head.fields.remove_named(name);
+    }
+    head.body = BodyLength::Known(u64::try_from(told.body.len()).unwrap_or_default());
+    head.fields.push(b"Content-Type", told.content_type.as_bytes());
+    head.fields.push(b"Content-Length", told.body.len().to_string().as_bytes());
+    if told.varies {
+        head.fields.push(b"Vary", b"Accept");
+    }
 }
 
 /// The methods that are told to be allowed: the usual ones. Others pass as well, but for CONNECT; a TRACE of which the gateway is the last

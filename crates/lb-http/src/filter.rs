@@ -3,15 +3,21 @@
 //! The order is that of phases, whatever stands first in the file: the client's ID is taken out before routes are looked at, and what the
 //! gateway writes is written after the fields of the client's hop are gone, so that `Connection` takes none of it away (attack R-11).
 
+use std::borrow::Cow;
+
 use lb_core::failure::Reject;
 use lb_core::filter::template::{TemplateSource, TemplateVariable};
-use lb_core::filter::{Chain, CorsAnswer, HeaderEdits, KeepFrom, RateNotice, RequestIdPolicy, request_id};
+use lb_core::filter::{
+    Chain, CorsAnswer, ErrorForm, ErrorPages, HeaderEdits, KeepFrom, RateNotice, RequestIdPolicy, errors,
+    request_id,
+};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
 use lb_core::route::{Host, RouteCaptures, RouteDestination, condition};
 
+use crate::answer;
 use crate::proxy::Client;
 use crate::routes::{Matched, set_target, split_target};
 use crate::service::Settings;
@@ -175,6 +181,37 @@ impl Filtered {
         Ok(())
     }
 
+    fn error_body<'s>(
+        &self,
+        errors: &ErrorPages,
+        settings: &'s Settings,
+        request: &RequestHead,
+        status: u16,
+        reason: Option<Reason>,
+    ) -> Option<ErrorBody<'s>> {
+        let fields = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"accept"));
+        let varies = errors.problem_json;
+        match errors.form(status, fields.map(|field| field.value)) {
+            ErrorForm::Problem => {
+                let title = answer::reason_phrase(status);
+                let text = errors::problem(status, title, reason.map(Reason::name), self.id.as_deref());
+                let body = Cow::Owned(text.into_bytes());
+                Some(ErrorBody { content_type: "application/problem+json", body, varies })
+            }
+            ErrorForm::Page(page) => {
+                let body = Cow::Borrowed(settings.routes.page(page)?);
+                Some(ErrorBody { content_type: page.content_type(), body, varies })
+            }
+            ErrorForm::Plain => None,
+        }
+    }
+
+    /// What clients are told with errors, as the innermost level says.
+    fn errors<'s>(&self, settings: &'s Settings) -> Option<&'s ErrorPages> {
+        let chains = settings.routes.chains(self.at, self.branch);
+        chains.into_iter().flatten().rev().find_map(|chain| chain.errors.as_deref())
+    }
+
     /// Phases 24 and 25 of a response, the gateway's own included.
     fn response(&self, settings: &Settings, head: &mut ResponseHead) {
         let chains = settings.routes.chains(self.at, self.branch);
@@ -198,6 +235,44 @@ impl Filtered {
             head.fields.push(b"Set-Cookie", cookie);
         }
     }
+}
+
+/// Phase 21: what stands in place of a body of the gateway's own, or of a backend's.
+#[derive(Debug)]
+pub(crate) struct ErrorBody<'a> {
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Cow<'a, [u8]>,
+    /// Other clients may be told the same in another form, by their `Accept`.
+    pub(crate) varies: bool,
+}
+
+/// Phase 21 of an answer of the gateway's own with this status, for this reason.
+#[inline]
+pub(crate) fn error_body<'s>(
+    filtered: Option<&Filtered>,
+    settings: &'s Settings,
+    request: &RequestHead,
+    status: u16,
+    reason: Option<Reason>,
+) -> Option<ErrorBody<'s>> {
+    let filtered = filtered?;
+    filtered.error_body(filtered.errors(settings)?, settings, request, status, reason)
+}
+
+/// Phase 21 of a backend's response: what stands in place of its body, if anything does.
+#[inline]
+pub(crate) fn intercepted<'s>(
+    filtered: Option<&Filtered>,
+    settings: &'s Settings,
+    request: &RequestHead,
+    status: u16,
+) -> Option<ErrorBody<'s>> {
+    let filtered = filtered?;
+    if status < 400 || request.is_head() {
+        return None;
+    }
+    let errors = filtered.errors(settings).filter(|errors| errors.intercepts(status))?;
+    filtered.error_body(errors, settings, request, status, None)
 }
 
 /// Phases 24 and 25, where there are filters.

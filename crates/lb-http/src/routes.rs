@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lb_config::{Http, Listener, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::{Chain, RateNotice, RateVerdict, cors};
+use lb_core::filter::{Chain, ErrorPage, RateNotice, RateVerdict, cors};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, ResponseHead, Span, reads_as};
 use lb_core::limit::{LimitRequest, RateTables};
@@ -45,6 +45,8 @@ pub struct TableRoutes {
     fallbacks: Vec<Option<Rc<Pool>>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
+    /// Error pages, by their files.
+    pages: AnswerBodies,
     /// Some filters have CORS.
     has_cors: bool,
     caches: RefCell<PatternCaches>,
@@ -78,7 +80,7 @@ enum Goes {
     Redirect,
 }
 
-/// The bodies of answers that stand in files, by the paths of these.
+/// The bodies of answers and the error pages that stand in files, by the paths of these.
 pub type AnswerBodies = HashMap<PathBuf, Arc<[u8]>>;
 
 /// What all workers share of what routes need.
@@ -192,8 +194,19 @@ impl Routes {
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
         let has_cors =
             routing.chains.iter().chain(&routing.scope_chains).flatten().any(|chain| chain.cors.is_some());
+        let pages = routing.error_pages().filter_map(|page| shared.bodies.get_key_value(&page.file));
+        let pages = pages.map(|(file, page)| (file.clone(), Arc::clone(page))).collect();
         let limits = Limiters::new(&routing, shared.rates, metrics);
-        Self::Table(Box::new(TableRoutes { routing, sides, fallbacks, own: pool, has_cors, caches, limits }))
+        Self::Table(Box::new(TableRoutes {
+            routing,
+            sides,
+            fallbacks,
+            own: pool,
+            pages,
+            has_cors,
+            caches,
+            limits,
+        }))
     }
 
     /// Where a request goes. By a table its path becomes what is forwarded, and the fields go that are not for backends.
@@ -285,6 +298,12 @@ impl Routes {
     /// Whether paths pass that a backend could read in two ways.
     pub(crate) fn allows_ambiguous(&self) -> bool {
         matches!(self, Self::Table(table) if table.routing.table.policy().allow_ambiguous)
+    }
+
+    /// What stands in the file of an error page.
+    pub(crate) fn page(&self, page: &ErrorPage) -> Option<&[u8]> {
+        let Self::Table(table) = self else { return None };
+        table.pages.get(&page.file).map(AsRef::as_ref)
     }
 
     /// What the client is told.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 use lb_config::{Listener, RouteTarget, Routing};
 use lb_control::{ProcessOutcome, Source};
-use lb_core::filter::{CorsPolicy, RateLimit, cors};
+use lb_core::filter::{CorsPolicy, ErrorPage, RateLimit, cors};
 use lb_core::head::{RequestHead, Span};
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
@@ -168,6 +168,17 @@ fn on_the_way(
         if let Some(host) = &rewrite.host {
             text += &format!("  rewrite: host {}\n", String::from_utf8_lossy(host));
         }
+    }
+    if let Some(errors) = &chain.errors {
+        let pages = errors.pages.iter();
+        let of = |page: &ErrorPage| match (page.statuses.start(), page.statuses.end()) {
+            (first, last) if first == last => format!("{first} {}", page.file.display()),
+            (first, last) => format!("{first}-{last} {}", page.file.display()),
+        };
+        let mut told: Vec<String> = pages.map(|page| format!("page {}", of(page))).collect();
+        told.extend(errors.problem_json.then(|| "problems in JSON for who prefers it".to_owned()));
+        told.extend(errors.intercept.then(|| "backends' responses as well".to_owned()));
+        text += &format!("  errors: {}\n", told.join("; "));
     }
     for (what, edits) in [("request", &chain.request_headers), ("response", &chain.response_headers)] {
         for name in edits.iter().flat_map(|edits| edits.names()) {

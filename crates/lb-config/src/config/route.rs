@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{RouteLimits, Split};
-use lb_core::filter::{Chain, FilterKind, RateLimit};
+use lb_core::filter::{Chain, ErrorPage, FilterKind, RateLimit};
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
 use lb_core::route::{HostPattern, RouteDestination, RouteSpec, RouteTable};
@@ -126,6 +126,12 @@ impl Routing {
     pub fn rate_limits(&self) -> impl Iterator<Item = &RateLimit> {
         let chains = self.chains.iter().chain(&self.scope_chains).flatten();
         chains.flat_map(|chain| chain.rate_limits.iter().map(|limit| &**limit))
+    }
+
+    /// Every error page that a request may be answered with.
+    pub fn error_pages(&self) -> impl Iterator<Item = &ErrorPage> {
+        let chains = self.chains.iter().chain(&self.scope_chains).flatten();
+        chains.filter_map(|chain| chain.errors.as_deref()).flat_map(|errors| &errors.pages)
     }
 
     /// The same with other weights of splits, of which `of` has those that differ, by the names of route and pool; `None` where none does.

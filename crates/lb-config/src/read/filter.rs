@@ -43,6 +43,7 @@ pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut
         rate_limits: Vec::new(),
         cors: None,
         rewrite: None,
+        errors: None,
         request_headers: edits(view, "request_headers", spec, report).into_iter().collect(),
         response_headers: edits(view, "response_headers", spec, report).into_iter().collect(),
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lb_core::filter::{AccessList, Chain, CorsPolicy, FilterKind, OriginPattern};
+use lb_core::filter::{AccessList, Chain, CorsPolicy, ErrorPage, ErrorPages, FilterKind, OriginPattern};
 use lb_core::route::IpNetwork;
 
 use super::{Report, filter, rate};
@@ -26,8 +26,9 @@ impl<'a> Policies<'a> {
                 view.present("rate_limit").and_then(|view| rate::rate_limit(name, view, report));
             let rate_limits = rate_limits.into_iter().collect();
             let cors = view.present("cors").map(|view| cors(view, report));
+            let errors = view.present("errors").map(|view| errors(view, report));
             let edits = filter::edits_alone(view, None, report);
-            policies.insert(name, (view, Chain { access, rate_limits, cors, ..edits }));
+            policies.insert(name, (view, Chain { access, rate_limits, cors, errors, ..edits }));
         }
         Self { policies, used: RefCell::default() }
     }
@@ -79,6 +80,31 @@ pub(super) fn levels<'c>(levels: impl IntoIterator<Item = Option<&'c Arc<Chain>>
     let mut present = levels.into_iter().flatten();
     let first = Arc::clone(present.next()?);
     Some(present.fold(first, |outer, inner| Arc::new(outer.within(inner))))
+}
+
+fn errors(view: View<'_>, report: &mut Report<'_>) -> Arc<ErrorPages> {
+    let mut pages: Vec<ErrorPage> = Vec::new();
+    for page in view.texts("pages").iter().filter_map(|text| ErrorPage::parse(text)) {
+        let meets = |other: &ErrorPage| {
+            page.statuses.start() <= other.statuses.end() && other.statuses.start() <= page.statuses.end()
+        };
+        if let Some(other) = pages.iter().find(|other| meets(other)) {
+            let problem =
+                format!("{} has another page already", page.statuses.start().max(other.statuses.start()));
+            report.error(view, "pages", problem);
+        }
+        pages.push(page);
+    }
+    let errors =
+        ErrorPages { pages, problem_json: view.flag("problem_json"), intercept: view.flag("intercept") };
+    if errors.intercept && errors.pages.is_empty() {
+        report.error(view, "intercept", "needs pages, whose statuses are those that are intercepted");
+    }
+    if !errors.problem_json && errors.pages.is_empty() {
+        let problem = "changes nothing: pages must be there, or problem_json be true";
+        report.errors.push(report.source.error_about_block(view, problem));
+    }
+    Arc::new(errors)
 }
 
 fn access(view: View<'_>, report: &mut Report<'_>) -> Arc<AccessList> {

@@ -120,6 +120,28 @@ static CORS: Block = Block {
     ],
 };
 
+static ERRORS: Block = Block {
+    path: "policies.NAME.errors",
+    doc: "What clients are told in place of the gateway's short texts, where the route of the request is known; a fixed answer (`respond`) that has a body, and a \
+          redirect, stay as they are. Of several levels the innermost one's holds, as a whole. gRPC calls are answered in gRPC's own words. Files are read \
+          with the configuration, and again on SIGUSR1; each has at most 64 KiB, and goes out as it stands: nothing of a request is put into it.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::texts("pages", Text::ErrorPage).or_else("none").live(
+            "Statuses, 400 to 599, and the file of their page: `\"404: /etc/eg/404.html\"`, `\"500-504: /etc/eg/down.html\"`. What it is follows from the end \
+             of the file's name (`.json`, `.xml`, `.txt`); else it is HTML.",
+        ),
+        Key::flag("problem_json", true).live(
+            "Whether a client whose `Accept` prefers JSON to HTML is told a problem of RFC 9457 (`application/problem+json`) in place of text and pages: status, \
+             its title, the reason as in the access log (`detail`), and the ID of the request if it has one (`instance`).",
+        ),
+        Key::flag("intercept", false).live(
+            "Whether backends' responses with the statuses of `pages` are replaced as well. Their fields stay, but for those that describe the body. Responses to \
+             HEAD and to gRPC calls are not touched.",
+        ),
+    ],
+};
+
 pub(super) static POLICIES: Block = Block {
     path: "policies.NAME",
     doc: "Filters under a name, which listeners, virtual hosts and routes have by `policies`. A request meets those of its listener, then those of \
@@ -133,9 +155,9 @@ pub(super) static POLICIES: Block = Block {
         Key::block("access", &ACCESS),
         Key::block("rate_limit", &RATE_LIMIT),
         Key::block("cors", &CORS),
+        Key::block("errors", &ERRORS),
         Key::later("concurrency", "limits on requests at once"),
         Key::later("fault", "faults on purpose"),
-        Key::later("errors", "error pages"),
         Key::later("basic_auth", "authentication"),
         Key::later("jwt", "authentication"),
         Key::later("forward_auth", "authentication"),

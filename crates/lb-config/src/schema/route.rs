@@ -80,7 +80,7 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     ),
     Key::texts("policies", Text::NotBlank).or_else("none").live("The names of the `[policies.NAME]` that hold for it."),
     Key::texts("without", Text::FilterKind).or_else("none").live(
-        "Kinds of filters of the listener and the virtual host that do not hold for it: `request_headers`, `response_headers`.",
+        "Kinds of filters of the listener and the virtual host that do not hold for it: `access`, `errors`, `request_headers`, `response_headers`.",
     ),
 ];
 

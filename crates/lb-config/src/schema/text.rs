@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use lb_core::access_log::{AccessField, AccessLogFormat};
 use lb_core::address::UNIX_PREFIX;
-use lb_core::filter::FilterKind;
+use lb_core::filter::{ErrorPage, FilterKind};
 use lb_core::filter::{HeaderLine, OriginPattern, Template};
 use lb_core::forwarded::AddressSource;
 use lb_core::limit::LimitKey;
@@ -94,6 +94,8 @@ pub(crate) enum Text {
     FilterKind,
     /// What requests are counted by.
     LimitKey,
+    /// Statuses of errors, and the file of their page.
+    ErrorPage,
     /// The name of an application protocol, as ALPN has it (RFC 7301 §3.1).
     Alpn,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
@@ -159,8 +161,9 @@ impl Text {
                 "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"host\", \"path\", \"route\", or several of them joined by \"+\""
             }
             Self::FilterKind => {
-                "\"access\", \"rate_limit\", \"cors\", \"request_headers\" or \"response_headers\""
+                "\"access\", \"rate_limit\", \"cors\", \"request_headers\", \"errors\" or \"response_headers\""
             }
+            Self::ErrorPage => "statuses of errors and a file, such as \"404: /path\" or \"500-504: /path\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
@@ -251,6 +254,7 @@ impl Text {
             Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
             Self::LimitKey => LimitKey::parse_parts(text).map(|_| Value::Text(text.to_owned())),
             Self::FilterKind => checked(text, |text| FilterKind::from_word(text).is_some()),
+            Self::ErrorPage => checked(text, |text| ErrorPage::parse(text).is_some()),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }

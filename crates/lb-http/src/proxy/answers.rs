@@ -14,7 +14,7 @@ use super::exchange::{End, Exchange, Stage, Turn};
 use super::stall::Stall;
 use super::tries::Leg;
 use crate::answer;
-use crate::filter;
+use crate::filter::{self, ErrorBody};
 use crate::message::{Front, Gone};
 
 /// Lines about responses that were cut: few at once, then one in a while.
@@ -41,11 +41,20 @@ impl Exchange {
             let fixed = self.settings.routes.answer(answer);
             self.response.status = fixed.status;
             self.response.done = true;
-            answer::fixed(cx, front, &fixed, &mut worker.response.borrow_mut(), |head| {
-                self.edit_answer(head);
-            });
+            let mut head = worker.response.borrow_mut();
+            let edit = |head: &mut ResponseHead| self.edit_answer(head);
+            // What the file says of this answer goes before what it says of all.
+            match self.error_body(fixed.status).filter(|_| fixed.body.is_empty()) {
+                Some(told) => answer::send_body(cx, front, fixed.status, &told, &mut head, edit),
+                None => answer::fixed(cx, front, &fixed, &mut head, edit),
+            }
         }
         self.last_leaves()
+    }
+
+    /// What an answer of the gateway's own has for its body, where filters say so.
+    fn error_body(&self, status: u16) -> Option<ErrorBody<'_>> {
+        filter::error_body(self.filtered.as_deref(), &self.settings, &self.request.head, status, self.reason)
     }
 
     /// What filters do to an answer of the gateway's own.
@@ -110,7 +119,13 @@ impl Exchange {
         self.response.status = status;
         self.response.done = true;
         let worker = Rc::clone(&self.service.worker);
-        answer::send(cx, front, status, &mut worker.response.borrow_mut(), |head| self.edit_answer(head));
+        let (mut head, edit) =
+            (worker.response.borrow_mut(), |head: &mut ResponseHead| self.edit_answer(head));
+        match self.error_body(status) {
+            Some(told) => answer::send_body(cx, front, status, &told, &mut head, edit),
+            None => answer::send(cx, front, status, &mut head, edit),
+        }
+        drop(head);
         self.give_room_back();
         self.last_leaves()
     }

@@ -12,6 +12,7 @@ use super::again::Again;
 use super::grpc::Call;
 use super::response::Response;
 use super::tunnel::Tunnel;
+use crate::answer;
 use crate::filter::{self, Filtered};
 use crate::message::{Front, FrontCapabilities, Gone, Next, ResponseSink, Sink};
 use crate::rules;
@@ -76,6 +77,8 @@ pub(super) struct ToClient<'a, F> {
     pub(super) again: Option<Again<'a>>,
     /// The client has its whole response, and the rest of the backend's is not for it.
     pub(super) cut: bool,
+    /// It was told something else in place of the backend's body.
+    pub(super) replaced: bool,
     /// What the client's protocol can do.
     pub(super) capabilities: FrontCapabilities,
     /// How the backend agrees to a tunnel.
@@ -99,7 +102,7 @@ impl<F> ToClient<'_, F> {
     /// Whether what comes of the backend's response is not for the client.
     #[inline]
     fn is_kept_back(&self) -> bool {
-        self.cut || self.withheld().is_some()
+        self.cut || self.replaced || self.withheld().is_some()
     }
 
     /// Makes a tunnel of the exchange, if the backend has agreed to what was asked.
@@ -149,7 +152,7 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 
     fn end(&mut self) {
-        if self.withheld().is_some() {
+        if self.replaced || self.withheld().is_some() {
             return;
         }
         match self.tunnel {
@@ -201,6 +204,13 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Err(Reason::ResponseTooLarge);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
+        let intercepted = match &self.call {
+            None => filter::intercepted(self.filtered, self.settings, self.request, head.status),
+            Some(_) => None,
+        };
+        if let Some(told) = &intercepted {
+            answer::describe(told, head);
+        }
         filter::response(self.filtered, self.settings, head);
         if let Some(cookie) = self.set_cookie {
             head.fields.push(b"Set-Cookie", cookie);
@@ -210,6 +220,14 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
         }
         self.response.begun(head);
         self.front.head(head);
+        if let Some(told) = intercepted {
+            if !told.body.is_empty() {
+                self.front.data(cx, &told.body);
+            }
+            self.front.end();
+            // Nothing more of the backend's response is for the client.
+            self.replaced = true;
+        }
         if switches {
             self.front.switch();
             return Ok(Next::Tunnel);

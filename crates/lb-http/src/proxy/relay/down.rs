@@ -93,6 +93,7 @@ impl Exchange {
             call: self.call.as_deref_mut(),
             again,
             cut: false,
+            replaced: false,
             capabilities: self.client.can,
             agrees_by: can.tunnel,
             settings: &self.settings,
@@ -103,7 +104,7 @@ impl Exchange {
             now,
         };
         let result = back.poll_response(cx, scratch, room, head, &mut sink);
-        let (cut, withheld) = (sink.cut, sink.withheld());
+        let (cut, withheld) = (sink.cut || sink.replaced, sink.withheld());
         if let Some(status) = withheld {
             current.hear(pool, now);
             return Err(Stop::Withheld { status, ended: matches!(result, Poll::Ready(Ok(Progress::End))) });
