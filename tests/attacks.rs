@@ -102,6 +102,7 @@ fn main() {
         routes::r_11_a_field_that_connection_takes_away_is_not_matched,
         routes::r_11_fields_that_the_gateway_writes_cannot_be_forged,
         routes::r_19_r_31_long_paths_cost_little,
+        routes::r_23_a_mirror_that_never_reads,
         routes::r_25_options_of_the_whole_server,
         routes::r_26_no_line_break_from_a_value_of_the_request,
     ];

@@ -19,6 +19,8 @@ mod gateway_api;
 mod guards;
 #[path = "routes/limits.rs"]
 mod limits;
+#[path = "routes/mirrors.rs"]
+mod mirrors;
 #[path = "routes/names.rs"]
 mod names;
 #[path = "routes/operation.rs"]
@@ -60,6 +62,8 @@ fn main() {
         limits::x_11_x_12_a_route_has_times_of_its_own,
         limits::bodies_are_bounded_by_route,
         limits::a_route_lifts_the_bound_of_its_listener,
+        mirrors::x_10_requests_are_mirrored,
+        mirrors::a_mirror_holds_up_nobody,
         pages::the_gateways_own_answers_have_pages,
         pages::responses_of_backends_are_intercepted,
         pages::calls_are_answered_in_grpcs_words,

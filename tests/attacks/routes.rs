@@ -438,3 +438,28 @@ pub(crate) fn r_18_a_million_keys_take_no_memory() {
         assert_eq!(one(victim), 429, "{victim} owes more than those who came for its place");
     }
 }
+
+/// the gateway holds no more than `max_body_bytes` for a mirror that never reads, and the client does not notice.
+pub(crate) fn r_23_a_mirror_that_never_reads() {
+    let web = Backend::standard("web");
+    let deaf = Backend::start(|conn| {
+        conn.head()?;
+        conn.pause(testkit::seconds(30));
+        Ok(())
+    });
+    let listener = Listener::h1().text(
+        "[[listeners.routes]]\npool = \"web\"\nmirror = [{ pool = \"deaf\", max_body_bytes = 1000000, timeout_ms = 60000 }]\n",
+    );
+    let config = Config::new().listener(listener).pool(Pool::named("web").backend(web.address));
+    let gateway = Gateway::start(config.pool(Pool::named("deaf").backend(deaf.address)));
+    let body = testkit::pattern::bytes(4 << 20);
+    let usage = testkit::Usage::watch(&gateway);
+    for _ in 0..16 {
+        let response = gateway.client().request("POST", "/upload", &[], &body).unwrap();
+        assert_eq!((response.status, response.text()), (200, format!("{} right", 4 << 20)));
+    }
+    // Two queues and what waits in the connection, for as long as an upload takes.
+    usage.assert_grew_less_than(&gateway, 24 << 20);
+    let behind = |gateway: &Gateway| gateway.metric("mirrors_total", &[("result", "behind")]);
+    testkit::eventually("all are dropped", testkit::seconds(10), || behind(&gateway) == 16.0);
+}

@@ -5,7 +5,7 @@ use testkit::gateway::cli;
 const FILE: &str = r#"
 routes.site = [
     { name = "shop", hosts = ["shop.example"], path_prefix = "/cart", methods = ["POST"], pool = "shop", rewrite = { prefix = "/", host = "in.example" }, request_headers = { set = ["X-A: b"] } },
-    { name = "rest", hosts = ["*.example"], policies = ["shared", "pages"], pool = "rest" },
+    { name = "rest", hosts = ["*.example"], policies = ["shared", "pages"], pool = "rest", mirror = [{ pool = "shop" }, { pool = "rest", fraction = "0.5%" }] },
 ]
 policies.shared.cors = { allow_origins = ["https://app.example"] }
 policies.pages.errors = { pages = ["500-504: /down.html", "404: /none.html"], intercept = true }
@@ -46,7 +46,7 @@ pub(crate) fn it_says_what_a_request_meets() {
     };
     assert!(preflight("https://app.example").contains("cors: answered 204"));
     assert!(preflight("https://evil.example").contains("cors: answered 403 (cors_origin)"));
-    let errors = "goes to pool rest\n  errors: page 500-504 /down.html; page 404 /none.html; problems in JSON for who prefers it; backends' responses as well";
+    let errors = "goes to pool rest\n  mirror: all to pool shop\n  mirror: 5/1000 to pool rest\n  errors: page 500-504 /down.html; page 404 /none.html; problems in JSON for who prefers it; backends' responses as well";
     assert!(other.contains(errors), "{other}");
     assert!(explain("GET", "http://example/").contains("goes to an answer 404 (no_route)"));
     assert!(explain("GET", "http://a.example/%00").contains("400 (path_syntax)"));

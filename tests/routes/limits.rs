@@ -68,11 +68,11 @@ pub(crate) fn x_14_a_route_waits_between_tries() {
         assert_eq!((response.status, backend.request_count()), (200, fails + 1), "{retry}");
         start.elapsed()
     };
-    // Seven pauses of up to 100 ms, which doubles each time: all of them are short by chance once in 10^13 times.
+    // Seven pauses of up to 100 ms, which doubles each time: all of them are short by chance once in a million times.
     let paused = took("retry = { attempts = 7, on = [\"500\"], backoff_ms = 100 }", 7);
     assert!((ms(300)..ms(14_000)).contains(&paused), "{paused:?}");
     let at_once = took("retry = { attempts = 7, on = [\"500\"] }", 7);
-    assert!(at_once < ms(300), "{at_once:?}");
+    assert!(at_once < ms(1000), "{at_once:?}");
 }
 
 pub(crate) fn x_11_x_12_a_route_has_times_of_its_own() {

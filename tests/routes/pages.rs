@@ -54,8 +54,8 @@ fn pool(backend: &Backend) -> Pool {
 
 pub(crate) fn the_gateways_own_answers_have_pages() {
     let (pages, backend) = (Pages::new(), by_path());
-    let routes = "policies = [\"pages\"]\n[listeners.request_id]\nkeep_from = \"anyone\"\n\
-                  [[listeners.routes]]\nname = \"dead\"\npath_prefix = \"/dead\"\npool = \"dead\"\n\
+    let routes = "[listeners.request_id]\nkeep_from = \"anyone\"\n\
+                  [[listeners.routes]]\npath_prefix = \"/dead\"\npool = \"dead\"\n\
                   [[listeners.routes]]\npath_prefix = \"/own\"\npool = \"dead\"\npolicies = [\"own\"]\n\
                   [[listeners.routes]]\npath_prefix = \"/without\"\npool = \"dead\"\nwithout = [\"errors\"]\n\
                   [[listeners.routes]]\npath = \"/bare\"\nrespond = { status = 503 }\n\
@@ -63,7 +63,9 @@ pub(crate) fn the_gateways_own_answers_have_pages() {
                   [[listeners.routes]]\npath_regex = \"/[0-9]+\"\npool = \"web\"\n";
     let policies = pages.policy("pages", "") + "[policies.own.errors]\nproblem_json = true\n";
     let config = Config::new().pool(pool(&backend)).pool(Pool::named("dead").backend("127.0.0.1:1"));
-    let ways = Ways::start(config.text(&policies), routes);
+    let ways = Ways::start_with(config.text(&policies), routes, |listener| {
+        listener.key("policies", vec!["pages".to_owned()])
+    });
     let look = ["content-type", "content-length", "vary"];
     for (target, accept, status, kind, text) in [
         ("/dead", HTML, 502, "text/html; charset=utf-8", "<h1>down</h1>"),

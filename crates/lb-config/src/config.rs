@@ -29,7 +29,7 @@ pub(crate) use resilience::RetryOn;
 pub use resilience::{
     Discovery, DiscoverySource, HealthCheck, HttpProbe, Probe, ProbeKind, ProbeMethod, UdpProbe,
 };
-pub use route::{FixedAnswer, OwnRoutes, Route, RouteTarget, Routing, VirtualHost};
+pub use route::{FixedAnswer, Mirror, OwnRoutes, Route, RouteTarget, Routing, VirtualHost};
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 pub use split::{Branch, Split, SplitKey, SplitSticky};

@@ -7,6 +7,7 @@ mod filter;
 mod limits;
 mod listener;
 mod loops;
+mod mirror;
 mod passing;
 mod passthrough;
 mod policy;

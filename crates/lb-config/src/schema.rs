@@ -6,6 +6,7 @@ mod http;
 mod key;
 mod limits;
 mod listener;
+mod mirror;
 mod passthrough;
 mod pool;
 mod process;
@@ -104,6 +105,7 @@ const REPEATED: &[&str] = &[
     "listeners.routes",
     "listeners.routes.matches",
     "listeners.routes.split",
+    "listeners.routes.mirror",
     "listeners.virtual_hosts",
     "routes.NAME",
     "pools.NAME.backends",

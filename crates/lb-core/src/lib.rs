@@ -18,6 +18,7 @@ pub mod failure;
 pub mod filter;
 pub mod flows;
 pub mod forwarded;
+pub mod fraction;
 pub mod fuzz;
 pub mod grpc;
 pub mod head;

@@ -8,6 +8,7 @@ mod affinity;
 pub mod answer;
 mod back;
 mod budget;
+mod errand;
 mod filter;
 pub mod fuzz;
 pub mod grpc;

@@ -14,6 +14,7 @@ mod exchange;
 mod grpc;
 mod health;
 mod hedge;
+mod mirror;
 mod queue;
 mod relay;
 mod replay;

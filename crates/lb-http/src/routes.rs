@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_config::{Http, Listener, PoolId, Route, RouteTarget, Routing, Split};
+use lb_config::{Http, Listener, Mirror, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
 use lb_core::filter::{Chain, ErrorPage, RateNotice, RateVerdict, cors};
 use lb_core::forwarded::RequestOrigin;
@@ -43,6 +43,8 @@ pub struct TableRoutes {
     sides: Vec<RouteSide>,
     /// Where requests go that no route takes, by scope.
     fallbacks: Vec<Option<Rc<Pool>>>,
+    /// The mirrors of each route that has some, with their pools, by the position of the route.
+    mirrors: HashMap<u32, Vec<(Mirror, Rc<Pool>)>>,
     /// The pool of exchanges that ask no backend.
     own: Rc<Pool>,
     /// Error pages, by their files.
@@ -192,6 +194,11 @@ impl Routes {
         let sides = routing.routes.iter().enumerate().map(side).collect();
         let fallbacks = routing.fallbacks.iter().map(|id| id.as_ref().and_then(&mut find)).collect();
         let (routing, caches) = (Arc::clone(routing), RefCell::default());
+        let mut mirrors = HashMap::new();
+        for (position, route) in (0..).zip(&routing.routes).filter(|(_, route)| !route.mirrors.is_empty()) {
+            let found = route.mirrors.iter().filter_map(|mirror| Some((mirror.clone(), find(&mirror.pool)?)));
+            mirrors.insert(position, found.collect());
+        }
         let has_cors =
             routing.chains.iter().chain(&routing.scope_chains).flatten().any(|chain| chain.cors.is_some());
         let pages = routing.error_pages().filter_map(|page| shared.bodies.get_key_value(&page.file));
@@ -201,6 +208,7 @@ impl Routes {
             routing,
             sides,
             fallbacks,
+            mirrors,
             own: pool,
             pages,
             has_cors,
@@ -268,6 +276,17 @@ impl Routes {
         table.sides.get(route as usize).filter(|side| side.has_rules)?;
         let limits = table.routing.routes.get(route as usize)?.limits.as_ref()?;
         Some(Box::new(limits.retry.as_ref()?.rules(pool.balance.retry())))
+    }
+
+    /// The mirrors of a route, with their pools.
+    #[inline]
+    pub(crate) fn mirrors(&self, route: u32) -> &[(Mirror, Rc<Pool>)] {
+        match self {
+            Self::Table(table) if !table.mirrors.is_empty() => {
+                table.mirrors.get(&route).map_or(&[], Vec::as_slice)
+            }
+            _ => &[],
+        }
     }
 
     /// The filters of the branch of a route.

@@ -35,6 +35,9 @@ const KEEP_PLACES: usize = 256;
 /// Bytes of request bodies that a worker holds, beyond what every request may have held.
 const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
 
+/// Bytes of request bodies that wait in a worker for mirrors.
+const MOST_MIRRORED_BYTES: usize = 64 * 1024 * 1024;
+
 /// What the HTTP listeners of a worker share.
 #[derive(Debug)]
 pub struct HttpWorker {
@@ -53,6 +56,10 @@ pub struct HttpWorker {
     places: RefCell<Vec<Box<Option<Exchange>>>>,
     /// Memory for bodies that are buffered or kept for another try.
     pub(crate) held: Rc<BodyBudget>,
+    /// Memory for bodies that wait for mirrors.
+    pub(crate) mirrored: Rc<BodyBudget>,
+    /// Mirrors that run.
+    pub(crate) errands: Cell<usize>,
     /// Exchanges that run.
     running: Cell<usize>,
     /// The most that ran at once since [`Self::most_running`] was asked for, and between the two calls before.
@@ -79,6 +86,8 @@ impl HttpWorker {
             heads: RefCell::default(),
             places: RefCell::default(),
             held: BodyBudget::new(MOST_HELD_BYTES),
+            mirrored: BodyBudget::new(MOST_MIRRORED_BYTES),
+            errands: Cell::new(0),
             running: Cell::new(0),
             most_running: Cell::new(0),
             most_before: Cell::new(0),

@@ -32,8 +32,8 @@ pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
 pub use labels::{
     AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, RelayDrop,
-    RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, MirrorResult, PassthroughDrop, ProxyHeaderResult,
+    RelayDrop, RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 pub use policies::PolicyMetrics;
 pub use pools::PoolBackend;
@@ -252,6 +252,7 @@ impl Metrics {
             scrape,
             &self.workers.iter().map(|worker| &worker.passthrough).collect::<Vec<_>>(),
         );
+        self.scrape_reasons(scrape, &families::MIRRORS, |w| &w.mirrors);
         self.scrape_reasons(scrape, &families::HTTP_RETRIES, |w| &w.http_retries);
         self.scrape_set(scrape, &families::REQUEST_REJECTED, |w| &w.request_rejected);
         self.scrape_set(scrape, &families::HTTP2_ABUSE, |w| &w.http2_abuse);

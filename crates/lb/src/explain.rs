@@ -127,6 +127,13 @@ impl Asked {
             return text;
         }
         text += &format!("  goes to {}\n", goal(routing, destination));
+        if let RouteDestination::Route(position) = destination
+            && let Some(route) = routing.routes.get(position as usize)
+        {
+            for mirror in &route.mirrors {
+                text += &format!("  mirror: {} to {}\n", mirror.fraction, mirror.pool.owner());
+            }
+        }
         text += &on_the_way(routing, destination, &path, &mut caches);
         text
     }

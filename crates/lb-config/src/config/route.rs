@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{RouteLimits, Split};
 use lb_core::filter::{Chain, ErrorPage, FilterKind, RateLimit};
+use lb_core::fraction::Fraction;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
 use lb_core::route::{HostPattern, RouteDestination, RouteSpec, RouteTable};
@@ -20,10 +22,32 @@ pub struct Route {
     pub chain: Option<Arc<Chain>>,
     /// The kinds of filters of virtual host and listener that do not hold for it.
     pub without: Vec<FilterKind>,
+    /// The pools that get copies of its requests.
+    pub mirrors: Vec<Mirror>,
     /// Times and tries that are its own; None = none.
     pub limits: Option<Box<RouteLimits>>,
     /// Its connections pass inside TLS, on a listener that ends TLS otherwise.
     pub tls_passthrough: bool,
+}
+
+impl Route {
+    /// The pools that it leads to, mirrors included.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
+        self.target.pools().chain(self.mirrors.iter().map(|mirror| &mirror.pool))
+    }
+}
+
+/// A pool that gets copies of requests, whose answers nobody hears.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// The pool.
+    pub pool: PoolId,
+    /// How many of the requests.
+    pub fraction: Fraction,
+    /// How many bytes of a request's body may wait for it; one that is further behind is dropped.
+    pub max_body_bytes: usize,
+    /// From its beginning to the end of its response.
+    pub timeout: Duration,
 }
 
 /// What becomes of the requests of a route.

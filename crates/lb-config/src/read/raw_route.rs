@@ -37,6 +37,7 @@ pub(super) fn is_raw(route: &Route) -> bool {
         && route.spec.hosts.is_empty()
         && route.chain.is_none()
         && route.limits.is_none()
+        && route.mirrors.is_empty()
         && route.without.is_empty()
         && !route.spec.matches.iter().any(looks_at_requests)
 }

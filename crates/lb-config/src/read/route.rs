@@ -10,7 +10,7 @@ use lb_core::route::{HostPattern, PathPolicy, RouteSpec, RouteTable, Scheme, Sco
 use super::listener::named_pool;
 use super::policy::{self, Policies};
 use super::pool::Pools;
-use super::{Report, condition, filter, limits, passing, raw_route, split};
+use super::{Report, condition, filter, limits, mirror, passing, raw_route, split};
 use crate::config::{
     BackendPool, FixedAnswer, OwnRoutes, PoolId, Protocol, Route, RouteTarget, Routing, VirtualHost,
 };
@@ -160,7 +160,7 @@ impl<'a> Tables<'a> {
         let (here, passing) = passing::take_out(all, (view, protocol), pools, report);
         for (place, route) in here {
             raw_route::check(place, &route, (view, protocol), report);
-            for pool in route.target.pools().filter_map(|id| pools.get(id.name())) {
+            for pool in route.pools().filter_map(|id| pools.get(id.name())) {
                 if let Some(key) = pool.misfit(protocol) {
                     let problem =
                         format!("not allowed on \"{protocol}\" listeners, because its {key} needs HTTP");
@@ -250,7 +250,7 @@ impl<'a> Tables<'a> {
             keeps_override_fields: view.block("paths").word("override_fields") == Some("keep"),
             ..routing
         };
-        let targets = routing.routes.iter().flat_map(|route| route.target.pools());
+        let targets = routing.routes.iter().flat_map(|route| route.pools());
         let ids: BTreeSet<&PoolId> = targets.chain(routing.fallbacks.iter().flatten()).collect();
         let mut used: BTreeMap<_, _> =
             ids.into_iter().filter_map(|id| Some((id.clone(), Arc::clone(pools.get(id.name())?)))).collect();
@@ -411,9 +411,18 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
     let forwards = matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_));
     let chain = filter::chain(view, &spec, forwards, policies, report);
     let limits = limits::read(view, forwards, report);
+    let mirrors = mirror::read(view, forwards, pools, report);
     let without = view.texts("without");
     let without = without.iter().filter_map(|word| FilterKind::from_word(word)).collect();
-    Some(Route { spec, target, chain, without, limits, tls_passthrough: view.flag("tls_passthrough") })
+    Some(Route {
+        spec,
+        target,
+        chain,
+        without,
+        mirrors,
+        limits,
+        tls_passthrough: view.flag("tls_passthrough"),
+    })
 }
 
 fn redirect(view: View<'_>, spec: &RouteSpec, report: &mut Report<'_>) -> Redirect {

@@ -5,6 +5,7 @@ use lb_core::route::Scheme;
 use super::filter::{REQUEST_HEADERS, RESPONSE_HEADERS, REWRITE};
 use super::http::HTTP_PROTOCOLS;
 use super::limits::{ROUTE_HTTP, ROUTE_RETRY};
+use super::mirror::MIRROR;
 use super::split::{SPLIT, STICKY};
 use super::{Block, Key, On, Text};
 
@@ -70,7 +71,7 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::block("response_headers", &RESPONSE_HEADERS),
     Key::blocks("split", &SPLIT),
     Key::block("sticky", &STICKY),
-    Key::later("mirror", "mirrors"),
+    Key::blocks("mirror", &MIRROR),
     Key::block("http", &ROUTE_HTTP),
     Key::block("retry", &ROUTE_RETRY),
     Key::later("websocket", "tunnels by route"),

@@ -8,6 +8,7 @@ use lb_core::address::UNIX_PREFIX;
 use lb_core::filter::{ErrorPage, FilterKind};
 use lb_core::filter::{HeaderLine, OriginPattern, Template};
 use lb_core::forwarded::AddressSource;
+use lb_core::fraction::Fraction;
 use lb_core::limit::LimitKey;
 use lb_core::proxy_protocol::ProxySends;
 use lb_core::route::{CertificatePattern, HostPattern, IpNetwork, Pattern, Want, path};
@@ -94,6 +95,8 @@ pub(crate) enum Text {
     FilterKind,
     /// What requests are counted by.
     LimitKey,
+    /// A share, in percent or as a fraction.
+    Fraction,
     /// Statuses of errors, and the file of their page.
     ErrorPage,
     /// The name of an application protocol, as ALPN has it (RFC 7301 §3.1).
@@ -163,6 +166,7 @@ impl Text {
             Self::FilterKind => {
                 "\"access\", \"rate_limit\", \"cors\", \"request_headers\", \"errors\" or \"response_headers\""
             }
+            Self::Fraction => "a share such as \"0.1%\" or \"1/3\", of at most all",
             Self::ErrorPage => "statuses of errors and a file, such as \"404: /path\" or \"500-504: /path\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
@@ -254,6 +258,7 @@ impl Text {
             Self::HeaderLine => read_header_line(text).map(|_| Value::Text(text.to_owned())),
             Self::LimitKey => LimitKey::parse_parts(text).map(|_| Value::Text(text.to_owned())),
             Self::FilterKind => checked(text, |text| FilterKind::from_word(text).is_some()),
+            Self::Fraction => checked(text, |text| Fraction::parse(text).is_some()),
             Self::ErrorPage => checked(text, |text| ErrorPage::parse(text).is_some()),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),

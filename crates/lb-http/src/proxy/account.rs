@@ -60,7 +60,9 @@ impl Drop for Exchange {
             self.clock.now = Instant::now();
             self.reason.get_or_insert(Reason::Aborted);
         }
-        record::write(&self.entry());
+        if !self.is_errand {
+            record::write(&self.entry());
+        }
         self.drop_beside();
         self.leave_member();
         self.leave_budget();

@@ -88,6 +88,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// An exchange that has its memory already.
+    pub(super) fn new(place: Box<Option<Exchange>>) -> Self {
+        Self { place: Some(place) }
+    }
+
     fn exchange(&mut self) -> Option<&mut Exchange> {
         self.place.as_deref_mut()?.as_mut()
     }

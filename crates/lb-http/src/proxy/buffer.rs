@@ -11,6 +11,7 @@ use lb_core::head::{BodyLength, FieldName, ResponseHead};
 use lb_core::reason::Reason;
 
 use super::exchange::{Exchange, Stage, Turn};
+use super::mirror::Tee;
 use super::relay::{ROUNDS, count};
 use super::replay::Hold;
 use crate::message::{Front, FrontError, Progress};
@@ -33,13 +34,15 @@ impl Exchange {
     /// Reads on, until the body is complete or more is here than is buffered.
     pub(super) fn buffer(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
         self.ask_for_body(front);
+        self.begin_mirrors();
         let most = self.http().buffer_request_bytes;
         let worker = Rc::clone(&self.service.worker);
         let mut scratch = worker.io.scratch.borrow_mut();
         for _ in 0..ROUNDS {
             let request = &mut self.request;
             let mut hold = Hold { replay: &mut request.replay, most, full: false };
-            let (result, bytes, over) = count(front, cx, &mut scratch, &mut hold, request.body_left);
+            let mut tee = Tee { to: &mut hold, mirrors: &self.mirrors };
+            let (result, bytes, over) = count(front, cx, &mut scratch, &mut tee, request.body_left);
             let full = hold.full;
             if over {
                 return self.refuse(cx, front, Reject::new(413, Reason::BodyTooLarge));
@@ -55,6 +58,9 @@ impl Exchange {
                     if full || progress == Progress::End {
                         self.stage = Stage::Tries;
                         return Turn::Again;
+                    }
+                    if self.mirrors.wait() {
+                        break;
                     }
                 }
                 Poll::Ready(Err(FrontError::Gone(gone))) => return self.client_gone(gone),

@@ -36,6 +36,7 @@ impl Exchange {
         if let Some(turn) = self.begin_call(cx, front) {
             return turn;
         }
+        self.begin_mirrors();
         let pool = Rc::clone(&self.pool);
         if !std::mem::replace(&mut self.tries.counted, true) {
             pool.balance.begin_request();

@@ -91,6 +91,19 @@ impl ClientSide {
         }
     }
 
+    /// The client of an exchange that is made on behalf of this one's, by a front that can do so much.
+    pub(super) fn again(&self, can: FrontCapabilities) -> Self {
+        Self {
+            address: self.address,
+            session: self.session.clone(),
+            asked: self.asked.clone(),
+            can,
+            stall: Stall::default(),
+            received: 0,
+            sent: 0,
+        }
+    }
+
     /// What a backend is told of it at the beginning of a connection.
     pub(crate) fn header(&self, sends: ProxySends, io: &WorkerIo) -> Vec<u8> {
         let session = self.session.as_deref();

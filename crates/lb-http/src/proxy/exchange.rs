@@ -14,6 +14,7 @@ use super::begin::Arrival;
 use super::client::ClientSide;
 use super::grpc::Call;
 use super::health::Health;
+use super::mirror::Mirrors;
 use super::replay::{FREE_BYTES, Replay};
 use super::request::Request;
 use super::response::Response;
@@ -59,6 +60,10 @@ pub(crate) struct Exchange {
     pub(super) filtered: Option<Box<Filtered>>,
     /// Set from the switch of protocols on.
     pub(super) tunnel: Option<Box<Tunnel>>,
+    /// Copies of the request to other pools.
+    pub(super) mirrors: Mirrors,
+    /// It is a copy itself: nobody hears its answer, and it is not counted as a request.
+    pub(super) is_errand: bool,
     /// Why the gateway stepped in, for the access log.
     pub(super) reason: Option<Reason>,
     /// The last turn was taken.
@@ -157,14 +162,23 @@ impl Exchange {
             filtered,
             tunnel: None,
             reason: None,
+            mirrors: Mirrors::None,
+            is_errand: false,
             ended: false,
             service,
             settings,
             pool,
             request,
         };
-        if matches!(exchange.stage, Stage::Tries) && exchange.buffers() {
-            exchange.stage = Stage::Buffer;
+        if matches!(exchange.stage, Stage::Tries) {
+            if exchange.buffers() {
+                exchange.stage = Stage::Buffer;
+            }
+            let is_mirrored =
+                exchange.route.is_some_and(|route| !exchange.settings.routes.mirrors(route).is_empty());
+            if is_mirrored && exchange.request.head.upgrade.is_empty() {
+                exchange.mirrors = Mirrors::Due;
+            }
         }
         exchange
     }

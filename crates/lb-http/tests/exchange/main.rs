@@ -13,6 +13,7 @@
 mod back;
 mod bodies;
 mod front;
+mod mirrors;
 mod pair;
 mod plugged;
 mod rig;

@@ -7,8 +7,8 @@ use lb_core::retry::RetryClass;
 
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, RelayDrop,
-    RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, MirrorResult, PassthroughDrop, ProxyHeaderResult,
+    RelayDrop, RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};
 use super::reasons::{DryRuns, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
@@ -286,6 +286,10 @@ families! {
             "Requests that a filter would have refused, had it not `dry_run`.";
         RATE_LIMIT_EVICTIONS: FamilyKind::Counter, "rate_limit_evictions_total", [POLICY], "keys",
             "Keys that a rate limit has forgotten before their time because their place in its table was needed (`max_keys`).";
+        MIRRORS: FamilyKind::Counter, "mirrors_total", [fixed::<MirrorResult>("result")], "requests",
+            "Copies of requests to other pools (`mirror` of routes): `answered` by a backend, whatever it said; `failed`, where none could be reached, had room \
+             or answered; `timeout`; `behind`, where more of the body waited than may; `abandoned`, where the request ended before its body was \
+             complete; `full`, where as many ran in the worker as may, or held as much memory.";
         HTTP_RETRIES: FamilyKind::Counter, "http_retries_total", [fixed::<RetryClass>("reason")], "requests",
             "Requests sent once more: `connect` after a failed connect, `stale` after a reused connection had died, `unprocessed` after a \
              backend had said that it did nothing for them, `reset` after a connection was lost before a response; the others where \

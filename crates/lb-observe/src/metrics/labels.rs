@@ -75,6 +75,22 @@ macro_rules! labels {
 pub(super) use labels;
 
 labels! {
+    /// What has become of a copy of a request.
+    MirrorResult {
+        /// The backend has answered, whatever it said.
+        Answered = "answered",
+        /// No backend could be reached, had room, or answered.
+        Failed = "failed",
+        /// No answer came in `timeout_ms`.
+        Timeout = "timeout",
+        /// It was further behind than `max_body_bytes`.
+        Behind = "behind",
+        /// The request ended before its body was complete.
+        Abandoned = "abandoned",
+        /// As many run in the worker as may, or hold as much memory: it was not begun.
+        Full = "full",
+    }
+
     /// Why `accept` failed.
     AcceptErrorKind {
         /// The process or the machine is out of file descriptors (EMFILE, ENFILE).

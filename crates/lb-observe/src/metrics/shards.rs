@@ -11,7 +11,8 @@ use lb_core::retry::RetryClass;
 use super::families;
 use super::labels::{
     AcceptErrorKind, AcceptReject, By, DatagramDrop, DatagramPath, FlowEnd, GrpcStatus, Http2Error,
-    HttpVersion, Label, PassthroughDrop, ProxyHeaderResult, StatusClass, TlsFault, TlsResult, TunnelEnd,
+    HttpVersion, Label, MirrorResult, PassthroughDrop, ProxyHeaderResult, StatusClass, TlsFault, TlsResult,
+    TunnelEnd,
 };
 use super::pools::add_each;
 use super::quic::{QuicMetrics, RelayShard};
@@ -53,6 +54,8 @@ pub struct WorkerMetrics {
     pub tls_faults: By<TlsFault, Counter>,
     /// `http_retries_total`.
     pub http_retries: By<RetryClass, Counter>,
+    /// `mirrors_total`.
+    pub mirrors: By<MirrorResult, Counter>,
     /// `request_rejected_total`.
     pub request_rejected: ByReason<Rejections>,
     /// `http2_abuse_total`.

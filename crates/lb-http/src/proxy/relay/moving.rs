@@ -64,6 +64,9 @@ impl Exchange {
             if !moved {
                 return self.idle(cx, front);
             }
+            if self.mirrors.wait() {
+                return Stop::Yield;
+            }
         }
         Stop::Yield
     }

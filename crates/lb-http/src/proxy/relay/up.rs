@@ -11,6 +11,7 @@ use super::Stop;
 use super::moving::{Round, flush_back};
 use crate::message::{Front, FrontError, Progress, Sink};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::mirror::Tee;
 use crate::proxy::replay::Keep;
 use crate::proxy::request::Request;
 use crate::proxy::sinks::Counted;
@@ -57,7 +58,10 @@ impl Exchange {
                 replay.forget();
             }
             let (result, bytes, over) = match &mut self.tunnel {
-                None => count(front, cx, scratch, &mut Keep { to: back, replay }, *body_left),
+                None => {
+                    let mut tee = Tee { to: back, mirrors: &self.mirrors };
+                    count(front, cx, scratch, &mut Keep { to: &mut tee, replay }, *body_left)
+                }
                 Some(tunnel) => count(front, cx, scratch, &mut tunnel.up(back, now), u64::MAX),
             };
             if over {
