@@ -11,6 +11,8 @@ mod client;
 mod examples;
 #[path = "routes/explain.rs"]
 mod explain;
+#[path = "routes/faults.rs"]
+mod faults;
 #[path = "routes/filters.rs"]
 mod filters;
 #[path = "routes/gateway_api.rs"]
@@ -107,6 +109,8 @@ fn main() {
         names::where_tls_ends_here_names_and_certificates_decide,
         names::x_18_some_names_pass_inside_tls_and_others_end_here,
         names::what_no_route_takes_is_closed_or_goes_to_the_listeners_backends,
+        faults::shares_of_requests_wait_or_are_answered,
+        faults::a_client_that_leaves_while_it_waits_has_asked_no_backend,
         sharing::x_15_r_12_r_13_preflights_are_answered_and_responses_name_their_origin,
         examples::virtual_hosts_and_a_redirect_to_tls,
         examples::services_by_path,

@@ -7,6 +7,7 @@ pub mod access;
 pub mod cors;
 pub mod edit;
 pub mod errors;
+pub mod fault;
 pub mod rate_limit;
 pub mod request_id;
 pub mod rewrite;
@@ -16,6 +17,7 @@ pub use access::AccessList;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
 pub use errors::{ErrorForm, ErrorPage, ErrorPages};
+pub use fault::{Fault, FaultPolicy};
 pub use rate_limit::{RateLimit, RateNotice, RateVerdict, check_rates};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};
@@ -35,6 +37,8 @@ words! {
         RateLimit = "rate_limit",
         /// What scripts of other sites may ask for.
         Cors = "cors",
+        /// Faults on purpose.
+        Fault = "fault",
         /// Edits of the fields of requests.
         RequestHeaders = "request_headers",
         /// What clients are told with errors.
@@ -53,6 +57,8 @@ pub struct Chain {
     pub rate_limits: Vec<Arc<RateLimit>>,
     /// What scripts of other sites may ask for.
     pub cors: Option<Arc<CorsPolicy>>,
+    /// Which requests fail on purpose.
+    pub fault: Option<Arc<FaultPolicy>>,
     /// Which path and host the backend is asked for.
     pub rewrite: Option<Rewrite>,
     /// What becomes of the fields of the request: the edits of the outermost level first.
@@ -75,6 +81,7 @@ impl Chain {
             access,
             rate_limits,
             cors: inner.cors.clone().or_else(|| self.cors.clone()),
+            fault: inner.fault.clone().or_else(|| self.fault.clone()),
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
             request_headers: join(&self.request_headers, &inner.request_headers),
             errors: inner.errors.clone().or_else(|| self.errors.clone()),
@@ -91,6 +98,7 @@ impl Chain {
                 FilterKind::Access => chain.access.clear(),
                 FilterKind::RateLimit => chain.rate_limits.clear(),
                 FilterKind::Cors => chain.cors = None,
+                FilterKind::Fault => chain.fault = None,
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
                 FilterKind::Errors => chain.errors = None,
                 FilterKind::ResponseHeaders => chain.response_headers.clear(),
@@ -105,6 +113,7 @@ impl Chain {
             (FilterKind::Access, !self.access.is_empty()),
             (FilterKind::RateLimit, !self.rate_limits.is_empty()),
             (FilterKind::Cors, self.cors.is_some()),
+            (FilterKind::Fault, self.fault.is_some()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),
             (FilterKind::Errors, self.errors.is_some()),
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),

@@ -112,6 +112,8 @@ reasons! {
     RateLimit = "rate_limit", "429";
     /// A preflight comes from an origin that `cors` of a policy does not list: the browser then keeps the request of the script from being sent
     CorsOrigin = "cors_origin", "403";
+    /// `fault` of a policy fails the request on purpose, with the status that it has
+    Fault = "fault", "400 to 599";
     /// All weights of the route's `split` are 0
     NoTarget = "no_target", "500";
     /// A redirect leads to the URL that was asked for: mostly the client came inside TLS to something in front of the gateway, which sees no TLS unless `trusted_proxies` of `[listeners.client_address]` lets it be told
@@ -220,8 +222,15 @@ impl Reason {
     ];
 
     /// The reasons of `filter_answers_total`: requests that a filter or the target of a route answered in place of a backend, as the file has it.
-    pub const FILTERS: &'static [Self] =
-        &[Self::Access, Self::RateLimit, Self::CorsOrigin, Self::NoRoute, Self::NoTarget, Self::RedirectLoop];
+    pub const FILTERS: &'static [Self] = &[
+        Self::Access,
+        Self::RateLimit,
+        Self::CorsOrigin,
+        Self::Fault,
+        Self::NoRoute,
+        Self::NoTarget,
+        Self::RedirectLoop,
+    ];
 
     /// The reasons of `filter_dry_run_total`: requests that a filter would have answered if it did not only count.
     pub const DRY_RUNS: &'static [Self] = &[Self::RateLimit];

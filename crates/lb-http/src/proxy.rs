@@ -9,6 +9,7 @@ mod begin;
 mod buffer;
 mod choose;
 mod client;
+mod delay;
 mod dial;
 mod exchange;
 mod grpc;

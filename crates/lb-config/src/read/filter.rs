@@ -42,6 +42,7 @@ pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut
         access: Vec::new(),
         rate_limits: Vec::new(),
         cors: None,
+        fault: None,
         rewrite: None,
         errors: None,
         request_headers: edits(view, "request_headers", spec, report).into_iter().collect(),

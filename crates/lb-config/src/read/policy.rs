@@ -3,8 +3,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use lb_core::filter::{AccessList, Chain, CorsPolicy, ErrorPage, ErrorPages, FilterKind, OriginPattern};
+use lb_core::filter::{
+    AccessList, Chain, CorsPolicy, ErrorPage, ErrorPages, FaultPolicy, FilterKind, OriginPattern,
+};
+use lb_core::fraction::Fraction;
 use lb_core::route::IpNetwork;
 
 use super::{Report, filter, rate};
@@ -26,9 +30,10 @@ impl<'a> Policies<'a> {
                 view.present("rate_limit").and_then(|view| rate::rate_limit(name, view, report));
             let rate_limits = rate_limits.into_iter().collect();
             let cors = view.present("cors").map(|view| cors(view, report));
+            let fault = view.present("fault").map(|view| fault(view, report));
             let errors = view.present("errors").map(|view| errors(view, report));
             let edits = filter::edits_alone(view, None, report);
-            policies.insert(name, (view, Chain { access, rate_limits, cors, errors, ..edits }));
+            policies.insert(name, (view, Chain { access, rate_limits, cors, fault, errors, ..edits }));
         }
         Self { policies, used: RefCell::default() }
     }
@@ -155,4 +160,22 @@ fn cors(view: View<'_>, report: &mut Report<'_>) -> Arc<CorsPolicy> {
         reflects: view.flag("reflect_any_origin"),
         max_age_seconds: view.int32("max_age_seconds"),
     })
+}
+
+fn fault(view: View<'_>, report: &mut Report<'_>) -> Arc<FaultPolicy> {
+    let mut share = |key: &str, of: &str| {
+        if view.entry(key).is_some() && view.entry(of).is_none() {
+            report.error(view, key, format!("needs {of}"));
+        }
+        view.text(key).and_then(Fraction::parse).unwrap_or(Fraction::ALL)
+    };
+    let (delayed, aborted) = (share("delay_fraction", "delay_ms"), share("abort_fraction", "abort_status"));
+    let delay = view.optional_integer("delay_ms").map(|ms| (Duration::from_millis(ms), delayed));
+    let status = view.optional_integer("abort_status").and_then(|status| u16::try_from(status).ok());
+    let abort = status.map(|status| (status, aborted));
+    if delay.is_none() && abort.is_none() {
+        let problem = "does nothing: delay_ms or abort_status must be there";
+        report.errors.push(report.source.error_about_block(view, problem));
+    }
+    Arc::new(FaultPolicy { delay, abort })
 }

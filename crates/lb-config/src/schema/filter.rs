@@ -3,7 +3,7 @@
 use lb_core::filter::KeepFrom;
 
 use super::http::HTTP_PROTOCOLS;
-use super::key::S;
+use super::key::{MS, S};
 use super::rate::RATE_LIMIT;
 use super::{Block, Key, On, Text};
 
@@ -120,6 +120,28 @@ static CORS: Block = Block {
     ],
 };
 
+static FAULT: Block = Block {
+    path: "policies.NAME.fault",
+    doc: "Makes requests fail on purpose, so that what clients see of it can be tried out: some wait, and some are answered in place of a backend. \
+          Preflights and what earlier filters refuse are left alone; each share is drawn by itself. A client that leaves while its request waits has asked \
+          no backend. The block of the innermost level holds.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("delay_ms", 1, 600_000, MS).or_else("no delay").live(
+            "How long requests wait before anything else becomes of them; counts as time of the request.",
+        ),
+        Key::text("delay_fraction", Text::Fraction)
+            .or_else("`100%`")
+            .live("Which share of the requests waits. Needs `delay_ms`."),
+        Key::integer("abort_status", 400, 599, "")
+            .or_else("no answer")
+            .live("The status that requests are answered with."),
+        Key::text("abort_fraction", Text::Fraction)
+            .or_else("`100%`")
+            .live("Which share of the requests is answered so. Needs `abort_status`."),
+    ],
+};
+
 static ERRORS: Block = Block {
     path: "policies.NAME.errors",
     doc: "What clients are told in place of the gateway's short texts, where the route of the request is known; a fixed answer (`respond`) that has a body, and a \
@@ -155,9 +177,9 @@ pub(super) static POLICIES: Block = Block {
         Key::block("access", &ACCESS),
         Key::block("rate_limit", &RATE_LIMIT),
         Key::block("cors", &CORS),
+        Key::block("fault", &FAULT),
         Key::block("errors", &ERRORS),
         Key::later("concurrency", "limits on requests at once"),
-        Key::later("fault", "faults on purpose"),
         Key::later("basic_auth", "authentication"),
         Key::later("jwt", "authentication"),
         Key::later("forward_auth", "authentication"),

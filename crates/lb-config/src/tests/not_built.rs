@@ -95,7 +95,7 @@ fn filters_that_are_to_come() {
     assert!(told[0].ends_with("not built yet: tunnels by route"), "{told:?}");
     let policy = |line: &str| refused(&format!("{H1}{BACKEND}[policies.a]\n{line}\n"));
     for line in [
-        "fault = {}",
+        "basic_auth = {}",
         "jwt = {}",
         "rate_limit = { requests = 1, store = \"a\" }",
         "cache = {}",

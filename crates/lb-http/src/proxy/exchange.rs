@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
+use lb_core::filter::Fault;
 use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_core::retry::RetrySettings;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::begin::Arrival;
 use super::client::ClientSide;
+use super::delay::Delayed;
 use super::grpc::Call;
 use super::health::Health;
 use super::mirror::Mirrors;
@@ -83,6 +85,8 @@ pub(super) enum Stage {
     Health(Box<Health>),
     /// The body is read before a backend is chosen.
     Buffer,
+    /// It waits on purpose.
+    Delayed(Box<Delayed>),
     /// A backend is to answer.
     Tries,
     /// The response is complete and on its last way to the client.
@@ -124,8 +128,12 @@ impl Exchange {
         let asker = Asker { origin: &origin, client };
         let marks = Marks { id, cookie, is_preflight, notice: limited.notice };
         let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
+        let is_refused = is_preflight || matches!(action, Action::Refuse(_));
+        let fault = if is_refused { Fault::default() } else { settings.routes.fault(at, &mut rng) };
         if matches!(action, Action::Refuse(_)) {
             // By an earlier phase.
+        } else if let Some(status) = fault.abort {
+            action = Action::Refuse(Reject::new(status, Reason::Fault));
         } else if let Some(reject) = refused {
             action = Action::Refuse(reject);
         } else if request.is_too_large() {
@@ -140,22 +148,23 @@ impl Exchange {
         drop(rng);
         let rules = matched.and_then(|matched| settings.routes.rules(matched.route, &pool));
         service.worker.begun();
+        let stage = match (serves, destination) {
+            // The connection was accepted under other rules for client certificates than those of the host that is asked for
+            // (attack T-03). Other requests of the connection are none the worse for it.
+            (false, _) => Stage::Answer(Reject::new(421, Reason::Misdirected).into()),
+            (true, Destination::Here) => Stage::LastHop,
+            (true, Destination::Backend) => match action {
+                Action::Forward => Stage::Tries,
+                Action::Refuse(reject) => Stage::Answer(reject.into()),
+                Action::Answer(answer) => Stage::Routed(answer),
+            },
+        };
         let mut exchange = Self {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
             rules,
             client: ClientSide::new(origin.client, client, can),
-            stage: match (serves, destination) {
-                // The connection was accepted under other rules for client certificates than those of the host that is asked for
-                // (attack T-03). Other requests of the connection are none the worse for it.
-                (false, _) => Stage::Answer(Reject::new(421, Reason::Misdirected).into()),
-                (true, Destination::Here) => Stage::LastHop,
-                (true, Destination::Backend) => match action {
-                    Action::Forward => Stage::Tries,
-                    Action::Refuse(reject) => Stage::Answer(reject.into()),
-                    Action::Answer(answer) => Stage::Routed(answer),
-                },
-            },
+            stage,
             clock: Clock::new(started),
             response,
             route: matched.map(|matched| matched.route),
@@ -179,6 +188,10 @@ impl Exchange {
             if is_mirrored && exchange.request.head.upgrade.is_empty() {
                 exchange.mirrors = Mirrors::Due;
             }
+        }
+        if let Some(delay) = fault.delay {
+            let then = std::mem::replace(&mut exchange.stage, Stage::Flush);
+            exchange.stage = Stage::Delayed(Box::new(Delayed { until: started + delay, then }));
         }
         exchange
     }
@@ -231,6 +244,7 @@ impl Exchange {
                 self.fail(cx, front, failure)
             }
             Stage::LastHop => self.last_hop(cx, front),
+            Stage::Delayed(_) => self.delayed(cx, front),
             Stage::Routed(_) => self.answer_routed(cx, front),
             Stage::Health(_) => self.health(cx, front),
         }
@@ -251,7 +265,7 @@ impl Exchange {
             Expired::UploadRate => self.refuse(cx, front, Reject::new(408, Reason::BodyRate)),
             Expired::CallDeadline => self.call_expired(cx, front),
             Expired::CallIdle => self.fail(cx, front, Kind::CallIdle.at(Reach::Sent)),
-            Expired::HealthWatch | Expired::Queue | Expired::Pause => Turn::Again,
+            Expired::HealthWatch | Expired::Queue | Expired::Pause | Expired::Delay => Turn::Again,
             Expired::Try => self.try_expired(cx, front),
             Expired::Hedge => self.hedge(cx, front),
             Expired::Backend => {

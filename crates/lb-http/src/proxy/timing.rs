@@ -54,6 +54,8 @@ pub(super) enum Expired {
     Queue,
     /// The pause before a try is over.
     Pause,
+    /// The time that a request waits on purpose.
+    Delay,
     /// The time for one try is over.
     Try,
     /// The response has not come for longer than most take.
@@ -115,6 +117,9 @@ impl Exchange {
         if matches!(self.stage, Stage::Buffer) {
             return Some(self.request.upload.progress + self.http().body_timeout);
         }
+        if let Stage::Delayed(delayed) = &self.stage {
+            return Some(delayed.until);
+        }
         match &self.tries.current.leg {
             Leg::Wait { since, .. } => {
                 return Some(*since + self.settings.connect_timeout + self.settings.handshake_timeout);
@@ -158,9 +163,12 @@ impl Exchange {
             Expired::CallDeadline => "grpc-timeout",
             Expired::CallIdle => "max_deadline_seconds",
             Expired::Try => "per_try_timeout_ms",
-            Expired::Tunnel(_) | Expired::HealthWatch | Expired::Queue | Expired::Pause | Expired::Hedge => {
-                ""
-            }
+            Expired::Tunnel(_)
+            | Expired::HealthWatch
+            | Expired::Queue
+            | Expired::Pause
+            | Expired::Delay
+            | Expired::Hedge => "",
         }
     }
 
@@ -203,6 +211,9 @@ impl Exchange {
             return Some(Expired::HealthWatch);
         }
         let total = self.is_out_of_time();
+        if !total && matches!(self.stage, Stage::Delayed(_)) && come(self.phase_due()) {
+            return Some(Expired::Delay);
+        }
         if !total && matches!(self.tries.current.leg, Leg::Queue { .. }) && come(self.phase_due()) {
             return Some(Expired::Queue);
         }
