@@ -46,6 +46,10 @@ use crate::{api, drain, names};
 /// How often the connections of listeners that a reload took away are counted.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long a snapshot outlives the time that it is in force: what runs under it gives its parts up first, so that no worker has all of a large
+/// configuration to free.
+const RETIRES_AFTER: Duration = Duration::from_secs(2);
+
 /// With so many members, what a change leaves behind is worth the milliseconds that it takes to give memory back.
 const MANY_MEMBERS: usize = 2000;
 
@@ -392,7 +396,7 @@ impl Control {
         if let Some(xdp) = &self.xdp {
             xdp.follow(&snapshot);
         }
-        self.snapshot = Arc::clone(&snapshot);
+        let old = std::mem::replace(&mut self.snapshot, Arc::clone(&snapshot));
         let changes = opened.into_iter().map(|opened| Change {
             snapshot: Arc::clone(&snapshot),
             closed: closed.to_vec(),
@@ -403,6 +407,10 @@ impl Control {
             self.workers.order(|| Order::Drain(closed.to_vec()));
         }
         applied.taken().await;
+        tokio::spawn(async move {
+            tokio::time::sleep(RETIRES_AFTER).await;
+            drop(old);
+        });
     }
 
     /// Metrics go on for the backends of a configuration, and no others.

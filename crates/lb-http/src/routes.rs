@@ -171,8 +171,16 @@ impl Routes {
         metrics: &Metrics,
     ) -> Self {
         let Some(routing) = &listener.routing else { return Self::One(pool) };
-        let mut find =
-            |id: &PoolId| if *id == listener.pool.id { Some(Rc::clone(&pool)) } else { others(id) };
+        // Of thousands of routes in a row many lead to one pool.
+        let mut last: Option<(PoolId, Option<Rc<Pool>>)> = None;
+        let mut find = |id: &PoolId| match &last {
+            Some((known, found)) if known == id => found.clone(),
+            _ => {
+                let found = if *id == listener.pool.id { Some(Rc::clone(&pool)) } else { others(id) };
+                last = Some((id.clone(), found.clone()));
+                found
+            }
+        };
         let counted = metrics.listener(&listener.name);
         let named = |name: &str| if name.is_empty() { None } else { counted.routes.named(name) };
         let side = |(position, route): (usize, &Arc<Route>)| RouteSide {
