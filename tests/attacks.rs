@@ -12,6 +12,8 @@ mod client;
 mod failures;
 #[path = "attacks/framing.rs"]
 mod framing;
+#[path = "attacks/guards.rs"]
+mod guards;
 #[path = "attacks/h2_blocks.rs"]
 mod h2_blocks;
 #[path = "attacks/h2_frames.rs"]
@@ -88,6 +90,9 @@ fn main() {
         proxied::r_17_headers_that_are_cut_or_slow_hold_nothing,
         routes::r_16_a_forged_address_opens_no_access_list,
         routes::r_11_a_guarded_route_is_not_reached_by_another_spelling,
+        guards::r_20_a_redirect_leads_where_the_file_says,
+        guards::r_24_an_upgrade_meets_the_guards_of_its_route,
+        guards::r_29_guards_that_reloads_flip_hold_whole_for_each_request,
         routes::r_18_a_million_keys_take_no_memory,
         routes::r_01_dot_segments,
         routes::r_02_slashes_in_a_row,

@@ -97,6 +97,16 @@ fn proxy_protocol() {
 }
 
 #[test]
+fn forwarded() {
+    fuzz("forwarded", lb_core::fuzz::forwarded);
+}
+
+#[test]
+fn client_hello() {
+    fuzz_some("client_hello", lb_security::fuzz::client_hello, FEW_CASES);
+}
+
+#[test]
 fn path_readings() {
     fuzz("path_readings", lb_core::fuzz::path_readings);
 }
@@ -195,11 +205,13 @@ fn first_failure(target: Target, seeds: &[Vec<u8>], seed: u64, cases: u64) -> Op
 
 /// How far the target of that name has come.
 fn progress(name: &str) -> &'static AtomicU64 {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 18] = [
         "request_head",
         "response_head",
         "chunked_body",
         "hpack",
+        "client_hello",
+        "forwarded",
         "frames",
         "h3_request_stream",
         "h3_control_stream",

@@ -168,3 +168,44 @@ pub fn proxy_protocol(input: &[u8]) {
         Ok(Reading::Absent) | Err(_) => {}
     }
 }
+
+/// What proxies say of a client, one field to a line as `name: value`; the first line says how they are believed. Nobody else is believed, and
+/// nothing grows beyond what the policy allows.
+pub fn forwarded(input: &[u8]) {
+    use crate::forwarded::{AddressSource, TrustPolicy};
+    use crate::network::NetworkMap;
+    use crate::route::IpNetwork;
+
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let source = match first.first() {
+        Some(b'f') => AddressSource::Forwarded,
+        Some(b'h') => AddressSource::Field("x-real-ip".into()),
+        _ => AddressSource::XForwardedFor,
+    };
+    let networks = ["10.0.0.0/8", "2001:db8::/32"].into_iter().filter_map(IpNetwork::parse);
+    let policy = TrustPolicy {
+        trusted: NetworkMap::new(networks.map(|network| (network, ()))),
+        source,
+        appends: first.contains(&b'a'),
+        max_hops: 4,
+        sends_forwarded: false,
+    };
+    let mut fields = Fields::default();
+    for line in lines.take(16) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            fields.push(name, value.trim_ascii());
+        }
+    }
+    let stranger = ([192, 0, 2, 1], 1).into();
+    let of_stranger = policy.origin(&fields, stranger, Scheme::Http);
+    assert!(of_stranger.client == stranger && !of_stranger.is_trusted(), "a stranger is believed");
+    let proxy = ([10, 0, 0, 1], 1).into();
+    let of_proxy = policy.origin(&fields, proxy, Scheme::Http);
+    assert!(of_proxy.is_trusted());
+    if let Some(told) = &of_proxy.told {
+        assert!(told.hops.len() <= policy.max_hops, "{:?}", told.hops);
+        assert!(told.host.as_ref().is_none_or(|host| Host::of(host).is_some()), "{:?}", told.host);
+    }
+}

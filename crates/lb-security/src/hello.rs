@@ -59,7 +59,7 @@ impl WishReader {
     }
 
     /// What the client asks for, once that is known.
-    fn take_in(&mut self, mut new: &[u8]) -> Option<ClientWish> {
+    pub(crate) fn take_in(&mut self, mut new: &[u8]) -> Option<ClientWish> {
         while !new.is_empty() {
             // Reads from a slice: only its own buffer can be in the way.
             if self.acceptor.read_tls(&mut new).is_err() {

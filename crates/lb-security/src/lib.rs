@@ -16,6 +16,7 @@ mod connector;
 mod error;
 mod failure;
 mod files;
+pub mod fuzz;
 mod hello;
 mod inspect;
 mod key_file;
