@@ -407,7 +407,7 @@ impl Control {
             self.workers.order(|| Order::Drain(closed.to_vec()));
         }
         applied.taken().await;
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             tokio::time::sleep(RETIRES_AFTER).await;
             drop(old);
         });

@@ -9,6 +9,7 @@ mod admin_port;
 mod alone;
 mod answer_bodies;
 mod api;
+mod aside;
 mod control;
 mod descriptors;
 mod discovery;

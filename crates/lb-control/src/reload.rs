@@ -13,7 +13,7 @@ use crate::faults::Collected;
 use crate::file_keys::FileKeys;
 use crate::named_files::Stamps;
 use crate::source::NO_LISTENERS;
-use crate::{descriptors, listeners, process, source, systemd};
+use crate::{aside, descriptors, listeners, process, source, systemd};
 
 /// Files that a line of the log names.
 const MOST_SHOWN: usize = 10;
@@ -79,11 +79,16 @@ impl Control {
         // Files are read on a thread that nothing else waits for: a file system that does not answer must not keep the order to stop
         // waiting.
         let source = self.source.clone();
-        let text = spawn_blocking(move || source.read()).await??;
+        let read = aside::run("config", move || -> anyhow::Result<_> {
+            let text = source.read()?;
+            let new = source::load(&text);
+            Ok((text, new))
+        });
+        let (text, new) = read.await??;
         if text == self.text {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
-        let new = source::load(&text)?;
+        let new = new?;
         let running = &self.config;
         let plan = Plan::between(running, &new);
         let next = Plan::apply(running, new);

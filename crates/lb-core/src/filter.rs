@@ -17,7 +17,7 @@ pub use access::AccessList;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
 pub use errors::{ErrorForm, ErrorPage, ErrorPages};
-pub use fault::{Fault, FaultPolicy};
+pub use fault::{DrawnFault, FaultPolicy};
 pub use rate_limit::{RateLimit, RateNotice, RateVerdict, check_rates};
 pub use request_id::{KeepFrom, RequestIdPolicy};
 pub use rewrite::{Rewrite, RewriteFault};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lb_config::{Http, Listener, Mirror, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::{Chain, ErrorPage, Fault, RateNotice, RateVerdict, cors};
+use lb_core::filter::{Chain, DrawnFault, ErrorPage, RateNotice, RateVerdict, cors};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, ResponseHead, Span, reads_as};
 use lb_core::limit::{LimitRequest, RateTables};
@@ -272,8 +272,8 @@ impl Routes {
 
     /// What is done to a request that goes there, where some are made to fail on purpose.
     #[inline]
-    pub(crate) fn fault(&self, at: Option<RouteDestination>, rng: &mut SplitMix64) -> Fault {
-        let (Self::Table(table), Some(at)) = (self, at) else { return Fault::default() };
+    pub(crate) fn fault(&self, at: Option<RouteDestination>, rng: &mut SplitMix64) -> DrawnFault {
+        let (Self::Table(table), Some(at)) = (self, at) else { return DrawnFault::default() };
         let policy = table.chain(at).and_then(|chain| chain.fault.as_ref());
         policy.map(|policy| policy.draw(rng)).unwrap_or_default()
     }

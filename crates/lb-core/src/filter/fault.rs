@@ -16,7 +16,7 @@ pub struct FaultPolicy {
 
 /// What is done to one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Fault {
+pub struct DrawnFault {
     /// How long it waits.
     pub delay: Option<Duration>,
     /// The status that it is answered with then.
@@ -25,11 +25,11 @@ pub struct Fault {
 
 impl FaultPolicy {
     /// Draws what is done to a request. Delay and abort are drawn each by itself.
-    pub fn draw(&self, rng: &mut SplitMix64) -> Fault {
+    pub fn draw(&self, rng: &mut SplitMix64) -> DrawnFault {
         fn drawn<T: Copy>(part: Option<(T, Fraction)>, rng: &mut SplitMix64) -> Option<T> {
             part.filter(|(_, share)| share.draws(rng)).map(|(what, _)| what)
         }
-        Fault { delay: drawn(self.delay, rng), abort: drawn(self.abort, rng) }
+        DrawnFault { delay: drawn(self.delay, rng), abort: drawn(self.abort, rng) }
     }
 }
 
@@ -50,6 +50,6 @@ mod tests {
         // A quarter each: 1000, with a standard deviation of 27.
         assert!(counts.as_flattened().iter().all(|count| (890..1110).contains(count)), "{counts:?}");
         let nothing = FaultPolicy { delay: None, abort: None };
-        assert_eq!(nothing.draw(&mut rng), Fault::default());
+        assert_eq!(nothing.draw(&mut rng), DrawnFault::default());
     }
 }

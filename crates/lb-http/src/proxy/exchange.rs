@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
-use lb_core::filter::Fault;
+use lb_core::filter::DrawnFault;
 use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
 use lb_core::retry::RetrySettings;
@@ -129,7 +129,7 @@ impl Exchange {
         let marks = Marks { id, cookie, is_preflight, notice: limited.notice };
         let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
         let is_refused = is_preflight || matches!(action, Action::Refuse(_));
-        let fault = if is_refused { Fault::default() } else { settings.routes.fault(at, &mut rng) };
+        let fault = if is_refused { DrawnFault::default() } else { settings.routes.fault(at, &mut rng) };
         if matches!(action, Action::Refuse(_)) {
             // By an earlier phase.
         } else if let Some(status) = fault.abort {
