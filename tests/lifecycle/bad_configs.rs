@@ -242,7 +242,7 @@ pub(crate) fn each_is_refused_with_its_reason() {
 
 pub(crate) fn what_is_not_built_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let texts = [("cors", listener("h1", "") + "[policies.a]\ncors = {}\n")];
+    let texts = [("jwt", listener("h1", "") + "[policies.a]\njwt = {}\n")];
     for (name, text) in texts {
         let (path, _) = write_marked(dir.path(), &text);
         for arguments in [vec!["check", path.as_str()], vec![path.as_str()]] {
