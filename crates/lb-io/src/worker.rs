@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use lb_core::rng::SplitMix64;
 use crate::buffer::{BufferPool, OUTGOING_SIZE, SEALED_SIZE, Scratch};
 use crate::pipe::PipePool;
 use crate::shortage;
-use crate::socket::Connects;
+use crate::socket::{Binds, Connects};
 use crate::stream::ByteStream;
-use crate::udp::{ReceiveBatch, SendBatch};
+use crate::udp::{ReceiveBatch, SendBatch, UdpSocket};
 use crate::uring::driver::current;
 
 /// The resources of one worker thread. Held in an `Rc`; never shared with another thread.
@@ -40,7 +41,7 @@ pub struct WorkerIo {
     /// Randomness that need not be secret.
     pub rng: RefCell<SplitMix64>,
     spare: Spare,
-    connects: Plug,
+    plug: Plug,
     /// When a shortage was last logged.
     told: Cell<Option<Instant>>,
 }
@@ -58,9 +59,12 @@ impl fmt::Debug for Spare {
     }
 }
 
-/// Makes connections in place of the kernel, where there is one.
+/// Makes connections and sockets in place of the kernel, where there is one.
 #[derive(Default)]
-struct Plug(RefCell<Option<Rc<Connects>>>);
+struct Plug {
+    connects: RefCell<Option<Rc<Connects>>>,
+    binds: RefCell<Option<Rc<Binds>>>,
+}
 
 impl fmt::Debug for Plug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +100,7 @@ impl WorkerIo {
             pipes: PipePool::default(),
             rng: RefCell::new(SplitMix64::new(seed ^ offset)),
             spare: Spare::default(),
-            connects: Plug::default(),
+            plug: Plug::default(),
             told: Cell::default(),
         }
     }
@@ -108,7 +112,24 @@ impl WorkerIo {
 
     /// Has connections made by `connects`, and none by the kernel.
     pub fn set_connects(&self, connects: Rc<Connects>) {
-        *self.connects.0.borrow_mut() = Some(connects);
+        *self.plug.connects.borrow_mut() = Some(connects);
+    }
+
+    /// Has the sockets of [`Self::udp_to_backends`] made by `binds`, and none by the kernel.
+    pub fn set_binds(&self, binds: Rc<Binds>) {
+        *self.plug.binds.borrow_mut() = Some(binds);
+    }
+
+    /// A socket for datagrams to and from backends, of the family of `of`, at a port of the kernel's choice.
+    ///
+    /// # Errors
+    /// When descriptors are wanting, or the kernel refuses an option.
+    pub fn udp_to_backends(&self, of: &SocketAddr) -> io::Result<UdpSocket> {
+        let binds = self.plug.binds.borrow().clone();
+        match binds {
+            Some(binds) => binds(of),
+            None => UdpSocket::to_backends(of),
+        }
     }
 
     /// Descriptors are wanted: what this worker keeps open without need gives way at once, and what others keep as they notice.
@@ -123,7 +144,7 @@ impl WorkerIo {
     /// # Errors
     /// Those of connect(2), and [`io::ErrorKind::TimedOut`].
     pub async fn connect(&self, address: Address, timeout: Duration) -> io::Result<ByteStream> {
-        let connects = self.connects.0.borrow().clone();
+        let connects = self.plug.connects.borrow().clone();
         if let Some(connects) = connects {
             return connects(address, timeout).await;
         }

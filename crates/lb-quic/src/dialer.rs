@@ -10,7 +10,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use lb_core::rng::SplitMix64;
-use lb_io::udp::{Passed, TableId, UdpSocket};
+use lb_io::udp::{Passed, TableId};
 use lb_io::{Phase, WorkerIo};
 use quiche::ConnectionId;
 use tokio::sync::oneshot;
@@ -62,7 +62,7 @@ impl<A: Application> Dialer<A> {
         if let Some(desk) = place.get() {
             return Ok(desk);
         }
-        let socket = UdpSocket::to_backends(to)?;
+        let socket = self.io.udp_to_backends(to)?;
         let _ = socket.never_fragment();
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).map_err(io::Error::other)?;

@@ -136,6 +136,27 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Writes what the kernel says of a datagram that was sent to this address; says how many bytes that has taken.
+pub(super) fn write_arrived(to: IpAddr, room: &mut [u8; RECEIVE_ROOM]) -> usize {
+    let mut written = [0; SEND_ROOM];
+    let mut writer = Writer::new(&mut written);
+    match to {
+        IpAddr::V4(v4) => {
+            let mut data = [0; size_of::<libc::in_pktinfo>()];
+            if let Some(local) = data.get_mut(8..12) {
+                local.copy_from_slice(&v4.octets());
+            }
+            writer.put(libc::IPPROTO_IP, libc::IP_PKTINFO, &data);
+        }
+        IpAddr::V6(_) => writer.from(to),
+    }
+    let used = writer.finish();
+    for (place, byte) in room.iter_mut().zip(written) {
+        *place = byte;
+    }
+    used
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

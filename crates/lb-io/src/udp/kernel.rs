@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::control::{RECEIVE_ROOM, SEND_ROOM};
-use super::name::NAME;
+use super::control::{RECEIVE_ROOM, SEND_ROOM, write_arrived};
+use super::name::{NAME, Name};
+use crate::socket::Arrived;
 
 /// Messages that one system call moves at most.
 pub(super) const MESSAGES: usize = 64;
@@ -119,6 +120,25 @@ impl Inbound {
             header.msg_hdr.msg_controllen = RECEIVE_ROOM as _;
         }
         self.received = 0;
+    }
+
+    /// Has `next` put datagrams where the kernel would, until it has none or there is no more room, and says how many there are.
+    pub(super) fn put_each(&mut self, mut next: impl FnMut(&mut [u8]) -> Option<Arrived>) -> usize {
+        let payloads = self.payload.chunks_exact_mut(MESSAGE);
+        let parts = payloads.zip(&mut self.names).zip(&mut self.controls);
+        for (header, ((payload, name), control)) in self.headers.iter_mut().zip(parts) {
+            let Some(Arrived { from, to, length: bytes }) = next(payload) else { break };
+            let from = Name::from(from);
+            for (place, byte) in name.iter_mut().zip(from.bytes()) {
+                *place = *byte;
+            }
+            header.msg_hdr.msg_namelen = length(from.bytes().len());
+            header.msg_hdr.msg_controllen = write_arrived(to, &mut control.0) as _;
+            header.msg_hdr.msg_flags = 0;
+            header.msg_len = length(bytes);
+            self.received = self.received.saturating_add(1);
+        }
+        self.received
     }
 
     /// What was received, in order.

@@ -4,10 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::task::{Context, Poll};
 
 use super::control::Facts;
 use super::kernel::{Inbound, InboundMessage};
 use super::name;
+use crate::socket::DatagramSocket;
 
 /// Memory for the datagrams that one system call receives: 64 messages, each of up to 64 KiB. It is there from the first call on.
 #[derive(Default)]
@@ -62,6 +64,18 @@ impl ReceiveBatch {
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
         self.is_used = true;
         self.inbound.get_or_insert_with(Inbound::new).receive(socket)
+    }
+
+    /// Receives what has arrived at a socket that is not the kernel's. Pending when nothing has.
+    pub(super) fn poll_plugged(&mut self, cx: &mut Context<'_>, socket: &dyn DatagramSocket) -> Poll<()> {
+        self.is_used = true;
+        let inbound = self.inbound.get_or_insert_with(Inbound::new);
+        inbound.clear();
+        let put = |buffer: &mut [u8]| match socket.poll_receive(cx, buffer) {
+            Poll::Ready(arrived) => Some(arrived),
+            Poll::Pending => None,
+        };
+        if inbound.put_each(put) == 0 { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Receives the errors for datagrams that were sent, without waiting: calls `each` with the address that a datagram was sent to and the

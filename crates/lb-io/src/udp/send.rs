@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 
 use super::control::{SEND_ROOM, Writer};
 use super::kernel::{Outbound, OutboundMessage};
-use super::name::Name;
+use super::name::{self, Name};
+use crate::socket::DatagramSocket;
 
 /// Datagrams that one message carries at most (`UDP_MAX_SEGMENTS` of kernels before 6.9).
 const SEGMENTS: usize = 64;
@@ -229,6 +230,21 @@ impl SendBatch {
         }
         self.clear();
         (true, outcome)
+    }
+
+    /// Sends everything by a socket that is not the kernel's.
+    pub(super) fn send_plugged(&mut self, socket: &dyn DatagramSocket) -> SendOutcome {
+        let mut outcome = SendOutcome::default();
+        for one in self.messages.iter().skip(self.next).flat_map(Message::alone) {
+            let bytes = self.payload.get(one.start..one.start.saturating_add(one.length)).unwrap_or_default();
+            if let Some(to) = name::read(one.name.bytes()) {
+                socket.send(to, one.from, bytes);
+                outcome.sent = outcome.sent.saturating_add(1);
+                outcome.bytes = outcome.bytes.saturating_add(wide(one.length));
+            }
+        }
+        self.clear();
+        outcome
     }
 
     fn send_some(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {

@@ -16,6 +16,7 @@ use super::receive::ReceiveBatch;
 use super::send::{SendBatch, SendOutcome};
 use crate::listener::ListeningSocket;
 use crate::runtime::{register, register_for};
+use crate::socket::DatagramSocket;
 use crate::uring;
 
 /// The receive and the send buffer that the kernel is asked for. A socket is that of all clients, or of many flows, and what it cannot hold is
@@ -25,8 +26,20 @@ pub(crate) const BUFFER: usize = 4 * 1024 * 1024;
 /// A UDP socket. Dropping it closes it.
 #[derive(Debug)]
 pub struct UdpSocket {
-    descriptor: AsyncFd<OwnedFd>,
+    driver: UdpDriver,
     local: SocketAddr,
+}
+
+#[derive(Debug)]
+enum UdpDriver {
+    Kernel(KernelSocket),
+    Plugged(Box<dyn DatagramSocket>),
+}
+
+/// A socket of the kernel's.
+#[derive(Debug)]
+struct KernelSocket {
+    descriptor: AsyncFd<OwnedFd>,
     /// Waits for room in the send buffer, while there is none. The socket is not watched for that otherwise: each datagram that leaves would
     /// wake the event loop.
     room: RefCell<Option<AsyncFd<OwnedFd>>>,
@@ -59,12 +72,14 @@ impl UdpSocket {
         widen(descriptor.as_fd());
         // Kernels before 5.0 join nothing, and are asked for nothing else.
         let _ = set(descriptor.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
-        Ok(Self {
-            descriptor: register(descriptor)?,
-            local,
-            room: RefCell::default(),
-            can_segment: Cell::new(true),
-        })
+        let descriptor = register(descriptor)?;
+        let socket = KernelSocket { descriptor, room: RefCell::default(), can_segment: Cell::new(true) };
+        Ok(Self { driver: UdpDriver::Kernel(socket), local })
+    }
+
+    /// A socket whose datagrams are moved by `socket`.
+    pub fn plugged(socket: impl DatagramSocket + 'static) -> Self {
+        Self { local: socket.local(), driver: UdpDriver::Plugged(Box::new(socket)) }
     }
 
     /// Where it is bound.
@@ -77,7 +92,10 @@ impl UdpSocket {
     /// # Errors
     /// When the kernel refuses the option.
     pub fn never_fragment(&self) -> io::Result<()> {
-        never_fragment(self.descriptor.get_ref().as_fd(), self.local.is_ipv6())
+        match &self.driver {
+            UdpDriver::Kernel(socket) => never_fragment(socket.as_fd(), self.local.is_ipv6()),
+            UdpDriver::Plugged(_) => Ok(()),
+        }
     }
 
     /// Receives what has arrived, as much as the batch has room for, in place of what the batch held. Pending when nothing has.
@@ -85,9 +103,45 @@ impl UdpSocket {
     /// # Errors
     /// Those of recvmmsg(2), of which most concern a datagram that was sent earlier.
     pub fn poll_receive(&self, cx: &mut Context<'_>, into: &mut ReceiveBatch) -> Poll<io::Result<()>> {
+        match &self.driver {
+            UdpDriver::Kernel(socket) => socket.poll_receive(cx, into),
+            UdpDriver::Plugged(socket) => into.poll_plugged(cx, &**socket).map(Ok),
+        }
+    }
+
+    /// Sends everything. Pending while the socket has no room for the rest. A datagram that the kernel refuses is lost, as on the network.
+    pub fn poll_send(&self, cx: &mut Context<'_>, from: &mut SendBatch) -> Poll<SendOutcome> {
+        match &self.driver {
+            UdpDriver::Kernel(socket) => socket.poll_send(cx, from),
+            UdpDriver::Plugged(socket) => Poll::Ready(from.send_plugged(&**socket)),
+        }
+    }
+
+    /// Sends what the socket takes without waiting; says whether that is everything.
+    pub fn try_send(&self, from: &mut SendBatch) -> (bool, SendOutcome) {
+        match &self.driver {
+            UdpDriver::Kernel(socket) => socket.try_send(from),
+            UdpDriver::Plugged(socket) => (true, from.send_plugged(&**socket)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl UdpSocket {
+    /// As [`Self::try_send`], by a device that does not cut messages into datagrams.
+    pub(super) fn without_segments(&self, from: &mut SendBatch) -> (bool, SendOutcome) {
+        match &self.driver {
+            UdpDriver::Kernel(socket) => from.send(socket.as_fd(), &mut false),
+            UdpDriver::Plugged(socket) => (true, from.send_plugged(&**socket)),
+        }
+    }
+}
+
+impl KernelSocket {
+    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut ReceiveBatch) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.descriptor.poll_read_ready(cx))?;
-            match into.receive(self.descriptor.get_ref().as_fd()) {
+            match into.receive(self.as_fd()) {
                 Ok(more) => {
                     uring::driver::heard_outside();
                     if !more {
@@ -103,8 +157,7 @@ impl UdpSocket {
         }
     }
 
-    /// Sends everything. Pending while the socket has no room for the rest. A datagram that the kernel refuses is lost, as on the network.
-    pub fn poll_send(&self, cx: &mut Context<'_>, from: &mut SendBatch) -> Poll<SendOutcome> {
+    fn poll_send(&self, cx: &mut Context<'_>, from: &mut SendBatch) -> Poll<SendOutcome> {
         let mut outcome = SendOutcome::default();
         loop {
             let (all, some) = self.try_send(from);
@@ -119,10 +172,9 @@ impl UdpSocket {
         }
     }
 
-    /// Sends what the socket takes without waiting; says whether that is everything.
-    pub fn try_send(&self, from: &mut SendBatch) -> (bool, SendOutcome) {
+    fn try_send(&self, from: &mut SendBatch) -> (bool, SendOutcome) {
         let mut can_segment = self.can_segment.get();
-        let sent = from.send(self.descriptor.get_ref().as_fd(), &mut can_segment);
+        let sent = from.send(self.as_fd(), &mut can_segment);
         self.can_segment.set(can_segment);
         sent
     }
@@ -147,7 +199,7 @@ impl UdpSocket {
     }
 }
 
-impl AsFd for UdpSocket {
+impl AsFd for KernelSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.get_ref().as_fd()
     }

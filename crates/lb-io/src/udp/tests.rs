@@ -1,8 +1,12 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
 
 use super::*;
 use crate::listener::bind_udp;
+use crate::socket::{Arrived, DatagramSocket};
 
 fn listening(text: &str) -> UdpSocket {
     UdpSocket::listening(bind_udp(text.parse().unwrap()).unwrap()).unwrap()
@@ -143,7 +147,7 @@ async fn where_a_device_does_not_cut_each_datagram_leaves_alone() {
     for number in 0..150u8 {
         batch.push(server.local(), None, &[number; 20]);
     }
-    let (all, outcome) = batch.send(std::os::fd::AsFd::as_fd(&client), &mut false);
+    let (all, outcome) = client.without_segments(&mut batch);
     assert_eq!((all, outcome.sent, outcome.bytes), (true, 150, 3000));
     let numbers: Vec<u8> = receive(&server, 150).await.iter().map(|(_, _, bytes)| bytes[0]).collect();
     assert_eq!(numbers, (0..150).collect::<Vec<u8>>());
@@ -181,4 +185,53 @@ fn a_batch_takes_what_a_writer_has_written() {
     assert!(batch.is_full());
     batch.clear();
     assert!(batch.is_empty() && !batch.is_full());
+}
+
+/// A socket that receives what it sends.
+#[derive(Debug)]
+struct Mirror {
+    local: SocketAddr,
+    sent: RefCell<VecDeque<(SocketAddr, Vec<u8>)>>,
+}
+
+impl DatagramSocket for Mirror {
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn poll_receive(&self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Arrived> {
+        let Some((from, bytes)) = self.sent.borrow_mut().pop_front() else { return Poll::Pending };
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Poll::Ready(Arrived { from, to: self.local.ip(), length: bytes.len() })
+    }
+
+    fn send(&self, to: SocketAddr, _: Option<IpAddr>, bytes: &[u8]) {
+        self.sent.borrow_mut().push_back((to, bytes.to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn a_socket_may_be_another_than_the_kernels() {
+    for address in ["192.0.2.1:9", "[2001:db8::1]:9"] {
+        let local: SocketAddr = address.parse().unwrap();
+        let socket = UdpSocket::plugged(Mirror { local, sent: RefCell::default() });
+        socket.never_fragment().unwrap();
+        assert_eq!(socket.local(), local);
+        let mut batch = SendBatch::default();
+        for number in 0..200u8 {
+            batch.push(local, None, &vec![number; usize::from(number)]);
+        }
+        batch.push_segments(local, None, 100, &[7; 250]);
+        let outcome = send(&socket, &mut batch).await;
+        assert_eq!((outcome.sent, outcome.bytes, outcome.refused), (203, 199 * 100 + 250, 0));
+        let all = receive(&socket, 203).await;
+        let expected = (0..200u8).map(|number| vec![number; usize::from(number)]);
+        let expected = expected.chain([vec![7; 100], vec![7; 100], vec![7; 50]]);
+        assert!(all.iter().map(|(from, to, bytes)| (*from, *to, bytes.clone())).eq(
+            expected.map(|bytes| (local, Some(local.ip()), bytes))
+        ));
+        let mut received = ReceiveBatch::default();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(socket.poll_receive(&mut cx, &mut received).is_pending());
+    }
 }
