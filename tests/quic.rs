@@ -85,6 +85,7 @@ fn main() {
         life::handshakes_have_an_end,
         life::connections_of_an_address_are_capped,
         life::handshakes_are_counted,
+        life::a_listener_that_is_removed_gives_its_port_back,
         websocket::tunnels_pass_between_all_versions,
         websocket::a_tunnel_that_is_reset_is_missed,
         websocket::tunnels_need_leave_on_both_sides,

@@ -189,3 +189,20 @@ pub(crate) fn handshakes_are_counted() {
         .wait_metric("http_requests_total", &[("version", "h3"), ("status_class", "2xx")], |n| n == 3.0);
     rig.gateway.wait_metric("accept_inflight", &[], |n| n == 0.0);
 }
+
+/// A listener without connections has nothing that would wake it.
+pub(crate) fn a_listener_that_is_removed_gives_its_port_back() {
+    let origin = testkit::Origin::standard(testkit::Version::H1, "one");
+    let testkit::Origin::H1(backend) = &origin else { panic!("it speaks HTTP/1.1") };
+    let (backend, front) = (backend.address, testkit::ports::reserve());
+    let quic = testkit::Listener::quic().backend(backend).at(front);
+    let other = testkit::Listener::udp().backend(backend).at(testkit::ports::reserve());
+    let mut gateway = testkit::Gateway::start(config().listener(quic).listener(other.clone()));
+    let mut client = H3Client::connect(front).expect("a connection");
+    assert_eq!(client.get("/").unwrap().text(), "one");
+    drop(client);
+    let none = gateway.metric("connections_inflight", &[("listener", &format!("{front}/udp"))]);
+    assert!(none <= 1.0);
+    gateway.reload(config().listener(other));
+    eventually("the port is free", seconds(10), || std::net::UdpSocket::bind(front).is_ok());
+}

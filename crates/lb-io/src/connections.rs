@@ -105,6 +105,11 @@ impl Connections {
         for key in self.keys() {
             self.wake(key);
         }
+        self.wake_followers();
+    }
+
+    /// Wakes the tasks that follow the phase.
+    pub fn wake_followers(&self) {
         let followers: Vec<Waker> = self.followers.borrow().iter().map(|(_, waker)| waker.clone()).collect();
         followers.into_iter().for_each(Waker::wake);
     }

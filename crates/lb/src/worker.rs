@@ -349,6 +349,7 @@ impl Worker {
         for running in self.listeners.iter().filter(|running| keys.contains(&running.key)) {
             let connections = Rc::clone(&running.acceptor.admissions.connections);
             connections.advance(Phase::Draining);
+            connections.wake_followers();
             let jitter = running.acceptor.drain_jitter.get();
             let seed = rng.next_u64();
             tokio::task::spawn_local(close_idle(connections, jitter, seed));

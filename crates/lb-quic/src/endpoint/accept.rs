@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lb_core::address::ClientAddress;
 use lb_core::rng::SplitMix64;
 use lb_io::udp::{Passed, Registered, SendBatch, TableId};
-use lb_io::{ConnectionGuard, Phase};
+use lb_io::{ConnectionGuard, Follower, Phase};
 use lb_observe::metrics::{QuicStray, WorkerMetrics};
 use lb_security::admission::{Admission, Admissions, Handshake, Handshakes};
 use lb_security::{RetrySecret, TlsConfigBundle};
@@ -79,6 +79,8 @@ pub(crate) struct Acceptor<M> {
     resets_since: Instant,
     worker: usize,
     from_any: bool,
+    /// Has the endpoint woken when the phase changes: where there is no connection, nothing else would.
+    follower: Option<Follower>,
 }
 
 /// A datagram of the other kind that is answered without a connection.
@@ -109,6 +111,7 @@ impl<M> Acceptor<M> {
             resets_since: now,
             worker,
             from_any: local.ip().is_unspecified(),
+            follower: None,
         })
     }
 
@@ -225,6 +228,7 @@ impl<A: Application, M: FnMut(Arrived) -> A> Stray<A> for Acceptor<M> {
     }
 
     fn passed(&mut self, cx: &Context<'_>) -> VecDeque<Passed> {
+        self.follower.get_or_insert_with(|| self.admissions.connections.follow(cx.waker()));
         self.own.take(cx)
     }
 
