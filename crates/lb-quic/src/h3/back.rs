@@ -122,9 +122,14 @@ impl H3Back {
                     };
                     return Poll::Ready(Err(failure.at(Reach::Sent)));
                 }
+                // quiche shows nobody an end that comes with bytes which were read before, as when their acknowledgement was lost.
+                Err(quiche::Error::Done) if quic.stream_finished(self.id) => stream.is_read = true,
                 // A stream of which nothing was sent is not there yet.
-                Err(_) => {
-                    if let Some(gone) = stream.gone {
+                Err(error) => {
+                    // A backend that wants no more of the request still has its response under way (RFC 9114 §4.1).
+                    let goes_on = error == quiche::Error::Done;
+                    let gone = stream.gone.filter(|gone| !(goes_on && matches!(gone, Gone::Reset(_))));
+                    if let Some(gone) = gone {
                         let gone = self.failure_of(stream, gone);
                         return Poll::Ready(Err(gone));
                     }
