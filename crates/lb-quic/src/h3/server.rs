@@ -4,6 +4,7 @@ mod control;
 mod requests;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,18 @@ const NOTICE: Duration = Duration::from_secs(1);
 
 /// How long a client is given to read the last bytes.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a connection that has said everything waits for the client to acknowledge it: what is lost has to be sent again.
+const LONGEST_LINGER: Duration = Duration::from_secs(30);
+
+/// How long it waits for streams that the client has not ended: whether one that was told to stop ever does so is up to it.
+const LINGER_UNENDED: Duration = Duration::from_secs(2);
+
+/// Streams that clients have not ended, of which that is known.
+const UNENDED: usize = 256;
+
+/// The streams, from the last one back, among which those are looked for whose bytes are under way.
+const LATEST: u64 = 4096;
 
 /// The first of our unidirectional streams: the control stream.
 const CONTROL: u64 = 3;
@@ -97,6 +110,12 @@ pub(crate) struct Server {
     heads_until: Option<Instant>,
     /// Streams that the client has stopped, as quiche counts them.
     stopped: u64,
+    /// The last streams whose exchanges were over before the client had ended its part.
+    unended: VecDeque<u64>,
+    /// What the client has not acknowledged, once everything is said.
+    unheard: Vec<u64>,
+    /// Since when that is waited for.
+    unheard_since: Instant,
 }
 
 impl Server {
@@ -131,6 +150,9 @@ impl Server {
             held: Vec::new(),
             heads_until: None,
             stopped: 0,
+            unended: VecDeque::new(),
+            unheard: Vec::new(),
+            unheard_since: now,
         }
     }
 
@@ -155,6 +177,10 @@ impl Server {
             let is_complete = code == H3Code::NO_ERROR && stream.give(quic, id).is_ok() && stream.has_ended;
             if !stream.is_read {
                 let _ = quic.stream_shutdown(id, quiche::Shutdown::Read, code.0);
+                if app.unended.len() >= UNENDED {
+                    app.unended.pop_front();
+                }
+                app.unended.push_back(id);
             }
             if !is_complete && !stream.has_ended {
                 let _ = quic.stream_shutdown(id, quiche::Shutdown::Write, code.0);
@@ -261,14 +287,20 @@ impl Server {
         match app.guard.phase() {
             Phase::Abort if app.state != State::Closed => {
                 app.give_up(Gone::GivenUp(Reason::Aborted));
-                let _ = connection.quic.close(true, H3Code::NO_ERROR.0, b"");
+                // Before the end of the handshake no code of HTTP/3 can be sent (RFC 9000 §10.2.3).
+                let (is_app, code) = match connection.quic.is_established() {
+                    true => (true, H3Code::NO_ERROR.0),
+                    false => (false, 0),
+                };
+                let _ = connection.quic.close(is_app, code, b"");
                 return connection.said();
             }
             Phase::Serving => {}
             _ if app.guard.is_asked() => Self::notice(connection, now),
             _ => {}
         }
-        let app = &mut connection.app;
+        let Connection { app, quic, .. } = &mut *connection;
+        let lingers = matches!(app.state, State::Linger(_)) && app.has_unheard(quic, now);
         match app.state {
             State::Handshake(limit) if now >= limit => {
                 app.count_handshake(TlsResult::Timeout);
@@ -281,7 +313,12 @@ impl Server {
             State::Notice(since) if now >= since + NOTICE => Self::finish(connection),
             State::Finishing if app.streams.is_empty() && app.control.is_empty() => {
                 app.state = State::Linger(now + LINGER);
+                let first = app.next_stream.saturating_sub(LATEST.saturating_mul(4));
+                let latest = (first..app.next_stream).step_by(4);
+                app.unheard = latest.filter(|id| quic.stream_capacity(*id).is_ok()).collect();
+                app.unheard_since = now;
             }
+            State::Linger(_) if lingers => app.state = State::Linger(now + LINGER),
             State::Linger(until) if now >= until || app.guard.phase() == Phase::Serving => {
                 app.state = State::Closed;
                 let _ = connection.quic.close(true, H3Code::NO_ERROR.0, b"");
@@ -289,6 +326,17 @@ impl Server {
             }
             _ => {}
         }
+    }
+
+    /// Whether the client has not acknowledged everything of its responses: the packet that closes a connection takes what is lost of them with
+    /// it. quiche forgets a stream with the last acknowledgement, if the client has ended its part.
+    fn has_unheard(&mut self, quic: &mut Quic, now: Instant) -> bool {
+        let (unended, since) = (&self.unended, self.unheard_since);
+        self.unheard.retain(|id| {
+            let most = if unended.contains(id) { LINGER_UNENDED } else { LONGEST_LINGER };
+            now < since + most && quic.stream_capacity(*id).is_ok()
+        });
+        !self.unheard.is_empty()
     }
 
     /// When a connection without a request is given up.
