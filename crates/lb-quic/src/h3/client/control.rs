@@ -17,10 +17,11 @@ pub(super) fn give(connection: &mut Connection<Client>) {
     if app.control.is_empty() {
         return;
     }
-    if let Ok(taken) = quic.stream_send(CONTROL, &app.control, false) {
+    // What there is no room for waits for the peer, whose next packet brings another turn.
+    if let Ok(taken @ 1..) = quic.stream_send(CONTROL, &app.control, false) {
         app.control.drain(..taken);
+        connection.said();
     }
-    connection.said();
 }
 
 /// Reads a unidirectional stream of the backend.

@@ -19,10 +19,11 @@ pub(super) fn give(connection: &mut Connection<Server>) {
     }
     // The most urgent of all streams (RFC 9218 §4.1 leaves it to the server).
     let _ = quic.stream_priority(CONTROL, 0, false);
-    if let Ok(taken) = quic.stream_send(CONTROL, &app.control, false) {
+    // What there is no room for waits for the peer, whose next packet brings another turn.
+    if let Ok(taken @ 1..) = quic.stream_send(CONTROL, &app.control, false) {
         app.control.drain(..taken);
+        connection.said();
     }
-    connection.said();
 }
 
 /// Reads a unidirectional stream of the client.
