@@ -106,6 +106,12 @@ const ACK_DELAY: Duration = Duration::from_millis(2);
 /// Packets that one connection sends before others have their turn.
 const MOST_PACKETS: usize = 128;
 
+/// Packets without its end that a closing connection sends at once: one for each kind of keys.
+///
+/// quiche makes packets of acknowledgements without end where an application closes a connection before the handshake is confirmed, and
+/// something of the handshake was lost.
+const CLOSING_PACKETS: u8 = 3;
+
 /// Room for one packet.
 const PACKET: usize = 16 * 1024;
 
@@ -348,6 +354,7 @@ impl<A: Application> Connection<A> {
             return Flushed::All;
         }
         self.paced = None;
+        let mut without_end = 0_u8;
         for _ in 0..MOST_PACKETS {
             let (ends, most) = self.peer.destination();
             if most < LEAST {
@@ -362,6 +369,7 @@ impl<A: Application> Connection<A> {
                 let (length, info) = quic.send(room.get_mut(..most).unwrap_or_default())?;
                 release = info.at;
                 peer.sent(length);
+                without_end += u8::from(quic.local_error().is_some() && !quic.is_draining());
                 if quic.is_draining() && quic.local_error().is_some() && quic.is_established() {
                     let lasts = quic.timeout().unwrap_or_default();
                     let packet = room.get(..length).unwrap_or_default();
@@ -370,6 +378,11 @@ impl<A: Application> Connection<A> {
                 Ok::<_, quiche::Error>((length, ends.peer, from))
             });
             match written {
+                Ok(_) if without_end >= CLOSING_PACKETS => {
+                    // The next packet of the peer, or a timer, brings another turn.
+                    self.settled();
+                    return Flushed::All;
+                }
                 Ok(_) => {}
                 Err(quiche::Error::Done) => {
                     self.peer.sent(0);
