@@ -12,10 +12,13 @@
 
 mod back;
 mod bodies;
+mod call;
+mod chance;
 mod front;
 mod mirrors;
 mod pair;
 mod plugged;
+#[allow(dead_code, reason = "other tests use more of it")]
 mod rig;
 mod tries;
 mod wire;

@@ -7,8 +7,9 @@ use lb_core::head::BodyLength;
 use lb_core::pool::PoolSettings;
 use lb_http::proxy::End;
 
-use super::{Call, Done, Pair, pattern};
+use super::Pair;
 use crate::back::{Connect, Step, World};
+use crate::call::{Call, Done, pattern};
 use crate::wire::{Cut, Shape};
 use crate::within;
 

@@ -10,8 +10,9 @@ use lb_http::proxy::End;
 use lb_io::Phase;
 use tokio::time::sleep;
 
-use super::{Call, Far, Pair, each_seed, pattern};
+use super::{Far, Pair};
 use crate::back::{Connect, Step, World};
+use crate::call::{Call, each_seed, pattern};
 use crate::wire::Shape;
 
 const MS: Duration = Duration::from_millis(1);

@@ -8,8 +8,9 @@ use lb_core::pool::PoolSettings;
 use lb_http::message::Gone;
 use lb_http::proxy::End;
 
-use super::{Call, Pair, id_of, pattern};
+use super::Pair;
 use crate::back::{Connect, Step, World};
+use crate::call::{Call, id_of, pattern};
 use crate::front::{Habits, Send};
 use crate::wire::Shape;
 use crate::within;
