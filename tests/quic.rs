@@ -24,6 +24,8 @@ mod memory;
 mod packets;
 #[path = "quic/passthrough.rs"]
 mod passthrough;
+#[path = "quic/passthrough_ecn.rs"]
+mod passthrough_ecn;
 #[path = "quic/passthrough_floods.rs"]
 mod passthrough_floods;
 #[path = "quic/passthrough_operation.rs"]
@@ -163,6 +165,7 @@ fn main() {
         passthrough_floods::a_strict_binding_holds_connections_to_their_address,
         passthrough_floods::versions_that_nobody_knows_pass,
         passthrough_floods::the_first_datagram_says_where_the_client_is,
+        passthrough_ecn::marks_survive_both_ways,
         passthrough::a_quic_listener_with_the_secret_completes_a_handshake_after_a_retry_of_the_gateway,
     ]);
     let with_python = testkit::cases![

@@ -5,6 +5,8 @@
 
 #[path = "tcp/udp.rs"]
 mod udp;
+#[path = "tcp/udp_ecn.rs"]
+mod udp_ecn;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ fn main() {
         udp::datagrams_of_all_sizes_pass_whole,
         udp::bursts_pass_in_order,
         udp::answers_come_from_the_address_that_was_asked,
+        udp_ecn::marks_survive_both_ways,
+        udp_ecn::marks_survive_a_header_and_flows_of_one_datagram,
         udp::silent_flows_end_and_busy_ones_do_not,
         udp::a_full_listener_takes_no_flow_and_loses_none,
         udp::a_source_has_its_cap_and_a_client_that_of_connections,

@@ -12,9 +12,10 @@ const ALIGN: usize = size_of::<usize>();
 /// Room for all control messages of a datagram that is received.
 pub(super) const RECEIVE_ROOM: usize = 128;
 
-/// Room for all control messages of a message that is sent: an address of IPv6, and a size.
-pub(super) const SEND_ROOM: usize =
-    aligned(HEADER + size_of::<libc::in6_pktinfo>()) + aligned(HEADER + size_of::<u16>());
+/// Room for all control messages of a message that is sent: an address of IPv6, ECN bits, and a size.
+pub(super) const SEND_ROOM: usize = aligned(HEADER + size_of::<libc::in6_pktinfo>())
+    + aligned(HEADER + size_of::<libc::c_int>())
+    + aligned(HEADER + size_of::<u16>());
 
 /// What the control messages of a datagram have said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,7 @@ impl Facts {
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.error = number();
             }
+            // One byte, where that of IPv6 is a number.
             (libc::IPPROTO_IP, libc::IP_TOS) => self.ecn = data.first().copied().unwrap_or_default() & 3,
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                 self.ecn = number().and_then(|class| u8::try_from(class & 3).ok()).unwrap_or_default();
@@ -111,6 +113,15 @@ impl<'a> Writer<'a> {
                 self.put(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data);
             }
         }
+    }
+
+    /// Has the packets of the message carry these ECN bits (RFC 3168), over IPv4 or over IPv6.
+    pub(super) fn ecn(&mut self, bits: u8, is_v6: bool) {
+        let (level, kind) = match is_v6 {
+            false => (libc::IPPROTO_IP, libc::IP_TOS),
+            true => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        self.put(level, kind, &libc::c_int::from(bits & 3).to_ne_bytes());
     }
 
     /// Has the message cut into datagrams of this size.
@@ -167,12 +178,13 @@ mod tests {
             let address: IpAddr = address.parse().unwrap();
             let mut room = [0xff; SEND_ROOM];
             let mut writer = Writer::new(&mut room);
+            let is_v4 = address.is_ipv4();
             writer.from(address);
+            writer.ecn(0xfe, !is_v4);
             writer.segment(1200);
             let used = writer.finish();
             assert!(used <= SEND_ROOM && used.is_multiple_of(ALIGN));
             let Some((length, level, kind)) = header(&room) else { panic!("no header") };
-            let is_v4 = address.is_ipv4();
             let expected = if is_v4 {
                 (HEADER + 12, libc::IPPROTO_IP, libc::IP_PKTINFO)
             } else {
@@ -180,7 +192,14 @@ mod tests {
             };
             assert_eq!((length, level, kind), expected);
             let second = &room[aligned(length)..used];
-            assert_eq!(header(second), Some((HEADER + 2, libc::SOL_UDP, libc::UDP_SEGMENT)));
+            let (level, kind) = match is_v4 {
+                true => (libc::IPPROTO_IP, libc::IP_TOS),
+                false => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+            };
+            assert_eq!(header(second), Some((HEADER + 4, level, kind)));
+            assert_eq!(second[HEADER..HEADER + 4], 2i32.to_ne_bytes());
+            let third = &second[aligned(HEADER + 4)..];
+            assert_eq!(header(third), Some((HEADER + 2, libc::SOL_UDP, libc::UDP_SEGMENT)));
             // What is sent says the source where what is received says the destination.
             if !is_v4 {
                 assert_eq!(Facts::read(&room[..used]).to, Some(address));

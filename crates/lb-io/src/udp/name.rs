@@ -19,6 +19,11 @@ impl Name {
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
+
+    /// Whether it is one of IPv6.
+    pub(super) fn is_v6(&self) -> bool {
+        usize::from(self.length) == NAME
+    }
 }
 
 fn family(number: libc::c_int) -> [u8; 2] {

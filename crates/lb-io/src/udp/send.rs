@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use super::control::{SEND_ROOM, Writer};
 use super::kernel::{Outbound, OutboundMessage};
 use super::name::{self, Name};
+use super::receive::Received;
 use crate::socket::DatagramSocket;
 
 /// Datagrams that one message carries at most (`UDP_MAX_SEGMENTS` of kernels before 6.9).
@@ -34,11 +35,12 @@ pub struct SendBatch {
     is_used: bool,
 }
 
-/// Datagrams of one size for one destination; the last may be shorter.
+/// Datagrams of one size and with one mark for one destination; the last may be shorter.
 #[derive(Clone, Copy, Debug)]
 struct Message {
     name: Name,
     from: Option<IpAddr>,
+    ecn: u8,
     start: usize,
     length: usize,
     segment: usize,
@@ -60,12 +62,13 @@ impl Message {
     }
 
     /// Whether another datagram can follow in this message.
-    fn takes(&self, name: &Name, from: Option<IpAddr>, bytes: usize) -> bool {
+    fn takes(&self, name: &Name, from: Option<IpAddr>, ecn: u8, bytes: usize) -> bool {
         let is_closed = self.segment == 0 || !self.length.is_multiple_of(self.segment);
         !is_closed
             && (1..=self.segment).contains(&bytes)
             && self.count() < SEGMENTS
             && self.length.saturating_add(bytes) <= MESSAGE
+            && self.ecn == ecn
             && self.name == *name
             && self.from == from
     }
@@ -111,24 +114,32 @@ impl fmt::Debug for SendBatch {
 }
 
 impl SendBatch {
-    /// Adds a copy of a datagram for `to`. `from` is the address of this machine that it is sent from; without, the kernel chooses.
+    /// Adds a copy of a datagram for `to`, without an ECN mark. `from` is the address of this machine that it is sent from; without, the kernel
+    /// chooses.
     pub fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
-        self.commit(to, from, bytes.len());
+        self.push_marked(to, from, 0, bytes);
     }
 
-    /// Adds a copy of datagrams of `segment` bytes each, of which the last may have fewer.
-    pub fn push_segments(&mut self, to: SocketAddr, from: Option<IpAddr>, segment: usize, bytes: &[u8]) {
+    /// As [`Self::push`], with the two bits of explicit congestion notification (RFC 3168).
+    pub fn push_marked(&mut self, to: SocketAddr, from: Option<IpAddr>, ecn: u8, bytes: &[u8]) {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.commit(to, from, ecn, bytes.len());
+    }
+
+    /// Adds a copy of datagrams that were received, whose ECN marks they keep (RFC 9331 §3: who forwards a packet does not clear its mark).
+    pub fn push_received(&mut self, to: SocketAddr, from: Option<IpAddr>, received: &Received<'_>) {
+        let Received { ecn, segment, .. } = *received;
+        let bytes = &*received.bytes;
         if segment >= bytes.len() {
-            return self.push(to, from, bytes);
+            return self.push_marked(to, from, ecn, bytes);
         }
         for datagram in bytes.chunks(segment.max(1)) {
-            self.push(to, from, datagram);
+            self.push_marked(to, from, ecn, datagram);
         }
     }
 
     /// Adds the datagram that `write` puts into the `room` bytes that it is given, if it says that it has put any: of so many bytes. Its
-    /// result comes back.
+    /// result comes back. It has no ECN mark.
     pub fn write<E>(
         &mut self,
         room: usize,
@@ -137,7 +148,7 @@ impl SendBatch {
         let (length, to, from) = write(self.room(room))?;
         let length = length.min(room);
         if length > 0 {
-            self.commit(to, from, length);
+            self.commit(to, from, 0, length);
         }
         Ok(length)
     }
@@ -152,15 +163,15 @@ impl SendBatch {
     }
 
     /// The next `length` bytes of the payload are a datagram.
-    fn commit(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) {
+    fn commit(&mut self, to: SocketAddr, from: Option<IpAddr>, ecn: u8, length: usize) {
         self.is_used = true;
         let (name, start) = (Name::from(to), self.used);
         self.used = start.saturating_add(length);
         match self.messages.last_mut() {
-            Some(last) if last.takes(&name, from, length) => {
+            Some(last) if last.takes(&name, from, ecn, length) => {
                 last.length = last.length.saturating_add(length);
             }
-            _ => self.messages.push(Message { name, from, start, length, segment: length }),
+            _ => self.messages.push(Message { name, from, ecn, start, length, segment: length }),
         }
     }
 
@@ -280,6 +291,9 @@ fn write_control(message: &Message, room: &mut [u8; SEND_ROOM]) -> usize {
     let mut writer = Writer::new(room);
     if let Some(from) = message.from {
         writer.from(from);
+    }
+    if message.ecn != 0 {
+        writer.ecn(message.ecn, message.name.is_v6());
     }
     if message.count() > 1 {
         writer.segment(u16::try_from(message.segment).unwrap_or(u16::MAX));

@@ -231,14 +231,17 @@ pub(super) fn never_fragment(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<
 /// Has the kernel say which address a datagram was sent to, and its ECN bits.
 fn tell_destination(socket: BorrowedFd<'_>, local: &SocketAddr) -> io::Result<()> {
     match local {
-        SocketAddr::V4(_) => {
-            set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-            set(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)
-        }
-        SocketAddr::V6(_) => {
-            set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-            set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)
-        }
+        SocketAddr::V4(_) => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+        SocketAddr::V6(_) => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+    }
+    tell_ecn(socket, local.is_ipv6())
+}
+
+/// Has the kernel say which ECN bits a datagram has come with.
+pub(super) fn tell_ecn(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()> {
+    match is_v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1),
     }
 }
 

@@ -82,7 +82,7 @@ async fn what_was_joined_can_be_passed_on_joined() {
     let (first, second) = (listening("127.0.0.1:0"), listening("127.0.0.1:0"));
     let client = UdpSocket::to_backends(&first.local()).unwrap();
     let mut batch = SendBatch::default();
-    batch.push_segments(first.local(), None, 100, &[5; 950]);
+    [5; 950].chunks(100).for_each(|bytes| batch.push(first.local(), None, bytes));
     assert_eq!(send(&client, &mut batch).await.sent, 10);
     let mut received = ReceiveBatch::default();
     let mut left = 10;
@@ -90,12 +90,62 @@ async fn what_was_joined_can_be_passed_on_joined() {
         poll_fn(|cx| first.poll_receive(cx, &mut received)).await.unwrap();
         for message in received.iter_mut() {
             left -= message.count();
-            batch.push_segments(second.local(), None, message.segment, message.bytes);
+            batch.push_received(second.local(), None, &message);
         }
     }
     assert_eq!(send(&first, &mut batch).await.bytes, 950);
     let sizes: Vec<usize> = receive(&second, 10).await.iter().map(|(_, _, bytes)| bytes.len()).collect();
     assert_eq!(sizes, [100, 100, 100, 100, 100, 100, 100, 100, 100, 50]);
+}
+
+/// RFC 9331 §3, RFC 9000 §13.4: a mark that is lost on the way stops its use.
+#[tokio::test]
+async fn marks_leave_with_their_datagrams_and_are_passed_on() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let (first, second) = (listening(address), listening(address));
+        let mut uplinks = Uplinks::new(8).unwrap();
+        let uplink = uplinks.take(first.local(), 0, std::time::Instant::now()).unwrap();
+        let mut batch = SendBatch::default();
+        // Neighbours with one mark leave as one message, and each mark stays with what it came with.
+        let marks: Vec<u8> = (0..200).map(|number| [0, 0, 2, 2, 2, 1, 3, 0][number % 8]).collect();
+        for (number, mark) in marks.iter().enumerate() {
+            batch.push_marked(first.local(), None, *mark, &[u8::try_from(number).unwrap(); 300]);
+        }
+        assert!(uplinks.send(&uplink, &mut batch).0);
+        let (mut received, mut all) = (ReceiveBatch::default(), Vec::new());
+        for (socket, to) in [(&first, Some(second.local())), (&second, None)] {
+            all.clear();
+            while all.len() < marks.len() {
+                poll_fn(|cx| socket.poll_receive(cx, &mut received)).await.unwrap();
+                for mut message in received.iter_mut() {
+                    if let Some(to) = to {
+                        batch.push_received(to, None, &message);
+                    }
+                    let ecn = message.ecn;
+                    all.extend(message.datagrams().map(|bytes| (bytes[0], ecn)));
+                }
+            }
+            let expected = marks.iter().enumerate().map(|(number, mark)| (number as u8, *mark));
+            assert!(all.iter().copied().eq(expected), "{address}: {all:?}");
+            if to.is_some() {
+                send(&first, &mut batch).await;
+            }
+        }
+        // What backends send arrives at an uplink with its mark as well.
+        batch.push_marked(uplinks_address(&uplinks, &uplink, &first).await, None, 3, b"reply");
+        send(&first, &mut batch).await;
+        let marks = poll_fn(|cx| uplinks.poll_event(cx, &mut received).map(|event| event.map(drop))).await;
+        marks.unwrap();
+        assert_eq!(received.iter_mut().map(|message| message.ecn).collect::<Vec<_>>(), [3]);
+    }
+}
+
+/// Where the socket of an uplink to `at` is bound.
+async fn uplinks_address(uplinks: &Uplinks, uplink: &Uplink, at: &UdpSocket) -> SocketAddr {
+    let mut batch = SendBatch::default();
+    batch.push(at.local(), None, b"where");
+    assert!(uplinks.send(uplink, &mut batch).0);
+    receive(at, 1).await[0].0
 }
 
 #[tokio::test]
@@ -221,15 +271,17 @@ async fn a_socket_may_be_another_than_the_kernels() {
         for number in 0..200u8 {
             batch.push(local, None, &vec![number; usize::from(number)]);
         }
-        batch.push_segments(local, None, 100, &[7; 250]);
+        [7; 250].chunks(100).for_each(|bytes| batch.push(local, None, bytes));
         let outcome = send(&socket, &mut batch).await;
         assert_eq!((outcome.sent, outcome.bytes, outcome.refused), (203, 199 * 100 + 250, 0));
         let all = receive(&socket, 203).await;
         let expected = (0..200u8).map(|number| vec![number; usize::from(number)]);
         let expected = expected.chain([vec![7; 100], vec![7; 100], vec![7; 50]]);
-        assert!(all.iter().map(|(from, to, bytes)| (*from, *to, bytes.clone())).eq(
-            expected.map(|bytes| (local, Some(local.ip()), bytes))
-        ));
+        assert!(all.iter().map(|(from, to, bytes)| (*from, *to, bytes.clone())).eq(expected.map(|bytes| (
+            local,
+            Some(local.ip()),
+            bytes
+        ))));
         let mut received = ReceiveBatch::default();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(socket.poll_receive(&mut cx, &mut received).is_pending());

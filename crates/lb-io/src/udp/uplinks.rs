@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use super::kernel::set;
 use super::receive::ReceiveBatch;
 use super::send::{SendBatch, SendOutcome};
-use super::socket::{never_fragment, unconnected};
+use super::socket::{never_fragment, tell_ecn, unconnected};
 use crate::runtime::register;
 use pairs::{Pairs, Taken};
 
@@ -342,6 +342,7 @@ impl Family {
             true => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
         };
         set(socket.as_fd(), level, errors, 1)?;
+        tell_ecn(socket.as_fd(), is_v6)?;
         if !fragments {
             never_fragment(socket.as_fd(), is_v6)?;
         }

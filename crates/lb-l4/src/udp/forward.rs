@@ -28,9 +28,9 @@ pub(super) fn forward(
             port.set_ip(local);
         }
         if state.settings.udp.replies == Some(0) {
-            let segment = received.segment;
+            let (ecn, segment) = (received.ecn, received.segment);
             for bytes in received.datagrams() {
-                let one = Received { from: client, to: local, ecn: 0, segment, bytes };
+                let one = Received { from: client, to: local, ecn, segment, bytes };
                 if let Some(flow) = find(state, &one, number, 1, around) {
                     pass(state, flow, one, port, &mut leaving, around);
                     leaving.flush(state);
@@ -86,7 +86,7 @@ fn pass(
 ) {
     let has_header = state.settings.udp.proxy_protocol;
     let Some(flow) = state.table.touch(number, around.now) else { return };
-    let segment = received.segment;
+    let ecn = received.ecn;
     flow.asked = flow.asked.saturating_add(count(received.count()));
     flow.bytes_in = flow.bytes_in.saturating_add(count(received.bytes.len()));
     let (backend, client) = (flow.target.uplink.backend(), flow.client);
@@ -99,7 +99,7 @@ fn pass(
     leaving.path = Some(path);
     if !is_first {
         leaving.pushed = leaving.pushed.saturating_add(count(received.count()));
-        leaving.out.push_segments(backend, None, segment, received.bytes);
+        leaving.out.push_received(backend, None, &received);
     } else {
         let header = ProxyHeader::new(client, local);
         for (at, datagram) in received.datagrams().enumerate() {
@@ -114,13 +114,7 @@ fn pass(
                 continue;
             }
             leaving.pushed = leaving.pushed.saturating_add(1);
-            let _ = leaving.out.write(length, |room| {
-                if let Some((head, rest)) = room.split_at_mut_checked(header.len()) {
-                    head.copy_from_slice(header);
-                    rest.copy_from_slice(datagram);
-                }
-                Ok::<_, ()>((length, backend, None))
-            });
+            leaving.out.push_marked(backend, None, ecn, &[header, &*datagram].concat());
         }
     }
     if leaving.out.is_full() {

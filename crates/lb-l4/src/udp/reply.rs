@@ -49,7 +49,7 @@ impl Replies {
                 }
                 let from = flow.local.filter(|_| is_wild(sockets.get(flow.socket)));
                 self.pushed = self.pushed.saturating_add(count(datagrams));
-                out.push_segments(flow.client, from, received.segment, received.bytes);
+                out.push_received(flow.client, from, &received);
             }
             if is_answered(flow, replies) {
                 state.end(number, FlowEnd::Answered, around);

@@ -18,7 +18,7 @@ use super::initial::InitialReader;
 use super::load::MemberLoad;
 use super::settings::PassthroughSettings;
 use super::shared::{PassthroughShared, Refusal};
-use super::waiting::Waiting;
+use super::waiting::{Kept, Waiting};
 
 mod begin;
 mod reply;
@@ -91,7 +91,7 @@ pub(crate) enum Verdict {
     /// It goes on along this path.
     Forward(PathId),
     /// It goes on along this path, behind others that have waited for it.
-    After(PathId, Vec<Box<[u8]>>),
+    After(PathId, Vec<Kept>),
     /// The client is sent this in its place.
     Answer(Vec<u8>),
     /// It waits.

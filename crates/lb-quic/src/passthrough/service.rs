@@ -20,6 +20,7 @@ use tokio::time::sleep_until;
 use super::forwarder::{Forwarder, Verdict};
 use super::settings::PassthroughSettings;
 use super::shared::PassthroughShared;
+use super::waiting::Marked;
 
 /// Batches that a socket may take before others of the worker have a turn.
 const TURNS: usize = 8;
@@ -202,12 +203,14 @@ impl PassthroughService {
         let mut leaving = ToBackends { outgoing, socket: None, pushed: 0 };
         for mut received in received.iter_mut() {
             let client = ClientKey { from: received.from, to: received.to };
-            for datagram in received.datagrams() {
+            let ecn = received.ecn;
+            for bytes in received.datagrams() {
+                let datagram = Marked { ecn, bytes: &*bytes };
                 match forwarder.route(client, datagram, now) {
                     Verdict::Forward(path) => leaving.add(forwarder, path, datagram, now),
                     Verdict::After(path, earlier) => {
                         for earlier in &earlier {
-                            leaving.add(forwarder, path, earlier, now);
+                            leaving.add(forwarder, path, earlier.as_marked(), now);
                         }
                         leaving.add(forwarder, path, datagram, now);
                     }
@@ -244,16 +247,19 @@ struct ToBackends<'a> {
 impl ToBackends<'_> {
     /// Adds a datagram of a path, after sending what leaves by another socket.
     #[inline]
-    fn add(&mut self, forwarder: &mut Forwarder, path: PathId, datagram: &[u8], now: Instant) {
-        let Some((socket, backend, header)) = forwarder.leave(path, datagram.len(), now) else { return };
+    fn add(&mut self, forwarder: &mut Forwarder, path: PathId, datagram: Marked<'_>, now: Instant) {
+        let Marked { ecn, bytes } = datagram;
+        let Some((socket, backend, header)) = forwarder.leave(path, bytes.len(), now) else { return };
         if self.socket != Some(socket) || self.outgoing.is_full() {
             self.send(forwarder);
             self.socket = Some(socket);
         }
         self.pushed += 1;
         match header {
-            None => self.outgoing.push(backend, None, datagram),
-            Some(header) => self.outgoing.push(backend, None, &[header.bytes(), datagram].concat()),
+            None => self.outgoing.push_marked(backend, None, ecn, bytes),
+            Some(header) => {
+                self.outgoing.push_marked(backend, None, ecn, &[header.bytes(), bytes].concat());
+            }
         }
     }
 
@@ -291,7 +297,7 @@ impl ToClients<'_> {
             match forwarder.reply(flow, (received.segment, received.bytes), now) {
                 Ok((client, own)) => {
                     self.pushed += count;
-                    self.outgoing.push_segments(client, own, received.segment, received.bytes);
+                    self.outgoing.push_received(client, own, &received);
                 }
                 Err(Some(why)) => forwarder.dropped(why, count),
                 Err(None) => {}

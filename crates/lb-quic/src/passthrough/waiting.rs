@@ -19,6 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes that may wait for one connection: several times as much as the longest ClientHello.
 const MOST_BYTES: usize = 64 * 1024;
 
+/// A datagram, and the two bits of explicit congestion notification that it has come with (RFC 3168). Its endpoints compare what they have
+/// sent with what has arrived (RFC 9000 §13.4.2), so that it keeps them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marked<'a> {
+    pub(crate) ecn: u8,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A copy of one, which waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    ecn: u8,
+    bytes: Box<[u8]>,
+}
+
+impl Kept {
+    pub(crate) fn as_marked(&self) -> Marked<'_> {
+        Marked { ecn: self.ecn, bytes: &self.bytes }
+    }
+}
+
 /// The connections that wait, by client and by the destination connection ID that each has begun with.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -33,7 +54,7 @@ pub(crate) struct Waiting {
 struct Begun {
     keys: InitialKeys,
     hello: HelloReader,
-    datagrams: Vec<Box<[u8]>>,
+    datagrams: Vec<Kept>,
     bytes: usize,
 }
 
@@ -41,7 +62,7 @@ struct Begun {
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// The server name is known, or it is known that there is none. The datagrams of the connection that waited go first.
-    Named(Option<String>, Vec<Box<[u8]>>),
+    Named(Option<String>, Vec<Kept>),
     /// The datagram waits.
     Waits,
     /// There is no room for it.
@@ -56,12 +77,13 @@ impl Waiting {
         &mut self,
         reader: &mut InitialReader,
         (client, id): (ClientKey, ConnectionId),
-        datagram: &[u8],
+        datagram: Marked<'_>,
         backlog: usize,
         now: Instant,
     ) -> Heard {
         let key = (client, id);
-        let version = packets(datagram).find_map(|(header, _)| header.kind()).map(|(version, _)| version);
+        let version =
+            packets(datagram.bytes).find_map(|(header, _)| header.kind()).map(|(version, _)| version);
         let is_new = !self.begun.contains_key(&key);
         if is_new {
             let Some(version) = version else { return Heard::Named(None, Vec::new()) };
@@ -71,7 +93,7 @@ impl Waiting {
                 datagrams: Vec::new(),
                 bytes: 0,
             };
-            let (name, is_heard) = begun.hear(reader, datagram);
+            let (name, is_heard) = begun.hear(reader, datagram.bytes);
             if !is_heard {
                 return Heard::Foreign;
             }
@@ -91,9 +113,10 @@ impl Waiting {
             return Heard::Waits;
         }
         let Some(begun) = self.begun.get_mut(&key) else { return Heard::Full };
-        match begun.hear(reader, datagram).0 {
+        match begun.hear(reader, datagram.bytes).0 {
             ServerName::Incomplete => {
-                if begun.datagrams.len() >= backlog.max(1) || begun.bytes + datagram.len() > MOST_BYTES {
+                if begun.datagrams.len() >= backlog.max(1) || begun.bytes + datagram.bytes.len() > MOST_BYTES
+                {
                     return Heard::Full;
                 }
                 begun.keep(datagram);
@@ -153,9 +176,9 @@ impl Begun {
         (self.hello.server_name(), is_heard)
     }
 
-    fn keep(&mut self, datagram: &[u8]) {
-        self.bytes += datagram.len();
-        self.datagrams.push(datagram.into());
+    fn keep(&mut self, Marked { ecn, bytes }: Marked<'_>) {
+        self.bytes += bytes.len();
+        self.datagrams.push(Kept { ecn, bytes: bytes.into() });
     }
 }
 
@@ -182,6 +205,10 @@ mod tests {
         [first, second].map(|frames| seal(QuicVersion::V1, id, 0, &frames))
     }
 
+    fn marked(ecn: u8, bytes: &[u8]) -> Marked<'_> {
+        Marked { ecn, bytes }
+    }
+
     #[test]
     fn the_oldest_connections_give_way_and_the_others_get_their_names() {
         let (mut waiting, mut reader) = (Waiting::default(), InitialReader::new().unwrap());
@@ -191,15 +218,16 @@ mod tests {
         let over = 10;
         for number in 0..MOST + over {
             let [first, _] = halves(id(number).as_bytes());
-            let heard = waiting.take(&mut reader, (client, id(number)), &first, 32, now);
+            let heard = waiting.take(&mut reader, (client, id(number)), marked(2, &first), 32, now);
             assert!(matches!(heard, Heard::Waits), "{heard:?}");
         }
         assert!(!waiting.has(client, id(over - 1)) && waiting.has(client, id(over)));
         assert_eq!(waiting.expire(now), 10, "what has given way is counted");
         let [first, second] = halves(id(over).as_bytes());
-        match waiting.take(&mut reader, (client, id(over)), &second, 32, now) {
+        match waiting.take(&mut reader, (client, id(over)), marked(0, &second), 32, now) {
             Heard::Named(Some(name), earlier) => {
-                assert_eq!((name.as_str(), &*earlier), ("example.com", &[first.into()][..]));
+                let first = Kept { ecn: 2, bytes: first.into() };
+                assert_eq!((name.as_str(), &*earlier), ("example.com", &[first][..]));
             }
             heard => panic!("{heard:?}"),
         }

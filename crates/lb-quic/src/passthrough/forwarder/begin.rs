@@ -15,7 +15,7 @@ use crate::passthrough::load::MemberLoad;
 use crate::passthrough::retry;
 use crate::passthrough::settings::PassthroughPool;
 use crate::passthrough::shared::Refusal;
-use crate::passthrough::waiting::Heard;
+use crate::passthrough::waiting::{Heard, Marked};
 
 /// How long a backend may take to answer the first packet before a repetition of it goes to another one.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl Forwarder {
         &mut self,
         client: ClientKey,
         header: &LongHeader<'_>,
-        datagram: &[u8],
+        datagram: Marked<'_>,
         now: Instant,
     ) -> Verdict {
         if self.phase() != Phase::Serving {
@@ -42,7 +42,7 @@ impl Forwarder {
         let waits = id.is_some_and(|id| self.waiting.has(client, id));
         let is_early = header.kind().is_some_and(|(_, kind)| kind == PacketType::ZeroRtt);
         if !waits {
-            if datagram.len() < MIN_INITIAL_DATAGRAM && !is_early {
+            if datagram.bytes.len() < MIN_INITIAL_DATAGRAM && !is_early {
                 return Verdict::Drop(PassthroughDrop::SmallInitial);
             }
             if !self.may_begin(client, now) {
@@ -69,7 +69,7 @@ impl Forwarder {
         let Some(pool) = settings.pool(name.as_deref()) else {
             return Verdict::Drop(PassthroughDrop::NoBackend);
         };
-        match self.place(client, (pool, None), header, datagram, now) {
+        match self.place(client, (pool, None), header, datagram.bytes, now) {
             Ok(Verdict::Forward(path)) if !earlier.is_empty() => Verdict::After(path, earlier),
             Ok(verdict) => verdict,
             Err(why) => Verdict::Drop(why),

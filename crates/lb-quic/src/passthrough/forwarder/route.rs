@@ -11,6 +11,7 @@ use lb_observe::metrics::PassthroughDrop;
 use super::{Forwarder, IdOwner, UNGUESSABLE, Verdict};
 use crate::passthrough::load::MemberLoad;
 use crate::passthrough::shared::Refusal;
+use crate::passthrough::waiting::Marked;
 
 /// The bytes of the smallest packet with a short header that may be one (RFC 9000 §10.3).
 const SMALLEST_PACKET: usize = 21;
@@ -20,8 +21,8 @@ const LOOKED_UP: Duration = Duration::from_secs(3600);
 
 impl Forwarder {
     /// Decides about a datagram of a client.
-    pub(crate) fn route(&mut self, client: ClientKey, datagram: &[u8], now: Instant) -> Verdict {
-        match Header::parse(datagram) {
+    pub(crate) fn route(&mut self, client: ClientKey, datagram: Marked<'_>, now: Instant) -> Verdict {
+        match Header::parse(datagram.bytes) {
             Ok(Header::Short(rest)) => self.short(client, rest, now),
             Ok(Header::Long(header)) => self.long(client, &header, datagram, now),
             Err(HeaderError::Truncated | HeaderError::LongId) => {
@@ -65,7 +66,13 @@ impl Forwarder {
         self.goes_on(client, now)
     }
 
-    fn long(&mut self, client: ClientKey, header: &LongHeader<'_>, datagram: &[u8], now: Instant) -> Verdict {
+    fn long(
+        &mut self,
+        client: ClientKey,
+        header: &LongHeader<'_>,
+        datagram: Marked<'_>,
+        now: Instant,
+    ) -> Verdict {
         let kind = header.kind().map(|(_, kind)| kind);
         if header.is_negotiation() || kind == Some(PacketType::Retry) {
             // Only servers send these.
@@ -82,7 +89,7 @@ impl Forwarder {
         }
         if let Some((id, owner)) = self.ids.find(header.dcid, now) {
             if kind == Some(PacketType::Initial) && header.dcid.len() >= UNGUESSABLE {
-                return self.initial_again(client, (id, owner), header, datagram, now);
+                return self.initial_again(client, (id, owner), header, datagram.bytes, now);
             }
             return self.known(client, id, owner, now);
         }
