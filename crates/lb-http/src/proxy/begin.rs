@@ -36,7 +36,12 @@ impl Arrival<'_> {
     /// [`HttpWorker::take_head`]: crate::service::HttpWorker::take_head
     pub fn begin(self, head: RequestHead, front: &impl Front) -> Running {
         let worker = &self.service.worker;
-        Running { place: Some(worker.place(Exchange::new(self, head, front.capabilities()))) }
+        let mut running =
+            Running { place: Some(worker.place(Exchange::new(self, head, front.capabilities()))) };
+        if let Some(exchange) = running.exchange() {
+            exchange.prepare();
+        }
+        running
     }
 
     /// Answers a request that cannot be served, as far as its head was read, and records it. Ready when the answer has left; until then the

@@ -159,7 +159,12 @@ impl Exchange {
                 Action::Answer(answer) => Stage::Routed(answer),
             },
         };
-        let mut exchange = Self {
+        let stage = match fault.delay {
+            None => stage,
+            Some(delay) => Stage::Delayed(Box::new(Delayed { until: started + delay, then: stage })),
+        };
+        // The end of this function: whatever is done to an exchange that stands already has it copied once more.
+        Self {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
             rules,
@@ -178,22 +183,26 @@ impl Exchange {
             settings,
             pool,
             request,
+        }
+    }
+
+    /// Settles what is done with the body before a backend is chosen, once the exchange has its place.
+    pub(super) fn prepare(&mut self) {
+        let buffers = self.buffers();
+        let stage = match &mut self.stage {
+            Stage::Delayed(delayed) => &mut delayed.then,
+            stage => stage,
         };
-        if matches!(exchange.stage, Stage::Tries) {
-            if exchange.buffers() {
-                exchange.stage = Stage::Buffer;
-            }
-            let is_mirrored =
-                exchange.route.is_some_and(|route| !exchange.settings.routes.mirrors(route).is_empty());
-            if is_mirrored && exchange.request.head.upgrade.is_empty() {
-                exchange.mirrors = Mirrors::Due;
-            }
+        if !matches!(stage, Stage::Tries) {
+            return;
         }
-        if let Some(delay) = fault.delay {
-            let then = std::mem::replace(&mut exchange.stage, Stage::Flush);
-            exchange.stage = Stage::Delayed(Box::new(Delayed { until: started + delay, then }));
+        if buffers {
+            *stage = Stage::Buffer;
         }
-        exchange
+        let is_mirrored = self.route.is_some_and(|route| !self.settings.routes.mirrors(route).is_empty());
+        if is_mirrored && self.request.head.upgrade.is_empty() {
+            self.mirrors = Mirrors::Due;
+        }
     }
 
     /// Drives the exchange as far as it goes. `deadline` belongs to this exchange while it runs.

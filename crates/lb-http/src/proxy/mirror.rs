@@ -37,7 +37,7 @@ pub(super) enum Mirrors {
     /// The route has some, which begin with the first try.
     Due,
     /// The bodies of those that run.
-    Running(Vec<Rc<ErrandBody>>),
+    Running(Box<[Rc<ErrandBody>]>),
 }
 
 impl Mirrors {
@@ -137,7 +137,7 @@ impl Exchange {
                 None => worker.metrics.mirrors.of(MirrorResult::Full).inc(),
             }
         }
-        if bodies.is_empty() { Mirrors::None } else { Mirrors::Running(bodies) }
+        if bodies.is_empty() { Mirrors::None } else { Mirrors::Running(bodies.into()) }
     }
 
     /// Begins a mirror; the body that it waits for, if the request has one. `None` where as many run as may, or hold as much.
