@@ -7,6 +7,8 @@
 mod answers;
 #[path = "routes/client.rs"]
 mod client;
+#[path = "routes/crowds.rs"]
+mod crowds;
 #[path = "routes/examples.rs"]
 mod examples;
 #[path = "routes/explain.rs"]
@@ -105,6 +107,13 @@ fn main() {
         rates::a_reload_keeps_what_is_owed,
         rates::calls_and_tunnels_are_limited_in_their_words,
         rates::explain_and_the_log_name_the_limit,
+        crowds::requests_beyond_the_limit_are_refused_over_every_protocol,
+        crowds::a_client_that_leaves_gives_its_place_back,
+        crowds::further_tries_and_hedges_hold_the_place_of_their_request,
+        crowds::tunnels_hold_their_places_and_calls_are_refused_in_their_words,
+        crowds::requests_at_once_are_counted_by_key,
+        crowds::a_reload_knows_what_runs_and_dry_runs_refuse_nothing,
+        crowds::an_adaptive_limit_follows_the_backend,
         names::connections_go_by_the_server_that_is_asked_for,
         names::where_tls_ends_here_names_and_certificates_decide,
         names::x_18_some_names_pass_inside_tls_and_others_end_here,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use lb_config::{Config, ConfigText, PoolId, SocketName};
-use lb_core::limit::RateRegistry;
+use lb_core::limit::LimitRegistry;
 use lb_io::gate::AddressGate;
 use lb_io::resolver::Resolver;
 use lb_io::udp::Steering;
@@ -93,8 +93,8 @@ pub struct Control {
     pub(crate) keys: FileKeys,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
-    /// What is known of the keys of rate limits.
-    pub(crate) rates: RateRegistry,
+    /// What is known of the keys of limits.
+    pub(crate) limits: LimitRegistry,
     pub(crate) prober: Prober,
     pub(crate) resolver: Rc<Resolver>,
     /// When the first name must be asked again.
@@ -388,8 +388,8 @@ impl Control {
         closed: &[ListenerKey],
         opened: Vec<Vec<ListenerSockets>>,
     ) {
-        let (registry, rates) = (&mut self.registry, &mut self.rates);
-        let snapshot = Snapshot::new(registry, rates, config, backends, backends_tls, self.keys.clone());
+        let (registry, limits) = (&mut self.registry, &mut self.limits);
+        let snapshot = Snapshot::new(registry, limits, config, backends, backends_tls, self.keys.clone());
         self.address_gate.set_cap(snapshot.config.runtime.per_ip_connection_cap);
         self.show_backends(&snapshot.config);
         self.prober.follow(&snapshot);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lb_config::{BackendPool, Config, Listener, ListenerId, PoolId, Routing};
-use lb_core::limit::{RateRegistry, RateTables};
+use lb_core::limit::{LimitRegistry, LimitTables};
 use lb_pool::{Registry, ResolvedBackend, SharedPool};
 
 use crate::file_keys::FileKeys;
@@ -28,8 +28,8 @@ pub struct Snapshot {
     pub backends_tls: BackendsTls,
     /// Keys that are read from files.
     pub keys: FileKeys,
-    /// What the keys of rate limits owe, by policy.
-    pub rates: RateTables,
+    /// What the keys of limits owe, and how many of their requests run.
+    pub limits: LimitTables,
     /// Where each listener stands in the configuration.
     positions: HashMap<ListenerId, usize>,
 }
@@ -46,21 +46,21 @@ pub struct PoolInForce<'a> {
 }
 
 impl Snapshot {
-    /// A snapshot whose pools keep what `registry` knows of members that stay, and whose limits keep what `rates` knows of keys.
+    /// A snapshot whose pools keep what `registry` knows of members that stay, and whose limits keep what `limits` knows of keys.
     pub fn new(
         registry: &mut Registry,
-        rates: &mut RateRegistry,
+        limits: &mut LimitRegistry,
         config: Config,
         backends: PoolBackends,
         backends_tls: BackendsTls,
         keys: FileKeys,
     ) -> Arc<Self> {
         let pools = pools::of(registry, &config, &backends);
-        let limits = config.listeners.iter().filter_map(|listener| listener.routing.as_deref());
-        let rates = rates.tables(limits.flat_map(Routing::rate_limits), Instant::now());
+        let routings = config.listeners.iter().filter_map(|listener| listener.routing.as_deref());
+        let limits = limits.tables(routings.flat_map(Routing::all_chains), Instant::now());
         let listeners = config.listeners.iter().enumerate();
         let positions = listeners.map(|(position, listener)| (listener.id(), position)).collect();
-        Arc::new(Self { config, backends, pools, backends_tls, keys, rates, positions })
+        Arc::new(Self { config, backends, pools, backends_tls, keys, limits, positions })
     }
 
     /// A listener and its pool.
@@ -120,8 +120,8 @@ mod tests {
             (pool.id.clone(), resolved.collect())
         });
         let backends = pools.collect();
-        let rates = &mut RateRegistry::default();
-        Snapshot::new(registry, rates, config, backends, BackendsTls::default(), FileKeys::default())
+        let limits = &mut LimitRegistry::default();
+        Snapshot::new(registry, limits, config, backends, BackendsTls::default(), FileKeys::default())
     }
 
     #[test]

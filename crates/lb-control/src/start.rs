@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 use lb_config::{Config, ConfigText, Plan};
-use lb_core::limit::RateRegistry;
+use lb_core::limit::LimitRegistry;
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_io::inherited::Inherited;
@@ -99,9 +99,9 @@ impl Control {
         listeners.take(turn, &config, &metrics);
         listeners.close_spare();
         let mut registry = Registry::new(workers, process::seed()).shown_in(Arc::clone(&metrics));
-        let mut rates = RateRegistry::default();
+        let mut limits = LimitRegistry::default();
         let snapshot =
-            Snapshot::new(&mut registry, &mut rates, config, resolution.pools, backends_tls, keys.clone());
+            Snapshot::new(&mut registry, &mut limits, config, resolution.pools, backends_tls, keys.clone());
         let mut prober = Prober::new(WorkerIo::new(workers, process::seed()));
         prober.follow(&snapshot);
         let xdp = Xdp::start(&snapshot, &registry, &metrics).await?;
@@ -148,7 +148,7 @@ impl Control {
             snapshot,
             keys,
             registry,
-            rates,
+            limits,
             prober,
             resolver,
             valid_until: resolution.valid_until,

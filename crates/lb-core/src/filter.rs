@@ -4,6 +4,7 @@
 //! configured costs one test. All of it is pure: values come in by [`TemplateSource`], and heads are changed in place.
 
 pub mod access;
+pub mod concurrency;
 pub mod cors;
 pub mod edit;
 pub mod errors;
@@ -14,6 +15,7 @@ pub mod rewrite;
 pub mod template;
 
 pub use access::AccessList;
+pub use concurrency::ConcurrencyLimit;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
 pub use errors::{ErrorForm, ErrorPage, ErrorPages};
@@ -35,6 +37,8 @@ words! {
         Access = "access",
         /// How often requests may come.
         RateLimit = "rate_limit",
+        /// How many requests may run at once.
+        Concurrency = "concurrency",
         /// What scripts of other sites may ask for.
         Cors = "cors",
         /// Faults on purpose.
@@ -55,6 +59,8 @@ pub struct Chain {
     pub access: Vec<Arc<AccessList>>,
     /// How often requests may come: by the limits of all levels.
     pub rate_limits: Vec<Arc<RateLimit>>,
+    /// How many requests may run at once: by the limits of all levels.
+    pub concurrency: Vec<Arc<ConcurrencyLimit>>,
     /// What scripts of other sites may ask for.
     pub cors: Option<Arc<CorsPolicy>>,
     /// Which requests fail on purpose.
@@ -70,16 +76,18 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The filters of a level inside this one, behind those of this one. Access lists, rate limits and edits of both levels hold; of other kinds the inner
+    /// The filters of a level inside this one, behind those of this one. Access lists, limits and edits of both levels hold; of other kinds the inner
     /// level's stands in place of the outer one's.
     #[must_use]
     pub fn within(&self, inner: &Self) -> Self {
         let access = [&*self.access, &*inner.access].concat();
         let rate_limits = [&*self.rate_limits, &*inner.rate_limits].concat();
+        let concurrency = [&*self.concurrency, &*inner.concurrency].concat();
         let join = |outer: &[HeaderEdits], inner: &[HeaderEdits]| [outer, inner].concat();
         Self {
             access,
             rate_limits,
+            concurrency,
             cors: inner.cors.clone().or_else(|| self.cors.clone()),
             fault: inner.fault.clone().or_else(|| self.fault.clone()),
             rewrite: inner.rewrite.clone().or_else(|| self.rewrite.clone()),
@@ -97,6 +105,7 @@ impl Chain {
             match kind {
                 FilterKind::Access => chain.access.clear(),
                 FilterKind::RateLimit => chain.rate_limits.clear(),
+                FilterKind::Concurrency => chain.concurrency.clear(),
                 FilterKind::Cors => chain.cors = None,
                 FilterKind::Fault => chain.fault = None,
                 FilterKind::RequestHeaders => chain.request_headers.clear(),
@@ -112,6 +121,7 @@ impl Chain {
         let present = [
             (FilterKind::Access, !self.access.is_empty()),
             (FilterKind::RateLimit, !self.rate_limits.is_empty()),
+            (FilterKind::Concurrency, !self.concurrency.is_empty()),
             (FilterKind::Cors, self.cors.is_some()),
             (FilterKind::Fault, self.fault.is_some()),
             (FilterKind::RequestHeaders, !self.request_headers.is_empty()),

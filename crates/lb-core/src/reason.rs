@@ -110,6 +110,8 @@ reasons! {
     Access = "access", "403";
     /// More requests of its key have come than `rate_limit` of a policy lets pass, or the request lacks what the limit counts by (`on_missing = "deny"`); `status` of the limit may be another
     RateLimit = "rate_limit", "429";
+    /// As many requests run at once as `concurrency` of a policy lets
+    Concurrency = "concurrency", "503";
     /// A preflight comes from an origin that `cors` of a policy does not list: the browser then keeps the request of the script from being sent
     CorsOrigin = "cors_origin", "403";
     /// `fault` of a policy fails the request on purpose, with the status that it has
@@ -225,6 +227,7 @@ impl Reason {
     pub const FILTERS: &'static [Self] = &[
         Self::Access,
         Self::RateLimit,
+        Self::Concurrency,
         Self::CorsOrigin,
         Self::Fault,
         Self::NoRoute,
@@ -233,7 +236,7 @@ impl Reason {
     ];
 
     /// The reasons of `filter_dry_run_total`: requests that a filter would have answered if it did not only count.
-    pub const DRY_RUNS: &'static [Self] = &[Self::RateLimit];
+    pub const DRY_RUNS: &'static [Self] = &[Self::RateLimit, Self::Concurrency];
 
     /// The reasons of `upstream_rejected_total`: responses that were refused, cut or did not come, on the backend's account.
     pub const UPSTREAM: &'static [Self] = &[

@@ -16,8 +16,10 @@ use lb_core::head::{RequestHead, ResponseHead, Span, reads_as};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
 use lb_core::route::{Host, RouteCaptures, RouteDestination, condition};
+use tokio::time::Instant;
 
 use crate::answer;
+use crate::concurrency::Held;
 use crate::proxy::Client;
 use crate::routes::{Matched, set_target, split_target};
 use crate::service::Settings;
@@ -48,6 +50,8 @@ pub(crate) struct Filtered {
     cors: Option<Box<CorsAnswer>>,
     /// What the response tells of the limits of the route.
     notice: Option<RateNotice>,
+    /// Its places among the requests that run.
+    held: Option<Box<Held>>,
     /// The edits of the response one after the other, where some hold values of the request: those that do, with the values.
     bound: Vec<Option<Box<HeaderEdits>>>,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Marks {
     pub(crate) is_preflight: bool,
     /// What the response tells of limits.
     pub(crate) notice: Option<RateNotice>,
+    /// Its places among the requests that run.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 /// Takes the client's ID out of a request, and says which ID it has from now on.
@@ -93,7 +99,7 @@ pub(crate) fn request(
     settings: &Settings,
     at: Option<RouteDestination>,
     matched: Option<Matched>,
-    Marks { id, cookie, is_preflight, notice }: Marks,
+    Marks { id, cookie, is_preflight, notice, held }: Marks,
     asker: Asker<'_>,
     head: &mut RequestHead,
 ) -> (Option<Box<Filtered>>, Option<Reject>) {
@@ -102,7 +108,7 @@ pub(crate) fn request(
     if chains == [None, None] && id.is_none() && cookie.is_none() {
         return (None, None);
     }
-    let mut filtered = Filtered { id, cookie, at, branch, notice, ..Filtered::default() };
+    let mut filtered = Filtered { id, cookie, at, branch, notice, held, ..Filtered::default() };
     if let Some(policy) = chains.iter().flatten().find_map(|chain| chain.cors.as_deref()) {
         filtered.cors = Some(Box::new(policy.answer(head, is_preflight)));
     }
@@ -273,6 +279,22 @@ pub(crate) fn intercepted<'s>(
     }
     let errors = filtered.errors(settings).filter(|errors| errors.intercepts(status))?;
     filtered.error_body(errors, settings, request, status, None)
+}
+
+/// The response of a backend begins.
+#[inline]
+pub(crate) fn answered(filtered: Option<&Filtered>, status: u16, now: Instant) {
+    if let Some(held) = filtered.and_then(|filtered| filtered.held.as_deref()) {
+        held.answered(status, now);
+    }
+}
+
+/// The exchange ends, perhaps because the time for its response was over.
+#[inline]
+pub(crate) fn ends(filtered: Option<&Filtered>, now: Instant, is_late: bool) {
+    if let Some(held) = filtered.and_then(|filtered| filtered.held.as_deref()) {
+        held.ends(now, is_late);
+    }
 }
 
 /// Phases 24 and 25, where there are filters.

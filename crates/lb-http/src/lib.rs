@@ -8,6 +8,7 @@ mod affinity;
 pub mod answer;
 mod back;
 mod budget;
+mod concurrency;
 mod errand;
 mod filter;
 pub mod fuzz;
@@ -28,6 +29,7 @@ mod session;
 mod split;
 pub mod upstream;
 
+pub use concurrency::AdaptiveLimits;
 pub use routes::{AnswerBodies, SharedParts};
 pub use serve::{Serving, serve};
 pub use session::Session;

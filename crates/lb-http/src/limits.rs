@@ -7,42 +7,76 @@ use std::sync::Arc;
 use lb_config::Routing;
 use lb_core::filter::{Chain, RateLimit, RateNotice, RateVerdict, check_rates};
 use lb_core::head::ResponseHead;
-use lb_core::limit::{LimitRequest, RateTable, RateTables};
+use lb_core::limit::{LimitRequest, LimitTables, RateTable};
 use lb_core::route::RouteDestination;
 use lb_observe::metrics::{Metrics, PolicyMetrics};
 use tokio::time::Instant;
 
-/// A limit in force.
+use crate::concurrency::{AdaptiveLimits, ConcurrencyLimiter, Held};
+
+/// A rate limit in force.
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub(crate) struct RateLimiter {
     limit: Arc<RateLimit>,
     table: Arc<RateTable>,
     metrics: Arc<PolicyMetrics>,
+}
+
+/// The limits of a route.
+#[derive(Debug)]
+pub(crate) struct RouteLimiters {
+    rates: Box<[RateLimiter]>,
+    concurrency: Box<[Rc<ConcurrencyLimiter>]>,
 }
 
 /// The limits of a table of routes. Those that share a chain of filters share these as well.
 #[derive(Debug, Default)]
 pub(crate) struct Limiters {
     /// By the position of the route; empty where no route has any.
-    routes: Vec<Option<Rc<[Limiter]>>>,
+    routes: Vec<Option<Rc<RouteLimiters>>>,
     /// Of what no route takes, by scope; empty where no scope has any.
-    scopes: Vec<Option<Rc<[Limiter]>>>,
+    scopes: Vec<Option<Rc<RouteLimiters>>>,
+}
+
+/// What limits say of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Limited {
+    /// What rate limits say.
+    pub(crate) rates: RateVerdict,
+    /// It finds no place among the requests that run.
+    pub(crate) is_crowded: bool,
+    /// How many limits on requests at once would have refused it that only count.
+    pub(crate) dry_crowds: u8,
+    /// Its places among the requests that run.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 impl Limiters {
     /// The limits of these routes. A limit without a table does not hold: the tables are made from the configuration that has the limit.
-    pub(crate) fn new(routing: &Routing, tables: &RateTables, metrics: &Metrics) -> Self {
-        let mut made: HashMap<*const Chain, Option<Rc<[Limiter]>>> = HashMap::new();
+    pub(crate) fn new(
+        routing: &Routing,
+        tables: &LimitTables,
+        adaptive: &AdaptiveLimits,
+        metrics: &Metrics,
+    ) -> Self {
+        let mut made: HashMap<*const Chain, Option<Rc<RouteLimiters>>> = HashMap::new();
+        let mut concurrency = HashMap::new();
         let mut of = |chains: &[Option<Arc<Chain>>]| {
             let mut limits = |chain: &Arc<Chain>| {
                 let make = || {
-                    let of_limit = |limit: &Arc<RateLimit>| {
-                        let (limit, table) = (Arc::clone(limit), Arc::clone(tables.get(&limit.policy)?));
+                    let rate = |limit: &Arc<RateLimit>| {
+                        let table = Arc::clone(tables.rates.get(&limit.policy)?);
                         let metrics = metrics.policy(&limit.policy);
-                        Some(Limiter { limit, table, metrics })
+                        Some(RateLimiter { limit: Arc::clone(limit), table, metrics })
                     };
-                    let found: Vec<_> = chain.rate_limits.iter().filter_map(of_limit).collect();
-                    (!found.is_empty()).then(|| found.into())
+                    let rates: Box<[_]> = chain.rate_limits.iter().filter_map(rate).collect();
+                    let at_once = chain.concurrency.iter().map(|limit| {
+                        let make = || Rc::new(ConcurrencyLimiter::new(limit, tables, adaptive, metrics));
+                        Rc::clone(concurrency.entry(limit.policy.clone()).or_insert_with(make))
+                    });
+                    let concurrency: Box<[_]> = at_once.collect();
+                    let has_any = !(rates.is_empty() && concurrency.is_empty());
+                    has_any.then(|| Rc::new(RouteLimiters { rates, concurrency }))
                 };
                 made.entry(Arc::as_ptr(chain)).or_insert_with(make).clone()
             };
@@ -54,7 +88,7 @@ impl Limiters {
 
     /// The limits of requests that go there, if there are any.
     #[inline]
-    pub(crate) fn at(&self, destination: RouteDestination) -> Option<&[Limiter]> {
+    pub(crate) fn at(&self, destination: RouteDestination) -> Option<&RouteLimiters> {
         let (limits, at) = match destination {
             RouteDestination::Route(position) => (&self.routes, position),
             RouteDestination::Fallback(scope) | RouteDestination::Nowhere(scope) => (&self.scopes, scope),
@@ -63,27 +97,60 @@ impl Limiters {
     }
 }
 
-/// What limits say of a request.
-pub(crate) fn check(limiters: &[Limiter], request: &LimitRequest<'_>) -> RateVerdict {
-    let limits = limiters.iter().map(|limiter| (&*limiter.limit, &*limiter.table));
-    // The moment of the decision: that of the first byte is one that a client can hold back.
-    let now = Instant::now().into_std();
-    check_rates(limits, request, now, |place| {
-        if let Some(limiter) = limiters.get(usize::from(place)) {
-            limiter.metrics.rate_limit_evictions.inc();
+impl RouteLimiters {
+    /// Asks all limits: phases 5 and 8.
+    pub(crate) fn check(&self, request: &LimitRequest<'_>) -> Limited {
+        // The moment of the decision: that of the first byte is one that a client can hold back.
+        let now = Instant::now();
+        let limits = self.rates.iter().map(|limiter| (&*limiter.limit, &*limiter.table));
+        let rates = check_rates(limits, request, now.into_std(), |place| {
+            if let Some(limiter) = self.rates.get(usize::from(place)) {
+                limiter.metrics.rate_limit_evictions.inc();
+            }
+        });
+        let mut limited = Limited { rates, ..Limited::default() };
+        if rates.refused.is_none() && !self.concurrency.is_empty() {
+            self.take_places(request, now, &mut limited);
         }
-    })
+        limited
+    }
+
+    fn take_places(&self, request: &LimitRequest<'_>, now: Instant, limited: &mut Limited) {
+        let mut held = Held::since(now);
+        for limiter in &self.concurrency {
+            if held.take(limiter, request) {
+                continue;
+            }
+            if limiter.is_dry() {
+                limited.dry_crowds = limited.dry_crowds.saturating_add(1);
+                continue;
+            }
+            // What it holds of other limits goes back.
+            limited.is_crowded = true;
+            let notice = limited.rates.notice.get_or_insert(RateNotice {
+                limit: 0,
+                standing: None,
+                retry_after: None,
+            });
+            notice.retry_after = Some(RETRY_AFTER);
+            return;
+        }
+        limited.held = Some(Box::new(held));
+    }
+
+    /// Has a response tell what is left.
+    pub(crate) fn tell(&self, notice: &RateNotice, head: &mut ResponseHead) {
+        if let Some(seconds) = notice.retry_after {
+            head.fields.remove_named(b"retry-after");
+            head.fields.push(b"Retry-After", seconds.to_string().as_bytes());
+        }
+        let limiter = self.rates.get(usize::from(notice.limit));
+        if let (Some(standing), Some(RateLimiter { limit, .. })) = (notice.standing, limiter) {
+            head.fields.push(b"RateLimit-Policy", limit.policy_field().as_bytes());
+            head.fields.push(b"RateLimit", limit.standing_field(standing).as_bytes());
+        }
+    }
 }
 
-/// Has a response tell what is left.
-pub(crate) fn tell(limiters: &[Limiter], notice: &RateNotice, head: &mut ResponseHead) {
-    if let Some(seconds) = notice.retry_after {
-        head.fields.remove_named(b"retry-after");
-        head.fields.push(b"Retry-After", seconds.to_string().as_bytes());
-    }
-    let limiter = limiters.get(usize::from(notice.limit));
-    if let (Some(standing), Some(Limiter { limit, .. })) = (notice.standing, limiter) {
-        head.fields.push(b"RateLimit-Policy", limit.policy_field().as_bytes());
-        head.fields.push(b"RateLimit", limit.standing_field(standing).as_bytes());
-    }
-}
+/// The seconds after which a request may come again that found no place among those that run.
+const RETRY_AFTER: u64 = 1;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use lb_config::{Http, Listener, Mirror, PoolId, Route, RouteTarget, Routing, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::{Chain, DrawnFault, ErrorPage, RateNotice, RateVerdict, cors};
+use lb_core::filter::{Chain, DrawnFault, ErrorPage, RateNotice, cors};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, ResponseHead, Span, reads_as};
-use lb_core::limit::{LimitRequest, RateTables};
+use lb_core::limit::{LimitRequest, LimitTables};
 use lb_core::reason::Reason;
 use lb_core::retry::RetrySettings;
 use lb_core::rng::SplitMix64;
@@ -21,7 +21,8 @@ use lb_core::route::{Host, PathFault, PatternCaches, RouteCaptures, RouteDestina
 use lb_observe::metrics::{Metrics, RouteMetrics};
 
 use crate::answer::{self, Fixed};
-use crate::limits::{self, Limiter, Limiters};
+use crate::concurrency::AdaptiveLimits;
+use crate::limits::{Limited, Limiters, RouteLimiters};
 use crate::service::Pool;
 use crate::session::Session;
 use crate::split::{self, Drawn};
@@ -90,8 +91,10 @@ pub type AnswerBodies = HashMap<PathBuf, Arc<[u8]>>;
 pub struct SharedParts<'a> {
     /// The bodies of answers that stand in files.
     pub bodies: &'a AnswerBodies,
-    /// What the keys of rate limits owe.
-    pub rates: &'a RateTables,
+    /// What the keys of limits owe, and how many of their requests run.
+    pub limits: &'a LimitTables,
+    /// The adaptive limits of the worker.
+    pub adaptive: &'a AdaptiveLimits,
 }
 
 /// The route that took a request.
@@ -121,13 +124,13 @@ pub(crate) struct Found {
     /// The value of a `Set-Cookie` that keeps the client on its branch.
     pub(crate) cookie: Option<Box<[u8]>>,
     /// What limits say of it.
-    pub(crate) limited: RateVerdict,
+    pub(crate) limited: Limited,
 }
 
 impl Found {
     /// A backend of the pool answers.
     fn forward(pool: &Rc<Pool>, matched: Option<Matched>, cookie: Option<Box<[u8]>>) -> Self {
-        let (pool, action, limited) = (Rc::clone(pool), Action::Forward, RateVerdict::default());
+        let (pool, action, limited) = (Rc::clone(pool), Action::Forward, Limited::default());
         Self { pool, at: None, matched, action, is_preflight: false, cookie, limited }
     }
 }
@@ -211,7 +214,7 @@ impl Routes {
             routing.chains.iter().chain(&routing.scope_chains).flatten().any(|chain| chain.cors.is_some());
         let pages = routing.error_pages().filter_map(|page| shared.bodies.get_key_value(&page.file));
         let pages = pages.map(|(file, page)| (file.clone(), Arc::clone(page))).collect();
-        let limits = Limiters::new(&routing, shared.rates, metrics);
+        let limits = Limiters::new(&routing, shared.limits, shared.adaptive, metrics);
         Self::Table(Box::new(TableRoutes {
             routing,
             sides,
@@ -267,7 +270,9 @@ impl Routes {
         head: &mut ResponseHead,
     ) {
         let (Self::Table(table), Some(at)) = (self, at) else { return };
-        limits::tell(table.limits.at(at).unwrap_or_default(), notice, head);
+        if let Some(limits) = table.limits.at(at) {
+            limits.tell(notice, head);
+        }
     }
 
     /// What is done to a request that goes there, where some are made to fail on purpose.
@@ -405,17 +410,18 @@ impl TableRoutes {
             let refused = self.none(matched, Action::Refuse(Reject::new(403, Reason::Access)));
             return Found { at: Some(destination), is_preflight, ..refused };
         }
-        // Phase 5.
+        // Phases 5 and 8, between which nothing stands yet: whoever finds no place has not been asked who it is.
         let limited = match self.limits.at(destination) {
             Some(limits) => self.limited(limits, destination, head, origin),
-            None => RateVerdict::default(),
+            None => Limited::default(),
         };
-        if let Some(status) = limited.refused {
+        let refused = limited.rates.refused.map(|status| Reject::new(status, Reason::RateLimit));
+        if let Some(reject) = refused.or(limited.is_crowded.then_some(CROWDED)) {
             let matched = match destination {
                 RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
                 _ => None,
             };
-            let refused = self.none(matched, Action::Refuse(Reject::new(status, Reason::RateLimit)));
+            let refused = self.none(matched, Action::Refuse(reject));
             return Found { at: Some(destination), is_preflight, limited, ..refused };
         }
         // Phase 6: such a request is for the gateway, and nothing else is done with it.
@@ -440,14 +446,14 @@ impl TableRoutes {
         Found { at: Some(destination), limited, ..found }
     }
 
-    /// Phase 5: what the limits of a request say, by everything that is known of it before authentication.
+    /// What the limits of a request say, by everything that is known of it before authentication.
     fn limited(
         &self,
-        limits: &[Limiter],
+        limits: &RouteLimiters,
         destination: RouteDestination,
         head: &RequestHead,
         origin: &RequestOrigin,
-    ) -> RateVerdict {
+    ) -> Limited {
         let (path, query) = split_target(head.target());
         let canonical = self.canonical(path);
         let route = match destination {
@@ -461,7 +467,7 @@ impl TableRoutes {
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             route: route.map_or("", |route| &route.spec.name),
         };
-        limits::check(limits, &request)
+        limits.check(&request)
     }
 
     /// The canonical form of a path that was matched, where that is another.
@@ -641,6 +647,9 @@ impl TableRoutes {
         }
     }
 }
+
+/// A request that finds no place among those that run.
+const CROWDED: Reject = Reject::new(503, Reason::Concurrency);
 
 fn no_target() -> Action {
     Action::Refuse(Reject::new(500, Reason::NoTarget))

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::budget::BodyBudget;
+use crate::concurrency::AdaptiveLimits;
 use crate::h1::request::HeadLimits;
 use crate::h2::ClientSettings;
 use crate::proxy::{Exchange, TunnelLimits};
@@ -49,6 +50,8 @@ pub struct HttpWorker {
     pub upstreams: Rc<Upstreams>,
     /// Where access log lines go.
     pub access_log: Option<AccessLogHandle>,
+    /// Limits on requests at once that find themselves.
+    pub adaptive: AdaptiveLimits,
     /// Responses pass through one head at a time, within one call.
     pub(crate) response: RefCell<ResponseHead>,
     heads: RefCell<Vec<RequestHead>>,
@@ -78,6 +81,7 @@ impl HttpWorker {
         access_log: Option<AccessLogHandle>,
     ) -> Rc<Self> {
         Rc::new(Self {
+            adaptive: AdaptiveLimits::of_worker(io.id),
             io,
             metrics,
             upstreams,

@@ -135,7 +135,7 @@ impl Metrics {
             gone_listeners: Mutex::default(),
             backends: backends::Backends::new(),
             pool_metrics: Mutex::default(),
-            policies: policies::Policies::default(),
+            policies: policies::Policies::new(workers),
         };
         metrics.reload_version.set(1);
         Arc::new(metrics)

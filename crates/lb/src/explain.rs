@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, bail};
 use lb_config::{Listener, RouteTarget, Routing};
 use lb_control::{ProcessOutcome, Source};
-use lb_core::filter::{CorsPolicy, ErrorPage, RateLimit, cors};
+use lb_core::filter::{ConcurrencyLimit, CorsPolicy, ErrorPage, RateLimit, cors};
 use lb_core::head::{RequestHead, Span};
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
@@ -118,6 +118,9 @@ impl Asked {
         for limit in routing.chain(destination).into_iter().flat_map(|chain| &chain.rate_limits) {
             text += &rate_limit(limit);
         }
+        for limit in routing.chain(destination).into_iter().flat_map(|chain| &chain.concurrency) {
+            text += &concurrency(limit);
+        }
         if let (true, Some(policy)) = (preflight.is_some(), cors_of(routing, destination)) {
             let origin = self.head.fields.value_of(b"origin").unwrap_or_default();
             text += match policy.lets_in(origin) {
@@ -149,6 +152,19 @@ fn rate_limit(limit: &RateLimit) -> String {
     let (requests, seconds, burst) = (rate.requests(), rate.window_seconds(), rate.burst());
     let beyond = if *dry_run { "only counted".to_owned() } else { format!("answered {status} (rate_limit)") };
     format!("  rate limit {policy}: {requests} in {seconds} s by {key}, {burst} at once; more are {beyond}\n")
+}
+
+/// A limit on requests at once that the request meets.
+fn concurrency(limit: &ConcurrencyLimit) -> String {
+    let ConcurrencyLimit { policy, max, key, adaptive, dry_run } = limit;
+    let max = max.map(|max| match key {
+        Some(key) => format!("{max} at once by {key}"),
+        None => format!("{max} at once"),
+    });
+    let adaptive = adaptive.map(|bounds| format!("{} to {} at once in each worker", bounds.min, bounds.max));
+    let limits: Vec<_> = max.into_iter().chain(adaptive).collect();
+    let beyond = if *dry_run { "only counted" } else { "answered 503 (concurrency)" };
+    format!("  concurrency {policy}: {}; more are {beyond}\n", limits.join(", "))
 }
 
 /// What filters do on the way.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RouteLimits, Split};
-use lb_core::filter::{Chain, ErrorPage, FilterKind, RateLimit};
+use lb_core::filter::{Chain, ErrorPage, FilterKind};
 use lb_core::fraction::Fraction;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
@@ -146,10 +146,9 @@ impl Routing {
         chains.get(at as usize)?.as_deref()
     }
 
-    /// The rate limits of all routes and scopes; one stands there once for each that has it.
-    pub fn rate_limits(&self) -> impl Iterator<Item = &RateLimit> {
-        let chains = self.chains.iter().chain(&self.scope_chains).flatten();
-        chains.flat_map(|chain| chain.rate_limits.iter().map(|limit| &**limit))
+    /// The filters of all routes and scopes; a chain stands there once for each that has it.
+    pub fn all_chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().chain(&self.scope_chains).flatten().map(|chain| &**chain)
     }
 
     /// Every error page that a request may be answered with.

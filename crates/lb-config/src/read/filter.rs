@@ -41,6 +41,7 @@ pub(super) fn edits_alone(view: View<'_>, spec: Option<&RouteSpec>, report: &mut
     Chain {
         access: Vec::new(),
         rate_limits: Vec::new(),
+        concurrency: Vec::new(),
         cors: None,
         fault: None,
         rewrite: None,

@@ -29,11 +29,14 @@ impl<'a> Policies<'a> {
             let rate_limits =
                 view.present("rate_limit").and_then(|view| rate::rate_limit(name, view, report));
             let rate_limits = rate_limits.into_iter().collect();
+            let concurrency = view.present("concurrency").map(|view| rate::concurrency(name, view, report));
+            let concurrency = concurrency.into_iter().collect();
             let cors = view.present("cors").map(|view| cors(view, report));
             let fault = view.present("fault").map(|view| fault(view, report));
             let errors = view.present("errors").map(|view| errors(view, report));
             let edits = filter::edits_alone(view, None, report);
-            policies.insert(name, (view, Chain { access, rate_limits, cors, fault, errors, ..edits }));
+            let chain = Chain { access, rate_limits, concurrency, cors, fault, errors, ..edits };
+            policies.insert(name, (view, chain));
         }
         Self { policies, used: RefCell::default() }
     }

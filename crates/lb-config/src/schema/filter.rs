@@ -4,7 +4,7 @@ use lb_core::filter::KeepFrom;
 
 use super::http::HTTP_PROTOCOLS;
 use super::key::{MS, S};
-use super::rate::RATE_LIMIT;
+use super::rate::{CONCURRENCY, RATE_LIMIT};
 use super::{Block, Key, On, Text};
 
 pub(super) static REWRITE: Block = Block {
@@ -176,10 +176,10 @@ pub(super) static POLICIES: Block = Block {
         Key::block("response_headers", &RESPONSE_HEADERS),
         Key::block("access", &ACCESS),
         Key::block("rate_limit", &RATE_LIMIT),
+        Key::block("concurrency", &CONCURRENCY),
         Key::block("cors", &CORS),
         Key::block("fault", &FAULT),
         Key::block("errors", &ERRORS),
-        Key::later("concurrency", "limits on requests at once"),
         Key::later("basic_auth", "authentication"),
         Key::later("jwt", "authentication"),
         Key::later("forward_auth", "authentication"),

@@ -47,3 +47,29 @@ pub(super) static RATE_LIMIT: Block = Block {
         Key::later("on_store_failure", "rate limits of several instances together"),
     ],
 };
+
+pub(super) static CONCURRENCY: Block = Block {
+    path: "policies.NAME.concurrency",
+    doc: "How many requests may run at once. Those beyond are answered 503 (`concurrency`) with `Retry-After: 1`, after `rate_limit`. A request holds its place \
+          until its response has left, however often it is tried, and a tunnel until it ends; a client that leaves gives the place back. The limits of \
+          all levels hold.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("max", 1, 1_000_000, "requests").or_else("none").live(
+            "Requests that may run at once, of a key or of all together, in all workers. This or `adaptive` must be there; with both, both hold.",
+        ),
+        Key::text("key", Text::LimitKey).or_else("all requests together").live(
+            "What requests are counted by, as in `rate_limit`: of client addresses all of IPv4 and 64 bits of IPv6 count, and the client's address stands in \
+             for a value that is missing. It needs `max`.",
+        ),
+        Key::flag("adaptive", false).live(
+            "Whether the limit finds itself, in each worker: it shrinks while responses begin later than they use to, and grows while they do not and at least \
+             half of it is used (`concurrency_limit`). It begins with 100.",
+        ),
+        Key::integer("min", 1, 1_000_000, "requests").or(3).live("The least that an adaptive limit comes to, in each worker."),
+        Key::integer("max_limit", 1, 1_000_000, "requests")
+            .or(1000)
+            .live("The most that an adaptive limit comes to, in each worker."),
+        Key::flag("dry_run", false).live("Whether nothing is refused, only counted (`filter_dry_run_total`)."),
+    ],
+};

@@ -164,7 +164,7 @@ impl Text {
                 "\"client_ip\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"host\", \"path\", \"route\", or several of them joined by \"+\""
             }
             Self::FilterKind => {
-                "\"access\", \"rate_limit\", \"cors\", \"fault\", \"request_headers\", \"errors\" or \"response_headers\""
+                "\"access\", \"rate_limit\", \"concurrency\", \"cors\", \"fault\", \"request_headers\", \"errors\" or \"response_headers\""
             }
             Self::Fraction => "a share such as \"0.1%\" or \"1/3\", of at most all",
             Self::ErrorPage => "statuses of errors and a file, such as \"404: /path\" or \"500-504: /path\"",

@@ -4,7 +4,8 @@
 //! there are as many keys as requests run, and none is forgotten. A key that finds its bucket full of others passes without being counted: it is new, and so below its
 //! limit, and no flood of keys keeps it out.
 //!
-//! A key that comes to a bucket by two workers at once looks once more when it has got its place, and gives the second one up.
+//! A key that is new to a bucket takes a place with a count of zero, looks whether another worker has taken one for it at the same time, and only then counts
+//! itself; of two such places none stays. So a key never has two.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicU64;
@@ -19,6 +20,9 @@ const BUCKETS: usize = 8192;
 /// Bits of a place that count.
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// How often a bucket is looked at again while a key is new to it in two workers at once.
+const PATIENCE: u32 = 1000;
 
 /// Requests that run, by key.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ struct Bucket([AtomicU64; WAYS]);
 pub enum PlaceTaken {
     /// It has one, and must give it back.
     Held,
-    /// It has none, and passes: its bucket is full.
+    /// It has none, and passes: its bucket is full, or was in motion for too long.
     Uncounted,
     /// There is no room for it.
     Refused,
@@ -57,12 +61,17 @@ impl PlaceTable {
     /// Takes a place for a request of this key, of which at most `max` may run at once.
     pub fn take(&self, hash: u64, max: u32) -> PlaceTaken {
         let (bucket, tag) = self.bucket(hash);
-        loop {
-            let mut free = None;
-            for (at, place) in bucket.iter().enumerate() {
+        for _ in 0..PATIENCE {
+            let (mut free, mut is_unsettled) = (None, false);
+            for place in bucket {
                 let mut held = place.load(SeqCst);
-                while held != 0 && held >> COUNT_BITS == tag {
-                    if held & COUNT_MASK >= u64::from(max) {
+                while held >> COUNT_BITS == tag {
+                    let count = held & COUNT_MASK;
+                    if count == 0 {
+                        is_unsettled = true;
+                        break;
+                    }
+                    if count >= u64::from(max) {
                         return PlaceTaken::Refused;
                     }
                     match place.compare_exchange_weak(held, held.saturating_add(1), SeqCst, SeqCst) {
@@ -71,27 +80,34 @@ impl PlaceTable {
                     }
                 }
                 if held == 0 && free.is_none() {
-                    free = Some((at, place));
+                    free = Some(place);
                 }
             }
-            let Some((at, place)) = free else { return PlaceTaken::Uncounted };
-            if place.compare_exchange(0, tag << COUNT_BITS | 1, SeqCst, SeqCst).is_err() {
+            if is_unsettled {
+                std::hint::spin_loop();
                 continue;
             }
-            // Another worker may have found another place for the key at the same time: the first of the two counts.
-            let is_second = bucket.iter().take(at).any(|other| other.load(SeqCst) >> COUNT_BITS == tag);
-            if !is_second {
-                return PlaceTaken::Held;
+            let Some(place) = free else { return PlaceTaken::Uncounted };
+            if place.compare_exchange(0, tag << COUNT_BITS, SeqCst, SeqCst).is_err() {
+                continue;
             }
-            give_back(place, tag);
+            // Nobody else changes a place with a count of zero.
+            let is_other = |other: &&AtomicU64| !std::ptr::eq(*other, place);
+            if bucket.iter().filter(is_other).any(|other| other.load(SeqCst) >> COUNT_BITS == tag) {
+                place.store(0, SeqCst);
+                std::hint::spin_loop();
+                continue;
+            }
+            place.store(tag << COUNT_BITS | 1, SeqCst);
+            return PlaceTaken::Held;
         }
+        PlaceTaken::Uncounted
     }
 
     /// Gives a place back that was [`PlaceTaken::Held`].
     pub fn give_back(&self, hash: u64) {
         let (bucket, tag) = self.bucket(hash);
-        // From the last on, so that a key which has two places comes to have one.
-        let _ = bucket.iter().rev().any(|place| give_back(place, tag));
+        let _ = bucket.iter().any(|place| give_back(place, tag));
     }
 
     /// Requests that hold a place.
@@ -113,8 +129,8 @@ impl PlaceTable {
 /// Counts a key down at a place. False where the place is not its own.
 fn give_back(place: &AtomicU64, tag: u64) -> bool {
     let mut held = place.load(SeqCst);
-    while held != 0 && held >> COUNT_BITS == tag {
-        let left = if held & COUNT_MASK <= 1 { 0 } else { held.saturating_sub(1) };
+    while held >> COUNT_BITS == tag && held & COUNT_MASK > 0 {
+        let left = if held & COUNT_MASK == 1 { 0 } else { held.saturating_sub(1) };
         match place.compare_exchange_weak(held, left, SeqCst, SeqCst) {
             Ok(_) => return true,
             Err(now) => held = now,

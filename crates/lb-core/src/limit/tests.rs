@@ -3,14 +3,15 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::address::ClientAddress;
-use crate::filter::{RateLimit, RateVerdict, check_rates};
+use crate::filter::{Chain, ConcurrencyLimit, RateLimit, RateVerdict, check_rates};
 use crate::head::{RequestHead, Span};
 
 const SECOND: u64 = 1_000_000_000;
@@ -259,21 +260,101 @@ fn the_limits_of_all_levels_hold_and_a_refusal_costs_nothing_elsewhere() {
     assert_eq!(ask(10).notice, notice(0, 0, 50));
 }
 
+fn chain(limits: &[RateLimit]) -> Chain {
+    Chain { rate_limits: limits.iter().cloned().map(Arc::new).collect(), ..Chain::default() }
+}
+
+fn at_once(policy: &str, max: Option<u32>, by: Option<&str>) -> Chain {
+    let adaptive = Some(AdaptiveBounds { min: 3, max: 9 });
+    let limit = ConcurrencyLimit { policy: policy.into(), max, key: by.map(key), adaptive, dry_run: false };
+    Chain { concurrency: vec![Arc::new(limit)], ..Chain::default() }
+}
+
 #[test]
 fn a_reload_keeps_what_is_owed() {
-    let mut registry = RateRegistry::default();
+    let mut registry = LimitRegistry::default();
     let now = Instant::now();
-    let first = registry.tables([&limit("a", (1, 1, 1)), &limit("b", (1, 1, 1))], now);
-    let kept = registry.tables([&limit("a", (9, 1, 5)), &limit("a", (9, 1, 5))], now);
+    let mut tables = |limits: &[RateLimit]| registry.tables([&chain(limits)], now).rates;
+    let first = tables(&[limit("a", (1, 1, 1)), limit("b", (1, 1, 1))]);
+    let kept = tables(&[limit("a", (9, 1, 5)), limit("a", (9, 1, 5))]);
     assert!(Arc::ptr_eq(&first["a"], &kept["a"]), "another rate changes nothing about what is owed");
     assert_eq!(kept.len(), 1);
-    let again = registry.tables([&limit("a", (9, 1, 5)), &limit("b", (1, 1, 1))], now);
+    let again = tables(&[limit("a", (9, 1, 5)), limit("b", (1, 1, 1))]);
     assert!(!Arc::ptr_eq(&first["b"], &again["b"]), "it was gone meanwhile");
-    let larger = RateLimit { max_keys: 128, ..limit("a", (9, 1, 5)) };
-    let larger = registry.tables([&larger], now);
+    let larger = tables(&[RateLimit { max_keys: 128, ..limit("a", (9, 1, 5)) }]);
     assert!(!Arc::ptr_eq(&first["a"], &larger["a"]));
-    let by_host = RateLimit { key: key("host"), max_keys: 128, ..limit("a", (9, 1, 5)) };
-    assert!(!Arc::ptr_eq(&larger["a"], &registry.tables([&by_host], now)["a"]));
+    let by_host = tables(&[RateLimit { key: key("host"), max_keys: 128, ..limit("a", (9, 1, 5)) }]);
+    assert!(!Arc::ptr_eq(&larger["a"], &by_host["a"]));
+}
+
+#[test]
+fn a_reload_keeps_what_runs() {
+    let mut registry = LimitRegistry::default();
+    let mut tables = |chain: Chain| registry.tables([&chain], Instant::now()).places;
+    let first = tables(at_once("a", Some(5), None));
+    let kept = tables(at_once("a", Some(9), None));
+    assert!(Arc::ptr_eq(&first["a"], &kept["a"]));
+    let by_key = tables(at_once("a", Some(9), Some("client_ip")));
+    assert!(!Arc::ptr_eq(&first["a"], &by_key["a"]));
+    assert!(tables(at_once("a", None, None)).is_empty(), "each worker has its own");
+}
+
+#[test]
+fn places_are_taken_and_given_back_by_key() {
+    let table = PlaceTable::new(true);
+    // Keys of one bucket: the high bits say which.
+    for hash in 0..8 {
+        assert_eq!(table.take(hash + 1, 2), PlaceTaken::Held);
+        assert_eq!(table.take(hash + 1, 2), PlaceTaken::Held);
+        assert_eq!(table.take(hash + 1, 2), PlaceTaken::Refused);
+    }
+    assert_eq!(table.running(), 16);
+    assert_eq!(table.take(9, 2), PlaceTaken::Uncounted, "no flood of keys keeps others out");
+    table.give_back(3);
+    assert_eq!(table.take(9, 2), PlaceTaken::Uncounted);
+    table.give_back(3);
+    assert_eq!(table.take(9, 2), PlaceTaken::Held, "a key of which nothing runs has no place");
+    assert_eq!(table.take(3, 2), PlaceTaken::Uncounted);
+    // Under a bound that is smaller now, nobody loses a place and nobody gets one.
+    assert_eq!(table.take(1, 1), PlaceTaken::Refused);
+    table.give_back(1);
+    assert_eq!(table.take(1, 1), PlaceTaken::Refused);
+    table.give_back(1);
+    assert_eq!(table.take(1, 1), PlaceTaken::Held);
+    table.give_back(77);
+    for hash in [2, 4, 5, 6, 7, 8] {
+        table.give_back(hash);
+        table.give_back(hash);
+    }
+    table.give_back(9);
+    table.give_back(1);
+    assert_eq!(table.running(), 0);
+}
+
+#[test]
+fn threads_never_run_more_than_there_are_places() {
+    let together = std::sync::Barrier::new(4);
+    for by_key in [false, true] {
+        let table = PlaceTable::new(by_key);
+        let running = [AtomicU64::new(0), AtomicU64::new(0)];
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    for turn in 0..100_000_usize {
+                        let (hash, running) = if turn % 3 == 0 { (7, &running[0]) } else { (8, &running[1]) };
+                        if table.take(hash, 2) == PlaceTaken::Held {
+                            let now = running.fetch_add(1, SeqCst) + 1;
+                            assert!(now <= 2, "{now} at once");
+                            running.fetch_sub(1, SeqCst);
+                            table.give_back(hash);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(table.running(), 0);
+    }
 }
 
 #[test]

@@ -82,7 +82,9 @@ impl Run {
     }
 
     fn end_until(&mut self, moment: u64, seen: &mut Seen) {
-        while let Some(Reverse((done, began))) = self.running.peek().copied().filter(|next| next.0.0 <= moment) {
+        while let Some(Reverse((done, began))) =
+            self.running.peek().copied().filter(|next| next.0.0 <= moment)
+        {
             self.running.pop();
             let latency = done - began;
             self.limit.end(Some(Duration::from_micros(latency)), self.start + Duration::from_micros(done));

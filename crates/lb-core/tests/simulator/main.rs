@@ -15,6 +15,7 @@
     reason = "tests fail by panicking, and print what a run came to"
 )]
 
+mod adaptive;
 mod gateway;
 mod simulation;
 mod world;

@@ -4,6 +4,7 @@ use lb_core::reason::Reason;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
+use crate::filter;
 use crate::message::{Front, Traffic};
 use crate::record;
 
@@ -60,6 +61,8 @@ impl Drop for Exchange {
             self.clock.now = Instant::now();
             self.reason.get_or_insert(Reason::Aborted);
         }
+        let is_late = self.reason == Some(Reason::Timeout) && self.response.status == 504;
+        filter::ends(self.filtered.as_deref(), self.clock.now, is_late);
         if !self.is_errand {
             record::write(&self.entry());
         }

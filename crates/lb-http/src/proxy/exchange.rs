@@ -111,9 +111,10 @@ impl Exchange {
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
         let Found { pool, at, matched, mut action, is_preflight, cookie, limited } =
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
-        if limited.dry_refusals > 0 {
-            let shard = service.metrics.worker(service.worker.io.id);
-            shard.filter_dry_runs.of(Reason::RateLimit).add(limited.dry_refusals.into());
+        if limited.rates.dry_refusals > 0 || limited.dry_crowds > 0 {
+            let dry = &service.metrics.worker(service.worker.io.id).filter_dry_runs;
+            dry.of(Reason::RateLimit).add(limited.rates.dry_refusals.into());
+            dry.of(Reason::Concurrency).add(limited.dry_crowds.into());
         }
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
@@ -126,7 +127,7 @@ impl Exchange {
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
         let asker = Asker { origin: &origin, client };
-        let marks = Marks { id, cookie, is_preflight, notice: limited.notice };
+        let marks = Marks { id, cookie, is_preflight, notice: limited.rates.notice, held: limited.held };
         let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
         let is_refused = is_preflight || matches!(action, Action::Refuse(_));
         let fault = if is_refused { DrawnFault::default() } else { settings.routes.fault(at, &mut rng) };

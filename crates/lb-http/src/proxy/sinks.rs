@@ -204,6 +204,7 @@ impl<F: Front> ResponseSink for ToClient<'_, F> {
             return Err(Reason::ResponseTooLarge);
         }
         rules::response(head, self.settings.alt_svc.as_deref());
+        filter::answered(self.filtered, head.status, self.now);
         let intercepted = match &self.call {
             None => filter::intercepted(self.filtered, self.settings, self.request, head.status),
             Some(_) => None,

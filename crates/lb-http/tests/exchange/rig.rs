@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use lb_config::{Backend, BackendProtocol, Config};
 use lb_core::head::{BodyLength, RequestHead, Span, Version};
-use lb_core::limit::RateTables;
+use lb_core::limit::LimitTables;
 use lb_core::pool::PoolSettings;
 use lb_http::proxy::{Arrival, Client, End, Running};
 use lb_http::service::{HttpWorker, Pool, PoolParts, Service, Settings};
 use lb_http::upstream::Upstreams;
-use lb_http::{AnswerBodies, SharedParts};
+use lb_http::{AdaptiveLimits, AnswerBodies, SharedParts};
 use lb_io::WorkerIo;
 use lb_io::gate::AddressGate;
 use lb_observe::access_log::AccessLogHandle;
@@ -111,7 +111,11 @@ impl Rig {
         };
         let served = Pool::new(&listener.pool, parts, tls, &upstreams, &metrics);
         let of_backends = served.members.iter().map(|member| Arc::clone(&member.backend.metrics)).collect();
-        let shared = SharedParts { bodies: &AnswerBodies::default(), rates: &RateTables::new() };
+        let shared = SharedParts {
+            bodies: &AnswerBodies::default(),
+            limits: &LimitTables::default(),
+            adaptive: &AdaptiveLimits::default(),
+        };
         let settings = Settings::new(&config, listener, served, |_| None, shared, &metrics);
         let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log);
         let client = Client::new(([198, 51, 100, 7], 4242).into(), Version::H3, None, &settings);

@@ -286,6 +286,8 @@ families! {
             "Requests that a filter would have refused, had it not `dry_run`.";
         RATE_LIMIT_EVICTIONS: FamilyKind::Counter, "rate_limit_evictions_total", [POLICY], "keys",
             "Keys that a rate limit has forgotten before their time because their place in its table was needed (`max_keys`).";
+        CONCURRENCY_LIMIT: FamilyKind::Gauge, "concurrency_limit", [POLICY], "requests",
+            "Requests that adaptive limits of a policy let run at once now, of all workers together. Limits with a fixed `max` have no series.";
         MIRRORS: FamilyKind::Counter, "mirrors_total", [fixed::<MirrorResult>("result")], "requests",
             "Copies of requests to other pools (`mirror` of routes): `answered` by a backend, whatever it said; `failed`, where none could be reached, had room \
              or answered; `timeout`; `behind`, where more of the body waited than may; `abandoned`, where the request ended before its body was \

@@ -58,7 +58,8 @@ fn every_family_is_exposed_with_help_and_type() {
     let expiries = BTreeMap::from([("/c.pem".to_owned(), 2)]);
     metrics.listener("l").set_certificates(Certificates { loaded_at: 1, expiries });
     let _backend = metrics.backend(&"p".into(), true, "b:1");
-    let _policy = metrics.policy("limit");
+    let policy = metrics.policy("limit");
+    policy.concurrency_limit(0).set(100);
     metrics.pool_backend(&"p".into(), "b").set_healthy(Some(true));
     metrics.pool_backend(&"p".into(), "b").set_ejected(Some(0));
     metrics.reload_applied.inc("listeners.backends");

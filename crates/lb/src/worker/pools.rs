@@ -62,7 +62,11 @@ impl Worker {
     ) -> Rc<HttpSettings> {
         let pool = self.http_pool(snapshot, pool, made);
         let others = |id: &PoolId| Some(self.http_pool(snapshot, snapshot.pool(id)?, made));
-        let shared = SharedParts { bodies: &snapshot.keys.bodies, rates: &snapshot.rates };
+        let shared = SharedParts {
+            bodies: &snapshot.keys.bodies,
+            limits: &snapshot.limits,
+            adaptive: &self.http.adaptive,
+        };
         HttpSettings::new(&snapshot.config, listener, pool, others, shared, &self.metrics)
     }
 

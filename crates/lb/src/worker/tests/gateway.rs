@@ -11,7 +11,7 @@ use lb_config::ConfigText;
 use lb_control::{
     BackendsTls, Change, FileKeys, ListenerKey, ListenerSockets, NewWorker, Order, Snapshot, load,
 };
-use lb_core::limit::RateRegistry;
+use lb_core::limit::LimitRegistry;
 use lb_io::Runtime;
 use lb_io::faults::{self, Left, RingFault};
 use lb_io::gate::{AddressGate, CountGate};
@@ -78,8 +78,8 @@ impl Gateway {
         });
         let backends = pools.collect();
         let (backends_tls, keys) = (BackendsTls::default(), FileKeys::default());
-        let (mut registry, mut rates) = (Registry::new(1, 1), RateRegistry::default());
-        let snapshot = Snapshot::new(&mut registry, &mut rates, config, backends, backends_tls, keys);
+        let (mut registry, mut limits) = (Registry::new(1, 1), LimitRegistry::default());
+        let snapshot = Snapshot::new(&mut registry, &mut limits, config, backends, backends_tls, keys);
         let listener = lb_io::listener::bind("127.0.0.1:0".parse().unwrap(), Default::default()).unwrap();
         let socket = SockRef::from(&listener);
         socket.set_send_buffer_size(ROOM).unwrap();
