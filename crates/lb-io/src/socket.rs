@@ -1,6 +1,6 @@
 //! Sockets that are not the kernel's.
 //!
-//! A protocol that stands on [`ByteStream`] or on [`UdpSocket`](crate::udp::UdpSocket) can be driven over one of these: over a pipe or a network
+//! A protocol that stands on [`ByteStream`] or on [`UdpSocket`] can be driven over one of these: over a pipe or a network
 //! in memory, by a clock that a test moves.
 
 use std::fmt;

@@ -6,7 +6,7 @@
 //! A key that is new to a full bucket takes the place of the one that owes least. What that one owes is forgotten: it may have up to its whole burst once
 //! more. Whoever uses his limit up owes most and stays; a flood of keys, each with one request, pushes out keys of its own kind.
 //!
-//! The moment of a key changes by compare-and-swap. Where a place changes hands it is marked as [`CHANGING`] meanwhile, and whoever looks for a key in the
+//! The moment of a key changes by compare-and-swap. Where a place changes hands it is marked as `CHANGING` meanwhile, and whoever looks for a key in the
 //! bucket waits for that, though never for long: a thread can be stopped in the middle. Where the wait is over, and where three workers change a bucket within
 //! nanoseconds, a key can come to have two places; then one request more may pass, and the place that is not found first is given up in time.
 
