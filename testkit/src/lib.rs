@@ -8,6 +8,7 @@
 //! exception below the surface: quinn runs on a thread of its own, behind calls that block.
 
 pub mod backend;
+pub mod browser;
 pub mod calls;
 pub mod certificates;
 pub mod client;

@@ -1,9 +1,7 @@
 //! What scripts of other sites may ask for and read (CORS).
 
-use std::process::Command;
-
-use testkit::tools::Tool;
-use testkit::{Backend, Config, Gateway, Listener, Pool, seconds};
+use testkit::browser::document_of;
+use testkit::{Backend, Config, Gateway, Listener, Pool};
 
 use crate::ways::Ways;
 
@@ -223,20 +221,7 @@ pub(crate) fn chromium_heeds_the_policy() {
          [[listeners.routes]]\npath = \"/gone\"\npolicies = [\"shared\"]\nrespond = { status = 410, body = \"gone\" }\n",
     );
     let _gateway = Gateway::start(config.listener(page).listener(api));
-    let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new(Tool::Chromium.path().expect("it is there"));
-    command
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-        ])
-        .arg(format!("--user-data-dir={}", directory.path().display()))
-        .args(["--virtual-time-budget=8000", "--dump-dom"])
-        .arg(format!("{site}/"));
-    let said = testkit::process::run_command(command, seconds(90));
+    let said = document_of(&format!("{site}/"), &[]);
     let expected = "put=200:web:7 delete=blocked field=blocked gone=410:gone:null other=blocked";
     assert!(said.stdout.contains(expected), "{}\n{}", said.stdout, said.stderr);
     let methods: Vec<String> = backend.requests().iter().map(|request| request.method().to_owned()).collect();

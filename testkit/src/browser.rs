@@ -1,0 +1,27 @@
+//! A browser without a screen.
+
+use std::process::Command;
+
+use crate::process::{Finished, run_command};
+use crate::seconds;
+use crate::tools::Tool;
+
+/// Loads a page in Chromium with these arguments besides, lets its scripts run for 8 s of the page's own time, and gives the document as it is then, on
+/// standard output. Only for tests that need [`Tool::Chromium`].
+pub fn document_of(url: &str, arguments: &[String]) -> Finished {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(Tool::Chromium.path().expect("the test needs it"));
+    command
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ])
+        .arg(format!("--user-data-dir={}", directory.path().display()))
+        .args(arguments)
+        .args(["--virtual-time-budget=8000", "--dump-dom"])
+        .arg(url);
+    run_command(command, seconds(90))
+}
