@@ -7,6 +7,8 @@
 mod decoder;
 mod encoder;
 pub(crate) mod instructions;
+#[cfg(test)]
+mod measure;
 mod static_table;
 
 pub use decoder::QpackDecoder;
