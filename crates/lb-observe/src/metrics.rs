@@ -10,8 +10,10 @@
 mod backends;
 mod document;
 mod families;
+mod label;
 mod labels;
 mod listeners;
+mod members;
 mod passthrough;
 mod policies;
 mod pools;
@@ -30,19 +32,20 @@ use std::time::{Duration, SystemTime};
 
 pub use document::render_metrics_md;
 pub use families::{FAMILIES, Family, FamilyKind, LabelNames};
+pub use label::{By, Label};
 pub use labels::{
-    AcceptErrorKind, AcceptReject, By, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, MirrorResult, PassthroughDrop, ProxyHeaderResult,
+    AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, MirrorResult, PassthroughDrop, ProxyHeaderResult,
     RelayDrop, RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
+pub use members::{BackendMetrics, BackendShard, PoolMetrics, PoolShard};
 pub use policies::PolicyMetrics;
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
 pub use reasons::{ByReason, DryRuns, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{
-    BackendMetrics, BackendShard, Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics,
-    PoolMetrics, PoolShard, RouteShard, WorkerMetrics,
+    Certificates, ListenerMetrics, ListenerShard, PassthroughMetrics, RouteShard, WorkerMetrics,
 };
 pub use values::{
     Counter, Gauge, Histogram, MAX_BOUNDS, NamedCounters, PerWorker, SharedCounter, SharedCounters,

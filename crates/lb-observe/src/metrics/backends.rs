@@ -14,9 +14,9 @@ use lb_core::identity::PoolId;
 
 use super::families;
 use super::lock;
+use super::members::{BackendMetrics, Traffic};
 use super::pools::{Checks, PoolBackend};
 use super::scrape::Scrape;
-use super::shards::{BackendMetrics, Traffic};
 
 /// The name under which backends without series of their own are added up. No backend can have it: it lacks a port.
 pub(super) const OTHER: &str = "other";

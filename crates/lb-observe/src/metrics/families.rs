@@ -5,9 +5,10 @@ use lb_core::health::ProbeOutcome;
 use lb_core::outlier::EjectionCause;
 use lb_core::retry::RetryClass;
 
+use super::label::Label;
 use super::labels::{
     AcceptErrorKind, AcceptReject, CertFailure, DatagramDrop, DatagramPath, DrainOutcome, DrainPhase,
-    FlowEnd, GrpcStatus, Http2Error, HttpVersion, Label, MirrorResult, PassthroughDrop, ProxyHeaderResult,
+    FlowEnd, GrpcStatus, Http2Error, HttpVersion, MirrorResult, PassthroughDrop, ProxyHeaderResult,
     RelayDrop, RelayEnd, StatusClass, TlsFault, TlsResult, TunnelEnd,
 };
 use super::quic::{EarlyRequest, Http3Error, QuicPackets, QuicStray};

@@ -1,7 +1,8 @@
 //! What is counted of QUIC that is forwarded without keys.
 
 use super::families;
-use super::labels::{Label, PassthroughDrop};
+use super::label::Label;
+use super::labels::PassthroughDrop;
 use super::scrape::Scrape;
 use super::shards::PassthroughMetrics;
 use super::values::Counter;

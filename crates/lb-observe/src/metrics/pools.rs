@@ -6,7 +6,7 @@ use lb_core::health::ProbeOutcome;
 use lb_core::outlier::EjectionCause;
 
 use super::families;
-use super::labels::{By, Label};
+use super::label::{By, Label};
 use super::scrape::Scrape;
 use super::values::SharedCounter;
 

@@ -8,7 +8,7 @@ pub use relay::RelayShard;
 pub(super) use relay::scrape_relay;
 
 use super::families;
-use super::labels::{By, Label, label, labels};
+use super::label::{By, Label, label, labels};
 use super::scrape::Scrape;
 use super::values::{Counter, Gauge};
 

@@ -9,7 +9,7 @@ use lb_core::outlier::EjectionCause;
 use lb_core::reason::Reason;
 use lb_core::retry::RetryClass;
 
-use super::labels::{Label, label};
+use super::label::{Label, label};
 use super::values::Counter;
 
 label!(RetryClass {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::families;
-use super::labels::{HttpVersion, Label};
+use super::label::Label;
+use super::labels::HttpVersion;
 use super::listeners::scrape_requests;
 use super::scrape::Scrape;
 use super::shards::RouteShard;

@@ -1,7 +1,8 @@
 //! What is counted of QUIC that is relayed without being read.
 
 use super::super::families;
-use super::super::labels::{By, DatagramPath, Label, RelayDrop, RelayEnd};
+use super::super::label::{By, Label};
+use super::super::labels::{DatagramPath, RelayDrop, RelayEnd};
 use super::super::scrape::Scrape;
 use super::super::shards::ListenerMetrics;
 use super::super::values::{Counter, Gauge};
