@@ -8,11 +8,9 @@ use lb_core::reason::Reason;
 use lb_io::Scratch;
 use lb_io::pipe::Pipe;
 
-use crate::message::{Back, BackCapabilities, Gone, Progress, ResponseSink, Sink, Traffic};
-use lb_security::Stream;
-
 use crate::h1::back::H1Back;
 use crate::h2::H2Back;
+use crate::message::{Back, BackCapabilities, Gone, Progress, ResponseSink, Sink, Traffic};
 
 pub(crate) mod plugged;
 
@@ -20,8 +18,8 @@ pub(crate) mod plugged;
 /// from outside costs a virtual call for each read and write.
 #[derive(Debug)]
 pub(crate) enum AnyBack {
-    /// A connection of its own.
-    H1(H1Back),
+    /// A connection of its own. It stays where it is from one request to the next.
+    H1(Box<H1Back>),
     /// A stream of a shared connection.
     H2(H2Back),
     /// A protocol from another crate.
@@ -29,13 +27,13 @@ pub(crate) enum AnyBack {
 }
 
 impl AnyBack {
-    /// The connection, if it can carry another request: the response is complete, and nothing follows it.
+    /// The connection of its own, if it can carry another request: the response is complete, and nothing follows it.
     ///
     /// # Errors
     /// When bytes came that belong to no response.
-    pub(crate) fn into_idle(self) -> Result<Option<Stream>, Reason> {
+    pub(crate) fn into_idle(self) -> Result<Option<Box<H1Back>>, Reason> {
         match self {
-            Self::H1(back) => back.into_idle(),
+            Self::H1(mut back) => Ok(if back.rest()? { Some(back) } else { None }),
             Self::H2(_) | Self::Plugged(_) => Ok(None),
         }
     }

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::h1::H1Upstream;
+use crate::h1::back::H1Back;
 use crate::h2::H2Pool;
 
 mod dials;
@@ -63,7 +64,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Idle {
-    stream: Stream,
+    back: Box<H1Back>,
     born: Instant,
     since: Instant,
     connection: Option<Connection>,
@@ -78,7 +79,7 @@ impl Idle {
 
     /// Ends the connection. Inside TLS the backend is told that this is the end, and no cut.
     fn close(mut self) {
-        farewell(&mut self.stream);
+        farewell(self.back.stream());
     }
 }
 
@@ -127,7 +128,7 @@ impl Endpoint {
             .rev()
             .map(|idle| {
                 let room = kept < limits.per_peer_max && *kept_in_all < limits.total_max;
-                let stays = idle.stream.is_quiet()
+                let stays = idle.back.stream().is_quiet()
                     && idle.is_fresh(limits, now)
                     && (room || now < idle.since + limits.linger);
                 if stays {
@@ -145,7 +146,7 @@ impl Endpoint {
         idle.retain_mut(|idle| {
             let stays = keep.pop().unwrap_or(false);
             if !stays {
-                farewell(&mut idle.stream);
+                farewell(idle.back.stream());
             }
             stays
         });
@@ -164,7 +165,7 @@ impl Drop for Endpoint {
 #[derive(Debug)]
 pub struct Reused {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) back: Box<H1Back>,
     /// When it was made.
     pub born: Instant,
     /// Its count at its member.
@@ -295,9 +296,9 @@ impl Upstreams {
         if !self.is_ready(endpoint, now) {
             return None;
         }
-        let Idle { stream, born, connection, .. } = endpoint.idle.borrow_mut().pop()?;
+        let Idle { back, born, connection, .. } = endpoint.idle.borrow_mut().pop()?;
         endpoint.count(0, 1);
-        Some(Reused { stream, born, connection })
+        Some(Reused { back, born, connection })
     }
 
     /// Whether [`Self::take`] would find a connection. Closes what it would pass over.
@@ -307,7 +308,7 @@ impl Upstreams {
         loop {
             let mut idle = endpoint.idle.borrow_mut();
             let Some(last) = idle.last_mut() else { return false };
-            let quiet = last.stream.is_quiet();
+            let quiet = last.back.stream().is_quiet();
             if quiet && last.is_fresh(&limits, now) {
                 return true;
             }
@@ -343,13 +344,13 @@ impl Upstreams {
     pub fn put(
         &self,
         endpoint: &Endpoint,
-        stream: Stream,
+        back: Box<H1Back>,
         born: Instant,
         connection: Option<Connection>,
         busiest: usize,
         now: Instant,
     ) {
-        let idle = Idle { stream, born, since: now, connection };
+        let idle = Idle { back, born, since: now, connection };
         if self.wanted.is_called() {
             self.give_way_to_all();
         }

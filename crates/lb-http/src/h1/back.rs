@@ -17,7 +17,8 @@ use super::response::{self, WireBody};
 use super::wire::{Wire, Writing};
 use crate::message::{Back, BackCapabilities, Gone, Next, Progress, ResponseSink, Sink, Traffic};
 
-/// One exchange over a connection to a backend.
+/// A connection to a backend, and the exchange on it. It is kept as a whole between exchanges, so that what passes from one to the next is one
+/// pointer.
 #[derive(Debug)]
 pub struct H1Back {
     wire: Wire,
@@ -51,17 +52,40 @@ impl H1Back {
         }
     }
 
-    /// The connection, if another request may be sent on it: both messages are complete, nothing is left over, and the backend keeps it
-    /// open. `Err` says that bytes stood behind the response.
-    pub fn into_idle(self) -> Result<Option<Stream>, Reason> {
+    /// Ends an exchange, and says whether another request may be sent on the connection: both messages are complete, nothing is left over,
+    /// and the backend keeps it open. Then the worker has its buffers back.
+    ///
+    /// # Errors
+    /// When bytes stand behind the response.
+    pub fn rest(&mut self) -> Result<bool, Reason> {
         if !matches!(self.reading, Reading::Done) || !self.keep_alive {
-            return Ok(None);
+            return Ok(false);
         }
         if !self.wire.early.is_empty() {
             return Err(Reason::ExcessBytes);
         }
-        let complete = self.wire.is_flushed() && self.wire.writing == Writing::Nothing;
-        Ok(if complete { Some(self.wire.into_stream()) } else { None })
+        let complete =
+            self.wire.is_flushed() && self.wire.writing == Writing::Nothing && !self.wire.is_broken();
+        if complete {
+            self.wire.release();
+        }
+        Ok(complete)
+    }
+
+    /// Stands ready for another exchange, on a connection that is idle; the bytes of the last one are counted.
+    #[inline]
+    pub fn restart(&mut self, max_head_bytes: usize) {
+        self.reading = Reading::Head;
+        self.max_head_bytes = max_head_bytes;
+        self.keep_alive = false;
+        self.sent_any = false;
+        self.wire.traffic = Traffic::default();
+    }
+
+    /// The socket, of a connection that is idle.
+    #[inline]
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.wire.stream
     }
 
     fn has_sent(&self) -> bool {

@@ -4,7 +4,6 @@
 use std::rc::Rc;
 
 use lb_pool::Connection;
-use lb_security::Stream;
 
 use super::back::H1Back;
 use crate::back::AnyBack;
@@ -24,8 +23,9 @@ impl Upstream for H1Upstream {
     fn way(&self, caller: &Caller<'_>, ask: Ask) -> Way {
         let idle = || caller.worker.upstreams.take(&caller.member.endpoint, caller.now);
         match if ask.fresh || tells_client(caller) { None } else { idle() } {
-            Some(Reused { stream, born, connection }) => {
-                Way::Open(Link::on(back(caller, stream), true, born, connection))
+            Some(Reused { mut back, born, connection }) => {
+                back.restart(caller.settings.http.max_header_bytes);
+                Way::Open(Link::on(AnyBack::H1(back), true, born, connection))
             }
             None => Way::Dial(None),
         }
@@ -37,7 +37,9 @@ impl Upstream for H1Upstream {
 
     fn adopt(&self, caller: &Caller<'_>, made: Dialled, connection: Option<Connection>) -> Option<Link> {
         let Dialled::Stream(stream) = made else { return None };
-        Some(Link::on(back(caller, stream), false, caller.now, connection))
+        let io = Rc::clone(&caller.worker.io);
+        let back = Box::new(H1Back::new(stream, io, caller.settings.http.max_header_bytes));
+        Some(Link::on(AnyBack::H1(back), false, caller.now, connection))
     }
 
     /// The connection is kept for another request if it can carry one.
@@ -45,8 +47,8 @@ impl Upstream for H1Upstream {
         let Caller { worker, member, now, .. } = caller;
         let Link { back, born, connection, .. } = link;
         match back.into_idle() {
-            Ok(Some(stream)) if sent && !tells_client(caller) => {
-                worker.upstreams.put(&member.endpoint, stream, born, connection, worker.busiest(), *now);
+            Ok(Some(back)) if sent && !tells_client(caller) => {
+                worker.upstreams.put(&member.endpoint, back, born, connection, worker.busiest(), *now);
             }
             Ok(_) => {}
             Err(reason) => worker.metrics.upstream_rejected.of(reason).inc(),
@@ -57,9 +59,4 @@ impl Upstream for H1Upstream {
 /// Whether a connection is told whose it is: no other client may come to use it (attack R-17).
 fn tells_client(caller: &Caller<'_>) -> bool {
     caller.member.backend.proxy_protocol.is_some()
-}
-
-fn back(caller: &Caller<'_>, stream: Stream) -> AnyBack {
-    let io = Rc::clone(&caller.worker.io);
-    AnyBack::H1(H1Back::new(stream, io, caller.settings.http.max_header_bytes))
 }

@@ -214,10 +214,10 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives up the socket; nothing waits in the buffers.
-    pub(super) fn into_stream(mut self) -> Stream {
-        self.release();
-        self.stream
+    /// Whether a write has failed.
+    #[inline]
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Reads what has arrived, at most `room` bytes of it; empty at the end.
