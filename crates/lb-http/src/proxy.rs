@@ -12,6 +12,7 @@ mod client;
 mod delay;
 mod dial;
 mod exchange;
+mod extras;
 mod grpc;
 mod health;
 mod hedge;

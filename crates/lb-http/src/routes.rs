@@ -230,11 +230,11 @@ impl Routes {
 
     /// The rules for further tries of a route that has some of its own, at this pool.
     #[inline]
-    pub(crate) fn rules(&self, route: u32, pool: &Pool) -> Option<Box<RetrySettings>> {
+    pub(crate) fn rules(&self, route: u32, pool: &Pool) -> Option<RetrySettings> {
         let Self::Table(table) = self else { return None };
         table.sides.get(route as usize).filter(|side| side.has_rules)?;
         let limits = table.routing.routes.get(route as usize)?.limits.as_ref()?;
-        Some(Box::new(limits.retry.as_ref()?.rules(pool.balance.retry())))
+        Some(limits.retry.as_ref()?.rules(pool.balance.retry()))
     }
 
     /// The mirrors of a route, with their pools.

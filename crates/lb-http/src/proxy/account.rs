@@ -56,14 +56,14 @@ impl Exchange {
 impl Drop for Exchange {
     /// Every exchange is recorded once, however it ends.
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.clock.ended {
             // Cut off from outside, at a moment that no turn has seen.
             self.clock.now = Instant::now();
             self.reason.get_or_insert(Reason::Aborted);
         }
         let is_late = self.reason == Some(Reason::Timeout) && self.response.status == 504;
         filter::ends(self.filtered.as_deref(), self.clock.now, is_late);
-        if !self.is_errand {
+        if !self.is_errand() {
             record::write(&self.entry());
         }
         self.drop_beside();
@@ -91,7 +91,7 @@ impl Exchange {
             duration: self.clock.now - self.clock.started,
             backend: self.tries.current.backend(),
             reason: self.tunnel.as_ref().and_then(|tunnel| tunnel.reason()).or(self.reason),
-            route: self.route.map(|route| (&self.settings.routes, route)),
+            route: self.request.route.map(|route| (&self.settings.routes, route)),
             retries: self.tries.count,
         }
     }

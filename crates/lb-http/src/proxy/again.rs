@@ -13,6 +13,7 @@ use lb_pool::WorkerPool;
 use tokio::time::Instant;
 
 use super::exchange::{Exchange, Turn};
+use super::extras::Extras;
 use super::request::Request;
 use super::tries::{Leg, Tries};
 use crate::message::Front;
@@ -130,7 +131,7 @@ impl Exchange {
                 retry::may_retry(failure, attempt)
             }
             _ => {
-                let rules = self.rules.as_deref().unwrap_or(self.pool.balance.retry());
+                let rules = Extras::rules(self.extras.as_deref(), self.pool.balance.retry());
                 decide(&self.pool.balance, rules, failure, attempt, charged, self.clock.now)
             }
         };
@@ -158,7 +159,7 @@ impl Exchange {
     /// The rules for further tries: those of the route, or of the pool.
     #[inline]
     pub(super) fn rules(&self) -> &RetrySettings {
-        self.rules.as_deref().unwrap_or(self.pool.balance.retry())
+        Extras::rules(self.extras.as_deref(), self.pool.balance.retry())
     }
 
     /// Whether the pool or the route has rules of its own.

@@ -86,7 +86,7 @@ impl Exchange {
     /// The request ends with this failure: it is counted, the backend is judged by it, and the client is told.
     pub(super) fn fail(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
         let metrics = &self.service.worker.metrics;
-        match failure.counted_in().filter(|_| !self.is_errand) {
+        match failure.counted_in().filter(|_| !self.is_errand()) {
             Some(Count::RequestRejected) => metrics.request_rejected.of(failure.reason()).inc(),
             Some(Count::FilterAnswers) => {
                 let shard = self.service.metrics.worker(self.service.worker.io.id);
@@ -108,7 +108,7 @@ impl Exchange {
     /// The gateway answers itself, in place of a backend.
     pub(super) fn answer(&mut self, cx: &mut Context<'_>, front: &mut impl Front, failure: Failure) -> Turn {
         self.reason = Some(failure.reason());
-        if self.is_errand {
+        if self.is_errand() {
             return Turn::End(End::Broken);
         }
         if self.call.is_some() {
@@ -146,7 +146,7 @@ impl Exchange {
     /// Ends a response half-way, and says so: from the client's side it looks like a fault of the network.
     pub(super) fn cut(&mut self, front: &mut impl Front, why: ResetReason) -> Turn {
         front.abort(why);
-        if self.is_errand {
+        if self.is_errand() {
             return Turn::End(End::Broken);
         }
         if let Some(unsaid) = CUT.admit(self.clock.now.into_std()) {

@@ -11,6 +11,7 @@ use lb_core::head::{BodyLength, FieldName, ResponseHead};
 use lb_core::reason::Reason;
 
 use super::exchange::{Exchange, Stage, Turn};
+use super::extras::Extras;
 use super::mirror::Tee;
 use super::relay::{ROUNDS, count};
 use super::replay::Hold;
@@ -41,7 +42,7 @@ impl Exchange {
         for _ in 0..ROUNDS {
             let request = &mut self.request;
             let mut hold = Hold { replay: &mut request.replay, most, full: false };
-            let mut tee = Tee { to: &mut hold, mirrors: &self.mirrors };
+            let mut tee = Tee { to: &mut hold, mirrors: Extras::mirrored(self.extras.as_deref()) };
             let (result, bytes, over) = count(front, cx, &mut scratch, &mut tee, request.body_left);
             let full = hold.full;
             if over {
@@ -59,7 +60,7 @@ impl Exchange {
                         self.stage = Stage::Tries;
                         return Turn::Again;
                     }
-                    if self.mirrors.wait() {
+                    if Extras::mirrored(self.extras.as_deref()).iter().any(|body| body.waits()) {
                         break;
                     }
                 }

@@ -69,8 +69,8 @@ impl Exchange {
     #[inline]
     fn pick_by(&self, pool: &Pool, key: Option<u64>, stuck_to: Option<usize>, fresh: bool) -> Option<usize> {
         let now = self.clock.now.into_std();
-        let works = |at: usize| !self.tries.failed.contains(&at);
-        let (avoids, limited) = (!self.tries.avoided.is_empty(), pool.balance.is_limited());
+        let works = |at: usize| !self.tries.has_failed(at);
+        let (avoids, limited) = (self.tries.avoids_some(), pool.balance.is_limited());
         if !avoids && !limited {
             return stuck_to
                 .filter(|at| works(*at))
@@ -79,7 +79,7 @@ impl Exchange {
         }
         let admits = |wanted: Wanted, at: usize| {
             works(at)
-                && !(wanted.elsewhere && self.tries.avoided.contains(&at))
+                && !(wanted.elsewhere && self.tries.avoids(at))
                 && (!wanted.room
                     || pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(at, fresh))))
         };

@@ -19,18 +19,21 @@ pub(super) struct Delayed {
 impl Exchange {
     /// Waits, or goes on. Nothing of the request's body is read meanwhile.
     pub(super) fn delayed(&mut self, cx: &mut Context<'_>, front: &mut impl Front) -> Turn {
-        let Stage::Delayed(delayed) = &self.stage else { return Turn::Again };
-        if delayed.until > self.clock.now {
+        if self.delayed_until().is_some_and(|until| until > self.clock.now) {
             return match front.poll_hangup(cx) {
                 Poll::Ready(gone) if self.request.upload.is_done() => self.client_gone(gone),
                 _ => Turn::Wait,
             };
         }
-        if let Stage::Delayed(delayed) = std::mem::replace(&mut self.stage, Stage::Flush) {
-            self.stage = delayed.then;
-        }
+        let delayed = self.extras.as_mut().and_then(|extras| extras.delayed.take());
+        self.stage = delayed.map_or(Stage::Flush, |delayed| delayed.then);
         // The times of the body and of the backend begin now.
         self.request.upload.progress = self.clock.now;
         Turn::Again
+    }
+
+    /// Until when the request waits on purpose.
+    pub(super) fn delayed_until(&self) -> Option<Instant> {
+        self.extras.as_ref()?.delayed.as_ref().map(|delayed| delayed.until)
     }
 }

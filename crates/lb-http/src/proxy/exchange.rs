@@ -7,13 +7,13 @@ use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
 use lb_core::filter::DrawnFault;
 use lb_core::head::{RequestHead, TunnelBy};
 use lb_core::reason::Reason;
-use lb_core::retry::RetrySettings;
 use lb_io::Deadline;
 use tokio::time::Instant;
 
 use super::begin::Arrival;
 use super::client::ClientSide;
 use super::delay::Delayed;
+use super::extras::Extras;
 use super::grpc::Call;
 use super::health::Health;
 use super::mirror::Mirrors;
@@ -24,6 +24,7 @@ use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
 use crate::filter::{self, Asker, Filtered, Marks};
+use crate::limits::Limited;
 use crate::message::{Front, FrontCapabilities};
 use crate::routes::{Action, Found, OwnAnswer};
 use crate::rules::{self, Destination, Forwarding};
@@ -50,26 +51,18 @@ pub(crate) struct Exchange {
     pub(super) request: Request,
     pub(super) response: Response,
     pub(super) tries: Tries,
-    /// The rules for further tries, where the route has some of its own.
-    pub(super) rules: Option<Box<RetrySettings>>,
     pub(super) stage: Stage,
     pub(super) clock: Clock,
     /// What a gRPC call needs besides.
     pub(super) call: Option<Box<Call>>,
-    /// The route that took the request, by its position.
-    pub(super) route: Option<u32>,
     /// What the filters know, where there are some.
     pub(super) filtered: Option<Box<Filtered>>,
     /// Set from the switch of protocols on.
     pub(super) tunnel: Option<Box<Tunnel>>,
-    /// Copies of the request to other pools.
-    pub(super) mirrors: Mirrors,
-    /// It is a copy itself: nobody hears its answer, and it is not counted as a request.
-    pub(super) is_errand: bool,
+    /// What few exchanges have.
+    pub(super) extras: Option<Box<Extras>>,
     /// Why the gateway stepped in, for the access log.
     pub(super) reason: Option<Reason>,
-    /// The last turn was taken.
-    pub(super) ended: bool,
 }
 
 /// What an exchange is about.
@@ -85,12 +78,57 @@ pub(super) enum Stage {
     Health(Box<Health>),
     /// The body is read before a backend is chosen.
     Buffer,
-    /// It waits on purpose.
-    Delayed(Box<Delayed>),
+    /// It waits on purpose; what follows is among its extras.
+    Delayed,
     /// A backend is to answer.
     Tries,
     /// The response is complete and on its last way to the client.
     Flush,
+}
+
+impl Stage {
+    /// What an exchange is about whose request is served on this connection or not, and goes so far, where `action` is what its route and its
+    /// filters say.
+    #[inline]
+    fn of(serves: bool, destination: Destination, action: Action) -> Self {
+        match (serves, destination) {
+            // The connection was accepted under other rules for client certificates than those of the host that is asked for
+            // (attack T-03). Other requests of the connection are none the worse for it.
+            (false, _) => Self::Answer(Reject::new(421, Reason::Misdirected).into()),
+            (true, Destination::Here) => Self::LastHop,
+            (true, Destination::Backend) => match action {
+                Action::Forward => Self::Tries,
+                Action::Refuse(reject) => Self::Answer(reject.into()),
+                Action::Answer(answer) => Self::Routed(answer),
+            },
+        }
+    }
+}
+
+/// What is done with a request once its later phases have spoken: faults that are injected, filters, and the size of its body. What an
+/// earlier phase has refused stays refused.
+#[inline]
+fn refuse_late(action: Action, fault: &DrawnFault, refused: Option<Reject>, request: &Request) -> Action {
+    if matches!(action, Action::Refuse(_)) {
+        return action;
+    }
+    match (fault.abort, refused) {
+        (Some(status), _) => Action::Refuse(Reject::new(status, Reason::Fault)),
+        (None, Some(reject)) => Action::Refuse(reject),
+        // Announced already: nothing of it is read.
+        (None, None) if request.is_too_large() => Action::Refuse(Reject::new(413, Reason::BodyTooLarge)),
+        (None, None) => action,
+    }
+}
+
+/// Counts what limits would have refused if they were in force.
+#[inline]
+fn count_dry_runs(service: &Service, limited: &Limited) {
+    if limited.rates.dry_refusals > 0 || limited.dry_crowds > 0 {
+        let dry = &service.metrics.worker(service.worker.io.id).filter_dry_runs;
+        dry.of(Reason::RateLimit).add(limited.rates.dry_refusals.into());
+        dry.of(Reason::Concurrency).add(limited.dry_crowds.into());
+    }
 }
 
 /// What one turn of the state machine came to.
@@ -109,20 +147,17 @@ impl Exchange {
         let mut rng = service.worker.io.rng.borrow_mut();
         let id = settings.request_id.as_ref();
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
-        let Found { pool, at, matched, mut action, is_preflight, cookie, limited } =
+        let Found { pool, at, matched, action, is_preflight, cookie, limited } =
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
-        if limited.rates.dry_refusals > 0 || limited.dry_crowds > 0 {
-            let dry = &service.metrics.worker(service.worker.io.id).filter_dry_runs;
-            dry.of(Reason::RateLimit).add(limited.rates.dry_refusals.into());
-            dry.of(Reason::Concurrency).add(limited.dry_crowds.into());
-        }
+        count_dry_runs(&service, &limited);
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
-        let http = matched.and_then(|matched| settings.routes.http(matched.route)).unwrap_or(&settings.http);
+        let route = matched.map(|matched| matched.route);
+        let http = route.and_then(|route| settings.routes.http(route)).unwrap_or(&settings.http);
         let response = Response { left: http.max_response_body_bytes, ..Response::default() };
         let keeps = http.replay_bytes.max(http.buffer_request_bytes) > FREE_BYTES;
         let replay = Replay::new(http.replay_bytes, keeps.then_some(&service.worker.held));
-        let mut request = Request::new(head, started, http.max_request_body_bytes, replay);
+        let mut request = Request::new(head, route, started, http.max_request_body_bytes, replay);
         let head = &mut request.head;
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
         rules::request(head, &client.hop, told, &mut rng);
@@ -131,55 +166,31 @@ impl Exchange {
         let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
         let is_refused = is_preflight || matches!(action, Action::Refuse(_));
         let fault = if is_refused { DrawnFault::default() } else { settings.routes.fault(at, &mut rng) };
-        if matches!(action, Action::Refuse(_)) {
-            // By an earlier phase.
-        } else if let Some(status) = fault.abort {
-            action = Action::Refuse(Reject::new(status, Reason::Fault));
-        } else if let Some(reject) = refused {
-            action = Action::Refuse(reject);
-        } else if request.is_too_large() {
-            // Announced already: nothing of it is read.
-            action = Action::Refuse(Reject::new(413, Reason::BodyTooLarge));
-        }
+        let action = refuse_late(action, &fault, refused, &request);
         let head = &mut request.head;
         if can.tunnel == TunnelBy::ExtendedConnect && !head.upgrade.is_empty() {
             let nonce = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             handshake::complete_h2_request(head, &handshake::key(nonce.to_be_bytes()));
         }
         drop(rng);
-        let rules = matched.and_then(|matched| settings.routes.rules(matched.route, &pool));
+        let rules = route.and_then(|route| settings.routes.rules(route, &pool));
         service.worker.begun();
-        let stage = match (serves, destination) {
-            // The connection was accepted under other rules for client certificates than those of the host that is asked for
-            // (attack T-03). Other requests of the connection are none the worse for it.
-            (false, _) => Stage::Answer(Reject::new(421, Reason::Misdirected).into()),
-            (true, Destination::Here) => Stage::LastHop,
-            (true, Destination::Backend) => match action {
-                Action::Forward => Stage::Tries,
-                Action::Refuse(reject) => Stage::Answer(reject.into()),
-                Action::Answer(answer) => Stage::Routed(answer),
-            },
-        };
-        let stage = match fault.delay {
-            None => stage,
-            Some(delay) => Stage::Delayed(Box::new(Delayed { until: started + delay, then: stage })),
+        let (stage, delayed) = match (Stage::of(serves, destination, action), fault.delay) {
+            (stage, None) => (stage, None),
+            (then, Some(delay)) => (Stage::Delayed, Some(Delayed { until: started + delay, then })),
         };
         // The end of this function: whatever is done to an exchange that stands already has it copied once more.
         Self {
             call: Call::of(&settings, &request.head, started),
-            tries: Tries::new(&pool, rules.as_deref().unwrap_or(pool.balance.retry())),
-            rules,
+            tries: Tries::new(&pool, rules.as_ref().unwrap_or(pool.balance.retry())),
+            extras: Extras::of(rules, delayed),
             client: ClientSide::new(origin.client, client, can),
             stage,
             clock: Clock::new(started),
             response,
-            route: matched.map(|matched| matched.route),
             filtered,
             tunnel: None,
             reason: None,
-            mirrors: Mirrors::None,
-            is_errand: false,
-            ended: false,
             service,
             settings,
             pool,
@@ -190,19 +201,18 @@ impl Exchange {
     /// Settles what is done with the body before a backend is chosen, once the exchange has its place.
     pub(super) fn prepare(&mut self) {
         let buffers = self.buffers();
-        let stage = match &mut self.stage {
-            Stage::Delayed(delayed) => &mut delayed.then,
-            stage => stage,
-        };
+        let delayed = self.extras.as_mut().and_then(|extras| extras.delayed.as_mut());
+        let stage = delayed.map_or(&mut self.stage, |delayed| &mut delayed.then);
         if !matches!(stage, Stage::Tries) {
             return;
         }
         if buffers {
             *stage = Stage::Buffer;
         }
-        let is_mirrored = self.route.is_some_and(|route| !self.settings.routes.mirrors(route).is_empty());
+        let is_mirrored =
+            self.request.route.is_some_and(|route| !self.settings.routes.mirrors(route).is_empty());
         if is_mirrored && self.request.head.upgrade.is_empty() {
-            self.mirrors = Mirrors::Due;
+            self.extras.get_or_insert_default().mirrors = Mirrors::Due;
         }
     }
 
@@ -223,14 +233,14 @@ impl Exchange {
             match turn {
                 Turn::Again => {}
                 Turn::End(end) => {
-                    self.ended = true;
+                    self.clock.ended = true;
                     return Poll::Ready(end);
                 }
                 Turn::Wait if deadline.poll(cx, self.due()) => {
                     self.clock.now = Instant::now();
                     if let Turn::End(end) = self.expired(cx, front) {
                         self.account(front);
-                        self.ended = true;
+                        self.clock.ended = true;
                         return Poll::Ready(end);
                     }
                 }
@@ -254,7 +264,7 @@ impl Exchange {
                 self.fail(cx, front, failure)
             }
             Stage::LastHop => self.last_hop(cx, front),
-            Stage::Delayed(_) => self.delayed(cx, front),
+            Stage::Delayed => self.delayed(cx, front),
             Stage::Routed(_) => self.answer_routed(cx, front),
             Stage::Health(_) => self.health(cx, front),
         }

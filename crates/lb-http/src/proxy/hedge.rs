@@ -46,8 +46,8 @@ impl Exchange {
         let now = self.clock.now.into_std();
         let picked = pool.balance.pick(now, None, |at| {
             at != first
-                && !self.tries.failed.contains(&at)
-                && !self.tries.avoided.contains(&at)
+                && !self.tries.has_failed(at)
+                && !self.tries.avoids(at)
                 && pool.balance.gate(at).is_none_or(|gate| gate.has_room(self.need(at, false)))
         });
         let Some(at) = picked else { return Turn::Again };

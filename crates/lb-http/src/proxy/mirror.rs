@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::begin::Running;
 use super::exchange::{Exchange, Stage};
+use super::extras::Extras;
 use super::replay::Replay;
 use super::request::Request;
 use super::response::Response;
@@ -41,16 +42,8 @@ pub(super) enum Mirrors {
 }
 
 impl Mirrors {
-    /// Whether one of them has something to read: others have to have their turn for that.
-    #[inline]
-    pub(super) fn wait(&self) -> bool {
-        match self {
-            Self::Running(bodies) => bodies.iter().any(|body| body.waits()),
-            Self::None | Self::Due => false,
-        }
-    }
-
-    fn bodies(&self) -> &[Rc<ErrandBody>] {
+    /// The bodies of those that run.
+    pub(super) fn bodies(&self) -> &[Rc<ErrandBody>] {
         match self {
             Self::Running(bodies) => bodies,
             Self::None | Self::Due => &[],
@@ -67,23 +60,24 @@ impl Drop for Mirrors {
 /// Copies a body on its way.
 pub(super) struct Tee<'a, S> {
     pub(super) to: &'a mut S,
-    pub(super) mirrors: &'a Mirrors,
+    /// The mirrors that get it as well.
+    pub(super) mirrors: &'a [Rc<ErrandBody>],
 }
 
 impl<S: Sink> Sink for Tee<'_, S> {
     #[inline]
     fn data(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        self.mirrors.bodies().iter().for_each(|body| body.push(bytes));
+        self.mirrors.iter().for_each(|body| body.push(bytes));
         self.to.data(cx, bytes);
     }
 
     fn trailers(&mut self, fields: &Fields) {
-        self.mirrors.bodies().iter().for_each(|body| body.trailers(fields));
+        self.mirrors.iter().for_each(|body| body.trailers(fields));
         self.to.trailers(fields);
     }
 
     fn end(&mut self) {
-        self.mirrors.bodies().iter().for_each(|body| body.finish(BodyEnd::Complete));
+        self.mirrors.iter().for_each(|body| body.finish(BodyEnd::Complete));
         self.to.end();
     }
 
@@ -120,15 +114,18 @@ impl Exchange {
     /// Begins the mirrors of the request, as far as chance wants them, when it is about to go to a backend.
     #[inline]
     pub(super) fn begin_mirrors(&mut self) {
-        if matches!(self.mirrors, Mirrors::Due) {
-            self.mirrors = self.drawn_mirrors();
+        if self.extras.as_ref().is_some_and(|extras| matches!(extras.mirrors, Mirrors::Due)) {
+            let drawn = self.drawn_mirrors();
+            if let Some(extras) = &mut self.extras {
+                extras.mirrors = drawn;
+            }
         }
     }
 
     fn drawn_mirrors(&self) -> Mirrors {
         let (worker, settings) = (&self.service.worker, &self.settings);
         let mut bodies = Vec::new();
-        for (mirror, pool) in self.route.map_or(&[][..], |route| settings.routes.mirrors(route)) {
+        for (mirror, pool) in self.request.route.map_or(&[][..], |route| settings.routes.mirrors(route)) {
             if !mirror.fraction.draws(&mut worker.io.rng.borrow_mut()) {
                 continue;
             }
@@ -173,28 +170,24 @@ impl Exchange {
     /// An exchange of the gateway's own on behalf of the client of this one: with neither route nor filters, and tried once.
     fn errand(&self, head: RequestHead, pool: &Rc<Pool>, front: &ErrandFront) -> Running {
         let (service, now) = (Rc::clone(&self.service), self.clock.now);
-        let rules = once();
-        let mut tries = Tries::new(pool, &rules);
+        let extras = Extras { rules: Some(once()), is_errand: true, ..Extras::default() };
+        let mut tries = Tries::new(pool, Extras::rules(Some(&extras), pool.balance.retry()));
         tries.hedged = true;
         service.worker.begun();
         let errand = Self {
             call: None,
             tries,
-            rules: Some(Box::new(rules)),
             client: self.client.again(front.capabilities()),
             stage: Stage::Tries,
             clock: Clock::new(now),
             response: Response::default(),
-            route: None,
             filtered: None,
             tunnel: None,
             reason: None,
-            ended: false,
-            mirrors: Mirrors::None,
-            is_errand: true,
+            extras: Some(Box::new(extras)),
             settings: Rc::clone(&self.settings),
             pool: Rc::clone(pool),
-            request: Request::new(head, now, None, Replay::new(0, None)),
+            request: Request::new(head, None, now, None, Replay::new(0, None)),
             service,
         };
         let worker = Rc::clone(&errand.service.worker);

@@ -84,9 +84,9 @@ impl Replay {
     /// Keeps nothing of this body, now and later.
     pub(super) fn forget(&mut self) {
         self.broken = true;
-        self.bytes = Vec::new();
-        self.trailers = None;
-        self.share = None;
+        if self.bytes.capacity() > 0 || self.trailers.is_some() || self.share.is_some() {
+            (self.bytes, self.trailers, self.share) = (Vec::new(), None, None);
+        }
     }
 
     /// Whether all that was taken of the body is here.

@@ -10,6 +10,8 @@ use super::upload::Upload;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) head: RequestHead,
+    /// The route that took it, by its position.
+    pub(super) route: Option<u32>,
     pub(super) upload: Upload,
     /// What of the body can be sent again.
     pub(super) replay: Replay,
@@ -18,13 +20,19 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// A request whose head has come, and nothing of its body, of which what `replay` has room for can be sent again. The body may have `most`
+    /// A request that `route` has taken, whose head has come and nothing of its body, of which what `replay` has room for can be sent again. The body may have `most`
     /// bytes.
-    pub(super) fn new(head: RequestHead, started: Instant, most: Option<u64>, replay: Replay) -> Self {
+    pub(super) fn new(
+        head: RequestHead,
+        route: Option<u32>,
+        started: Instant,
+        most: Option<u64>,
+        replay: Replay,
+    ) -> Self {
         let has_body = !matches!(head.body, BodyLength::None | BodyLength::Known(0));
         let expects = has_body && head.fields.values(FieldName::Expect).next().is_some();
         let upload = Upload::new(has_body, expects, started);
-        Self { head, upload, replay, body_left: most.unwrap_or(u64::MAX) }
+        Self { head, route, upload, replay, body_left: most.unwrap_or(u64::MAX) }
     }
 
     /// Whether a body is announced that is larger than it may be.

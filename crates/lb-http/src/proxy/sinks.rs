@@ -167,20 +167,28 @@ impl<F: Front> Sink for ToClient<'_, F> {
     }
 }
 
+impl<F: Front> ToClient<'_, F> {
+    /// Passes an interim response on, to a client that takes some.
+    fn interim(&mut self, head: &mut ResponseHead) -> Result<(), Reason> {
+        self.response.interims = self.response.interims.saturating_add(1);
+        let since = *self.response.interim_since.get_or_insert(self.now);
+        if self.response.interims > most_interims(self.now.saturating_duration_since(since)) {
+            return Err(Reason::InterimFlood);
+        }
+        self.response.continues |= head.status == 100;
+        if self.capabilities.interim {
+            self.response.interim_passed = true;
+            rules::response(head, None);
+            self.front.interim(head);
+        }
+        Ok(())
+    }
+}
+
 impl<F: Front> ResponseSink for ToClient<'_, F> {
     fn head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Result<Next, Reason> {
         if head.is_interim() {
-            self.response.interims = self.response.interims.saturating_add(1);
-            let since = *self.response.interim_since.get_or_insert(self.now);
-            if self.response.interims > most_interims(self.now.saturating_duration_since(since)) {
-                return Err(Reason::InterimFlood);
-            }
-            self.response.continues |= head.status == 100;
-            if self.capabilities.interim {
-                self.response.interim_passed = true;
-                rules::response(head, None);
-                self.front.interim(head);
-            }
+            self.interim(head)?;
             return Ok(Next::Head);
         }
         if let Some(again) = &mut self.again

@@ -23,11 +23,13 @@ pub(super) struct Clock {
     pub(super) active: Instant,
     /// The key whose limit ends the exchange, for the log.
     pub(super) limit: &'static str,
+    /// The last turn was taken.
+    pub(super) ended: bool,
 }
 
 impl Clock {
     pub(super) fn new(started: Instant) -> Self {
-        Self { started, now: started, active: started, limit: "" }
+        Self { started, now: started, active: started, limit: "", ended: false }
     }
 }
 
@@ -79,7 +81,7 @@ impl Exchange {
     /// The times that hold for the request: those of its route, or of the listener.
     #[inline]
     pub(super) fn http(&self) -> &lb_config::Http {
-        match self.route {
+        match self.request.route {
             Some(route) => self.settings.routes.http(route).unwrap_or(&self.settings.http),
             None => &self.settings.http,
         }
@@ -117,8 +119,8 @@ impl Exchange {
         if matches!(self.stage, Stage::Buffer) {
             return Some(self.request.upload.progress + self.http().body_timeout);
         }
-        if let Stage::Delayed(delayed) = &self.stage {
-            return Some(delayed.until);
+        if matches!(self.stage, Stage::Delayed) {
+            return self.delayed_until();
         }
         match &self.tries.current.leg {
             Leg::Wait { since, .. } => {
@@ -211,7 +213,7 @@ impl Exchange {
             return Some(Expired::HealthWatch);
         }
         let total = self.is_out_of_time();
-        if !total && matches!(self.stage, Stage::Delayed(_)) && come(self.phase_due()) {
+        if !total && matches!(self.stage, Stage::Delayed) && come(self.phase_due()) {
             return Some(Expired::Delay);
         }
         if !total && matches!(self.tries.current.leg, Leg::Queue { .. }) && come(self.phase_due()) {

@@ -120,16 +120,23 @@ impl Try {
     }
 }
 
+/// Members that were tried in vain, by their position in the pool.
+#[derive(Debug, Default)]
+struct Vain {
+    /// Their connects failed.
+    failed: Vec<usize>,
+    /// Another try failed there: the next goes elsewhere if it can.
+    avoided: Vec<usize>,
+}
+
 /// All tries of a request.
 #[derive(Debug)]
 pub(super) struct Tries {
     /// The try that is driven. Of two side by side each is driven in its turn, and the other waits in `beside`.
     pub(super) current: Try,
     pub(super) beside: Option<Box<Try>>,
-    /// Members whose connects failed.
-    pub(super) failed: Vec<usize>,
-    /// Members at which another try failed: the next goes elsewhere if it can.
-    pub(super) avoided: Vec<usize>,
+    /// Members that were tried in vain.
+    vain: Option<Box<Vain>>,
     /// Further tries that were begun, hedges included.
     pub(super) count: u32,
     /// Those of them that followed connections which backends had refused at once, where these do not count.
@@ -156,8 +163,7 @@ impl Tries {
         Self {
             current: Try::default(),
             beside: None,
-            failed: Vec::new(),
-            avoided: Vec::new(),
+            vain: None,
             count: 0,
             refused: 0,
             gone_away: 0,
@@ -172,13 +178,34 @@ impl Tries {
 
     /// The next try goes to another member than the current one if it can.
     pub(super) fn avoid_current(&mut self) {
-        self.avoided.extend(self.current.at());
+        if let Some(at) = self.current.at() {
+            self.vain.get_or_insert_default().avoided.push(at);
+        }
+    }
+
+    /// Whether no connection to this member came about.
+    #[inline]
+    pub(super) fn has_failed(&self, at: usize) -> bool {
+        self.vain.as_ref().is_some_and(|vain| vain.failed.contains(&at))
+    }
+
+    /// Whether further tries go to other members than some if they can.
+    #[inline]
+    pub(super) fn avoids_some(&self) -> bool {
+        self.vain.as_ref().is_some_and(|vain| !vain.avoided.is_empty())
+    }
+
+    /// Whether further tries go to other members than this one if they can.
+    pub(super) fn avoids(&self, at: usize) -> bool {
+        self.vain.as_ref().is_some_and(|vain| vain.avoided.contains(&at))
     }
 
     /// No connection to the member of the current try came about.
     pub(super) fn unconnected(&mut self, failure: Failure) {
         const NO_PORTS: Failure = Kind::Shortage(Shortage::Ports).unconnected();
-        self.failed.extend(self.current.at());
+        if let Some(at) = self.current.at() {
+            self.vain.get_or_insert_default().failed.push(at);
+        }
         if self.unconnected != Some(NO_PORTS) {
             self.unconnected = Some(failure);
         }

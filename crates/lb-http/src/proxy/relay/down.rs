@@ -13,6 +13,7 @@ use super::splice::{Spliced, splices};
 use crate::message::{Back, Front, Progress};
 use crate::proxy::again::{self, Again};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::extras::Extras;
 use crate::proxy::sinks::ToClient;
 use crate::proxy::tries::{Leg, Tries, Try};
 use crate::upstream::Link;
@@ -73,7 +74,7 @@ impl Exchange {
         let Tries { current, gone_away, .. } = &mut self.tries;
         let set_cookie = if current.moves { pool.cookie(current.at()) } else { None };
         let Try { leg: Leg::Relay(Link { back, can, .. }), charged, .. } = current else { return Ok(false) };
-        let rules = self.rules.as_deref().unwrap_or(pool.balance.retry());
+        let rules = Extras::rules(self.extras.as_deref(), pool.balance.retry());
         let has_statuses = !rules.conditions.statuses.is_empty();
         let withholds = round.may_go_elsewhere() && self.response.status == 0 && has_statuses;
         let again = withholds.then(|| Again {
@@ -112,6 +113,21 @@ impl Exchange {
         if self.response.over {
             return Err(Stop::Failed(Failure::malformed(Reason::ResponseTooLarge).reaching(Reach::Answered)));
         }
+        self.passed(cx, front, result, round, (was_tunnel, cut))
+    }
+
+    /// What a read from the backend came to that was for the client: whether anything was passed on. `seen` says whether there was a tunnel before,
+    /// and whether the client has had enough.
+    #[inline]
+    fn passed(
+        &mut self,
+        cx: &mut Context<'_>,
+        front: &mut impl Front,
+        result: Poll<Result<Progress, Failure>>,
+        round: Round,
+        seen: (bool, bool),
+    ) -> Result<bool, Stop> {
+        let (was_tunnel, cut) = seen;
         match result {
             Poll::Ready(Ok(progress)) => {
                 self.responded(was_tunnel, cut || progress == Progress::End);

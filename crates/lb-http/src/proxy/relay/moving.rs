@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Stop;
 use crate::message::{Front, Sink};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::extras::Extras;
 use crate::proxy::stall::Stall;
 use crate::proxy::tries::{Leg, Try};
 use crate::proxy::upload::Upload;
@@ -64,7 +65,8 @@ impl Exchange {
             if !moved {
                 return self.idle(cx, front);
             }
-            if self.mirrors.wait() {
+            // Mirrors have to have their turn to read what they got.
+            if Extras::mirrored(self.extras.as_deref()).iter().any(|body| body.waits()) {
                 return Stop::Yield;
             }
         }

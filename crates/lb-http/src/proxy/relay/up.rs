@@ -11,6 +11,7 @@ use super::Stop;
 use super::moving::{Round, flush_back};
 use crate::message::{Front, FrontError, Progress, Sink};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::extras::Extras;
 use crate::proxy::mirror::Tee;
 use crate::proxy::replay::Keep;
 use crate::proxy::request::Request;
@@ -32,22 +33,11 @@ impl Exchange {
         else {
             return Ok(false);
         };
-        let Request { head, upload, replay, body_left } = &mut self.request;
+        let Request { head, upload, replay, body_left, .. } = &mut self.request;
         let now = self.clock.now;
         let mut moved = false;
-        if let Some(at) = resend {
-            // What was taken from the client before comes first.
-            if upload.is_abandoned() || (!stall.is_on() && replay.send(cx, at, upload.is_done(), back)) {
-                *resend = None;
-                if self.response.status != 0 {
-                    replay.forget();
-                }
-                moved = true;
-            } else {
-                moved = !stall.is_on();
-            }
-            flush_back(cx, back, stall, upload, now);
-            return Ok(moved);
+        if resend.is_some() {
+            return Ok(self.resend(cx));
         }
         if upload.is_wanted() && (round.closing || !stall.is_on()) {
             if !can.refuses
@@ -59,7 +49,7 @@ impl Exchange {
             }
             let (result, bytes, over) = match &mut self.tunnel {
                 None => {
-                    let mut tee = Tee { to: back, mirrors: &self.mirrors };
+                    let mut tee = Tee { to: back, mirrors: Extras::mirrored(self.extras.as_deref()) };
                     count(front, cx, scratch, &mut Keep { to: &mut tee, replay }, *body_left)
                 }
                 Some(tunnel) => count(front, cx, scratch, &mut tunnel.up(back, now), u64::MAX),
@@ -84,6 +74,27 @@ impl Exchange {
         }
         flush_back(cx, back, stall, upload, now);
         Ok(moved)
+    }
+}
+
+impl Exchange {
+    /// Sends more of what was taken from the client before, which comes first. Whether anything was sent.
+    fn resend(&mut self, cx: &mut Context<'_>) -> bool {
+        let Try { leg: Leg::Relay(Link { back, .. }), stall, resend, .. } = &mut self.tries.current else {
+            return false;
+        };
+        let Request { upload, replay, .. } = &mut self.request;
+        let Some(at) = resend else { return false };
+        let mut moved = !stall.is_on();
+        if upload.is_abandoned() || (moved && replay.send(cx, at, upload.is_done(), back)) {
+            *resend = None;
+            if self.response.status != 0 {
+                replay.forget();
+            }
+            moved = true;
+        }
+        flush_back(cx, back, stall, upload, self.clock.now);
+        moved
     }
 }
 
