@@ -34,6 +34,8 @@ mod passthrough_operation;
 mod passthrough_rig;
 #[path = "quic/path.rs"]
 mod path;
+#[path = "quic/priorities.rs"]
+mod priorities;
 #[path = "quic/qlog.rs"]
 mod qlog;
 #[path = "quic/raw.rs"]
@@ -174,6 +176,9 @@ fn main() {
         lies::q_06_what_was_not_sent_cannot_be_acknowledged,
         lies::q_07_windows_and_limits_hold,
         lies::an_end_that_comes_with_bytes_that_were_read_is_seen,
+        priorities::an_urgent_response_overtakes,
+        priorities::a_frame_changes_what_a_field_has_said,
+        priorities::incremental_responses_share_the_connection,
     ];
     cases.extend(with_python.into_iter().map(|case| case.needs(&[Peers])));
     let with_peers = testkit::cases![

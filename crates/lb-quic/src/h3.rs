@@ -6,6 +6,7 @@
 mod back;
 mod client;
 mod front;
+mod priority;
 mod read;
 mod server;
 mod stream;

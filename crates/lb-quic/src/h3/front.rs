@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 use lb_core::failure::ResetReason;
 use lb_core::head::{Fields, ResponseHead, TunnelBy};
 use lb_core::reason::Reason;
-use lb_http::h3::{self, H3Code, H3Scope};
+use lb_http::h3::{self, ExtensiblePriority, H3Code, H3Scope};
 use lb_http::message::{Front, FrontCapabilities, FrontError, Gone, Progress, Sink, Traffic};
 use lb_io::Scratch;
 
+use super::priority;
 use super::read::{BodyFault, Part, Took};
 use super::server::Server;
 use super::stream::Stream;
@@ -75,6 +76,11 @@ impl Sink for H3Front {
         }
         let before = stream.traffic.sent;
         let given = stream.poll_given(cx, &mut connection.quic, self.id);
+        if !stream.is_ordered && !stream.has_ended {
+            // Its other bytes come before those of later responses (RFC 9218 §4.2); a response that was given at once is spared it.
+            stream.is_ordered = true;
+            priority::apply(&mut connection.quic, self.id, ExtensiblePriority::default());
+        }
         let sent = stream.traffic.sent.saturating_sub(before);
         if sent > 0 || stream.has_ended {
             connection.app.paid(sent);

@@ -23,6 +23,7 @@ use lb_observe::metrics::{Http3Error, QuicMetrics, TlsResult};
 use lb_security::admission::{Admission, Admissions, Handshake};
 use lb_security::{Accepted, PeerCertificate, TlsConfigBundle};
 
+use super::priority::Awaited;
 use super::stream::Stream;
 use crate::connection::{Application, Connection, Quic};
 use crate::endpoint::{Arrived, Shared};
@@ -102,6 +103,10 @@ pub(crate) struct Server {
     refused_from: u64,
     /// The next request stream that was not seen.
     next_stream: u64,
+    /// Requests that the client may have open at once, as it was told first.
+    most_streams: u32,
+    /// Priorities of requests that have not come.
+    priorities: Awaited,
     /// Since when no exchange runs.
     idle_since: Instant,
     /// Requests that came before the handshake was over, and wait for its end.
@@ -146,6 +151,8 @@ impl Server {
             requests: 0,
             refused_from: LAST_STREAM,
             next_stream: 0,
+            most_streams: settings.h2.max_concurrent_streams,
+            priorities: Awaited::default(),
             idle_since: now,
             held: Vec::new(),
             heads_until: None,
@@ -158,6 +165,12 @@ impl Server {
 
     pub(super) fn stream(&mut self, id: u64) -> Option<&mut Stream> {
         self.streams.get_mut(&id)
+    }
+
+    /// The first request stream that the client has certainly not been given leave to open: one more is given for each that ends, and some may have ended
+    /// that were not seen yet.
+    fn openable(&self) -> u64 {
+        self.next_stream.saturating_add(u64::from(self.most_streams).saturating_mul(2 * 4))
     }
 
     /// So many bytes of a response went on their way.

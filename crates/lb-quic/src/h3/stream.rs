@@ -34,6 +34,8 @@ pub(super) struct Stream {
     pub(super) is_unprocessed: bool,
     /// A final response was given to be sent.
     pub(super) is_answered: bool,
+    /// quiche knows its priority.
+    pub(super) is_ordered: bool,
     pub(super) gone: Option<Gone>,
     /// The exchange waits for something here.
     waker: Option<Waker>,
@@ -55,6 +57,7 @@ impl Stream {
             has_ended: false,
             is_unprocessed: false,
             is_answered: false,
+            is_ordered: false,
             gone: None,
             waker: None,
             traffic: Traffic::default(),

@@ -3,13 +3,17 @@
 use std::time::Instant;
 
 use lb_core::ledger::{Charge, Verdict};
-use lb_http::h3::{ControlEvent, H3Code};
+use lb_http::h3::{ControlEvent, H3Code, H3Error};
 
 use super::{CONTROL, Server};
 use crate::connection::Connection;
+use crate::h3::priority;
 
 /// Bytes of a unidirectional stream that are read at once.
 const PIECE: usize = 1024;
+
+/// A priority of a request that the client cannot send (RFC 9218 §7.2).
+const BEYOND: H3Error = H3Error::connection(H3Code::ID_ERROR, "PRIORITY_UPDATE of a stream beyond the limit");
 
 /// Gives quiche what is to be said on the control stream.
 pub(super) fn give(connection: &mut Connection<Server>) {
@@ -31,6 +35,7 @@ pub(super) fn readable(connection: &mut Connection<Server>, id: u64, now: Instan
     let mut piece = [0; PIECE];
     loop {
         let Connection { app, quic, .. } = &mut *connection;
+        let openable = app.openable();
         let stream = app.told.entry(id).or_default();
         let (length, fin) = match quic.stream_recv(id, &mut piece) {
             Ok(taken) => taken,
@@ -42,9 +47,16 @@ pub(super) fn readable(connection: &mut Connection<Server>, id: u64, now: Instan
             match app.peer.receive(stream, &mut input) {
                 Ok(Some(event)) => {
                     let verdict = match event {
-                        ControlEvent::PriorityUpdate { stream, priority } => {
-                            if app.streams.contains_key(&stream) {
-                                let _ = quic.stream_priority(stream, priority.urgency, priority.incremental);
+                        ControlEvent::PriorityUpdate { stream: request, priority } => {
+                            if request >= openable {
+                                return Server::fault(connection, BEYOND);
+                            }
+                            match app.streams.get_mut(&request).filter(|stream| stream.has_begun) {
+                                Some(stream) => {
+                                    stream.is_ordered = true;
+                                    priority::apply(quic, request, priority);
+                                }
+                                None => app.priorities.keep(request, priority),
                             }
                             app.ledger.charge(Charge::Priority, now)
                         }

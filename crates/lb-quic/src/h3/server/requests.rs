@@ -22,6 +22,7 @@ use super::Server;
 use crate::connection::Connection;
 use crate::endpoint::Shared;
 use crate::h3::front::H3Front;
+use crate::h3::priority;
 use crate::h3::stream::Stream;
 
 /// Bytes that are read at once while a head is awaited: what comes behind it is kept.
@@ -289,6 +290,12 @@ fn may_be_early(head: &RequestHead) -> bool {
     is_safe && head.upgrade.is_empty() && matches!(head.body, BodyLength::None | BodyLength::Known(0))
 }
 
+/// Whether a response consists of messages that are of use by themselves: those share the connection with others, as quiche has it where nothing is
+/// said, since the first of them may have no end.
+fn has_messages(head: &RequestHead) -> bool {
+    !head.upgrade.is_empty() || (head.body != BodyLength::None && lb_http::grpc::is_call(head))
+}
+
 /// Begins the exchange of a request, or refuses it.
 fn begin(
     shared: &Shared<Server>,
@@ -301,6 +308,15 @@ fn begin(
     let Some(client) = app.client.clone() else { return };
     if let Some(stream) = app.streams.get_mut(&id) {
         stream.has_begun = true;
+        if !stream.is_ordered {
+            // A frame says it later than the field, even where it comes first (RFC 9218 §7).
+            let field = || head.fields.value_of(b"priority").map(ExtensiblePriority::parse);
+            let said = app.priorities.take(id).or_else(field);
+            if let Some(priority) = said {
+                priority::apply(quic, id, priority);
+            }
+            stream.is_ordered = said.is_some() || has_messages(&head);
+        }
     }
     if matches!(app.state, super::State::Handshake(_)) && reject.is_none() {
         // Until the handshake is over the client may be somebody who repeats what another one has sent (attack Q-11).
@@ -314,10 +330,6 @@ fn begin(
     }
     app.active = app.active.saturating_add(1);
     app.requests = app.requests.saturating_add(1);
-    if let Some(value) = head.fields.value_of(b"priority") {
-        let priority = ExtensiblePriority::parse(value);
-        let _ = quic.stream_priority(id, priority.urgency, priority.incremental);
-    }
     let most = app.shared.max_requests.get();
     let is_enough = most != 0 && app.requests >= most;
     let front = H3Front::new(Rc::clone(shared), id, head.is_head());
