@@ -12,6 +12,8 @@ mod certificates;
 mod early;
 #[path = "quic/frames.rs"]
 mod frames;
+#[path = "quic/h3_backends.rs"]
+mod h3_backends;
 #[path = "quic/lies.rs"]
 mod lies;
 #[path = "quic/life.rs"]
@@ -116,6 +118,11 @@ fn main() {
         raw::backends_are_balanced,
         raw::silence_ends_both_sides_and_a_sign_of_life_keeps_both,
         raw::a_drain_waits_for_streams,
+        h3_backends::t_10_a_backend_that_is_somebody_else_is_not_spoken_to,
+        h3_backends::a_backend_of_another_protocol_is_not_spoken_to,
+        h3_backends::sessions_with_backends_are_resumed,
+        h3_backends::one_pool_has_members_of_all_versions,
+        h3_backends::members_are_probed_over_quic,
         raw_example::dns_over_quic_passes_as_in_the_example,
         raw_path::loss_on_both_sides_changes_nothing,
         raw_path::relayed_clients_move,

@@ -20,6 +20,7 @@ use lb_security::{ClientTls, TlsFailure, failure_of};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::connection::Connection;
 use crate::dialer::{Dialer, limit};
 use crate::endpoint::Shared;
 use crate::h3::{Client, ClientLimits, H3Back};
@@ -74,12 +75,26 @@ impl H3Pool {
     /// Opens a stream on a connection that has room.
     fn open(&self, now: Instant) -> Option<H3Back> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|open| !open.connection.borrow().app.is_retired());
+        connections.retain(|open| {
+            let connection = open.connection.borrow();
+            let is_retired = connection.app.is_retired();
+            if is_retired {
+                self.keep_session(&connection);
+            }
+            !is_retired
+        });
         connections.iter().find_map(|open| {
             let id = Client::open(&mut open.connection.borrow_mut(), now.into_std())?;
             open.used.set(now);
             Some(H3Back::new(Rc::clone(&open.connection), id))
         })
+    }
+
+    /// Keeps the session of a connection for the next handshake. Tickets come after the handshake, so that its end is too early to ask.
+    fn keep_session(&self, connection: &Connection<Client>) {
+        if let Some(session) = connection.quic.session() {
+            *self.session.borrow_mut() = Some(session.to_vec());
+        }
     }
 
     fn expected(&self) -> usize {
@@ -90,6 +105,7 @@ impl H3Pool {
         self.connections.borrow_mut().retain(|open| {
             let ends = which(open);
             if ends {
+                self.keep_session(&open.connection.borrow());
                 Client::retire(&mut open.connection.borrow_mut());
             }
             !ends
@@ -124,7 +140,6 @@ impl Upstream for H3Pool {
         let tls = member.backend.tls.clone();
         let address = self.address;
         let begun = self.begin(settings, tls.clone());
-        let session = Rc::clone(&self.session);
         Box::pin(async move {
             let failed = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let (made, established) = begun?;
@@ -139,7 +154,6 @@ impl Upstream for H3Pool {
                 tls.tell(address, error);
             }
             outcome?;
-            *session.borrow_mut() = connection.borrow().quic.session().map(<[u8]>::to_vec);
             Ok(Dialled::Own(Box::new(connection)))
         })
     }
@@ -171,10 +185,7 @@ impl Upstream for H3Pool {
             if active > 0 {
                 open.used.set(now);
             } else {
-                // Tickets come after the handshake.
-                if let Some(session) = connection.quic.session() {
-                    *self.session.borrow_mut() = Some(session.to_vec());
-                }
+                self.keep_session(&connection);
             }
             let wait = if active > 0 { limits.idle_timeout / 4 } else { limits.idle_timeout };
             let due = [open.used.get() + wait, open.born + limits.max_age];
