@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "quic/announced.rs"]
+mod announced;
 #[path = "quic/browser.rs"]
 mod browser;
 #[path = "quic/certificates.rs"]
@@ -118,6 +120,9 @@ fn main() {
         raw::backends_are_balanced,
         raw::silence_ends_both_sides_and_a_sign_of_life_keeps_both,
         raw::a_drain_waits_for_streams,
+        announced::listeners_over_tcp_announce_the_one_over_quic,
+        announced::answers_of_the_gateway_announce_too,
+        announced::nothing_is_announced_where_nobody_serves_it,
         h3_backends::t_10_a_backend_that_is_somebody_else_is_not_spoken_to,
         h3_backends::a_backend_of_another_protocol_is_not_spoken_to,
         h3_backends::sessions_with_backends_are_resumed,
@@ -132,6 +137,8 @@ fn main() {
     ];
     cases.extend([
         Case::new("chromium_loads_a_page", browser::chromium_loads_a_page).needs(&[Chromium]),
+        Case::new("chromium_follows_the_announcement", announced::chromium_follows_the_announcement)
+            .needs(&[Chromium]),
         // Measured for memory: alone.
         Case::new(
             "q_01_a_flood_of_initials_costs_no_memory",
@@ -183,6 +190,7 @@ fn main() {
         lies::q_06_what_was_not_sent_cannot_be_acknowledged,
         lies::q_07_windows_and_limits_hold,
         lies::an_end_that_comes_with_bytes_that_were_read_is_seen,
+        announced::a_client_follows_the_announcement,
         priorities::an_urgent_response_overtakes,
         priorities::a_frame_changes_what_a_field_has_said,
         priorities::incremental_responses_share_the_connection,

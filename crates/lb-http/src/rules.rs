@@ -213,8 +213,15 @@ fn hex8(half: u64) -> u64 {
 /// Takes the fields of the backend's hop out of a response. `alt_svc` replaces the backend's `Alt-Svc`.
 pub fn response(head: &mut ResponseHead, alt_svc: Option<&str>) {
     head.fields.drop_hop_by_hop();
-    if let Some(value) = alt_svc {
+    if alt_svc.is_some() {
         head.fields.remove(FieldName::AltSvc);
+        announce(head, alt_svc);
+    }
+}
+
+/// Announces another way to the same host (RFC 7838 §3).
+pub(crate) fn announce(head: &mut ResponseHead, alt_svc: Option<&str>) {
+    if let Some(value) = alt_svc {
         head.fields.push(b"Alt-Svc", value.as_bytes());
     }
 }

@@ -16,6 +16,7 @@ use super::tries::Leg;
 use crate::answer;
 use crate::filter::{self, ErrorBody};
 use crate::message::{Front, Gone};
+use crate::rules;
 
 /// Lines about responses that were cut: few at once, then one in a while.
 static CUT: LogLimit = LogLimit::new(10, Duration::from_secs(10));
@@ -57,8 +58,9 @@ impl Exchange {
         filter::error_body(self.filtered.as_deref(), &self.settings, &self.request.head, status, self.reason)
     }
 
-    /// What filters do to an answer of the gateway's own.
+    /// What an answer of the gateway's own has besides, and what filters do to it.
     pub(super) fn edit_answer(&self, head: &mut ResponseHead) {
+        rules::announce(head, self.settings.alt_svc.as_deref());
         filter::response(self.filtered.as_deref(), &self.settings, head);
     }
 
