@@ -32,6 +32,8 @@ mod passthrough;
 mod passthrough_ecn;
 #[path = "quic/passthrough_floods.rs"]
 mod passthrough_floods;
+#[path = "quic/passthrough_keys.rs"]
+mod passthrough_keys;
 #[path = "quic/passthrough_operation.rs"]
 mod passthrough_operation;
 #[path = "quic/passthrough_rig.rs"]
@@ -46,6 +48,8 @@ mod qlog;
 mod raw;
 #[path = "quic/raw_example.rs"]
 mod raw_example;
+#[path = "quic/raw_keys.rs"]
+mod raw_keys;
 #[path = "quic/raw_path.rs"]
 mod raw_path;
 #[path = "quic/raw_rig.rs"]
@@ -128,6 +132,9 @@ fn main() {
         h3_backends::sessions_with_backends_are_resumed,
         h3_backends::one_pool_has_members_of_all_versions,
         h3_backends::members_are_probed_over_quic,
+        raw_keys::backend_addr,
+        raw_keys::sni,
+        raw_keys::backend_ca_path,
         raw_example::dns_over_quic_passes_as_in_the_example,
         raw_path::loss_on_both_sides_changes_nothing,
         raw_path::relayed_clients_move,
@@ -182,6 +189,14 @@ fn main() {
         passthrough_floods::versions_that_nobody_knows_pass,
         passthrough_floods::the_first_datagram_says_where_the_client_is,
         passthrough_ecn::marks_survive_both_ways,
+        passthrough_keys::min_client_dcid_len,
+        passthrough_keys::max_dcid_len_routed,
+        passthrough_keys::flow_idle_timeout_ms,
+        passthrough_keys::per_flow_backlog,
+        passthrough_keys::audit_throttle_window_secs,
+        passthrough_keys::mint_retry,
+        passthrough_keys::retry_secret_path,
+        passthrough_keys::pools_of_either_kind,
         passthrough::a_quic_listener_with_the_secret_completes_a_handshake_after_a_retry_of_the_gateway,
     ]);
     let with_python = testkit::cases![
