@@ -8,6 +8,8 @@
 
 #[path = "attacks/client.rs"]
 mod client;
+#[path = "attacks/desk.rs"]
+mod desk;
 #[path = "attacks/failures.rs"]
 mod failures;
 #[path = "attacks/framing.rs"]
@@ -90,6 +92,9 @@ fn main() {
         proxied::r_17_headers_that_are_cut_or_slow_hold_nothing,
         routes::r_16_a_forged_address_opens_no_access_list,
         routes::r_11_a_guarded_route_is_not_reached_by_another_spelling,
+        desk::d_02_pages_of_other_sites_read_and_change_nothing,
+        desk::d_03_nothing_of_it_is_shown_inside_another_page,
+        desk::d_05_a_name_that_leads_here_reads_nothing,
         guards::r_20_a_redirect_leads_where_the_file_says,
         guards::r_24_an_upgrade_meets_the_guards_of_its_route,
         guards::r_29_guards_that_reloads_flip_hold_whole_for_each_request,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_config::{Config, MetricsBind};
@@ -14,12 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::faults;
 use crate::listeners::explained;
+use crate::status::{Desk, Pass, Standing};
 
 /// An admin port that is bound, and served from [`Self::serve`] on as long as this is kept.
 #[derive(Debug, Default)]
 pub(crate) struct AdminPort {
     socket: Option<ListeningSocket>,
     stop: Option<oneshot::Sender<()>>,
+    desk: Option<Rc<Desk>>,
 }
 
 impl AdminPort {
@@ -35,12 +38,36 @@ impl AdminPort {
             Some(at) => Some(inherited.swap_remove(at)),
             None => bind(config)?,
         };
-        Ok(Self { socket, stop: None })
+        Ok(Self { socket, stop: None, desk: None })
     }
 
     /// The socket, for a process that takes over.
     pub(crate) fn socket(&self) -> Option<&ListeningSocket> {
         self.socket.as_ref()
+    }
+
+    /// Whether anybody can ask how things stand.
+    pub(crate) fn is_served(&self) -> bool {
+        self.desk.is_some()
+    }
+
+    /// Something else is in force.
+    pub(crate) fn tell(&self, standing: Standing) {
+        if let Some(desk) = &self.desk {
+            desk.tell(standing);
+        }
+    }
+
+    /// A reload has ended.
+    pub(crate) fn reloaded(&self, pass: &Pass, version: u64) {
+        if let Some(desk) = &self.desk {
+            desk.reloaded(pass, version);
+        }
+    }
+
+    /// How the newest reload went, as JSON.
+    pub(crate) fn newest_reload(&self) -> String {
+        self.desk.as_ref().map(|desk| desk.newest_reload()).unwrap_or_default()
     }
 
     /// Serves the port; gives what is asked there of the control thread.
@@ -57,11 +84,15 @@ impl AdminPort {
         let listener = TcpListener::from_std(listener)?;
         let (stop, stopped) = oneshot::channel::<()>();
         self.stop = Some(stop);
+        let desk = Desk::new(Arc::clone(metrics), Arc::clone(readiness));
+        self.desk = Some(Rc::clone(&desk));
         let admin = Admin {
             metrics: Arc::clone(metrics),
             readiness: Arc::clone(readiness),
             token_hash: config.admin.api_token_hash,
             check_host: !config.admin.allow_non_loopback,
+            page: config.admin.page,
+            status: desk,
             calls: caller,
         };
         tokio::task::spawn_local(lb_observe::admin::serve(listener, admin, async {

@@ -46,6 +46,11 @@ impl Control {
                 tracing::info!(route, "weights of a route set by the admin port");
                 Ok(route_weights::list(&self.snapshot.config, &self.config))
             }
+            Action::Reload => {
+                tracing::info!("reload asked for by the admin port");
+                self.pass().await.map_err(|error| Refusal::new(422, error))?;
+                Ok(self.admin_port.newest_reload() + "\n")
+            }
             Action::Add(pool, body) => {
                 let owner = self.pool(&pool)?;
                 let backend = read_backend(&body, &self.protocols(&owner))?;

@@ -38,6 +38,7 @@ use crate::probe::Prober;
 use crate::signals::Signals;
 use crate::snapshot::{PoolBackends, Snapshot};
 use crate::source::Source;
+use crate::status::Standing;
 use crate::tls::{BackendsTls, NextTls, Tls};
 use crate::upgrade::{Program, Upgrade};
 use crate::xdp::Xdp;
@@ -126,12 +127,15 @@ pub struct Control {
     pub(crate) read_elsewhere: Arc<[SocketAddr]>,
     /// Configurations applied, the first included.
     pub(crate) version: u64,
+    /// What the admin port was told of last: snapshot, version, listeners that end.
+    pub(crate) told: Option<(Arc<Snapshot>, u64, usize)>,
 }
 
 impl Control {
     /// Serves until it is time to end, and drains; when this returns, nothing is served any more.
     pub async fn run(mut self, signals: Signals) -> ProcessOutcome {
         let cause = self.until_terminated(signals).await;
+        self.tell_standing();
         // A process that is to take over ends as well.
         let upgrade = self.upgrade.take();
         if let Some(upgrade) = &upgrade {
@@ -156,6 +160,7 @@ impl Control {
         let pool_news = self.registry.subscribe();
         let mut handed_over = None;
         loop {
+            self.tell_standing();
             let pools_due = self.pools_due();
             let work = async {
                 tokio::select! {
@@ -221,6 +226,28 @@ impl Control {
             false
         });
         self.look_at = (!self.retired.is_empty()).then(|| now + LOOK);
+    }
+
+    /// Tells the admin port what is in force, if that is something else than before.
+    pub(crate) fn tell_standing(&mut self) {
+        if !self.admin_port.is_served() {
+            return;
+        }
+        let (version, endings) = (self.version, self.retired.len());
+        let is_known = self.told.as_ref().is_some_and(|(snapshot, of_version, of_endings)| {
+            Arc::ptr_eq(snapshot, &self.snapshot) && *of_version == version && *of_endings == endings
+        });
+        if is_known {
+            return;
+        }
+        self.told = Some((Arc::clone(&self.snapshot), version, endings));
+        self.admin_port.tell(Standing {
+            config: self.config.clone(),
+            overlay: self.overlay.clone(),
+            snapshot: Arc::clone(&self.snapshot),
+            version,
+            endings: self.retired.iter().map(Ending::shown).collect(),
+        });
     }
 
     fn pools_due(&self) -> Option<Instant> {

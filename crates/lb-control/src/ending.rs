@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::listeners::Bound;
 use crate::orders::{ListenerKey, Order, Workers};
+use crate::status::EndingShown;
 
 /// How long before the end of its budget the end of a listener is announced to its clients, if the budget is not small: tunnels need a
 /// moment to close.
@@ -46,6 +47,11 @@ impl Ending {
             farewell: Some(now + budget.saturating_sub(FAREWELL.min(budget / 4))),
             deadline: now + budget,
         }
+    }
+
+    /// What the status shows of it.
+    pub(crate) fn shown(&self) -> EndingShown {
+        EndingShown { name: self.name.clone(), gate: Arc::clone(&self.gate), deadline: self.deadline }
     }
 
     /// Gives the orders that are due.

@@ -34,6 +34,7 @@ mod signals;
 mod snapshot;
 mod source;
 mod start;
+mod status;
 mod sticky;
 mod systemd;
 mod tls;

@@ -13,6 +13,7 @@ use crate::faults::Collected;
 use crate::file_keys::FileKeys;
 use crate::named_files::Stamps;
 use crate::source::NO_LISTENERS;
+use crate::status::Pass;
 use crate::{aside, descriptors, listeners, process, source, systemd};
 
 /// Files that a line of the log names.
@@ -22,11 +23,29 @@ impl Control {
     /// One pass. Whatever fails, what runs stays as it is.
     pub(crate) async fn reload(&mut self) {
         tracing::info!(signal = "SIGHUP", "lifecycle signal received");
+        let _ = self.pass().await;
+    }
+
+    /// What SIGHUP begins, and the admin port.
+    ///
+    /// # Errors
+    /// Why nothing of the file is in force, in lines; the log has them too.
+    pub(crate) async fn pass(&mut self) -> Result<(), String> {
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.owes_hangup();
         }
         systemd::reloading();
-        let status = match self.try_reload().await {
+        let result = self.try_reload().await;
+        let pass = match &result {
+            Ok(plan) => Pass::Applied(plan.clone()),
+            Err(error) => Pass::Rejected(format!("{error:#}")),
+        };
+        self.admin_port.reloaded(&pass, self.version);
+        let verdict = match pass {
+            Pass::Applied(_) => Ok(()),
+            Pass::Rejected(error) => Err(error),
+        };
+        let status = match result.map(|plan| plan.restart.len()) {
             Ok(0) => format!("configuration version {} in force", self.version),
             Ok(restart) => {
                 format!(
@@ -51,6 +70,7 @@ impl Control {
         // The file's text and what it was read into are gone by now.
         give_back_of(self.snapshot.members());
         systemd::ready(&status);
+        verdict
     }
 
     /// SIGHUP reads no certificate again, which is what many expect of it: says so when there is a newer one.
@@ -74,8 +94,8 @@ impl Control {
         }
     }
 
-    /// How many changes wait for a restart.
-    async fn try_reload(&mut self) -> anyhow::Result<usize> {
+    /// What differed, and whether it waits for a restart.
+    async fn try_reload(&mut self) -> anyhow::Result<Plan> {
         // Files are read on a thread that nothing else waits for: a file system that does not answer must not keep the order to stop
         // waiting.
         let source = self.source.clone();
@@ -144,7 +164,7 @@ impl Control {
         }
         self.follow_sources(Vec::new());
         self.report(&plan);
-        Ok(plan.restart.len())
+        Ok(plan)
     }
 
     /// The file wins for the backends that it names: shares that the admin port gave them are theirs no more.

@@ -169,6 +169,7 @@ impl Control {
             xdp,
             read_elsewhere: Arc::default(),
             version: 1,
+            told: None,
         };
         control.follow_sources(looked);
         control.show_backends(&control.snapshot.config);

@@ -1,19 +1,26 @@
-//! The admin server: metrics and probes over plain HTTP/1.1.
+//! The admin server: metrics, probes and the status over plain HTTP/1.1.
 //!
 //! It lives until the process is about to end, so that a drain can be watched: `/readyz` answers 503 and the
 //! shutdown families can be scraped while connections finish. GET changes nothing; what changes backends is POST or DELETE, and needs a
 //! token.
 
 mod answer;
+mod body;
 mod calls;
 mod host;
+mod origin;
+mod page;
+mod peer;
 mod server;
+mod status;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use calls::{Action, Call, MAX_BODY_BYTES, MAX_WAITING_CALLS, Refusal};
 pub use server::serve;
+pub use status::{MAX_VIEWERS, StatusPart, StatusSource, StatusState};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -31,8 +38,25 @@ pub struct Admin {
     /// port through a name of theirs (attack row C-08). To be switched off where other machines may ask, since
     /// they use names, and a token protects that port.
     pub check_host: bool,
+    /// Whether `/` shows the status page, and clients on this machine may look at the status without a token.
+    pub page: bool,
+    /// What knows how everything stands.
+    pub status: Rc<dyn StatusSource>,
     /// Where calls about backends are answered.
     pub calls: mpsc::Sender<Call>,
+}
+
+/// What the connections of an admin server share.
+#[derive(Debug)]
+struct Served {
+    admin: Admin,
+    status: Rc<status::StatusFeed>,
+}
+
+impl Served {
+    fn new(admin: Admin) -> Self {
+        Self { status: status::StatusFeed::new(Rc::clone(&admin.status)), admin }
+    }
 }
 
 /// Whether the gateway takes traffic; set by the control thread, read by the probes.

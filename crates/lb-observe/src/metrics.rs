@@ -19,6 +19,7 @@ mod policies;
 mod pools;
 mod process;
 mod quic;
+mod reading;
 mod reasons;
 mod routes;
 mod scrape;
@@ -42,6 +43,9 @@ pub use members::{BackendMetrics, BackendShard, PoolMetrics, PoolShard};
 pub use policies::PolicyMetrics;
 pub use pools::PoolBackend;
 pub use quic::{EarlyRequest, Http3Error, QuicMetrics, QuicPackets, QuicStray, RelayShard};
+pub use reading::{
+    BackendReading, Latency, ListenerReading, MetricsReading, PoolReading, Requests, WorkerReading,
+};
 pub use reasons::{ByReason, DryRuns, FilterAnswers, Http2Abuse, ReasonSet, Rejections, UpstreamRejections};
 pub use routes::{NamedRoutes, RouteMetrics};
 pub use shards::{

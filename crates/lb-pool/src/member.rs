@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::address::Address;
 use lb_core::health;
-use lb_core::outlier::Counts;
+use lb_core::outlier::{Counts, EjectionCause};
 
 use crate::tally::Tally;
 
@@ -61,6 +61,8 @@ pub(crate) struct Live {
     pub(crate) draining: bool,
     /// The weight that an operator has given it in place of the configured one.
     pub(crate) weight: Option<u32>,
+    /// Why it was put aside last.
+    pub(crate) ejection: Option<EjectionCause>,
 }
 
 impl SharedMember {

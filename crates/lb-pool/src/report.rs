@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::address::Address;
 use lb_core::health::{HealthState, ProbeOutcome, Target};
-use lb_core::outlier::{Counts, EjectionStanding};
+use lb_core::outlier::{Counts, EjectionCause, EjectionStanding};
 use lb_core::rest::RestCause;
 
 use crate::shared::SharedPool;
@@ -12,34 +12,45 @@ use crate::shared::SharedPool;
 impl SharedPool {
     /// What is known of the members now, for the admin port.
     pub fn report(&self, now: Instant) -> Vec<Report> {
-        let ejector = self.ejector();
-        let rests = self.rests();
-        let reports = self.members.iter().enumerate().map(|(at, (member, spec))| {
-            let live = member.live();
-            let counts = member.counts();
-            let (requests_running, connections) = member.running();
-            Report {
-                backend: member.key.backend.clone(),
-                address: member.key.address,
-                weight: live.weight.unwrap_or(spec.weight),
-                priority: spec.priority,
-                draining: live.draining,
-                health: live.health.as_ref().map(|target| target.state()),
-                last: live.health.as_ref().and_then(Target::last),
-                ejected_for: match ejector.standing(at, now) {
-                    EjectionStanding::Out { until } => Some(until.saturating_duration_since(now)),
-                    EjectionStanding::In | EjectionStanding::Probation => None,
-                },
-                probation: ejector.standing(at, now) == EjectionStanding::Probation,
-                ejections: ejector.ejections(at),
-                rest: rests.of(at).map(|rest| (rest.cause, rest.until.saturating_duration_since(now))),
-                requests_running,
-                connections,
-                requests: counts.requests,
-                failures: counts.failures,
-                mean_latency: mean(&counts),
-            }
-        });
+        let members = 0..self.members.len();
+        // Workers that eject a member wait for this lock, so that it is held for no more than copies.
+        let standings: Vec<_> = {
+            let ejector = self.ejector();
+            members.clone().map(|at| (ejector.standing(at, now), ejector.ejections(at))).collect()
+        };
+        let rests: Vec<_> = {
+            let rests = self.rests();
+            members.map(|at| rests.of(at).map(|rest| (rest.cause, rest.until))).collect()
+        };
+        let known = standings.into_iter().zip(rests);
+        let reports =
+            self.members.iter().zip(known).map(|((member, spec), ((standing, ejections), rest))| {
+                let live = member.live().clone();
+                let counts = member.counts();
+                let (requests_running, connections) = member.running();
+                Report {
+                    backend: member.key.backend.clone(),
+                    address: member.key.address,
+                    weight: live.weight.unwrap_or(spec.weight),
+                    priority: spec.priority,
+                    draining: live.draining,
+                    health: live.health.as_ref().map(|target| target.state()),
+                    last: live.health.as_ref().and_then(Target::last),
+                    ejected_for: match standing {
+                        EjectionStanding::Out { until } => Some(until.saturating_duration_since(now)),
+                        EjectionStanding::In | EjectionStanding::Probation => None,
+                    },
+                    ejection_cause: live.ejection.filter(|_| standing != EjectionStanding::In),
+                    probation: standing == EjectionStanding::Probation,
+                    ejections,
+                    rest: rest.map(|(cause, until)| (cause, until.saturating_duration_since(now))),
+                    requests_running,
+                    connections,
+                    requests: counts.requests,
+                    failures: counts.failures,
+                    mean_latency: mean(&counts),
+                }
+            });
         reports.collect()
     }
 }
@@ -63,6 +74,8 @@ pub struct Report {
     pub last: Option<ProbeOutcome>,
     /// How much longer it is put aside.
     pub ejected_for: Option<Duration>,
+    /// Why it was put aside last, while it is or is on probation.
+    pub ejection_cause: Option<EjectionCause>,
     /// It came back from that a short while ago.
     pub probation: bool,
     /// How often it was put aside.

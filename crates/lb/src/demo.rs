@@ -25,6 +25,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ProcessOutcome> {
         ["red", "green", "blue"].into_iter().map(backend).collect::<Result<_, _>>()?;
     let mut text = format!(
         "[runtime]\nworkers = 1\nreadiness_settle_ms = 0\ndrain_timeout_ms = 1000\n\n[observability]\nmetrics_bind = \"{admin}\"\n\n\
+         [admin]\npage = true\n\n\
          [[listeners]]\naddress = \"{listen}\"\nprotocol = \"h1\"\n"
     );
     for backend in &backends {
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ProcessOutcome> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nExpressGateway demo: three backends, one gateway. Open:\n")?;
     writeln!(out, "  http://{listen}/          reload a few times: red, green and blue take turns")?;
+    writeln!(out, "  http://{admin}/          how it stands, live")?;
     writeln!(out, "  http://{admin}/metrics    what the gateway counts")?;
     writeln!(out, "  http://{admin}/readyz     whether it takes traffic\n")?;
     writeln!(out, "The configuration behind it:\n\n{text}\nCtrl-C ends it.\n")?;

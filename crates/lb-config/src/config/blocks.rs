@@ -96,6 +96,8 @@ pub struct AdminAccess {
     pub api_token_hash: Option<[u8; 32]>,
     /// Whether the admin port may listen on an address that others can reach.
     pub allow_non_loopback: bool,
+    /// Whether it shows the status page, and lets clients on this machine look at the status without a token.
+    pub page: bool,
 }
 
 /// `[security]`.

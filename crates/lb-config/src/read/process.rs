@@ -106,6 +106,7 @@ pub(super) fn admin(view: View<'_>) -> AdminAccess {
     AdminAccess {
         api_token_hash: view.digest("api_token_hash"),
         allow_non_loopback: view.flag("allow_non_loopback"),
+        page: view.flag("page"),
     }
 }
 

@@ -170,7 +170,7 @@ pub(super) static OBSERVABILITY: Block = Block {
     on: On::EVERYWHERE,
     keys: &[
         Key::text("metrics_bind", Text::SocketAddrOrOff).or_else("127.0.0.1:9090").restart(
-            "Where the admin port listens (`/metrics`, `/livez`, `/readyz`, `/startupz`, `/healthz`). Anything but a \
+            "Where the admin port listens (`/metrics`, `/status`, `/livez`, `/readyz`, `/startupz`, `/healthz`). Anything but a \
              loopback address needs both keys of `[admin]`. An address written here must be free; the default one is \
              left out, with a warning, when another process has it.",
         ),
@@ -212,6 +212,10 @@ pub(super) static ADMIN: Block = Block {
             .restart("The SHA-256 of the bearer token, as 64 hex digits."),
         Key::flag("allow_non_loopback", false)
             .restart("Whether the admin port may listen on an address that other machines reach."),
+        Key::flag("page", false).restart(
+            "Whether the admin port shows the status page at `/`. With it, clients on this machine that name an IP address or `localhost` \
+             as the host read `/status` and `/status/events` without the token; what the page changes needs it all the same.",
+        ),
     ],
 };
 

@@ -1,22 +1,37 @@
 //! What the admin server answers to a request.
 
-use http_body_util::Full;
+use std::rc::Rc;
+
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::mpsc;
 
-use super::{Admin, Refusal, State, calls, host};
+use super::body::AnswerBody;
+use super::peer::Peer;
+use super::{Admin, Refusal, Served, State, calls, host, origin, page};
 
-/// The answer to `request`, whose body is of interest only where backends are changed.
-pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
+/// The answer to `request` of `peer`, whose body is of interest only where something is changed.
+pub(super) async fn answer<B>(served: &Served, peer: &Rc<Peer>, request: Request<B>) -> Response<AnswerBody>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if calls::is_about_backends(request.uri().path()) {
-        return about_backends(admin, request).await;
+    let mut response = route(served, peer, request).await;
+    page::harden(response.headers_mut());
+    response
+}
+
+async fn route<B>(served: &Served, peer: &Rc<Peer>, request: Request<B>) -> Response<AnswerBody>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let admin = &served.admin;
+    if calls::is_call(request.uri().path()) {
+        return call(served, request).await;
     }
     if request.method() != Method::GET {
         return not_allowed("GET");
@@ -25,28 +40,65 @@ where
         return text(StatusCode::FORBIDDEN, "forbidden\n");
     }
     let state = admin.readiness.state();
-    match request.uri().path() {
-        "/livez" | "/healthz" => probe(true, state),
-        "/readyz" => probe(state == State::Ok, state),
-        "/startupz" => probe(state != State::Booting, state),
+    let path = request.uri().path();
+    match path {
+        "/livez" | "/healthz" => return probe(true, state),
+        "/readyz" => return probe(state == State::Ok, state),
+        "/startupz" => return probe(state != State::Booting, state),
+        _ => {}
+    }
+    if origin::is_foreign(&request) {
+        return text(StatusCode::FORBIDDEN, FOREIGN);
+    }
+    // They say nothing of this process, and a browser cannot send a token before it has them.
+    if let Some(file) = page::file(path).filter(|_| admin.page) {
+        return respond(StatusCode::OK, file.content_type, file.text);
+    }
+    if matches!(path, "/status" | "/status/events") {
+        return status(served, peer, &request);
+    }
+    match path {
         _ if !is_authorized(admin, &request) => text(StatusCode::FORBIDDEN, "forbidden\n"),
         "/metrics" => respond(StatusCode::OK, METRICS_TYPE, admin.metrics.encode()),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
 
+/// With the page, whoever is on this machine may look without a token, unless a name was asked for, which a web page could have made its own
+/// (attack row C-08).
+fn status<B>(served: &Served, peer: &Rc<Peer>, request: &Request<B>) -> Response<AnswerBody> {
+    let is_open = served.admin.page && peer.is_loopback() && host::is_local(request);
+    if !is_open && !is_authorized(&served.admin, request) {
+        return text(StatusCode::FORBIDDEN, "forbidden\n");
+    }
+    if request.uri().path() == "/status" {
+        return match served.status.once() {
+            Some(json) => respond(StatusCode::OK, JSON_TYPE, json),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting: try again\n"),
+        };
+    }
+    match served.status.watch(peer) {
+        Some(events) => stream("text/event-stream", events),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "as many watch as may: try again later\n"),
+    }
+}
+
 /// What is shown needs the token where there is one; what changes something needs that there is one (attack C-08).
-async fn about_backends<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
+async fn call<B>(served: &Served, request: Request<B>) -> Response<AnswerBody>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let admin = &served.admin;
     let changes = request.method() == Method::POST || request.method() == Method::DELETE;
     if !changes && request.method() != Method::GET {
         return not_allowed("GET, POST, DELETE");
     }
     if admin.check_host && !host::is_local(&request) {
         return text(StatusCode::FORBIDDEN, "forbidden\n");
+    }
+    if origin::is_foreign(&request) {
+        return text(StatusCode::FORBIDDEN, FOREIGN);
     }
     if changes && admin.token_hash.is_none() {
         return text(
@@ -63,6 +115,9 @@ where
         Ok(action) => calls::ask(&admin.calls, action).await,
         Err(refusal) => Err(refusal),
     };
+    if changes {
+        served.status.is_outdated();
+    }
     match answer {
         Ok(json) => respond(StatusCode::OK, JSON_TYPE, json),
         Err(Refusal { status: 405, .. }) => not_allowed("GET, POST, DELETE"),
@@ -73,7 +128,7 @@ where
     }
 }
 
-fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+fn not_allowed(methods: &'static str) -> Response<AnswerBody> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
@@ -90,22 +145,29 @@ fn is_authorized<B>(admin: &Admin, request: &Request<B>) -> bool {
     token.is_some_and(|token| Sha256::digest(token).as_slice().ct_eq(expected).into())
 }
 
-fn probe(passed: bool, state: State) -> Response<Full<Bytes>> {
+fn probe(passed: bool, state: State) -> Response<AnswerBody> {
     let status = if passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     respond(status, JSON_TYPE, format!("{{\"status\":\"{}\"}}\n", state.name()))
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: &'static str) -> Response<AnswerBody> {
     respond(status, TEXT_TYPE, body)
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::from(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
+fn stream(content_type: &'static str, parts: mpsc::Receiver<Bytes>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Parts(parts));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+const FOREIGN: &str = "forbidden: the request comes from a page of another site\n";
 const JSON_TYPE: &str = "application/json; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

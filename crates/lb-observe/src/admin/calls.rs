@@ -27,6 +27,8 @@ pub enum Action {
     Routes,
     /// `POST /routes/NAME/weights`: other shares of the branches of a split, as the body says.
     RouteWeights(String, Bytes),
+    /// `POST /reload`: a pass over the configuration file, as SIGHUP begins.
+    Reload,
 }
 
 /// An action with a way to answer it.
@@ -74,6 +76,7 @@ enum Resource {
     Verb(String, String, Verb),
     Routes,
     RouteWeights(String),
+    Reload,
 }
 
 enum Verb {
@@ -82,8 +85,11 @@ enum Verb {
     Weight,
 }
 
-/// Whether a path is about backends or routes.
-pub(super) fn is_about_backends(path: &str) -> bool {
+/// Whether a path is about what the control thread answers.
+pub(super) fn is_call(path: &str) -> bool {
+    if path == "/reload" {
+        return true;
+    }
     let rest = path.strip_prefix("/backends").or_else(|| path.strip_prefix("/routes"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -113,6 +119,7 @@ where
         Resource::Verb(pool, backend, Verb::Weight) if post => {
             Ok(Action::Weight(pool, backend, body(request).await?))
         }
+        Resource::Reload if post => Ok(Action::Reload),
         Resource::Routes if get => Ok(Action::Routes),
         Resource::RouteWeights(route) if post => Ok(Action::RouteWeights(route, body(request).await?)),
         _ => Err(Refusal::new(405, "method not allowed")),
@@ -131,6 +138,9 @@ pub(super) async fn ask(calls: &mpsc::Sender<Call>, action: Action) -> Result<St
 }
 
 fn resource(path: &str) -> Option<Resource> {
+    if path == "/reload" {
+        return Some(Resource::Reload);
+    }
     if let Some(rest) = path.strip_prefix("/routes") {
         let Some(rest) = rest.strip_prefix('/') else { return rest.is_empty().then_some(Resource::Routes) };
         let (route, verb) = rest.split_once('/')?;
@@ -223,6 +233,7 @@ mod tests {
             ("POST", "/backends/p/10.0.0.1:80/weight", Action::Weight(pool, backend, body.clone())),
             ("GET", "/routes", Action::Routes),
             ("POST", "/routes/app/weights", Action::RouteWeights("app".to_owned(), body)),
+            ("POST", "/reload", Action::Reload),
         ] {
             assert_eq!(read(method, path), Ok(expected), "{method} {path}");
         }
@@ -239,6 +250,7 @@ mod tests {
         assert_eq!(read("DELETE", "/backends/p"), Err(405));
         assert_eq!((read("POST", "/routes"), read("GET", "/routes/app/weights")), (Err(405), Err(405)));
         assert_eq!(read("POST", "/backends"), Err(405));
+        assert_eq!(read("GET", "/reload"), Err(405));
         assert_eq!(read("DELETE", "/backends/p/b/drain"), Err(405));
     }
 

@@ -14,7 +14,10 @@ pub(super) fn is_local<B>(request: &Request<B>) -> bool {
         && fields.map(|field| field.as_bytes()).all(|host| {
             // Empty is how a client says that it has no name.
             host.is_empty()
-                || Authority::try_from(host).is_ok_and(|authority| is_local_name(authority.host()))
+                || Authority::try_from(host).is_ok_and(|authority| {
+                    // A user before the host is none of a host's parts (RFC 9110 §7.2).
+                    !authority.as_str().contains('@') && is_local_name(authority.host())
+                })
         })
 }
 
@@ -42,9 +45,15 @@ mod tests {
         {
             assert!(local("/metrics", &[host]), "{host}");
         }
-        for host in
-            ["evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.nip.io", "a b", "[::1"]
-        {
+        for host in [
+            "evil.example",
+            "evil.example:9090",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "a b",
+            "[::1",
+            "a@127.0.0.1",
+        ] {
             assert!(!local("/metrics", &[host]), "{host}");
         }
         assert!(local("/metrics", &[]));

@@ -27,6 +27,8 @@ impl Server {
             readiness: Arc::clone(&readiness),
             token_hash: token.map(|token| Sha256::digest(token).into()),
             check_host,
+            page: false,
+            status: Rc::new(Nothing),
             calls: answering(),
         };
         let (stop, stopped) = oneshot::channel();
@@ -42,6 +44,16 @@ impl Server {
 
     async fn get(&self, path: &str, fields: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n")).await
+    }
+}
+
+/// A gateway that has not started yet.
+#[derive(Debug)]
+struct Nothing;
+
+impl StatusSource for Nothing {
+    fn take(&self) -> Option<Rc<StatusState>> {
+        None
     }
 }
 

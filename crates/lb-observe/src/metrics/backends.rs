@@ -16,6 +16,7 @@ use super::families;
 use super::lock;
 use super::members::{BackendMetrics, Traffic};
 use super::pools::{Checks, PoolBackend};
+use super::reading::PoolReading;
 use super::scrape::Scrape;
 
 /// The name under which backends without series of their own are added up. No backend can have it: it lacks a port.
@@ -107,6 +108,27 @@ impl Backends {
                 }
             }
         }
+    }
+
+    /// What the backends of each pool have done. Handles are copied under the lock, and counters read without it.
+    pub(super) fn reading(&self) -> BTreeMap<String, PoolReading> {
+        let mut handles = Vec::new();
+        for (name, pool) in &lock(&self.0).pools {
+            let members = pool.members.iter();
+            let members =
+                members.filter_map(|(backend, entry)| Some((backend.clone(), entry.traffic.clone()?)));
+            handles.push((name.clone(), pool.gone.0.clone(), members.collect::<Vec<_>>()));
+        }
+        let pools = handles.into_iter().map(|(name, gone, members)| {
+            let mut pool = PoolReading { traffic: gone.reading(), ..PoolReading::default() };
+            for (backend, metrics) in members {
+                let reading = metrics.reading();
+                pool.traffic.add(&reading);
+                pool.backends.insert(backend, reading);
+            }
+            (name, pool)
+        });
+        pools.collect()
     }
 
     pub(super) fn scrape(&self, scrape: &mut Scrape) {

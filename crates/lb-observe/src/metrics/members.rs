@@ -10,6 +10,7 @@ use super::families;
 use super::label::{By, Label};
 use super::labels::StatusClass;
 use super::pools::add_each;
+use super::reading::{BackendReading, Requests};
 use super::scrape::Scrape;
 use super::shards::RequestShard;
 use super::values::{Counter, Gauge, HistogramTotals, PerWorker, SharedCounter};
@@ -42,6 +43,18 @@ impl BackendMetrics {
     /// What the worker with this index counts.
     pub fn worker(&self, worker: usize) -> &BackendShard {
         self.shards.of(worker)
+    }
+
+    /// All workers together, as numbers.
+    pub(super) fn reading(&self) -> BackendReading {
+        let mut sum = BackendReading::default();
+        for shard in self.shards.iter() {
+            sum.connections = sum.connections.saturating_add(shard.connections.value());
+            sum.connect_failures = sum.connect_failures.saturating_add(shard.connect_failures.value());
+            sum.inflight = sum.inflight.saturating_add(shard.inflight.value());
+            sum.requests.add_shard(&shard.requests);
+        }
+        sum
     }
 
     /// All workers together.
@@ -85,6 +98,16 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// The numbers of it.
+    pub(super) fn reading(&self) -> BackendReading {
+        BackendReading {
+            connections: self.connections,
+            connect_failures: self.connect_failures,
+            inflight: self.inflight,
+            requests: Requests::of(&self.requests, &self.duration),
+        }
+    }
+
     pub(super) fn is_used(&self) -> bool {
         self.connections > 0
             || self.connect_failures > 0

@@ -153,6 +153,11 @@ impl<S: ReasonSet> ByReason<S> {
         debug_assert!(at.is_some(), "no counter for {reason}");
         at.and_then(|at| self.counters.get(at)).unwrap_or(&self.stray)
     }
+
+    /// Each reason of the set, with its count.
+    pub(super) fn values(&self) -> impl Iterator<Item = (Reason, u64)> {
+        S::REASONS.iter().zip(&self.counters).map(|(reason, counter)| (*reason, counter.value()))
+    }
 }
 
 impl<S: ReasonSet> Default for ByReason<S> {

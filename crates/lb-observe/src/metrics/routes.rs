@@ -44,6 +44,13 @@ impl NamedRoutes {
         Some(route)
     }
 
+    /// A handle to the families of each route that is in use, by its name.
+    pub(super) fn handles(&self) -> Vec<(String, Arc<RouteMetrics>)> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = routes.iter().filter(|(_, route)| Arc::strong_count(route) > 1);
+        used.map(|(name, route)| (name.clone(), Arc::clone(route))).collect()
+    }
+
     /// The series of each route, by the versions of HTTP that its requests came by.
     pub(super) fn scrape(&self, scrape: &mut Scrape, listener: &str) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,5 +79,9 @@ impl RouteMetrics {
     /// What the worker with this index counts.
     pub fn worker(&self, worker: usize) -> &RouteShard {
         self.shards.of(worker)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = &RouteShard> {
+        self.shards.iter()
     }
 }

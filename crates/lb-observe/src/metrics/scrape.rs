@@ -103,4 +103,4 @@ impl Scrape {
     }
 }
 
-const NANOSECONDS_PER_SECOND: f64 = 1e9;
+pub(super) const NANOSECONDS_PER_SECOND: f64 = 1e9;

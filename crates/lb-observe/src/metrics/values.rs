@@ -225,6 +225,16 @@ impl HistogramTotals {
         self.nanoseconds = self.nanoseconds.wrapping_add(other.nanoseconds);
     }
 
+    /// What was added after `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (count, before) in since.counts.iter_mut().zip(earlier.counts) {
+            *count = count.saturating_sub(before);
+        }
+        since.nanoseconds = since.nanoseconds.wrapping_sub(earlier.nanoseconds);
+        since
+    }
+
     /// How many durations were observed.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()

@@ -71,6 +71,7 @@ impl SharedPool {
         match ejected {
             Ok(until) => {
                 self.meters.ejected(at, cause);
+                member.live().ejection = Some(cause);
                 self.changed(now);
                 let time = until.saturating_duration_since(now);
                 tracing::warn!(
