@@ -95,6 +95,7 @@ fn main() {
         desk::d_02_pages_of_other_sites_read_and_change_nothing,
         desk::d_03_nothing_of_it_is_shown_inside_another_page,
         desk::d_05_a_name_that_leads_here_reads_nothing,
+        desk::d_06_a_tap_needs_the_token_and_shows_no_secrets,
         guards::r_20_a_redirect_leads_where_the_file_says,
         guards::r_24_an_upgrade_meets_the_guards_of_its_route,
         guards::r_29_guards_that_reloads_flip_hold_whole_for_each_request,

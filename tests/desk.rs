@@ -11,6 +11,8 @@ mod page;
 mod rig;
 #[path = "desk/status.rs"]
 mod status;
+#[path = "desk/terminal.rs"]
+mod terminal;
 #[path = "desk/viewers.rs"]
 mod viewers;
 
@@ -26,6 +28,9 @@ fn main() {
         status::a_reload_begins_at_the_admin_port,
         status::certificates_say_how_long_they_hold,
         status::a_drain_is_shown_until_the_end,
+        terminal::top_writes_how_everything_stands,
+        terminal::a_tap_shows_what_is_chosen,
+        terminal::d_06_a_tap_shows_a_part_of_too_much_and_holds_nobody_up,
         viewers::changes_follow_the_whole,
         viewers::one_more_than_may_watch_is_told,
     ];

@@ -1,7 +1,10 @@
 //! Attacks on the status page and what it reads: by pages of other sites, by names that lead here, by clients without the token.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
 use testkit::client::Response;
-use testkit::{Backend, Config, Gateway, Listener, eventually, seconds};
+use testkit::{Backend, Client, Config, Gateway, Listener, eventually, seconds};
 
 /// SHA-256 of `secret-token`.
 const HASH: &str = "930bbdc51b6aed5c2a5678fd6e28dee7a05e8a4b643cfc0b4427c3efb86c0d94";
@@ -44,7 +47,7 @@ pub(crate) fn d_02_pages_of_other_sites_read_and_change_nothing() {
     for fields in elsewhere {
         // Even with the token, which a page of another site cannot have.
         let fields = [fields, &[TOKEN, ("Host", &host)]].concat();
-        for path in ["/", "/status", "/status/events", "/page/main.js", "/metrics", "/backends"] {
+        for path in ["/", "/status", "/status/events", "/page/main.js", "/metrics", "/backends", "/tap"] {
             assert_eq!(ask(&gateway, "GET", path, &fields).status, 403, "{path} {fields:?}");
         }
         for path in [drain.as_str(), "/reload"] {
@@ -123,4 +126,75 @@ pub(crate) fn d_05_a_name_that_leads_here_reads_nothing() {
     assert_eq!(ask(&gateway, "GET", "/status", &[]).status, 403);
     assert_eq!(ask(&gateway, "GET", "/status", &[TOKEN]).status, 200);
     assert_eq!(ask(&gateway, "GET", "/", &[TOKEN]).status, 404);
+}
+
+pub(crate) fn d_06_a_tap_needs_the_token_and_shows_no_secrets() {
+    let (_backend, gateway) = gateway(|config| config);
+    for fields in [&[][..], &[("Authorization", "Bearer wrong")]] {
+        assert_eq!(ask(&gateway, "GET", "/tap", fields).status, 403);
+    }
+    assert_eq!(ask(&gateway, "POST", "/tap", &[TOKEN]).status, 405);
+    assert_eq!(ask(&gateway, "GET", "/tap?status=6xx", &[TOKEN]).status, 400);
+    let open = || {
+        let mut client = Client::connect(gateway.admin()).unwrap();
+        client
+            .send(
+                "GET /tap?fields=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret-token\r\n\r\n",
+            )
+            .unwrap();
+        let (_, head) = client.head("GET").unwrap();
+        (client, head.status)
+    };
+    let taps: Vec<_> = (0..4).map(|_| open()).collect();
+    assert!(taps.iter().all(|(_, status)| *status == 200));
+    assert_eq!(open().1, 503, "four are open");
+    drop(taps);
+    eventually("they are closed", seconds(10), || open().1 == 200);
+
+    let mut tap = Lines::open(&gateway);
+    let secrets = [
+        ("Authorization", "Basic aHVzaA=="),
+        ("Cookie", "session=hush"),
+        ("X-Api-Key", "hush"),
+        ("Accept", "shown"),
+    ];
+    gateway.client().request("POST", "/pay", &secrets, b"hush in the body").unwrap();
+    let line = tap.find("/pay");
+    assert!(line.contains("shown") && line.contains("\"***\""), "{line}");
+    assert!(!line.contains("hush") && !line.contains("aHVzaA"), "{line}");
+    // Without a token in the configuration there is nobody who may look.
+    let backend = Backend::standard("two");
+    let open = Gateway::start(
+        Config::new().block("admin", "page", true).listener(Listener::h1().backend(backend.address)),
+    );
+    assert_eq!(ask(&open, "GET", "/tap", &[TOKEN]).status, 403);
+}
+
+/// The lines of a tap.
+pub(crate) struct Lines(BufReader<TcpStream>);
+
+impl Lines {
+    pub(crate) fn open(gateway: &Gateway) -> Lines {
+        let mut stream = TcpStream::connect(gateway.admin()).unwrap();
+        stream.set_read_timeout(Some(seconds(10))).unwrap();
+        stream.write_all(b"GET /tap?fields=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret-token\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+        }
+        Lines(reader)
+    }
+
+    /// The first line with this text.
+    pub(crate) fn find(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the tap goes on");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) retries: u32,
 }
 
-/// Counts an exchange, and logs it if there is an access log.
+/// Counts an exchange, logs it if there is an access log, and shows it to open taps.
 pub(crate) fn write(entry: &Entry<'_>) {
     let (version, text) = match entry.request.version {
         Version::Http10 => (HttpVersion::H1, "HTTP/1.0"),
@@ -56,9 +56,12 @@ pub(crate) fn write(entry: &Entry<'_>) {
     if let Some(status) = entry.call {
         shard.grpc_calls.of(label(status)).inc();
     }
-    let Some(log) = &worker.access_log else { return };
+    let is_tapped = worker.taps.is_any();
+    if worker.access_log.is_none() && !is_tapped {
+        return;
+    }
     let fields = &entry.request.fields;
-    log.record(&AccessRecord {
+    let record = AccessRecord {
         time: SystemTime::now(),
         listener: &entry.service.name,
         client: entry.client,
@@ -79,7 +82,13 @@ pub(crate) fn write(entry: &Entry<'_>) {
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),
-    });
+    };
+    if let Some(log) = &worker.access_log {
+        log.record(&record);
+    }
+    if is_tapped {
+        worker.taps.see(&record, fields);
+    }
 }
 
 /// The metric label of a call's end.

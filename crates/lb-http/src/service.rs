@@ -13,6 +13,7 @@ use lb_core::relief::CROWD;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{ListenerMetrics, Metrics, WorkerMetrics};
+use lb_observe::tap::Taps;
 use lb_pool::{ResolvedBackend, WorkerMember, WorkerPool};
 use lb_security::{ClientTls, StickyKey};
 use tokio::sync::Notify;
@@ -50,6 +51,8 @@ pub struct HttpWorker {
     pub upstreams: Rc<Upstreams>,
     /// Where access log lines go.
     pub access_log: Option<AccessLogHandle>,
+    /// Who looks on as requests end.
+    pub taps: Arc<Taps>,
     /// Limits on requests at once that find themselves.
     pub adaptive: AdaptiveLimits,
     /// Responses pass through one head at a time, within one call.
@@ -79,6 +82,7 @@ impl HttpWorker {
         metrics: Arc<WorkerMetrics>,
         upstreams: Rc<Upstreams>,
         access_log: Option<AccessLogHandle>,
+        taps: Arc<Taps>,
     ) -> Rc<Self> {
         Rc::new(Self {
             adaptive: AdaptiveLimits::of_worker(io.id),
@@ -86,6 +90,7 @@ impl HttpWorker {
             metrics,
             upstreams,
             access_log,
+            taps,
             response: RefCell::default(),
             heads: RefCell::default(),
             places: RefCell::default(),

@@ -16,6 +16,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use lb_core::access_log::AccessLogFormat;
+pub(crate) use record::push_text as push_json_text;
 pub use record::{AccessRecord, TlsRecord};
 
 use crate::metrics::Metrics;

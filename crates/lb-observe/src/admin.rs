@@ -13,6 +13,7 @@ mod page;
 mod peer;
 mod server;
 mod status;
+mod tap;
 
 use std::rc::Rc;
 use std::sync::Arc;

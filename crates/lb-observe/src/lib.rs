@@ -1,10 +1,12 @@
 //! What an operator can see of the gateway: metric families, logs, the access log and the admin server.
 //!
 //! Nothing here runs on the path of a request except the counters of [`metrics`], which are plain loads and
-//! stores in memory that one worker owns, and the hand-over of a finished line of the [`access_log`].
+//! stores in memory that one worker owns, and the hand-over of a finished line of the [`access_log`] or
+//! of an open [`tap`].
 
 pub mod access_log;
 pub mod admin;
 mod escape;
 pub mod logs;
 pub mod metrics;
+pub mod tap;

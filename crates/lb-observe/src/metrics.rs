@@ -61,6 +61,7 @@ use lb_core::breaker::Full;
 use lb_core::identity::PoolId;
 use lb_core::retry::RetryClass;
 
+use crate::tap::Taps;
 use scrape::Scrape;
 
 /// Every metric of the process.
@@ -68,6 +69,8 @@ use scrape::Scrape;
 pub struct Metrics {
     /// What is balanced in the kernel.
     pub xdp: XdpMetrics,
+    /// Who looks on as requests end.
+    pub taps: Arc<Taps>,
     /// `panic_total`.
     pub panics: SharedCounter,
     /// `config_reload_succeeded_total`.
@@ -118,6 +121,7 @@ impl Metrics {
     pub fn new(workers: usize) -> Arc<Self> {
         let metrics = Self {
             xdp: XdpMetrics::default(),
+            taps: Arc::default(),
             panics: SharedCounter::default(),
             reload_succeeded: SharedCounter::default(),
             reload_failed: SharedCounter::default(),

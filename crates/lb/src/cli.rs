@@ -10,7 +10,9 @@ use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
-use crate::{check, demo, explain, gateway, generate, xdp};
+use crate::tap::TapArgs;
+use crate::top::TopArgs;
+use crate::{check, demo, explain, gateway, generate, tap, top, xdp};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -52,6 +54,10 @@ enum Command {
     Xdp(XdpArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
     Demo(DemoArgs),
+    /// Show how a running gateway stands: pools, backends, routes, listeners, errors, certificates
+    Top(TopArgs),
+    /// Show requests of a running gateway as they end; needs the token of its admin port
+    Tap(TapArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     /// Print what a shell sources to complete commands and options
@@ -198,6 +204,8 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Xdp(args)) => xdp::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Tap(args)) => tap::run(&args),
         Some(Command::Schema) => generate::schema(),
         Some(Command::Completions { shell }) => generate::completions(shell, Cli::command()),
         Some(Command::Man { directory }) => generate::man(&directory, Cli::command()),

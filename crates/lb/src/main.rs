@@ -1,6 +1,7 @@
 //! `expressgateway`: composition of the rooms into one process. What is decided is decided elsewhere.
 
 mod acceptor;
+mod admin_client;
 mod boot;
 mod check;
 mod cli;
@@ -8,6 +9,8 @@ mod demo;
 mod explain;
 mod gateway;
 mod generate;
+mod tap;
+mod top;
 mod worker;
 mod xdp;
 

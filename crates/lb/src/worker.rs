@@ -81,7 +81,8 @@ pub(crate) async fn run(new: NewWorker) {
     let spare = Rc::clone(&upstreams);
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
-    let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log);
+    let taps = Arc::clone(&metrics.taps);
+    let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log, taps);
     let (listeners, pools) = (Vec::new(), RefCell::default());
     let relief = Relief::default();
     let descriptors = descriptors_of_worker(workers);

@@ -231,7 +231,7 @@ fn push_hex_escaped(line: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends at most the first `max` bytes of `text` as a JSON string.
-fn push_text(line: &mut Vec<u8>, text: &[u8], max: usize) {
+pub(crate) fn push_text(line: &mut Vec<u8>, text: &[u8], max: usize) {
     let text = text.get(..max).unwrap_or(text);
     line.push(b'"');
     if text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {

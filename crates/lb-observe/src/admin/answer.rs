@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::body::AnswerBody;
 use super::peer::Peer;
-use super::{Admin, Refusal, Served, State, calls, host, origin, page};
+use super::{Admin, Refusal, Served, State, calls, host, origin, page, tap};
+use crate::tap::TapFilter;
 
 /// The answer to `request` of `peer`, whose body is of interest only where something is changed.
 pub(super) async fn answer<B>(served: &Served, peer: &Rc<Peer>, request: Request<B>) -> Response<AnswerBody>
@@ -57,6 +58,9 @@ where
     if matches!(path, "/status" | "/status/events") {
         return status(served, peer, &request);
     }
+    if path == "/tap" {
+        return tap(served, peer, &request);
+    }
     match path {
         _ if !is_authorized(admin, &request) => text(StatusCode::FORBIDDEN, "forbidden\n"),
         "/metrics" => respond(StatusCode::OK, METRICS_TYPE, admin.metrics.encode()),
@@ -80,6 +84,26 @@ fn status<B>(served: &Served, peer: &Rc<Peer>, request: &Request<B>) -> Response
     match served.status.watch(peer) {
         Some(events) => stream("text/event-stream", events),
         None => text(StatusCode::SERVICE_UNAVAILABLE, "as many watch as may: try again later\n"),
+    }
+}
+
+/// Requests say more than counts do: a tap needs the token, and that there is one (attack row D-06).
+fn tap<B>(served: &Served, peer: &Rc<Peer>, request: &Request<B>) -> Response<AnswerBody> {
+    let admin = &served.admin;
+    if admin.token_hash.is_none() {
+        let reason = "forbidden: requests are shown only where admin.api_token_hash is set\n";
+        return text(StatusCode::FORBIDDEN, reason);
+    }
+    if !is_authorized(admin, request) {
+        return text(StatusCode::FORBIDDEN, "forbidden: the bearer token is missing or wrong\n");
+    }
+    let filter = match TapFilter::parse(request.uri().query().unwrap_or_default()) {
+        Ok(filter) => filter,
+        Err(fault) => return respond(StatusCode::BAD_REQUEST, TEXT_TYPE, format!("{fault}\n")),
+    };
+    match tap::open(&admin.metrics.taps, filter, peer) {
+        Some(lines) => stream("application/x-ndjson", lines),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "as many taps are open as may be: close one\n"),
     }
 }
 
