@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use rustls::server::ProducesTickets;
@@ -60,7 +60,7 @@ struct TicketKey {
     root: Prk,
 }
 
-/// Keys for one ticket of a TLS library that seals tickets by AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4).
+/// Keys for tickets of a TLS library that seals tickets by AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4).
 pub struct TicketSecrets {
     /// Stands in the ticket.
     pub name: [u8; 16],
@@ -156,34 +156,59 @@ impl TicketRotator {
 
     /// The keys of tickets for one QUIC listener and one set of client-certificate rules.
     pub(crate) fn for_quic(self: &Arc<Self>, listener: &str, rules: &[u8; 32]) -> QuicTickets {
-        QuicTickets { rotator: Arc::clone(self), binding: binding(listener, rules) }
+        let newest = Arc::new(ArcSwapOption::empty());
+        QuicTickets { rotator: Arc::clone(self), binding: binding(listener, rules), newest }
     }
 }
 
 /// Ticket keys for one listener and one set of client-certificate rules, for a TLS library that is not rustls. A ticket opens under no other.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QuicTickets {
     rotator: Arc<TicketRotator>,
     binding: Vec<u8>,
+    /// Those of the newest key, once they were derived.
+    newest: Arc<ArcSwapOption<Derived>>,
+}
+
+struct Derived {
+    of: Arc<TicketKey>,
+    secrets: Arc<TicketSecrets>,
+}
+
+/// Shows that there are keys, never which.
+impl fmt::Debug for QuicTickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicTickets").field("rotator", &self.rotator).finish_non_exhaustive()
+    }
 }
 
 impl QuicTickets {
     /// The keys for a new ticket.
-    pub fn newest(&self) -> Option<TicketSecrets> {
+    pub fn newest(&self) -> Option<Arc<TicketSecrets>> {
         let ring = self.rotator.ring.load();
-        self.derived(&ring.keys.first()?.key, true)
+        let key = &ring.keys.first()?.key;
+        if let Some(known) = self.newest.load().as_ref().filter(|known| Arc::ptr_eq(&known.of, key)) {
+            return Some(Arc::clone(&known.secrets));
+        }
+        let secrets = self.derived(key, true)?;
+        let derived = Derived { of: Arc::clone(key), secrets: Arc::clone(&secrets) };
+        self.newest.store(Some(Arc::new(derived)));
+        Some(secrets)
     }
 
     /// The keys of a ticket that has this name in it.
-    pub fn find(&self, name: &[u8]) -> Option<TicketSecrets> {
+    pub fn find(&self, name: &[u8]) -> Option<Arc<TicketSecrets>> {
         let ring = self.rotator.ring.load();
-        let at = ring.keys.iter().position(|slot| slot.key.name == name)?;
-        self.derived(&ring.keys.get(at)?.key, at == 0)
+        match ring.keys.iter().position(|slot| slot.key.name == name)? {
+            0 => self.newest(),
+            at => self.derived(&ring.keys.get(at)?.key, false),
+        }
     }
 
-    fn derived(&self, key: &TicketKey, is_newest: bool) -> Option<TicketSecrets> {
+    fn derived(&self, key: &TicketKey, is_newest: bool) -> Option<Arc<TicketSecrets>> {
         let part = |what: &[u8]| expand(&key.root, &[what, &self.binding]);
-        Some(TicketSecrets { name: key.name, cipher: part(b"cipher")?, mac: part(b"mac")?, is_newest })
+        let (cipher, mac) = (part(b"cipher")?, part(b"mac")?);
+        Some(Arc::new(TicketSecrets { name: key.name, cipher, mac, is_newest }))
     }
 }
 
