@@ -13,6 +13,7 @@ mod endpoint;
 pub mod fuzz;
 mod h3;
 mod handshake;
+mod identity;
 mod lent;
 mod listener;
 mod memory;

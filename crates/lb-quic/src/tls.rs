@@ -9,49 +9,24 @@ use boring::error::ErrorStack;
 use boring::ex_data::Index;
 use boring::hash::MessageDigest;
 use boring::hmac::HmacCtxRef;
-use boring::pkey::{PKey, Private};
 use boring::ssl::{
     AlpnError, ClientHello, NameType, SelectCertError, Ssl, SslAlert, SslContextBuilder, SslMethod, SslRef,
     SslSessionCacheMode, SslVerifyError, SslVerifyMode, TicketKeyCallbackResult,
 };
 use boring::symm::{Cipher, CipherCtxRef};
-use boring::x509::X509;
 use foreign_types::ForeignTypeRef;
 use lb_config::ClientAuthMode;
 use lb_security::{ClientRules, ClientTls, PolicyId, TicketSecrets, TlsConfigBundle};
 use rustls_pki_types::CertificateDer;
 
 use crate::connection::Lent;
+use crate::identity::Identity;
 
 /// quiche's connections, whose settings can be changed in the handshake.
 type Connection = quiche::Connection<Lent>;
 
 /// How often a size is tried that the path may not take.
 const PROBES: u8 = 3;
-
-/// What BoringSSL has parsed of an identity.
-struct Parsed {
-    leaf: X509,
-    rest: Vec<X509>,
-    key: PKey<Private>,
-}
-
-impl Parsed {
-    fn new(chain: &[CertificateDer<'_>], key: &[u8]) -> Result<Self, ErrorStack> {
-        let mut certificates = chain.iter().map(|der| X509::from_der(der));
-        let leaf = certificates.next().unwrap_or_else(|| X509::from_der(&[]))?;
-        let key = PKey::private_key_from_pkcs8(key).or_else(|_| PKey::private_key_from_der(key))?;
-        Ok(Self { leaf, rest: certificates.collect::<Result<_, _>>()?, key })
-    }
-
-    fn show(&self, ssl: &mut SslRef) -> Result<(), ErrorStack> {
-        ssl.set_certificate(&self.leaf)?;
-        for certificate in &self.rest {
-            ssl.add_chain_cert(certificate)?;
-        }
-        ssl.set_private_key(&self.key)
-    }
-}
 
 /// Where a connection keeps the rules that its client is judged by.
 fn policy_index() -> Result<Index<Ssl, PolicyId>, ErrorStack> {
@@ -77,10 +52,10 @@ pub(crate) fn server(
 ) -> Result<SslContextBuilder, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::tls())?;
     let index = policy_index()?;
-    let identities: Vec<Parsed> = bundle
+    let identities: Vec<Identity> = bundle
         .identities()
         .iter()
-        .map(|identity| Parsed::new(&identity.chain, identity.key.secret_der()))
+        .map(|identity| Identity::new(&identity.chain, identity.key.secret_der()))
         .collect::<Result<_, _>>()?;
     // Sessions live in tickets alone.
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -93,6 +68,7 @@ pub(crate) fn server(
         identity.show(ssl).map_err(|_| SelectCertError::ERROR)?;
         ssl.set_ex_data(index, policy);
         remember(ssl, &limits)?;
+        forget_settings(ssl);
         // Before the handshake quiche tries no larger packets than are accepted here, which says nothing of the path.
         Connection::set_max_send_udp_payload_size_in_handshake(ssl, largest)
             .map_err(|_| SelectCertError::ERROR)?;
@@ -150,6 +126,15 @@ fn remember(ssl: &mut SslRef, limits: &[u8]) -> Result<(), SelectCertError> {
     let taken =
         unsafe { boring_sys::SSL_set_quic_early_data_context(ssl.as_ptr(), limits.as_ptr(), limits.len()) };
     if taken == 1 { Ok(()) } else { Err(SelectCertError::ERROR) }
+}
+
+/// Has a connection free what only its handshake needs with the end of that.
+#[expect(unsafe_code, reason = "boring has no call for it")]
+fn forget_settings(ssl: &mut SslRef) {
+    // SAFETY: the pointer is that of a live connection which nothing else uses meanwhile. Nothing here or in quiche changes settings of TLS after
+    // the handshake, and BoringSSL looks whether they are there.
+    // JUSTIFICATION: 1 KiB of each idle connection.
+    unsafe { boring_sys::SSL_set_shed_handshake_config(ssl.as_ptr(), 1) };
 }
 
 /// Asks the client for a certificate, where the rules do.
