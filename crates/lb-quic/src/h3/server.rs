@@ -46,6 +46,9 @@ const LINGER_UNENDED: Duration = Duration::from_secs(2);
 /// Streams that clients have not ended, of which that is known.
 const UNENDED: usize = 256;
 
+/// How long a connection is without a request before it gives back the memory that it kept for the next one.
+const RESTS: Duration = Duration::from_secs(1);
+
 /// The streams, from the last one back, among which those are looked for whose bytes are under way.
 const LATEST: u64 = 4096;
 
@@ -352,6 +355,23 @@ impl Server {
         !self.unheard.is_empty()
     }
 
+    /// When a connection without a request gives back what it keeps for the next one; `None` where it keeps nothing.
+    fn rests_from(&self) -> Option<Instant> {
+        (self.active == 0 && self.streams.is_empty() && self.streams.capacity() > 0)
+            .then(|| self.idle_since + RESTS)
+    }
+
+    /// Gives back the memory that was kept for further requests, if it is time.
+    fn rest(&mut self, now: Instant) {
+        if self.rests_from().is_some_and(|at| now >= at) {
+            self.streams = Streams::default();
+            self.told.shrink_to_fit();
+            self.control.shrink_to_fit();
+            self.held.shrink_to_fit();
+            self.unended.shrink_to_fit();
+        }
+    }
+
     /// When a connection without a request is given up.
     fn idle_until(&self, settings: &Settings) -> Instant {
         let wait = match self.requests {
@@ -379,6 +399,7 @@ impl Application for Server {
             connection.app.give_up(Gone::Closed);
         }
         Self::settle(connection, &settings, now);
+        connection.app.rest(now);
         match connection.app.state {
             State::Closed => return,
             State::Handshake(_) if !connection.quic.is_in_early_data() => return,
@@ -423,7 +444,7 @@ impl Application for Server {
             State::Serving | State::Finishing => None,
             State::Closed => return None,
         };
-        end.into_iter().chain(self.heads_until).min()
+        end.into_iter().chain(self.heads_until).chain(self.rests_from()).min()
     }
 
     fn is_busy(&self) -> bool {
