@@ -36,6 +36,7 @@ const TESTS: &[Test] = &[
     ("denied_sources_are_dropped", services::denied_sources_are_dropped),
     ("what_cannot_be_had_is_named", services::what_cannot_be_had_is_named),
     ("a_backend_that_dies_gets_nothing", changes::a_backend_that_dies_gets_nothing),
+    ("a_backend_that_refuses_probes_finishes", changes::a_backend_that_refuses_probes_finishes),
     ("weights_and_drains_are_followed", changes::weights_and_drains_are_followed),
     ("a_reload_adds_changes_and_removes_services", changes::a_reload_adds_changes_and_removes_services),
     ("flows_go_on_over_a_restart", lives::flows_go_on_over_a_restart),

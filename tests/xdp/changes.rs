@@ -1,6 +1,8 @@
 //! Backends and services that change while packets are forwarded.
 
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::rig::{Network, PATIENCE, ask, connect, exchange, ip};
 use crate::services::{pool, service};
@@ -36,6 +38,89 @@ pub(crate) fn a_backend_that_dies_gets_nothing(mode: &'static str) {
         ip("link set b0 up\nroute replace default via 10.2.3.1 dev b0\n");
     });
     network.until_served_by(80, &["backend1", "backend2", "backend3"]);
+}
+
+/// An HTTP server that answers probes with a status, in the namespace of the calling thread.
+fn health(status: &'static AtomicU16) {
+    let listener = TcpListener::bind("[::]:8090").unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let status = status.load(Ordering::Relaxed);
+            let mut question = [0; 1024];
+            // One that does not answer closes.
+            if status > 0 && stream.read(&mut question).is_ok() {
+                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+}
+
+/// A backend whose probes are answered, by a refusal, finishes what it has. One that is silent is gone, and its flows go elsewhere.
+pub(crate) fn a_backend_that_refuses_probes_finishes(mode: &'static str) {
+    let mut network = Network::new(mode);
+    let statuses: [&'static AtomicU16; 3] =
+        std::array::from_fn(|_| &*Box::leak(Box::new(AtomicU16::new(200))));
+    for (backend, status) in network.backends.iter().zip(statuses) {
+        backend.run(move || health(status));
+    }
+    let probes = "[pools.web.health]\ntype = \"http\"\npath = \"/\"\nport = 8090\ninterval_ms = 200\ntimeout_ms = 200\nfall = 2\nrise = 2\n";
+    let config = network.config(
+        &[
+            service("web", 80, "tcp", "nat", "web"),
+            service("names", 80, "udp", "nat", "web"),
+            pool("web", 8080, probes),
+        ]
+        .concat(),
+    );
+    network.start(&config);
+    network.until_served_by(80, &["backend1", "backend2", "backend3"]);
+    let mut streams = connections(&network, 30);
+    let mut sockets = datagrams(&network, 30);
+    statuses[0].store(503, Ordering::Relaxed);
+    network.until_served_by(80, &["backend2", "backend3"]);
+    for (stream, first) in &mut streams {
+        assert_eq!(&exchange(stream).unwrap(), first, "a flow stays where it is");
+    }
+    for (socket, first) in &mut sockets {
+        assert_eq!(&question(socket).unwrap(), first, "a flow stays where it is");
+    }
+    // It ends, and a flow of datagrams finds another backend.
+    statuses[0].store(0, Ordering::Relaxed);
+    let moved = testkit::poll(PATIENCE, || {
+        let answers: Vec<_> =
+            sockets.iter().map(|(socket, _)| question(socket).unwrap_or_default()).collect();
+        answers.iter().all(|answer| answer == "backend2" || answer == "backend3").then_some(())
+    });
+    assert!(moved.is_some());
+    for (stream, first) in streams.iter_mut().filter(|(_, first)| first != "backend1") {
+        assert_eq!(&exchange(stream).unwrap(), first);
+    }
+    statuses[0].store(200, Ordering::Relaxed);
+    network.until_served_by(80, &["backend1", "backend2", "backend3"]);
+}
+
+/// Flows of datagrams, each with the answer of its backend.
+fn datagrams(network: &Network, count: usize) -> Vec<(UdpSocket, String)> {
+    network.client.run(move || {
+        let one = |_| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(seconds(3))).unwrap();
+            socket.connect("10.9.0.1:80").unwrap();
+            let answer = question(&socket).unwrap();
+            (socket, answer)
+        };
+        (0..count).map(one).collect()
+    })
+}
+
+/// A question and its answer, over a flow that stays.
+fn question(socket: &UdpSocket) -> std::io::Result<String> {
+    socket.send(b"who?")?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 pub(crate) fn weights_and_drains_are_followed(mode: &'static str) {

@@ -106,6 +106,7 @@ fn measure(policy: Policy, members: usize, mixed: bool) -> Costs {
 
     let state = |at: usize| MemberState {
         healthy: true,
+        answers: true,
         ejected: false,
         draining: false,
         weight: weight(at),

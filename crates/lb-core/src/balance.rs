@@ -120,6 +120,8 @@ pub struct MemberSpec {
 pub struct MemberState {
     /// Whether its health checks let it be used.
     pub healthy: bool,
+    /// Whether it answers the checks that do not let it be used: it is there, and may finish what it has.
+    pub answers: bool,
     /// Whether it is ejected because of how it treated requests.
     pub ejected: bool,
     /// Whether it only finishes what it has. Never picked, not even in panic.

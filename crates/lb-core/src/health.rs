@@ -106,6 +106,12 @@ pub enum ProbeOutcome {
 }
 
 impl ProbeOutcome {
+    /// Whether the target has answered, and refused: it is there.
+    #[inline]
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Status(_) | Self::Body | Self::NotServing)
+    }
+
     /// Whether the outcome speaks for the target.
     #[inline]
     pub fn passed(self) -> bool {
@@ -152,6 +158,10 @@ pub struct Target {
     recovered: Option<Instant>,
     /// Outcomes in a row that speak against the state.
     against: u32,
+    /// Whether it answers although it is unhealthy.
+    refuses: bool,
+    /// Outcomes in a row without an answer, while it did.
+    silent: u32,
     last: Option<ProbeOutcome>,
     next: Instant,
     /// The start of the probe under way.
@@ -181,6 +191,8 @@ impl Target {
             since: now,
             recovered: None,
             against: 0,
+            refuses: false,
+            silent: 0,
             last: None,
             next: now,
             began: None,
@@ -241,6 +253,7 @@ impl Target {
         } else {
             (HealthState::Unhealthy, self.settings.fall)
         };
+        self.note_answer(outcome);
         if self.state == to {
             self.against = 0;
             return None;
@@ -253,11 +266,31 @@ impl Target {
         self.state = to;
         self.since = now;
         self.against = 0;
+        self.refuses = outcome.is_refusal();
         if from == HealthState::Unhealthy {
             self.recovered = Some(now);
         }
         self.counts.changes = self.counts.changes.saturating_add(1);
         Some(HealthChange { from, to, why: outcome })
+    }
+
+    /// Whether an unhealthy target is still there, and finishes what it has: it answers, and what it answers is that it is not to be used. One that has
+    /// fallen silent for as many probes as make a healthy one unhealthy is there no more.
+    pub fn refuses(&self) -> bool {
+        self.state == HealthState::Unhealthy && self.refuses
+    }
+
+    fn note_answer(&mut self, outcome: ProbeOutcome) {
+        if outcome.is_refusal() {
+            (self.refuses, self.silent) = (true, 0);
+        } else if outcome.passed() {
+            self.silent = 0;
+        } else {
+            self.silent = self.silent.saturating_add(1);
+            if self.silent >= self.settings.fall {
+                self.refuses = false;
+            }
+        }
     }
 
     /// What is known.

@@ -280,6 +280,10 @@ impl State<'_> {
             MemberView {
                 state: MemberState {
                     healthy: live.health.as_ref().is_none_or(|target| target.state().is_usable()),
+                    answers: live
+                        .health
+                        .as_ref()
+                        .is_none_or(|target| target.state().is_usable() || target.refuses()),
                     ejected: matches!(ejector.standing(at, now), EjectionStanding::Out { .. }),
                     draining: live.draining,
                     weight: live.weight.unwrap_or(spec.weight),

@@ -405,8 +405,14 @@ impl WorkerPool {
 }
 
 /// The default for a member that is not there.
-const NOBODY: MemberState =
-    MemberState { healthy: false, ejected: false, draining: true, weight: 0, healthy_since: None };
+const NOBODY: MemberState = MemberState {
+    healthy: false,
+    answers: false,
+    ejected: false,
+    draining: true,
+    weight: 0,
+    healthy_since: None,
+};
 
 /// The gate of each member, with this worker's part of the limits. A member that stays keeps its own.
 fn gates(

@@ -138,8 +138,8 @@ impl Followed {
             let seat = seats.iter().find(|seat| seat.at == at).filter(|_| is_well || pool.is_in_panic());
             let standing = match seat {
                 Some(_) => Standing::Live,
-                // It finishes what it has.
-                None if state.healthy => Standing::Draining,
+                // It finishes what it has, whether an operator has said so or its own answers do.
+                None if state.answers => Standing::Draining,
                 None => Standing::Absent,
             };
             members.push(WantedMember {

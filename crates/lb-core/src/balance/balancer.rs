@@ -79,6 +79,7 @@ impl Balancer {
         };
         balancer.update(now, |at| MemberState {
             healthy: true,
+            answers: true,
             ejected: false,
             draining: false,
             weight: members.get(at).map_or(0, |spec| spec.weight),

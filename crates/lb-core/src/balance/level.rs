@@ -75,8 +75,14 @@ fn is_fit(state: &MemberState) -> bool {
 mod tests {
     use super::*;
 
-    const UP: MemberState =
-        MemberState { healthy: true, ejected: false, draining: false, weight: 1, healthy_since: None };
+    const UP: MemberState = MemberState {
+        healthy: true,
+        answers: true,
+        ejected: false,
+        draining: false,
+        weight: 1,
+        healthy_since: None,
+    };
     const DOWN: MemberState = MemberState { healthy: false, ..UP };
     const EJECTED: MemberState = MemberState { ejected: true, ..UP };
     const DRAINING: MemberState = MemberState { draining: true, ..UP };

@@ -15,8 +15,14 @@ fn all() -> impl Iterator<Item = Policy> {
 
 const FOLLOWING: [Policy; 3] = [Policy::Maglev, Policy::RingHash, Policy::Rendezvous];
 
-const UP: MemberState =
-    MemberState { healthy: true, ejected: false, draining: false, weight: 1, healthy_since: None };
+const UP: MemberState = MemberState {
+    healthy: true,
+    answers: true,
+    ejected: false,
+    draining: false,
+    weight: 1,
+    healthy_since: None,
+};
 const DOWN: MemberState = MemberState { healthy: false, ..UP };
 
 const FINE: RequestOutcome = RequestOutcome { latency: None, failed: false };

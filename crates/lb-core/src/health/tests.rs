@@ -46,6 +46,32 @@ fn who_was_not_asked_has_said_nothing() {
 }
 
 #[test]
+fn who_refuses_is_there_until_it_falls_silent() {
+    let mut target = target(1, 2);
+    probe(&mut target, ProbeOutcome::Passed);
+    assert!(!target.refuses(), "it is healthy");
+    probe(&mut target, ProbeOutcome::Status(503));
+    assert!(!target.refuses(), "one answer decides nothing");
+    probe(&mut target, ProbeOutcome::Status(503));
+    assert!(target.refuses());
+    // One probe that is lost is none of its silence.
+    for outcome in [ProbeOutcome::Timeout, ProbeOutcome::NotServing, ProbeOutcome::Connect] {
+        probe(&mut target, outcome);
+        assert!(target.refuses(), "{outcome:?}");
+    }
+    probe(&mut target, ProbeOutcome::Connect);
+    assert!(!target.refuses());
+    probe(&mut target, ProbeOutcome::Body);
+    assert!(target.refuses(), "it is back, and wants nothing yet");
+    probe(&mut target, ProbeOutcome::Passed);
+    assert!(!target.refuses());
+    // Who has not answered is not there.
+    probe(&mut target, ProbeOutcome::Status(503));
+    probe(&mut target, ProbeOutcome::Connect);
+    assert_eq!((target.state(), target.refuses()), (HealthState::Unhealthy, false));
+}
+
+#[test]
 fn rise_and_fall_count_in_a_row() {
     let mut target = target(2, 3);
     probe(&mut target, ProbeOutcome::Passed);

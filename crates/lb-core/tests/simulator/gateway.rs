@@ -195,6 +195,7 @@ impl Worker {
         let out = &self.out;
         self.balancer.update(now, |at| MemberState {
             healthy: shared.targets[at].state().is_usable(),
+            answers: true,
             ejected: out[at],
             draining: shared.is_draining(at),
             weight: world.backends[at].weight,

@@ -34,8 +34,20 @@ impl SharedPool {
     pub fn end_probe(&self, at: usize, outcome: ProbeOutcome, now: Instant) {
         let Some((member, _)) = self.members.get(at) else { return };
         self.meters.probed(at, outcome);
-        let change = member.live().health.as_mut().and_then(|target| target.end(outcome, now));
-        let Some(change) = change else { return };
+        let (change, has_turned) = {
+            let mut live = member.live();
+            let Some(target) = live.health.as_mut() else { return };
+            let before = target.refuses();
+            let change = target.end(outcome, now);
+            (change, target.refuses() != before)
+        };
+        let Some(change) = change else {
+            // It is as unhealthy as before, and whoever keeps its flows has to know that it is gone, or there again.
+            if has_turned {
+                self.changed(now);
+            }
+            return;
+        };
         if change.from == HealthState::Unhealthy && change.to.is_usable() {
             // A passed check shows that the member is well: no request has to find out.
             let back = self.rests().well(at, now);

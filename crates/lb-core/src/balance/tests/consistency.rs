@@ -23,6 +23,7 @@ fn a_table_without_a_balancer_picks_what_the_balancer_picks() {
         let states: Vec<_> = (0..specs.len())
             .map(|_| MemberState {
                 healthy: random.below(4) > 0,
+                answers: false,
                 ejected: random.below(5) == 0,
                 draining: random.below(6) == 0,
                 weight: random.below(4) as u32,
@@ -114,6 +115,7 @@ fn members_that_cannot_be_used_move_their_keys_and_no_others_and_get_them_back()
             let out = |at: usize| at % 4 == 1;
             balancer.update(now, |at| MemberState {
                 healthy: !(out(at) && kind == 0),
+                answers: true,
                 ejected: out(at) && kind == 1,
                 draining: out(at) && kind == 2,
                 weight: weight(at),

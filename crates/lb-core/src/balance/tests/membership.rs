@@ -8,6 +8,7 @@ fn state() -> impl Strategy<Value = MemberState> {
     (any::<bool>(), 0u8..8, 0u8..8, 0u32..5, proptest::option::of(0u64..40)).prop_map(
         |(healthy, ejected, draining, weight, since)| MemberState {
             healthy,
+            answers: healthy,
             ejected: ejected == 0,
             draining: draining == 0,
             weight,
