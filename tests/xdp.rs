@@ -8,6 +8,8 @@
 
 #[path = "xdp/changes.rs"]
 mod changes;
+#[path = "../crates/lb-l4-xdp/tests/hosts/mod.rs"]
+mod hosts;
 #[path = "xdp/join.rs"]
 mod join;
 #[path = "xdp/listeners.rs"]
@@ -40,6 +42,7 @@ const TESTS: &[Test] = &[
     ("weights_and_drains_are_followed", changes::weights_and_drains_are_followed),
     ("a_reload_adds_changes_and_removes_services", changes::a_reload_adds_changes_and_removes_services),
     ("flows_go_on_over_a_restart", lives::flows_go_on_over_a_restart),
+    ("an_upgrade_under_traffic_loses_nothing", lives::an_upgrade_under_traffic_loses_nothing),
     ("at_its_end_it_can_detach", lives::at_its_end_it_can_detach),
     ("a_listener_is_taken_over", listeners::a_listener_is_taken_over),
     ("a_listener_is_handed_to_the_kernel_and_back", listeners::a_listener_is_handed_to_the_kernel_and_back),
@@ -59,7 +62,7 @@ fn main() {
     testkit::gateway::set_binary(env!("CARGO_BIN_EXE_expressgateway"));
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let is_able = rig::is_able();
+    let is_able = hosts::is_able();
     if is_able && !arguments.list {
         rig::mount();
     }

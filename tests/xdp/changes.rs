@@ -9,7 +9,7 @@ use crate::services::{pool, service};
 use testkit::seconds;
 
 /// Connections to the service, each with the answer of its backend.
-fn connections(network: &Network, count: usize) -> Vec<(TcpStream, String)> {
+pub(crate) fn connections(network: &Network, count: usize) -> Vec<(TcpStream, String)> {
     network.client.run(move || {
         let one = |_| {
             let mut stream = connect("10.9.0.1:80".parse().unwrap(), PATIENCE).unwrap();
@@ -102,7 +102,7 @@ pub(crate) fn a_backend_that_refuses_probes_finishes(mode: &'static str) {
 }
 
 /// Flows of datagrams, each with the answer of its backend.
-fn datagrams(network: &Network, count: usize) -> Vec<(UdpSocket, String)> {
+pub(crate) fn datagrams(network: &Network, count: usize) -> Vec<(UdpSocket, String)> {
     network.client.run(move || {
         let one = |_| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -116,7 +116,7 @@ fn datagrams(network: &Network, count: usize) -> Vec<(UdpSocket, String)> {
 }
 
 /// A question and its answer, over a flow that stays.
-fn question(socket: &UdpSocket) -> std::io::Result<String> {
+pub(crate) fn question(socket: &UdpSocket) -> std::io::Result<String> {
     socket.send(b"who?")?;
     let mut answer = [0; 64];
     let length = socket.recv(&mut answer)?;

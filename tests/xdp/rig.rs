@@ -8,24 +8,22 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use lb_l4_xdp::{Capacity, Plane, XdpAttach};
 use testkit::metrics::Metrics;
 use testkit::process::{Process, SIGHUP, SIGTERM};
 use testkit::seconds;
 
-/// How long a client waits before it gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use crate::hosts::{Host, PATIENCE, ip};
+use crate::hosts::{forward, join, mount_bpf, pair, without_offload};
 
 const BACKENDS: usize = 3;
+
+const MTU: u32 = 1500;
 
 /// The SHA-256 of `token`.
 const TOKEN: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0";
@@ -33,69 +31,11 @@ const TOKEN: &str = "3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4
 /// Where a BPF file system of this process is mounted.
 static BPF: OnceLock<PathBuf> = OnceLock::new();
 
-/// Whether this process may make namespaces and load programs, and there are programs.
-pub(crate) fn is_able() -> bool {
-    // SAFETY: the call has no arguments.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    is_root && lb_l4_xdp::object().is_some()
-}
-
 /// Mounts a BPF file system for this process and what it starts. To be called before any thread is started.
 pub(crate) fn mount() {
     let directory = std::env::temp_dir().join(format!("expressgateway-bpf-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    // SAFETY: moves the calling thread, which is the only one, into a namespace of mounts.
-    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    for arguments in [vec!["--make-rprivate", "/"], vec!["-t", "bpf", "bpf", directory.to_str().unwrap()]] {
-        assert!(Command::new("mount").args(arguments).status().unwrap().success());
-    }
+    mount_bpf(&directory);
     BPF.set(directory).unwrap();
-}
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A thread in a network namespace of its own.
-pub(crate) struct Host {
-    jobs: Sender<Job>,
-    thread: i32,
-}
-
-impl Host {
-    fn new() -> Self {
-        let (jobs, orders) = channel::<Job>();
-        let (said, heard) = channel();
-        std::thread::spawn(move || {
-            // SAFETY: moves the calling thread into a namespace, and no other.
-            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-            // SAFETY: the call has no arguments.
-            said.send(unsafe { libc::gettid() }).unwrap();
-            while let Ok(job) = orders.recv() {
-                job();
-            }
-        });
-        Self { jobs, thread: heard.recv().unwrap() }
-    }
-
-    /// Runs something in the namespace.
-    pub(crate) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> R {
-        let (said, heard) = channel();
-        self.jobs.send(Box::new(move || _ = said.send(job()))).unwrap();
-        heard.recv().expect("the job ends")
-    }
-
-    /// Has a command run in the namespace.
-    pub(crate) fn enter(&self, command: &mut Command) {
-        let namespace = std::fs::File::open(format!("/proc/self/task/{}/ns/net", self.thread)).unwrap();
-        // SAFETY: setns is a bare system call, which is allowed between fork and exec.
-        unsafe {
-            command.pre_exec(move || match libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
-    }
 }
 
 /// The namespaces, and the gateway if it runs.
@@ -119,21 +59,24 @@ impl Network {
         let mut setup = String::from(
             "link set lo up\naddr add 10.2.0.1/32 dev lo\naddr add fd00:2::1/128 dev lo nodad\n",
         );
-        setup += &pair(0, "c0", client.thread, "10.1.0", "fd00:1:");
+        let clients = ("10.1.0", "fd00:1:");
+        setup += &pair(0, "c0", client.thread, clients, MTU);
         for (at, backend) in (1..).zip(&backends) {
-            setup += &pair(at, "b0", backend.thread, &format!("10.2.{at}"), &format!("fd00:2:{at}:"));
+            let (net4, net6) = nets(at);
+            // The kernel knows clients' MAC addresses, and has to be brought to look for those of backends.
+            setup += &pair(at, "b0", backend.thread, (&net4, &net6), MTU);
         }
         gateway.run(move || {
-            for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap();
-            }
+            forward();
             ip(&setup);
             ["eth0", "eth1", "eth2", "eth3"].into_iter().for_each(without_offload);
         });
-        client.run(move || join("c0", "10.1.0", "fd00:1:", 9, mode));
+        let is_native = mode != "skb";
+        client.run(move || join("c0", clients, 9, MTU, is_native));
         for (at, backend) in (1..).zip(&backends) {
             backend.run(move || {
-                join("b0", &format!("10.2.{at}"), &format!("fd00:2:{at}:"), 11, mode);
+                let (net4, net6) = nets(at);
+                join("b0", (&net4, &net6), 11, MTU, is_native);
                 ip("addr add 10.9.0.1/32 dev lo\naddr add fd00:9::1/128 dev lo nodad\n");
                 crate::peers::serve(format!("backend{at}"));
             });
@@ -229,18 +172,19 @@ impl Network {
 
     /// A request to the admin port.
     pub(crate) fn request(&self, method: &str, target: &str) -> Option<(u16, String)> {
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        );
-        self.gateway.run(move || {
-            let mut stream = TcpStream::connect("127.0.0.1:9090").ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).ok()?;
-            stream.write_all(head.as_bytes()).ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            let (head, body) = answer.split_once("\r\n\r\n")?;
-            Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-        })
+        request(&self.gateway, method, target)
+    }
+
+    /// What `check` says of a file, and its exit code.
+    pub(crate) fn check(&self, config: &str) -> (i32, String) {
+        let file = self.directory.path().join("checked.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(testkit::gateway::binary());
+        command.arg("check").arg(&file);
+        self.gateway.enter(&mut command);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// The sum of a metric, once it is as wanted: counts are read every second.
@@ -266,6 +210,22 @@ impl Network {
             self.process.as_ref().unwrap().tail(30)
         );
     }
+}
+
+/// A request to the admin port of a gateway: status and body.
+pub(crate) fn request(host: &Host, method: &str, target: &str) -> Option<(u16, String)> {
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    );
+    host.run(move || {
+        let mut stream = TcpStream::connect("127.0.0.1:9090").ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(head.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    })
 }
 
 /// A request and its answer, over a connection of its own: the answer names the backend.
@@ -298,67 +258,7 @@ pub(crate) fn ask_udp(vip: &str, port: u16) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
-/// The commands that make the gateway's end of a pair, and give the other away. The kernel knows clients' MAC addresses, and has to be brought to
-/// look for those of backends.
-fn pair(at: u32, far: &str, thread: i32, net4: &str, net6: &str) -> String {
-    format!(
-        "link add eth{at} address 02:00:00:00:01:0{at} type veth peer name {far} address 02:00:00:00:02:0{at}\n\
-         link set {far} netns {thread}\n\
-         addr add {net4}.1/24 dev eth{at}\n\
-         addr add {net6}:1/64 dev eth{at} nodad\n\
-         link set eth{at} up\n\
-         neigh replace {net4}.9 lladdr 02:00:00:00:02:0{at} nud permanent dev eth{at}\n\
-         neigh replace {net6}:9 lladdr 02:00:00:00:02:0{at} nud permanent dev eth{at}\n"
-    )
-}
-
-/// Sets the calling thread's end of a pair up.
-fn join(name: &str, net4: &str, net6: &str, host: u32, mode: &str) {
-    ip(&format!(
-        "link set lo up\n\
-         addr add {net4}.{host}/24 dev {name}\n\
-         addr add {net6}:{host}/64 dev {name} nodad\n\
-         link set {name} up\n\
-         route add default via {net4}.1 dev {name}\n\
-         route add default via {net6}:1 dev {name}\n"
-    ));
-    without_offload(name);
-    if mode != "skb" {
-        // A pair carries what its other end sends by XDP only if this end has a program too: one without settings passes everything.
-        let mut plane = Plane::load(Capacity { flows4: 16, flows6: 16 }).unwrap();
-        plane.attach(name, XdpAttach::Native).unwrap();
-        std::mem::forget(plane);
-    }
-}
-
-/// Checksums are computed by whoever sends, as on a real wire: programs see packets before the kernel would complete them.
-fn without_offload(name: &str) {
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
-    }
-    // ETHTOOL_STXCSUM and ETHTOOL_STSO, ETHTOOL_SGSO of linux/ethtool.h.
-    for command in [0x17, 0x1f, 0x24] {
-        let mut value = Value { command, data: 0 };
-        // SAFETY: zeros are a value of the structure.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from as libc::c_char;
-        }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        // SAFETY: the request and the value that it points to live longer than the call.
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-        let error = std::io::Error::last_os_error();
-        let is_absent = command != 0x17 && error.raw_os_error() == Some(libc::EOPNOTSUPP);
-        assert!(result == 0 || is_absent, "{command:x}: {error}");
-    }
-}
-
-/// Changes the namespace of the calling thread by commands of ip(8).
-pub(crate) fn ip(commands: &str) {
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
-    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{commands}");
+/// The networks of a backend.
+fn nets(at: u32) -> (String, String) {
+    (format!("10.2.{at}"), format!("fd00:2:{at}:"))
 }

@@ -16,7 +16,7 @@ fn xdp(network: &Network, command: &str, more: &[&str]) -> String {
     output.stdout
 }
 
-fn json(network: &Network, command: &str, more: &[&str]) -> Value {
+pub(crate) fn json(network: &Network, command: &str, more: &[&str]) -> Value {
     serde_json::from_str(&xdp(network, command, &[more, &["--json"]].concat())).unwrap()
 }
 

@@ -9,6 +9,8 @@
 #![allow(clippy::print_stdout, reason = "the figures")]
 #![allow(dead_code, reason = "the rig is that of the tests, which use more of it")]
 
+#[path = "../tests/hosts/mod.rs"]
+mod hosts;
 #[path = "../tests/programs/packets.rs"]
 mod packets;
 #[path = "../tests/programs/rig.rs"]
@@ -95,7 +97,7 @@ fn measure(program: &mut Xdp, frame: &[u8], eth0: u32) -> (u64, u64) {
 }
 
 fn main() {
-    if !rig::is_able() || std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if !hosts::is_able() || std::env::args().any(|argument| argument == "--test" || argument == "--list") {
         println!("needs root and the object");
         return;
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod hosts;
 #[path = "namespaces/network.rs"]
 mod network;
 #[path = "namespaces/peers.rs"]
@@ -38,7 +39,7 @@ const TESTS: &[Test] = &[
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let is_able = network::is_able();
+    let is_able = hosts::is_able();
     let trials = TESTS.iter().flat_map(|&(name, test)| {
         [("native", XdpMode::Driver), ("skb", XdpMode::Skb)].map(|(mode_name, mode)| {
             Trial::test(format!("{name}_{mode_name}"), move || {
@@ -61,7 +62,7 @@ const VIPS: [&str; 2] = ["10.9.0.1", "fd00:9::1"];
 /// A request and its answer, over a connection of its own: the answer names the backend.
 fn ask(vip: &str, port: u16) -> String {
     let mut stream = TcpStream::connect((vip, port)).unwrap_or_else(|error| panic!("{vip}:{port}: {error}"));
-    stream.set_read_timeout(Some(network::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
     exchange(&mut stream)
 }
 
@@ -75,7 +76,7 @@ fn exchange(stream: &mut TcpStream) -> String {
 
 fn ask_udp(vip: &str, port: u16) -> String {
     let socket = UdpSocket::bind(if vip.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
-    socket.set_read_timeout(Some(network::PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
     socket.connect((vip, port)).unwrap();
     let mut answer = [0; 64];
     for _ in 0..2 {
@@ -111,7 +112,7 @@ const ECHO: u16 = 8081;
 
 fn echo(vip: &str, port: u16, length: usize) {
     let mut stream = TcpStream::connect((vip, port)).unwrap();
-    stream.set_read_timeout(Some(network::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
     let sent: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
     let mut writer = stream.try_clone().unwrap();
     let copy = sent.clone();
@@ -162,7 +163,7 @@ fn connections_survive_changes_of_backends(mode: XdpMode) {
         let mut streams: Vec<TcpStream> =
             (0..30).map(|_| TcpStream::connect(("10.9.0.1", 80)).unwrap()).collect();
         for stream in &streams {
-            stream.set_read_timeout(Some(network::PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
         }
         let answers: Vec<String> = streams.iter_mut().map(exchange).collect();
         (streams, answers)
@@ -185,7 +186,7 @@ fn l4_06_a_restart_loses_nothing(mode: XdpMode) {
         let streams: Vec<TcpStream> =
             (0..30).map(|_| TcpStream::connect(("10.9.0.1", 80)).unwrap()).collect();
         for stream in &streams {
-            stream.set_read_timeout(Some(network::PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(hosts::PATIENCE)).unwrap();
         }
         streams
     });
@@ -199,7 +200,7 @@ fn l4_06_a_restart_loses_nothing(mode: XdpMode) {
             assert_eq!(answers, first, "each connection stays at its backend");
             rounds += 1;
         }
-        let sent_again: u32 = streams.iter().map(network::retransmitted).sum();
+        let sent_again: u32 = streams.iter().map(hosts::retransmitted).sum();
         (rounds, sent_again)
     });
     for _ in 0..5 {

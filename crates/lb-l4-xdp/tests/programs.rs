@@ -15,6 +15,7 @@ mod errors;
 mod flows;
 #[path = "programs/fragments.rs"]
 mod fragments;
+mod hosts;
 #[path = "programs/packets.rs"]
 mod packets;
 #[path = "programs/passed.rs"]
@@ -30,7 +31,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They mostly wait for the kernel to take namespaces down.
     arguments.test_threads = arguments.test_threads.or(Some(8));
-    let is_able = rig::is_able();
+    let is_able = hosts::is_able();
     let tests = [
         passed::TESTS,
         direct::TESTS,

@@ -2,9 +2,7 @@
 //!
 //! `eth0` is where packets arrive; `eth1` leads to backends. Next hops have fixed MAC addresses, whose last octet is that of their IP address.
 
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
 
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use lb_core::balance::{Maglev, Seat, hash};
@@ -12,6 +10,9 @@ use lb_l4_xdp::layout::{
     Backend, Event, LAYOUT_VERSION, Mode, NO_BACKEND, RING_SLOTS, Service, Settings, Standing,
 };
 use lb_l4_xdp::{Capacity, Plane, words4, words6};
+
+pub(crate) use crate::hosts::ip;
+use crate::hosts::{forward, index_of, unshare};
 
 pub(crate) const ABORTED: u32 = 0;
 pub(crate) const DROP: u32 = 1;
@@ -27,14 +28,6 @@ pub(crate) fn mac(last: u8) -> [u8; 6] {
 /// The MAC addresses of the gateway's interfaces.
 pub(crate) const ETH0: [u8; 6] = [2, 0, 0, 0, 1, 0];
 pub(crate) const ETH1: [u8; 6] = [2, 0, 0, 0, 1, 1];
-
-/// Whether this process may make namespaces and load programs, and there are programs.
-pub(crate) fn is_able() -> bool {
-    // SAFETY: the call has no arguments.
-    #[expect(unsafe_code, reason = "there is no other way to ask")]
-    let is_root = unsafe { libc::geteuid() } == 0;
-    is_root && lb_l4_xdp::object().is_some()
-}
 
 /// What became of a packet.
 #[derive(Debug)]
@@ -58,20 +51,14 @@ impl Rig {
 
     /// A gateway with room for so many flows of each family.
     pub(crate) fn with_flows(flows: u32) -> Self {
-        // SAFETY: moves the calling thread, which the test has for itself, into a namespace.
-        #[expect(unsafe_code, reason = "there is no other way to make a namespace for one thread")]
-        let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/forwarding"] {
-            // Of the namespace of the thread that opens it.
-            std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap();
-        }
+        unshare();
+        forward();
         ip(SETUP);
         let mut plane = Plane::load(Capacity { flows4: flows, flows6: flows })
             .unwrap_or_else(|error| panic!("{error:?}"));
         // Gives the interface what a run on its behalf needs.
         plane.entry().unwrap().attach("eth0", XdpMode::Driver).unwrap();
-        let (eth0, eth1) = (if_index("eth0"), if_index("eth1"));
+        let (eth0, eth1) = (index_of("eth0"), index_of("eth1"));
         plane.add_device(eth0).unwrap();
         plane.add_device(eth1).unwrap();
         let settings = Settings {
@@ -243,23 +230,6 @@ pub(crate) fn address(text: &str) -> [u32; 4] {
         IpAddr::V4(address) => [words4(address.octets()), 0, 0, 0],
         IpAddr::V6(address) => words6(address.octets()),
     }
-}
-
-/// Changes the namespace by commands of ip(8).
-pub(crate) fn ip(commands: &str) {
-    let mut child =
-        Command::new("ip").args(["-force", "-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
-    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{commands}");
-}
-
-fn if_index(name: &str) -> u32 {
-    let name = std::ffi::CString::new(name).unwrap();
-    // SAFETY: the name ends with a zero.
-    #[expect(unsafe_code, reason = "there is no other way to ask in another namespace than that of /sys")]
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    assert_ne!(index, 0);
-    index
 }
 
 const SETUP: &str = "\
