@@ -92,6 +92,11 @@ fn quic_hello() {
 }
 
 #[test]
+fn xdp_packet() {
+    fuzz("xdp_packet", lb_l4_xdp::fuzz::xdp_packet);
+}
+
+#[test]
 fn proxy_protocol() {
     fuzz("proxy_protocol", lb_core::fuzz::proxy_protocol);
 }

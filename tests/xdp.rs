@@ -8,6 +8,8 @@
 
 #[path = "xdp/changes.rs"]
 mod changes;
+#[path = "xdp/cookies.rs"]
+mod cookies;
 #[path = "../crates/lb-l4-xdp/tests/hosts/mod.rs"]
 mod hosts;
 #[path = "xdp/join.rs"]
@@ -18,6 +20,8 @@ mod listeners;
 mod lives;
 #[path = "../crates/lb-l4-xdp/tests/namespaces/peers.rs"]
 mod peers;
+#[path = "xdp/quic.rs"]
+mod quic;
 #[path = "xdp/rig.rs"]
 mod rig;
 #[path = "xdp/rights.rs"]
@@ -56,6 +60,18 @@ const TESTS: &[Test] = &[
     ("a_driver_that_cannot_is_told", rights::a_driver_that_cannot_is_told),
     ("flows_are_shown_with_their_backends", views::flows_are_shown_with_their_backends),
     ("l4_06_a_full_table_is_told", views::l4_06_a_full_table_is_told),
+    (
+        "connections_stay_at_their_gateway_when_clients_move",
+        quic::connections_stay_at_their_gateway_when_clients_move,
+    ),
+    (
+        "l4_02_a_flood_of_syns_costs_no_client_its_connection",
+        cookies::l4_02_a_flood_of_syns_costs_no_client_its_connection,
+    ),
+    (
+        "cookies_that_the_kernel_would_not_take_are_refused",
+        cookies::cookies_that_the_kernel_would_not_take_are_refused,
+    ),
 ];
 
 fn main() {

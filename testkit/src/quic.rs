@@ -225,7 +225,8 @@ impl QuicClient {
             if self.version != 1 {
                 supported.supported_versions(vec![self.version, 1]);
             }
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let own = if to.ip().is_loopback() { "127.0.0.1:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(own).unwrap();
             Endpoint::new(supported, None, socket, Arc::new(TokioRuntime)).unwrap()
         };
         let connecting = {
@@ -248,7 +249,8 @@ pub struct QuicConnection {
 impl QuicConnection {
     /// Goes on from another port.
     pub fn move_away(&self) -> SocketAddr {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let own = self.endpoint.local_addr().unwrap().ip();
+        let socket = UdpSocket::bind((own, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let _context = runtime().enter();
         self.endpoint.rebind(socket).unwrap();

@@ -13,8 +13,8 @@ use crate::rig::{Host, Network, PATIENCE, connect};
 use crate::services::service;
 use testkit::seconds;
 
-/// An HTTP server in the namespace of the calling thread.
-fn origin() {
+/// An HTTP server in the namespace of the calling thread, with a body of two octets.
+pub(crate) fn origin(body: &'static str) {
     let listener = TcpListener::bind("127.0.0.1:9000").unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -24,9 +24,8 @@ fn origin() {
                 let mut stream = stream;
                 let mut line = String::new();
                 while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
-                    if line == "\r\n"
-                        && stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err()
-                    {
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{body}");
+                    if line == "\r\n" && stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }
                     line.clear();
@@ -116,7 +115,7 @@ pub(crate) fn a_gateway_behind_it_drains_and_no_request_fails(mode: &'static str
     let directory = tempfile::tempdir().unwrap();
     let mut gateways: Vec<Process> = (0..2)
         .map(|at| {
-            network.backends[at].run(origin);
+            network.backends[at].run(|| origin("ok"));
             gateway(&network.backends[at], at + 1, directory.path())
         })
         .collect();

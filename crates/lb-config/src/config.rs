@@ -22,6 +22,7 @@ pub use listener::{
     AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
     RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,
 };
+pub(crate) use passthrough::hex_octets;
 pub use passthrough::{MintRetry, Passthrough, QuicLb, SniRoute};
 pub(crate) use pool::is_token;
 pub use pool::{BackendPool, HashKey, SameSite, Sticky};
@@ -33,7 +34,10 @@ pub use route::{FixedAnswer, Mirror, OwnRoutes, Route, RouteTarget, Routing, Vir
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 pub use split::{Branch, Split, SplitKey, SplitSticky};
-pub use xdp::{XdpAtShutdown, XdpForward, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService};
+pub(crate) use xdp::is_host;
+pub use xdp::{
+    XdpAtShutdown, XdpForward, XdpIds, XdpListener, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
+};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -152,6 +156,21 @@ impl Config {
         let of_listeners = self.listeners.iter().filter(|_| self.runtime.xdp.enabled);
         let of_listeners = of_listeners.filter_map(XdpService::of_listener);
         self.services_alone().iter().cloned().chain(of_listeners).collect()
+    }
+
+    /// The listeners whose SYNs are answered with cookies in a flood; none while XDP is off. Where a service has the address too, that gets the SYNs.
+    pub fn syn_cookie_listeners(&self) -> Vec<XdpListener> {
+        if !self.runtime.xdp.enabled || self.xdp.rules.syn_cookies_above == 0 {
+            return Vec::new();
+        }
+        let services = self.xdp_services();
+        let is_free = |one: &XdpListener| {
+            !services.iter().any(|service| {
+                let is_its_port = service.port == one.port || service.port == 0;
+                service.address == one.address && service.protocol == XdpProtocol::Tcp && is_its_port
+            })
+        };
+        self.listeners.iter().filter_map(XdpListener::of).filter(is_free).collect()
     }
 
     /// Those of them that no listener has.

@@ -25,8 +25,8 @@ pub use config::{
     PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteLimits,
     RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split,
     SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy,
-    VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpMode, XdpPlace, XdpPlane,
-    XdpProtocol, XdpRules, XdpService,
+    VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpIds, XdpListener, XdpMode, XdpPlace,
+    XdpPlane, XdpProtocol, XdpRules, XdpService,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;

@@ -13,6 +13,7 @@ use crate::faults::Collected;
 use crate::file_keys::FileKeys;
 use crate::source::{NO_LISTENERS, load, read};
 use crate::tls::{BackendsTls, Tls};
+use crate::xdp::faults_of_machine;
 use crate::{discovery, names};
 
 /// What was found in a configuration that a start would take.
@@ -37,6 +38,7 @@ pub fn inspect(path: &Path, user: Option<&str>, resolve: bool) -> anyhow::Result
     faults.keep(Tls::load(&config));
     faults.keep(BackendsTls::load(&config, &BackendsTls::default()));
     faults.keep(FileKeys::look(&config));
+    faults.extend(faults_of_machine(&config));
     let listeners = config.listeners.iter().filter(|listener| listener.starts()).count();
     if !config.serves() {
         faults.note(&anyhow!("{}: {NO_LISTENERS}", path.display()));

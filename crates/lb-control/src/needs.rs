@@ -23,6 +23,7 @@ use crate::named_files::Stamps;
 use crate::names::{self, Patience, Resolution};
 use crate::overlay::Overlay;
 use crate::tls::{BackendsTls, Tls};
+use crate::xdp::faults_of_machine;
 
 /// What a start needs from outside: files, names, sockets other than those of listeners.
 pub(crate) struct Needs {
@@ -80,6 +81,7 @@ impl Needs {
         let readiness = Readiness::new();
         // Steps that fail are noted, and the next ones tried all the same.
         let mut faults = Collected::default();
+        faults.extend(faults_of_machine(file));
         let mut admin_port = faults.keep(AdminPort::bind(file, &mut sockets)).unwrap_or_default();
         // The process that this one takes over from answers there until this one serves.
         let calls = if is_first { Some(admin_port.serve(file, metrics, &readiness)?) } else { None };

@@ -14,6 +14,7 @@ use crate::file_keys::FileKeys;
 use crate::named_files::Stamps;
 use crate::source::NO_LISTENERS;
 use crate::status::Pass;
+use crate::xdp::faults_of_machine;
 use crate::{aside, descriptors, listeners, process, source, systemd};
 
 /// Files that a line of the log names.
@@ -129,7 +130,8 @@ impl Control {
         });
         let mut faults = Collected::default();
         let (read, prepared) = (faults.keep(read.await?), faults.keep(self.prepare(next, overlay).await));
-        let (Some((stamps, tls, keys)), Some(mut next)) = (read, prepared) else {
+        faults.extend(faults_of_machine(&wanted));
+        let (Some((stamps, tls, keys)), Some(mut next), true) = (read, prepared, faults.is_empty()) else {
             // What is wrong with the sockets is told as well.
             faults.extend(self.listeners.obstacles(&wanted, &self.resolver, &self.metrics).await);
             return Err(faults.into_error());

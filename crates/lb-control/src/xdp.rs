@@ -5,6 +5,7 @@
 
 mod advice;
 mod keeper;
+mod machine;
 mod wanted;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::snapshot::Snapshot;
 use keeper::Keeper;
+pub(crate) use machine::faults_of_machine;
 use wanted::Followed;
 
 /// How long the end of a drain waits for the programs to be taken away.

@@ -37,6 +37,11 @@ pub fn check_needs() -> Result<Capabilities, XdpError> {
     capabilities(&status).ok_or(XdpError::NoCapabilities)
 }
 
+/// Whether the programs can answer SYNs with cookies that the kernel takes for its own: since Linux 6.0.
+pub fn has_syn_cookies() -> bool {
+    version(&kernel()).is_some_and(|version| version >= (6, 0))
+}
+
 /// The index of an interface.
 pub fn interface_index(name: &str) -> Result<u32, XdpError> {
     let failed =

@@ -12,7 +12,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use lb_l4_xdp_layout::{
     Backend, BackendCounters, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts,
-    LAYOUT_VERSION, Service, Settings, VipKey4, VipKey6,
+    LAYOUT_VERSION, ServerKey, Service, Settings, VipKey4, VipKey6,
 };
 
 use crate::error::XdpError;
@@ -26,6 +26,7 @@ pub(crate) const PINNED: &[(&str, usize, usize)] = &[
     ("VIPS6", size_of::<VipKey6>(), 4),
     ("SERVICES", 4, size_of::<Service>()),
     ("BACKENDS", 4, size_of::<Backend>()),
+    ("SERVERS", size_of::<ServerKey>(), 4),
     ("RINGS", 4, 4),
     ("FLOWS4", size_of::<FlowKey4>(), size_of::<Flow4>()),
     ("FLOWS6", size_of::<FlowKey6>(), size_of::<Flow6>()),

@@ -12,10 +12,11 @@ use aya::{Ebpf, EbpfLoader};
 use lb_core::balance::Maglev;
 use lb_l4_xdp_layout::{
     AclRule, Backend, BackendCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6, Mode, NO_BACKEND, RING_SLOTS,
-    Service, Settings, VipKey4, VipKey6, address_place4, address_place6, stage,
+    ServerKey, Service, Settings, VipKey4, VipKey6, address_place4, address_place6, stage,
 };
 
 use crate::error::XdpError;
+use crate::needs::has_syn_cookies;
 use crate::object;
 use crate::pins::{PINNED, Pins};
 use crate::reconcile::Operation;
@@ -85,7 +86,7 @@ impl Plane {
         }
         let stages = ebpf.take_map("STAGES").ok_or(XdpError::Missing("STAGES"))?;
         let mut stages = ProgramArray::try_from(stages)?;
-        for &(name, place) in STAGES {
+        for &(name, place) in STAGES.iter().filter(|(name, _)| is_for_kernel(name)) {
             let program: &mut Xdp = ebpf.program_mut(name).ok_or(XdpError::Missing(name))?.try_into()?;
             program.load()?;
             stages.set(place, program.fd()?, 0)?;
@@ -118,7 +119,7 @@ impl Plane {
 
     /// The name of each program and the number of instructions that the kernel's verifier has looked at before it was content.
     pub fn verified(&mut self) -> Result<Vec<(&'static str, u32)>, XdpError> {
-        let names = STAGES.iter().map(|&(name, _)| name).chain([ENTRY]);
+        let names = STAGES.iter().map(|&(name, _)| name).filter(|name| is_for_kernel(name)).chain([ENTRY]);
         names
             .map(|name| Ok((name, self.program(name)?.info()?.verified_instruction_count().unwrap_or(0))))
             .collect()
@@ -126,7 +127,7 @@ impl Plane {
 
     /// The name of each program and its size in instructions.
     pub fn sizes(&mut self) -> Result<Vec<(&'static str, u32)>, XdpError> {
-        let names = STAGES.iter().map(|&(name, _)| name).chain([ENTRY]);
+        let names = STAGES.iter().map(|&(name, _)| name).filter(|name| is_for_kernel(name)).chain([ENTRY]);
         names.map(|name| Ok((name, self.program(name)?.info()?.size_translated().unwrap_or(0) / 8))).collect()
     }
 
@@ -164,6 +165,18 @@ impl Plane {
         }
         let mut table: ArrayOfMaps<_, Array<MapData, u32>> = self.table("RINGS")?.try_into()?;
         Ok(table.set(service, &ring, 0)?)
+    }
+
+    /// Leads a server ID to a backend of its service.
+    pub fn set_server(&mut self, key: &ServerKey, backend: u32) -> Result<(), XdpError> {
+        let mut table: HashMap<_, Value<ServerKey>, u32> = self.table("SERVERS")?.try_into()?;
+        Ok(table.insert(Value(*key), backend, 0)?)
+    }
+
+    /// Leads a server ID to no backend any more.
+    pub fn remove_server(&mut self, key: &ServerKey) -> Result<(), XdpError> {
+        let mut table: HashMap<_, Value<ServerKey>, u32> = self.table("SERVERS")?.try_into()?;
+        gone(table.remove(&Value(*key)))
     }
 
     /// Leads an address, a protocol and a port to a service; port 0 is all that have none of their own.
@@ -275,6 +288,8 @@ impl Plane {
             Operation::Ring(service, seats) => {
                 self.set_ring(*service, Maglev::new(seats, RING_SLOTS).slots())
             }
+            Operation::Server(key, backend) => self.set_server(key, *backend),
+            Operation::NoServer(key) => self.remove_server(key),
             Operation::Service(index, service) => self.set_service(*index, service),
             Operation::Vip(vip, service) => self.set_vip(vip.address, vip.protocol, vip.port, *service),
             Operation::NoVip { vip, is_last } => {
@@ -389,7 +404,17 @@ const STAGES: &[(&str, u32)] = &[
     ("lb_allocate", stage::ALLOCATE),
     ("lb_icmp", stage::ICMP),
     ("lb_too_big", stage::TOO_BIG),
+    ("lb_connection_id", stage::CONNECTION_ID),
+    (SYN, stage::SYN),
 ];
+
+/// The program that makes cookies with what the kernel has since 6.0.
+const SYN: &str = "lb_syn";
+
+/// Whether the kernel has what a program needs.
+fn is_for_kernel(name: &str) -> bool {
+    name != SYN || has_syn_cookies()
+}
 
 /// The program that interfaces are given.
 const ENTRY: &str = "lb_xdp";

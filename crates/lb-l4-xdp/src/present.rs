@@ -5,7 +5,8 @@ use std::path::Path;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use lb_l4_xdp_layout::{
-    AclRule, Backend, BackendCounters, Event, MAX_BACKENDS, MAX_SERVICES, Service, Settings, VipKey4, VipKey6,
+    AclRule, Backend, BackendCounters, Event, MAX_BACKENDS, MAX_SERVICES, ServerKey, Service, Settings,
+    VipKey4, VipKey6,
 };
 
 use crate::error::XdpError;
@@ -61,6 +62,12 @@ impl Pins {
                 let vip = Vip { address, protocol: key.protocol, port: u16::from_be(key.port) };
                 tables.vips.insert(vip, service);
             }
+        }
+        let map = self.open("SERVERS")?;
+        let servers: HashMap<_, Value<ServerKey>, u32> = (&map).try_into()?;
+        for entry in servers.iter() {
+            let (Value(key), backend) = entry?;
+            tables.servers.insert(key, backend);
         }
         self.read_rules(&mut tables)?;
         Ok(tables)

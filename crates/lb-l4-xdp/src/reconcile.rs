@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use lb_core::balance::Seat;
-use lb_l4_xdp_layout::{AclRule, Backend, MAX_BACKENDS, MAX_SERVICES, Service, Settings, Standing};
+use lb_l4_xdp_layout::{
+    AclRule, Backend, MAX_BACKENDS, MAX_SERVERS, MAX_SERVICES, Mode, ServerKey, Service, Settings, Standing,
+};
 
 use crate::wanted::{Vip, Wanted, WantedService};
 
@@ -26,6 +28,10 @@ pub enum Operation {
     Backend(u32, Backend),
     /// The ring of a service, by its index: the backends, by theirs.
     Ring(u32, Vec<Seat>),
+    /// A server ID of QUIC leads to a backend, by its index.
+    Server(ServerKey, u32),
+    /// A server ID leads to none any more.
+    NoServer(ServerKey),
     /// A service, by its index.
     Service(u32, Service),
     /// An address leads to a service.
@@ -48,6 +54,9 @@ pub enum TooMany {
     /// The table of backends is full.
     #[error("more than {MAX_BACKENDS} backends of services in the kernel")]
     Backends,
+    /// The table of server IDs is full.
+    #[error("more than {MAX_SERVERS} server IDs of services in the kernel")]
+    Servers,
 }
 
 /// What the tables say, as far as it has been read or written.
@@ -58,6 +67,8 @@ pub struct Tables {
     pub(crate) vips: BTreeMap<Vip, u32>,
     /// Every place that was ever taken.
     pub(crate) backends: BTreeMap<u32, Backend>,
+    /// The backend that has a server ID.
+    pub(crate) servers: BTreeMap<ServerKey, u32>,
     /// Those that have been written; what they were before is not read.
     rings: BTreeMap<u32, Vec<Seat>>,
     pub(crate) rules: BTreeMap<(IpAddr, u8), AclRule>,
@@ -136,6 +147,11 @@ impl Tables {
             plan.operations.push(Operation::Settings(wanted.settings));
         }
         plan.retire(wanted);
+        let ids = wanted.services.iter().flat_map(|service| &service.members);
+        // Those that are replaced leave first.
+        if ids.map(|member| member.server_ids.len()).sum::<usize>() > MAX_SERVERS as usize {
+            return Err(TooMany::Servers);
+        }
         for &(address, prefix) in self.rules.keys().filter(|network| !wanted.rules.contains_key(network)) {
             plan.operations.push(Operation::NoRule(address, prefix));
         }
@@ -158,6 +174,8 @@ impl Tables {
             Operation::NoRule(address, prefix) => _ = self.rules.remove(&(*address, *prefix)),
             Operation::Backend(index, backend) => _ = self.backends.insert(*index, *backend),
             Operation::Ring(service, seats) => _ = self.rings.insert(*service, seats.clone()),
+            Operation::Server(key, at) => _ = self.servers.insert(*key, *at),
+            Operation::NoServer(key) => _ = self.servers.remove(key),
             Operation::Service(index, service) => _ = self.services.insert(*index, *service),
             Operation::Vip(vip, service) => _ = self.vips.insert(*vip, *service),
             Operation::NoVip { vip, .. } => _ = self.vips.remove(vip),
@@ -191,10 +209,15 @@ impl Planning<'_> {
             let own = self.tables.backends.iter().filter(|(_, backend)| backend.service == of_service);
             known.extend(own.map(|(at, backend)| (key(backend), (*at, *backend))));
         }
+        let mut servers: BTreeMap<ServerKey, u32> = BTreeMap::new();
         // Several members may be one to the kernel, where ports do not count.
         let mut members: BTreeMap<_, (Backend, u64, u32)> = BTreeMap::new();
+        let mut ids: HashMap<_, Vec<[u32; 4]>> = HashMap::new();
         for member in &wanted.members {
             let entry = member.entry(of_service, wanted);
+            if !member.server_ids.is_empty() {
+                ids.entry(key(&entry)).or_default().extend(&member.server_ids);
+            }
             let weight = if member.standing == Standing::Live { member.weight } else { 0 };
             let (known, _, sum) = members.entry(key(&entry)).or_insert((entry, member.identity, 0));
             *sum = sum.saturating_add(weight);
@@ -224,12 +247,16 @@ impl Planning<'_> {
             if weight > 0 {
                 seats.push(Seat { identity, at, weight });
             }
+            let ids = ids.get(&key).into_iter().flatten();
+            servers.extend(ids.map(|id| (ServerKey { service: index, id: *id }, at)));
         }
         for (at, backend) in known.into_values().filter(|(at, _)| !here.contains(at)) {
             self.dismiss(at, backend);
         }
+        self.lead(index, &servers);
         seats.sort_unstable();
-        if self.tables.rings.get(&index) != Some(&seats) {
+        // The kernel looks into no ring for a listener.
+        if wanted.mode != Mode::Local && self.tables.rings.get(&index) != Some(&seats) {
             self.operations.push(Operation::Ring(index, seats));
         }
         let entry = wanted.entry();
@@ -240,6 +267,15 @@ impl Planning<'_> {
             self.operations.push(Operation::Vip(wanted.vip, index));
         }
         Ok(())
+    }
+
+    /// Has server IDs lead to backends of a service. A place is given away in a later plan than the one in which its backend leaves, so that no ID leads to another's.
+    fn lead(&mut self, service: u32, wanted: &BTreeMap<ServerKey, u32>) {
+        let there = self.tables.servers.iter().filter(|(key, _)| key.service == service);
+        let gone = there.filter(|(key, _)| !wanted.contains_key(key));
+        self.operations.extend(gone.map(|(key, _)| Operation::NoServer(*key)));
+        let new = wanted.iter().filter(|(key, at)| self.tables.servers.get(key) != Some(at));
+        self.operations.extend(new.map(|(key, at)| Operation::Server(*key, *at)));
     }
 
     /// Takes away what nothing wanted leads to any more.
@@ -256,6 +292,8 @@ impl Planning<'_> {
                 continue;
             }
             self.operations.push(Operation::Service(index, Service { present: 0, ..*service }));
+            let ids = self.tables.servers.keys().filter(|key| key.service == index);
+            self.operations.extend(ids.map(|key| Operation::NoServer(*key)));
             let own: Vec<_> =
                 self.tables.backends.iter().filter(|(_, one)| u32::from(one.service) == index).collect();
             for (at, backend) in own {

@@ -44,8 +44,39 @@ pub struct WantedService {
     pub nat_source: Option<IpAddr>,
     /// First port for translated flows, and their number.
     pub nat_ports: (u16, u16),
+    /// How the connection IDs of QUIC lead to backends, if they do.
+    pub ids: Option<IdFormat>,
+    /// In mode `local` the SYNs of a second that a core lets through; more are answered with a cookie. 0 = no end.
+    pub syns_per_core: u32,
     /// Where its packets go.
     pub members: Vec<WantedMember>,
+}
+
+/// Connection IDs of QUIC that name their server in the clear (draft-ietf-quic-load-balancers-21 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdFormat {
+    /// Their first three bits.
+    pub rotation: u8,
+    /// Octets of the server ID, behind the first octet; 1 to 15.
+    pub server_id: u8,
+    /// Octets of the whole ID; at most 20.
+    pub length: u8,
+}
+
+impl IdFormat {
+    /// The bits of the server ID in what follows the first octet.
+    fn mask(self) -> [u32; 4] {
+        server_id_words([0xff; 15].get(..usize::from(self.server_id)).unwrap_or(&[0xff; 15]))
+    }
+}
+
+/// A server ID as the programs have it: at most sixteen octets, and zeros behind them.
+pub fn server_id_words(id: &[u8]) -> [u32; 4] {
+    let mut octets = [0; 16];
+    for (to, from) in octets.iter_mut().zip(id) {
+        *to = *from;
+    }
+    words6(octets)
 }
 
 /// A backend of a service.
@@ -63,6 +94,8 @@ pub struct WantedMember {
     pub tunnel_source: Option<IpAddr>,
     /// How many of the last bits of that differ from flow to flow; at most 32.
     pub spread_bits: u32,
+    /// The server IDs that lead to it, as [`server_id_words`] makes them. No other member of the service has one of them.
+    pub server_ids: Vec<[u32; 4]>,
 }
 
 impl WantedService {
@@ -76,6 +109,11 @@ impl WantedService {
             nat_port_first: self.nat_ports.0,
             nat_port_count: self.nat_ports.1,
             nat_source: self.nat_source.map_or([0; 4], words),
+            id_mask: self.ids.map_or([0; 4], IdFormat::mask),
+            id_length: self.ids.map_or(0, |ids| ids.length),
+            id_rotation: self.ids.map_or(0, |ids| ids.rotation),
+            zero: [0; 2],
+            syns_per_core: self.syns_per_core,
         }
     }
 }
@@ -87,7 +125,7 @@ impl WantedMember {
             // A service of all ports leaves them as they are.
             Mode::Nat if of.vip.port == 0 => 0,
             Mode::Nat | Mode::Gue => self.address.port(),
-            Mode::Ipip | Mode::Link => 0,
+            Mode::Ipip | Mode::Link | Mode::Local => 0,
         };
         let spread = 1u32.checked_shl(self.spread_bits).unwrap_or(0).wrapping_sub(1);
         Backend {
@@ -98,7 +136,7 @@ impl WantedMember {
             standing: self.standing as u8,
             mode: of.mode as u8,
             is_ipv6: u8::from(self.address.is_ipv6()),
-            zero: 0,
+            by_id: u8::from(of.ids.is_some()),
             port: port.to_be(),
             service,
         }

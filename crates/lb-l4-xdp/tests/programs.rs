@@ -7,6 +7,8 @@
 
 #[path = "programs/attacks.rs"]
 mod attacks;
+#[path = "programs/cookies.rs"]
+mod cookies;
 #[path = "programs/direct.rs"]
 mod direct;
 #[path = "programs/errors.rs"]
@@ -16,6 +18,8 @@ mod flows;
 #[path = "programs/fragments.rs"]
 mod fragments;
 mod hosts;
+#[path = "programs/ids.rs"]
+mod ids;
 #[path = "programs/packets.rs"]
 mod packets;
 #[path = "programs/passed.rs"]
@@ -40,6 +44,8 @@ fn main() {
         errors::TESTS,
         flows::TESTS,
         attacks::TESTS,
+        ids::TESTS,
+        cookies::TESTS,
     ];
     let trials = tests.into_iter().flatten().map(|&(name, test)| {
         Trial::test(name, move || {

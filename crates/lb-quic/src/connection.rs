@@ -11,7 +11,6 @@ use bytes::Bytes;
 use lb_io::udp::SendBatch;
 
 use crate::closing::Closing;
-use crate::connection_id;
 use crate::memory::Holding;
 use crate::nudge::Nudges;
 use crate::peer::{Brought, Ends, LEAST, Peer};
@@ -311,7 +310,8 @@ impl<A: Application> Connection<A> {
     /// quiche would take it for a breach of the protocol, and end the connection.
     fn is_to_retired(&self, packet: &[u8]) -> bool {
         let is_short = packet.first().is_some_and(|first| first & 0x80 == 0);
-        let to = packet.get(1..=connection_id::LENGTH);
+        let length = self.quic.source_ids().next().map_or(0, |id| id.len());
+        let to = packet.get(1..=length);
         is_short && to.is_some_and(|to| self.quic.source_ids().all(|id| id.as_ref() != to))
     }
 

@@ -66,7 +66,7 @@ impl<A: Application> Dialer<A> {
         let _ = socket.never_fragment();
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).map_err(io::Error::other)?;
-        let ids = ConnectionIds::new(&key).ok_or(io::ErrorKind::Other)?;
+        let ids = ConnectionIds::new(&key, &[]).ok_or(io::ErrorKind::Other)?;
         let seed = self.io.rng.borrow_mut().next_u64();
         // Nothing is passed on to it: every worker has ports of its own towards backends.
         let own = TableId { epoch: 0, number: 0 };

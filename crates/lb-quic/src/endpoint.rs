@@ -168,9 +168,10 @@ impl<A: Application, S: Stray<A>> Endpoint<A, S> {
     }
 
     fn dispatch(&mut self, datagram: Datagram<'_>) {
-        let found = Start::read(datagram.bytes).and_then(|start| match start {
-            Start::Short { to } | Start::Long { to, .. } => self.ground.table.find(to),
-        });
+        let found =
+            Start::read(datagram.bytes, self.ground.table.id_length()).and_then(|start| match start {
+                Start::Short { to } | Start::Long { to, .. } => self.ground.table.find(to),
+            });
         match found {
             Some(table::Found::Open(connection)) => {
                 let Datagram { bytes, from: peer, to: local } = datagram;

@@ -150,7 +150,8 @@ fn serve_datagrams(input: &[u8], config: &mut quiche::Config) {
         let ends = Ends { peer, local };
         let now = Instant::now();
         if connection.is_none()
-            && let Some(Start::Long { version: 1, is_initial: true, to, .. }) = Start::read(&bytes)
+            && let Some(Start::Long { version: 1, is_initial: true, to, .. }) =
+                Start::read(&bytes, crate::connection_id::LENGTH)
             && to.len() >= 8
             && bytes.len() >= FIRST_DATAGRAM
             && let Ok(quic) = quiche::accept_with_buf_factory(&own, None, local, peer, config)

@@ -157,10 +157,9 @@ impl QuicListener {
         if let Err(error) = socket.never_fragment() {
             tracing::warn!(listener = admissions.name, %error, "packets of QUIC may be cut into fragments");
         }
-        let Some(ids) = shared.secret.key_for(b"connection id").and_then(|key| ConnectionIds::new(&key))
-        else {
-            return;
-        };
+        let server_id = self.settings.borrow().server_id.clone();
+        let key = shared.secret.key_for(b"connection id");
+        let Some(ids) = key.and_then(|key| ConnectionIds::new(&key, &server_id)) else { return };
         let Some(own) = shared.steering.register() else {
             tracing::error!(listener = admissions.name, "there are too many tables of QUIC connections");
             return;

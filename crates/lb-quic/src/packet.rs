@@ -1,7 +1,5 @@
 //! What a datagram says before it is decrypted (RFC 8999, RFC 9000 §17), as far as it leads to a connection.
 
-use crate::connection_id;
-
 /// Bytes of a connection ID at most in QUIC version 1.
 const MAX_ID: usize = 20;
 
@@ -29,12 +27,12 @@ pub(crate) enum Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    /// Reads the start of a datagram. `None` for what is no packet of QUIC.
-    pub(crate) fn read(datagram: &'a [u8]) -> Option<Self> {
+    /// Reads the start of a datagram to an endpoint whose IDs have so many bytes. `None` for what is no packet of QUIC.
+    pub(crate) fn read(datagram: &'a [u8], id_length: usize) -> Option<Self> {
         let (first, rest) = datagram.split_first()?;
         if first & 0x80 == 0 {
             // The fixed bit (RFC 9000 §17.3.1).
-            let to = rest.get(..connection_id::LENGTH).filter(|_| first & 0x40 != 0)?;
+            let to = rest.get(..id_length).filter(|_| first & 0x40 != 0)?;
             return Some(Self::Short { to });
         }
         let (version, rest) = rest.split_first_chunk()?;
@@ -73,39 +71,42 @@ mod tests {
     fn the_parts_of_an_initial_are_found() {
         let mut datagram = vec![0xc3, 0, 0, 0, 1, 3, 1, 2, 3, 2, 8, 9, 0x40, 5];
         datagram.extend_from_slice(b"token and the rest");
-        let start = Start::read(&datagram).unwrap();
+        let start = Start::read(&datagram, 16).unwrap();
         let expected =
             Start::Long { version: 1, is_initial: true, to: &[1, 2, 3], from: &[8, 9], token: b"token" };
         assert_eq!(start, expected);
         for length in 0..19 {
-            assert_eq!(Start::read(&datagram[..length]), None, "{length}");
+            assert_eq!(Start::read(&datagram[..length], 16), None, "{length}");
         }
         datagram[0] = 0xe3;
-        assert!(matches!(Start::read(&datagram), Some(Start::Long { is_initial: false, token: &[], .. })));
+        assert!(matches!(
+            Start::read(&datagram, 16),
+            Some(Start::Long { is_initial: false, token: &[], .. })
+        ));
     }
 
     #[test]
     fn q_02_ids_of_more_than_20_bytes_are_refused() {
         let mut datagram = vec![0xc3, 0, 0, 0, 1, 21];
         datagram.resize(100, 0);
-        assert_eq!(Start::read(&datagram), None);
+        assert_eq!(Start::read(&datagram, 16), None);
         datagram[5] = 20;
-        assert!(Start::read(&datagram).is_some());
+        assert!(Start::read(&datagram, 16).is_some());
     }
 
     #[test]
     fn a_short_header_has_an_id_of_ours_behind_it() {
         let mut datagram = vec![0x41; 17];
-        assert_eq!(Start::read(&datagram), Some(Start::Short { to: &[0x41; 16] }));
-        assert_eq!(Start::read(&datagram[..16]), None);
+        assert_eq!(Start::read(&datagram, 16), Some(Start::Short { to: &[0x41; 16] }));
+        assert_eq!(Start::read(&datagram[..16], 16), None);
         datagram[0] = 0x01;
-        assert_eq!(Start::read(&datagram), None, "without the fixed bit");
+        assert_eq!(Start::read(&datagram, 16), None, "without the fixed bit");
     }
 
     proptest! {
         #[test]
         fn q_02_any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Start::read(&bytes);
+            let _ = Start::read(&bytes, 16);
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct QuicSettings {
     pub early_data: bool,
     /// Requests that a client may have open at once.
     pub max_concurrent_streams: u32,
+    /// What stands in each connection ID for balancers, and may be nothing. That of the first settings counts.
+    pub server_id: Vec<u8>,
     /// The first window of a stream, in bytes.
     pub stream_window: u32,
     /// The first window of a connection, in bytes.
@@ -55,6 +57,7 @@ impl QuicSettings {
             max_recv_udp_payload_size: quic.max_recv_udp_payload_size,
             always_retry: quic.retry == QuicRetry::Always,
             retry_tokens_from: quic.retry_tokens_from.clone(),
+            server_id: quic.server_id.clone(),
             // What comes early may be a copy, and only its application could tell (RFC 9001 §9.2).
             early_data: quic.early_data && quic.raw_proxy.is_none(),
             max_concurrent_streams: h2.max_concurrent_streams,
@@ -282,6 +285,7 @@ mod tests {
             max_recv_udp_payload_size: u64::MAX,
             always_retry: true,
             retry_tokens_from: Vec::new(),
+            server_id: Vec::new(),
             early_data: false,
             max_concurrent_streams: u32::MAX,
             stream_window: u32::MAX,

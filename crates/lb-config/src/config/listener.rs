@@ -229,6 +229,8 @@ pub struct Quic {
     pub retry: QuicRetry,
     /// Gateways that forward to the listener without keys, and have had clients prove their addresses.
     pub retry_tokens_from: Vec<IpAddr>,
+    /// What stands in each connection ID for balancers that are in front; at most 3 bytes, and none without one.
+    pub server_id: Vec<u8>,
     /// Whether requests may come before the handshake is over.
     pub early_data: bool,
     /// How long a connection may be silent.

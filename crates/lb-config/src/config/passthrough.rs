@@ -87,11 +87,16 @@ impl QuicLb {
     /// Reads a server ID in hex digits and the address of its backend, with `=` between.
     pub(crate) fn parse_server(text: &str) -> Option<(Vec<u8>, SocketAddr)> {
         let (id, address) = text.split_once('=')?;
-        let (pairs, rest) = id.trim().as_bytes().as_chunks::<2>();
-        let digit = |hex: u8| char::from(hex).to_digit(16);
-        let byte = |&[high, low]: &[u8; 2]| u8::try_from(digit(high)? * 16 + digit(low)?).ok();
-        let id: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
-        let fits = rest.is_empty() && (1..=15).contains(&id.len());
-        fits.then_some((id, address.trim().parse().ok()?))
+        let id = hex_octets(id.trim()).filter(|id| id.len() <= 15)?;
+        Some((id, address.trim().parse().ok()?))
     }
+}
+
+/// The bytes of a text in hex digits; at least one.
+pub(crate) fn hex_octets(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |hex: u8| char::from(hex).to_digit(16);
+    let byte = |&[high, low]: &[u8; 2]| u8::try_from(digit(high)? * 16 + digit(low)?).ok();
+    let octets: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+    (rest.is_empty() && !octets.is_empty()).then_some(octets)
 }

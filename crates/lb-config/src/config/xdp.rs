@@ -1,6 +1,6 @@
 //! Services that are balanced in the kernel, before it has made a packet of what arrives.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub struct XdpRules {
     pub tunnel_spread_bits: u32,
     /// New flows of one source in a second. 0 = no cap.
     pub new_flow_cap_per_sec_per_source: u32,
+    /// SYNs of a second that one core lets through to each TCP listener, before it answers them with cookies. 0 = it never does.
+    pub syn_cookies_above: u32,
     /// ICMP errors that one core forwards in a second, and as many answers of its own.
     pub icmp_cap_per_sec_per_cpu: u32,
     /// A TCP flow without packets is forgotten after it.
@@ -82,8 +84,63 @@ pub struct XdpService {
     pub by_source: bool,
     /// Whether a listener serves the same address, and gets what leads to no backend in the kernel.
     pub has_listener: bool,
+    /// How connection IDs of QUIC lead to backends, if they do.
+    pub ids: Option<XdpIds>,
     /// Where packets go.
     pub pool: Arc<BackendPool>,
+}
+
+/// Connection IDs of QUIC that name their server in the clear (draft-ietf-quic-load-balancers).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpIds {
+    /// The config rotation bits.
+    pub config_id: u8,
+    /// The bytes of a nonce.
+    pub nonce_length: u8,
+    /// The server IDs, all of one length, each with its backend.
+    pub servers: Vec<(Vec<u8>, SocketAddr)>,
+}
+
+impl XdpIds {
+    /// The bytes of a server ID.
+    pub fn server_length(&self) -> u8 {
+        self.servers.first().map_or(0, |(id, _)| u8::try_from(id.len()).unwrap_or(u8::MAX))
+    }
+}
+
+/// A TCP listener whose SYNs are counted in the kernel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpListener {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
+impl XdpListener {
+    /// None for one that is not started, is taken over by the kernel, or has no address that packets could be known by.
+    pub(crate) fn of(listener: &Listener) -> Option<Self> {
+        if listener.xdp
+            || !listener.starts()
+            || listener.protocol.transport(&listener.address) != Transport::Tcp
+        {
+            return None;
+        }
+        let address = listener.address.host_port()?.socket_addr()?;
+        let is_known = is_host(address.ip()) && address.port() != 0;
+        is_known.then_some(Self { address: address.ip(), port: address.port() })
+    }
+}
+
+/// Whether packets can come from there and go there over a wire.
+pub(crate) fn is_host(address: IpAddr) -> bool {
+    let is_mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_broadcast
+        || is_mapped)
 }
 
 /// Changes of a pool with a name are told under that pool.
@@ -94,6 +151,7 @@ impl PartialEq for XdpService {
         };
         self.name == other.name
             && of(self) == of(other)
+            && self.ids == other.ids
             && self.pool.id == other.pool.id
             && (self.pool.id.listener().is_none() || self.pool == other.pool)
     }
@@ -121,6 +179,7 @@ impl XdpService {
             mode: XdpForward::Nat,
             by_source: pool.settings.balance.policy.follows_key() && pool.hash_key == HashKey::SourceAddress,
             has_listener: true,
+            ids: None,
             pool,
         })
     }

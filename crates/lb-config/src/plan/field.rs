@@ -3,7 +3,7 @@
 use super::describe::{
     Difference, backends, block, difference, millis, number, own_backends, own_pools, pool_name,
 };
-use crate::config::{BackendPool, Config, Listener};
+use crate::config::{BackendPool, Config, Listener, Quic};
 
 /// One setting of a `T`.
 pub(super) struct Field<T> {
@@ -67,9 +67,25 @@ fn tls(a: &Listener, b: &Listener) -> Option<Difference> {
     if a.quic.is_some() && b.quic.is_some() { None } else { block(&a.tls, &b.tls) }
 }
 
+/// All but the server ID, which needs a restart.
 fn quic(a: &Listener, b: &Listener) -> Option<Difference> {
-    let of = |listener: &Listener| listener.quic.clone().zip(listener.tls.clone());
+    let of = |listener: &Listener| {
+        let quic = listener.quic.clone().map(|quic| Quic { server_id: Vec::new(), ..quic });
+        quic.zip(listener.tls.clone())
+    };
     block(&of(a), &of(b))
+}
+
+/// A listener that has just come to speak QUIC begins with what it is told.
+fn server_id(a: &Listener, b: &Listener) -> Option<Difference> {
+    let (a, b) = a.quic.as_ref().zip(b.quic.as_ref())?;
+    difference(&a.server_id, &b.server_id)
+}
+
+fn keep_server_id(next: &mut Listener, running: &Listener) {
+    if let (Some(next), Some(running)) = (&mut next.quic, &running.quic) {
+        next.server_id.clone_from(&running.server_id);
+    }
 }
 
 fn sticky(a: &BackendPool, b: &BackendPool) -> Option<Difference> {
@@ -145,6 +161,12 @@ pub(super) const LISTENER_FIELDS: &[Field<Listener>] = &[
     live!("drain_jitter_ms", "drain_jitter_ms", drain_jitter, millis),
     Field { label: "tls", what: "tls", difference: tls, keep: None },
     Field { label: "quic", what: "quic", difference: quic, keep: None },
+    Field {
+        label: "quic.server_id",
+        what: "quic.server_id",
+        difference: server_id,
+        keep: Some(keep_server_id),
+    },
     live!("passthrough", "passthrough", passthrough),
 ];
 
@@ -167,7 +189,7 @@ pub(super) const POOL_FIELDS: &[Field<BackendPool>] = &[
 
 /// The keys of `[xdp]` that are one value here.
 const XDP_RULES: &str = "xdp.at_shutdown, xdp.source_v4, xdp.source_v6, xdp.nat_port_first, xdp.nat_port_last, xdp.tunnel_spread_bits, \
-                         xdp.new_flow_cap_per_sec_per_source, xdp.icmp_cap_per_sec_per_cpu, xdp.tcp_idle_timeout_ms, \
+                         xdp.new_flow_cap_per_sec_per_source, xdp.syn_cookies_above_per_sec_per_cpu, xdp.icmp_cap_per_sec_per_cpu, xdp.tcp_idle_timeout_ms, \
                          xdp.tcp_closing_timeout_ms, xdp.udp_idle_timeout_ms, xdp.deny, xdp.allow";
 
 pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[

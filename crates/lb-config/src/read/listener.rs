@@ -10,7 +10,7 @@ use super::route::{ListenerRoutes, Tables};
 use super::{Report, client, filter, loops, passthrough, raw_proxy, tls};
 use crate::config::{
     AltSvc, BackendPool, Grpc, H2Security, HashKey, Http, Listener, Protocol, Quic, QuicRetry,
-    RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket,
+    RuntimeSettings, SocketName, Tcp, Transport, Udp, WebSocket, hex_octets,
 };
 use crate::document::{View, near};
 use crate::schema::{DEFAULT_REPLAY_BYTES, Kind, LISTENERS, read_mode};
@@ -312,6 +312,7 @@ fn quic(view: View<'_>, report: &mut Report<'_>) -> Option<Quic> {
         retry_secret_path: view.path("retry_secret_path")?,
         retry: QuicRetry::from_word(view.word("retry")?)?,
         retry_tokens_from: view.texts("retry_tokens_from").iter().filter_map(|ip| ip.parse().ok()).collect(),
+        server_id: view.text("server_id").and_then(hex_octets).unwrap_or_default(),
         early_data: view.flag("early_data"),
         max_idle_timeout: view.millis("max_idle_timeout_ms"),
         max_recv_udp_payload_size: view.integer("max_recv_udp_payload_size"),

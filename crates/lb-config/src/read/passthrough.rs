@@ -110,6 +110,15 @@ fn routes(view: View<'_>, pools: &Pools, report: &mut Report<'_>) -> Vec<SniRout
 }
 
 fn quic_lb(view: View<'_>, report: &mut Report<'_>) -> Option<QuicLb> {
+    let (config_id, nonce_length, servers) = server_ids(view, report)?;
+    Some(QuicLb { config_id, nonce_length, key_path: view.path("key_path"), servers })
+}
+
+/// Server IDs, each with the address of its backend.
+type ServerIds = Vec<(Vec<u8>, SocketAddr)>;
+
+/// A format of connection IDs and the servers that they name: its number, the bytes of a nonce, and each server ID with its backend.
+pub(super) fn server_ids(view: View<'_>, report: &mut Report<'_>) -> Option<(u8, usize, ServerIds)> {
     let servers: Vec<_> =
         view.texts("servers").iter().filter_map(|text| QuicLb::parse_server(text)).collect();
     let Some((first, _)) = servers.first() else {
@@ -130,5 +139,5 @@ fn quic_lb(view: View<'_>, report: &mut Report<'_>) -> Option<QuicLb> {
             format!("must be at most {}: server ID and nonce have at most 19 bytes together", 19 - length);
         report.error(view, "nonce_length", problem);
     }
-    Some(QuicLb { config_id, nonce_length, key_path: view.path("key_path"), servers })
+    Some((config_id, nonce_length, servers))
 }

@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lb_core::identity::Transport;
 use lb_core::route::IpNetwork;
 
-use super::Report;
 use super::listener::find_pool;
 use super::pool::{self, Pools};
+use super::{Report, passthrough};
 use crate::config::{
     Backend, BackendPool, BackendProtocol, Listener, Protocol, SocketName, Xdp, XdpAtShutdown, XdpForward,
-    XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
+    XdpIds, XdpListener, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService, is_host,
 };
 use crate::document::View;
 
@@ -59,9 +60,11 @@ pub(super) fn plane(
         services.push(service);
     }
     let in_front = listeners.iter().filter(|(view, _)| view.flag("xdp"));
-    if services.len().saturating_add(in_front.clone().count()) > MOST_SERVICES {
-        let problem =
-            format!("and those of listeners with xdp = true must be at most {MOST_SERVICES} together");
+    let counted = check_syn_cookies(view, &rules, listeners, report);
+    if services.len().saturating_add(in_front.clone().count()).saturating_add(counted) > MOST_SERVICES {
+        let problem = format!(
+            "and listeners with xdp = true or with SYN cookies must be at most {MOST_SERVICES} together"
+        );
         report.error(view, "services", problem);
     }
     for &(view, listener) in in_front {
@@ -102,6 +105,7 @@ fn rules(view: View<'_>, report: &mut Report<'_>) -> Option<XdpRules> {
         nat_ports: first..=last,
         tunnel_spread_bits: view.int32("tunnel_spread_bits"),
         new_flow_cap_per_sec_per_source: view.int32("new_flow_cap_per_sec_per_source"),
+        syn_cookies_above: view.int32("syn_cookies_above_per_sec_per_cpu"),
         icmp_cap_per_sec_per_cpu: view.int32("icmp_cap_per_sec_per_cpu"),
         tcp_idle_timeout: view.millis("tcp_idle_timeout_ms"),
         tcp_closing_timeout: view.millis("tcp_closing_timeout_ms"),
@@ -150,17 +154,6 @@ fn source<F: Family>(view: View<'_>, name: &str, report: &mut Report<'_>) -> Opt
     own
 }
 
-/// Whether packets can come from there and go there over a wire.
-fn is_host(address: IpAddr) -> bool {
-    let is_mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
-    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || is_broadcast
-        || is_mapped)
-}
-
 fn service(view: View<'_>, rules: &XdpRules, pools: &Pools, report: &mut Report<'_>) -> Option<XdpService> {
     let address: IpAddr = view.text("address")?.parse().ok()?;
     if !is_host(address) {
@@ -180,8 +173,45 @@ fn service(view: View<'_>, rules: &XdpRules, pools: &Pools, report: &mut Report<
         mode,
         by_source: view.flag("by_source"),
         has_listener: false,
+        ids: ids(view, protocol, report),
         pool,
     })
+}
+
+/// How connection IDs lead to backends.
+fn ids(view: View<'_>, protocol: XdpProtocol, report: &mut Report<'_>) -> Option<XdpIds> {
+    let block = view.present("quic_lb")?;
+    if protocol != XdpProtocol::Udp {
+        report.error(view, "quic_lb", "not allowed with protocol = \"tcp\": QUIC runs over UDP");
+    }
+    let (config_id, nonce_length, servers) = passthrough::server_ids(block, report)?;
+    Some(XdpIds { config_id, nonce_length: u8::try_from(nonce_length).unwrap_or(u8::MAX), servers })
+}
+
+/// The listeners whose SYNs are counted. Whoever asks for it is told of those that cannot be, and that there are none.
+fn check_syn_cookies(
+    view: View<'_>,
+    rules: &XdpRules,
+    listeners: &[(View<'_>, &Listener)],
+    report: &mut Report<'_>,
+) -> usize {
+    const KEY: &str = "syn_cookies_above_per_sec_per_cpu";
+    if rules.syn_cookies_above == 0 {
+        return 0;
+    }
+    let over_tcp = listeners.iter().filter(|(_, listener)| {
+        !listener.xdp && listener.starts() && listener.protocol.transport(&listener.address) == Transport::Tcp
+    });
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        over_tcp.partition(|(_, listener)| XdpListener::of(listener).is_some());
+    if known.is_empty() {
+        report.error(view, KEY, "needs a TCP listener with the IP address of one host, no loopback address, and a port: packets are known by both");
+    } else {
+        for (view, _) in unknown {
+            report.warn(view, "address", "gets no SYN cookies of the kernel's programs: they know a listener by the IP address of one host");
+        }
+    }
+    known.len()
 }
 
 /// What a listener with `xdp = true` is found by in the kernel; none where it cannot be taken over.

@@ -276,6 +276,11 @@ static QUIC: Block = Block {
              `retry_secret_path`. Tokens that come from there are taken whatever client they were made for, since that gateway has compared the \
              client's address already.",
         ),
+        Key::text("server_id", Text::ServerId).or_else("none").restart(
+            "1 to 3 bytes in hex digits that stand in the clear in each connection ID of this gateway (draft-ietf-quic-load-balancers-21, config ID 0, with a \
+             nonce of 16 bytes). A balancer in front of several gateways (`[xdp.services.quic_lb]`, `[passthrough.quic_lb]`) leads a connection by it to the gateway that has it, also \
+             when the address of its client changes. Connections whose IDs had another one are lost with an upgrade that changes it.",
+        ),
         Key::flag("early_data", false).live(
             "Whether clients that come back may send requests before the handshake is over (0-RTT). Such bytes can be sent again by anybody who \
              has seen them, so only requests with a safe method and without a body go to a backend early, with `Early-Data: 1` (RFC 8470); all \

@@ -13,7 +13,7 @@ use lb_core::limit::LimitKey;
 use lb_core::proxy_protocol::ProxySends;
 use lb_core::route::{CertificatePattern, HostPattern, IpNetwork, Pattern, Want, path};
 
-use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, is_token};
+use crate::config::{HashKey, HostPort, QuicLb, RetryOn, SocketName, SplitKey, hex_octets, is_token};
 use crate::document::Value;
 
 /// What a string must be.
@@ -103,6 +103,8 @@ pub(crate) enum Text {
     Alpn,
     /// The ID of a server in hex digits, `=`, and the address of a backend.
     QuicServer,
+    /// The ID of a server in hex digits.
+    ServerId,
     /// How lines of the access log are written.
     AccessLogFormat,
     /// A field of the access log.
@@ -170,6 +172,7 @@ impl Text {
             Self::ErrorPage => "statuses of errors and a file, such as \"404: /path\" or \"500-504: /path\"",
             Self::AccessLogFormat => "\"json\", \"combined\", or a text with `${FIELD}` in it",
             Self::AccessField => "the name of a field of the access log",
+            Self::ServerId => "1 to 3 bytes in hex digits",
             Self::QuicServer => "1 to 15 bytes in hex digits, \"=\", and \"ip:port\"",
         }
     }
@@ -260,6 +263,7 @@ impl Text {
             Self::FilterKind => checked(text, |text| FilterKind::from_word(text).is_some()),
             Self::Fraction => checked(text, |text| Fraction::parse(text).is_some()),
             Self::ErrorPage => checked(text, |text| ErrorPage::parse(text).is_some()),
+            Self::ServerId => checked(text, |text| hex_octets(text).is_some_and(|id| id.len() <= 3)),
             Self::QuicServer => checked(text, |text| QuicLb::parse_server(text).is_some()),
             Self::Sha256 => read_digest(text).map(Value::Digest).ok_or_else(String::new),
         }

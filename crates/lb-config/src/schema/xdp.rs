@@ -1,6 +1,6 @@
 //! `[xdp]`.
 
-use super::key::{MS, U32};
+use super::key::{BYTES, MS, U32};
 use super::{Block, Key, On, Text};
 use crate::config::{XdpAtShutdown, XdpForward, XdpProtocol};
 
@@ -50,6 +50,11 @@ pub(super) static XDP: Block = Block {
         Key::integer("new_flow_cap_per_sec_per_source", 0, U32, "flows").or(0).live(
             "New flows that one source (an IPv4 address, or a /64 of IPv6) may begin in a second, beyond which they are dropped. 0 = no cap.",
         ),
+        Key::integer("syn_cookies_above_per_sec_per_cpu", 0, U32, "SYNs").or(0).live(
+            "SYNs of a second that one core lets through to each TCP listener of this gateway which has the IP address of one host. It answers more of them itself with a \
+             cookie (RFC 4987), before the kernel sees them, and drops what comes back without one. Needs Linux 6.0 and `net.ipv4.tcp_syncookies = 2`: the kernel takes cookies only where it \
+             makes them too. Connections that begin so have no window scaling and no selective acknowledgments. 0 = none.",
+        ),
         Key::integer("icmp_cap_per_sec_per_cpu", 0, U32, "packets").or(1000).live(
             "ICMP errors that one core forwards to backends in a second, and as many answers of its own that a packet is too big.",
         ),
@@ -92,6 +97,23 @@ static SERVICES: Block = Block {
             .or_else("the service's own `[[xdp.services.backends]]`")
             .live("The name of the `[pools.NAME]` where packets go. Not together with `[[xdp.services.backends]]`."),
         Key::blocks("backends", &BACKENDS),
+        Key::block("quic_lb", &QUIC_LB),
+    ],
+};
+
+static QUIC_LB: Block = Block {
+    path: "xdp.services.quic_lb",
+    doc: "How servers of a UDP service make QUIC connection IDs that name them in the clear (draft-ietf-quic-load-balancers-21; `quic.server_id` of a listener). A connection stays at the server that \
+          its ID names when the address of its client changes, and what has no such ID goes by addresses and ports. The kernel has no key: a client can choose its backend.",
+    on: On::EVERYWHERE,
+    keys: &[
+        Key::integer("config_id", 0, 6, "").or(0).live("The config rotation bits: what the first three bits of such an ID are."),
+        Key::integer("nonce_length", 4, 18, BYTES)
+            .required()
+            .live("The bytes of the nonce. Server ID and nonce have at most 19 together. 16 for listeners with `quic.server_id`."),
+        Key::texts("servers", Text::QuicServer).required().live(
+            "Each server ID, in hex digits, with the address of its backend as the pool has it: `\"0a1b=10.0.0.10:443\"`. One that the pool does not have leads nowhere.",
+        ),
     ],
 };
 

@@ -1,14 +1,14 @@
 //! From a configuration and the state of its pools to what the tables are to say.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lb_config::{XdpForward, XdpProtocol, XdpRules, XdpService};
+use lb_config::{XdpForward, XdpListener, XdpProtocol, XdpRules, XdpService};
 use lb_core::address::Address;
 use lb_core::route::IpNetwork;
 use lb_l4_xdp::layout::{AclRule, LAYOUT_VERSION, Mode, Settings, Standing, TICK_SHIFT};
-use lb_l4_xdp::{Vip, Wanted, WantedMember, WantedService};
+use lb_l4_xdp::{IdFormat, Vip, Wanted, WantedMember, WantedService, server_id_words};
 use lb_pool::{PoolView, Subscription};
 
 use crate::snapshot::Snapshot;
@@ -27,6 +27,8 @@ pub(super) struct Followed {
     rules: XdpRules,
     new_flows_per_core: u32,
     services: Vec<(XdpService, Subscription<PoolView>)>,
+    /// Those whose SYNs are counted.
+    listeners: Vec<XdpListener>,
 }
 
 impl Followed {
@@ -41,6 +43,7 @@ impl Followed {
                     Some((service, pool))
                 })
                 .collect(),
+            listeners: snapshot.config.syn_cookie_listeners(),
         }
     }
 
@@ -89,7 +92,8 @@ impl Followed {
             zero: [0; 2],
         };
         let services = self.services.iter().map(|(service, pool)| self.service(service, &pool.newest()));
-        Wanted { settings, services: services.collect(), rules }
+        let listeners = self.listeners.iter().map(|listener| self.listener(listener));
+        Wanted { settings, services: services.chain(listeners).collect(), rules }
     }
 
     fn acl(&self) -> BTreeMap<(IpAddr, u8), AclRule> {
@@ -113,7 +117,28 @@ impl Followed {
             has_listener: service.has_listener,
             nat_source: self.source(service.address.is_ipv4()).filter(|_| mode == Mode::Nat),
             nat_ports: (first, last.saturating_sub(first).saturating_add(1)),
+            ids: service.ids.as_ref().map(|ids| IdFormat {
+                rotation: ids.config_id,
+                server_id: ids.server_length(),
+                length: ids.nonce_length.saturating_add(ids.server_length()).saturating_add(1),
+            }),
+            syns_per_core: 0,
             members: self.members(service, pool),
+        }
+    }
+
+    /// A listener of this machine, which has no backends in the kernel.
+    fn listener(&self, listener: &XdpListener) -> WantedService {
+        WantedService {
+            vip: Vip { address: listener.address, protocol: TCP, port: listener.port },
+            mode: Mode::Local,
+            by_source: false,
+            has_listener: true,
+            nat_source: None,
+            nat_ports: (0, 0),
+            ids: None,
+            syns_per_core: self.rules.syn_cookies_above,
+            members: Vec::new(),
         }
     }
 
@@ -149,6 +174,7 @@ impl Followed {
                 weight: seat.map_or(0, |seat| seat.weight),
                 tunnel_source,
                 spread_bits: self.rules.tunnel_spread_bits,
+                server_ids: server_ids(service, address),
             });
         }
         members
@@ -160,10 +186,19 @@ impl Followed {
     }
 }
 
+/// The server IDs of the backend at an address.
+fn server_ids(service: &XdpService, address: SocketAddr) -> Vec<[u32; 4]> {
+    let servers = service.ids.iter().flat_map(|ids| &ids.servers);
+    servers.filter(|(_, own)| *own == address).map(|(id, _)| server_id_words(id)).collect()
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 fn vip(service: &XdpService) -> Vip {
     let protocol = match service.protocol {
-        XdpProtocol::Tcp => 6,
-        XdpProtocol::Udp => 17,
+        XdpProtocol::Tcp => TCP,
+        XdpProtocol::Udp => UDP,
     };
     Vip { address: service.address, protocol, port: service.port }
 }

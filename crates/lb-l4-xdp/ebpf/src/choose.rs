@@ -1,5 +1,6 @@
 //! Chooses the backend of a new flow by the ring of its service, and remembers it.
 
+use aya_ebpf::programs::XdpContext;
 use lb_l4_xdp_layout::{
     Event, Flow4, Flow6, FlowHead, FlowKind, MAX_SOURCE_RATES, Mode, NO_BACKEND, PacketFlags, PacketNote,
     Service, Settings, Standing, flow_hash4, flow_hash6, mix, ring_slot, stage,
@@ -8,18 +9,19 @@ use lb_l4_xdp_layout::{
 use crate::{
     count::{CoreRate, count, discard, flow_begun, leave_to, pass, tick, within},
     entry::settings,
-    flow::{first_state, key4, key6},
+    flow::{first_state, key4, key6, stage_of},
     maps::{BACKENDS, FLOWS4, FLOWS6, NOTE, RINGS, SERVICES, SOURCE_RATES},
     packet::{TCP, differs},
-    parse::stage_of,
+    quic::named,
     services::{ALLOW, DENY, rule, service_of},
+    syn::{is_local, local},
 };
 
 /// Slots that are tried until one has a live backend: between a change of a backend and that of its ring a packet may find an old slot.
 const MOST_SLOTS: u32 = 16;
 
 #[inline(always)]
-pub fn choose() -> u32 {
+pub fn choose(ctx: &XdpContext) -> u32 {
     let Some(note) = NOTE.get_ptr_mut(0) else { return discard(Event::DropNoProgram) };
     // SAFETY: the note belongs to this core, and to this packet until its verdict.
     let note = unsafe { &mut *note };
@@ -38,17 +40,22 @@ pub fn choose() -> u32 {
     if is_own_source(note) {
         return discard(Event::DropLoop);
     }
+    if is_local(service) {
+        return local(note, index, service);
+    }
     let ports = if service.by_source != 0 { 0 } else { note.ports };
     let hash = hash_of(note, ports, settings.hash_seed);
     let mut tried = hash;
-    let mut chosen = None;
+    let mut chosen = named(ctx, note, index, service);
+    if chosen.is_some() {
+        count(Event::FlowByConnectionId);
+    }
     let mut left = MOST_SLOTS;
-    while left > 0 {
+    while left > 0 && chosen.is_none() {
         left -= 1;
         let slot = RINGS.get_value(index, &ring_slot(tried)).copied().unwrap_or(NO_BACKEND);
         if let Some(backend) = BACKENDS.get(slot).filter(|backend| backend.standing == Standing::Live as u8) {
             chosen = Some((slot, backend));
-            break;
         }
         tried = (mix(u64::from(tried)) >> 32) as u32;
     }

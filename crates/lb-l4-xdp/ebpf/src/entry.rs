@@ -7,20 +7,20 @@ use aya_ebpf::{
 };
 use lb_l4_xdp_layout::{
     Event, FlowKey4, FlowKey6, FlowKind, LAYOUT_VERSION, Mode, PacketFlags, PacketNote, Settings,
-    address_place4, address_place6, flow_hash4, flow_hash6, stage,
+    address_place4, address_place6, flow_hash4, flow_hash6,
+    read::{plain4, plain6},
+    stage,
+    wire::{ETHER_QINQ, ETHER_VLAN},
 };
 
 use crate::{
     checksum::Sum,
     clock,
     count::{count, discard, forwarded, leave_to, pass},
-    flow::{backend_of, tcp_flags, touch},
+    flow::{backend_of, leave_known, touch},
     hop::{hop4, hop6, send},
     maps::{FLOWS4, FLOWS6, NOTE, SETTINGS},
-    packet::{
-        ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, ETHERNET, IPIP, IPV6, Ipv4, Ipv6, Macs, Outer, TCP,
-        Tcp, UDP, Udp, at, class_of, words,
-    },
+    packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET, IPIP, IPV6, Ipv4, Ipv6, Macs, Outer, Packet, at, class_of},
     services::{DENY, is_vip4, is_vip6, may_be_ours, rule4, rule6},
 };
 
@@ -44,41 +44,14 @@ pub fn enter(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn enter4(ctx: &XdpContext) -> u32 {
-    const L4: usize = ETHERNET + Ipv4::SIZE;
     let Some(ip) = at::<Ipv4>(ctx, ETHERNET) else { return pass(Event::PassNotIp) };
     // SAFETY: within the packet.
     let ip = unsafe { &mut *ip };
     if !may_be_ours(address_place4(ip.destination)) {
         return pass(Event::PassNotOurs);
     }
-    if ip.version_ihl != 0x45 || ip.fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET) != 0 {
-        return leave_to(stage::PARSE);
-    }
-    let length = u32::from(u16::from_be(ip.length));
-    // A packet in several buffers is longer than the first of them.
-    if ctx.data() + ETHERNET + length as usize > ctx.data_end() {
-        return leave_to(stage::PARSE);
-    }
-    let (ports, flags, least) = match ip.protocol {
-        TCP => {
-            let Some(tcp) = at::<Tcp>(ctx, L4) else { return leave_to(stage::PARSE) };
-            // SAFETY: within the packet.
-            let tcp = unsafe { &*tcp };
-            (tcp.ports, tcp_flags(tcp.flags), 40)
-        }
-        UDP => {
-            let Some(udp) = at::<Udp>(ctx, L4) else { return leave_to(stage::PARSE) };
-            // SAFETY: within the packet.
-            (unsafe { (*udp).ports }, 0, 28)
-        }
-        _ => return leave_to(stage::PARSE),
-    };
-    if length < least {
-        return leave_to(stage::PARSE);
-    }
+    let Some((key, flags, length)) = plain4(&Packet(ctx), ip) else { return leave_to(stage::PARSE) };
     let Some(settings) = settings() else { return pass(Event::PassNoSettings) };
-    let key =
-        FlowKey4 { source: ip.source, destination: ip.destination, ports, protocol: u32::from(ip.protocol) };
     let now = clock::now();
     let Some(flow) = FLOWS4.get_ptr_mut(&key) else { return unknown4(&key, flags, now, length) };
     // SAFETY: the entry is valid while the program runs; words may be of another flow if it is evicted meanwhile.
@@ -91,21 +64,19 @@ fn enter4(ctx: &XdpContext) -> u32 {
         return discard(Event::DropDenied);
     }
     let flags = flags | touch(&mut flow.head, now, flags);
-    if backend.mode != Mode::Ipip as u8 || backend.is_ipv6 != 0 {
+    if (backend.mode ^ Mode::Ipip as u8) | backend.is_ipv6 | backend.by_id != 0 {
         let Some(note) = note4(&key, flags, now, length) else { return discard(Event::DropNoProgram) };
         note.backend = flow.head.backend;
         note.service = u32::from(flow.head.service);
-        if flow.head.kind == FlowKind::Direct as u8 {
-            let next = if backend.mode == Mode::Link as u8 { stage::LINK } else { stage::TUNNEL };
-            return leave_to(next);
-        }
         if flow.head.kind == FlowKind::Reverse as u8 {
             note.flags |= PacketFlags::REPLY;
         }
-        note.new_source[0] = flow.rewrite.source;
-        note.new_destination[0] = flow.rewrite.destination;
-        note.new_ports = flow.rewrite.ports;
-        return leave_to(stage::TRANSLATE);
+        if flow.head.kind != FlowKind::Direct as u8 {
+            note.new_source[0] = flow.rewrite.source;
+            note.new_destination[0] = flow.rewrite.destination;
+            note.new_ports = flow.rewrite.ports;
+        }
+        return leave_known(note, flow.head.kind, backend);
     }
     if ip.ttl <= 1 {
         return discard(Event::DropTtl);
@@ -190,37 +161,14 @@ fn note4(key: &FlowKey4, flags: u32, now: u32, length: u32) -> Option<&'static m
 
 #[inline(always)]
 fn enter6(ctx: &XdpContext) -> u32 {
-    const L4: usize = ETHERNET + Ipv6::SIZE;
     let Some(ip) = at::<Ipv6>(ctx, ETHERNET) else { return pass(Event::PassNotIp) };
     // SAFETY: within the packet.
     let ip = unsafe { &mut *ip };
-    let (source, destination) = (words(&raw const ip.source), words(&raw const ip.destination));
-    if !may_be_ours(address_place6(&destination)) {
+    if !may_be_ours(address_place6(&ip.destination.words())) {
         return pass(Event::PassNotOurs);
     }
-    let length = u32::from(u16::from_be(ip.length)) + Ipv6::SIZE as u32;
-    if ctx.data() + ETHERNET + length as usize > ctx.data_end() {
-        return leave_to(stage::PARSE);
-    }
-    let (ports, flags, least) = match ip.next {
-        TCP => {
-            let Some(tcp) = at::<Tcp>(ctx, L4) else { return leave_to(stage::PARSE) };
-            // SAFETY: within the packet.
-            let tcp = unsafe { &*tcp };
-            (tcp.ports, tcp_flags(tcp.flags), 60)
-        }
-        UDP => {
-            let Some(udp) = at::<Udp>(ctx, L4) else { return leave_to(stage::PARSE) };
-            // SAFETY: within the packet.
-            (unsafe { (*udp).ports }, 0, 48)
-        }
-        _ => return leave_to(stage::PARSE),
-    };
-    if length < least {
-        return leave_to(stage::PARSE);
-    }
+    let Some((key, flags, length)) = plain6(&Packet(ctx), ip) else { return leave_to(stage::PARSE) };
     let Some(settings) = settings() else { return pass(Event::PassNoSettings) };
-    let key = FlowKey6 { source, destination, ports, protocol: u32::from(ip.next) };
     let now = clock::now();
     let Some(flow) = FLOWS6.get_ptr_mut(&key) else { return unknown6(&key, flags, now, length) };
     // SAFETY: as for IPv4.
@@ -233,21 +181,19 @@ fn enter6(ctx: &XdpContext) -> u32 {
         return discard(Event::DropDenied);
     }
     let flags = flags | touch(&mut flow.head, now, flags);
-    if backend.mode != Mode::Ipip as u8 || backend.is_ipv6 == 0 {
+    if (backend.mode ^ Mode::Ipip as u8) | (backend.is_ipv6 ^ 1) | backend.by_id != 0 {
         let Some(note) = note6(&key, flags, now, length) else { return discard(Event::DropNoProgram) };
         note.backend = flow.head.backend;
         note.service = u32::from(flow.head.service);
-        if flow.head.kind == FlowKind::Direct as u8 {
-            let next = if backend.mode == Mode::Link as u8 { stage::LINK } else { stage::TUNNEL };
-            return leave_to(next);
-        }
         if flow.head.kind == FlowKind::Reverse as u8 {
             note.flags |= PacketFlags::REPLY;
         }
-        note.new_source = flow.rewrite.source;
-        note.new_destination = flow.rewrite.destination;
-        note.new_ports = flow.rewrite.ports;
-        return leave_to(stage::TRANSLATE);
+        if flow.head.kind != FlowKind::Direct as u8 {
+            note.new_source = flow.rewrite.source;
+            note.new_destination = flow.rewrite.destination;
+            note.new_ports = flow.rewrite.ports;
+        }
+        return leave_known(note, flow.head.kind, backend);
     }
     if ip.hop_limit <= 1 {
         return discard(Event::DropTtl);

@@ -1,31 +1,15 @@
 //! What the table of flows says about a packet.
 
 use lb_l4_xdp_layout::{
-    Backend, Event, Flow4, Flow6, FlowHead, FlowKey4, FlowKey6, FlowKind, PacketFlags, PacketNote, Settings,
-    Standing, TcpState, WINDOW_SHIFT,
+    Backend, Event, Flow4, Flow6, FlowHead, FlowKey4, FlowKey6, FlowKind, Mode, PacketFlags, PacketNote,
+    Settings, Standing, TcpState, WINDOW_SHIFT, stage,
 };
 
 use crate::{
-    count::count,
+    count::{count, leave_to},
     maps::{BACKENDS, FLOWS4, FLOWS6},
-    packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    packet::{TCP, UDP},
 };
-
-/// The flags of a note from those of a TCP header.
-#[inline(always)]
-pub fn tcp_flags(flags: u8) -> u32 {
-    let mut note = 0;
-    if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
-        note |= PacketFlags::SYN;
-    }
-    if flags & TCP_FIN != 0 {
-        note |= PacketFlags::FIN;
-    }
-    if flags & TCP_RST != 0 {
-        note |= PacketFlags::RST;
-    }
-    note
-}
 
 /// The backend of an entry; none if the entry was idle too long, its backend is gone, or a new connection has its addresses and ports.
 #[inline(always)]
@@ -45,22 +29,27 @@ pub fn backend_of(head: &FlowHead, settings: &Settings, now: u32, flags: u32) ->
     Some(backend)
 }
 
+/// How old an entry may say that it is before a packet writes it anew, in ticks, as a shift: about a quarter of a second. With many flows each write is
+/// a line of memory that goes back from the core's cache.
+const SEEN_SHIFT: u32 = 8;
+
 /// Writes the packet into its entry. RST is believed only as long as nothing else comes: it may be forged. The flags that follow.
 #[inline(always)]
 pub fn touch(head: &mut FlowHead, now: u32, flags: u32) -> u32 {
     let mut follow = 0;
-    if head.seen != now {
+    if (head.seen ^ now) >> SEEN_SHIFT != 0 {
         if (head.seen ^ now) >> WINDOW_SHIFT != 0 {
             follow = PacketFlags::REFRESH;
         }
         head.seen = now;
     }
-    if flags & PacketFlags::RST != 0 {
-        head.state = TcpState::Reset as u8;
-    } else if flags & PacketFlags::FIN != 0 {
-        head.state = TcpState::Finished as u8;
+    if flags & (PacketFlags::RST | PacketFlags::FIN) != 0 {
+        let is_reset = flags & PacketFlags::RST != 0;
+        head.state = if is_reset { TcpState::Reset } else { TcpState::Finished } as u8;
+        head.seen = now;
     } else if head.state == TcpState::Reset as u8 {
         head.state = TcpState::Open as u8;
+        head.seen = now;
     }
     follow
 }
@@ -91,9 +80,32 @@ pub fn key6(note: &PacketNote) -> FlowKey6 {
     }
 }
 
-/// Looks the flow of a note up, and writes backend and rewriting into the note. The kind of the entry, if there is one that may be used.
+/// The program that forwards a flow.
 #[inline(always)]
-pub fn find(note: &mut PacketNote, settings: &Settings) -> Option<(u8, u8)> {
+pub fn stage_of(kind: u8, mode: u8) -> u32 {
+    if kind != FlowKind::Direct as u8 {
+        stage::TRANSLATE
+    } else if mode == Mode::Link as u8 {
+        stage::LINK
+    } else {
+        stage::TUNNEL
+    }
+}
+
+/// The program that a packet of a known flow is left to. Where connection IDs lead to backends, that of the client is looked at first.
+#[inline(always)]
+pub fn leave_known(note: &mut PacketNote, kind: u8, backend: &Backend) -> u32 {
+    let next = stage_of(kind, backend.mode);
+    if backend.by_id != 0 && kind != FlowKind::Reverse as u8 && note.protocol == u32::from(UDP) {
+        note.next = next;
+        return leave_to(stage::CONNECTION_ID);
+    }
+    leave_to(next)
+}
+
+/// Looks the flow of a note up, and writes backend and rewriting into the note. The kind of the entry, if there is one that may be used, and its backend.
+#[inline(always)]
+pub fn find(note: &mut PacketNote, settings: &Settings) -> Option<(u8, &'static Backend)> {
     // An ICMP error tells nothing of how far its flow is.
     let is_of_flow = note.flags & PacketFlags::ICMP_ERROR == 0;
     let head = if note.flags & PacketFlags::IPV6 == 0 {
@@ -125,5 +137,5 @@ pub fn find(note: &mut PacketNote, settings: &Settings) -> Option<(u8, u8)> {
     if head.kind == FlowKind::Reverse as u8 {
         note.flags |= PacketFlags::REPLY;
     }
-    Some((head.kind, backend.mode))
+    Some((head.kind, backend))
 }

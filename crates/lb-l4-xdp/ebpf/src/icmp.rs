@@ -1,23 +1,23 @@
 //! ICMP errors follow the flow that they are about (L4-04): a backend must learn that its packets are too big or find nobody.
 
 use aya_ebpf::programs::XdpContext;
-use lb_l4_xdp_layout::{Event, FlowKind, PacketFlags, PacketNote, stage};
+use lb_l4_xdp_layout::{
+    Event, FlowKind, PacketFlags, PacketNote,
+    read::{ICMP_HEADER, quoted},
+    stage,
+};
 
 use crate::{
     checksum::Sum,
     count::{CoreRate, count, discard, forwarded, leave_to, pass, replied, within},
     entry::settings,
-    flow::find,
+    flow::{find, stage_of},
     link::{hop_to, leave_by, live_on},
     maps::NOTE,
     nat::{rewrite_addresses, turned},
-    packet::{Ipv4, Ipv6, TCP, UDP, at_variable, differs, words, write_words},
-    parse::stage_of,
+    packet::{Ipv4, Ipv6, Packet, Ports, at_variable, differs, write_words},
     services::is_vip,
 };
-
-/// Octets of the header of ICMP (RFC 792, RFC 4443 section 2.1), which the packet that it is about follows.
-const HEADER: u32 = 8;
 
 #[inline(always)]
 pub fn follow(ctx: &XdpContext) -> u32 {
@@ -27,11 +27,8 @@ pub fn follow(ctx: &XdpContext) -> u32 {
     let Some(settings) = settings() else { return pass(Event::PassNoSettings) };
     let (router, destination) = (note.source, note.destination);
     let is_ipv6 = note.flags & PacketFlags::IPV6 != 0;
-    let inner_l3 = note.l4 + HEADER;
-    let Some(inner_l4) = (if is_ipv6 { inner6(ctx, note, inner_l3) } else { inner4(ctx, note, inner_l3) })
-    else {
-        return unknown(note);
-    };
+    let inner_l3 = note.l4 + ICMP_HEADER;
+    let Some(inner_l4) = quoted(&Packet(ctx), note, inner_l3) else { return unknown(note) };
     // The note is now about the flow; `note.destination` is who sent the packet that the error is about. An error goes to that sender.
     let is_other = if is_ipv6 {
         differs(&destination, &note.destination)
@@ -42,7 +39,7 @@ pub fn follow(ctx: &XdpContext) -> u32 {
         return discard_forged(note, &router, &destination);
     }
     note.flags |= PacketFlags::ICMP_ERROR;
-    let Some((kind, mode)) = find(note, settings) else {
+    let Some((kind, backend)) = find(note, settings) else {
         if !is_vip(note) {
             return pass(Event::PassNotOurs);
         }
@@ -53,7 +50,7 @@ pub fn follow(ctx: &XdpContext) -> u32 {
     }
     if kind == FlowKind::Direct as u8 {
         count(Event::IcmpForwarded);
-        return leave_to(stage_of(kind, mode));
+        return leave_to(stage_of(kind, backend.mode));
     }
     let hop = match hop_to(ctx, settings, note.now, is_ipv6, &note.new_source, &note.new_destination) {
         Ok(hop) => hop,
@@ -91,48 +88,6 @@ fn discard_forged(note: &mut PacketNote, router: &[u32; 4], destination: &[u32; 
     if is_vip(note) { discard(Event::DropBadHeader) } else { pass(Event::PassNotOurs) }
 }
 
-/// Reads the quoted packet: the note gets the flow of the packets in the other direction. Where the quoted transport header begins.
-#[inline(always)]
-fn inner4(ctx: &XdpContext, note: &mut PacketNote, l3: u32) -> Option<u32> {
-    let ip = at_variable::<Ipv4>(ctx, l3)?;
-    // SAFETY: within the packet.
-    let ip = unsafe { &*ip };
-    let words = u32::from(ip.version_ihl & 0xf);
-    if ip.version_ihl >> 4 != 4 || words < 5 || ip.fragment & Ipv4::OFFSET != 0 {
-        return None;
-    }
-    if ip.protocol != TCP && ip.protocol != UDP {
-        return None;
-    }
-    let l4 = l3 + words * 4;
-    let ports = at_variable::<Ports>(ctx, l4)?;
-    note.source[0] = ip.destination;
-    note.destination[0] = ip.source;
-    note.protocol = u32::from(ip.protocol);
-    // SAFETY: within the packet.
-    note.ports = turned(unsafe { (*ports).0 });
-    Some(l4)
-}
-
-/// As [`inner4`]. A quoted packet with extension headers is about no flow that we know.
-#[inline(always)]
-fn inner6(ctx: &XdpContext, note: &mut PacketNote, l3: u32) -> Option<u32> {
-    let ip = at_variable::<Ipv6>(ctx, l3)?;
-    // SAFETY: within the packet.
-    let ip = unsafe { &*ip };
-    if ip.next != TCP && ip.next != UDP {
-        return None;
-    }
-    let l4 = l3 + Ipv6::SIZE as u32;
-    let ports = at_variable::<Ports>(ctx, l4)?;
-    note.source = words(&raw const ip.destination);
-    note.destination = words(&raw const ip.source);
-    note.protocol = u32::from(ip.next);
-    // SAFETY: within the packet.
-    note.ports = turned(unsafe { (*ports).0 });
-    Some(l4)
-}
-
 /// Rewrites the error and the packet that it quotes, so that its receiver finds the packet that it has sent itself.
 #[inline(always)]
 fn translate(
@@ -147,9 +102,9 @@ fn translate(
     let (was_sender, was_receiver) = (note.destination, note.source);
     let (was_ports, ports) = (turned(note.ports), turned(note.new_ports));
     let mut sum = Sum(0).replace(was_ports, ports);
-    let quoted = at_variable::<Ports>(ctx, inner_l4)?;
+    let place = at_variable::<Ports>(ctx, inner_l4)?;
     // SAFETY: within the packet.
-    unsafe { quoted.write_unaligned(Ports(ports)) };
+    unsafe { place.write_unaligned(Ports(ports)) };
     if note.flags & PacketFlags::IPV6 == 0 {
         let ip = at_variable::<Ipv4>(ctx, inner_l3)?;
         // SAFETY: within the packet.
@@ -180,10 +135,6 @@ fn translate(
     icmp.checksum = sum.apply(icmp.checksum);
     Some(())
 }
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ports(u32);
 
 #[repr(C, packed)]
 struct Icmp {

@@ -9,7 +9,7 @@ use crate::{
     entry::settings,
     hop::{hop4, hop6, send},
     maps::{BACKENDS, NOTE},
-    packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET, Ipv4, Ipv6, Macs, at, at_variable},
+    packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET, Ipv4, Ipv6, Link, Macs, at, at_variable},
 };
 
 #[inline(always)]
@@ -100,4 +100,13 @@ pub fn leave_by(ctx: &XdpContext, note: &PacketNote, hop: &Onward) -> u32 {
     let Some(link) = at::<Macs>(ctx, 0) else { return discard(Event::DropTruncated) };
     Macs::write(link, &hop.link);
     send(ctx, hop.interface)
+}
+
+/// Exchanges the two MAC addresses of a frame.
+#[inline(always)]
+pub fn turn_round(ctx: &XdpContext) -> Option<()> {
+    let link = at::<Link>(ctx, 0)?;
+    // SAFETY: within the packet.
+    unsafe { link.write_unaligned(link.read_unaligned().turned()) };
+    Some(())
 }

@@ -21,7 +21,9 @@ mod maps;
 mod nat;
 mod packet;
 mod parse;
+mod quic;
 mod services;
+mod syn;
 mod too_big;
 mod tunnel;
 
@@ -42,7 +44,7 @@ pub fn lb_parse(ctx: XdpContext) -> u32 {
 /// [`lb_l4_xdp_layout::stage::CHOOSE`].
 #[xdp(frags)]
 pub fn lb_choose(ctx: XdpContext) -> u32 {
-    count::finish(&ctx, choose::choose())
+    count::finish(&ctx, choose::choose(&ctx))
 }
 
 /// [`lb_l4_xdp_layout::stage::TUNNEL`].
@@ -79,6 +81,18 @@ pub fn lb_icmp(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn lb_too_big(ctx: XdpContext) -> u32 {
     count::finish(&ctx, too_big::answer(&ctx))
+}
+
+/// [`lb_l4_xdp_layout::stage::CONNECTION_ID`].
+#[xdp(frags)]
+pub fn lb_connection_id(ctx: XdpContext) -> u32 {
+    count::finish(&ctx, quic::compare(&ctx))
+}
+
+/// [`lb_l4_xdp_layout::stage::SYN`]. Needs Linux 6.0.
+#[xdp(frags)]
+pub fn lb_syn(ctx: XdpContext) -> u32 {
+    count::finish(&ctx, syn::answer(&ctx))
 }
 
 #[panic_handler]

@@ -6,9 +6,12 @@ use aya_ebpf::{
 };
 use lb_l4_xdp_layout::{
     ADDRESS_WORDS, Backend, BackendCounters, EVENTS, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4,
-    FragmentKey6, FragmentPorts, Hop4, Hop6, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, MAX_SOURCE_RATES,
-    PacketNote, RING_SLOTS, Rate, Service, Settings, VipKey4, VipKey6, stage,
+    FragmentKey6, FragmentPorts, Hop4, Hop6, MAX_BACKENDS, MAX_HOPS, MAX_SERVERS, MAX_SERVICES,
+    MAX_SOURCE_RATES, PacketNote, RING_SLOTS, Rate, ServerKey, Service, Settings, SynState, VipKey4, VipKey6,
+    stage,
 };
+
+use crate::syn::Headers;
 
 /// Index 0: what holds for all services.
 #[btf_map]
@@ -26,6 +29,10 @@ pub static VIPS6: HashMap<VipKey6, u32, 4096> = HashMap::new();
 
 #[btf_map]
 pub static SERVICES: Array<Service, { MAX_SERVICES as usize }> = Array::new();
+
+/// The index of the backend that has a server ID.
+#[btf_map]
+pub static SERVERS: HashMap<ServerKey, u32, { MAX_SERVERS as usize }> = HashMap::new();
 
 #[btf_map]
 pub static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
@@ -83,3 +90,11 @@ pub static CORE_RATES: PerCpuArray<Rate, 3> = PerCpuArray::new();
 /// New flows by source, in buckets: a flood of spoofed sources can neither fill nor empty it.
 #[btf_map]
 pub static SOURCE_RATES: Array<Rate, { MAX_SOURCE_RATES as usize }> = Array::new();
+
+/// The SYNs of each listener of this machine on a core.
+#[btf_map]
+pub static SYN_STATES: PerCpuArray<SynState, { MAX_SERVICES as usize }> = PerCpuArray::new();
+
+/// The headers of the packet that is looked at, for helpers of the kernel that want them in one piece.
+#[btf_map]
+pub static HEADERS: PerCpuArray<Headers, 1> = PerCpuArray::new();

@@ -2,92 +2,57 @@
 
 use core::{arch::asm, mem::size_of};
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+
+use lb_l4_xdp_layout::read::Frame;
+pub use lb_l4_xdp_layout::wire::{
+    ETHER_IPV4, ETHER_IPV6, ETHERNET, ICMP, ICMPV6, IPIP, IPV6, Ipv4, Ipv6, Octets16, Ports, TCP, Tcp, UDP,
+    Udp, Wire,
+};
 
 use crate::checksum::Sum;
 
-pub const ETHERNET: usize = 14;
-pub const ETHER_IPV4: u16 = 0x0800u16.to_be();
-pub const ETHER_IPV6: u16 = 0x86ddu16.to_be();
-pub const ETHER_VLAN: u16 = 0x8100u16.to_be();
-pub const ETHER_QINQ: u16 = 0x88a8u16.to_be();
+/// The packet of a program, to be read.
+pub struct Packet<'a>(pub &'a XdpContext);
 
-pub const ICMP: u8 = 1;
-pub const IPIP: u8 = 4;
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const IPV6: u8 = 41;
-pub const ICMPV6: u8 = 58;
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
+        // SAFETY: within the packet, and of a type that stands anywhere.
+        at::<T>(self.0, offset).map(|found| unsafe { &*found })
+    }
 
-/// The header of IPv4 without options (RFC 791 section 3.1).
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Ipv4 {
-    pub version_ihl: u8,
-    pub tos: u8,
-    pub length: u16,
-    pub identification: u16,
-    pub fragment: u16,
-    pub ttl: u8,
-    pub protocol: u8,
-    pub checksum: u16,
-    pub source: u32,
-    pub destination: u32,
+    #[inline(always)]
+    fn at_variable<T: Wire>(&self, offset: u32) -> Option<&T> {
+        // SAFETY: as above.
+        at_variable::<T>(self.0, offset).map(|found| unsafe { &*found })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        frame_length(self.0)
+    }
+
+    #[inline(always)]
+    fn holds(&self, octets: usize) -> bool {
+        self.0.data() + octets <= self.0.data_end()
+    }
 }
 
-impl Ipv4 {
-    pub const SIZE: usize = size_of::<Self>();
-    pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
-    pub const MORE_FRAGMENTS: u16 = 0x2000u16.to_be();
-    pub const OFFSET: u16 = 0x1fffu16.to_be();
-}
+/// Whether the kernel knows packets in several buffers (5.18). The loader sets it.
+#[unsafe(no_mangle)]
+static HAS_FRAGS: u8 = 1;
 
-/// The fixed header of IPv6 (RFC 8200 section 3).
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Ipv6 {
-    pub version_class_label: u32,
-    pub length: u16,
-    pub next: u8,
-    pub hop_limit: u8,
-    pub source: [u32; 4],
-    pub destination: [u32; 4],
-}
-
-impl Ipv6 {
-    pub const SIZE: usize = size_of::<Self>();
-}
-
-/// The beginning of a TCP header, up to the checksum and the urgent pointer (RFC 9293 section 3.1).
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Tcp {
-    pub ports: u32,
-    pub sequence: u32,
-    pub acknowledgment: u32,
-    pub offset: u8,
-    pub flags: u8,
-    pub window: u16,
-    pub checksum: u16,
-    pub urgent: u16,
-}
-
-pub const TCP_FIN: u8 = 1;
-pub const TCP_SYN: u8 = 2;
-pub const TCP_RST: u8 = 4;
-pub const TCP_ACK: u8 = 16;
-
-/// RFC 768.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub struct Udp {
-    pub ports: u32,
-    pub length: u16,
-    pub checksum: u16,
-}
-
-impl Udp {
-    pub const SIZE: u32 = size_of::<Self>() as u32;
+/// The octets of a frame in all its buffers.
+#[inline(always)]
+pub fn frame_length(ctx: &XdpContext) -> u32 {
+    // SAFETY: a constant that the loader may have changed before the program was loaded.
+    if unsafe { core::ptr::read_volatile(&raw const HAS_FRAGS) } != 0 {
+        // SAFETY: the context is that of this program.
+        unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
+    } else {
+        (ctx.data_end() - ctx.data()) as u32
+    }
 }
 
 /// The header at a place that is known when the program is compiled, if the packet is so long.
@@ -119,24 +84,9 @@ pub fn at_variable<T>(ctx: &XdpContext, offset: u32) -> Option<*mut T> {
     Some(start as *mut T)
 }
 
-/// Four words anywhere. One by one: the compiler copies an array of unknown alignment octet by octet.
+/// Writes four words anywhere, one by one as [`Octets16::words`] reads them.
 #[inline(always)]
-pub fn words(from: *const [u32; 4]) -> [u32; 4] {
-    let from: *const u32 = from.cast();
-    // SAFETY: the caller's pointer is to four words.
-    unsafe {
-        [
-            from.read_unaligned(),
-            from.add(1).read_unaligned(),
-            from.add(2).read_unaligned(),
-            from.add(3).read_unaligned(),
-        ]
-    }
-}
-
-/// Writes four words anywhere, as [`words`] reads them.
-#[inline(always)]
-pub fn write_words(to: *mut [u32; 4], words: &[u32; 4]) {
+pub fn write_words(to: *mut Octets16, words: &[u32; 4]) {
     let to: *mut u32 = to.cast();
     // SAFETY: the caller's pointer is to four words.
     unsafe {
@@ -168,6 +118,29 @@ impl Macs {
             to.write_unaligned(link[0]);
             to.add(1).write_unaligned(link[1]);
             to.add(2).write_unaligned(link[2]);
+        }
+    }
+}
+
+/// Both MAC addresses of a frame.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Link {
+    to_high: u32,
+    to_low: u16,
+    from_high: u32,
+    from_low: u16,
+}
+
+impl Link {
+    /// Those of a frame that goes back.
+    #[inline(always)]
+    pub fn turned(self) -> Self {
+        Self {
+            to_high: self.from_high,
+            to_low: self.from_low,
+            from_high: self.to_high,
+            from_low: self.to_low,
         }
     }
 }

@@ -14,8 +14,7 @@ use crate::{
     count::{CoreRate, count, discard, within},
     entry::settings,
     maps::NOTE,
-    packet::{ETHERNET, ICMP, ICMPV6, Ipv4, Ipv6, Outer, at, at_variable},
-    parse::frame_length,
+    packet::{ETHERNET, ICMP, ICMPV6, Ipv4, Ipv6, Link, Outer, at, at_variable, frame_length},
 };
 
 /// Words of the packet that are quoted: the longest header over IPv4 and eight octets (RFC 792).
@@ -58,8 +57,7 @@ fn make_room(ctx: &XdpContext, l3: u32, quoted: u32, headers: u32) -> Option<()>
     }
     let link = at::<Link>(ctx, 0)?;
     // SAFETY: within the packet.
-    let (to_high, to_low, from_high, from_low) =
-        unsafe { ((*link).to_high, (*link).to_low, (*link).from_high, (*link).from_low) };
+    let link = unsafe { link.read_unaligned() };
     let ether_type = at_variable::<u16>(ctx, l3 - 2)?;
     // SAFETY: within the packet.
     let ether_type = unsafe { ether_type.read_unaligned() };
@@ -82,12 +80,7 @@ fn make_room(ctx: &XdpContext, l3: u32, quoted: u32, headers: u32) -> Option<()>
     }
     let start = at::<Link>(ctx, 0)?;
     // SAFETY: within the packet.
-    unsafe {
-        (*start).to_high = from_high;
-        (*start).to_low = from_low;
-        (*start).from_high = to_high;
-        (*start).from_low = to_low;
-    }
+    unsafe { start.write_unaligned(link.turned()) };
     if l3 > ETHERNET as u32 {
         let tag = at::<u32>(ctx, ETHERNET - 2)?;
         // SAFETY: within the packet.
@@ -172,15 +165,6 @@ fn answer6(ctx: &XdpContext, note: &PacketNote) -> Option<()> {
     }
     all.checksum = !sum.fold();
     Some(())
-}
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Link {
-    to_high: u32,
-    to_low: u16,
-    from_high: u32,
-    from_low: u16,
 }
 
 #[repr(C, packed)]

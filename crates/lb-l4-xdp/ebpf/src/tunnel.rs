@@ -40,7 +40,7 @@ pub fn tunnel(ctx: &XdpContext) -> u32 {
         Ok(hop) => hop,
         Err(event) => return discard(event),
     };
-    let wrapped = note.length + if is_gue { Udp::SIZE } else { 0 };
+    let wrapped = note.length + if is_gue { Udp::SIZE as u32 } else { 0 };
     let outer_header = if is_outer6 { Ipv6::SIZE as u32 } else { Ipv4::SIZE as u32 };
     let overhead = wrapped - note.length + outer_header;
     if note.length + overhead > hop.mtu {

@@ -43,6 +43,8 @@ pub enum Mode {
     Link = 2,
     /// With addresses and ports of gateway and backend; replies come back through the gateway.
     Nat = 3,
+    /// To a listener of this machine, and to no backend: the kernel has all packets, but for the SYNs of a flood.
+    Local = 4,
 }
 
 /// Whether a backend gets packets.
@@ -75,6 +77,26 @@ pub struct Service {
     pub nat_port_count: u16,
     /// The gateway's address towards backends in mode `nat`; one over IPv4 in the first word.
     pub nat_source: [u32; 4],
+    /// Bits of a server ID in what follows the first octet of a connection ID of QUIC.
+    pub id_mask: [u32; 4],
+    /// Octets of a connection ID that names a server; 0 if none does.
+    pub id_length: u8,
+    /// The first three bits of a connection ID that names a server.
+    pub id_rotation: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// In mode `local` the SYNs of a window that a core lets through to the listener; more are answered with a cookie.
+    pub syns_per_core: u32,
+}
+
+/// A server ID of QUIC, at the service whose connection IDs hold it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerKey {
+    /// Index of the service.
+    pub service: u32,
+    /// The server ID, as it stands in a packet, behind it zeros.
+    pub id: [u32; 4],
 }
 
 /// A backend of a service.
@@ -95,8 +117,8 @@ pub struct Backend {
     pub mode: u8,
     /// 1 if `address` is over IPv6.
     pub is_ipv6: u8,
-    /// Always 0.
-    pub zero: u8,
+    /// 1 if connection IDs of QUIC lead to the backends of the service.
+    pub by_id: u8,
     /// Port of the backend in mode `nat`; 0 leaves it as it is. UDP port of the tunnel in mode `dsr-gue`.
     pub port: u16,
     /// Index of the service.
@@ -122,7 +144,8 @@ pub struct BackendCounters {
 plain! {
     VipKey4: 8, 4;
     VipKey6: 20, 4;
-    Service: 24, 4;
+    Service: 48, 4;
+    ServerKey: 20, 4;
     Backend: 48, 4;
     BackendCounters: 40, 8;
 }

@@ -80,6 +80,16 @@ events! {
     FlowStale = "flow_stale",
     /// Passed: it leads to no backend here, and a listener of this machine serves the same address.
     PassToListener = "pass_to_listener",
+    /// A flow that the connection ID of QUIC has led to its backend, and not the ring.
+    FlowByConnectionId = "flow_by_connection_id",
+    /// Answered: a SYN past the threshold of its listener, with a cookie.
+    SynCookieSent = "syn_cookie_sent",
+    /// Passed to a listener: what completes a connection with a cookie.
+    SynCookieTaken = "syn_cookie_taken",
+    /// Dropped: a SYN past the threshold of its listener that cannot be answered, since there are options of IP before it.
+    DropSyn = "drop_syn",
+    /// Dropped: TCP of no connection to a listener whose SYNs are past its threshold, and without a cookie of this machine.
+    DropBadCookie = "drop_bad_cookie",
 }
 
 /// Number of events.

@@ -1,4 +1,4 @@
-//! What the XDP programs in the kernel and user space share: the types of keys and values of maps, the hash of flows, and what is counted.
+//! What the XDP programs in the kernel and user space share: the types of keys and values of maps, the hash of flows, what is counted, and how packets are read.
 //!
 //! Both sides are compiled from these sources, and the size of each type is asserted here, so that it holds on both. Addresses, ports and
 //! ether types are in network byte order, as they stand in a packet; everything else is in that of the machine.
@@ -11,9 +11,11 @@ mod flow;
 mod hash;
 mod packet;
 mod plain;
+pub mod read;
 mod settings;
+pub mod wire;
 
-pub use backend::{Backend, BackendCounters, Mode, Service, Standing, VipKey4, VipKey6};
+pub use backend::{Backend, BackendCounters, Mode, ServerKey, Service, Standing, VipKey4, VipKey6};
 pub use event::{EVENT_NAMES, EVENTS, Event};
 pub use flow::{
     Flow4, Flow6, FlowHead, FlowKey4, FlowKey6, FlowKind, FragmentKey4, FragmentKey6, FragmentPorts,
@@ -22,16 +24,19 @@ pub use flow::{
 pub use hash::{address_place4, address_place6, flow_hash4, flow_hash6, mix, ring_slot};
 pub use packet::{Hop4, Hop6, Onward, PacketFlags, PacketNote};
 pub use plain::Plain;
-pub use settings::{AclRule, Rate, Settings};
+pub use settings::{AclRule, Rate, Settings, SynState};
 
 /// Version of what stands in maps. A loader refuses pinned maps of another one.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Services that a table holds.
 pub const MAX_SERVICES: u32 = 512;
 
 /// Backends of all services together.
 pub const MAX_BACKENDS: u32 = 4096;
+
+/// Server IDs of QUIC of all services together.
+pub const MAX_SERVERS: u32 = 8192;
 
 /// Slots of the ring of a service, a prime (Eisenbud et al., NSDI 2016, section 3.4).
 pub const RING_SLOTS: u32 = 65_537;
@@ -73,6 +78,10 @@ pub mod stage {
     pub const ICMP: u32 = 6;
     /// Answers that a packet is too big.
     pub const TOO_BIG: u32 = 7;
+    /// Compares the backend of a known flow with the one that its connection ID names.
+    pub const CONNECTION_ID: u32 = 8;
+    /// Answers SYNs with cookies, and looks for them in what comes back.
+    pub const SYN: u32 = 9;
     /// Number of programs.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }

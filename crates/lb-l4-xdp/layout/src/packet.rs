@@ -38,6 +38,10 @@ pub struct PacketNote {
     pub new_destination: [u32; 4],
     /// Source port, then destination port, as in a packet.
     pub new_ports: u32,
+    /// What fragments of one packet share.
+    pub identification: u32,
+    /// The program that sends it on, by its [`crate::stage`], unless its connection ID leads elsewhere.
+    pub next: u32,
 }
 
 /// Bits of [`PacketNote::flags`].
@@ -100,7 +104,7 @@ pub struct Hop6 {
 }
 
 plain! {
-    PacketNote: 112, 4;
+    PacketNote: 120, 4;
     Onward: 24, 4;
     Hop4: 28, 4;
     Hop6: 40, 4;

@@ -50,7 +50,20 @@ pub struct Rate {
     pub count: u32,
 }
 
+/// The SYNs of a listener on a core.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynState {
+    /// Those in the window that runs.
+    pub rate: Rate,
+    /// Tick of the last one that was answered with a cookie.
+    pub cookie: u32,
+    /// 1 once there was one.
+    pub has_cookie: u32,
+}
+
 plain! {
     Settings: 48, 4;
     Rate: 8, 4;
+    SynState: 16, 4;
 }

@@ -6,7 +6,7 @@ use lb_l4_xdp_layout::Mode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wanted::WantedMember;
+use crate::wanted::{IdFormat, WantedMember, server_id_words};
 
 fn member(at: u8, standing: Standing) -> WantedMember {
     WantedMember {
@@ -16,6 +16,7 @@ fn member(at: u8, standing: Standing) -> WantedMember {
         weight: 1 + u32::from(at) % 3,
         tunnel_source: None,
         spread_bits: 0,
+        server_ids: vec![server_id_words(&[at])],
     }
 }
 
@@ -27,6 +28,8 @@ fn service(port: u16, mode: Mode, members: Vec<WantedMember>) -> WantedService {
         has_listener: false,
         nat_source: (mode == Mode::Nat).then(|| "10.0.0.9".parse().unwrap()),
         nat_ports: (10_000, 1000),
+        ids: Some(IdFormat { rotation: 1, server_id: 1, length: 9 }),
+        syns_per_core: 0,
         members,
     }
 }
@@ -136,11 +139,20 @@ proptest! {
                 for index in tables.vips.values() {
                     prop_assert!(tables.services[index].present == 1 && tables.rings.contains_key(index));
                 }
+                for (key, at) in &tables.servers {
+                    let backend = &tables.backends[at];
+                    prop_assert_eq!(u32::from(backend.service), key.service);
+                    let [.., last] = backend.address[0].to_ne_bytes();
+                    prop_assert_eq!(key.id, server_id_words(&[last]), "an ID never leads to another's place");
+                }
                 let indices: BTreeSet<_> = tables.vips.values().collect();
                 prop_assert_eq!(indices.len(), tables.vips.len());
             }
             prop_assert_eq!(tables.plan(wanted).unwrap(), vec![]);
             prop_assert_eq!(tables.vips.len(), wanted.services.len());
+            for key in tables.servers.keys() {
+                prop_assert!(tables.vips.values().any(|index| *index == key.service), "{key:?} of no service");
+            }
             for service in &wanted.services {
                 let index = tables.vips[&service.vip];
                 let live: BTreeSet<_> = tables.rings[&index].iter().map(|seat| tables.backends[&seat.at].address).collect();
@@ -151,6 +163,10 @@ proptest! {
                     .map(|member| member.entry(0, service).address)
                     .collect();
                 prop_assert_eq!(live, expected);
+                for member in service.members.iter().filter(|member| member.standing != Standing::Absent) {
+                    let at = tables.servers[&ServerKey { service: index, id: member.server_ids[0] }];
+                    prop_assert_eq!(tables.backends[&at].address, member.entry(0, service).address);
+                }
                 // Flows of a backend that stays are still known.
                 for (at, old) in before.backends_of(index) {
                     let new = &tables.backends[&at];

@@ -97,6 +97,7 @@ impl Rig {
             nat_port_first: 20_000,
             nat_port_count: 1000,
             nat_source: address(nat_source),
+            ..Service::default()
         };
         self.plane.set_service(index, &service).unwrap();
         self.services.push(service);
@@ -203,11 +204,11 @@ pub(crate) fn backend_of(service: u32, text: &str, mode: Mode) -> Backend {
         standing: Standing::Live as u8,
         mode: mode as u8,
         is_ipv6: u8::from(is_ipv6),
-        zero: 0,
+        by_id: 0,
         port: match mode {
             Mode::Gue => 6080u16.to_be(),
             Mode::Nat => 8080u16.to_be(),
-            Mode::Ipip | Mode::Link => 0,
+            Mode::Ipip | Mode::Link | Mode::Local => 0,
         },
         service: service as u16,
     }

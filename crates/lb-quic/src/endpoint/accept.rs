@@ -262,7 +262,9 @@ impl<M> Acceptor<M> {
         M: FnMut(Arrived) -> A,
     {
         let ends = (datagram.from, datagram.to);
-        let Some(start) = Start::read(datagram.bytes) else { return self.count(QuicStray::Malformed) };
+        let Some(start) = Start::read(datagram.bytes, ground.table.id_length()) else {
+            return self.count(QuicStray::Malformed);
+        };
         let (version, is_initial, chosen, client_id, token) = match start {
             Start::Short { to } => {
                 let table = ground.table.table_of(to);

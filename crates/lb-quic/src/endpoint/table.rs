@@ -9,7 +9,7 @@ use slab::Slab;
 
 use crate::closing::Closing;
 use crate::connection::{Application, Connection};
-use crate::connection_id::{ConnectionIds, LENGTH, Meaning};
+use crate::connection_id::{ConnectionIds, Meaning, OwnId};
 
 /// A connection, as its tasks share it.
 pub(crate) type Shared<A> = Rc<RefCell<Connection<A>>>;
@@ -49,6 +49,11 @@ impl<A: Application> Table<A> {
         self.places.len()
     }
 
+    /// Bytes of the IDs that are made here.
+    pub(crate) fn id_length(&self) -> usize {
+        self.ids.length()
+    }
+
     /// The connection that an ID leads to.
     pub(crate) fn find(&mut self, id: &[u8]) -> Option<Found<'_, A>> {
         let place = self.named_by(id).or_else(|| self.chosen.get(id).copied())?;
@@ -60,8 +65,7 @@ impl<A: Application> Table<A> {
 
     /// The place that an ID of the gateway's own names, if what has the ID is still there.
     fn named_by(&self, id: &[u8]) -> Option<usize> {
-        let meaning = if id.len() == LENGTH { self.ids.read(id) } else { None };
-        let Meaning { table, place, generation, .. } = meaning?;
+        let Meaning { table, place, generation, .. } = self.ids.read(id)?;
         let place = usize::try_from(place).ok()?;
         let is_there = self.places.get(place).is_some_and(|(own, _)| *own == generation);
         (is_there && table == self.own).then_some(place)
@@ -69,7 +73,7 @@ impl<A: Application> Table<A> {
 
     /// The table of the connection that an ID names, if the gateway has made the ID.
     pub(crate) fn table_of(&self, id: &[u8]) -> Option<TableId> {
-        self.ids.read(id).filter(|_| id.len() == LENGTH).map(|meaning| meaning.table)
+        self.ids.read(id).map(|meaning| meaning.table)
     }
 
     pub(crate) fn at(&self, place: usize) -> Option<Shared<A>> {
@@ -101,7 +105,7 @@ impl<A: Application> Table<A> {
     }
 
     /// Where the next connection will be, its generation, and its first ID.
-    pub(crate) fn next(&mut self) -> Option<(usize, u32, [u8; LENGTH])> {
+    pub(crate) fn next(&mut self) -> Option<(usize, u32, OwnId)> {
         let (place, generation) = (self.places.vacant_key(), self.next_generation);
         self.next_generation = generation.wrapping_add(1);
         let id = self.id(place, generation, 0)?;
@@ -109,7 +113,7 @@ impl<A: Application> Table<A> {
     }
 
     /// The ID of a connection with this number.
-    pub(crate) fn id(&self, place: usize, generation: u32, number: u32) -> Option<[u8; LENGTH]> {
+    pub(crate) fn id(&self, place: usize, generation: u32, number: u32) -> Option<OwnId> {
         let table = self.own;
         let place = u32::try_from(place).ok()?;
         self.ids.make(Meaning { table, place, generation, number })

@@ -43,7 +43,9 @@ pub fn wrap(ctx: XdpContext) -> u32 {
     let template = unsafe { &mut *template };
     let mut length = ctx.data_end() - ctx.data();
     // SAFETY: no instruction is emitted. The verifier wants pointers subtracted from each other before anything else is done with them.
-    unsafe { core::arch::asm!("/* {0} */", inout(reg) length, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) length, options(pure, nomem, nostack, preserves_flags))
+    };
     let surplus = length as i32 - template.length as i32;
     // SAFETY: the context is that of this program.
     if surplus != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, surplus) } != 0 {
@@ -76,6 +78,16 @@ pub fn wrap(ctx: XdpContext) -> u32 {
 /// The cost of all that is not the program under test.
 #[xdp(frags)]
 pub fn nothing(_: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// The same, of a packet that has become longer and is cut again: half of what it costs more is what the wrapper pays for a program that wraps packets.
+#[xdp(frags)]
+pub fn longer(ctx: XdpContext) -> u32 {
+    // SAFETY: the context is that of this program.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -20) } != 0 {
+        return XDP_ABORTED;
+    }
     XDP_TX
 }
 
