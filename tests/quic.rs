@@ -81,6 +81,7 @@ fn main() {
         packets::q_13_stateless_resets_are_small_and_few,
         packets::q_13_a_close_that_was_lost_is_told_again_with_its_code,
         packets::q_13_a_restarted_gateway_resets_old_connections,
+        packets::q_16_a_trickle_keeps_no_connection_that_closes,
         packets::q_01_nothing_is_amplified,
         packets::retry_before_every_handshake,
         path::clients_move_to_another_port,

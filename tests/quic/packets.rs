@@ -267,6 +267,32 @@ pub(crate) fn q_13_a_close_that_was_lost_is_told_again_with_its_code() {
     rig.assert_serves("a close that was lost");
 }
 
+/// A client that goes on as if its connection had not been closed: the close is told ever more seldom, in few bytes, and is forgotten in
+/// its time, whatever comes.
+pub(crate) fn q_16_a_trickle_keeps_no_connection_that_closes() {
+    let rig = Rig::standard();
+    let relay = testkit::quic::relay::Relay::to(rig.gateway.front());
+    let mut client = H3Client::over(QuicClient::default().connect(relay.address).unwrap()).unwrap();
+    assert_eq!(client.get("/").unwrap().text(), "one");
+    rig.gateway.wait_metric("accept_inflight", &[], |n| n == 1.0);
+    relay.mute(true);
+    // An index beyond the static table.
+    client.open_with(headers([&qpack::PREFIX[..], &indexed(99)].concat()), true).ok();
+    rig.gateway.wait_metric("accept_inflight", &[], |n| n == 0.0);
+    let (up, down) = relay.bytes();
+    let resets = || rig.gateway.metric("quic_stray_datagrams_total", &[("fate", "reset")]);
+    let start = Instant::now();
+    while resets() == 0.0 {
+        assert!(start.elapsed() < seconds(5), "the close is still told");
+        client.open("GET", "/", &[], true).ok();
+        std::thread::sleep(ms(10));
+    }
+    // From then on nothing is known of the connection.
+    let (up, down) = (relay.bytes().0 - up, relay.bytes().1 - down);
+    assert!(down < 2 * up, "{down} bytes for {up}");
+    rig.assert_serves("a trickle");
+}
+
 /// A client that is not there gets three times what was sent in its name, and no more (RFC 9000 section 8.1).
 pub(crate) fn q_01_nothing_is_amplified() {
     let rig = Rig::standard();
