@@ -43,6 +43,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub use lb_core::balance::Policy;
+use lb_core::filter::AccessList;
 pub use lb_core::identity::{ListenerId, PoolId, Transport};
 
 use crate::document::{self, Source, View};
@@ -176,6 +177,17 @@ impl Config {
     /// Those of them that no listener has.
     fn services_alone(&self) -> &[XdpService] {
         if self.runtime.xdp.enabled { &self.xdp.services } else { &[] }
+    }
+
+    /// Each access list that a started listener uses, once, by its policy.
+    pub fn access_lists(&self) -> impl Iterator<Item = &Arc<AccessList>> {
+        let mut seen = HashSet::new();
+        let started = self.listeners.iter().filter(|listener| listener.starts());
+        let lists = started.flat_map(|listener| {
+            let routed = listener.routing.iter().flat_map(|routing| routing.access_lists());
+            listener.access.iter().chain(routed)
+        });
+        lists.filter(move |list| seen.insert(&list.policy))
     }
 
     /// Whether a start would serve anything.

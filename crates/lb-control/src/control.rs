@@ -23,6 +23,7 @@ use lb_quic::Qlogs;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access_files::AccessWatch;
 use crate::admin_port::AdminPort;
 use crate::alone::Alone;
 use crate::discovery::{Found, Sources};
@@ -92,6 +93,8 @@ pub struct Control {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Keys from files for what is published next.
     pub(crate) keys: FileKeys,
+    /// Who looks at files of access lists.
+    pub(crate) access_watch: AccessWatch,
     /// What is known of the members of all pools.
     pub(crate) registry: Registry,
     /// What is known of the keys of limits.

@@ -8,6 +8,7 @@ use lb_http::AnswerBodies;
 use lb_quic::passthrough::PassthroughSecrets;
 use lb_security::{KeyAccess, RetrySecret, load_key};
 
+use crate::access_files::AccessSets;
 use crate::sticky::StickyKeys;
 use crate::{answer_bodies, faults};
 
@@ -20,6 +21,8 @@ pub struct FileKeys {
     pub passthrough: Option<Arc<PassthroughSecrets>>,
     /// The bodies of answers that stand in files.
     pub bodies: AnswerBodies,
+    /// Access lists with files, which are watched.
+    pub access: AccessSets,
 }
 
 impl FileKeys {
@@ -30,13 +33,15 @@ impl FileKeys {
             Some(Err((_, error))) => return Err(faults::instead_of(error, config)),
             read => read.and_then(Result::ok),
         };
-        Ok(Self { sticky, passthrough, bodies: answer_bodies::load(config)? })
+        let access = AccessSets::load(config, &known.access)?;
+        Ok(Self { sticky, passthrough, bodies: answer_bodies::load(config)?, access })
     }
 
     /// As [`Self::load`] for a look at a configuration that is not to be served: no file is made.
     pub(crate) fn look(config: &Config) -> anyhow::Result<()> {
         StickyKeys::load(config, &StickyKeys::default())?;
         answer_bodies::load(config)?;
+        AccessSets::load(config, &AccessSets::default())?;
         match of_passthrough(config).filter(|block| block.retry_secret_path.exists()) {
             Some(block) => {
                 secrets(config, block).map(|_| ()).map_err(|(_, error)| faults::instead_of(error, config))
@@ -61,7 +66,8 @@ impl FileKeys {
             (Some(path), error.context(place))
         };
         failures.extend(unread.into_iter().map(told));
-        (Self { sticky, passthrough, bodies }, failures)
+        // Files of access lists are read again whenever they change.
+        (Self { sticky, passthrough, bodies, access: self.access.clone() }, failures)
     }
 
     /// Whether some are read from files.

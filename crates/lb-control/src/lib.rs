@@ -5,6 +5,7 @@
 //! reached by [`Order`]s alone, and find in a [`Snapshot`] what they serve by. How a worker obeys an order is not known here: whoever starts
 //! the control thread passes in how a worker is spawned.
 
+mod access_files;
 mod admin_port;
 mod alone;
 mod answer_bodies;
@@ -42,6 +43,7 @@ mod together;
 mod upgrade;
 mod xdp;
 
+pub use access_files::{AccessSets, read_access_files};
 pub use alone::Alone;
 pub use control::Control;
 pub use drain::ProcessOutcome;

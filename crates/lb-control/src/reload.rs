@@ -155,6 +155,7 @@ impl Control {
                 return Err(error);
             }
         };
+        self.access_watch.follow(&self.keys.access, &self.metrics);
         self.stamps.keep(&stamps, &files);
         self.forget_weights();
         descriptors::warn_of_limit(&self.config, Some(&before), workers);

@@ -17,6 +17,7 @@ use lb_observe::metrics::Metrics;
 use lb_pool::Registry;
 use tokio::sync::mpsc;
 
+use crate::access_files::AccessWatch;
 use crate::alone::Alone;
 use crate::control::{Control, give_back_of};
 use crate::discovery::Sources;
@@ -147,6 +148,7 @@ impl Control {
             calls,
             snapshot,
             keys,
+            access_watch: AccessWatch::default(),
             registry,
             limits,
             prober,
@@ -171,6 +173,7 @@ impl Control {
             version: 1,
             told: None,
         };
+        control.access_watch.follow(&control.keys.access, &control.metrics);
         control.follow_sources(looked);
         control.show_backends(&control.snapshot.config);
         control.metrics.reload_restart_required.declare(&Plan::restart_fields());

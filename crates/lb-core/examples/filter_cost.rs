@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use lb_core::address::ClientAddress;
-use lb_core::filter::{AccessList, HeaderEdits, HeaderLine, RateLimit, Template, check_rates};
+use lb_core::filter::{AccessMap, HeaderEdits, HeaderLine, RateLimit, Template, check_rates};
 use lb_core::head::{RequestHead, Span};
 use lb_core::limit::{LimitKey, LimitRequest, OnMissing, RateTable, RequestRate};
 use lb_core::rng::SplitMix64;
@@ -162,7 +162,7 @@ fn pick<T: Copy>(all: &[T], at: usize) -> T {
 }
 
 /// Networks of all lengths, half of them IPv6.
-fn access_list(count: u64) -> AccessList {
+fn access_list(count: u64) -> AccessMap {
     let mut rng = SplitMix64::new(7);
     let network = |at: u64, bits: u64| {
         let text = if at.is_multiple_of(2) {
@@ -179,7 +179,7 @@ fn access_list(count: u64) -> AccessList {
     };
     let networks: Vec<_> = (0..count).filter_map(|at| network(at, rng.next_u64())).collect();
     let (allow, deny) = networks.split_at(networks.len() / 2);
-    AccessList::new(allow.iter().copied(), deny.iter().copied())
+    AccessMap::new(Some(allow.iter().copied()), deny.iter().copied())
 }
 
 fn client(bits: u64) -> ClientAddress {

@@ -14,7 +14,9 @@ pub mod request_id;
 pub mod rewrite;
 pub mod template;
 
-pub use access::AccessList;
+pub use access::{
+    AccessFiles, AccessList, AccessMap, AccessNetworks, AccessVerdict, LiveNetworks, parse_access_file,
+};
 pub use concurrency::ConcurrencyLimit;
 pub use cors::{CorsAnswer, CorsPolicy, OriginPattern};
 pub use edit::{HeaderEdits, HeaderLine};
@@ -27,7 +29,6 @@ pub use template::{Template, TemplateSource, TemplateVariable};
 
 use std::sync::Arc;
 
-use crate::address::ClientAddress;
 use crate::words;
 
 words! {
@@ -129,12 +130,6 @@ impl Chain {
             (FilterKind::ResponseHeaders, !self.response_headers.is_empty()),
         ];
         present.into_iter().filter_map(|(kind, is_here)| is_here.then_some(kind))
-    }
-
-    /// Whether a client is let in, by the lists of all levels.
-    #[inline]
-    pub fn lets_in(&self, client: ClientAddress) -> bool {
-        self.access.iter().all(|list| list.lets_in(client))
     }
 
     /// Whether nothing is to be done.

@@ -33,7 +33,8 @@ impl<V: Copy + PartialEq> NetworkMap<V> {
             into.push(Entry { first, last, length: network.length(), value });
         }
         // What follows the last address of IPv4 is none of its addresses.
-        let v4 = ranges(v4).into_iter().filter_map(|(first, value)| Some((u32::try_from(first).ok()?, value)));
+        let v4 =
+            ranges(v4).into_iter().filter_map(|(first, value)| Some((u32::try_from(first).ok()?, value)));
         let (v4, v4_values): (Vec<u32>, Vec<_>) = v4.unzip();
         let (mut uppers, mut v6_values, mut v6_lower) = (Vec::new(), Vec::new(), Vec::new());
         for ranges in ranges(v6).chunk_by(|(one, _), (other, _)| one >> 64 == other >> 64) {
@@ -235,9 +236,12 @@ mod tests {
         // As many as fill blocks and levels, and one more or less; apart, so that each is a range, and so is each gap.
         let v4 = |at: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(at * 3));
         // Some upper halves have many of them.
-        let v6 = |at: u32| IpAddr::V6(std::net::Ipv6Addr::from_bits(u128::from(at / 9) << 64 | u128::from(at * 3)));
+        let v6 = |at: u32| {
+            IpAddr::V6(std::net::Ipv6Addr::from_bits(u128::from(at / 9) << 64 | u128::from(at * 3)))
+        };
         for address in [v4 as fn(u32) -> IpAddr, v6] {
-            for count in [1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 257, 4096, 4097, 5000] {
+            for count in [1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 257, 4096, 4097, 5000]
+            {
                 let map = NetworkMap::new((1..=count).map(|at| (network(&address(at).to_string()), at)));
                 for at in 0..=count + 1 {
                     let expected = (1..=count).contains(&at).then_some(at);
@@ -273,9 +277,11 @@ mod tests {
             let map = NetworkMap::new(entries.clone());
             let at_edges = entries.iter().flat_map(|(network, _)| {
                 let (first, last) = network.bits();
-                [first.saturating_sub(1), first, last, last.saturating_add(1)].map(|bits| match network.address() {
-                    IpAddr::V4(_) => u32::try_from(bits).ok().map(|bits| IpAddr::V4(bits.into())),
-                    IpAddr::V6(_) => Some(IpAddr::V6(bits.into())),
+                [first.saturating_sub(1), first, last, last.saturating_add(1)].map(|bits| {
+                    match network.address() {
+                        IpAddr::V4(_) => u32::try_from(bits).ok().map(|bits| IpAddr::V4(bits.into())),
+                        IpAddr::V6(_) => Some(IpAddr::V6(bits.into())),
+                    }
                 })
             });
             for address in at_edges.flatten() {

@@ -108,6 +108,8 @@ reasons! {
     NoRoute = "no_route", "404";
     /// The client's address is one that `access` of a policy does not let in; on tcp and tls listeners its connection is closed
     Access = "access", "403";
+    /// The client has shown no certificate, or one where none may be shown, as `client_cert` of `access` of a policy has it
+    ClientCertificate = "client_certificate", "403";
     /// More requests of its key have come than `rate_limit` of a policy lets pass, or the request lacks what the limit counts by (`on_missing = "deny"`); `status` of the limit may be another
     RateLimit = "rate_limit", "429";
     /// As many requests run at once as `concurrency` of a policy lets
@@ -226,6 +228,7 @@ impl Reason {
     /// The reasons of `filter_answers_total`: requests that a filter or the target of a route answered in place of a backend, as the file has it.
     pub const FILTERS: &'static [Self] = &[
         Self::Access,
+        Self::ClientCertificate,
         Self::RateLimit,
         Self::Concurrency,
         Self::CorsOrigin,
@@ -236,7 +239,8 @@ impl Reason {
     ];
 
     /// The reasons of `filter_dry_run_total`: requests that a filter would have answered if it did not only count.
-    pub const DRY_RUNS: &'static [Self] = &[Self::RateLimit, Self::Concurrency];
+    pub const DRY_RUNS: &'static [Self] =
+        &[Self::Access, Self::ClientCertificate, Self::RateLimit, Self::Concurrency];
 
     /// The reasons of `upstream_rejected_total`: responses that were refused, cut or did not come, on the backend's account.
     pub const UPSTREAM: &'static [Self] = &[

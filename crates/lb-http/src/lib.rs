@@ -9,6 +9,7 @@ pub mod answer;
 mod back;
 mod budget;
 mod concurrency;
+mod dry_run;
 mod errand;
 mod filter;
 pub mod fuzz;

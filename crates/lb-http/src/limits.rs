@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_config::Routing;
-use lb_core::filter::{Chain, RateLimit, RateNotice, RateVerdict, check_rates};
+use lb_core::filter::{AccessVerdict, Chain, RateLimit, RateNotice, RateVerdict, check_rates};
 use lb_core::head::ResponseHead;
 use lb_core::limit::{LimitRequest, LimitTables, RateTable};
 use lb_core::route::RouteDestination;
@@ -38,9 +38,11 @@ pub(crate) struct Limiters {
     scopes: Vec<Option<Rc<RouteLimiters>>>,
 }
 
-/// What limits say of a request.
+/// What access lists and limits say of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Limited {
+    /// What access lists say.
+    pub(crate) access: AccessVerdict,
     /// What rate limits say.
     pub(crate) rates: RateVerdict,
     /// It finds no place among the requests that run.
@@ -49,6 +51,15 @@ pub(crate) struct Limited {
     pub(crate) dry_crowds: u8,
     /// Its places among the requests that run.
     pub(crate) held: Option<Box<Held>>,
+}
+
+impl Limited {
+    /// Whether anything would have refused the request that only counts.
+    #[inline]
+    pub(crate) fn is_dry(&self) -> bool {
+        let AccessVerdict { dry_addresses, dry_certificates, .. } = self.access;
+        dry_addresses | dry_certificates | self.rates.dry_refusals | self.dry_crowds != 0
+    }
 }
 
 impl Limiters {

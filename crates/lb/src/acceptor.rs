@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 pub(crate) use entry::Entry;
-use passing::{Passes, Passing};
+use passing::Passing;
 
 use crate::worker::Protocol;
 
@@ -126,8 +126,8 @@ impl Acceptor {
             if entry.is_proxy(peer) {
                 return self.admit_proxy(stream, peer, entry);
             }
-            if !entry.lets_in(peer) {
-                return self.refuse_client(peer);
+            if !self.lets_in(peer, &entry.access) {
+                return;
             }
         }
         let (admission, guard) = match self.admissions.admit(peer) {
@@ -156,8 +156,7 @@ impl Acceptor {
         let stage = Stage::Greeting(Box::pin(async move {
             let (client, asked) = acceptor.client_behind(&mut stream, proxy, &entry, &guard).await?;
             let asked = asked.or_else(|| acceptor.asked(&stream));
-            if !entry.lets_in(client) {
-                acceptor.refuse_client(client);
+            if !acceptor.lets_in(client, &entry.access) {
                 return None;
             }
             let address = acceptor.admissions.admit_address(client).ok()?;
@@ -219,13 +218,12 @@ impl Acceptor {
                 }
             };
             if let Some(passing) = self.passing() {
-                match passing.takes(&mut stream, peer, guard).await {
-                    Passes::Here => {}
-                    Passes::On => return Ok(Some(Shaken::Passed(stream))),
-                    Passes::Refused => {
-                        self.refuse_client(peer);
-                        return Ok(Some(Shaken::Refused));
-                    }
+                if passing.takes(&mut stream, peer, guard).await {
+                    let shaken = match self.lets_in(peer, passing.access()) {
+                        true => Shaken::Passed(stream),
+                        false => Shaken::Refused,
+                    };
+                    return Ok(Some(shaken));
                 }
             }
             let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use lb_config::{Listener, RouteTarget, Routing};
 use lb_control::{ProcessOutcome, Source};
-use lb_core::filter::{ConcurrencyLimit, CorsPolicy, ErrorPage, RateLimit, cors};
+use lb_core::filter::{AccessList, AccessVerdict, ConcurrencyLimit, CorsPolicy, ErrorPage, RateLimit, cors};
 use lb_core::head::{RequestHead, Span};
+use lb_core::reason::Reason;
 use lb_core::route::{
     Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
 };
@@ -17,6 +19,7 @@ use crate::cli::ExplainArgs;
 /// Explains the request that the arguments describe, for each listener that has routes.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
     let config = lb_control::load(&Source::File(args.config.clone()).read()?)?;
+    lb_control::read_access_files(&config)?;
     let asked = Asked::of(args)?;
     let mut out = std::io::stdout().lock();
     let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);
@@ -111,9 +114,12 @@ impl Asked {
                 verdict.alternative
             );
         }
-        if routing.chain(destination).is_some_and(|chain| !chain.lets_in((self.client, 0).into())) {
-            text += "  access: answered 403 (access): a policy does not let the client in\n";
-            return text;
+        if let Some(chain) = routing.chain(destination) {
+            let (told, is_refused) = access(&chain.access, self.client);
+            text += &told;
+            if is_refused {
+                return text;
+            }
         }
         for limit in routing.chain(destination).into_iter().flat_map(|chain| &chain.rate_limits) {
             text += &rate_limit(limit);
@@ -144,6 +150,31 @@ impl Asked {
 
 fn cors_of(routing: &Routing, destination: RouteDestination) -> Option<&CorsPolicy> {
     routing.chain(destination)?.cors.as_deref()
+}
+
+/// What access lists say of a client without a certificate, and whether it is refused.
+fn access(lists: &[Arc<AccessList>], client: IpAddr) -> (String, bool) {
+    let mut text = String::new();
+    for list in lists {
+        let list = std::slice::from_ref(list);
+        let verdict = AccessVerdict::of(list, (client, 0).into(), false);
+        let policy = list.first().map_or("", |list| &list.policy);
+        match verdict {
+            AccessVerdict { refused: Some(Reason::ClientCertificate), .. } => {
+                text += &format!(
+                    "  access {policy}: answered 403 (client_certificate): the client shows no certificate\n"
+                );
+                return (text, true);
+            }
+            AccessVerdict { refused: Some(_), .. } => {
+                text += &format!("  access {policy}: answered 403 (access): its address is not let in\n");
+                return (text, true);
+            }
+            AccessVerdict { dry_addresses: 0, dry_certificates: 0, .. } => {}
+            _ => text += &format!("  access {policy}: would be answered 403; only counted\n"),
+        }
+    }
+    (text, false)
 }
 
 /// A rate limit that the request meets.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RouteLimits, Split};
-use lb_core::filter::{Chain, ErrorPage, FilterKind};
+use lb_core::filter::{AccessList, Chain, ErrorPage, FilterKind};
 use lb_core::fraction::Fraction;
 use lb_core::identity::PoolId;
 use lb_core::route::location::Redirect;
@@ -149,6 +149,11 @@ impl Routing {
     /// The filters of all routes and scopes; a chain stands there once for each that has it.
     pub fn all_chains(&self) -> impl Iterator<Item = &Chain> {
         self.chains.iter().chain(&self.scope_chains).flatten().map(|chain| &**chain)
+    }
+
+    /// The access lists of all routes and scopes; a list stands there once for each that has it.
+    pub fn access_lists(&self) -> impl Iterator<Item = &Arc<AccessList>> {
+        self.all_chains().flat_map(|chain| &chain.access)
     }
 
     /// Every error page that a request may be answered with.

@@ -1,5 +1,8 @@
 //! Conditions of routes.
 
+use std::sync::Arc;
+
+use lb_core::filter::Chain;
 use lb_core::head::FieldName;
 use lb_core::route::{
     CertificatePattern, ConnectionConditions, HostPattern, IpNetwork, PathCondition, Pattern,
@@ -123,6 +126,18 @@ pub(super) fn tells_no_certificates(listener: View<'_>) -> bool {
     let Some(tls) = listener.present("tls").or(listener.present("quic")) else { return false };
     let asks = |view: View<'_>| view.word("client_auth").is_some_and(|mode| mode != "off");
     !asks(tls) && !tls.blocks("certificates").into_iter().any(asks)
+}
+
+/// Refuses access by certificates that nobody shows.
+pub(super) fn check_access(view: View<'_>, chain: Option<&Arc<Chain>>, report: &mut Report<'_>) {
+    let mut lists = chain.into_iter().flat_map(|chain| &chain.access);
+    if let Some(list) = lists.find(|list| list.client_certificate.is_some()) {
+        let problem = format!(
+            "client_cert of access in \"{}\" needs client_auth = \"request\" or \"require\": nobody shows a certificate",
+            list.policy
+        );
+        report.error(view, "policies", problem);
+    }
 }
 
 /// Refuses conditions on certificates that nobody shows.

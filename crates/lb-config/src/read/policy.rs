@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::filter::{
-    AccessList, Chain, CorsPolicy, ErrorPage, ErrorPages, FaultPolicy, FilterKind, OriginPattern,
+    AccessFiles, AccessList, AccessMap, AccessNetworks, Chain, CorsPolicy, ErrorPage, ErrorPages,
+    FaultPolicy, FilterKind, OriginPattern,
 };
 use lb_core::fraction::Fraction;
 use lb_core::route::IpNetwork;
@@ -25,7 +26,7 @@ impl<'a> Policies<'a> {
     pub(super) fn read(root: View<'a>, report: &mut Report<'_>) -> Self {
         let mut policies = BTreeMap::new();
         for (name, view) in root.named("policies") {
-            let access = view.present("access").map(|view| access(view, report)).into_iter().collect();
+            let access = view.present("access").map(|view| access(name, view, report)).into_iter().collect();
             let rate_limits =
                 view.present("rate_limit").and_then(|view| rate::rate_limit(name, view, report));
             let rate_limits = rate_limits.into_iter().collect();
@@ -115,17 +116,31 @@ fn errors(view: View<'_>, report: &mut Report<'_>) -> Arc<ErrorPages> {
     Arc::new(errors)
 }
 
-fn access(view: View<'_>, report: &mut Report<'_>) -> Arc<AccessList> {
+fn access(policy: &str, view: View<'_>, report: &mut Report<'_>) -> Arc<AccessList> {
     let networks = |key| {
         let texts = view.texts(key);
         texts.iter().filter_map(|text| IpNetwork::parse(text)).collect::<Vec<_>>()
     };
     let (allow, deny) = (networks("allow"), networks("deny"));
-    if allow.is_empty() && deny.is_empty() {
-        let problem = "lets everybody in: allow or deny must name a network";
+    let (allow_file, deny_file) = (view.path("allow_file"), view.path("deny_file"));
+    let client_certificate = view.word("client_cert").map(|wanted| wanted == "any");
+    let has_files = allow_file.is_some() || deny_file.is_some();
+    if allow.is_empty() && deny.is_empty() && !has_files && client_certificate.is_none() {
+        let problem =
+            "lets everybody in: allow, deny, allow_file, deny_file or client_cert must say whom it does not";
         report.errors.push(report.source.error_about_block(view, problem));
     }
-    Arc::new(AccessList::new(allow, deny))
+    let networks = if has_files {
+        AccessNetworks::Files(AccessFiles::new((allow, allow_file), (deny, deny_file)))
+    } else {
+        AccessNetworks::Fixed(AccessMap::new((!allow.is_empty()).then_some(allow), deny))
+    };
+    Arc::new(AccessList {
+        policy: policy.into(),
+        networks,
+        client_certificate,
+        dry_run: view.flag("dry_run"),
+    })
 }
 
 fn cors(view: View<'_>, report: &mut Report<'_>) -> Arc<CorsPolicy> {

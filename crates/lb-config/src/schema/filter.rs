@@ -75,7 +75,7 @@ pub(super) static REQUEST_ID: Block = Block {
 static ACCESS: Block = Block {
     path: "policies.NAME.access",
     doc: "Which clients are let in, by the address that the gateway knows them by (`[listeners.client_address]`, `[listeners.proxy_protocol]`). The \
-          longest prefix decides, and of equal ones that in `deny`; a client that no network has is refused if anything stands in `allow`. A \
+          longest prefix decides, and of equal ones that in `deny`; a client that no network has is refused if anything stands in `allow`, or there is an `allow_file`. A \
           client at a Unix socket is in no network. The lists of all levels hold: a client must be let in by each. Requests that are refused \
           are answered 403 (`access`) before anything else becomes of them; on tcp and tls listeners the connection is closed, before TLS and \
           before any backend.",
@@ -83,10 +83,21 @@ static ACCESS: Block = Block {
     keys: &[
         Key::texts("allow", Text::Network).or_else("everybody").live("Networks (CIDR) that are let in."),
         Key::texts("deny", Text::Network).or_else("nobody").live("Networks (CIDR) that are not."),
-        Key::later("allow_file", "access lists in files"),
-        Key::later("deny_file", "access lists in files"),
-        Key::later("client_cert", "access by client certificate"),
-        Key::later("dry_run", "access lists that only count"),
+        Key::text("allow_file", Text::Path).or_else("none").live(
+            "A file with further networks that are let in: one on each line; `#` begins a comment. It has at most 1000000, and is no file without any text. It is \
+             looked at each second, and read again when it has changed and then stayed as it is for a second. One that cannot be used leaves in force what was \
+             read before (`access_file_failures_total`). An `allow_file` without networks lets nobody in.",
+        ),
+        Key::text("deny_file", Text::Path)
+            .or_else("none")
+            .live("A file with further networks that are not let in, as `allow_file`."),
+        Key::word("client_cert", &["any", "none"]).or_else("not looked at").live(
+            "Whether clients must have shown a certificate that was verified (`any`), or must not have (`none`): others are answered 403 \
+             (`client_certificate`). Needs `client_auth` of the listener. Not on tcp and tls listeners, whose clients are let in before TLS.",
+        ),
+        Key::flag("dry_run", false).live(
+            "Whether nobody is refused, only counted (`filter_dry_run_total`; on tcp and tls listeners, connections) and told of in the log, a few lines at a time.",
+        ),
     ],
 };
 

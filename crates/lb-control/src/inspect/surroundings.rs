@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::user::{self, Access, User};
 use crate::faults::{self, Collected};
-use crate::named_files;
+use crate::{access_files, named_files};
 
 /// What was found and does not keep a start from succeeding.
 #[derive(Debug, Default)]
@@ -52,7 +52,8 @@ impl Found {
     /// Whether all files can be read. What a reader cannot read goes to `faults` where it is certain that this user runs the gateway: the
     /// user of a unit may not be.
     fn readable(&mut self, config: &Config, path: &Path, reader: &User, faults: Option<&mut Collected>) {
-        let files = std::iter::once(path).chain(named_files::all(config).into_iter().map(|(path, _)| path));
+        let named = named_files::all(config).into_iter().map(|(path, _)| path);
+        let files = std::iter::once(path).chain(named).chain(access_files::paths(config));
         let problems: Vec<ConfigError> = files
             .filter_map(|path| Some((path.display().to_string(), reader.refusal(Access::Read, path)?)))
             .flat_map(|(path, problem)| config.faults_wherever(&path, &problem))

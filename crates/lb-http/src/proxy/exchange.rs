@@ -23,8 +23,8 @@ use super::response::Response;
 use super::timing::{Clock, Expired};
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
+use crate::dry_run;
 use crate::filter::{self, Asker, Filtered, Marks};
-use crate::limits::Limited;
 use crate::message::{Front, FrontCapabilities};
 use crate::routes::{Action, Found, OwnAnswer};
 use crate::rules::{self, Destination, Forwarding};
@@ -121,16 +121,6 @@ fn refuse_late(action: Action, fault: &DrawnFault, refused: Option<Reject>, requ
     }
 }
 
-/// Counts what limits would have refused if they were in force.
-#[inline]
-fn count_dry_runs(service: &Service, limited: &Limited) {
-    if limited.rates.dry_refusals > 0 || limited.dry_crowds > 0 {
-        let dry = &service.metrics.worker(service.worker.io.id).filter_dry_runs;
-        dry.of(Reason::RateLimit).add(limited.rates.dry_refusals.into());
-        dry.of(Reason::Concurrency).add(limited.dry_crowds.into());
-    }
-}
-
 /// What one turn of the state machine came to.
 pub(super) enum Turn {
     Again,
@@ -149,7 +139,9 @@ impl Exchange {
         let id = id.map(|id| filter::take_request_id(id, &origin, &mut head, &mut rng));
         let Found { pool, at, matched, action, is_preflight, cookie, limited } =
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
-        count_dry_runs(&service, &limited);
+        if limited.is_dry() {
+            dry_run::tell(&limited, origin.client, &service);
+        }
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let route = matched.map(|matched| matched.route);

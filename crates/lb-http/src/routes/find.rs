@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use lb_config::{RouteTarget, Split};
 use lb_core::failure::Reject;
-use lb_core::filter::{Chain, cors};
+use lb_core::filter::{AccessList, AccessVerdict, Chain, cors};
 use lb_core::forwarded::RequestOrigin;
 use lb_core::head::{FieldName, RequestHead, Span, reads_as};
 use lb_core::limit::LimitRequest;
@@ -42,18 +43,21 @@ impl TableRoutes {
             };
         let prefix = u32::try_from(prefix).unwrap_or_default();
         // Phase 4: before a redirect or the answer that there is nothing, too.
-        if self.chain(destination).is_some_and(|chain| !chain.lets_in(origin.client)) {
+        let lists = self.chain(destination).map_or(&[][..], |chain| &chain.access);
+        let access = if lists.is_empty() { AccessVerdict::default() } else { access(lists, origin, session) };
+        if let Some(reason) = access.refused {
             let matched = match destination {
                 RouteDestination::Route(route) => Some(Matched { route, prefix, branch: None }),
                 _ => None,
             };
-            let refused = self.none(matched, Action::Refuse(Reject::new(403, Reason::Access)));
-            return Found { at: Some(destination), is_preflight, ..refused };
+            let refused = self.none(matched, Action::Refuse(Reject::new(403, reason)));
+            let limited = Limited { access, ..Limited::default() };
+            return Found { at: Some(destination), is_preflight, limited, ..refused };
         }
         // Phases 5 and 8, between which nothing stands yet: whoever finds no place has not been asked who it is.
         let limited = match self.limits.at(destination) {
-            Some(limits) => self.limited(limits, destination, head, origin),
-            None => Limited::default(),
+            Some(limits) => Limited { access, ..self.limited(limits, destination, head, origin) },
+            None => Limited { access, ..Limited::default() },
         };
         let refused = limited.rates.refused.map(|status| Reject::new(status, Reason::RateLimit));
         if let Some(reject) = refused.or(limited.is_crowded.then_some(CROWDED)) {
@@ -286,6 +290,12 @@ impl TableRoutes {
             Some(RouteTarget::Pool(_)) | None => self.no_route(),
         }
     }
+}
+
+/// What access lists say of a request.
+fn access(lists: &[Arc<AccessList>], origin: &RequestOrigin, session: Option<&Session>) -> AccessVerdict {
+    let has_certificate = session.is_some_and(|session| session.certificate().is_some());
+    AccessVerdict::of(lists, origin.client, has_certificate)
 }
 
 /// A request that finds no place among those that run.

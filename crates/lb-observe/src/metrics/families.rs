@@ -287,6 +287,8 @@ families! {
             "Requests that a filter would have refused, had it not `dry_run`.";
         RATE_LIMIT_EVICTIONS: FamilyKind::Counter, "rate_limit_evictions_total", [POLICY], "keys",
             "Keys that a rate limit has forgotten before their time because their place in its table was needed (`max_keys`).";
+        ACCESS_FILE_FAILURES: FamilyKind::Counter, "access_file_failures_total", [POLICY], "reads",
+            "Reads of files of an access list (`allow_file`, `deny_file`) that had changed and could not be used; what was read before stays in force.";
         CONCURRENCY_LIMIT: FamilyKind::Gauge, "concurrency_limit", [POLICY], "requests",
             "Requests that adaptive limits of a policy let run at once now, of all workers together. Limits with a fixed `max` have no series.";
         MIRRORS: FamilyKind::Counter, "mirrors_total", [fixed::<MirrorResult>("result")], "requests",

@@ -41,9 +41,12 @@ pub(super) fn scrape(scrape: &mut Scrape, name: &str, listener: &ListenerMetrics
             let answers = listener.shards().map(|shard| shard.filter_answers.of(*reason).value());
             scrape.counter(&families::FILTER_ANSWERS, &[name, reason.name()], answers.sum());
         }
-        for reason in DryRuns::REASONS {
-            let passed = listener.shards().map(|shard| shard.filter_dry_runs.of(*reason).value());
-            scrape.counter(&families::FILTER_DRY_RUN, &[name, reason.name()], passed.sum());
+    }
+    for reason in DryRuns::REASONS {
+        let passed: u64 = listener.shards().map(|shard| shard.filter_dry_runs.of(*reason).value()).sum();
+        // Other listeners have access lists alone.
+        if listener.serves_http() || passed > 0 {
+            scrape.counter(&families::FILTER_DRY_RUN, &[name, reason.name()], passed);
         }
     }
     for version in HttpVersion::ALL {

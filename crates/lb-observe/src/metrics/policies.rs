@@ -19,6 +19,8 @@ pub(super) struct Policies {
 pub struct PolicyMetrics {
     /// `rate_limit_evictions_total`.
     pub rate_limit_evictions: SharedCounter,
+    /// `access_file_failures_total`.
+    pub access_file_failures: SharedCounter,
     concurrency_limits: PerWorker<Gauge>,
 }
 
@@ -41,6 +43,7 @@ impl Policies {
         }
         let policy = Arc::new(PolicyMetrics {
             rate_limit_evictions: SharedCounter::default(),
+            access_file_failures: SharedCounter::default(),
             concurrency_limits: PerWorker::new(self.workers),
         });
         policies.insert(name.to_owned(), Arc::clone(&policy));
@@ -53,6 +56,7 @@ impl Policies {
         policies.retain(|_, policy| Arc::strong_count(policy) > 1);
         for (name, policy) in &*policies {
             scrape.counter(&families::RATE_LIMIT_EVICTIONS, &[name], policy.rate_limit_evictions.value());
+            scrape.counter(&families::ACCESS_FILE_FAILURES, &[name], policy.access_file_failures.value());
             let limit = policy.concurrency_limits.iter().map(Gauge::value).sum::<i64>();
             // An adaptive limit is never zero.
             if limit > 0 {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use lb_config::Listener;
 use lb_core::address::ClientAddress;
-use lb_core::filter::AccessList;
+use lb_core::filter::{AccessList, AccessVerdict};
 use lb_core::log_limit::LogLimit;
 use lb_core::proxy_protocol::ProxyTrust;
+use lb_core::reason::Reason;
 use lb_io::{ByteStream, ConnectionGuard};
 use lb_observe::metrics::{AcceptReject, Label, ProxyHeaderResult};
 use lb_security::admission::Network;
@@ -22,6 +23,7 @@ const BURST: u32 = 3;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 static REFUSED: LogLimit = LogLimit::new(BURST, INTERVAL);
+static LET_IN: LogLimit = LogLimit::new(BURST, INTERVAL);
 static KEPT_OUT: LogLimit = LogLimit::new(BURST, INTERVAL);
 
 /// What holds for connections of a listener that has rules for them.
@@ -32,7 +34,7 @@ pub(crate) struct Entry {
     /// How long a header may take.
     timeout: Duration,
     /// Which clients are let in, where they are not let in request by request.
-    access: Vec<Arc<AccessList>>,
+    pub(super) access: Vec<Arc<AccessList>>,
 }
 
 impl Entry {
@@ -47,11 +49,6 @@ impl Entry {
     /// Whether connections may begin with a header.
     pub(super) fn takes_headers(&self) -> bool {
         self.proxy_protocol.is_some()
-    }
-
-    /// Whether a client is let in.
-    pub(super) fn lets_in(&self, client: ClientAddress) -> bool {
-        self.access.iter().all(|list| list.lets_in(client))
     }
 
     fn is_required(&self) -> bool {
@@ -120,8 +117,29 @@ impl Acceptor {
         tracing::warn!(listener, %network, reason = result.name(), unsaid, "connection closed: no usable header of the PROXY protocol");
     }
 
+    /// Whether these lists let a client in, none of which asks for certificates. It is counted and told where one does not.
+    pub(super) fn lets_in(&self, client: ClientAddress, lists: &[Arc<AccessList>]) -> bool {
+        if lists.is_empty() {
+            return true;
+        }
+        let verdict = AccessVerdict::of(lists, client, false);
+        let dry = verdict.dry_addresses.saturating_add(verdict.dry_certificates);
+        if dry > 0 {
+            let counters = &self.admissions.metrics.worker(self.io.id).filter_dry_runs;
+            counters.of(Reason::Access).add(dry.into());
+            if let Some(unsaid) = LET_IN.admit(Instant::now()) {
+                let (listener, network) = (&self.admissions.name, Network::of(client));
+                tracing::warn!(listener, %network, unsaid, "dry run: an access list would have closed a connection");
+            }
+        }
+        if !verdict.lets_in() {
+            self.refuse_client(client);
+        }
+        verdict.lets_in()
+    }
+
     /// A connection is closed whose client is not let in.
-    pub(super) fn refuse_client(&self, client: ClientAddress) {
+    fn refuse_client(&self, client: ClientAddress) {
         self.admissions.worker_metrics.accept_rejects.of(AcceptReject::Access).inc();
         let Some(unsaid) = KEPT_OUT.admit(Instant::now()) else { return };
         let (listener, network) = (&self.admissions.name, Network::of(client));

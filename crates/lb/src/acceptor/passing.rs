@@ -20,16 +20,6 @@ pub(crate) struct Passing {
     access: Vec<Arc<AccessList>>,
 }
 
-/// What becomes of a connection.
-pub(super) enum Passes {
-    /// It is served here.
-    Here,
-    /// It goes on inside TLS.
-    On,
-    /// It would, and its client is not let in.
-    Refused,
-}
-
 impl Passing {
     /// What serves those that pass.
     pub(super) fn service(&self) -> Rc<TcpService> {
@@ -43,11 +33,13 @@ impl Passing {
         stream: &mut ByteStream,
         peer: ClientAddress,
         guard: &ConnectionGuard,
-    ) -> Passes {
-        if !self.service.is_for_route(stream, peer, guard).await {
-            return Passes::Here;
-        }
-        if self.access.iter().all(|list| list.lets_in(peer)) { Passes::On } else { Passes::Refused }
+    ) -> bool {
+        self.service.is_for_route(stream, peer, guard).await
+    }
+
+    /// Which clients may have their connections pass.
+    pub(super) fn access(&self) -> &[Arc<AccessList>] {
+        &self.access
     }
 }
 
