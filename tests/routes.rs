@@ -93,6 +93,7 @@ fn main() {
         proxied::where_headers_are_optional_peers_come_without,
         proxied::backends_are_told_the_client_of_raw_bytes,
         proxied::a_gateway_behind_a_gateway_knows_the_client,
+        proxied::a_connection_that_was_told_its_client_serves_all_its_requests,
         guards::access_lists_of_all_levels_hold,
         guards::a_listener_without_routes_has_its_list,
         guards::raw_connections_are_let_in_or_closed,

@@ -308,3 +308,63 @@ pub(crate) fn a_gateway_behind_a_gateway_knows_the_client() {
     assert_eq!(backend.last_request().head.headers.all("x-forwarded-for"), ["127.0.0.8, 127.0.0.8"]);
     assert_eq!(inner.metric("proxy_headers_total", &[("result", "v2")]), 1.0);
 }
+
+pub(crate) fn a_connection_that_was_told_its_client_serves_all_its_requests() {
+    let backend = Backend::standard("web");
+    let inner =
+        Gateway::start(Config::new().listener(Listener::h2c().text(REQUIRED).backend(backend.address)));
+    let outer = |limits: &str| {
+        let listener = Listener::h2c()
+            .key("pool", "inner")
+            .text("[listeners.client_address]\ntrusted_proxies = [\"127.0.0.9\"]\n");
+        let pool = format!(
+            "[pools.inner]\n{limits}[[pools.inner.backends]]\naddress = \"{}\"\nproxy_protocol = \"v2\"\n",
+            inner.front()
+        );
+        // Limits are those of each worker.
+        Gateway::start(Config::new().runtime("workers", 1).listener(listener).text(&pool))
+    };
+    let gateway = outer("");
+    let made = || inner.metric("proxy_headers_total", &[("result", "v2")]);
+    let open = |wanted: f64| inner.wait_metric("connections_inflight", &[], |count| count == wanted);
+    // Whom the backend was told: the gateway behind appends the peer that it knows.
+    let ask = |client: &mut Client, claims: &str| {
+        let response = client.request("GET", "/", &[("X-Forwarded-For", claims)], b"").unwrap();
+        assert_eq!(response.status, 200);
+        let seen = backend.last_request().head.headers.all("x-forwarded-for").join(", ");
+        seen.rsplit(", ").next().unwrap_or_default().to_owned()
+    };
+    let [mut one, mut two] = ["127.0.0.5", "127.0.0.6"].map(|ip| at(ip, &gateway));
+    for _ in 0..4 {
+        assert_eq!(ask(&mut one, "203.0.113.1"), "127.0.0.5");
+        assert_eq!(ask(&mut two, "203.0.113.2"), "127.0.0.6");
+    }
+    assert_eq!(made(), 2.0, "one connection for each client");
+    // Clients behind one connection of a trusted proxy are others.
+    let mut proxy = at("127.0.0.9", &gateway);
+    for claims in ["203.0.113.7", "203.0.113.8", "203.0.113.7", "203.0.113.8"] {
+        assert_eq!(ask(&mut proxy, claims), claims);
+    }
+    assert_eq!(made(), 4.0);
+    let mut client = H2Client::on(at("127.0.0.5", &gateway).wire.stream().try_clone().unwrap()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").unwrap().status(), 200);
+    }
+    assert_eq!(made(), 5.0);
+    // They end with their clients.
+    open(5.0);
+    drop(one);
+    open(4.0);
+    drop((two, client, proxy));
+    open(0.0);
+
+    // Where a backend takes one connection, that of a client who asks for nothing gives way.
+    let gateway = outer("limits = { max_connections = 1 }\n");
+    let before = made();
+    let [mut one, mut two] = ["127.0.0.5", "127.0.0.6"].map(|ip| at(ip, &gateway));
+    for _ in 0..2 {
+        assert_eq!(ask(&mut one, "203.0.113.1"), "127.0.0.5");
+        assert_eq!(ask(&mut two, "203.0.113.2"), "127.0.0.6");
+    }
+    assert_eq!(made(), before + 4.0);
+}

@@ -42,15 +42,15 @@ pub fn serve(
     };
     let session = tls.map(|tls| Rc::new(Session::of(tls)));
     if session.is_some() || !service.settings().h2c {
-        let asked = asked.map(Rc::new);
-        let client = Client { asked, ..Client::new(peer, version, session, &service.settings()) };
+        let client = Client::new(peer, version, session, &service.settings());
+        let client = if asked.is_some() { client.told(asked) } else { client };
         return speak(version, stream, Vec::new(), client, guard, service, born);
     }
     Box::pin(async move {
         let Some(early) = first_bytes(&mut stream, &guard, &service, born).await else { return };
         let version = if early.starts_with(PREFACE) { Version::H2 } else { Version::Http11 };
-        let asked = asked.map(Rc::new);
-        let client = Client { asked, ..Client::new(peer, version, None, &service.settings()) };
+        let client = Client::new(peer, version, None, &service.settings());
+        let client = if asked.is_some() { client.told(asked) } else { client };
         speak(version, stream, early, client, guard, service, born).await;
     })
 }

@@ -29,9 +29,12 @@ use crate::h2::H2Pool;
 
 mod dials;
 pub(crate) mod tcp;
+mod told;
 mod way;
 
 pub use dials::{DialOutcome, DialTicket, Dials, Wait};
+pub use told::ToldClient;
+pub(crate) use told::Whose;
 pub use way::{Ask, Caller, Dialled, Dialling, Link, Upstream, Way};
 
 /// What makes connections to a backend exchangeable.
@@ -186,6 +189,8 @@ pub struct Upstreams {
     kept: Rc<Cell<usize>>,
     wanted: Watch,
     plugs: Plugs,
+    /// Clients that have connections of their own.
+    told: RefCell<Vec<Weak<ToldClient>>>,
 }
 
 /// Makes the upstream of an endpoint.
@@ -233,6 +238,7 @@ impl Upstreams {
             kept: Rc::default(),
             wanted: Watch::default(),
             plugs: Plugs::default(),
+            told: RefCell::default(),
         })
     }
 
@@ -328,7 +334,8 @@ impl Upstreams {
     pub(crate) fn give_way(&self, endpoint: &Endpoint) -> bool {
         let mut idle = endpoint.idle.borrow_mut();
         if idle.is_empty() {
-            return false;
+            drop(idle);
+            return self.give_way_told(endpoint);
         }
         let oldest = idle.remove(0);
         drop(idle);
@@ -397,6 +404,7 @@ impl Upstreams {
     /// The process is out of descriptors: half of the idle connections are closed, and those that HTTP/2 keeps without a stream.
     pub fn give_way_to_all(&self) {
         self.close_oldest(self.kept.get().div_ceil(2));
+        self.sweep_told(None, Instant::now());
         for endpoint in self.endpoints.borrow().values().filter_map(Weak::upgrade) {
             endpoint.upstream.close_idle();
         }
@@ -409,7 +417,7 @@ impl Upstreams {
             self.give_way_to_all();
         }
         let limits = self.limits.borrow().clone();
-        let (mut kept_in_all, mut next) = (0usize, None::<Instant>);
+        let (mut kept_in_all, mut next) = (0usize, self.sweep_told(Some(&limits), now));
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             let Some(endpoint) = endpoint.upgrade() else { return false };
             let due = endpoint.sweep(&limits, &mut kept_in_all, now);

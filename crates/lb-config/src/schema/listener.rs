@@ -168,8 +168,8 @@ pub(super) static BACKEND_KEYS: [Key; 12] = [
     ),
     Key::word("proxy_protocol", &["v1", "v2"]).or_else("nothing").live(
         "Whether it is told the client at the beginning of each connection, before TLS, by a header of the PROXY protocol of that version; the address \
-         is the one that routes and the log have. A connection then carries one request, or one raw connection of a client, and is used by no \
-         other. Probes say that they come from the gateway itself. Not on h2 and h3 backends, nor behind udp listeners, which have a key of their own.",
+         is the one that routes and the log have. A connection then carries requests of one client over one connection of it, and ends with that; or one raw \
+         connection. It is used for no other client, were that behind the same proxy. Probes say that they come from the gateway itself. Not on h2 and h3 backends, nor behind udp listeners, which have a key of their own.",
     ),
     Key::texts("proxy_tlvs", Text::ProxyTlv).or_else("none").live(
         "What such a header says besides, with `proxy_protocol = \"v2\"`: `authority` the server name that the client asked for (SNI), `alpn` the \

@@ -16,6 +16,7 @@ use crate::message::FrontCapabilities;
 use crate::rules::Hop;
 use crate::service::{ClientCertificates, Settings};
 use crate::session::Session;
+use crate::upstream::{Endpoint, ToldClient, Whose};
 
 /// What a connection tells of its client.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub struct Client {
     pub hop: Hop,
     /// What TLS has settled, if it came inside it.
     pub session: Option<Rc<Session>>,
-    /// Where it has connected to, where backends are to be told.
-    pub asked: Option<Rc<SocketAddr>>,
+    /// What backends are told of it, where they may be, and its connections to those.
+    pub told: Option<Rc<ToldClient>>,
 }
 
 impl Client {
@@ -47,7 +48,14 @@ impl Client {
             ClientCertificates::Checked => hop.tell_certificate(None),
             ClientCertificates::Told => hop.tell_certificate(certificate),
         }
-        Self { address, hop, session, asked: None }
+        Self { address, hop, session, told: None }
+    }
+
+    /// The client, of whom backends may be told; where it has connected to, if that is known.
+    #[must_use]
+    pub fn told(mut self, asked: Option<SocketAddr>) -> Self {
+        self.told = Some(ToldClient::new(asked));
+        self
     }
 
     /// Whom a request is from that came over the connection.
@@ -67,7 +75,7 @@ pub(crate) struct ClientSide {
     /// Where it is, behind whatever proxies are trusted.
     pub(super) address: ClientAddress,
     pub(super) session: Option<Rc<Session>>,
-    asked: Option<Rc<SocketAddr>>,
+    told: Option<Rc<ToldClient>>,
     /// What its protocol can do.
     pub(super) can: FrontCapabilities,
     /// It takes no more at the moment.
@@ -83,7 +91,7 @@ impl ClientSide {
         Self {
             address,
             session: client.session.clone(),
-            asked: client.asked.clone(),
+            told: client.told.clone(),
             can,
             stall: Stall::default(),
             received: 0,
@@ -96,12 +104,18 @@ impl ClientSide {
         Self {
             address: self.address,
             session: self.session.clone(),
-            asked: self.asked.clone(),
+            told: self.told.clone(),
             can,
             stall: Stall::default(),
             received: 0,
             sent: 0,
         }
+    }
+
+    /// Which connections to a backend that is told of it are its own; none where its connection keeps none.
+    pub(crate) fn whose<'a>(&'a self, endpoint: &'a Rc<Endpoint>, sends: ProxySends) -> Option<Whose<'a>> {
+        let told = self.told.as_ref()?;
+        Some(Whose { told, endpoint, client: self.address, sends })
     }
 
     /// What a backend is told of it at the beginning of a connection.
@@ -111,7 +125,7 @@ impl ClientSide {
         let certificate = session.and_then(Session::certificate);
         sends.header(&ProxyClient {
             from: self.address,
-            to: self.asked.as_deref().copied(),
+            to: self.told.as_ref().and_then(|told| told.asked),
             authority: record.as_ref().and_then(|record| record.server_name),
             alpn: record.as_ref().and_then(|record| record.alpn),
             tls: record.as_ref().map(|record| ProxyTls {

@@ -31,10 +31,11 @@ impl Exchange {
         at: usize,
         fresh: bool,
     ) -> Turn {
-        if fresh && gate.lacks_connection() {
+        let need = self.need(at, fresh);
+        if need == Need::Both && gate.lacks_connection() {
             self.give_way(at);
         }
-        match gate.enter(self.need(at, fresh), self.clock.now.into_std(), cx) {
+        match gate.enter(need, self.clock.now.into_std(), cx) {
             Entry::Go(pass) => self.attempt(cx, front, at, fresh, pass),
             Entry::Wait(waiting) => {
                 self.tries.current.leg = Leg::Queue { waiting, at, fresh };
@@ -49,7 +50,7 @@ impl Exchange {
         let Leg::Queue { waiting, at, fresh } = &self.tries.current.leg else { return Turn::Again };
         let (at, fresh) = (*at, *fresh);
         let need = self.need(at, fresh);
-        if fresh && need == Need::Both && waiting.lacks_connection() {
+        if need == Need::Both && waiting.lacks_connection() {
             self.give_way(at);
         }
         let Leg::Queue { waiting, .. } = &mut self.tries.current.leg else { return Turn::Again };

@@ -242,7 +242,7 @@ impl Server {
         let certificate = quic.peer_cert().map(PeerCertificate::of_der);
         let alpn = quic.application_proto();
         let session = Rc::new(Session::new("TLSv1.3", Some(alpn), name, accepted, certificate));
-        app.client = Some(Rc::new(Client::new(app.address, Version::H3, Some(session), settings)));
+        app.client = Some(Rc::new(Client::new(app.address, Version::H3, Some(session), settings).told(None)));
         let ours = H3Settings {
             max_field_section_size: Some(settings.h2.max_header_list_size.into()),
             enable_connect_protocol: settings.h3_extended_connect,
