@@ -60,6 +60,7 @@ fn main() {
         filters::policies_hold_level_by_level,
         filters::requests_have_ids,
         filters::an_answer_stands_in_a_file,
+        filters::a_route_may_have_no_tunnels,
         limits::x_13_a_route_tries_500_again,
         limits::x_14_a_route_waits_between_tries,
         limits::bodies_are_buffered_by_route,
@@ -113,6 +114,8 @@ fn main() {
         rates::calls_and_tunnels_are_limited_in_their_words,
         rates::explain_and_the_log_name_the_limit,
         crowds::requests_beyond_the_limit_are_refused_over_every_protocol,
+        crowds::a_request_that_finds_no_place_has_spent_nothing,
+        crowds::a_preflight_takes_no_place,
         crowds::a_client_that_leaves_gives_its_place_back,
         crowds::further_tries_and_hedges_hold_the_place_of_their_request,
         crowds::tunnels_hold_their_places_and_calls_are_refused_in_their_words,
@@ -131,6 +134,7 @@ fn main() {
         examples::a_canary,
         examples::blue_and_green,
         explain::it_says_what_a_request_meets,
+        explain::it_says_what_a_server_name_leads_to,
     ];
     cases.push(
         Case::new("haproxy_tells_its_clients", proxied::haproxy_tells_its_clients).needs(&[Tool::Haproxy]),

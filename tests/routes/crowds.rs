@@ -295,3 +295,38 @@ pub(crate) fn an_adaptive_limit_follows_the_backend() {
     });
     assert!(refused.load(SeqCst) > 0);
 }
+
+pub(crate) fn a_request_that_finds_no_place_has_spent_nothing() {
+    let gated = Gated::start();
+    let policy = policy("max = 1")
+        + "[policies.few.rate_limit]\nrequests = 4\nwindow_seconds = 3600\n[policies.few.cors]\nallow_origins = [\"https://app.example\"]\n";
+    let config = Config::new().text(&policy).pool(gated.pool()).listener(limited(Listener::h1()));
+    let gateway = Gateway::start(config);
+    let running = gated.fill(&gateway, 1);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/").status, 503);
+    }
+    gated.finish(running);
+    let mut passed = 0;
+    eventually("the rate limit is used up", seconds(10), || {
+        let status = gateway.get("/").status;
+        passed += usize::from(status == 200);
+        // That of the request before may not have come back yet.
+        status == 429
+    });
+    assert_eq!(passed, 3, "of four, one was slow and none was spent on refusals");
+}
+
+pub(crate) fn a_preflight_takes_no_place() {
+    let gated = Gated::start();
+    let policy = policy("max = 1") + "[policies.few.cors]\nallow_origins = [\"https://app.example\"]\n";
+    let config = Config::new().text(&policy).pool(gated.pool()).listener(limited(Listener::h1()));
+    let gateway = Gateway::start(config);
+    let running = gated.fill(&gateway, 1);
+    let preflight = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "GET")];
+    for _ in 0..3 {
+        assert_eq!(gateway.client().request("OPTIONS", "/", &preflight, b"").unwrap().status, 204);
+        assert_eq!(gateway.get("/").status, 503);
+    }
+    gated.finish(running);
+}

@@ -19,6 +19,67 @@ address = "10.0.0.1:80"
 address = "10.0.0.2:80"
 "#;
 
+pub(crate) fn it_says_what_a_server_name_leads_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lb.toml");
+    let text = r#"
+[[listeners]]
+address = "0.0.0.0:443"
+protocol = "h1s"
+[[listeners.routes]]
+name = "inside"
+server_names = ["*.pass.example"]
+tls_passthrough = true
+pool = "rest"
+[[listeners.routes]]
+name = "named"
+server_names = ["a.example"]
+pool = "shop"
+[[listeners.routes]]
+name = "other"
+pool = "rest"
+[listeners.tls]
+cert_path = "/c"
+key_path = "/k"
+[[listeners]]
+address = "0.0.0.0:8443"
+protocol = "tcp"
+[[listeners.routes]]
+name = "raw"
+server_names = ["a.example"]
+pool = "shop"
+[[pools.shop.backends]]
+address = "10.0.0.1:80"
+[[pools.rest.backends]]
+address = "10.0.0.2:80"
+"#;
+    std::fs::write(&path, text).unwrap();
+    let explain = |url: &str, more: &[&str]| {
+        let done = cli(&[&["explain", path.to_str().unwrap(), "GET", url], more].concat());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        let (http, raw) = done.stdout.split_once("listener 0.0.0.0:8443").unwrap();
+        (http.to_owned(), raw.to_owned())
+    };
+    let (http, raw) = explain("https://a.example/", &[]);
+    assert!(http.contains("route named, match 0: takes it") && http.contains("goes to pool shop"), "{http}");
+    assert!(
+        raw.contains("route raw for a.example, match 0: takes it\n  connection goes to pool shop"),
+        "{raw}"
+    );
+    let (http, raw) = explain("https://a.example/", &["--sni", "x.pass.example"]);
+    assert!(
+        http.contains("route inside for *.pass.example, match 0: takes it\n  connection goes to pool rest"),
+        "{http}"
+    );
+    assert!(!http.contains("path /"), "{http}");
+    assert!(raw.contains("no backend"), "{raw}");
+    let (http, _) = explain("https://a.example/", &["--sni", "b.example"]);
+    assert!(http.contains("route named, match 0: no: server_names"), "{http}");
+    assert!(http.contains("goes to pool rest"), "{http}");
+    let (http, _) = explain("http://a.example/", &[]);
+    assert!(http.contains("route named, match 0: no: server_names"), "{http}");
+}
+
 pub(crate) fn it_says_what_a_request_meets() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lb.toml");

@@ -1,6 +1,6 @@
 //! What routes change in requests and responses on their way.
 
-use testkit::{Backend, Config, Pool};
+use testkit::{Backend, Config, Gateway, H2Client, Listener, Pool, request};
 
 use crate::ways::Ways;
 
@@ -282,4 +282,38 @@ pub(crate) fn an_answer_stands_in_a_file() {
     ways.gateway.process.signal(testkit::process::SIGUSR1);
     ways.gateway.process.stderr.wait_count("SIGUSR1 cert reload pass complete", 2);
     assert_eq!(ways.gateway.get("/").text(), "<p>two</p>");
+}
+
+pub(crate) fn a_route_may_have_no_tunnels() {
+    let backend = Backend::standard("web");
+    let listener = Listener::h2c().websocket().text(
+        "[[listeners.routes]]\npath = \"/closed\"\nwebsocket = false\npool = \"web\"\n\
+         [[listeners.routes]]\npool = \"web\"\n",
+    );
+    let config = Config::new().listener(listener).pool(Pool::named("web").backend(backend.address));
+    let gateway = Gateway::start(config);
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let asked = |path: &str| {
+        let mut client = gateway.client();
+        client.send(request("GET", path, &upgrade, b"")).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200, "{path}");
+        backend.last_request().head.headers.all("upgrade")
+    };
+    assert_eq!(asked("/open"), ["websocket"]);
+    assert_eq!(asked("/closed"), [""; 0], "an ordinary request");
+    let mut client = H2Client::connect(gateway.front()).unwrap();
+    let connect = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    let mut over_h2 = |path: &str| {
+        let heard = backend.request_count();
+        let stream = client.open("CONNECT", path, &connect, false).unwrap();
+        (client.over(stream).unwrap().status(), backend.request_count() - heard)
+    };
+    assert_eq!(over_h2("/closed"), (501, 0));
+    // The backend answers 200, which opens no tunnel from HTTP/1.1.
+    assert_eq!(over_h2("/open"), (502, 1));
 }

@@ -122,6 +122,17 @@ fn one(route: &Route, written: &Route) -> Value {
         }
     };
     object.insert(key.to_owned(), target);
+    if !route.mirrors.is_empty() {
+        let mirrors = route.mirrors.iter().map(|mirror| {
+            json!({
+                "pool": mirror.pool.name(),
+                "fraction": mirror.fraction.to_string(),
+                "max_body_bytes": mirror.max_body_bytes,
+                "timeout_ms": u64::try_from(mirror.timeout.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        object.insert("mirrors".to_owned(), Value::from(mirrors.collect::<Vec<_>>()));
+    }
     shown
 }
 
@@ -161,6 +172,19 @@ mod tests {
         let other = config(2);
         told.reloaded(&other);
         assert_eq!(weights(&told, &other), [2, 1], "the file has changed one of them");
+    }
+
+    #[test]
+    fn the_list_has_mirrors() {
+        let text = "[[listeners]]\naddress = \"127.0.0.1:80\"\nprotocol = \"h1\"\n[[listeners.routes]]\npool = \"blue\"\n\
+                    mirror = [{ pool = \"green\", fraction = \"1/2\", timeout_ms = 70, max_body_bytes = 8 }]\n\
+                    [[listeners.routes]]\npath = \"/\"\npool = \"blue\"\n\
+                    [[pools.blue.backends]]\naddress = \"10.0.0.1:80\"\n[[pools.green.backends]]\naddress = \"10.0.0.2:80\"\n";
+        let file = Config::parse(text, "lb.toml").unwrap();
+        let list: Value = serde_json::from_str(&list(&file, &file)).unwrap();
+        let mirror = json!({ "pool": "green", "fraction": "1/2", "max_body_bytes": 8, "timeout_ms": 70 });
+        assert_eq!(list[0]["routes"][0]["mirrors"], json!([mirror]));
+        assert_eq!(list[0]["routes"][1].get("mirrors"), None);
     }
 
     #[test]

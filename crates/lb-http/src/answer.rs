@@ -97,11 +97,12 @@ pub(crate) fn send(
     cx: &mut Context<'_>,
     front: &mut impl Front,
     status: u16,
+    varies: bool,
     head: &mut ResponseHead,
     edit: impl FnOnce(&mut ResponseHead),
 ) {
     let body = format!("{status} {}\n", reason_phrase(status)).into_bytes().into();
-    let told = ErrorBody { content_type: "text/plain; charset=utf-8", body, varies: false };
+    let told = ErrorBody { content_type: "text/plain; charset=utf-8", body, varies };
     send_body(cx, front, status, &told, head, edit);
 }
 
@@ -207,7 +208,7 @@ pub(crate) fn refuse(
     head: &mut ResponseHead,
 ) -> Refused {
     if settings.grpc.is_none() || !grpc::is_call(request) {
-        send(cx, front, status, head, |_| {});
+        send(cx, front, status, false, head, |_| {});
         return Refused { status, call: None };
     }
     let call = Status::from_refusal(status);

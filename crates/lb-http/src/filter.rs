@@ -265,6 +265,12 @@ pub(crate) fn error_body<'s>(
     filtered.error_body(filtered.errors(settings)?, settings, request, status, reason)
 }
 
+/// Whether another client may be told with this status what this one is not, by its `Accept`.
+#[inline]
+pub(crate) fn error_varies(filtered: Option<&Filtered>, settings: &Settings, status: u16) -> bool {
+    filtered.and_then(|filtered| filtered.errors(settings)).is_some_and(|errors| errors.varies(status))
+}
+
 /// Phase 21 of a backend's response: what stands in place of its body, if anything does.
 #[inline]
 pub(crate) fn intercepted<'s>(

@@ -109,19 +109,23 @@ impl Limiters {
 }
 
 impl RouteLimiters {
-    /// Asks all limits: phases 5 and 8.
-    pub(crate) fn check(&self, request: &LimitRequest<'_>) -> Limited {
+    /// Asks all limits: those of phase 5, and those of phase 8 unless the request ends before, as a preflight does. Whoever finds no place has spent nothing of
+    /// what rate limits let pass.
+    pub(crate) fn check(&self, request: &LimitRequest<'_>, takes_place: bool) -> Limited {
         // The moment of the decision: that of the first byte is one that a client can hold back.
         let now = Instant::now();
-        let limits = self.rates.iter().map(|limiter| (&*limiter.limit, &*limiter.table));
-        let rates = check_rates(limits, request, now.into_std(), |place| {
+        let limits = || self.rates.iter().map(|limiter| (&*limiter.limit, &*limiter.table));
+        let rates = check_rates(limits(), request, now.into_std(), |place| {
             if let Some(limiter) = self.rates.get(usize::from(place)) {
                 limiter.metrics.rate_limit_evictions.inc();
             }
         });
         let mut limited = Limited { rates, ..Limited::default() };
-        if rates.refused.is_none() && !self.concurrency.is_empty() {
+        if takes_place && rates.refused.is_none() && !self.concurrency.is_empty() {
             self.take_places(request, now, &mut limited);
+            if limited.is_crowded {
+                limited.rates.give_back(limits(), request);
+            }
         }
         limited
     }

@@ -193,6 +193,12 @@ impl Routes {
         table.sides.get(route as usize)?.metrics.as_deref()
     }
 
+    /// Whether requests of the route at a position may become tunnels.
+    pub(crate) fn has_tunnels(&self, route: u32) -> bool {
+        let Self::Table(table) = self else { return true };
+        table.routing.routes.get(route as usize).is_none_or(|route| route.websocket)
+    }
+
     /// The filters of a request that goes there: those of all levels down to its route, and those of its branch.
     #[inline]
     pub(crate) fn chains(&self, at: Option<RouteDestination>, branch: Option<u32>) -> [Option<&Chain>; 2] {

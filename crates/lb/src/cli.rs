@@ -134,6 +134,9 @@ pub(crate) struct ExplainArgs {
     /// Where the client is
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) from: IpAddr,
+    /// The server name that it asks for in TLS; without it an https URL asks for its host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
     /// The listener that it comes to, by its address in the file; without it all that have routes
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listener: Option<String>,

@@ -11,7 +11,8 @@ use lb_core::filter::{AccessList, AccessVerdict, ConcurrencyLimit, CorsPolicy, E
 use lb_core::head::{RequestHead, Span};
 use lb_core::reason::Reason;
 use lb_core::route::{
-    Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme, naive,
+    ConnectionFacts, Host, PathFault, PatternCaches, Resolution, RouteDestination, RouteRequest, Scheme,
+    naive,
 };
 
 use crate::cli::ExplainArgs;
@@ -24,11 +25,28 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ProcessOutcome> {
     let mut out = std::io::stdout().lock();
     let is_meant = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| listener.name == *name);
     let mut any = false;
-    for listener in config.listeners.iter().filter(is_meant).filter(|listener| listener.is_http()) {
-        let Some(routing) = &listener.routing else { continue };
+    for listener in config.listeners.iter().filter(is_meant) {
+        // Connections that pass inside TLS are taken out before a request is read.
+        let passing = listener.passing.as_ref().filter(|_| asked.server_name.is_some());
+        let raw = listener.routing.as_ref().filter(|_| !listener.is_http());
+        let routing = listener.routing.as_ref().filter(|_| listener.is_http());
+        if passing.is_none() && raw.is_none() && routing.is_none() {
+            continue;
+        }
         any = true;
         writeln!(out, "listener {}", listener.name)?;
-        write!(out, "{}", asked.explain(routing))?;
+        if let Some((taken, told)) = passing.map(|routing| asked.explain_connection(routing)) {
+            write!(out, "{told}")?;
+            if taken {
+                continue;
+            }
+        }
+        if let Some(routing) = raw {
+            write!(out, "{}", asked.explain_connection(routing).1)?;
+        }
+        if let Some(routing) = routing {
+            write!(out, "{}", asked.explain(routing))?;
+        }
     }
     if !any {
         bail!("no listener that is meant has routes");
@@ -44,6 +62,8 @@ struct Asked {
     path: String,
     query: String,
     client: IpAddr,
+    /// What it asks for in TLS.
+    server_name: Option<String>,
 }
 
 impl Asked {
@@ -67,13 +87,50 @@ impl Asked {
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
             query: query.to_owned(),
             client: args.from,
+            server_name: args.sni.clone().or_else(|| (scheme == Scheme::Https).then(|| host_of(authority))),
         })
+    }
+
+    /// What TLS has settled, as far as the command says.
+    fn facts(&self) -> Option<ConnectionFacts<'_>> {
+        let server_name = self.server_name.as_deref()?;
+        Some(ConnectionFacts { server_name: Some(server_name), ..ConnectionFacts::default() })
+    }
+
+    /// Which route of raw connections takes the client's, if any does.
+    fn explain_connection(&self, routing: &Routing) -> (bool, String) {
+        // The server that is asked for stands in the place of the host.
+        let name = self.server_name.as_deref().unwrap_or_default();
+        let Some(host) = Host::of(name.as_bytes()).or_else(|| Host::of(b"")) else {
+            return (false, String::new());
+        };
+        let (head, facts) = (RequestHead::default(), self.facts());
+        let request = RouteRequest {
+            host: &host,
+            method: b"",
+            path: b"*",
+            query: b"",
+            head: &head,
+            client: Some(self.client),
+            scheme: Scheme::Https,
+            connection: facts.as_ref(),
+        };
+        let mut caches = PatternCaches::default();
+        let destination = routing.table.find(&request, &mut caches);
+        let (_, verdicts) = naive::explain(&routing.table, &request, &mut caches);
+        let is_taken = matches!(destination, RouteDestination::Route(_));
+        let goal = match destination {
+            RouteDestination::Nowhere(_) => "  passes to no backend inside TLS\n".to_owned(),
+            destination => format!("  connection goes to {}\n", goal(routing, destination)),
+        };
+        (is_taken, told(routing, verdicts) + &goal)
     }
 
     fn explain(&self, routing: &Routing) -> String {
         let Some(host) = Host::of(self.authority.as_bytes()) else {
             return "  answered 400 (host): neither a DNS name nor an IP address\n".to_owned();
         };
+        let facts = self.facts();
         let request = RouteRequest {
             host: &host,
             method: self.head.method(),
@@ -82,7 +139,7 @@ impl Asked {
             head: &self.head,
             client: Some(self.client),
             scheme: self.scheme,
-            connection: None,
+            connection: facts.as_ref(),
         };
         let mut caches = PatternCaches::default();
         // A preflight goes where the method that it announces leads, if there is CORS.
@@ -102,18 +159,7 @@ impl Asked {
         let mut text = format!("  path {}\n", String::from_utf8_lossy(&path));
         let (_, verdicts) =
             naive::explain(&routing.table, &RouteRequest { path: &path, ..request }, &mut caches);
-        for verdict in verdicts {
-            let host = verdict.host.map_or(String::new(), |host| format!(" for {host}"));
-            let what = match verdict.unmet {
-                Some(unmet) => format!("no: {unmet}"),
-                None => "takes it".to_owned(),
-            };
-            text += &format!(
-                "  {}{host}, match {}: {what}\n",
-                route_name(routing, verdict.route),
-                verdict.alternative
-            );
-        }
+        text += &told(routing, verdicts);
         if let Some(chain) = routing.chain(destination) {
             let (told, is_refused) = access(&chain.access, self.client);
             text += &told;
@@ -146,6 +192,27 @@ impl Asked {
         text += &on_the_way(routing, destination, &path, &mut caches);
         text
     }
+}
+
+/// The host of an authority, without its port.
+fn host_of(authority: &str) -> String {
+    let host = Host::of(authority.as_bytes());
+    host.map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()).unwrap_or_default()
+}
+
+/// What became of each route that was looked at.
+fn told<'a>(routing: &Routing, verdicts: impl IntoIterator<Item = naive::RouteVerdict<'a>>) -> String {
+    let mut text = String::new();
+    for verdict in verdicts {
+        let host = verdict.host.map_or(String::new(), |host| format!(" for {host}"));
+        let what = match verdict.unmet {
+            Some(unmet) => format!("no: {unmet}"),
+            None => "takes it".to_owned(),
+        };
+        let (name, alternative) = (route_name(routing, verdict.route), verdict.alternative);
+        text += &format!("  {name}{host}, match {alternative}: {what}\n");
+    }
+    text
 }
 
 fn cors_of(routing: &Routing, destination: RouteDestination) -> Option<&CorsPolicy> {

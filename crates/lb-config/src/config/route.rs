@@ -26,6 +26,8 @@ pub struct Route {
     pub mirrors: Vec<Mirror>,
     /// Times and tries that are its own; None = none.
     pub limits: Option<Box<RouteLimits>>,
+    /// Whether its requests may become tunnels, where those of its listener may.
+    pub websocket: bool,
     /// Its connections pass inside TLS, on a listener that ends TLS otherwise.
     pub tls_passthrough: bool,
 }

@@ -38,6 +38,7 @@ pub(super) fn is_raw(route: &Route) -> bool {
         && route.chain.is_none()
         && route.limits.is_none()
         && route.mirrors.is_empty()
+        && route.websocket
         && route.without.is_empty()
         && !route.spec.matches.iter().any(looks_at_requests)
 }

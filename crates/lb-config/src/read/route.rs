@@ -428,6 +428,9 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
         report.error(view, "sticky", "needs split");
     }
     let forwards = matches!(target, RouteTarget::Pool(_) | RouteTarget::Split(_));
+    if !forwards && view.entry("websocket").is_some() {
+        report.error(view, "websocket", "needs pool or split: no backend gets the request");
+    }
     let chain = filter::chain(view, &spec, forwards, policies, report);
     let limits = limits::read(view, forwards, report);
     let mirrors = mirror::read(view, forwards, pools, report);
@@ -440,6 +443,7 @@ fn route(view: View<'_>, pools: &Pools, policies: &Policies<'_>, report: &mut Re
         without,
         mirrors,
         limits,
+        websocket: view.flag("websocket"),
         tls_passthrough: view.flag("tls_passthrough"),
     })
 }

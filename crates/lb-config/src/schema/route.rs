@@ -74,7 +74,10 @@ static ROUTE_KEYS: [Key; 33] = conditions![
     Key::blocks("mirror", &MIRROR),
     Key::block("http", &ROUTE_HTTP),
     Key::block("retry", &ROUTE_RETRY),
-    Key::later("websocket", "tunnels by route"),
+    Key::flag("websocket", true).live(
+        "Whether its requests may switch to WebSocket, where `[listeners.websocket]` lets them. Otherwise an upgrade over HTTP/1.1 is an ordinary request, and an \
+         extended CONNECT over HTTP/2 or HTTP/3 is answered 501 (`method`). Only in routes with a `pool` or a `split`.",
+    ),
     Key::flag("tls_passthrough", false).live(
         "On h1s and tls listeners: connections that meet the route's conditions (`server_names`, `alpn`, `sources`) go to a backend of its `pool` as they are, \
          inside TLS; what they ask for is read from the ClientHello. Access lists of the listener hold for them.",

@@ -84,6 +84,11 @@ impl ErrorPages {
         self.page(status).map_or(ErrorForm::Plain, ErrorForm::Page)
     }
 
+    /// Whether what a client is told with a status of the gateway's own depends on its `Accept`.
+    pub fn varies(&self, status: u16) -> bool {
+        self.problem_json && (400..600).contains(&status)
+    }
+
     /// Whether a backend's response with this status is replaced.
     pub fn intercepts(&self, status: u16) -> bool {
         self.intercept && self.page(status).is_some()

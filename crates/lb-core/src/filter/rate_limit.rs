@@ -44,6 +44,8 @@ pub struct RateVerdict {
     pub notice: Option<RateNotice>,
     /// How many limits would have refused it that only count.
     pub dry_refusals: u8,
+    /// The limits that it has cost something, by their places.
+    taken: u64,
 }
 
 /// Asks all limits of a route, each with its table. A request that one refuses costs nothing with the others. `evicted` is told of each limit that
@@ -55,7 +57,6 @@ pub fn check_rates<'a>(
     mut evicted: impl FnMut(u8),
 ) -> RateVerdict {
     let mut verdict = RateVerdict::default();
-    let mut taken = 0_u64;
     for (place, (limit, table)) in (0_u8..).zip(limits.clone()) {
         let refusal = match limit.key.hash(request, table.hasher()) {
             Err(MissingKey::Skip) => continue,
@@ -68,7 +69,7 @@ pub fn check_rates<'a>(
                 }
                 match found.result {
                     Ok(until) => {
-                        taken |= 1_u64.checked_shl(u32::from(place)).unwrap_or(0);
+                        verdict.taken |= 1_u64.checked_shl(u32::from(place)).unwrap_or(0);
                         if limit.fields && !limit.dry_run {
                             tell(&mut verdict, place, limit.rate.standing(until, moment));
                         }
@@ -82,13 +83,7 @@ pub fn check_rates<'a>(
             verdict.dry_refusals = verdict.dry_refusals.saturating_add(1);
             continue;
         }
-        for (other, (limit, table)) in (0_u32..).zip(limits) {
-            if taken.checked_shr(other).unwrap_or(0) & 1 == 1
-                && let Ok(hash) = limit.key.hash(request, table.hasher())
-            {
-                table.give_back(hash, &limit.rate);
-            }
-        }
+        verdict.give_back(limits, request);
         let standing = |wait: u64| {
             // Until all that is owed is paid: one interval less than a burst more than until the next one passes.
             let most = limit.rate.interval().saturating_mul(limit.rate.burst().saturating_sub(1));
@@ -105,6 +100,24 @@ pub fn check_rates<'a>(
         };
     }
     verdict
+}
+
+impl RateVerdict {
+    /// Takes back what the request has cost, because it is refused elsewhere.
+    pub fn give_back<'a>(
+        &mut self,
+        limits: impl Iterator<Item = (&'a RateLimit, &'a RateTable)>,
+        request: &LimitRequest<'_>,
+    ) {
+        for (place, (limit, table)) in (0_u32..).zip(limits) {
+            if self.taken.checked_shr(place).unwrap_or(0) & 1 == 1
+                && let Ok(hash) = limit.key.hash(request, table.hasher())
+            {
+                table.give_back(hash, &limit.rate);
+            }
+        }
+        self.taken = 0;
+    }
 }
 
 /// Has the response tell of a limit, unless another leaves less.

@@ -47,7 +47,15 @@ impl Exchange {
             // What the file says of this answer goes before what it says of all.
             match self.error_body(fixed.status).filter(|_| fixed.body.is_empty()) {
                 Some(told) => answer::send_body(cx, front, fixed.status, &told, &mut head, edit),
-                None => answer::fixed(cx, front, &fixed, &mut head, edit),
+                None => {
+                    let varies = fixed.body.is_empty() && self.error_varies(fixed.status);
+                    answer::fixed(cx, front, &fixed, &mut head, |head| {
+                        if varies {
+                            head.fields.push(b"Vary", b"Accept");
+                        }
+                        edit(head);
+                    });
+                }
             }
         }
         self.last_leaves()
@@ -56,6 +64,11 @@ impl Exchange {
     /// What an answer of the gateway's own has for its body, where filters say so.
     fn error_body(&self, status: u16) -> Option<ErrorBody<'_>> {
         filter::error_body(self.filtered.as_deref(), &self.settings, &self.request.head, status, self.reason)
+    }
+
+    /// Whether that depends on the client's `Accept`, as far as this client is told nothing else.
+    fn error_varies(&self, status: u16) -> bool {
+        filter::error_varies(self.filtered.as_deref(), &self.settings, status)
     }
 
     /// What an answer of the gateway's own has besides, and what filters do to it.
@@ -128,7 +141,7 @@ impl Exchange {
             (worker.response.borrow_mut(), |head: &mut ResponseHead| self.edit_answer(head));
         match self.error_body(status) {
             Some(told) => answer::send_body(cx, front, status, &told, &mut head, edit),
-            None => answer::send(cx, front, status, &mut head, edit),
+            None => answer::send(cx, front, status, self.error_varies(status), &mut head, edit),
         }
         drop(head);
         self.give_room_back();

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
 use lb_core::filter::DrawnFault;
-use lb_core::head::{RequestHead, TunnelBy};
+use lb_core::head::{RequestHead, Span, TunnelBy};
 use lb_core::reason::Reason;
 use lb_io::Deadline;
 use tokio::time::Instant;
@@ -141,6 +141,17 @@ impl Exchange {
             settings.routes.find(&mut head, &origin, client.session.as_deref(), &mut rng);
         if limited.is_dry() {
             dry_run::tell(&limited, origin.client, &service);
+        }
+        if !head.upgrade.is_empty() && matched.is_some_and(|found| !settings.routes.has_tunnels(found.route))
+        {
+            match action {
+                Action::Forward if can.tunnel == TunnelBy::ExtendedConnect => {
+                    action = Action::Refuse(Reject::new(501, Reason::Method));
+                }
+                // An upgrade that is not heeded is an ordinary request (RFC 9110 §7.8).
+                Action::Forward => head.upgrade = Span::default(),
+                _ => {}
+            }
         }
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));

@@ -54,9 +54,11 @@ impl TableRoutes {
             let limited = Limited { access, ..Limited::default() };
             return Found { at: Some(destination), is_preflight, limited, ..refused };
         }
-        // Phases 5 and 8, between which nothing stands yet: whoever finds no place has not been asked who it is.
+        // Phases 5 and 8: whoever finds no place has not been asked who it is, for there is no phase 7 yet.
         let limited = match self.limits.at(destination) {
-            Some(limits) => Limited { access, ..self.limited(limits, destination, head, origin) },
+            Some(limits) => {
+                Limited { access, ..self.limited(limits, destination, (head, origin), !is_preflight) }
+            }
             None => Limited { access, ..Limited::default() },
         };
         let refused = limited.rates.refused.map(|status| Reject::new(status, Reason::RateLimit));
@@ -95,8 +97,8 @@ impl TableRoutes {
         &self,
         limits: &RouteLimiters,
         destination: RouteDestination,
-        head: &RequestHead,
-        origin: &RequestOrigin,
+        (head, origin): (&RequestHead, &RequestOrigin),
+        takes_place: bool,
     ) -> Limited {
         let (path, query) = split_target(head.target());
         let canonical = self.canonical(path);
@@ -111,7 +113,7 @@ impl TableRoutes {
             query: query.and_then(|query| query.get(1..)).unwrap_or_default(),
             route: route.map_or("", |route| &route.spec.name),
         };
-        limits.check(&request)
+        limits.check(&request, takes_place)
     }
 
     /// The canonical form of a path that was matched, where that is another.
