@@ -217,14 +217,14 @@ impl Acceptor {
                     return Ok(None);
                 }
             };
-            if let Some(passing) = self.passing() {
-                if passing.takes(&mut stream, peer, guard).await {
-                    let shaken = match self.lets_in(peer, passing.access()) {
-                        true => Shaken::Passed(stream),
-                        false => Shaken::Refused,
-                    };
-                    return Ok(Some(shaken));
-                }
+            if let Some(passing) = self.passing()
+                && passing.takes(&mut stream, peer, guard).await
+            {
+                let shaken = match self.lets_in(peer, passing.access()) {
+                    true => Shaken::Passed(stream),
+                    false => Shaken::Refused,
+                };
+                return Ok(Some(shaken));
             }
             let mut stream = Box::new(TlsStream::server(stream, Rc::clone(&self.io), tls.load())?);
             until(guard, |cx| stream.poll_handshake(cx)).await?;

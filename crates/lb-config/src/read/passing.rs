@@ -64,7 +64,7 @@ pub(super) fn take_out<'a>(
         }
         routes.extend(raw_route::by_name(&route).map(|route| (place, Arc::new(route))));
     }
-    let scope = PlacedScope { view: listener, hosts: Vec::new(), routes, fallback: None, outer: None };
+    let scope = PlacedScope { hosts: Vec::new(), routes, fallback: None, outer: None };
     let routing = assemble(vec![scope], PathPolicy::default(), listener, report);
     (here, Passing { routing: Some(Arc::new(routing)), pools: used })
 }

@@ -179,7 +179,7 @@ impl<'a> Tables<'a> {
         used.extend(passing.pools);
         used.remove(&fallback.id);
         let fallback = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
-        let scopes = vec![PlacedScope { view, hosts: Vec::new(), routes, fallback, outer: None }];
+        let scopes = vec![PlacedScope { hosts: Vec::new(), routes, fallback, outer: None }];
         let routing = assemble(scopes, PathPolicy::default(), view, report);
         let own = OwnRoutes { routes: own_routes, tables, chain: None, virtual_hosts: Vec::new() };
         let routing = Some(Arc::new(Routing { own, ..routing }));
@@ -212,15 +212,14 @@ impl<'a> Tables<'a> {
         let fallback_id = Some(fallback).filter(|pool| pool.has_backends()).map(|pool| pool.id.clone());
         let outer = self.policies.level(view, Chain::default(), report);
         self.check_level(view, outer.as_deref(), request_id, report);
+        let shows_none = condition::tells_no_certificates(view);
+        if shows_none {
+            condition::check_access(view, outer.as_ref(), report);
+        }
         let all = own.into_iter().chain(shared).collect();
         let (routes, passing) = passing::take_out(all, (view, protocol), pools, report);
-        let mut scopes = vec![PlacedScope {
-            view,
-            hosts: Vec::new(),
-            routes,
-            fallback: fallback_id,
-            outer: outer.clone(),
-        }];
+        let mut scopes =
+            vec![PlacedScope { hosts: Vec::new(), routes, fallback: fallback_id, outer: outer.clone() }];
         let mut virtual_hosts: Vec<VirtualHost> = Vec::new();
         for view in view.blocks("virtual_hosts") {
             let hosts = hosts(view);
@@ -237,9 +236,12 @@ impl<'a> Tables<'a> {
             let pool = view.text("pool").and_then(|name| pool_of(view, name, pools, report));
             let own = self.policies.level(view, Chain::default(), report);
             self.check_level(view, own.as_deref(), request_id, report);
+            if shows_none {
+                condition::check_access(view, own.as_ref(), report);
+            }
             let both = policy::levels([outer.as_ref(), own.as_ref()]);
             let (hosts_here, fallback) = (hosts.clone(), pool.clone());
-            scopes.push(PlacedScope { view, hosts: hosts_here, routes, fallback, outer: both });
+            scopes.push(PlacedScope { hosts: hosts_here, routes, fallback, outer: both });
             virtual_hosts.push(VirtualHost { hosts, tables, chain: own, pool });
         }
         if let Some(id) = request_id {
@@ -247,14 +249,10 @@ impl<'a> Tables<'a> {
                 filter::check_request_id(*view, route, id, report);
             }
         }
-        if condition::tells_no_certificates(view) {
+        if shows_none {
             for (view, route) in scopes.iter().flat_map(|scope| &scope.routes) {
                 condition::check_certificates(*view, route, report);
-            }
-            for scope in &scopes {
-                let routes = scope.routes.iter().map(|(view, route)| (*view, route.chain.as_ref()));
-                let all = std::iter::once((scope.view, scope.outer.as_ref())).chain(routes);
-                all.for_each(|(view, chain)| condition::check_access(view, chain, report));
+                condition::check_access(*view, route.chain.as_ref(), report);
             }
         }
         let policy = path_policy(view.block("paths"), report);
@@ -291,8 +289,6 @@ pub(super) struct ListenerRoutes {
 
 /// A listener's own routes, or those of a virtual host.
 pub(super) struct PlacedScope<'a> {
-    /// The listener, or the virtual host.
-    pub(super) view: View<'a>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) routes: Placed<'a>,
     pub(super) fallback: Option<PoolId>,
@@ -310,7 +306,7 @@ pub(super) fn assemble(
     let (mut routes, mut specs, mut compiled, mut fallbacks, mut places) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut chains, mut scope_chains) = (Vec::new(), Vec::new());
-    for PlacedScope { hosts, routes: placed, fallback, outer, .. } in scopes {
+    for PlacedScope { hosts, routes: placed, fallback, outer } in scopes {
         let first = routes.len();
         for (view, route) in placed {
             let kept = match (&outer, route.without.as_slice()) {

@@ -84,15 +84,6 @@ fn all_that_a_pool_can_say_is_built() {
 
 #[test]
 fn filters_that_are_to_come() {
-    let route = |line: &str| {
-        let web = "[[pools.web.backends]]\naddress = \"10.0.0.1:80\"\n";
-        refused(&format!("{H1}[[listeners.routes]]\npool = \"web\"\n{line}\n{web}"))
-    };
-    assert_eq!(route(""), [""; 0]);
-    let told = route("websocket = false");
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("listeners[0].routes[0].websocket"), "{told:?}");
-    assert!(told[0].ends_with("not built yet: tunnels by route"), "{told:?}");
     let policy = |line: &str| refused(&format!("{H1}{BACKEND}[policies.a]\n{line}\n"));
     for line in [
         "basic_auth = {}",

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::ClientAddress;
-use crate::filter::{Chain, ConcurrencyLimit, RateLimit, RateVerdict, check_rates};
+use crate::filter::{Chain, ConcurrencyLimit, RateLimit, check_rates};
 use crate::head::{RequestHead, Span};
 
 const SECOND: u64 = 1_000_000_000;

@@ -26,7 +26,7 @@ use super::tunnel::{self, Tunnel};
 use crate::dry_run;
 use crate::filter::{self, Asker, Filtered, Marks};
 use crate::message::{Front, FrontCapabilities};
-use crate::routes::{Action, Found, OwnAnswer};
+use crate::routes::{Action, Found, Matched, OwnAnswer};
 use crate::rules::{self, Destination, Forwarding};
 use crate::service::{Pool, Service, Settings};
 use crate::websocket::handshake;
@@ -105,6 +105,22 @@ impl Stage {
     }
 }
 
+/// What is done with a request that asks for a tunnel where its route lets none be. An upgrade that is not heeded is an ordinary request (RFC 9110 §7.8); an extended
+/// CONNECT can be none.
+#[cold]
+fn close_tunnel(action: Action, head: &mut RequestHead, by: TunnelBy) -> Action {
+    match action {
+        Action::Forward if by == TunnelBy::ExtendedConnect => {
+            Action::Refuse(Reject::new(501, Reason::Method))
+        }
+        Action::Forward => {
+            head.upgrade = Span::default();
+            Action::Forward
+        }
+        action => action,
+    }
+}
+
 /// What is done with a request once its later phases have spoken: faults that are injected, filters, and the size of its body. What an
 /// earlier phase has refused stays refused.
 #[inline]
@@ -142,17 +158,11 @@ impl Exchange {
         if limited.is_dry() {
             dry_run::tell(&limited, origin.client, &service);
         }
-        if !head.upgrade.is_empty() && matched.is_some_and(|found| !settings.routes.has_tunnels(found.route))
-        {
-            match action {
-                Action::Forward if can.tunnel == TunnelBy::ExtendedConnect => {
-                    action = Action::Refuse(Reject::new(501, Reason::Method));
-                }
-                // An upgrade that is not heeded is an ordinary request (RFC 9110 §7.8).
-                Action::Forward => head.upgrade = Span::default(),
-                _ => {}
-            }
-        }
+        let has_tunnels = |found: Matched| settings.routes.has_tunnels(found.route);
+        let action = match head.upgrade.is_empty() || matched.is_none_or(has_tunnels) {
+            true => action,
+            false => close_tunnel(action, &mut head, can.tunnel),
+        };
         let destination = rules::spend_forward(&mut head);
         let serves = client.session.as_ref().is_none_or(|session| session.serves(head.authority()));
         let route = matched.map(|matched| matched.route);
