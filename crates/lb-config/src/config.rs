@@ -19,8 +19,8 @@ pub use blocks::{AccessLogPlace, AdminAccess, Dns, IdlePool, MetricsBind, Observ
 pub use host_port::{HostPort, HostPortError};
 pub use limits::{RouteLimits, RouteRetry};
 pub use listener::{
-    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, Protocol, Quic, QuicRetry,
-    RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,
+    AltSvc, ClientAuth, ClientAuthMode, Grpc, H2Security, Http, Listener, ListenerKind, Protocol, Quic,
+    QuicRetry, RawProxy, Tcp, TlsCertificate, TlsFiles, Udp, WebSocket,
 };
 pub(crate) use passthrough::hex_octets;
 pub use passthrough::{MintRetry, Passthrough, QuicLb, SniRoute};

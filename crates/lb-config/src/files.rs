@@ -24,6 +24,14 @@ impl ConfigText {
         self.text.push_str(text);
     }
 
+    /// The files in their order, each with its name and its text.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ends = self.files.iter().skip(1).map(|(_, start)| start.saturating_sub(1));
+        let ends = ends.chain([self.text.len()]);
+        let files = self.files.iter().zip(ends);
+        files.map(|((name, start), end)| (name.as_str(), self.text.get(*start..end).unwrap_or_default()))
+    }
+
     /// How many bytes all files have.
     pub fn len(&self) -> usize {
         self.text.len()

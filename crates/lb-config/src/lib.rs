@@ -21,15 +21,17 @@ pub use config::{
     AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Branch,
     ClientAuth, ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer,
     Grpc, H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
-    Listener, ListenerId, MetricsBind, MintRetry, Mirror, Observability, OwnRoutes, Passthrough, Policy,
-    PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy, Route, RouteLimits,
-    RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute, SocketName, Split,
-    SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp, UdpProbe, UnderscorePolicy,
-    VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpIds, XdpListener, XdpMode, XdpPlace,
-    XdpPlane, XdpProtocol, XdpRules, XdpService,
+    Listener, ListenerId, ListenerKind, MetricsBind, MintRetry, Mirror, Observability, OwnRoutes,
+    Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy,
+    Route, RouteLimits, RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute,
+    SocketName, Split, SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp,
+    UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpIds,
+    XdpListener, XdpMode, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;
 pub use list::{ListFormat, parse_backends};
-pub use plan::{KeyChange, Plan};
+pub use plan::{
+    BackendChange, ElementChange, KeyChange, KeyOwner, Plan, RouteChange, backend_changes, route_changes,
+};
 pub use render::{render_config_md, render_json_schema};

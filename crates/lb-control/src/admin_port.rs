@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lb_config::{Config, MetricsBind};
 use lb_core::address::Address;
 use lb_io::listener::ListeningSocket;
-use lb_observe::admin::{Admin, Call, MAX_WAITING_CALLS, Readiness};
+use lb_observe::admin::{Admin, Call, MAX_WAITING_CALLS, Questions, Readiness};
 use lb_observe::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -94,6 +94,7 @@ impl AdminPort {
             page: config.admin.page,
             status: desk,
             calls: caller,
+            questions: Questions::default(),
         };
         tokio::task::spawn_local(lb_observe::admin::serve(listener, admin, async {
             let _ = stopped.await;

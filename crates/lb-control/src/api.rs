@@ -38,6 +38,7 @@ impl Control {
     async fn act(&mut self, action: Action, is_awaited: &dyn Fn() -> bool) -> Result<String, Refusal> {
         match action {
             Action::List(pool) => self.standing().list(pool.as_deref()),
+            Action::Plan { body, with_environment } => self.plan(&body, with_environment).await,
             Action::Routes => Ok(route_weights::list(&self.snapshot.config, &self.config)),
             Action::RouteWeights(route, body) => {
                 let mut overlay = self.overlay.clone();

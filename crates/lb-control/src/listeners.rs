@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use lb_config::{Config, ConfigError, Listener, ListenerId, Protocol};
+use lb_config::{Config, ConfigError, Listener, ListenerId, ListenerKind, Protocol};
 use lb_core::address::Address;
 use lb_core::identity::Transport;
 use lb_io::gate::{AddressGate, CountGate};
@@ -32,10 +32,7 @@ pub(crate) use bind::{buffers, explained};
 pub(crate) struct Bound {
     pub(crate) id: ListenerId,
     pub(crate) key: ListenerKey,
-    /// What its clients speak.
-    protocol: Protocol,
-    /// Whether it relays QUIC without reading it.
-    is_relay: bool,
+    kind: ListenerKind,
     /// Places taken by its connections.
     pub(crate) gate: Arc<CountGate>,
     /// Flows of each client address.
@@ -299,8 +296,7 @@ impl Listeners {
                     opened.push(Bound {
                         id: listener.id(),
                         key: ListenerKey(last_key),
-                        protocol: listener.protocol,
-                        is_relay: listener.raw_proxy().is_some(),
+                        kind: listener.kind(),
                         gate: Arc::default(),
                         sources: AddressGate::new(u32::MAX),
                         passthrough: Arc::default(),
@@ -397,9 +393,7 @@ fn sockets(
 
 /// Whether a bound listener is the one that the configuration wants.
 fn stays(bound: &Bound, listener: &Listener) -> bool {
-    bound.id == listener.id()
-        && bound.protocol == listener.protocol
-        && bound.is_relay == listener.raw_proxy().is_some()
+    bound.id == listener.id() && bound.kind == listener.kind()
 }
 
 /// Shows a listener's drain budget, and the versions of HTTP that it serves.

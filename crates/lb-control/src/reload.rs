@@ -3,16 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use anyhow::bail;
 use lb_config::{Config, Plan};
 use tokio::task::spawn_blocking;
 
 use crate::control::{Control, give_back_of};
+use crate::decision::Decision;
 use crate::discovery::Look;
 use crate::faults::Collected;
 use crate::file_keys::FileKeys;
 use crate::named_files::Stamps;
-use crate::source::NO_LISTENERS;
 use crate::status::Pass;
 use crate::xdp::faults_of_machine;
 use crate::{aside, descriptors, listeners, process, source, systemd};
@@ -110,19 +109,11 @@ impl Control {
             tracing::info!("SIGHUP: config file unchanged — nothing to reload");
         }
         let new = new?;
-        let running = &self.config;
-        let plan = Plan::between(running, &new);
-        let next = Plan::apply(running, new);
-        if !next.serves() {
-            bail!("{NO_LISTENERS}");
-        }
+        let Decision { plan, next, overlay, merged } = Decision::of(&self.config, &self.overlay, new)?;
         for warning in &next.warnings {
             tracing::warn!("{warning}");
         }
-        let mut overlay = self.overlay.clone();
-        overlay.reloaded(&next);
-        // A listener may have no backends but those that lie over the file.
-        let wanted = Arc::new(overlay.over(&next));
+        let wanted = Arc::new(merged);
         let (named, known, tls) = (Arc::clone(&wanted), self.keys.clone(), self.tls.clone());
         let read = spawn_blocking(move || -> anyhow::Result<_> {
             let stamps = Stamps::take(&named);

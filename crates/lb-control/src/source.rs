@@ -7,7 +7,7 @@ use glob::MatchOptions;
 use lb_config::{Config, ConfigText};
 
 /// A larger file is not a configuration (attack C-01).
-const MAX_CONFIG_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// What a configuration is told under which nothing would be served.
 pub(crate) const NO_LISTENERS: &str = "no listeners started — check your configuration";
@@ -107,7 +107,15 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// Names every mistake, one line each.
 pub fn load(text: &ConfigText) -> anyhow::Result<Config> {
-    let config = Config::parse_files(text, &environment).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    load_in(text, &environment)
+}
+
+/// As [`load`], with values of variables by `environment`.
+pub(crate) fn load_in(
+    text: &ConfigText,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Config> {
+    let config = Config::parse_files(text, environment).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let missing = config.not_built_yet();
     if !missing.is_empty() {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -117,6 +125,6 @@ pub fn load(text: &ConfigText) -> anyhow::Result<Config> {
 }
 
 /// The environment of the process. What is not UTF-8 counts as absent.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

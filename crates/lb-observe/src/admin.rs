@@ -2,7 +2,7 @@
 //!
 //! It lives until the process is about to end, so that a drain can be watched: `/readyz` answers 503 and the
 //! shutdown families can be scraped while connections finish. GET changes nothing; what changes backends is POST or DELETE, and needs a
-//! token.
+//! token. Questions that need a body are POST as well, and change nothing.
 
 mod answer;
 mod body;
@@ -11,6 +11,7 @@ mod host;
 mod origin;
 mod page;
 mod peer;
+mod questions;
 mod server;
 mod status;
 mod tap;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use calls::{Action, Call, MAX_BODY_BYTES, MAX_WAITING_CALLS, Refusal};
+pub use questions::Questions;
 pub use server::serve;
 pub use status::{MAX_VIEWERS, StatusPart, StatusSource, StatusState};
 use tokio::sync::mpsc;
@@ -45,6 +47,8 @@ pub struct Admin {
     pub status: Rc<dyn StatusSource>,
     /// Where calls about backends are answered.
     pub calls: mpsc::Sender<Call>,
+    /// Bounds what is asked at one time.
+    pub questions: Questions,
 }
 
 /// What the connections of an admin server share.

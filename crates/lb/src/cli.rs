@@ -10,9 +10,10 @@ use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
 use lb_observe::logs;
 
+use crate::admin_client::AdminArgs;
 use crate::tap::TapArgs;
 use crate::top::TopArgs;
-use crate::{check, demo, explain, gateway, generate, tap, top, xdp};
+use crate::{check, demo, explain, gateway, generate, plan, tap, top, xdp};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -50,6 +51,8 @@ enum Command {
     Check(CheckArgs),
     /// Say which route takes a request, and why others do not; reads the file and binds nothing
     Explain(ExplainArgs),
+    /// Ask a process that runs what a reload with a file would change; exits with 0 for nothing, 2 for changes and 1 for errors
+    Plan(PlanArgs),
     /// Show what is balanced in the kernel, or take it away; works while no gateway runs
     Xdp(XdpArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
@@ -142,6 +145,18 @@ pub(crate) struct ExplainArgs {
     pub(crate) listener: Option<String>,
 }
 
+/// A file that a process is asked about.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The new configuration file; those that it includes belong to it
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What is to be done with what is pinned.
 #[derive(Debug, Args)]
 pub(crate) struct XdpArgs {
@@ -203,28 +218,32 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         lb_io::signals::release();
     }
     let result = match cli.command {
-        Some(Command::Check(args)) => check::run(&args),
-        Some(Command::Explain(args)) => explain::run(&args),
-        Some(Command::Xdp(args)) => xdp::run(&args),
-        Some(Command::Demo(args)) => demo::run(&args),
-        Some(Command::Top(args)) => top::run(&args),
-        Some(Command::Tap(args)) => tap::run(&args),
-        Some(Command::Schema) => generate::schema(),
-        Some(Command::Completions { shell }) => generate::completions(shell, Cli::command()),
-        Some(Command::Man { directory }) => generate::man(&directory, Cli::command()),
-        None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited),
+        Some(Command::Check(args)) => check::run(&args).map(code_of),
+        Some(Command::Explain(args)) => explain::run(&args).map(code_of),
+        Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Xdp(args)) => xdp::run(&args).map(code_of),
+        Some(Command::Demo(args)) => demo::run(&args).map(code_of),
+        Some(Command::Top(args)) => top::run(&args).map(code_of),
+        Some(Command::Tap(args)) => tap::run(&args).map(code_of),
+        Some(Command::Schema) => generate::schema().map(code_of),
+        Some(Command::Completions { shell }) => generate::completions(shell, Cli::command()).map(code_of),
+        Some(Command::Man { directory }) => generate::man(&directory, Cli::command()).map(code_of),
+        None => gateway::run(Source::File(cli.file.path()), cli.allow_second, inherited).map(code_of),
     };
-    let code = match result {
-        Ok(ProcessOutcome::Clean) => ExitCode::SUCCESS,
-        Ok(ProcessOutcome::DrainDeadlineMissed) => ExitCode::from(3),
-        Ok(ProcessOutcome::WorkerLost) => ExitCode::from(4),
-        Err(error) => {
-            // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
-            logs::say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    };
+    let code = result.unwrap_or_else(|error| {
+        // Configuration errors are lists, one line each; everything else is a chain of causes on one line.
+        logs::say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    });
     // Whoever reads standard error may have stalled, which keeps nobody from leaving.
     logs::finish(logs::LAST_WORDS);
     code
+}
+
+fn code_of(outcome: ProcessOutcome) -> ExitCode {
+    match outcome {
+        ProcessOutcome::Clean => ExitCode::SUCCESS,
+        ProcessOutcome::DrainDeadlineMissed => ExitCode::from(3),
+        ProcessOutcome::WorkerLost => ExitCode::from(4),
+    }
 }

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod gateway;
 mod generate;
+mod plan;
 mod tap;
 mod top;
 mod worker;

@@ -106,10 +106,25 @@ impl Listener {
         self.quic.as_ref()?.raw_proxy.as_ref()
     }
 
+    /// What a reload cannot change of a listener that goes on.
+    pub fn kind(&self) -> ListenerKind {
+        ListenerKind { protocol: self.protocol, is_relay: self.raw_proxy().is_some() }
+    }
+
     /// Whether the gateway reads HTTP on it.
     pub fn is_http(&self) -> bool {
         self.protocol.is_http() && self.raw_proxy().is_none()
     }
+}
+
+/// What a reload cannot change of a listener that goes on: one of another kind is another listener at the address, and the connections of the
+/// one before end within their drain timeout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerKind {
+    /// What its clients speak.
+    pub protocol: Protocol,
+    /// Whether it relays QUIC without reading its streams.
+    pub is_relay: bool,
 }
 
 words! {

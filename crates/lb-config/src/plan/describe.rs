@@ -97,7 +97,7 @@ fn some_of(names: &[String]) -> String {
 }
 
 /// Every key of a backend but its address, with its value.
-fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
+pub(super) fn keys(backend: &Backend) -> Vec<(&'static str, String)> {
     let Backend { address: _, name: _, protocol, weight, priority, tls, proxy_protocol } = backend;
     let path = |path: Option<&std::path::PathBuf>| {
         path.map_or("unset".to_owned(), |path| format!("\"{}\"", path.display()))

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::body::AnswerBody;
 use super::peer::Peer;
-use super::{Admin, Refusal, Served, State, calls, host, origin, page, tap};
+use super::{Admin, Refusal, Served, State, calls, host, origin, page, questions, tap};
 use crate::tap::TapFilter;
 
 /// The answer to `request` of `peer`, whose body is of interest only where something is changed.
@@ -33,6 +33,9 @@ where
     let admin = &served.admin;
     if calls::is_call(request.uri().path()) {
         return call(served, request).await;
+    }
+    if questions::is_question(request.uri().path()) {
+        return question(admin, request).await;
     }
     if request.method() != Method::GET {
         return not_allowed("GET");
@@ -142,9 +145,35 @@ where
     if changes {
         served.status.is_outdated();
     }
+    answered(answer, "GET, POST, DELETE")
+}
+
+/// A question changes nothing, so that it needs the token only where there is one; its body is JSON by its type, which no page of another origin can
+/// send without being asked first (attack C-08).
+async fn question<B>(admin: &Admin, request: Request<B>) -> Response<AnswerBody>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if request.method() != Method::POST {
+        return not_allowed("POST");
+    }
+    if admin.check_host && !host::is_local(&request) {
+        return text(StatusCode::FORBIDDEN, "forbidden\n");
+    }
+    if origin::is_foreign(&request) {
+        return text(StatusCode::FORBIDDEN, FOREIGN);
+    }
+    if !is_authorized(admin, &request) {
+        return text(StatusCode::FORBIDDEN, "forbidden\n");
+    }
+    answered(questions::ask(admin, request).await, "POST")
+}
+
+fn answered(answer: Result<String, Refusal>, methods: &'static str) -> Response<AnswerBody> {
     match answer {
         Ok(json) => respond(StatusCode::OK, JSON_TYPE, json),
-        Err(Refusal { status: 405, .. }) => not_allowed("GET, POST, DELETE"),
+        Err(Refusal { status: 405, .. }) => not_allowed(methods),
         Err(Refusal { status, reason }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             respond(status, TEXT_TYPE, format!("{reason}\n"))

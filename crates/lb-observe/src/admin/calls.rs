@@ -23,6 +23,13 @@ pub enum Action {
     Drain(String, String, bool),
     /// `POST /backends/POOL/BACKEND/weight`: another share, as the body says.
     Weight(String, String, Bytes),
+    /// `POST /plan`: what a reload with the files in the body would do. Nothing changes.
+    Plan {
+        /// The files.
+        body: Bytes,
+        /// Whether values of the environment may be told to who asks.
+        with_environment: bool,
+    },
     /// `GET /routes`: the routes of all listeners.
     Routes,
     /// `POST /routes/NAME/weights`: other shares of the branches of a split, as the body says.
@@ -112,16 +119,18 @@ where
     match resource {
         Resource::All if get => Ok(Action::List(None)),
         Resource::Pool(pool) if get => Ok(Action::List(Some(pool))),
-        Resource::Pool(pool) if post => Ok(Action::Add(pool, body(request).await?)),
+        Resource::Pool(pool) if post => Ok(Action::Add(pool, body(request, MAX_BODY_BYTES).await?)),
         Resource::Backend(pool, backend) if delete => Ok(Action::Remove(pool, backend)),
         Resource::Verb(pool, backend, Verb::Drain) if post => Ok(Action::Drain(pool, backend, true)),
         Resource::Verb(pool, backend, Verb::Undrain) if post => Ok(Action::Drain(pool, backend, false)),
         Resource::Verb(pool, backend, Verb::Weight) if post => {
-            Ok(Action::Weight(pool, backend, body(request).await?))
+            Ok(Action::Weight(pool, backend, body(request, MAX_BODY_BYTES).await?))
         }
         Resource::Reload if post => Ok(Action::Reload),
         Resource::Routes if get => Ok(Action::Routes),
-        Resource::RouteWeights(route) if post => Ok(Action::RouteWeights(route, body(request).await?)),
+        Resource::RouteWeights(route) if post => {
+            Ok(Action::RouteWeights(route, body(request, MAX_BODY_BYTES).await?))
+        }
         _ => Err(Refusal::new(405, "method not allowed")),
     }
 }
@@ -189,17 +198,24 @@ fn decode(segment: &str) -> Option<String> {
 
 const MAX_NAME_BYTES: usize = 512;
 
-async fn body<B>(request: Request<B>) -> Result<Bytes, Refusal>
+/// The whole body of a request, which has `limit` bytes at most.
+///
+/// # Errors
+/// With status 413, 400 or 408.
+pub(super) async fn body<B>(request: Request<B>, limit: usize) -> Result<Bytes, Refusal>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let too_large = || Refusal::new(413, format!("a body has at most {limit} bytes"));
+    // One that is said to be larger is not waited for.
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let body = Limited::new(request.into_body(), limit).collect();
     match timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::new(413, format!("a body has at most {MAX_BODY_BYTES} bytes")))
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Refusal::new(400, "the body is cut")),
         Err(_) => Err(Refusal::new(408, "the body is late")),
     }

@@ -30,6 +30,7 @@ impl Server {
             page: false,
             status: Rc::new(Nothing),
             calls: answering(),
+            questions: Questions::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = spawn_local(serve(listener, admin, async { stopped.await.unwrap_or_default() }));

@@ -1,0 +1,19 @@
+//! What the commands tell operators of a process that runs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "commands/plan.rs"]
+mod plan;
+
+fn main() {
+    let cases = testkit::cases![
+        plan::it_is_what_the_reload_then_does,
+        plan::connections_are_counted_where_they_end,
+        plan::what_the_admin_port_was_told_and_a_reload_takes_back,
+        plan::codes_and_reasons,
+        plan::the_token_and_the_environment,
+        plan::c_08_other_origins_and_large_bodies,
+    ];
+    testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
+}
