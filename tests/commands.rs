@@ -5,6 +5,8 @@
 
 #[path = "commands/plan.rs"]
 mod plan;
+#[path = "commands/simulate.rs"]
+mod simulate;
 
 fn main() {
     let cases = testkit::cases![
@@ -14,6 +16,7 @@ fn main() {
         plan::codes_and_reasons,
         plan::the_token_and_the_environment,
         plan::c_08_other_origins_and_large_bodies,
+        simulate::a_log_against_the_file_that_wrote_it_has_no_difference,
     ];
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     &["lb-core"],
     &["lb-config", "lb-observe"],
-    &["lb-io"],
+    &["lb-io", "lb-desk"],
     &["lb-security", "lb-pool"],
     &["lb-http", "lb-l4", "lb-l4-xdp"],
     &["lb-quic"],

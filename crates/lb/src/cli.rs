@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use lb_control::{ProcessOutcome, Source};
 use lb_io::inherited::Inherited;
@@ -13,7 +13,7 @@ use lb_observe::logs;
 use crate::admin_client::AdminArgs;
 use crate::tap::TapArgs;
 use crate::top::TopArgs;
-use crate::{check, demo, explain, gateway, generate, plan, tap, top, xdp};
+use crate::{check, demo, explain, gateway, generate, plan, simulate, tap, top, xdp};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -53,6 +53,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Ask a process that runs what a reload with a file would change; exits with 0 for nothing, 2 for changes and 1 for errors
     Plan(PlanArgs),
+    /// Replay an access log against a file: which requests would have another route, pool or status; exits with 0 for none, 2 for some and 1 for errors
+    Simulate(SimulateArgs),
     /// Show what is balanced in the kernel, or take it away; works while no gateway runs
     Xdp(XdpArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
@@ -157,6 +159,42 @@ pub(crate) struct PlanArgs {
     pub(crate) json: bool,
 }
 
+/// A log that is replayed, and against what.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The configuration file that is tried
+    pub(crate) file: PathBuf,
+    /// The access log; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: PathBuf,
+    /// The configuration that ran when the log was written; without it what the log says is compared
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) against: Option<PathBuf>,
+    /// How lines are written; without it each line tells
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<WrittenAs>,
+    /// The listener that requests come to, by its address in the file, where the log does not say
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listener: Option<String>,
+    /// The host of requests whose lines do not have it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the lines of a log are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WrittenAs {
+    /// Our own, as JSON
+    Json,
+    /// nginx's and Apache's combined
+    Combined,
+    /// Traefik's, as JSON
+    Traefik,
+}
+
 /// What is to be done with what is pinned.
 #[derive(Debug, Args)]
 pub(crate) struct XdpArgs {
@@ -221,6 +259,7 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         Some(Command::Check(args)) => check::run(&args).map(code_of),
         Some(Command::Explain(args)) => explain::run(&args).map(code_of),
         Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Xdp(args)) => xdp::run(&args).map(code_of),
         Some(Command::Demo(args)) => demo::run(&args).map(code_of),
         Some(Command::Top(args)) => top::run(&args).map(code_of),

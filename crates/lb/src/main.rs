@@ -10,6 +10,7 @@ mod explain;
 mod gateway;
 mod generate;
 mod plan;
+mod simulate;
 mod tap;
 mod top;
 mod worker;
