@@ -23,6 +23,11 @@ impl ConfigError {
         self.line
     }
 
+    /// What is wrong, without the place.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
     /// The key or block, such as `listeners[0].http.body_timeout_ms`.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()

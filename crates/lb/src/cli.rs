@@ -13,7 +13,7 @@ use lb_observe::logs;
 use crate::admin_client::AdminArgs;
 use crate::tap::TapArgs;
 use crate::top::TopArgs;
-use crate::{check, demo, explain, gateway, generate, plan, simulate, tap, top, xdp};
+use crate::{check, demo, explain, gateway, generate, import, plan, simulate, tap, top, xdp};
 
 /// Configuration that is read when none is named.
 const DEFAULT_CONFIG: &str = "config/default.toml";
@@ -55,6 +55,8 @@ enum Command {
     Plan(PlanArgs),
     /// Replay an access log against a file: which requests would have another route, pool or status; exits with 0 for none, 2 for some and 1 for errors
     Simulate(SimulateArgs),
+    /// Write the configuration of another proxy as one of ours, and on standard error each directive that could not be carried
+    Import(ImportArgs),
     /// Show what is balanced in the kernel, or take it away; works while no gateway runs
     Xdp(XdpArgs),
     /// Run three small backends and a gateway in front of them until Ctrl-C
@@ -195,6 +197,30 @@ pub(crate) enum WrittenAs {
     Traefik,
 }
 
+/// A configuration of another proxy.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file: nginx.conf, haproxy.cfg or traefik.yml
+    pub(crate) file: PathBuf,
+    /// Whose it is; without it the name of the file tells
+    #[arg(long, value_name = "KIND")]
+    pub(crate) from: Option<ImportedFrom>,
+    /// Tell of every directive, also of those that are carried and those that nothing has to be done for
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// Whose configuration it is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ImportedFrom {
+    /// nginx's
+    Nginx,
+    /// HAProxy's
+    Haproxy,
+    /// Traefik's, in YAML: static, dynamic, or both
+    Traefik,
+}
+
 /// What is to be done with what is pinned.
 #[derive(Debug, Args)]
 pub(crate) struct XdpArgs {
@@ -260,6 +286,7 @@ pub(crate) fn run(inherited: Inherited) -> ExitCode {
         Some(Command::Explain(args)) => explain::run(&args).map(code_of),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Import(args)) => import::run(&args).map(code_of),
         Some(Command::Xdp(args)) => xdp::run(&args).map(code_of),
         Some(Command::Demo(args)) => demo::run(&args).map(code_of),
         Some(Command::Top(args)) => top::run(&args).map(code_of),

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod gateway;
 mod generate;
+mod import;
 mod plan;
 mod simulate;
 mod tap;
