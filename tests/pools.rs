@@ -45,6 +45,8 @@ mod rig;
 mod slow_start;
 #[path = "pools/sticky.rs"]
 mod sticky;
+#[path = "pools/traces.rs"]
+mod traces;
 
 use testkit::harness::Case;
 use testkit::seconds;
@@ -133,6 +135,7 @@ fn main() {
     cases.extend(lost::cases());
     cases.extend(queue::cases());
     cases.extend(rest::cases());
+    cases.extend(traces::cases());
     cases.extend(retry::cases());
     testkit::harness::main(env!("CARGO_BIN_EXE_expressgateway"), cases)
 }

@@ -12,6 +12,7 @@ mod route;
 mod runtime;
 mod socket_name;
 mod split;
+mod tracing;
 mod xdp;
 
 pub use backend::{Backend, BackendProtocol, BackendTls, ClientCertificate};
@@ -34,6 +35,7 @@ pub use route::{FixedAnswer, Mirror, OwnRoutes, Route, RouteTarget, Routing, Vir
 pub use runtime::{IoBackend, RuntimeSettings, UnderscorePolicy, Watchdog, Xdp, XdpMode};
 pub use socket_name::SocketName;
 pub use split::{Branch, Split, SplitKey, SplitSticky};
+pub use tracing::{Collector, TraceProtocol, Tracing};
 pub(crate) use xdp::is_host;
 pub use xdp::{
     XdpAtShutdown, XdpForward, XdpIds, XdpListener, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
@@ -72,6 +74,8 @@ pub struct Config {
     pub dns: Dns,
     /// Metrics and logs.
     pub observability: Observability,
+    /// Traces of requests.
+    pub tracing: Tracing,
     /// Access to the admin port.
     pub admin: AdminAccess,
     /// Strictness of protocol checks.

@@ -19,14 +19,14 @@ mod written;
 
 pub use config::{
     AccessLogPlace, AdminAccess, AltSvc, Backend, BackendPool, BackendProtocol, BackendTls, Branch,
-    ClientAuth, ClientAuthMode, ClientCertificate, Config, Discovery, DiscoverySource, Dns, FixedAnswer,
-    Grpc, H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool, IoBackend,
-    Listener, ListenerId, ListenerKind, MetricsBind, MintRetry, Mirror, Observability, OwnRoutes,
+    ClientAuth, ClientAuthMode, ClientCertificate, Collector, Config, Discovery, DiscoverySource, Dns,
+    FixedAnswer, Grpc, H2Security, HashKey, HealthCheck, HostPort, HostPortError, Http, HttpProbe, IdlePool,
+    IoBackend, Listener, ListenerId, ListenerKind, MetricsBind, MintRetry, Mirror, Observability, OwnRoutes,
     Passthrough, Policy, PoolId, Probe, ProbeKind, ProbeMethod, Protocol, Quic, QuicLb, QuicRetry, RawProxy,
     Route, RouteLimits, RouteRetry, RouteTarget, Routing, RuntimeSettings, SameSite, Security, SniRoute,
-    SocketName, Split, SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, Transport, Udp,
-    UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown, XdpForward, XdpIds,
-    XdpListener, XdpMode, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
+    SocketName, Split, SplitKey, SplitSticky, Sticky, Tcp, TlsCertificate, TlsFiles, TraceProtocol, Tracing,
+    Transport, Udp, UdpProbe, UnderscorePolicy, VirtualHost, Watchdog, WebSocket, Xdp, XdpAtShutdown,
+    XdpForward, XdpIds, XdpListener, XdpMode, XdpPlace, XdpPlane, XdpProtocol, XdpRules, XdpService,
 };
 pub use error::{ConfigError, Errors};
 pub use files::ConfigText;

@@ -20,6 +20,7 @@ mod resilience;
 mod route;
 mod split;
 mod tls;
+mod tracing;
 mod xdp;
 
 use crate::config::{Backend, Config, Listener, PoolId};
@@ -104,6 +105,7 @@ fn read(root: View<'_>, report: &mut Report<'_>) -> Option<Config> {
         pool: process::pool(root.block("pool")),
         dns: process::dns(root.block("dns"), report),
         observability: process::observability(root.block("observability"), &admin, report),
+        tracing: tracing::tracing(root, report),
         admin,
         security: process::security(root.block("security")),
         xdp,

@@ -14,6 +14,7 @@ mod rate;
 mod route;
 mod split;
 mod text;
+mod tracing;
 mod xdp;
 
 pub(crate) use key::{Default, Key, Kind, Reload, U64};
@@ -135,6 +136,7 @@ pub(crate) static ROOT: Block = Block {
         Key::block("pool", &process::POOL),
         Key::block("dns", &process::DNS),
         Key::block("observability", &process::OBSERVABILITY),
+        Key::block("tracing", &tracing::TRACING),
         Key::block("admin", &process::ADMIN),
         Key::block("security", &process::SECURITY),
         Key::block("passthrough", &passthrough::PASSTHROUGH),

@@ -41,6 +41,7 @@ use crate::snapshot::{PoolBackends, Snapshot};
 use crate::source::Source;
 use crate::status::Standing;
 use crate::tls::{BackendsTls, NextTls, Tls};
+use crate::traces::TraceExport;
 use crate::upgrade::{Program, Upgrade};
 use crate::xdp::Xdp;
 use crate::{api, drain, names};
@@ -116,6 +117,8 @@ pub struct Control {
     /// When the first ticket key is to be turned.
     pub(crate) tickets_due: Option<Instant>,
     pub(crate) access_log: Option<AccessLog>,
+    /// What sends traces.
+    pub(crate) traces: Option<TraceExport>,
     /// How this process was started.
     pub(crate) program: Program,
     /// A process that is to take over.

@@ -178,6 +178,9 @@ fn stop(control: &mut Control) {
     if let Some(log) = control.access_log.take() {
         log.flush_and_close(Duration::from_secs(1));
     }
+    if let Some(traces) = control.traces.take() {
+        traces.finish(Duration::from_secs(1));
+    }
     let workers = 0..control.workers.orders.len();
     let sum = |value: fn(&lb_observe::metrics::WorkerMetrics) -> u64| {
         workers.clone().map(|worker| value(&control.metrics.worker(worker))).fold(0u64, u64::saturating_add)

@@ -42,6 +42,7 @@ mod sticky;
 mod systemd;
 mod tls;
 mod together;
+mod traces;
 mod upgrade;
 mod xdp;
 

@@ -23,6 +23,7 @@ use crate::named_files::Stamps;
 use crate::names::{self, Patience, Resolution};
 use crate::overlay::Overlay;
 use crate::tls::{BackendsTls, Tls};
+use crate::traces::TraceExport;
 use crate::xdp::faults_of_machine;
 
 /// What a start needs from outside: files, names, sockets other than those of listeners.
@@ -32,6 +33,8 @@ pub(crate) struct Needs {
     /// What is asked at the admin port, where that is served already.
     pub(crate) calls: Option<mpsc::Receiver<Call>>,
     pub(crate) access_log: Option<AccessLog>,
+    /// What sends traces.
+    pub(crate) traces: Option<TraceExport>,
     pub(crate) qlogs: Option<Qlogs>,
     pub(crate) resolver: Rc<Resolver>,
     /// What lies over the file.
@@ -87,6 +90,8 @@ impl Needs {
         let calls = if is_first { Some(admin_port.serve(file, metrics, &readiness)?) } else { None };
         let (wanted, of_log) = (file.clone(), Arc::clone(metrics));
         let access_log = faults.keep(spawn_blocking(move || open_access_log(&wanted, &of_log)).await?);
+        let (wanted, of_traces) = (file.clone(), Arc::clone(metrics));
+        let traces = faults.keep(spawn_blocking(move || start_traces(&wanted, &of_traces)).await?);
         let wanted = file.clone();
         let qlogs = faults.keep(spawn_blocking(move || open_qlogs(&wanted)).await?);
         let (overlay, looked) = discovery::first(file, &resolver, metrics).await;
@@ -101,8 +106,8 @@ impl Needs {
         let named = config.clone();
         let files = faults.keep(spawn_blocking(move || Files::read(&named)).await?);
         let listeners = Listeners::with_sockets(sockets);
-        let (Some(access_log), Some(qlogs), Some(resolution), Some(files), true) =
-            (access_log, qlogs, resolution, files, faults.is_empty())
+        let (Some(access_log), Some(traces), Some(qlogs), Some(resolution), Some(files), true) =
+            (access_log, traces, qlogs, resolution, files, faults.is_empty())
         else {
             faults.extend(listeners.obstacles(&config, &resolver, metrics).await);
             return Err(faults.into_error());
@@ -112,6 +117,7 @@ impl Needs {
             admin_port,
             calls,
             access_log,
+            traces,
             qlogs,
             resolver,
             overlay,
@@ -152,6 +158,15 @@ fn open_access_log(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Op
     let format = config.observability.access_log_format.clone();
     AccessLog::open(target, format, Arc::clone(metrics)).map(Some).map_err(|error| {
         faults::lines(&config.faults(None, &["access_log"], &name, &format!("cannot be opened: {error}")))
+    })
+}
+
+/// Starts what sends traces to the collector that the configuration names.
+fn start_traces(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<TraceExport>> {
+    let Some(collector) = &config.tracing.collector else { return Ok(None) };
+    TraceExport::start(collector, Arc::clone(metrics)).map(Some).map_err(|error| {
+        let problem = format!("cannot be used: {error:#}");
+        faults::lines(&config.faults(None, &["endpoint"], &collector.endpoint, &problem))
     })
 }
 

@@ -14,6 +14,7 @@ use lb_io::udp::hand_over::Predecessor;
 use lb_observe::access_log::{AccessLog, AccessLogHandle};
 use lb_observe::admin::State;
 use lb_observe::metrics::Metrics;
+use lb_observe::traces::TraceHandle;
 use lb_pool::Registry;
 use tokio::sync::mpsc;
 
@@ -27,6 +28,7 @@ use crate::orders::{Change, Order, Workers};
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
 use crate::source::{NO_LISTENERS, Source};
+use crate::traces::TraceExport;
 use crate::upgrade::{self, Program};
 use crate::xdp::Xdp;
 use crate::{process, systemd};
@@ -65,6 +67,8 @@ pub struct NewWorker {
     pub metrics: Arc<Metrics>,
     /// Where requests are logged, if they are.
     pub access_log: Option<AccessLogHandle>,
+    /// Where requests whose spans are recorded go.
+    pub traces: Option<TraceHandle>,
     /// What the control thread orders.
     pub orders: mpsc::UnboundedReceiver<Order>,
 }
@@ -81,7 +85,9 @@ impl Control {
         let Start { source, text, config: file, alone, inherited, program, metrics, workers } = start;
         let Inherited { sockets, ready, predecessor } = inherited;
         let needs = Needs::gather(&file, sockets, ready.is_none(), &metrics, workers).await?;
-        let Needs { readiness, mut admin_port, mut calls, access_log, qlogs, resolver, looked, .. } = needs;
+        let Needs {
+            readiness, mut admin_port, mut calls, access_log, traces, qlogs, resolver, looked, ..
+        } = needs;
         let Needs { overlay, config, resolution, files, mut listeners, .. } = needs;
         let Files { stamps, tls, backends_tls, keys } = files;
         if config.listeners.iter().any(|listener| listener.tls.is_some()) {
@@ -112,6 +118,7 @@ impl Control {
             snapshot: Arc::clone(&snapshot),
             metrics: Arc::clone(&metrics),
             access_log: access_log.as_ref().map(AccessLog::handle),
+            traces: traces.as_ref().map(TraceExport::handle),
             orders,
         })?;
         let changes = opened.into_iter().map(|opened| Change {
@@ -164,6 +171,7 @@ impl Control {
             tickets_due: tls.due(),
             tls,
             access_log,
+            traces,
             program,
             upgrade: None,
             steering,

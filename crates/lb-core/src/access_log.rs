@@ -51,6 +51,8 @@ crate::words! {
         Retries = "retries",
         /// The ID of the request.
         RequestId = "request_id",
+        /// The trace that the request belongs to.
+        TraceId = "trace_id",
         /// The User-Agent field.
         UserAgent = "user_agent",
         /// The Referer field.
@@ -79,6 +81,7 @@ impl AccessField {
         Self::Route,
         Self::Retries,
         Self::RequestId,
+        Self::TraceId,
         Self::UserAgent,
         Self::Referer,
     ];

@@ -39,6 +39,12 @@ impl Fraction {
         (denominator > 0 && numerator <= denominator).then_some(Self { numerator, denominator })
     }
 
+    /// So much of `whole`, rounded down.
+    pub fn of(self, whole: u64) -> u64 {
+        let part = u128::from(whole) * u128::from(self.numerator) / u128::from(self.denominator.max(1));
+        u64::try_from(part).unwrap_or(whole)
+    }
+
     /// Whether a request is one of the share.
     #[inline]
     pub fn draws(self, rng: &mut SplitMix64) -> bool {

@@ -6,8 +6,8 @@
 //! again ([`retry`]) or sent twice ([`hedge`]), what follows from a failure ([`failure`]) and under which code it is counted and logged
 //! ([`reason`]), what a peer may cost us ([`ledger`]),
 //! how often a log line about it is written ([`log_limit`]), which datagrams belong together ([`flows`]), what tells listeners apart, and pools
-//! ([`identity`]), whom a request is from ([`forwarded`]) and which networks that is in ([`network`]), and what QUIC shows to those who have no
-//! keys ([`quic`]). Clocks and seeds are arguments, so
+//! ([`identity`]), whom a request is from ([`forwarded`]) and which networks that is in ([`network`]), what QUIC shows to those who have no
+//! keys ([`quic`]), and which requests are traced ([`trace`]). Clocks and seeds are arguments, so
 //! that every decision can be tested without a socket and replayed.
 
 pub mod access_log;
@@ -41,4 +41,5 @@ pub mod rng;
 pub mod route;
 pub mod split;
 pub mod status_set;
+pub mod trace;
 mod words;

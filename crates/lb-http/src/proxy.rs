@@ -25,6 +25,7 @@ mod response;
 mod sinks;
 mod stall;
 mod timing;
+mod trace;
 mod tries;
 mod tunnel;
 mod upload;

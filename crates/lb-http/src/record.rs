@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use lb_core::address::ClientAddress;
-use lb_core::head::{RequestHead, Span, Version};
+use lb_core::head::{FieldName, Fields, RequestHead, Span, Version};
 use lb_core::reason::Reason;
+use lb_core::trace::TraceParent;
 use lb_observe::access_log::AccessRecord;
 use lb_observe::metrics::{GrpcStatus, HttpVersion, Label, StatusClass};
 
@@ -79,6 +80,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         reason: entry.reason.map_or("", Reason::name),
         route: entry.route.map_or("", |(routes, at)| routes.name(at)),
         request_id: entry.request_id,
+        trace_id: trace_id(fields),
         retries: entry.retries,
         user_agent: fields.value_of(b"user-agent"),
         referer: fields.value_of(b"referer"),
@@ -89,6 +91,12 @@ pub(crate) fn write(entry: &Entry<'_>) {
     if is_tapped {
         worker.taps.see(&record, fields);
     }
+}
+
+/// The ID of the trace that a request belongs to. What a client has sent in its place is none.
+fn trace_id(fields: &Fields) -> Option<&[u8]> {
+    let value = fields.values(FieldName::Traceparent).next()?;
+    TraceParent::parse(value).and_then(|_| value.get(3..35))
 }
 
 /// The metric label of a call's end.

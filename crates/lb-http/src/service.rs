@@ -10,10 +10,12 @@ use lb_core::filter::RequestIdPolicy;
 use lb_core::forwarded::TrustPolicy;
 use lb_core::head::{RequestHead, ResponseHead};
 use lb_core::relief::CROWD;
+use lb_core::trace::Sampler;
 use lb_io::{Connections, WorkerIo};
 use lb_observe::access_log::AccessLogHandle;
 use lb_observe::metrics::{ListenerMetrics, Metrics, WorkerMetrics};
 use lb_observe::tap::Taps;
+use lb_observe::traces::TraceHandle;
 use lb_pool::{ResolvedBackend, WorkerMember, WorkerPool};
 use lb_security::{ClientTls, StickyKey};
 use tokio::sync::Notify;
@@ -53,6 +55,8 @@ pub struct HttpWorker {
     pub access_log: Option<AccessLogHandle>,
     /// Who looks on as requests end.
     pub taps: Arc<Taps>,
+    /// Where requests whose spans are recorded go.
+    pub traces: Option<TraceHandle>,
     /// Limits on requests at once that find themselves.
     pub adaptive: AdaptiveLimits,
     /// Responses pass through one head at a time, within one call.
@@ -83,6 +87,7 @@ impl HttpWorker {
         upstreams: Rc<Upstreams>,
         access_log: Option<AccessLogHandle>,
         taps: Arc<Taps>,
+        traces: Option<TraceHandle>,
     ) -> Rc<Self> {
         Rc::new(Self {
             adaptive: AdaptiveLimits::of_worker(io.id),
@@ -91,6 +96,7 @@ impl HttpWorker {
             upstreams,
             access_log,
             taps,
+            traces,
             response: RefCell::default(),
             heads: RefCell::default(),
             places: RefCell::default(),
@@ -197,6 +203,8 @@ pub struct Member {
 /// A pool as this worker sees it.
 #[derive(Debug)]
 pub struct Pool {
+    /// What it is called.
+    pub(crate) name: Arc<str>,
     /// Backend addresses.
     pub members: Vec<Rc<Member>>,
     /// Which of them is picked.
@@ -238,7 +246,8 @@ impl Pool {
         let members = ResolvedBackend::for_members(backends, &pool.backends)
             .map_while(|(at, backend)| member(at, backend));
         let (members, hash_key) = (members.collect(), pool.hash_key.clone());
-        Rc::new(Self { members, balance, hash_key, sticky, probe: Cell::default() })
+        let name = pool.id.name().into();
+        Rc::new(Self { name, members, balance, hash_key, sticky, probe: Cell::default() })
     }
 
     /// Whether nothing is known against some member, and the last connect to some came about or none was tried yet. A pool of which
@@ -340,6 +349,8 @@ pub struct Settings {
     pub request_id: Option<RequestIdPolicy>,
     /// How the client of a request is found behind other proxies; None = it is the peer.
     pub client_address: Option<Arc<TrustPolicy>>,
+    /// Which requests have their spans recorded, where there is a collector.
+    pub sampler: Option<Sampler>,
     /// Where requests go.
     pub routes: Routes,
 }
@@ -391,6 +402,7 @@ impl Settings {
             h3_extended_connect: websocket.is_some_and(|websocket| websocket.h3_extended_connect),
             client_address: listener.client_address.clone(),
             request_id: listener.request_id.clone(),
+            sampler: config.tracing.collector.as_ref().map(|_| config.tracing.sampler),
             routes: Routes::new(listener, pool, others, shared, metrics),
         })
     }

@@ -105,6 +105,10 @@ pub struct Metrics {
     pub cert_rotation_failed: By<CertFailure, SharedCounter>,
     /// `access_log_dropped_total`.
     pub access_log_dropped: SharedCounter,
+    /// `trace_spans_total`.
+    pub trace_spans: SharedCounter,
+    /// `trace_spans_dropped_total`.
+    pub trace_spans_dropped: SharedCounter,
     drain: By<DrainPhase, By<DrainOutcome, DrainDuration>>,
     start: SystemTime,
     workers: PerWorker<Arc<WorkerMetrics>>,
@@ -139,6 +143,8 @@ impl Metrics {
             cert_rotation_succeeded: SharedCounter::default(),
             cert_rotation_failed: By::default(),
             access_log_dropped: SharedCounter::default(),
+            trace_spans: SharedCounter::default(),
+            trace_spans_dropped: SharedCounter::default(),
             drain: By::default(),
             start: SystemTime::now(),
             workers: PerWorker::new(workers),
@@ -352,6 +358,8 @@ impl Metrics {
             (&families::SHUTDOWN_DRAIN_TIMEOUT, &self.shutdown_inflight_drain_timeouts),
             (&families::PANICS, &self.panics),
             (&families::ACCESS_LOG_DROPPED, &self.access_log_dropped),
+            (&families::TRACE_SPANS, &self.trace_spans),
+            (&families::TRACE_SPANS_DROPPED, &self.trace_spans_dropped),
             (&families::CERT_ROTATION_SUCCEEDED, &self.cert_rotation_succeeded),
         ] {
             scrape.counter(family, &[], counter.value());

@@ -167,6 +167,7 @@ mod tests {
             reason: "",
             route: "shop",
             request_id: None,
+            trace_id: None,
             retries: 0,
             user_agent: None,
             referer: None,

@@ -71,7 +71,7 @@ struct Worker {
 
 /// Runs a worker until it is told to stop.
 pub(crate) async fn run(new: NewWorker) {
-    let NewWorker { id, seed, snapshot, metrics, access_log, mut orders } = new;
+    let NewWorker { id, seed, snapshot, metrics, access_log, traces, mut orders } = new;
     let io = Rc::new(WorkerIo::new(id, seed));
     let upstreams = Upstreams::new(snapshot.config.pool.clone(), metrics.worker(id));
     let workers = crate::boot::worker_count(&snapshot.config);
@@ -82,7 +82,8 @@ pub(crate) async fn run(new: NewWorker) {
     io.set_spare(Rc::new(move || spare.give_way_to_all()));
     let handshakes = Handshakes::new(&snapshot.config);
     let taps = Arc::clone(&metrics.taps);
-    let http = HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log, taps);
+    let http =
+        HttpWorker::new(Rc::clone(&io), metrics.worker(id), Rc::clone(&upstreams), access_log, taps, traces);
     let (listeners, pools) = (Vec::new(), RefCell::default());
     let relief = Relief::default();
     let descriptors = descriptors_of_worker(workers);

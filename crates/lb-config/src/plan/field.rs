@@ -259,6 +259,13 @@ pub(super) const CONFIG_FIELDS: &[Field<Config>] = &[
         "observability.max_exported_backends",
         observability.max_exported_backends
     ),
+    restart!(
+        "tracing.collector",
+        "tracing.endpoint, tracing.protocol, tracing.headers, tracing.service_name, tracing.queue, tracing.timeout_ms",
+        tracing.collector,
+        block
+    ),
+    live!("tracing.sample", "tracing.sample, tracing.parent_based", tracing.sampler),
     restart!("admin", "admin", admin),
     live!("security.strict_te", "security.strict_te", security.strict_te),
     live!("security.group_readable_keys", "security.group_readable_keys", security.group_readable_keys),

@@ -185,7 +185,7 @@ pub(super) static OBSERVABILITY: Block = Block {
         Key::texts("access_log_fields", Text::AccessField).or_else("all").restart(
             "What a JSON line has, in this order: `time`, `listener`, `client`, `method`, `target`, `host`, `version`, `tls`, `status`, \
              `grpc_status`, `bytes_in`, `bytes_out`, `duration_seconds`, `backend`, `reason`, `route`, `retries`, `request_id`, \
-             `user_agent`, `referer`, which are all unless others are chosen; besides `time_local`, `client_ip`, `tls_version`, `alpn` and \
+             `trace_id`, `user_agent`, `referer`, which are all unless others are chosen; besides `time_local`, `client_ip`, `tls_version`, `alpn` and \
              `server_name`. Only with the format `json`.",
         ),
         Key::text("qlog_dir", Text::Path).or_else("off").restart(

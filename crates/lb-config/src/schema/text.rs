@@ -109,6 +109,8 @@ pub(crate) enum Text {
     AccessLogFormat,
     /// A field of the access log.
     AccessField,
+    /// Where a collector of traces listens.
+    CollectorUrl,
 }
 
 impl Text {
@@ -133,6 +135,7 @@ impl Text {
             Self::CookiePath => "a path that begins with \"/\", without \";\", spaces and control characters",
             Self::Target => "a path that begins with \"/\", without \"#\", spaces and control characters",
             Self::Authority => "a host, with or without a port",
+            Self::CollectorUrl => "\"http://host:port\" or \"https://host:port\", with or without a path",
             Self::Statuses => "a status 100..=599, or two of them with \"-\" between",
             Self::RetryOn => {
                 "\"connect\", \"refused\", \"reset\", \"timeout\", \"500\", \"502\", \"503\" or \"504\""
@@ -215,6 +218,7 @@ impl Text {
             Self::CookiePath => checked(text, |text| is_target(text, b';')),
             Self::Target => checked(text, |text| is_target(text, b'#')),
             Self::Authority => checked(text, is_authority),
+            Self::CollectorUrl => checked(text, is_collector_url),
             Self::Statuses => checked(text, |text| read_statuses(text).is_some()),
             Self::RetryOn => checked(text, |text| RetryOn::from_word(text).is_some()),
             Self::ServiceName => {
@@ -385,6 +389,15 @@ fn checked(text: &str, fits: impl FnOnce(&str) -> bool) -> Result<Value, String>
 /// Whether it can stand in a request line or a field as it is.
 fn is_target(text: &str, forbidden: u8) -> bool {
     text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != forbidden)
+}
+
+fn is_collector_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let parts = rest.map(|rest| rest.split_once('/').unwrap_or((rest, "")));
+    parts.is_some_and(|(authority, path)| {
+        is_authority(authority)
+            && path.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#' && byte != b'?')
+    })
 }
 
 fn is_authority(text: &str) -> bool {

@@ -206,6 +206,16 @@ impl Fields {
         self.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
+    /// Writes other bytes over the value of the first line of a known name, from its byte `at` on, as far as the value goes.
+    pub fn overwrite(&mut self, known: FieldName, at: usize, bytes: &[u8]) {
+        let line = self.lines.iter().find(|line| line.known == known && !line.dropped);
+        let Some(value) = line.map(|line| line.value) else { return };
+        let value = self.text.get_mut(value.start as usize..value.end as usize).unwrap_or_default();
+        for (slot, byte) in value.iter_mut().skip(at).zip(bytes) {
+            *slot = *byte;
+        }
+    }
+
     /// Drops every line of a known name.
     pub fn remove(&mut self, known: FieldName) {
         if !self.names.has(known) {
@@ -327,6 +337,18 @@ mod tests {
         ]);
         fields.drop_hop_by_hop();
         assert_eq!(names(&fields), ["Host", "Content-Length"]);
+    }
+
+    #[test]
+    fn a_value_is_overwritten_within_its_bounds() {
+        let mut fields = block(&[("Te", "xyz"), ("Via", "ab"), ("Host", "abcd"), ("A", "b")]);
+        fields.remove(FieldName::Via);
+        fields.overwrite(FieldName::Host, 2, b"123456");
+        fields.overwrite(FieldName::Via, 0, b"zz");
+        fields.overwrite(FieldName::Cookie, 0, b"zz");
+        let values: Vec<&[u8]> = fields.iter().map(|field| field.value).collect();
+        assert_eq!(values, [b"xyz".as_slice(), b"ab12", b"b"]);
+        assert!(fields.text().windows(2).all(|pair| pair != b"zz"));
     }
 
     #[test]

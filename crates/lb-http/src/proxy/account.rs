@@ -68,6 +68,7 @@ impl Drop for Exchange {
         }
         self.drop_beside();
         self.leave_member();
+        self.hand_trace_over();
         self.leave_budget();
         self.service.worker.put_head(std::mem::take(&mut self.request.head));
         self.service.worker.ended();

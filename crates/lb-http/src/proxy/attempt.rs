@@ -81,6 +81,7 @@ impl Exchange {
         member.backend.metrics.worker(self.service.worker.io.id).inflight.inc();
         self.tries.current.room = pass.request;
         self.tries.current.member = Some(Chosen { at, member, since: self.clock.now });
+        self.trace_attempt();
         self.find_way(cx, front, fresh, pass.connection)
     }
 
@@ -136,11 +137,13 @@ impl Exchange {
                     _ => caller.now,
                 };
                 self.tries.current.leg = Leg::Wait { wait, since };
+                self.trace_connecting();
             }
             Way::Dial(ticket) => {
                 metrics.pool_acquires.inc();
                 let dial = Dial::new(member.endpoint.key.address, upstream.dial(&caller), ticket, place);
                 self.tries.current.leg = Leg::Dial(dial);
+                self.trace_connecting();
             }
         }
         Turn::Again
@@ -148,6 +151,7 @@ impl Exchange {
 
     /// Sends the request on a connection that stands ready.
     fn begin(&mut self, member: &Member, mut link: Link) {
+        self.trace_request();
         let (request, now) = (&mut self.request, self.clock.now);
         request.name_host(member.backend.name());
         if let Some(call) = &self.call {
@@ -261,6 +265,7 @@ impl Exchange {
     fn withdraw(&mut self) {
         let current = &mut self.tries.current;
         current.room = None;
+        current.span = None;
         let Some(chosen) = current.member.take() else { return };
         self.pool.balance.withdraw(chosen.at, self.clock.now.into_std());
         chosen.member.backend.metrics.worker(self.service.worker.io.id).inflight.dec();
@@ -268,6 +273,8 @@ impl Exchange {
 
     /// Ends the current try at its member, with what it says of the member.
     pub(super) fn leave_member(&mut self) {
+        let (status, failure) = (self.tries.current.status, self.tries.current.failure);
+        self.trace_try(status, failure);
         let current = &mut self.tries.current;
         current.room = None;
         let Some(Chosen { at, member, since }) = current.member.take() else { return };

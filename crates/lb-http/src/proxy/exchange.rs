@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use lb_core::failure::{Failure, Kind, Reach, Reject, ResetReason};
 use lb_core::filter::DrawnFault;
-use lb_core::head::{RequestHead, Span, TunnelBy};
+use lb_core::head::{FieldName, RequestHead, Span, TunnelBy};
 use lb_core::reason::Reason;
+use lb_core::trace::TraceParent;
 use lb_io::Deadline;
 use tokio::time::Instant;
 
@@ -21,6 +22,7 @@ use super::replay::{FREE_BYTES, Replay};
 use super::request::Request;
 use super::response::Response;
 use super::timing::{Clock, Expired};
+use super::trace::Trace;
 use super::tries::Tries;
 use super::tunnel::{self, Tunnel};
 use crate::dry_run;
@@ -173,7 +175,11 @@ impl Exchange {
         let mut request = Request::new(head, route, started, http.max_request_body_bytes, replay);
         let head = &mut request.head;
         let told = settings.client_address.as_deref().map(|policy| Forwarding { policy, origin: &origin });
+        let sampler = settings.sampler.as_ref().filter(|_| service.worker.traces.is_some());
+        let parent = sampler
+            .and_then(|_| head.fields.values(FieldName::Traceparent).next().and_then(TraceParent::parse));
         rules::request(head, &client.hop, told, &mut rng);
+        let trace = sampler.and_then(|sampler| Trace::of(sampler, parent, head, &mut rng));
         let asker = Asker { origin: &origin, client };
         let marks = Marks { id, cookie, is_preflight, notice: limited.rates.notice, held: limited.held };
         let (filtered, refused) = filter::request(&settings, at, matched, marks, asker, head);
@@ -196,7 +202,7 @@ impl Exchange {
         Self {
             call: Call::of(&settings, &request.head, started),
             tries: Tries::new(&pool, rules.as_ref().unwrap_or(pool.balance.retry())),
-            extras: Extras::of(rules, delayed),
+            extras: Extras::of(rules, delayed, trace),
             client: ClientSide::new(origin.client, client, can),
             stage,
             clock: Clock::new(started),

@@ -7,6 +7,7 @@ use lb_core::retry::RetrySettings;
 use super::delay::Delayed;
 use super::exchange::Exchange;
 use super::mirror::Mirrors;
+use super::trace::Trace;
 use crate::errand::ErrandBody;
 
 /// What an exchange has besides, because of its route or because it is an errand.
@@ -18,18 +19,24 @@ pub(super) struct Extras {
     pub(super) delayed: Option<Delayed>,
     /// Copies of the request to other pools.
     pub(super) mirrors: Mirrors,
+    /// What is noted down for its trace, where that is recorded.
+    pub(super) trace: Option<Trace>,
     /// The exchange is a copy itself: nobody hears its answer, and it is not counted as a request.
     pub(super) is_errand: bool,
 }
 
 impl Extras {
-    /// The extras of an exchange with these rules and this delay; None where it has neither.
+    /// The extras of an exchange with these rules, this delay and this trace; None where it has none of them.
     #[inline]
-    pub(super) fn of(rules: Option<RetrySettings>, delayed: Option<Delayed>) -> Option<Box<Self>> {
-        if rules.is_none() && delayed.is_none() {
+    pub(super) fn of(
+        rules: Option<RetrySettings>,
+        delayed: Option<Delayed>,
+        trace: Option<Trace>,
+    ) -> Option<Box<Self>> {
+        if rules.is_none() && delayed.is_none() && trace.is_none() {
             return None;
         }
-        Some(Box::new(Self { rules, delayed, ..Self::default() }))
+        Some(Box::new(Self { rules, delayed, trace, ..Self::default() }))
     }
 
     /// The rules for further tries among the extras of an exchange, or else those of its pool.

@@ -39,6 +39,7 @@ impl Exchange {
             Entry::Go(pass) => self.attempt(cx, front, at, fresh, pass),
             Entry::Wait(waiting) => {
                 self.tries.current.leg = Leg::Queue { waiting, at, fresh };
+                self.trace_queue();
                 Turn::Again
             }
             Entry::Full(full) => self.overflow(cx, front, full),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::dial::Dial;
 use super::stall::Stall;
+use super::trace::TrySpan;
 use crate::back::AnyBack;
 use crate::service::{Member, Pool};
 use crate::upstream::{Link, Wait};
@@ -36,6 +37,8 @@ pub(super) struct Try {
     pub(super) failure: Option<Failure>,
     /// It was begun beside another one.
     pub(super) second: bool,
+    /// Its span, where the trace is recorded.
+    pub(super) span: Option<Box<TrySpan>>,
     /// The member is another than the one that the client's cookie stands for: it gets a new one.
     pub(super) moves: bool,
 }

@@ -117,7 +117,8 @@ impl Rig {
             adaptive: &AdaptiveLimits::default(),
         };
         let settings = Settings::new(&config, listener, served, |_| None, shared, &metrics);
-        let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log, Arc::clone(&metrics.taps));
+        let taps = Arc::clone(&metrics.taps);
+        let worker = HttpWorker::new(io, metrics.worker(0), upstreams, access_log, taps, None);
         let client = Client::new(([198, 51, 100, 7], 4242).into(), Version::H3, None, &settings);
         let (name, of_listener) = (listener.name.clone(), metrics.listener(&listener.name));
         let gates = Gates {

@@ -46,6 +46,8 @@ pub struct AccessRecord<'a> {
     pub route: &'a str,
     /// The ID of the request, if it has one.
     pub request_id: Option<&'a [u8]>,
+    /// The ID of the trace that the request belongs to, in hex digits.
+    pub trace_id: Option<&'a [u8]>,
     /// How often the request was sent once more.
     pub retries: u32,
     /// The User-Agent field.
@@ -129,6 +131,7 @@ impl AccessRecord<'_> {
             AccessField::Route => As::Word(self.route),
             AccessField::Retries => As::Number(self.retries.into()),
             AccessField::RequestId => As::text(self.request_id),
+            AccessField::TraceId => As::text(self.trace_id),
             AccessField::UserAgent => As::text(self.user_agent),
             AccessField::Referer => As::text(self.referer),
         }
@@ -287,6 +290,7 @@ mod tests {
             reason: "",
             route: "shop",
             request_id: None,
+            trace_id: None,
             retries: 1,
             user_agent: None,
             referer: Some(b"https://example.org/"),
@@ -357,7 +361,7 @@ mod tests {
                 r#"{"time":"1970-01-01T00:00:01.500Z","listener":"web","client":"[2001:db8::1]:4711","#,
                 r#""method":"GET","target":"/a?b=c","host":"example.org","version":"HTTP/1.1","tls":null,"status":200,"#,
                 r#""grpc_status":null,"bytes_in":0,"bytes_out":12,"duration_seconds":1.000250,"backend":"127.0.0.1:3000","#,
-                r#""reason":"","route":"shop","retries":1,"request_id":null,"user_agent":null,"referer":"https://example.org/"}"#,
+                r#""reason":"","route":"shop","retries":1,"request_id":null,"trace_id":null,"user_agent":null,"referer":"https://example.org/"}"#,
                 "\n"
             )
         );

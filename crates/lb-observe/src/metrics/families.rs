@@ -415,6 +415,10 @@ families! {
             "Panics. The release build aborts on the first, so a scrape sees it only if it wins that race.";
         ACCESS_LOG_DROPPED: FamilyKind::Counter, "access_log_dropped_total", [], "lines",
             "Access-log lines lost because the writer fell behind or could not write.";
+        TRACE_SPANS: FamilyKind::Counter, "trace_spans_total", [], "spans",
+            "Spans that the collector of traces has accepted.";
+        TRACE_SPANS_DROPPED: FamilyKind::Counter, "trace_spans_dropped_total", [], "spans",
+            "Spans lost because too many waited for the collector, or because it did not accept them.";
         LOG_DROPPED: FamilyKind::Counter, "log_dropped_total", [], "lines",
             "Lines of the log lost because standard error was not read in time or could not be written.";
     }

@@ -182,6 +182,7 @@ mod tests {
             reason: "no_backend",
             route: "shop",
             request_id: None,
+            trace_id: None,
             retries: 0,
             user_agent: None,
             referer: None,

@@ -93,6 +93,7 @@ mod tests {
             reason: "",
             route: "",
             request_id: None,
+            trace_id: None,
             retries: 0,
             user_agent: None,
             referer: None,

@@ -110,7 +110,8 @@ impl Gateway {
         }];
         let change = Change { snapshot: Arc::clone(&snapshot), closed: Vec::new(), opened };
         orders.send(Order::Apply(change, tokio::sync::oneshot::channel().0)).unwrap();
-        let new = NewWorker { id: 0, seed: 1, snapshot, metrics, access_log: None, orders: receiver };
+        let new =
+            NewWorker { id: 0, seed: 1, snapshot, metrics, access_log: None, traces: None, orders: receiver };
         let (questions, mut asked) = unbounded_channel::<Question>();
         let main = move || async move {
             faults::arm(first.0, first.1).unwrap();
