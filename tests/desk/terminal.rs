@@ -95,6 +95,7 @@ pub(crate) fn a_tap_shows_what_is_chosen() {
         desk.traffic(1);
         two.exit().is_some()
     });
+    eventually("its output was read", seconds(5), || two.stdout.ended());
     assert_eq!(two.stdout.len(), 2);
 }
 
