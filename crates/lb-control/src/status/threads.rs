@@ -11,7 +11,8 @@ impl WorkerThreads {
     /// For each of `count` workers the time that it ran and the time that it was ready and had no processor, nanoseconds since it began. `None`
     /// where the kernel does not tell.
     pub(super) fn times(&mut self, count: usize) -> Vec<Option<(u64, u64)>> {
-        if self.0.len() != count {
+        // A thread has its name a moment after it has begun.
+        if self.0.len() != count || self.0.iter().any(Option::is_none) {
             self.0 = find(count);
         }
         self.0.iter().map(|path| parse(&fs::read_to_string(path.as_ref()?).ok()?)).collect()
@@ -44,8 +45,13 @@ mod tests {
     #[test]
     fn threads_are_found_by_their_names() {
         let (done, wait) = std::sync::mpsc::channel::<()>();
-        let thread =
-            std::thread::Builder::new().name("worker-1".to_owned()).spawn(move || wait.recv()).unwrap();
+        let (ready, is_ready) = std::sync::mpsc::channel::<()>();
+        let worker = move || {
+            ready.send(()).unwrap();
+            wait.recv()
+        };
+        let thread = std::thread::Builder::new().name("worker-1".to_owned()).spawn(worker).unwrap();
+        is_ready.recv().unwrap();
         let mut threads = WorkerThreads::default();
         let times = threads.times(3);
         assert!(times[0].is_none() && times[2].is_none());

@@ -273,8 +273,7 @@ impl Exchange {
 
     /// Ends the current try at its member, with what it says of the member.
     pub(super) fn leave_member(&mut self) {
-        let (status, failure) = (self.tries.current.status, self.tries.current.failure);
-        self.trace_try(status, failure);
+        self.trace_try();
         let current = &mut self.tries.current;
         current.room = None;
         let Some(Chosen { at, member, since }) = current.member.take() else { return };

@@ -1,6 +1,5 @@
 //! What an exchange notes down for its trace, where its spans are recorded.
 
-use lb_core::failure::Failure;
 use lb_core::head::{FieldName, RequestHead, Version};
 use lb_core::reason::Reason;
 use lb_core::rng::SplitMix64;
@@ -117,10 +116,18 @@ impl Exchange {
         self.request.head.fields.overwrite(FieldName::Traceparent, SPAN_AT, id.as_bytes());
     }
 
-    /// The current try is over, with this status or for this failure.
-    pub(super) fn trace_try(&mut self, status: Option<u16>, failure: Option<Failure>) {
+    /// The current try is over, with its status or for its failure.
+    #[inline]
+    pub(super) fn trace_try(&mut self) {
+        if self.tries.current.span.is_some() {
+            self.keep_try();
+        }
+    }
+
+    #[cold]
+    fn keep_try(&mut self) {
         let now = self.clock.now;
-        let Try { span, member, second, .. } = &mut self.tries.current;
+        let Try { span, member, second, status, failure, .. } = &mut self.tries.current;
         let Some(span) = span.take() else { return };
         let trace = self.extras.as_mut().and_then(|extras| extras.trace.as_mut());
         let Some(trace) = trace.filter(|trace| trace.tries.len() < MOST_TRIES) else { return };
@@ -131,7 +138,7 @@ impl Exchange {
             queued_until: span.queued_until.map(Instant::into_std),
             connect: span.connecting.map(|from| (from.into_std(), span.connected.unwrap_or(now).into_std())),
             backend: backend.unwrap_or_default(),
-            status,
+            status: *status,
             reason: failure.map_or("", |failure| failure.reason().name()),
             is_hedge: *second,
         });
