@@ -3,6 +3,7 @@
 use lb_core::address::ClientAddress;
 use lb_core::head::{FieldName, FieldNames, Fields, RequestHead, ResponseHead, Version};
 use lb_core::rng::SplitMix64;
+use lb_core::trace::TraceParent;
 use lb_security::PeerCertificate;
 
 mod forwarding;
@@ -160,7 +161,8 @@ fn append_to_list(head: &mut RequestHead, known: FieldName, name: &[u8], element
 /// W3C Trace Context: a new parent id within the client's trace, or a new trace without the sampled flag.
 fn trace_context(head: &mut RequestHead, rng: &mut SplitMix64) {
     let mut line = [0u8; 55];
-    let inherited = head.fields.values(FieldName::Traceparent).next().filter(|value| is_traceparent(value));
+    let inherited =
+        head.fields.values(FieldName::Traceparent).next().filter(|value| TraceParent::parse(value).is_some());
     if let (Some(slot), Some(value)) = (line.get_mut(..), inherited.and_then(|value| value.get(..55))) {
         slot.copy_from_slice(value);
     } else {
@@ -171,23 +173,6 @@ fn trace_context(head: &mut RequestHead, rng: &mut SplitMix64) {
     write_hex(&mut line, 36, rng.next_u64() | 1);
     head.fields.remove(FieldName::Traceparent);
     head.fields.push(b"traceparent", &line);
-}
-
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |range: std::ops::Range<usize>| {
-        value.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-    };
-    let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
-    let zero =
-        |range: std::ops::Range<usize>| value.get(range).is_some_and(|part| part.iter().all(|b| *b == b'0'));
-    value.len() == 55
-        && value.starts_with(b"00")
-        && dashes
-        && hex(3..35)
-        && hex(36..52)
-        && hex(53..55)
-        && !zero(3..35)
-        && !zero(36..52)
 }
 
 /// Writes 16 hexadecimal digits at `at`.
@@ -300,7 +285,7 @@ mod tests {
         assert_eq!(line(proto), "X-Forwarded-Proto: http");
         assert_eq!(line(via), "Via: HTTP/1.1 expressgateway");
         assert_eq!(line(host), "X-Forwarded-Host: a.example");
-        assert!(trace.0 == "traceparent" && is_traceparent(trace.1.as_bytes()), "{trace:?}");
+        assert!(trace.0 == "traceparent" && TraceParent::parse(trace.1.as_bytes()).is_some(), "{trace:?}");
     }
 
     #[test]
@@ -378,7 +363,7 @@ mod tests {
         ] {
             let fields = forwarded(&[("traceparent", bad)]);
             let [new] = value(&fields, "traceparent")[..] else { panic!("{fields:?}") };
-            assert!(is_traceparent(new.as_bytes()) && new.ends_with("-00"), "{new}");
+            assert!(TraceParent::parse(new.as_bytes()).is_some() && new.ends_with("-00"), "{new}");
         }
     }
 
